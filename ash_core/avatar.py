@@ -1,0 +1,218 @@
+"""An avatar: a character, its atlas and its decoder. A window of poses in, Gaussians out."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ash_core.character import Character
+from ash_core.conventions import R_WORLD_BODY
+from ash_core.errors import InputError
+from ash_core.geometry import dual_quaternion as dq
+from ash_core.geometry.motion import heading_matrix
+from ash_core.geometry.rotations import matrix_to_quat, quat_multiply, quat_to_matrix
+from ash_core.geometry.spherical_harmonics import rgb_to_sh, rotate_sh
+from ash_core.geometry.texel_frames import posed_stretch, texel_colours, texel_frames
+from ash_core.geometry.texels import (
+    build_atlas,
+    flat_index,
+    interpolation_matrix,
+    texel_transforms,
+    to_map,
+)
+from ash_core.networks.decoder import Decoder, DecoderConfig, preset
+from ash_core.networks.unet import UNet
+from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, to_device
+
+RELEASED_ROOT_SCALE = 1.2
+"""The appearance network sees root / 1.2 - root translation. Source: ODDITIES A17."""
+OFFSET_LIMIT_M = 0.05
+"""A native Gaussian stays within this of its texel, along each axis."""
+LOG_SCALE_LIMIT = 1.5
+"""A native Gaussian's size stays within exp(+-this) of its texel's."""
+OPACITY = 0.98
+"""Opacity of an untrained native Gaussian."""
+
+
+class Avatar(nn.Module):
+    """Common ground of both variants: the character, the atlas and the motion map."""
+
+    flat: Tensor
+
+    def __init__(self, data: AvatarData, resolution: int) -> None:
+        super().__init__()
+        self.data = data
+        self.character = Character(data)
+        self.atlas = build_atlas(data.template, resolution, published=data.variant == "released")
+        if len(self.atlas.faces) == 0:
+            raise InputError(
+                f"{data.name}: expected texture coordinates that cover texels, got none"
+            )
+        self._interpolate = interpolation_matrix(self.atlas, len(data.template.vertices))
+        self.register_buffer("flat", flat_index(self.atlas), persistent=False)
+        world = torch.tensor(R_WORLD_BODY)
+        self.register_buffer("_world", world, persistent=False)
+        self.register_buffer("_world_quat", matrix_to_quat(world), persistent=False)
+
+    @staticmethod
+    def from_data(
+        data: AvatarData, device: torch.device | str = "cpu", preset_name: str | None = None
+    ) -> "Avatar":
+        """The avatar that a file describes, ready to run.
+
+        preset_name: atlas and decoder of a native avatar that carries no trained decoder.
+        """
+        if data.variant == "released":
+            if preset_name is not None:
+                raise InputError(
+                    f"preset: {data.name} is a released avatar, its networks are fixed"
+                )
+            avatar: Avatar = ReleasedAvatar(data)
+        else:
+            avatar = NativeAvatar(data, preset_name)
+        return avatar.eval().to(device)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        super()._apply(fn, recurse)
+        device = fn(torch.empty(0)).device
+        self.atlas, self._interpolate = to_device(self.atlas, device), self._interpolate.to(device)
+        return self
+
+    def forward(self, window: PoseWindow) -> Gaussians:
+        """Gaussians of a window of poses, in the world frame."""
+        mesh = self.character(window)
+        return self.assemble(self.decode(self.motion_map(mesh, window), mesh), mesh)
+
+    def at_texels(self, values: Float[Tensor, "h V 3"]) -> Float[Tensor, "N c"]:
+        """Vertex values interpolated at the texels, the history side by side."""
+        return self._interpolate @ values.permute(1, 0, 2).reshape(values.shape[1], -1)
+
+    def motion_map(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "1 18 r r"]:
+        """The networks' input: positions about the root (m) and normals of three frames, a texel each.
+
+        Normals are interpolated and not made unit again. Source: ODDITIES A5, A6, A14.
+        """
+        places, normals = self._networks_see(mesh, window)
+        texels = torch.cat((self.at_texels(places), self.at_texels(normals)), -1)
+        return to_map(self.atlas, texels, self.flat)
+
+    def _networks_see(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
+        return mesh.vertices - mesh.root, mesh.normals
+
+    def decode(
+        self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
+    ) -> Float[Tensor, "N c"]:
+        """Raw values of each texel."""
+        raise NotImplementedError
+
+    def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
+        """Raw values to Gaussians in the world frame."""
+        raise NotImplementedError
+
+    def _texels_of(self, picture: Float[Tensor, "1 c r r"]) -> Float[Tensor, "N c"]:
+        return picture[0].flatten(1)[:, self.flat].T
+
+
+class ReleasedAvatar(Avatar):
+    """The published networks and assembly, to float32 noise. Source: ODDITIES section A."""
+
+    def __init__(self, data: AvatarData) -> None:
+        super().__init__(data, data.atlas_resolution)
+        self.geometry, self.appearance = UNet("geometry"), UNet("appearance")
+        self.geometry.load_state_dict(dict(data.networks["unet_geometry"]))
+        self.appearance.load_state_dict(dict(data.networks["unet_appearance"]))
+        self.geometry.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.appearance.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.register_buffer("_root_translation", data.root_translation, persistent=False)
+
+    def decode(
+        self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
+    ) -> Float[Tensor, "N c"]:
+        """[N, 11 + 48]: geometry and appearance channels as the networks give them."""
+        root = mesh.root / RELEASED_ROOT_SCALE - self._root_translation  # type: ignore[operator]
+        motion_map = motion_map.contiguous(memory_format=torch.channels_last)
+        pictures = (self.geometry(motion_map), self.appearance(motion_map, root[None]))
+        return torch.cat([self._texels_of(picture) for picture in pictures], -1)
+
+    def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
+        """Only positions are turned to world; rotations and scales live there already, and only the
+        degree-0 colour is shown. Source: ODDITIES A2, A16.
+        """
+        real, dual = texel_transforms(self.atlas, mesh.real, mesh.dual)
+        canonical = self._interpolate @ mesh.canonical
+        means = dq.apply(real, dual, canonical + raw[:, 8:11]) @ self._world.T  # type: ignore[operator]
+        return Gaussians(
+            means=means,
+            quats=nn.functional.normalize(raw[:, 3:7], dim=-1),
+            scales=raw[:, 0:3].exp(),
+            opacities=raw[:, 7].sigmoid(),
+            sh=raw[:, 11:14].reshape(-1, 1, 3),
+        )
+
+
+class NativeAvatar(Avatar):
+    """Bounded residuals around the textured template; rotations and colours turn with the skinning.
+
+    The decoder sees the character from its own heading, without its place in the room.
+    """
+
+    base_sh: Tensor
+
+    def __init__(self, data: AvatarData, preset_name: str | None = None) -> None:
+        trained = data.networks.get("decoder")
+        if trained is not None and preset_name is not None:
+            raise InputError(f"preset: {data.name} carries a trained decoder, its preset is fixed")
+        if preset_name is not None or not data.decoder:
+            config = preset(preset_name or "balanced")
+        else:
+            config = DecoderConfig(**data.decoder)
+        super().__init__(data, config.atlas)
+        self.config = config
+        self.decoder = Decoder(config)
+        if trained is not None:
+            self.decoder.load_state_dict(dict(trained))
+        self.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.frames = texel_frames(data.template, self.atlas)
+        colours = texel_colours(data.template.texture, self.atlas)
+        self.register_buffer("base_sh", rgb_to_sh(colours), persistent=False)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        super()._apply(fn, recurse)
+        self.frames = to_device(self.frames, fn(torch.empty(0)).device)
+        return self
+
+    def _networks_see(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
+        turn = heading_matrix(window.dofs[0], self.character.skeleton).to(mesh.vertices)
+        return (mesh.vertices - mesh.root) @ turn, mesh.normals @ turn
+
+    def decode(
+        self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
+    ) -> Float[Tensor, "N c"]:
+        """[N, 10 + 3 K] raw residuals."""
+        return self._texels_of(
+            self.decoder(motion_map.contiguous(memory_format=torch.channels_last))
+        )
+
+    def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
+        """Texel + residual, posed by the texel's dual quaternion, turned to world."""
+        offset, turn, grow, opacity = raw[:, :10].split((3, 3, 3, 1), -1)
+        real, dual = texel_transforms(self.atlas, mesh.real, mesh.dual)
+        place = self._interpolate @ mesh.canonical + OFFSET_LIMIT_M * offset.tanh()
+        means = dq.apply(real, dual, place) @ self._world.T  # type: ignore[operator]
+
+        turned = quat_multiply(self._world_quat.expand_as(real), real)  # type: ignore[operator]
+        local = torch.cat((torch.ones_like(turn[:, :1]), turn), -1)
+        quats = quat_multiply(turned, quat_multiply(self.frames.quats, local))
+        stretch = posed_stretch(self.frames, mesh.vertices[0], self.character.faces, self.atlas)
+        scales = self.frames.scales * stretch * (LOG_SCALE_LIMIT * grow.tanh()).exp()
+
+        sh = raw[:, 10:].unflatten(-1, (-1, 3))
+        sh = torch.cat((sh[:, :1] + self.base_sh[:, None], sh[:, 1:]), 1)
+        return Gaussians(
+            means=means,
+            quats=nn.functional.normalize(quats, dim=-1),
+            scales=scales,
+            opacities=(opacity[:, 0] + math.log(OPACITY / (1 - OPACITY))).sigmoid(),
+            sh=rotate_sh(sh, quat_to_matrix(turned)),
+        )

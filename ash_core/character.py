@@ -1,0 +1,221 @@
+"""The deformable character: a window of poses in, a deformed and posed mesh out."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ash_core.conventions import HISTORY, MM_PER_M
+from ash_core.geometry import dual_quaternion as dq
+from ash_core.geometry.embedded_graph import build_links
+from ash_core.geometry.kinematics import joint_transforms
+from ash_core.geometry.mesh import face_mean_matrix, sparse_apply, vertex_normals
+from ash_core.geometry.rotations import euler_to_matrix, matrix_to_euler, quat_to_matrix
+from ash_core.geometry.skinning import blend_bones
+from ash_core.networks.graph_net import GraphNet
+from ash_core.records import AvatarData, PosedMesh, PoseWindow, to_device
+
+_CACHED_POSES = 64
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """What the graph networks add to the template: metres and radians."""
+
+    node_translations: Float[Tensor, "b G 3"]
+    node_angles: Float[Tensor, "b G 3"]
+    displacements: Float[Tensor, "b V 3"]
+
+
+@dataclass(frozen=True)
+class _Pose:
+    """One deformed and posed mesh of the history."""
+
+    vertices: Float[Tensor, "V 3"]
+    normals: Float[Tensor, "V 3"]
+    canonical: Float[Tensor, "V 3"]
+    real: Float[Tensor, "V 4"]
+    dual: Float[Tensor, "V 4"]
+    joints: Float[Tensor, "J 3"]
+
+
+class Character(nn.Module):
+    """Skeleton -> graph network -> vertex network -> canonical mesh -> posed mesh.
+
+    Without the published checkpoint the networks are absent and the deformation is zero. Poses that a
+    window shares with an earlier one are not computed again (at most 64 are kept), unless gradients
+    are asked for. Kinematics run in float64, everything per vertex in float32.
+    Source: Habermann et al. 2021; ODDITIES A5-A11.
+    """
+
+    rest_inverse: Tensor
+    template_vertices: Tensor
+
+    def __init__(self, data: AvatarData) -> None:
+        super().__init__()
+        self.skeleton, self.skinning = data.skeleton, data.skinning
+        self.faces: Int[Tensor, "F 3"] = data.template.faces
+        self.links = build_links(data.template, data.graph)
+        if data.variant != "released":
+            self._reference = self.links.first_nodes
+        else:  # ODDITIES A7: the sign bug that published weights were trained with
+            self._reference = self.links.published_reference
+        self._face_mean = face_mean_matrix(self.faces, len(data.template.vertices))
+        self._nodes: Float[Tensor, "G 3"] = data.graph.vertices
+        rest = joint_transforms(self.skeleton, data.rest_dofs)[self.skinning.bone_joints]
+        self.register_buffer("rest_inverse", torch.linalg.inv(rest), persistent=False)
+        self.register_buffer("template_vertices", data.template.vertices, persistent=False)
+        self.spatial_gcn = self.delta_gcn = None
+        if "spatial_gcn" in data.networks:
+            self.spatial_gcn = GraphNet("spatial", data.graph.faces, len(data.graph.vertices))
+            self.spatial_gcn.load_state_dict(dict(data.networks["spatial_gcn"]))
+            self.delta_gcn = GraphNet("delta", self.faces, len(data.template.vertices))
+            self.delta_gcn.load_state_dict(dict(data.networks["delta_gcn"]))
+        self._cache: OrderedDict[bytes, _Pose] = OrderedDict()
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        """Moving the module moves its plain tensors and records too; float64 stays float64."""
+        super()._apply(fn, recurse)
+        device = fn(torch.empty(0)).device
+        self.skeleton, self.skinning = (
+            to_device(self.skeleton, device),
+            to_device(self.skinning, device),
+        )
+        self.links = to_device(self.links, device)
+        self.faces, self._nodes = self.faces.to(device), self._nodes.to(device)
+        self._reference, self._face_mean = self._reference.to(device), self._face_mean.to(device)
+        self._cache.clear()
+        return self
+
+    def bone_transforms(self, dofs: Float[Tensor, "b D"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Joints [b, J, 4, 4], bones and bones relative to rest [b, B, 4, 4] in the body frame, m."""
+        joints = joint_transforms(self.skeleton, dofs)
+        bones = joints[:, self.skinning.bone_joints]
+        return joints, bones, bones @ self.rest_inverse
+
+    def node_transforms(
+        self, bones: Float[Tensor, "b B 4 4"]
+    ) -> tuple[Float[Tensor, "b G 4"], Float[Tensor, "b G 4"]]:
+        """Bone transforms blended at the graph's nodes: (real, dual), float32."""
+        at = self.links.node_vertices
+        real, dual = (part.float() for part in dq.from_matrix(bones))
+        real, dual = blend_bones(real, dual, self.skinning.bones[at], self.skinning.weights[at])
+        # The release keeps matrices here, so a blend's non-rigid part (real . dual) is dropped.
+        return real, dq.from_translation(dq.translation(real, dual), real)
+
+    def blend_nodes(
+        self, matrices: Float[Tensor, "b G 3 4"], points: Float[Tensor, "*b V 3"]
+    ) -> Float[Tensor, "b V 3"]:
+        """Move points by the weighted mean of their nodes' affine transforms."""
+        b, g = matrices.shape[:2]
+        blended = sparse_apply(self.links.blend, matrices.reshape(b, g, 12)).reshape(b, -1, 3, 4)
+        # One multiply-add a row: a batched 3x3 product would take a call for each vertex.
+        return (blended[..., :3] * points[..., None, :]).sum(-1) + blended[..., 3]
+
+    def blend_links(
+        self, real: Float[Tensor, "b G 4"], dual: Float[Tensor, "b G 4"]
+    ) -> tuple[Float[Tensor, "b V 4"], Float[Tensor, "b V 4"]]:
+        """The nodes' dual quaternions blended at the vertices, as `dual_quaternion.blend` does with
+        padded lists; here over the flat list of links, which is half as long.
+        """
+        links = self.links
+        nodes = torch.stack((real, dual), -2)  # [b, G, 2, 4]
+        reference = real[:, self._reference[links.link_vertices]]
+        own = nodes[:, links.link_nodes]
+        same_side = (own[:, :, 0] * reference).sum(-1) > 0
+        signed = torch.where(same_side, links.link_weights, -links.link_weights)
+        total = sparse_apply(links.gather, (own * signed[..., None, None]).flatten(2))
+        real, dual = total.unflatten(-1, (2, 4)).unbind(-2)
+        norm = real.norm(dim=-1, keepdim=True)
+        return real / norm, dual / norm
+
+    def network_inputs(
+        self, poses: Float[Tensor, "p D"]
+    ) -> tuple[Float[Tensor, "p V 3"], Float[Tensor, "p G 3"], Float[Tensor, "p G 3"]]:
+        """What the graph networks see of each pose: posed template (m), node Euler angles (rad) and
+        node positions (m). The last two come from blending the bones' global transforms, not those
+        relative to rest. Source: ODDITIES A9, A10.
+        """
+        _, bones, relative = self.bone_transforms(poses)
+        posed = self.blend_nodes(
+            dq.to_matrix(*self.node_transforms(relative)), self.template_vertices
+        )
+        real, dual = self.node_transforms(bones)
+        return posed, matrix_to_euler(quat_to_matrix(real)), dq.translation(real, dual)
+
+    def deformation(self, normalised: Float[Tensor, "b 3 D"]) -> Deformation | None:
+        """Run the graph networks on normalised poses n-2, n-1, n; None without a checkpoint."""
+        if self.spatial_gcn is None or self.delta_gcn is None:
+            return None
+        b = len(normalised)
+        posed, angles, places = self.network_inputs(normalised.flatten(0, 1))
+        node_rows = torch.cat((places, angles), -1).unflatten(0, (b, HISTORY))
+        nodes = self.spatial_gcn(node_rows.transpose(1, 2).flatten(2))
+        rows = posed.unflatten(0, (b, HISTORY)).transpose(1, 2).flatten(2)
+        return Deformation(nodes[..., :3], nodes[..., 3:], self.delta_gcn(rows * MM_PER_M))
+
+    def canonical(self, deformation: Deformation) -> Float[Tensor, "b V 3"]:
+        """The deformed template, not yet posed: each node turns about itself and moves, then the
+        vertices' own displacements are added. m.
+        """
+        turn = euler_to_matrix(deformation.node_angles)
+        nodes = self.template_vertices[self.links.node_vertices][..., None]
+        shift = nodes + deformation.node_translations[..., None] - turn @ nodes
+        moved = self.blend_nodes(torch.cat((turn, shift), -1), self.template_vertices)
+        return moved + deformation.displacements
+
+    def pose(
+        self, dofs: Float[Tensor, "b D"], canonical: Float[Tensor, "b V 3"]
+    ) -> tuple[Float[Tensor, "b V 3"], Float[Tensor, "b V 4"], Float[Tensor, "b V 4"], Tensor]:
+        """Posed vertices, the dual quaternions that posed them (real, dual), joint positions; m."""
+        joints, _, relative = self.bone_transforms(dofs)
+        real, dual = self.blend_links(*self.node_transforms(relative))
+        return dq.apply(real, dual, canonical), real, dual, joints[..., :3, 3].float()
+
+    def _compute(
+        self, dofs: Float[Tensor, "b D"], normalised: Float[Tensor, "b 3 D"]
+    ) -> list[_Pose]:
+        deformation = self.deformation(normalised)
+        if deformation is None:
+            canonical = self.template_vertices.expand(len(dofs), -1, -1)
+        else:
+            canonical = self.canonical(deformation)
+        posed, real, dual, joints = self.pose(dofs, canonical)
+        normals = vertex_normals(posed, self.faces, self._face_mean)
+        return [
+            _Pose(*parts)
+            for parts in zip(posed, normals, canonical, real, dual, joints, strict=True)
+        ]
+
+    def forward(self, window: PoseWindow) -> PosedMesh:
+        """The character at a window of poses (float64, on the module's device)."""
+        keys = [
+            d.cpu().numpy().tobytes() + n.cpu().numpy().tobytes()
+            for d, n in zip(window.dofs, window.normalised, strict=True)
+        ]
+        known = (
+            {} if torch.is_grad_enabled() else {k: self._cache[k] for k in keys if k in self._cache}
+        )
+        new = [i for i, k in enumerate(keys) if k not in known and k not in keys[:i]]
+        if new:
+            fresh = self._compute(window.dofs[new], window.normalised[new])
+            known |= {keys[i]: pose for i, pose in zip(new, fresh, strict=True)}
+        if not torch.is_grad_enabled():
+            self._cache |= {k: known[k] for k in keys}
+            for k in keys:
+                self._cache.move_to_end(k)
+            while len(self._cache) > _CACHED_POSES:
+                self._cache.popitem(last=False)
+        history = [known[k] for k in keys]
+        now = history[0]
+        return PosedMesh(
+            vertices=torch.stack([p.vertices for p in history]),
+            normals=torch.stack([p.normals for p in history]),
+            canonical=now.canonical,
+            real=now.real,
+            dual=now.dual,
+            joints=now.joints,
+            root=window.dofs[0, :3].float(),
+        )

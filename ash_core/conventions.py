@@ -1,0 +1,61 @@
+"""Units, axes, orders and letters: read this first. Every shared constant has its only home here.
+
+Units     metres, radians, seconds, float32; RGB in [0, 1] as the photographs encode it. Millimetres
+          exist inside `files/` and, by name, at the released vertex network's input.
+Frames    `body`: Y up (skeleton, meshes, motions). `world`: Z up (cameras, Gaussians). Right-handed
+          both; they meet in `R_WORLD_BODY` alone.
+Camera    OpenCV: +X right, +Y down, +Z forward. `viewmat` is camera-from-world, 4x4. `K` in pixels;
+          the centre of the top-left pixel is (0.5, 0.5).
+Rotations quaternions wxyz, unit. `T_a_b`, `R_a_b` take b to a; column vectors.
+Images    [h, w, 3], row 0 at the top; networks alone see [b, c, h, w].
+Gaussians stored values are activated: means m, scales m, quats unit, opacities 0-1, sh [N, K, 3].
+History   newest first: index 0 is the frame itself, 1 and 2 the two before it.
+Letters   F frames or faces, J joints, D dofs, B bones, G graph nodes, V vertices, N texels =
+          Gaussians, K SH bases, H history frames, C cameras.
+"""
+
+from typing import Final
+
+MM_PER_M: Final = 1000.0
+
+R_WORLD_BODY: Final = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+"""World axes are the body's (z, x, y). Source: the released code permutes positions by [2, 0, 1]."""
+
+HISTORY: Final = 3
+"""Frames that the networks see: the frame itself and the two before it."""
+
+FPS: Final = 25.0
+"""Frames a second of a motion whose file does not say. Source: DynaCap was captured at 25 Hz."""
+
+# The one definition that every rasterizer backend shares. Source: 3D Gaussian Splatting (Kerbl 2023).
+BLUR_PX2: Final = 0.3
+"""Added to both diagonal entries of each projected covariance, px^2."""
+ALPHA_MIN: Final = 1.0 / 255.0
+"""A Gaussian contributes to a pixel exactly where its alpha is at least this."""
+ALPHA_MAX: Final = 0.99
+TRANSMITTANCE_MIN: Final = 1e-4
+"""A pixel is finished before the Gaussian that would bring its transmittance under this."""
+NEAR_M: Final = 0.2
+"""Gaussians whose view depth is not greater are culled."""
+FRUSTUM_CLAMP: Final = 1.3
+"""The projection's Jacobian is taken at x/z, y/z clamped to this many half-fields of view."""
+
+SH_C0: Final = 0.28209479177387814
+SH_C1: Final = 0.4886025119029199
+SH_C2: Final = (
+    1.0925484305920792,
+    -1.0925484305920792,
+    0.31539156525252005,
+    -1.0925484305920792,
+    0.5462742152960396,
+)
+SH_C3: Final = (
+    -0.5900435899266435,
+    2.890611442640554,
+    -0.4570457994644658,
+    0.3731763325901154,
+    -0.4570457994644658,
+    1.445305721320277,
+    -0.5900435899266435,
+)
+"""Real spherical harmonics, in the order and signs of 3D Gaussian Splatting."""

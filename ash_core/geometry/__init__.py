@@ -1,0 +1,1 @@
+"""Pure functions on tensors: rotations, kinematics, skinning, meshes, texels, cameras."""

@@ -1,0 +1,60 @@
+"""Pinhole cameras: place them, give them a field of view, change their picture's size."""
+
+import math
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ash_core.errors import InputError
+from ash_core.records import Camera
+
+
+def look_at(
+    eye: Float[Tensor, "3"], target: Float[Tensor, "3"], up: Float[Tensor, "3"] | None = None
+) -> Float[Tensor, "4 4"]:
+    """viewmat of a camera at `eye` that looks at `target` (world, m); `up` defaults to world Z."""
+    eye, target = eye.double(), target.double()
+    up = torch.tensor([0.0, 0.0, 1.0]).double() if up is None else up.double()
+    forward = target - eye
+    if not forward.norm() > 1e-9:
+        raise InputError(f"camera: expected eye and target apart, got both at {eye.tolist()}")
+    forward = forward / forward.norm()
+    right = torch.linalg.cross(forward, up)
+    if right.norm() < 1e-6:  # straight up or down: any horizontal direction will do
+        right = torch.linalg.cross(forward, up.roll(1))
+    right = right / right.norm()
+    down = torch.linalg.cross(forward, right)
+    rotation = torch.stack((right, down, forward))
+    viewmat = torch.eye(4, dtype=torch.float64)
+    viewmat[:3, :3], viewmat[:3, 3] = rotation, -rotation @ eye
+    return viewmat.float()
+
+
+def camera_from_fov(
+    viewmat: Float[Tensor, "4 4"], fov_y: float, width: int, height: int, name: str = ""
+) -> Camera:
+    """A camera with square pixels and a centred principal point; fov_y in rad, vertical."""
+    focal = 0.5 * height / math.tan(0.5 * fov_y)
+    K = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
+    return Camera(viewmat, K, width, height, name)
+
+
+def resize_camera(camera: Camera, width: int, height: int) -> Camera:
+    """The same view in another picture size: the old picture fits inside, centred.
+
+    With the same aspect ratio every pixel shows what it showed; otherwise the picture grows at the
+    sides or at the top and bottom.
+    """
+    scale = min(width / camera.width, height / camera.height)
+    K = camera.K.clone()
+    K[:2] *= scale
+    K[0, 2] += 0.5 * (width - scale * camera.width)
+    K[1, 2] += 0.5 * (height - scale * camera.height)
+    return replace(camera, K=K, width=width, height=height)
+
+
+def camera_position(viewmat: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
+    """Where the camera stands in the world, m."""
+    return -viewmat[:3, :3].T @ viewmat[:3, 3]

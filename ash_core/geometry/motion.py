@@ -1,0 +1,68 @@
+"""What the character's networks see of a motion: the last poses, relative to the newest.
+
+The published data set carries a file of these (`poseAnglesRotationNormalized.motion`); here they are
+computed, so that live and retargeted poses need no extra file.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ash_core.conventions import HISTORY
+from ash_core.errors import InputError
+from ash_core.geometry.rotations import axis_angle_to_matrix
+from ash_core.records import Motion, PoseWindow, Skeleton
+
+HEADING_DOF = 3
+"""The dof that turns the root about the vertical. Source: ODDITIES A4."""
+
+
+def heading_matrix(dofs: Float[Tensor, "D"], skeleton: Skeleton) -> Float[Tensor, "3 3"]:
+    """R_body_heading: the turn about the vertical that a pose's root dof gives."""
+    angle = skeleton.dof_matrix[:, HEADING_DOF].sum().to(dofs) * dofs[HEADING_DOF]
+    return axis_angle_to_matrix(torch.tensor([0.0, 1.0, 0.0]).to(dofs), angle)
+
+
+def normalise_poses(poses: Float[Tensor, "*b 3 D"], skeleton: Skeleton) -> Float[Tensor, "*b 3 D"]:
+    """Poses n-2, n-1, n seen from pose n: its place and heading taken out. m and rad.
+
+    Translations are differences to pose n, turned by minus its heading (the heading dof times the
+    dof matrix's weight: 3 in the published character); the heading is a difference, not wrapped;
+    every other dof is copied, the root's tilt too. Source: ODDITIES A4.
+    """
+    newest = poses[..., 2:3, :]
+    weight = skeleton.dof_matrix[:, HEADING_DOF].sum().to(poses)
+    angle = -weight * newest[..., HEADING_DOF]
+    cos, sin = angle.cos(), angle.sin()
+    moved = poses[..., :3] - newest[..., :3]
+    x, y, z = moved.unbind(-1)
+    turned = torch.stack((cos * x + sin * z, y, cos * z - sin * x), -1)
+    heading = poses[..., HEADING_DOF : HEADING_DOF + 1] - newest[..., HEADING_DOF : HEADING_DOF + 1]
+    return torch.cat((turned, heading, poses[..., HEADING_DOF + 1 :]), -1)
+
+
+def pose_window(motion: Motion, frame: int, skeleton: Skeleton) -> PoseWindow:
+    """The window at a frame: that pose and the two before it, each with its own three poses.
+
+    Frames before the first are the first. The first two frames of a motion are not normalised: their
+    three rows are that frame's raw pose. Source: ODDITIES A4, A5.
+    """
+    count = len(motion.dofs)
+    if not 0 <= frame < count:
+        raise InputError(
+            f"{motion.name or 'motion'}: expected a frame in 0..{count - 1}, got {frame}"
+        )
+    frames = [max(frame - back, 0) for back in range(HISTORY)]
+    if motion.normalised is not None:
+        return PoseWindow(motion.dofs[frames], motion.normalised[frames])
+    rows = [
+        normalise_poses(motion.dofs[n - 2 : n + 1], skeleton) if n >= 2 else motion.dofs[[n, n, n]]
+        for n in frames
+    ]
+    return PoseWindow(motion.dofs[frames], torch.stack(rows))
+
+
+def live_window(poses: Float[Tensor, "5 D"], skeleton: Skeleton) -> PoseWindow:
+    """The window of five live poses t-4 ... t (oldest first): sliders, mocap, a blend of both."""
+    rows = [normalise_poses(poses[n - 2 : n + 1], skeleton) for n in (4, 3, 2)]
+    return PoseWindow(poses[[4, 3, 2]], torch.stack(rows))

@@ -1,0 +1,81 @@
+"""What a texel looks like as a Gaussian: its directions, size and colour on the template."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image as PILImage
+from torch import Tensor
+
+from ash_core.geometry.rotations import matrix_to_quat
+from ash_core.records import Atlas, Template
+
+SIGMA_TEXELS = 0.7
+"""Standard deviation along the surface, in texels: neighbours overlap, nothing shows through."""
+NORMAL_SIGMA = 0.15
+"""Standard deviation across the surface, as a part of the smaller one along it."""
+STRETCH = (0.5, 2.0)
+"""Bounds on how far a posed triangle may shrink or stretch its texels' Gaussians."""
+
+
+@dataclass(frozen=True)
+class TexelFrames:
+    """The Gaussians of the undeformed template. Body frame, m."""
+
+    quats: Float[Tensor, "N 4"]
+    """Axes: the two main directions of the texel's cell on the surface, then the normal."""
+    scales: Float[Tensor, "N 3"]
+    face_axes: Float[Tensor, "F 2 2"]
+    """The two main directions of each face as combinations of its edges (v1 - v0, v2 - v0)."""
+    face_lengths: Float[Tensor, "F 2"]
+    """Their lengths on the template: a posed length over these is the stretch."""
+
+
+def texel_frames(template: Template, atlas: Atlas) -> TexelFrames:
+    """Main directions and sizes of each face's texels: the singular vectors of d(position)/d(uv)."""
+    points = template.vertices.double()[template.faces]
+    edges = torch.stack((points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]), -1)  # [F, 3, 2]
+    uv = template.corner_uvs.double() * atlas.resolution
+    uv_edges = torch.stack((uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]), -1)
+    degenerate = torch.linalg.det(uv_edges).abs() < 1e-12
+    uv_edges[degenerate] = torch.eye(2, dtype=torch.float64)
+    # Columns of `axes` are unit directions in the atlas: edges @ axes are their pictures in space.
+    jacobian = edges @ torch.linalg.inv(uv_edges)
+    _, sizes, vh = torch.linalg.svd(jacobian, full_matrices=False)
+    axes = torch.linalg.inv(uv_edges) @ vh.transpose(-1, -2)
+    tangents = torch.nn.functional.normalize(edges @ axes, dim=-2)
+    normal = torch.linalg.cross(tangents[..., 0], tangents[..., 1])
+    frame = torch.cat((tangents, normal[..., None]), -1)
+    flat = torch.linalg.det(frame) < 0.5  # a face without area has no frame
+    frame[flat] = torch.eye(3, dtype=torch.float64)
+
+    along = SIGMA_TEXELS * sizes
+    scales = torch.cat((along, NORMAL_SIGMA * along[:, 1:]), -1).clamp(min=1e-6)
+    return TexelFrames(
+        matrix_to_quat(frame)[atlas.faces].float(),
+        scales[atlas.faces].float(),
+        axes.float(),
+        sizes.clamp(min=1e-9).float(),
+    )
+
+
+def posed_stretch(
+    frames: TexelFrames, vertices: Float[Tensor, "V 3"], template_faces: Tensor, atlas: Atlas
+) -> Float[Tensor, "N 3"]:
+    """Factors on each texel's scales that keep its posed triangle covered."""
+    v0 = vertices[template_faces[:, 0]]
+    edges = torch.stack([vertices[template_faces[:, i]] - v0 for i in (1, 2)], -1)
+    length = (edges @ frames.face_axes).norm(dim=-2)
+    stretch = (length / frames.face_lengths).clamp(*STRETCH)
+    return torch.cat((stretch, torch.ones_like(stretch[:, :1])), -1)[atlas.faces]
+
+
+def texel_colours(texture: UInt8[Tensor, "h w 3"], atlas: Atlas) -> Float[Tensor, "N 3"]:
+    """Mean texture colour of each texel's cell, RGB in [0, 1]; rows of the picture run against v."""
+    r = atlas.resolution
+    h, w = texture.shape[:2]
+    picture = PILImage.fromarray(texture.numpy())
+    method = PILImage.Resampling.BOX if min(h, w) >= r else PILImage.Resampling.BILINEAR
+    small = torch.from_numpy(np.array(picture.resize((r, r), method))).float() / 255
+    return small[r - 1 - atlas.texels[:, 1], atlas.texels[:, 0]]

@@ -1,0 +1,150 @@
+"""The two published U-Nets, with their parameters' names and shapes: motion map -> texel values.
+
+`geometry`: 18 -> 11 channels (log-scales 3, quaternion 4, opacity logit 1, canonical offset 3).
+`appearance`: 18 -> 48 (SH coefficients) with the root's position mixed in at the bottleneck.
+Source: ODDITIES A1, A16, A17, A21; Ronneberger et al. 2015.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Kind = Literal["geometry", "appearance"]
+IN_CHANNELS = 18
+OUT_CHANNELS: dict[Kind, int] = {"geometry": 11, "appearance": 48}
+FREQUENCIES = 6
+CODE = 16
+
+
+class _FrameNorm(nn.BatchNorm2d):
+    """Batch norm by the statistics of the frame itself, empty texels included.
+
+    The release never leaves training mode, so its pictures come from these and not from the running
+    statistics of the checkpoint. Source: ODDITIES A1. `running` uses the latter, for comparison.
+    """
+
+    running = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.running:
+            mean, var = self.running_mean, self.running_var
+            return nn.functional.batch_norm(
+                input, mean, var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return nn.functional.batch_norm(
+            input, None, None, self.weight, self.bias, True, 0.0, self.eps
+        )
+
+
+class _DoubleConv(nn.Module):
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.double_conv = nn.Sequential(
+            nn.Conv2d(c_in, c_out, 3, padding=1, bias=False),
+            _FrameNorm(c_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(c_out, c_out, 3, padding=1, bias=False),
+            _FrameNorm(c_out),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.double_conv(x)
+
+
+class _Down(nn.Module):
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), _DoubleConv(c_in, c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maxpool_conv(x)
+
+
+class _Up(nn.Module):
+    """Upsample, put the skip connection in front, convolve."""
+
+    def __init__(self, c_below: int, c_skip: int, c_out: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(c_below, c_below // 2, 2, stride=2)
+        self.conv = _DoubleConv(c_skip + c_below // 2, c_out)
+
+    def forward(self, below: Tensor, skip: Tensor) -> Tensor:
+        return self.conv(torch.cat((skip, self.up(below)), 1))
+
+
+class _Out(nn.Module):
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class _Mlp(nn.Module):
+    """Root position, embedded -> the 16-number code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = (3 * (1 + 2 * FREQUENCIES), 64, 32, CODE)
+        layers: list[nn.Module] = []
+        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(a, b), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def embed(x: Float[Tensor, "b 3"]) -> Float[Tensor, "b 39"]:
+    """[x, sin x, cos x, sin 2x, cos 2x, ... sin 32x, cos 32x]. Source: ODDITIES A21."""
+    parts = [x]
+    for k in range(FREQUENCIES):
+        parts += [torch.sin(2.0**k * x), torch.cos(2.0**k * x)]
+    return torch.cat(parts, -1)
+
+
+class UNet(nn.Module):
+    """A published U-Net on a square map whose side is a multiple of 16."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        code = CODE if kind == "appearance" else 0
+        if code:
+            self.mlp = _Mlp()
+        self.inc = _DoubleConv(IN_CHANNELS, 64)
+        self.down1, self.down2 = _Down(64, 128), _Down(128, 256)
+        self.down3, self.down4 = _Down(256, 512), _Down(512, 1024)
+        self.up1 = _Up(1024 + code, 512, 512)
+        self.up2, self.up3, self.up4 = _Up(512, 256, 256), _Up(256, 128, 128), _Up(128, 64, 64)
+        self.outc = _Out(64, OUT_CHANNELS[kind])
+
+    def use_running_statistics(self, on: bool) -> None:
+        """Normalise by the checkpoint's running statistics instead of the frame's own."""
+        for module in self.modules():
+            if isinstance(module, _FrameNorm):
+                module.running = on
+
+    def forward(
+        self, motion_map: Float[Tensor, "b 18 r r"], root: Float[Tensor, "b 3"] | None = None
+    ) -> Float[Tensor, "b c r r"]:
+        """Motion map (m and unit normals) [, root position m] -> raw texel values."""
+        x1 = self.inc(motion_map)
+        x2 = self.down1(x1)
+        x3 = self.down2(x2)
+        x4 = self.down3(x3)
+        x5 = self.down4(x4)
+        if root is not None:
+            code = self.mlp(embed(root))
+            x5 = torch.cat((x5, code[..., None, None].expand(-1, -1, *x5.shape[-2:])), 1)
+        y = self.up1(x5, x4)
+        return self.outc(self.up4(self.up3(self.up2(y, x3), x2), x1))
+
+
+def expected_shapes(kind: Kind) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the published state dictionary."""
+    with torch.device("meta"):
+        return {k: tuple(v.shape) for k, v in UNet(kind).state_dict().items()}

@@ -1,0 +1,198 @@
+"""The frozen records that flow through the house. Shapes, units and frames; no behaviour.
+
+Tensors are float32 unless said otherwise, integers int64. See `conventions` for units and letters.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+Variant = Literal["released", "native"]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A tree of one-degree-of-freedom joints, driven by dofs through a matrix."""
+
+    joint_names: tuple[str, ...]
+    parents: Int[Tensor, "J"]
+    """Parent joint, always listed before its child; -1 for the root."""
+    is_prismatic: Bool[Tensor, "J"]
+    """True: the joint slides along its axis (m); False: it turns about it (rad)."""
+    axes: Float[Tensor, "J 3"]
+    """Unit axes in the joint's own frame."""
+    offsets: Float[Tensor, "J 3"]
+    """Joint origin in the parent's frame, m (the file's offset times its scale column)."""
+    dof_names: tuple[str, ...]
+    dof_limits: Float[Tensor, "D 2"]
+    """Lower and upper bound, -inf and inf where the file says nolimits. For sliders, never applied."""
+    dof_matrix: Float[Tensor, "J D"]
+    """Joint values (m for prismatic, rad for revolute joints) = dof_matrix @ dofs."""
+
+
+@dataclass(frozen=True)
+class Skinning:
+    """Bones that move each vertex, in the file's order (the first one is the sign reference)."""
+
+    bone_names: tuple[str, ...]
+    bone_joints: Int[Tensor, "B"]
+    """Joint that carries each bone: the last one whose name before `_` is the bone's."""
+    bones: Int[Tensor, "V S"]
+    """Bones of each vertex; padded with the vertex's first bone at weight 0."""
+    weights: Float[Tensor, "V S"]
+    """Weights as the file gives them: they sum to one to its precision, never renormalised."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """The textured mesh in its rest pose: body frame, m."""
+
+    vertices: Float[Tensor, "V 3"]
+    faces: Int[Tensor, "F 3"]
+    corner_uvs: Float[Tensor, "F 3 2"]
+    """Texture coordinates of each face corner as in the OBJ file: v up, in [0, 1]."""
+    texture: UInt8[Tensor, "h w 3"]
+    """RGB, row 0 at the top (v = 1)."""
+
+
+@dataclass(frozen=True)
+class GraphMesh:
+    """The embedded graph's own mesh: a coarse copy of the template. Body frame, m."""
+
+    vertices: Float[Tensor, "G 3"]
+    faces: Int[Tensor, "E 3"]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A sequence of poses."""
+
+    dofs: Float[Tensor, "F D"]
+    """float64 as parsed. The first three are the root's translation in m; then angles in rad."""
+    normalised: Float[Tensor, "F 3 D"] | None = None
+    """The published `...RotationNormalized.motion` beside it, when there is one: the rows n-2, n-1, n
+    of each frame n. Without it they are computed (geometry.motion)."""
+    fps: float = 25.0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class PoseWindow:
+    """What the character sees of a motion at one frame. float64."""
+
+    dofs: Float[Tensor, "H D"]
+    """Poses at t, t-1, t-2."""
+    normalised: Float[Tensor, "H 3 D"]
+    """For each of those frames n the poses n-2, n-1, n relative to n (geometry.motion)."""
+
+
+@dataclass(frozen=True)
+class PosedMesh:
+    """The deformed character: body frame, m; history newest first."""
+
+    vertices: Float[Tensor, "H V 3"]
+    normals: Float[Tensor, "H V 3"]
+    """Unit."""
+    canonical: Float[Tensor, "V 3"]
+    """Deformed but not posed: template + graph deformation + vertex displacement, newest frame."""
+    real: Float[Tensor, "V 4"]
+    dual: Float[Tensor, "V 4"]
+    """Dual quaternion that takes canonical to posed, newest frame; wxyz, translation in m."""
+    joints: Float[Tensor, "J 3"]
+    root: Float[Tensor, "3"]
+    """The newest pose's first three dofs, m: subtracted from positions before the decoder sees them."""
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The texels of a UV atlas that lie on the mesh: one Gaussian each, u-major order."""
+
+    resolution: int
+    texels: Int[Tensor, "N 2"]
+    """(iu, iv) of each texel."""
+    faces: Int[Tensor, "N"]
+    barycentrics: Float[Tensor, "N 3"]
+    corners: Int[Tensor, "N 3"]
+    """Vertices of the texel's face."""
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """3D Gaussians in the world frame; every value activated."""
+
+    means: Float[Tensor, "N 3"]
+    quats: Float[Tensor, "N 4"]
+    """Unit, wxyz; the rotation that takes the Gaussian's own axes to world."""
+    scales: Float[Tensor, "N 3"]
+    """Standard deviations, m."""
+    opacities: Float[Tensor, "N"]
+    sh: Float[Tensor, "N K 3"]
+    """Spherical-harmonic colour, K in {1, 4, 9, 16}; rgb = max(0, 0.5 + basis(direction) @ sh)."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera (OpenCV axes)."""
+
+    viewmat: Float[Tensor, "4 4"]
+    """Camera from world, m."""
+    K: Float[Tensor, "3 3"]
+    """Intrinsics, pixels; the centre of the top-left pixel is (0.5, 0.5)."""
+    width: int
+    height: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A rendered picture; the background is already under it."""
+
+    rgb: Float[Tensor, "h w 3"]
+    """Colour; over a transparent background: premultiplied by alpha."""
+    alpha: Float[Tensor, "h w"]
+    depth: Float[Tensor, "h w"]
+    """Alpha-weighted mean view depth, m; 0 where nothing was hit."""
+
+
+@dataclass(frozen=True)
+class AvatarData:
+    """Everything that one avatar file holds. `avatar.Avatar` turns it into something that runs."""
+
+    name: str
+    variant: Variant
+    skeleton: Skeleton
+    skinning: Skinning
+    template: Template
+    graph: GraphMesh
+    rest_dofs: Float[Tensor, "D"]
+    """float64: the pose in which the template was scanned."""
+    root_translation: Float[Tensor, "3"]
+    """The published `real_translation.txt`, m; zeros where there is none."""
+    atlas_resolution: int
+    hand_mask: Bool[Tensor, "V"] | None = None
+    networks: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """State dictionaries: spatial_gcn, delta_gcn; unet_geometry, unet_appearance or decoder."""
+    decoder: Mapping[str, int] = field(default_factory=dict)
+    """Settings of a native decoder (networks.decoder.DecoderConfig)."""
+    cameras: tuple[Camera, ...] = ()
+
+
+Record = TypeVar("Record")
+
+
+def to_device(record: Record, device: torch.device | str) -> Record:
+    """A copy of a record with all its tensors (nested records included) on a device."""
+
+    def move(value: object) -> object:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        if hasattr(value, "__dataclass_fields__"):
+            return to_device(value, device)
+        return value
+
+    moved = {f.name: move(getattr(record, f.name)) for f in fields(record)}  # type: ignore[arg-type]
+    return replace(record, **moved)  # type: ignore[type-var]

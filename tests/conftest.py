@@ -1,0 +1,26 @@
+"""Shared fixtures. Shapes written in annotations are checked while the tests run."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["ash_core.geometry", "ash_core.networks", "ash_core.records"], "beartype.beartype")
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder with the published code's numbers (`golden/`) and its sample (`ddc_sample/`)."""
+    folder = Path(os.environ.get("ASH_REFERENCE", HERE.parent.parent / "shared" / "reference"))
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no reference numbers at {folder} (set ASH_REFERENCE)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The published code's numbers that contain nothing of its sample."""
+    return HERE / "golden"
