@@ -50,7 +50,6 @@ class Character(nn.Module):
     Source: Habermann et al. 2021; ODDITIES A5-A11.
     """
 
-    rest_inverse: Tensor
     template_vertices: Tensor
 
     def __init__(self, data: AvatarData) -> None:
@@ -65,7 +64,7 @@ class Character(nn.Module):
         self._face_mean = face_mean_matrix(self.faces, len(data.template.vertices))
         self._nodes: Float[Tensor, "G 3"] = data.graph.vertices
         rest = joint_transforms(self.skeleton, data.rest_dofs)[self.skinning.bone_joints]
-        self.register_buffer("rest_inverse", torch.linalg.inv(rest), persistent=False)
+        self.rest_inverse: Float[Tensor, "B 4 4"] = torch.linalg.inv(rest)
         self.register_buffer("template_vertices", data.template.vertices, persistent=False)
         self.spatial_gcn = self.delta_gcn = None
         if "spatial_gcn" in data.networks:
@@ -76,7 +75,7 @@ class Character(nn.Module):
         self._cache: OrderedDict[bytes, _Pose] = OrderedDict()
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        """Moving the module moves its plain tensors and records too; float64 stays float64."""
+        """Moving the module moves its plain tensors and records too, never their precision."""
         super()._apply(fn, recurse)
         device = fn(torch.empty(0)).device
         self.skeleton, self.skinning = (
@@ -84,6 +83,7 @@ class Character(nn.Module):
             to_device(self.skinning, device),
         )
         self.links = to_device(self.links, device)
+        self.rest_inverse = self.rest_inverse.to(device)
         self.faces, self._nodes = self.faces.to(device), self._nodes.to(device)
         self._reference, self._face_mean = self._reference.to(device), self._face_mean.to(device)
         self._cache.clear()

@@ -54,7 +54,7 @@ class Template:
     vertices: Float[Tensor, "V 3"]
     faces: Int[Tensor, "F 3"]
     corner_uvs: Float[Tensor, "F 3 2"]
-    """Texture coordinates of each face corner as in the OBJ file: v up, in [0, 1]."""
+    """float64: texture coordinates of each face corner as in the OBJ file, v up, in [0, 1]."""
     texture: UInt8[Tensor, "h w 3"]
     """RGB, row 0 at the top (v = 1)."""
 

@@ -72,7 +72,8 @@ class Renderer:
         self.timings = {}
         gaussians = self.gaussians(request.window)
         with self._stage("raster"):
-            background = None if request.background is None else torch.tensor(request.background)
+            colour = request.background
+            background = None if colour is None else torch.tensor(colour, dtype=torch.float32)
             image = rasterize(gaussians, request.camera, background, backend=self.backend)
         assert isinstance(image, Image)
         return image

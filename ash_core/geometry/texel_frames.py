@@ -15,6 +15,10 @@ SIGMA_TEXELS = 0.7
 """Standard deviation along the surface, in texels: neighbours overlap, nothing shows through."""
 NORMAL_SIGMA = 0.15
 """Standard deviation across the surface, as a part of the smaller one along it."""
+FACE_SIGMA = 0.35
+"""Largest standard deviation as a part of the face's longest edge."""
+SHARPEN = 0.8
+"""How much of the blur that overlapping Gaussians bring is taken out of their colours beforehand."""
 STRETCH = (0.5, 2.0)
 """Bounds on how far a posed triangle may shrink or stretch its texels' Gaussians."""
 
@@ -50,7 +54,9 @@ def texel_frames(template: Template, atlas: Atlas) -> TexelFrames:
     flat = torch.linalg.det(frame) < 0.5  # a face without area has no frame
     frame[flat] = torch.eye(3, dtype=torch.float64)
 
-    along = SIGMA_TEXELS * sizes
+    # A sliver in the atlas has texels far longer than itself: they need not leave their face.
+    longest = torch.stack((edges[..., 0], edges[..., 1], edges[..., 1] - edges[..., 0])).norm(dim=-1)
+    along = torch.minimum(SIGMA_TEXELS * sizes, FACE_SIGMA * longest.amax(0)[:, None])
     scales = torch.cat((along, NORMAL_SIGMA * along[:, 1:]), -1).clamp(min=1e-6)
     return TexelFrames(
         matrix_to_quat(frame)[atlas.faces].float(),
@@ -78,4 +84,7 @@ def texel_colours(texture: UInt8[Tensor, "h w 3"], atlas: Atlas) -> Float[Tensor
     picture = PILImage.fromarray(texture.numpy())
     method = PILImage.Resampling.BOX if min(h, w) >= r else PILImage.Resampling.BILINEAR
     small = torch.from_numpy(np.array(picture.resize((r, r), method))).float() / 255
+    padded = torch.nn.functional.pad(small.permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")
+    blurred = torch.nn.functional.avg_pool2d(padded, 3, 1)[0].permute(1, 2, 0)
+    small = (small + SHARPEN * (small - blurred)).clamp(0, 1)
     return small[r - 1 - atlas.texels[:, 1], atlas.texels[:, 0]]
