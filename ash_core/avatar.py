@@ -10,7 +10,7 @@ from ash_core.character import Character
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.geometry import dual_quaternion as dq
-from ash_core.geometry.motion import heading_matrix
+from ash_core.geometry.motion import heading_joint, heading_matrix
 from ash_core.geometry.rotations import matrix_to_quat, quat_multiply, quat_to_matrix
 from ash_core.geometry.spherical_harmonics import rgb_to_sh, rotate_sh
 from ash_core.geometry.texel_frames import posed_stretch, texel_colours, texel_frames
@@ -89,7 +89,7 @@ class Avatar(nn.Module):
         return self._interpolate @ values.permute(1, 0, 2).reshape(values.shape[1], -1)
 
     def motion_map(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "1 18 r r"]:
-        """The networks' input: positions about the root (m) and normals of three frames, a texel each.
+        """The networks' input: positions about the root (m) and normals of three frames.
 
         Normals are interpolated and not made unit again. Source: ODDITIES A5, A6, A14.
         """
@@ -111,7 +111,7 @@ class Avatar(nn.Module):
         raise NotImplementedError
 
     def _texels_of(self, picture: Float[Tensor, "1 c r r"]) -> Float[Tensor, "N c"]:
-        return picture[0].flatten(1)[:, self.flat].T
+        return picture[0].permute(1, 2, 0).flatten(0, 1)[self.flat]
 
 
 class ReleasedAvatar(Avatar):
@@ -183,8 +183,10 @@ class NativeAvatar(Avatar):
         return self
 
     def _networks_see(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
-        turn = heading_matrix(window.dofs[0], self.character.skeleton).to(mesh.vertices)
-        return (mesh.vertices - mesh.root) @ turn, mesh.normals @ turn
+        skeleton = self.character.skeleton
+        turn = heading_matrix(window.dofs[0], skeleton).to(mesh.vertices)
+        # About the joint that turns, not the root dofs: it may stand off them.
+        return (mesh.vertices - mesh.joints[heading_joint(skeleton)]) @ turn, mesh.normals @ turn
 
     def decode(
         self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh

@@ -44,9 +44,9 @@ class _Pose:
 class Character(nn.Module):
     """Skeleton -> graph network -> vertex network -> canonical mesh -> posed mesh.
 
-    Without the published checkpoint the networks are absent and the deformation is zero. Poses that a
-    window shares with an earlier one are not computed again (at most 64 are kept), unless gradients
-    are asked for. Kinematics run in float64, everything per vertex in float32.
+    Without the published checkpoint the networks are absent and the deformation is zero. Poses that
+    a window shares with an earlier one are not computed again (at most 64 are kept), unless
+    gradients are asked for. Kinematics run in float64, everything per vertex in float32.
     Source: Habermann et al. 2021; ODDITIES A5-A11.
     """
 
@@ -90,7 +90,7 @@ class Character(nn.Module):
         return self
 
     def bone_transforms(self, dofs: Float[Tensor, "b D"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Joints [b, J, 4, 4], bones and bones relative to rest [b, B, 4, 4] in the body frame, m."""
+        """Joints [b, J, 4, 4], bones, bones relative to rest [b, B, 4, 4]; body frame, m."""
         joints = joint_transforms(self.skeleton, dofs)
         bones = joints[:, self.skinning.bone_joints]
         return joints, bones, bones @ self.rest_inverse

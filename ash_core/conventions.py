@@ -19,7 +19,7 @@ from typing import Final
 MM_PER_M: Final = 1000.0
 
 R_WORLD_BODY: Final = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
-"""World axes are the body's (z, x, y). Source: the released code permutes positions by [2, 0, 1]."""
+"""World axes are the body's (z, x, y). Source: ODDITIES A16."""
 
 HISTORY: Final = 3
 """Frames that the networks see: the frame itself and the two before it."""
@@ -27,7 +27,7 @@ HISTORY: Final = 3
 FPS: Final = 25.0
 """Frames a second of a motion whose file does not say. Source: DynaCap was captured at 25 Hz."""
 
-# The one definition that every rasterizer backend shares. Source: 3D Gaussian Splatting (Kerbl 2023).
+# The one definition that every rasterizer backend shares. Source: Kerbl et al. 2023.
 BLUR_PX2: Final = 0.3
 """Added to both diagonal entries of each projected covariance, px^2."""
 ALPHA_MIN: Final = 1.0 / 255.0

@@ -29,7 +29,7 @@ class Skeleton:
     """Joint origin in the parent's frame, m (the file's offset times its scale column)."""
     dof_names: tuple[str, ...]
     dof_limits: Float[Tensor, "D 2"]
-    """Lower and upper bound, -inf and inf where the file says nolimits. For sliders, never applied."""
+    """Lower and upper bound; infinite where the file says nolimits. For sliders, never applied."""
     dof_matrix: Float[Tensor, "J D"]
     """Joint values (m for prismatic, rad for revolute joints) = dof_matrix @ dofs."""
 
@@ -74,8 +74,8 @@ class Motion:
     dofs: Float[Tensor, "F D"]
     """float64 as parsed. The first three are the root's translation in m; then angles in rad."""
     normalised: Float[Tensor, "F 3 D"] | None = None
-    """The published `...RotationNormalized.motion` beside it, when there is one: the rows n-2, n-1, n
-    of each frame n. Without it they are computed (geometry.motion)."""
+    """The published `...RotationNormalized.motion` beside it, if there is one: rows n-2, n-1, n of
+    each frame n. Without it they are computed (geometry.motion)."""
     fps: float = 25.0
     name: str = ""
 
@@ -104,7 +104,7 @@ class PosedMesh:
     """Dual quaternion that takes canonical to posed, newest frame; wxyz, translation in m."""
     joints: Float[Tensor, "J 3"]
     root: Float[Tensor, "3"]
-    """The newest pose's first three dofs, m: subtracted from positions before the decoder sees them."""
+    """The newest pose's first three dofs, m: what the published networks see positions from."""
 
 
 @dataclass(frozen=True)

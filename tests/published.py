@@ -71,7 +71,8 @@ def in_mm(transform: Tensor) -> np.ndarray:
 def _seeded() -> ModuleType:
     path = Path(__file__).parent / "golden" / "seeded_weights.py"
     spec = importlib.util.spec_from_file_location("seeded_weights", path)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

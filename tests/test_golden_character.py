@@ -49,7 +49,7 @@ NETWORKS = ("spatial_gcn", "delta_gcn", "unet_geometry", "unet_appearance")
 FRAMES = (1, 600)
 ASSEMBLED = {"train": 4 * 3.4e-4, "eval": 4 * 3.8e-5}
 """Looser than the nets' own noise: noise of the published size in their input (positions 1.3e-6 m,
-normals 2.7e-5 on average) moves the seeded nets' outputs by this much; frame statistics amplify it."""
+normals 2.7e-5 on average) moves the seeded nets' outputs by this much."""
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,11 @@ def test_02_mesh(reference: Path, data: AvatarData, character: Character) -> Non
             assert np.sort(adjacency[int(vertex)].indices).tolist() == want[want >= 0].tolist()
         normals = vertex_normals(template.vertices[None], template.faces, character._face_mean)
         close(normals[0, ::4], z["vert_normals_every4"], NORMALS)
-        close(face_normals(template.vertices, template.faces)[::16], z["face_normals_every16"], NORMALS)
+        close(
+            face_normals(template.vertices, template.faces)[::16],
+            z["face_normals_every16"],
+            NORMALS,
+        )
         faces_of = [[] for _ in range(len(template.vertices))]
         for face, corners_of in enumerate(template.faces.tolist()):
             for vertex in corners_of:
@@ -196,7 +200,10 @@ def test_03_skinning(
         close(in_mm(character.rest_inverse), z["rest_inv"], JOINTS_MM)
 
         frames, verts = z["frames"], z["verts"]
-        some, half = (s.bones[verts], s.weights[verts]), (s.bones[verts[::2]], s.weights[verts[::2]])
+        some, half = (
+            (s.bones[verts], s.weights[verts]),
+            (s.bones[verts[::2]], s.weights[verts[::2]]),
+        )
         vertices = data.template.vertices[verts]
         for i, frame in enumerate(frames.tolist()):
             if frame not in FRAMES and frame != 0:
@@ -250,7 +257,9 @@ def test_05_posed_template(reference: Path, character: Character) -> None:
         close(posed[:, ::8], z["posed"][kept], POSED_TEMPLATE_MM)
         close(posed[-1], z["posed_full_last"], POSED_TEMPLATE_MM)
         close(posed[:, ::64], z["posed_f64"][kept], POSED_TEMPLATE_MM)
-        close(_turns(euler[:, ::4].numpy() - z["euler"][kept]), np.zeros(z["euler"].shape), PICKED_RAD)
+        close(
+            _turns(euler[:, ::4].numpy() - z["euler"][kept]), np.zeros(z["euler"].shape), PICKED_RAD
+        )
         close(
             _turns(euler[:, ::32].numpy() - z["euler_f64"][kept]),
             np.zeros(z["euler_f64"].shape),

@@ -79,14 +79,16 @@ def test_unets(golden: Path) -> None:
             before = seeded_weights(f"unet_{kind}")
             if kind == "geometry":
                 key = "inc.double_conv.1.running_"
-                close(0.9 * before[key + "mean"] + 0.1 * mean, z["geo_train_running_mean_after"], 1e-5)
+                close(
+                    0.9 * before[key + "mean"] + 0.1 * mean, z["geo_train_running_mean_after"], 1e-5
+                )
                 close(0.9 * before[key + "var"] + 0.1 * var, z["geo_train_running_var_after"], 1e-5)
 
 
 def _activations(net: unet.UNet) -> dict[str, torch.Tensor]:
     seen: dict[str, torch.Tensor] = {}
 
-    def keep(name: str):  
+    def keep(name: str):
         return lambda _module, _inputs, output: seen.__setitem__(name, output.detach().clone())
 
     for name, module in net.named_children():

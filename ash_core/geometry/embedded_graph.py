@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from ash_core.errors import InputError
@@ -43,7 +43,7 @@ def nearest_vertices(
     nodes: Float[np.ndarray, "G 3"], vertices: Float[np.ndarray, "V 3"]
 ) -> np.ndarray:
     """Template vertex of each node: the nearest one that no earlier node took."""
-    tree = cKDTree(vertices)
+    tree = KDTree(vertices)
     taken = np.zeros(len(vertices), bool)
     chosen = np.empty(len(nodes), np.int64)
     for i, node in enumerate(nodes):

@@ -1,6 +1,7 @@
 """Triangle meshes: normals, neighbours, incidence."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -8,8 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+Csr = Any
+"""scipy.sparse.csr_matrix, whose published types do not fit its use."""
 
-def csr_to_torch(matrix: sp.csr_matrix, dtype: torch.dtype = torch.float32) -> Tensor:
+
+def csr_to_torch(matrix: Csr, dtype: torch.dtype = torch.float32) -> Tensor:
     """A scipy CSR matrix as a torch one (for products with dense tensors)."""
     matrix = matrix.tocsr()
     matrix.sort_indices()
@@ -23,12 +27,14 @@ def csr_to_torch(matrix: sp.csr_matrix, dtype: torch.dtype = torch.float32) -> T
     )
 
 
-def vertex_adjacency(faces: Int[Tensor, "F 3"], n_vertices: int) -> sp.csr_matrix:
+def vertex_adjacency(faces: Int[Tensor, "F 3"], n_vertices: int) -> Csr:
     """Symmetric 0/1 matrix [V, V] of the mesh's edges, zero diagonal."""
     f = faces.numpy()
     edges = np.concatenate((f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]))
     ones = np.ones(len(edges), np.int8)
-    half = sp.coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(n_vertices, n_vertices)).tocsr()
+    half: Csr = sp.coo_matrix(
+        (ones, (edges[:, 0], edges[:, 1])), shape=(n_vertices, n_vertices)
+    ).tocsr()
     both = half + half.T
     both.setdiag(0)
     both.eliminate_zeros()
@@ -36,12 +42,12 @@ def vertex_adjacency(faces: Int[Tensor, "F 3"], n_vertices: int) -> sp.csr_matri
     return both.tocsr()
 
 
-def hop_distances(adjacency: sp.csr_matrix, sources: np.ndarray, reach: int) -> sp.csr_matrix:
-    """Edges from each source to each vertex within reach: [S, V], stored as hops + 1 (0: farther)."""
+def hop_distances(adjacency: Csr, sources: np.ndarray, reach: int) -> Csr:
+    """Edges from each source to each vertex: [S, V], stored as hops + 1; 0 beyond `reach`."""
     n = adjacency.shape[0]
     rows = np.arange(len(sources))
-    found = sp.csr_matrix((np.ones(len(sources), np.int8), (rows, sources)), (len(sources), n))
-    step = (adjacency + sp.identity(n, np.int8, format="csr")).astype(np.int8)
+    found: Csr = sp.csr_matrix((np.ones(len(sources), np.int8), (rows, sources)), (len(sources), n))
+    step: Csr = (adjacency + sp.eye(n, format="csr")).astype(np.int8)
     total = found.copy()
     for _ in range(reach):
         found = found @ step

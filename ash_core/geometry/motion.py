@@ -1,7 +1,7 @@
 """What the character's networks see of a motion: the last poses, relative to the newest.
 
-The published data set carries a file of these (`poseAnglesRotationNormalized.motion`); here they are
-computed, so that live and retargeted poses need no extra file.
+The published data set carries a file of these (`poseAnglesRotationNormalized.motion`); here they
+are computed, so that live and retargeted poses need no extra file.
 """
 
 import torch
@@ -15,6 +15,11 @@ from ash_core.records import Motion, PoseWindow, Skeleton
 
 HEADING_DOF = 3
 """The dof that turns the root about the vertical. Source: ODDITIES A4."""
+
+
+def heading_joint(skeleton: Skeleton) -> int:
+    """The joint that the heading dof turns."""
+    return int(skeleton.dof_matrix[:, HEADING_DOF].abs().argmax())
 
 
 def heading_matrix(dofs: Float[Tensor, "D"], skeleton: Skeleton) -> Float[Tensor, "3 3"]:
@@ -44,8 +49,8 @@ def normalise_poses(poses: Float[Tensor, "*b 3 D"], skeleton: Skeleton) -> Float
 def pose_window(motion: Motion, frame: int, skeleton: Skeleton) -> PoseWindow:
     """The window at a frame: that pose and the two before it, each with its own three poses.
 
-    Frames before the first are the first. The first two frames of a motion are not normalised: their
-    three rows are that frame's raw pose. Source: ODDITIES A4, A5.
+    Frames before the first are the first. The first two frames of a motion are not normalised:
+    their three rows are that frame's raw pose. Source: ODDITIES A4, A5.
     """
     count = len(motion.dofs)
     if not 0 <= frame < count:

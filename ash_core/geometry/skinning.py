@@ -24,7 +24,8 @@ def blend_bones(
 ) -> tuple[Float[Tensor, "*b V 4"], Float[Tensor, "*b V 4"]]:
     """Dual-quaternion blend of rigid bone transforms (real, dual; m) at each vertex.
 
-    The first bone that the skin file lists for a vertex is its sign reference. Source: ODDITIES A11.
+    The first bone that the skin file lists for a vertex is its sign reference.
+    Source: ODDITIES A11.
     """
     real, dual = real[..., bones, :], dual[..., bones, :]
     return dq.blend(real, dual, weights.to(real), real[..., 0, :])

@@ -18,7 +18,7 @@ NORMAL_SIGMA = 0.15
 FACE_SIGMA = 0.35
 """Largest standard deviation as a part of the face's longest edge."""
 SHARPEN = 0.8
-"""How much of the blur that overlapping Gaussians bring is taken out of their colours beforehand."""
+"""How much of the blur that overlapping Gaussians bring is taken out of colours beforehand."""
 STRETCH = (0.5, 2.0)
 """Bounds on how far a posed triangle may shrink or stretch its texels' Gaussians."""
 
@@ -37,7 +37,7 @@ class TexelFrames:
 
 
 def texel_frames(template: Template, atlas: Atlas) -> TexelFrames:
-    """Main directions and sizes of each face's texels: the singular vectors of d(position)/d(uv)."""
+    """Main directions and sizes of each face's texels: singular vectors of d(position)/d(uv)."""
     points = template.vertices.double()[template.faces]
     edges = torch.stack((points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]), -1)  # [F, 3, 2]
     uv = template.corner_uvs.double() * atlas.resolution
@@ -55,7 +55,9 @@ def texel_frames(template: Template, atlas: Atlas) -> TexelFrames:
     frame[flat] = torch.eye(3, dtype=torch.float64)
 
     # A sliver in the atlas has texels far longer than itself: they need not leave their face.
-    longest = torch.stack((edges[..., 0], edges[..., 1], edges[..., 1] - edges[..., 0])).norm(dim=-1)
+    longest = torch.stack((edges[..., 0], edges[..., 1], edges[..., 1] - edges[..., 0])).norm(
+        dim=-1
+    )
     along = torch.minimum(SIGMA_TEXELS * sizes, FACE_SIGMA * longest.amax(0)[:, None])
     scales = torch.cat((along, NORMAL_SIGMA * along[:, 1:]), -1).clamp(min=1e-6)
     return TexelFrames(
@@ -78,7 +80,7 @@ def posed_stretch(
 
 
 def texel_colours(texture: UInt8[Tensor, "h w 3"], atlas: Atlas) -> Float[Tensor, "N 3"]:
-    """Mean texture colour of each texel's cell, RGB in [0, 1]; rows of the picture run against v."""
+    """Mean texture colour of each texel's cell, RGB in [0, 1]; the picture's rows run against v."""
     r = atlas.resolution
     h, w = texture.shape[:2]
     picture = PILImage.fromarray(texture.numpy())

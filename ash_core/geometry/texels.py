@@ -123,11 +123,14 @@ def texel_transforms(
 def to_map(
     atlas: Atlas, values: Float[Tensor, "N c"], flat_index: Int[Tensor, "N"]
 ) -> Float[Tensor, "1 c r r"]:
-    """Texel values as a picture for the networks: rows are u, columns v; zero off the mesh."""
+    """Texel values as a picture for the networks: rows are u, columns v; zero off the mesh.
+
+    Channels last in memory, as they are at the texels.
+    """
     r = atlas.resolution
-    flat = values.new_zeros(values.shape[1], r * r)
-    flat[:, flat_index] = values.T
-    return flat.reshape(1, -1, r, r)
+    flat = values.new_zeros(r * r, values.shape[1])
+    flat = flat.index_copy(0, flat_index, values)
+    return flat.reshape(1, r, r, -1).permute(0, 3, 1, 2)
 
 
 def flat_index(atlas: Atlas) -> Int[Tensor, "N"]:

@@ -4,7 +4,7 @@ import math
 
 import torch
 from jaxtyping import Float, UInt8
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from ash_core.geometry.spherical_harmonics import rgb_to_sh
@@ -44,14 +44,14 @@ def published_texel_colours(texture: UInt8[Tensor, "h w 3"], atlas: Atlas) -> Fl
 def mean_neighbour_square(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
     """Mean squared distance to the three nearest other points, m^2."""
     cloud = points.double().numpy()
-    distance, _ = cKDTree(cloud).query(cloud, k=NEIGHBOURS + 1)
+    distance, _ = KDTree(cloud).query(cloud, k=NEIGHBOURS + 1)
     return torch.from_numpy((distance[:, 1:] ** 2).mean(1)).float()
 
 
 def warmup_targets(
     means: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"], colours: Float[Tensor, "N 3"]
 ) -> dict[str, Tensor]:
-    """Raw texel values (world frame, m) of the warm-up's target: `log_scales`, `quats`, `dc`, `opacity`.
+    """Raw texel values of the warm-up's target (world frame, m): log_scales, quats, dc, opacity.
 
     Source: ODDITIES D1, D6, C10.
     """

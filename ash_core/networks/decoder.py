@@ -6,6 +6,7 @@ time are the same function. The last layer starts at zero: an untrained avatar i
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -62,7 +63,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [config.width * 2**level for level in range(DEPTH + 1)]
         self.stem = nn.Sequential(_conv(4 * IN_CHANNELS, widths[0]), _conv(widths[0], widths[0]))
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(nn.Sequential(_conv(a, b, 2), _conv(b, b)) for a, b in pairs)
         self.lift = nn.ModuleList(_conv(b, a) for a, b in reversed(pairs))
         self.join = nn.ModuleList(_conv(a, a) for a, _ in reversed(pairs))

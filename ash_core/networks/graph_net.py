@@ -8,12 +8,13 @@ Source: Habermann et al. 2021, "Real-time Deep Dynamic Characters"; ODDITIES A22
 
 from typing import Literal
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ash_core.geometry.mesh import csr_to_torch, hop_distances, vertex_adjacency
+from ash_core.geometry.mesh import Csr, csr_to_torch, hop_distances, vertex_adjacency
 
 Kind = Literal["spatial", "delta"]
 FEATURES = 16
@@ -25,10 +26,8 @@ DENSE_AFTER = 3
 """The delta network's dense layer stands after this block."""
 
 
-def ring_adjacency(faces: Int[Tensor, "F 3"], n_nodes: int, ring: int) -> sp.csr_matrix:
-    """Row-normalised [n, n]: weight ring - hops for nodes nearer than `ring` hops, itself included."""
-    import numpy as np
-
+def ring_adjacency(faces: Int[Tensor, "F 3"], n_nodes: int, ring: int) -> Csr:
+    """Row-normalised [n, n]: ring - hops for nodes nearer than `ring` hops, itself included."""
     near = hop_distances(vertex_adjacency(faces, n_nodes), np.arange(n_nodes), ring - 1)
     weights = near.astype(np.float64)
     weights.data = ring + 1 - weights.data
@@ -74,8 +73,8 @@ class GraphNet(nn.Module):
     """A published graph network: [b, n, c_in] -> [b, n, c_out].
 
     kind "spatial": node positions (m) and Euler angles of three poses -> translation (m) and
-    rotation (rad) of each node; normalised by running statistics. kind "delta": posed vertices of three poses in MILLIMETRES ->
-    displacement in m (ODDITIES A6).
+    rotation (rad) of each node; normalised by running statistics. kind "delta": posed vertices of
+    three poses in MILLIMETRES -> displacement in m. Source: ODDITIES A6.
     """
 
     adjacency: Tensor
@@ -109,7 +108,8 @@ class GraphNet(nn.Module):
             return x
         norm: nn.BatchNorm1d = getattr(self, name)
         n, _, c = x.shape
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * scale
         return x * scale.view(n, 1, c) + shift.view(n, 1, c)

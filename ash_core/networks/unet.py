@@ -5,6 +5,7 @@
 Source: ODDITIES A1, A16, A17, A21; Ronneberger et al. 2015.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -91,7 +92,7 @@ class _Mlp(nn.Module):
         super().__init__()
         sizes = (3 * (1 + 2 * FREQUENCIES), 64, 32, CODE)
         layers: list[nn.Module] = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in pairwise(sizes):
             layers += [nn.Linear(a, b), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 

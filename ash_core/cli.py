@@ -1,0 +1,58 @@
+"""`ash-studio`: the command line. Exit codes: 0 success, 2 the user's mistake, 130 interrupted."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import tyro
+
+from ash_core import __version__
+from ash_core.commands.actor import Actor
+from ash_core.commands.bench import Bench
+from ash_core.commands.demo import Demo
+from ash_core.commands.doctor import Doctor
+from ash_core.commands.import_ import Import
+from ash_core.commands.render import INTERRUPTED, Render
+from ash_core.commands.terminal import complain, say
+from ash_core.errors import InputError
+
+COMMANDS: Final[dict[str, Any]] = {
+    "render": Render,
+    "import": Import,
+    "actor": Actor,
+    "demo": Demo,
+    "doctor": Doctor,
+    "bench": Bench,
+}
+USER_MISTAKE: Final = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Usage errors leave through SystemExit(2)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments) == ["--version"]:
+        say(f"ash-studio {__version__}")
+        return 0
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog="ash-studio",
+        description="Animatable Gaussian avatars. --version prints the version.",
+        args=list(arguments),
+    )
+    try:
+        return command.run()
+    except InputError as error:
+        complain(str(error))
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left (`| head`): Python's own flush at exit must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
