@@ -146,7 +146,8 @@ def _examine_cache() -> list[Finding]:
     """Compiled kernels lie beside the source in a checkout, else in the user's cache folder."""
     from ash_core.splat import cpu
 
-    folder = Path(cpu.config.CACHE_DIR or Path(cpu.__file__).parent / "__pycache__")
+    chosen = cpu.config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
+    folder = Path(chosen or Path(cpu.__file__).parent / "__pycache__")
     kernels = list(folder.rglob("*.nbc")) if folder.is_dir() else []
     size = sum(path.stat().st_size for path in kernels) / 1e6
     state = f"{len(kernels)} kernels, {size:.1f} MB" if kernels else "empty: a first frame compiles"

@@ -139,6 +139,9 @@ def _turned(ahead: Float[Tensor, "3"], angle_rad: float) -> Float[Tensor, "3"]:
 
 def _smoothed(track: Float[Tensor, "F 3"], width: float) -> Float[Tensor, "F 3"]:
     """Average over a Gaussian window of the frames that exist."""
-    frames = torch.arange(len(track)).to(track)
-    weights = torch.exp(-0.5 * ((frames[:, None] - frames) / width) ** 2)
-    return weights @ track / weights.sum(1, keepdim=True)
+    reach = min(math.ceil(3 * width), len(track))
+    offsets = torch.arange(-reach, reach + 1).to(track)
+    kernel = torch.exp(-0.5 * (offsets / width) ** 2)[None, None]
+    rows = torch.cat((track, torch.ones_like(track[:, :1])), 1).T[:, None]
+    sums = torch.nn.functional.conv1d(rows, kernel, padding=reach)[:, 0].T
+    return sums[:, :3] / sums[:, 3:]

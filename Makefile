@@ -1,0 +1,62 @@
+# make demo    render the bundled avatar to demo/       make test   format, lint, types, tests
+# make lint    without the tests                        make clean  remove what make made
+# make lock    choose newer dependencies again
+# Every target first makes .venv when it is missing or out of date; PYTHON=... chooses another Python.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := demo
+.DELETE_ON_ERROR:
+
+TORCH := torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3) python3)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+# The stamp is named after what it stands for: an edited lock has no stamp yet.
+KEY := $(firstword $(shell { echo $(TORCH); cat requirements.lock pyproject.toml; } | sha256sum))
+READY := $(VENV)/.ready-$(KEY)
+
+.PHONY: demo test lint setup lock clean
+
+demo: $(READY)
+	@$(BIN)/ash-studio demo --out demo
+
+test: lint
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+setup: $(READY)
+
+# torch first and alone: a package that needs torch would bring another build of it.
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or newer is needed, got '$(PYTHON)': apt install python3.11 python3.11-venv, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up $(VENV) (about 2 GB, once)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "error: $(PYTHON) cannot make a virtual environment: apt install python3-venv (Debian, Ubuntu), then run make again" >&2; exit 1; }
+	@$(PIP) install --progress-bar off $(TORCH)
+	@$(PIP) install --progress-bar off -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.ready-*
+	@touch $@
+
+lock:
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(PYTHON) -m venv $$dir; \
+	pip="$$dir/bin/python -m pip --disable-pip-version-check --no-input"; \
+	$$pip install --quiet $(TORCH); \
+	$$pip install --quiet --upgrade 'pip>=25.1'; \
+	$$pip install --quiet '.[video]' --group dev; \
+	{ sed '/^#/!d' requirements.lock; \
+	  $$pip freeze --all --exclude pip --exclude torch --exclude ash-studio; } > $$dir/lock; \
+	cp $$dir/lock requirements.lock
+
+clean:
+	rm -rf $(VENV) demo dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

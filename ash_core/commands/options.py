@@ -1,0 +1,81 @@
+"""Flags that are more than a word or a number: text in, plain values out, else `InputError`."""
+
+import math
+import re
+
+from ash_core.errors import InputError
+
+Colour = tuple[float, float, float]
+
+NAMED_COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+
+MAX_SIDE = 16384
+"""Pixels; what the encoders accept and a bound on memory."""
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`1285x940` to (width, height), pixels."""
+    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.strip().lower())
+    if match is None:
+        raise InputError(f"--size: expected WIDTHxHEIGHT such as 1285x940, got '{text}'")
+    width, height = int(match[1]), int(match[2])
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise InputError(f"--size: expected sides of 1 to {MAX_SIDE} pixels, got '{text}'")
+    return width, height
+
+
+def parse_background(text: str) -> Colour | None:
+    """`white`, `black` or `#rrggbb` to RGB in [0, 1]; `transparent` to None."""
+    if text == "transparent":
+        return None
+    if text in NAMED_COLOURS:
+        return NAMED_COLOURS[text]
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", text) is None:
+        raise InputError(
+            f"--background: expected white, black, transparent or #rrggbb, got '{text}'"
+        )
+    red, green, blue = (int(text[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue
+
+
+def parse_frames(text: str, count: int) -> list[int]:
+    """`12`, or START:STOP:STEP as Python slices read it, to the frames of a motion of `count`.
+
+    A STOP beyond the end means the end.
+    """
+    parts = text.split(":")
+    try:
+        numbers = [int(part) if part.strip() else None for part in parts]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or numbers == [None] or numbers[2:] == [0]:
+        raise InputError(f"--frames: expected N or START:STOP:STEP such as 0:500:5, got '{text}'")
+    everything = range(count)
+    if len(numbers) == 1:
+        only = numbers[0]
+        assert only is not None, numbers
+        frames = [everything[only]] if -count <= only < count else []
+    else:
+        frames = list(everything[slice(*numbers)])
+    if not frames:
+        raise InputError(f"--frames: expected frames in 0..{count - 1}, '{text}' selects none")
+    return frames
+
+
+def parse_point(text: str, flag: str) -> tuple[float, float, float]:
+    """`x,y,z`, m."""
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"{flag}: expected x,y,z in metres such as 3,0,1.2, got '{text}'"
+        ) from None
+    if not all(map(math.isfinite, (x, y, z))):
+        raise InputError(f"{flag}: expected finite numbers, got '{text}'")
+    return x, y, z
+
+
+def check_range(flag: str, value: float, low: float, high: float, unit: str) -> None:
+    """Raise `InputError` unless low <= value <= high."""
+    if not low <= value <= high:
+        raise InputError(f"{flag}: expected {low:g} to {high:g} {unit}, got {value:g}")

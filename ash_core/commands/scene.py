@@ -1,0 +1,81 @@
+"""What `render`, `demo` and `bench` share: find the avatar and the motion, make the renderer."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from ash_core.errors import InputError
+from ash_core.resources import resource
+
+if TYPE_CHECKING:
+    from ash_core.avatar import Avatar
+    from ash_core.records import AvatarData, Motion
+    from ash_core.render import Renderer
+
+Device = Literal["auto", "cpu", "cuda"]
+Backend = Literal["auto", "cpu", "reference"]
+Preset = Literal["cpu", "balanced", "quality"]
+
+BUNDLED: Final = "bundled"
+FIRST_MOTION: Final = "dance"
+
+
+def load_avatar_data(name: str) -> "AvatarData":
+    """An avatar file, or the one that comes with us under the name `bundled`."""
+    from ash_core.files.avatar_file import load_avatar
+
+    path = resource("assets", "avatar.safetensors") if name == BUNDLED else Path(name)
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such avatar file; 'ash-studio import ash CONF -o FILE' makes one, "
+            f"'{BUNDLED}' names the one that comes with ash-studio"
+        )
+    return load_avatar(path)
+
+
+def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
+    """A .motion file or a bundled one by name; without a name the bundled avatar dances."""
+    from ash_core.files.skeletool import read_motion
+
+    if name is None and avatar != BUNDLED:
+        raise InputError("--motion: expected a .motion file for this avatar")
+    found = sorted(resource("assets").rglob("motions/*.motion"))
+    bundled = {path.stem: path for path in found}
+    if name is None:
+        name = FIRST_MOTION if FIRST_MOTION in bundled else next(iter(bundled), FIRST_MOTION)
+    path = Path(name)
+    if not path.exists() and name in bundled:
+        path = bundled[name]
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such motion file; bundled motions: {', '.join(bundled) or 'none'}"
+        )
+    return read_motion(path, data.skeleton)
+
+
+def make_avatar(data: "AvatarData", device: Device, preset: Preset | None) -> "Avatar":
+    """An avatar on its device."""
+    from ash_core.avatar import Avatar
+
+    return Avatar.from_data(data, device=choose_device(device), preset_name=preset)
+
+
+def make_renderer(
+    data: "AvatarData", device: Device, backend: Backend, preset: Preset | None
+) -> "Renderer":
+    """An avatar on its device, with a rasterizer."""
+    from ash_core.render import Renderer
+
+    return Renderer(make_avatar(data, device, preset), backend=backend)
+
+
+def choose_device(device: Device) -> str:
+    """auto means the GPU when both torch and a rasterizer can use it."""
+    import torch
+
+    from ash_core.splat.rasterize import available_backends
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device: no usable NVIDIA GPU ('ash-studio doctor' says why)")
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() and "cuda" in available_backends() else "cpu"

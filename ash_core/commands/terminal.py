@@ -1,0 +1,102 @@
+"""What the user sees: results on stdout; progress, notes and errors on stderr."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+def say(text: str) -> None:
+    """One line of result."""
+    from rich.console import Console
+
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Something the user should know beside the result."""
+    _on_stderr(f"note: {text}", "yellow")
+
+
+def complain(text: str) -> None:
+    """The one red line of an error."""
+    _on_stderr(f"error: {' '.join(text.split())}", "bold red")
+
+
+def _on_stderr(text: str, style: str) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(counts: bool = True) -> "Iterator[Progress]":
+    """A bar with counts (or per cent) and times; log lines appear above it, not through it."""
+    from rich import progress as bars
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn() if counts else bars.TaskProgressColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=console) as progress, logging_to(console):
+        yield progress
+
+
+@contextmanager
+def logging_to(console: "Console") -> Iterator[None]:
+    """Show our own log messages (level INFO) as plain lines on a console."""
+    from rich.logging import RichHandler
+
+    handler = RichHandler(
+        console=console, show_time=False, show_level=False, show_path=False, markup=False
+    )
+    logger = logging.getLogger("ash_core")
+    before, level = list(logger.handlers), logger.level
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.handlers = before
+        logger.setLevel(level)
+
+
+class StopRequest:
+    """Turns the first Ctrl-C or SIGTERM into a flag, so that a frame is never cut in half.
+
+    The second one interrupts at once (KeyboardInterrupt). Signals reach the main thread only:
+    elsewhere the flag stays down.
+    """
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._notice)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if self.is_set:
+            raise KeyboardInterrupt
+        self.is_set = True

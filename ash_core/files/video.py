@@ -1,0 +1,379 @@
+"""Pictures on their way to disk: videos (with and without alpha), PNG files, folders of PNGs.
+
+A writer takes uint8 frames, encodes them on its own thread behind a short queue, and writes under a
+temporary name that takes the final one at the end: a kill leaves the old file or the new one.
+"""
+
+import contextlib
+import queue
+import shutil
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from os import getpid
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ash_core.errors import InputError
+from ash_core.records import Image
+
+Pixels = UInt8[np.ndarray, "h w c"]
+
+QUEUE_FRAMES: Final = 4
+"""Frames that may wait for the encoder; more would only cost memory."""
+
+BT709: Final = 1
+"""The code of BT.709 for matrix, primaries and transfer alike. Source: ITU-T H.273."""
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """How one file extension is encoded."""
+
+    encoder: str
+    pixel_format: str
+    container: str
+    has_alpha: bool
+    even_size: bool
+    """Chroma is stored at half size: an odd width or height grows by one repeated pixel."""
+    bytes_per_pixel: float
+    """Of a quiet picture, from below: only a disk that is surely too full is refused."""
+    options: dict[str, str] = field(default_factory=dict)
+
+
+VIDEO_FORMATS: Final[dict[str, VideoFormat]] = {
+    ".mp4": VideoFormat(
+        "libx264", "yuv420p", "mp4", has_alpha=False, even_size=True, bytes_per_pixel=0.004,
+        options={"crf": "18", "preset": "medium"},
+    ),
+    ".webm": VideoFormat(
+        "libvpx-vp9", "yuva420p", "webm", has_alpha=True, even_size=True, bytes_per_pixel=0.004,
+        # Alternate reference frames and alpha cannot be had together.
+        options={"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1",
+                 "auto-alt-ref": "0"},
+    ),
+    ".mov": VideoFormat(
+        "prores_ks", "yuva444p10le", "mov", has_alpha=True, even_size=False, bytes_per_pixel=0.2,
+        options={"profile": "4444", "alpha_bits": "16"},
+    ),
+}  # fmt: skip
+ALPHA_FORMATS: Final = ".webm, .mov, .png or a folder of PNGs"
+KNOWN_FORMATS: Final = ".mp4, .webm, .mov, .png or a folder"
+
+
+class Encoder(ABC):
+    """What runs on the writer's thread: one kind of output, frame by frame."""
+
+    @abstractmethod
+    def encode(self, frame: Pixels, number: int) -> None: ...
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Complete the output and give it its final name."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove what was written under a temporary name. Never raises."""
+
+
+class VideoEncoder(Encoder):
+    """One video file through PyAV."""
+
+    def __init__(self, out: Path, width: int, height: int, fps: float, alpha: bool) -> None:
+        import av
+
+        video = VIDEO_FORMATS[out.suffix.lower()]
+        self.out, self.partial = out, _partial_name(out)
+        # The reader of the file sees the padding: a picture's last row or column, once more.
+        self.padding = (height % 2, width % 2) if video.even_size else (0, 0)
+        self.container = av.open(str(self.partial), "w", format=video.container)
+        try:
+            rate = Fraction(fps).limit_denominator(1001)
+            self.stream: Any = self.container.add_stream(video.encoder, rate=rate)
+            self.stream.width = width + self.padding[1]
+            self.stream.height = height + self.padding[0]
+            self.stream.pix_fmt = video.pixel_format
+            if not alpha and video.has_alpha:
+                self.stream.pix_fmt = video.pixel_format.replace("yuva", "yuv")
+            self.stream.options = dict(video.options)
+            self.stream.codec_context.thread_type = "AUTO"
+            for tag in ("colorspace", "color_primaries", "color_trc"):
+                setattr(self.stream.codec_context, tag, BT709)
+            self.stream.codec_context.color_range = 1  # 16-235: what every player assumes
+            self.container.start_encoding()
+        except BaseException:
+            self.discard()
+            raise
+
+    def encode(self, frame: Pixels, number: int) -> None:
+        import av
+        from av.video.reformatter import Colorspace
+
+        rows, columns = self.padding
+        if rows or columns:
+            frame = np.pad(frame, ((0, rows), (0, columns), (0, 0)), mode="edge")
+        picture = av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(frame), format="rgba" if frame.shape[2] == 4 else "rgb24"
+        )
+        picture = picture.reformat(format=self.stream.pix_fmt, dst_colorspace=Colorspace.ITU709)
+        self.container.mux(self.stream.encode(picture))
+
+    def finish(self) -> None:
+        self.container.mux(self.stream.encode(None))
+        self.container.close()
+        self.partial.replace(self.out)
+
+    def discard(self) -> None:
+        # Closing writes the trailer, which fails again on the disk that was already full.
+        with contextlib.suppress(Exception):
+            self.container.close()
+        with contextlib.suppress(OSError):
+            self.partial.unlink()
+
+
+class PngEncoder(Encoder):
+    """One PNG file."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.partial = _partial_name(out)
+        self.partial.touch()
+
+    def encode(self, frame: Pixels, number: int) -> None:
+        _save_png(self.partial, frame)
+
+    def finish(self) -> None:
+        self.partial.replace(self.out)
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):
+            self.partial.unlink()
+
+
+class FolderEncoder(Encoder):
+    """A folder of `frame_000123.png`, named by frame number; each is whole or absent."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.partial = _partial_name(out / "frame.png")
+        self.partial.touch()  # says at once whether the folder can be written
+
+    def encode(self, frame: Pixels, number: int) -> None:
+        _save_png(self.partial, frame)
+        self.partial.replace(self.out / f"frame_{number:06d}.png")
+
+    def finish(self) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):
+            self.partial.unlink()
+
+
+class _Job(NamedTuple):
+    frame: Pixels
+    number: int
+
+
+class FrameWriter:
+    """Takes frames of one size and hands them to an encoder on its own thread.
+
+    A context manager: a clean end and a Ctrl-C (KeyboardInterrupt) complete the file, any other
+    exception discards it. The encoder's failures (a disk that fills up) come out of `write` or
+    `close` as `InputError`.
+    """
+
+    def __init__(self, out: Path, encoder: Encoder, width: int, height: int, alpha: bool) -> None:
+        self.out = out
+        self.frames = 0
+        self._shape = (height, width, 4 if alpha else 3)
+        self._encoder = encoder
+        self._error: Exception | None = None
+        self._closed = False
+        self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_FRAMES)
+        self._thread = threading.Thread(target=self._work, name="encoder", daemon=True)
+        self._thread.start()
+
+    def write(self, frame: Pixels, number: int | None = None) -> None:
+        """Queue one frame: RGB, or straight (not premultiplied) RGBA; row 0 at the top.
+
+        The caller must not change the array afterwards. `number` names the files of a folder; by
+        default frames count from zero.
+        """
+        assert frame.shape == self._shape, (frame.shape, self._shape)
+        assert frame.dtype == np.uint8, frame.dtype
+        self._raise_error()
+        self._queue.put(_Job(frame, self.frames if number is None else number))
+        self.frames += 1
+
+    def close(self) -> None:
+        """Complete the output. Without a single frame there is nothing to complete: no file."""
+        if self._closed:
+            return
+        self._join()
+        try:
+            self._raise_error()
+            if self.frames == 0:
+                self._encoder.discard()
+                return
+            with _writing(self.out):
+                self._encoder.finish()
+        except BaseException:
+            self._encoder.discard()
+            raise
+
+    def discard(self) -> None:
+        """Drop what was written; an older file of this name stays."""
+        if not self._closed:
+            self._join()
+            self._encoder.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self.close()
+        else:
+            self.discard()
+
+    def _join(self) -> None:
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            with _writing(self.out):
+                raise self._error
+
+    def _work(self) -> None:
+        # After a failure the queue is still emptied, or the renderer would wait for ever.
+        while (job := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self._encoder.encode(*job)
+                except Exception as error:
+                    self._error = error
+
+
+def open_writer(
+    out: Path, width: int, height: int, fps: float = 25.0, alpha: bool = False
+) -> FrameWriter:
+    """A writer for `out`, by its extension: .mp4, .webm, .mov, .png, or none for a folder of PNGs.
+
+    With `alpha` frames are straight RGBA, else RGB. Missing folders are made. Raises `InputError`
+    for an unknown extension, alpha in .mp4, or a place that cannot be written.
+    """
+    check_output(out, alpha)
+    assert min(width, height) > 0, (width, height)
+    with _writing(out):
+        (out if _is_folder(out) else out.parent).mkdir(parents=True, exist_ok=True)
+        encoder = _make_encoder(out, width, height, fps, alpha)
+    return FrameWriter(out, encoder, width, height, alpha)
+
+
+def check_output(out: Path, alpha: bool) -> None:
+    """Raise `InputError` where the name alone says that `open_writer` must fail."""
+    suffix = out.suffix.lower()
+    if _is_folder(out):
+        if out.exists() and not out.is_dir():
+            raise InputError(f"{out}: expected a folder or a name that ends in {KNOWN_FORMATS}")
+        return
+    if suffix not in VIDEO_FORMATS and suffix != ".png":
+        raise InputError(f"{out}: unknown extension '{suffix}', expected {KNOWN_FORMATS}")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder, expected the name of a {suffix} file")
+    if alpha and suffix in VIDEO_FORMATS and not VIDEO_FORMATS[suffix].has_alpha:
+        raise InputError(f"{out}: {suffix} has no transparency, choose {ALPHA_FORMATS}")
+    if suffix in VIDEO_FORMATS:
+        _require_av(out)
+
+
+def is_single_picture(out: Path) -> bool:
+    """Whether `out` holds exactly one frame."""
+    return not _is_folder(out) and out.suffix.lower() == ".png"
+
+
+def check_space(out: Path, width: int, height: int, frames: int) -> None:
+    """Raise `InputError` when the disk is surely too small for what is about to be written."""
+    video = VIDEO_FORMATS.get(out.suffix.lower())
+    need = int(width * height * frames * (video.bytes_per_pixel if video else 0.01))
+    place = out.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < need:
+        raise InputError(
+            f"{out}: the disk is too full: {frames} frames of {width}x{height} need at least "
+            f"{need / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+        )
+
+
+def straight_colour(image: Image) -> Float[Tensor, "h w 3"]:
+    """Colour of a transparent picture, no longer multiplied by alpha; black where it is unseen.
+
+    Source: PNG, VP9 and ProRes all store straight alpha.
+    """
+    alpha = image.alpha[..., None]
+    # Under half a step of alpha there is no colour to recover, only noise to amplify.
+    least = 0.5 / 255
+    return (image.rgb / alpha.clamp(min=least)).clamp(0.0, 1.0) * (alpha >= least)
+
+
+def _make_encoder(out: Path, width: int, height: int, fps: float, alpha: bool) -> Encoder:
+    if _is_folder(out):
+        return FolderEncoder(out)
+    if is_single_picture(out):
+        return PngEncoder(out)
+    return VideoEncoder(out, width, height, fps, alpha)
+
+
+def _is_folder(out: Path) -> bool:
+    return not out.suffix or (out.is_dir() and out.suffix.lower() not in (*VIDEO_FORMATS, ".png"))
+
+
+def _partial_name(out: Path) -> Path:
+    return out.with_name(f".{out.stem}.{getpid()}.partial")
+
+
+def _save_png(path: Path, frame: Pixels) -> None:
+    from PIL import Image as PillowImage
+
+    # Level 3 is three times faster than Pillow's default and a few per cent larger.
+    with path.open("wb") as file:
+        PillowImage.fromarray(frame).save(file, format="png", compress_level=3)
+
+
+def _require_av(out: Path) -> None:
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"{out}: videos need PyAV: pip install 'ash-studio[video]' (or choose .png or a folder)"
+        ) from error
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Name the output in whatever the operating system or the encoder refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
+    except Exception as error:
+        if type(error).__module__.startswith("av."):
+            raise InputError(f"{out}: the encoder refused: {error}") from error
+        raise

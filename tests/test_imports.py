@@ -1,0 +1,121 @@
+"""The house's order of floors, read from the syntax trees: nobody imports from above."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BASE = {"errors", "resources", "conventions", "records"}
+MAY_IMPORT = {
+    "__init__": set(),
+    "conventions": set(),
+    "errors": set(),
+    "resources": set(),
+    "records": {"conventions"},
+    "geometry": BASE,
+    "networks": BASE | {"geometry"},
+    "splat": BASE | {"geometry"},
+    "gl": BASE | {"geometry"},
+    "files": BASE | {"geometry", "networks"},
+    "character": BASE | {"geometry", "networks", "splat", "gl"},
+    "avatar": BASE | {"geometry", "networks", "splat", "gl", "character"},
+}
+MAY_IMPORT["render"] = MAY_IMPORT["avatar"] | {"avatar"}
+FRONT_ENDS = {"capture", "training", "doctor"}
+for name in FRONT_ENDS:
+    MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files"}
+MAY_IMPORT["commands"] = MAY_IMPORT["render"] | {"render", "files", "__init__"} | FRONT_ENDS
+MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
+"""Part of ash_core: the parts that it may import, besides itself."""
+
+WINDOWLESS_VIEWER = {"session", "commands", "clock", "recorder"}
+GUI = {"imgui_bundle", "glfw", "OpenGL"}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported_names(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import in a module, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            assert node.module, path
+            yield node.lineno, node.module
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(ROOT / "ash_core")
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def parts_imported(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, part) of every import from ash_core; a bare name in it counts as __init__."""
+    for line, name in imported_names(path):
+        head, *rest = name.split(".")
+        if head == "ash_core" and rest:
+            part = rest[0]
+            inside = (ROOT / "ash_core" / part).is_dir() or (ROOT / f"ash_core/{part}.py").exists()
+            yield line, part if inside else "__init__"
+
+
+@pytest.mark.parametrize("path", modules("ash_core"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_order(path: Path) -> None:
+    part = part_of(path)
+    assert part in MAY_IMPORT, f"{part}: say in MAY_IMPORT on which floor it stands"
+    allowed = MAY_IMPORT[part] | {part}
+    wrong = [f"{path}:{line}: {name}" for line, name in parts_imported(path) if name not in allowed]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", modules("ash_core"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_core_never_imports_the_viewer_or_a_window(path: Path) -> None:
+    heads = {name.split(".")[0] for _, name in imported_names(path)}
+    assert not heads & {"viewer", "imgui_bundle", "glfw"}
+
+
+@pytest.mark.parametrize("path", modules("viewer"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_viewer_logic_imports_no_window(path: Path) -> None:
+    if path.stem in WINDOWLESS_VIEWER:
+        assert not {name.split(".")[0] for _, name in imported_names(path)} & GUI
+
+
+@pytest.mark.parametrize("path", modules("ash_core"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_core_never_unpickles(path: Path) -> None:
+    """Of pickle only its error's name, and torch.load only with weights_only=True."""
+    tree = ast.parse(path.read_text())
+    names = {name for _, name in imported_names(path)}
+    assert not names & {"dill", "marshal"}
+    assert not [name for name in names if name.startswith("pickle.")]
+    for node in ast.walk(tree):
+        place = f"{path}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle":
+            assert node.attr == "UnpicklingError", place
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            arguments = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert arguments.get("weights_only") == "True", place
+
+
+def test_help_needs_no_torch() -> None:
+    """Nothing that the command line imports at its start takes long."""
+    seen, waiting = set(), [ROOT / "ash_core" / "cli.py"]
+    while waiting:
+        path = waiting.pop()
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for name in names:
+                assert name.split(".")[0] not in {"torch", "numba", "numpy", "rich", "av"}, path
+                inner = ROOT / f"{name.replace('.', '/')}.py"
+                if inner.exists() and inner not in seen:
+                    seen.add(inner)
+                    waiting.append(inner)
+    assert ROOT / "ash_core" / "commands" / "render.py" in seen

@@ -1,0 +1,154 @@
+"""Written files are read back: frames, size, colour and alpha must be what went in."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from ash_core.errors import InputError
+from ash_core.files import video
+from ash_core.records import Image
+
+
+def read_video(path: Path, pixel_format: str = "rgb24") -> np.ndarray:
+    """All frames, [F, h, w, c]; VP9 through libvpx, whose decoder alone keeps alpha."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        if path.suffix == ".webm":
+            decoder = av.CodecContext.create("libvpx-vp9", "r")
+            packets = list(container.demux(stream))
+            frames = [f for packet in packets for f in decoder.decode(packet)]
+        else:
+            frames = list(container.decode(stream))
+        return np.stack([frame.to_ndarray(format=pixel_format) for frame in frames])
+
+
+def moving_square(frames: int, width: int, height: int, channels: int) -> np.ndarray:
+    """A warm square that walks over a cold ground; alpha is 255 inside and 0 outside."""
+    picture = np.zeros((frames, height, width, channels), np.uint8)
+    picture[..., :3] = (30, 90, 140)
+    for n in range(frames):
+        picture[n, 8:24, 4 + 2 * n : 20 + 2 * n, :3] = (200, 120, 40)
+        if channels == 4:
+            picture[n, 8:24, 4 + 2 * n : 20 + 2 * n, 3] = 255
+    return picture
+
+
+def write_all(out: Path, frames: np.ndarray) -> None:
+    height, width, channels = frames.shape[1:]
+    with video.open_writer(out, width, height, 25.0, alpha=channels == 4) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def write_and_raise(out: Path, frames: np.ndarray, error: BaseException) -> None:
+    with video.open_writer(out, frames.shape[2], frames.shape[1]) as writer:
+        for frame in frames:
+            writer.write(frame)
+        raise error
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mov"])
+def test_opaque_video_keeps_count_size_and_colour(tmp_path: Path, suffix: str) -> None:
+    sent = moving_square(7, 64, 48, 3)
+    write_all(tmp_path / f"a{suffix}", sent)
+    got = read_video(tmp_path / f"a{suffix}")
+    assert got.shape == sent.shape
+    for pixel in ((16, 20), (40, 50)):  # well inside the square and the ground
+        assert np.abs(got[:, *pixel].astype(int) - sent[:, *pixel]).max() <= 6
+    assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [(".webm", 8), (".mov", 3)])
+def test_transparent_video_keeps_alpha(tmp_path: Path, suffix: str, tolerance: int) -> None:
+    sent = moving_square(5, 64, 48, 4)
+    write_all(tmp_path / f"a{suffix}", sent)
+    got = read_video(tmp_path / f"a{suffix}", "rgba")
+    assert got.shape == sent.shape
+    assert np.abs(got[..., 3].astype(int) - sent[..., 3]).mean() <= 1.5
+    assert np.abs(got[:, 16, 20].astype(int) - sent[:, 16, 20]).max() <= tolerance
+
+
+def test_video_carries_rate_and_colour_tags(tmp_path: Path) -> None:
+    write_all(tmp_path / "a.mp4", moving_square(5, 64, 48, 3))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert container.streams.video[0].average_rate == 25
+        assert (context.colorspace, context.color_primaries, context.color_trc) == (1, 1, 1)
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_odd_size_is_padded_to_even_by_repetition(tmp_path: Path) -> None:
+    sent = moving_square(3, 65, 47, 3)
+    write_all(tmp_path / "a.mp4", sent)
+    got = read_video(tmp_path / "a.mp4")
+    assert got.shape == (3, 48, 66, 3)
+    assert np.abs(got[:, -1, -1].astype(int) - sent[:, -1, -1]).max() <= 6
+
+
+def test_folder_files_are_named_by_frame_and_exact(tmp_path: Path) -> None:
+    sent = moving_square(2, 20, 30, 4)
+    with video.open_writer(tmp_path / "new" / "pictures", 20, 30, 25.0, alpha=True) as writer:
+        writer.write(sent[0], 5)
+        writer.write(sent[1], 123)
+    names = sorted(p.name for p in (tmp_path / "new" / "pictures").iterdir())
+    assert names == ["frame_000005.png", "frame_000123.png"]
+    with PillowImage.open(tmp_path / "new" / "pictures" / names[1]) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), sent[1])
+
+
+def test_interrupt_completes_the_file(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_and_raise(tmp_path / "a.mp4", moving_square(4, 64, 48, 3), KeyboardInterrupt())
+    assert len(read_video(tmp_path / "a.mp4")) == 4
+
+
+def test_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    old = tmp_path / "a.mp4"
+    old.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError):
+        write_and_raise(old, moving_square(1, 64, 48, 3), ZeroDivisionError())
+    assert old.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_no_frame_no_file(tmp_path: Path) -> None:
+    with video.open_writer(tmp_path / "a.webm", 64, 48):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.jpg", "a.mp4.txt"])
+def test_unknown_extension_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"unknown extension '\.\w+', expected \.mp4, \.webm"):
+        video.open_writer(tmp_path / name, 64, 48)
+
+
+def test_alpha_in_mp4_names_the_formats_that_have_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.mp4 has no transparency, choose \.webm, \.mov"):
+        video.open_writer(tmp_path / "a.mp4", 64, 48, alpha=True)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.png", "pictures"])
+def test_unwritable_place_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot be written: (Not a directory|File exists)"):
+        video.open_writer(tmp_path / "file" / name, 64, 48)
+
+
+def test_space_is_checked_before_the_work(tmp_path: Path) -> None:
+    video.check_space(tmp_path / "a.mp4", 640, 480, 100)
+    with pytest.raises(InputError, match=r"too full: 1000000000 frames of 4096x4096 need"):
+        video.check_space(tmp_path / "new" / "a.mov", 4096, 4096, 10**9)
+
+
+def test_straight_colour_divides_by_alpha() -> None:
+    colour = torch.tensor([0.8, 0.4, 0.2])
+    alpha = torch.tensor([[1.0, 0.5, 0.1, 0.0]])
+    image = Image(rgb=colour * alpha[..., None], alpha=alpha, depth=torch.zeros(1, 4))
+    got = video.straight_colour(image)
+    torch.testing.assert_close(got[0, :3], colour.expand(3, 3), atol=1e-6, rtol=0.0)
+    assert got[0, 3].tolist() == [0, 0, 0]

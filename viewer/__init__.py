@@ -1,0 +1,1 @@
+"""The desktop viewer (work in progress: nothing is exported yet)."""
