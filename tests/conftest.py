@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["ash_core.geometry", "ash_core.networks", "ash_core.records"], "beartype.beartype")
+install_import_hook(
+    ["ash_core.geometry", "ash_core.networks", "ash_core.records"], "beartype.beartype"
+)
 
 HERE = Path(__file__).resolve().parent
 

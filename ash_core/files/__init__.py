@@ -1,0 +1,1 @@
+"""Files on disk <-> records: metres and radians from here on."""

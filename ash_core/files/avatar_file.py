@@ -1,0 +1,287 @@
+"""One avatar in one file: safetensors with JSON metadata, no pickle.
+
+Tensors carry the records' own dotted names (`skeleton.parents`, `networks.delta_gcn.<key>`);
+numbers and strings stand in the metadata; images are stored as PNG. The records' shape annotations
+are the schema: a tensor is loaded only when its declared type and shape fit them.
+"""
+
+import dataclasses
+import json
+import os
+import struct
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ash_core.files.capture import MAX_CAMERAS, MAX_IMAGE_BYTES, decode_image, encode_png
+from ash_core.files.checks import check_avatar
+from ash_core.files.text import bad, show, write_atomic
+from ash_core.records import AvatarData, Camera
+
+FORMAT = "ash-studio avatar"
+VERSION = 1
+MAX_FILE_BYTES = 8 << 30
+MAX_HEADER_BYTES = 4 << 20
+"""Names, shapes and metadata. Those of a published character take 60 kB."""
+
+_FLOAT64 = ("rest_dofs", "corner_uvs")
+_STORED = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+}
+_NETWORK_TYPES = ("F32", "I64")
+
+
+def save_avatar(path: Path | str, data: AvatarData) -> None:
+    """Write an avatar; the file is whole or not there."""
+    check_avatar(data, path)
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}
+    _pack(data, "", tensors, values)
+    for network, state in data.networks.items():
+        for key, tensor in state.items():
+            kept = tensor.float() if tensor.is_floating_point() else tensor.long()
+            tensors[f"networks.{network}.{key}"] = kept.detach().cpu().contiguous()
+    metadata = {"format": FORMAT, "version": str(VERSION), "avatar": json.dumps(values)}
+    write_atomic(path, _serialise(tensors, metadata))
+
+
+def _serialise(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """The parts of a safetensors file. Its own writer would hold all of it in memory once more."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # aligned
+    for name, tensor in ordered.items():
+        start, end = end, end + tensor.nbytes
+        stored, shape = _STORED[tensor.dtype], list(tensor.shape)
+        header[name] = {"dtype": stored, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text))
+    yield text
+    for tensor in ordered.values():
+        yield tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _pack(record: Any, prefix: str, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Sort a record's fields into tensors and JSON values, under dotted names."""
+    for field in dataclasses.fields(record):
+        value, name = getattr(record, field.name), prefix + field.name
+        if value is None or field.name == "networks":
+            continue
+        if isinstance(value, Tensor):
+            dtype, _ = _schema(field)
+            tensor = value.detach().to("cpu", dtype)
+            if _is_image(field):
+                png = torch.frombuffer(bytearray(encode_png(tensor)), dtype=torch.uint8)
+                tensors[f"{name}.png"] = png
+            else:
+                tensors[name] = tensor.contiguous()
+        elif dataclasses.is_dataclass(value):
+            _pack(value, f"{name}.", tensors, values)
+        elif field.name == "cameras":
+            values[name] = len(value)
+            for number, camera in enumerate(value):
+                _pack(camera, f"{name}.{number}.", tensors, values)
+        else:
+            values[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def load_avatar(path: Path | str) -> AvatarData:
+    """Read an avatar file. Whatever is in it, nothing larger than the file is allocated for it.
+
+    The texture's PNG alone may unpack to more, up to the limits of `files.capture`.
+    """
+    _check_header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            data = _Loader(path, file).avatar()
+    except (SafetensorError, OSError) as error:
+        raise bad(path, None, f"expected an avatar file: {show(str(error)[:200])}") from error
+    check_avatar(data, path)
+    return data
+
+
+def _check_header(path: Path | str) -> None:
+    """The file's size and its header's declared length fit together and within the limits."""
+    try:
+        if not Path(path).is_file():
+            raise bad(path, None, "expected an avatar file, found no file")
+        size = os.path.getsize(path)
+        with Path(path).open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise bad(path, None, f"cannot be read: {error.strerror or error}") from error
+    if not 8 < size <= MAX_FILE_BYTES:
+        raise bad(path, None, f"expected an avatar file of at most 8 GiB, got {size} bytes")
+    (header,) = struct.unpack("<Q", start)
+    if not 2 <= header <= min(MAX_HEADER_BYTES, size - 8):
+        text = f"expected an avatar file (.safetensors), got a header of {header} bytes"
+        raise bad(path, None, f"{text} in a file of {size}")
+
+
+class _Loader:
+    """Builds records from an open file, guided by their annotations."""
+
+    def __init__(self, path: Path | str, file: Any) -> None:
+        self.path, self.file = path, file
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            found = show(metadata.get("format", "none"))
+            raise bad(path, None, f"expected the format '{FORMAT}', got {found}")
+        if metadata.get("version") != str(VERSION):
+            found = show(metadata.get("version", "none"))
+            raise bad(path, None, f"expected avatar version {VERSION}, got {found}")
+        try:
+            self.values = json.loads(metadata.get("avatar", ""))
+        except (ValueError, RecursionError) as error:
+            text = f"expected JSON metadata 'avatar': {show(str(error))}"
+            raise bad(path, None, text) from None
+        if not isinstance(self.values, dict):
+            raise bad(path, None, "expected the metadata 'avatar' to be a JSON object")
+        self.left = set(file.keys())
+        self.sizes: dict[str, tuple[int, str]] = {}
+
+    def avatar(self) -> AvatarData:
+        """The whole avatar; tensors that no field claims are an error."""
+        data = self.record(AvatarData, "")
+        if self.left:
+            first = ", ".join(show(name) for name in sorted(self.left)[:4])
+            raise bad(self.path, None, f"expected no other tensors, got {len(self.left)}: {first}")
+        return data
+
+    def record(self, kind: type, prefix: str) -> Any:
+        """One record, its tensors under a prefix."""
+        content = {
+            field.name: self.field(field, prefix + field.name) for field in dataclasses.fields(kind)
+        }
+        return kind(**content)
+
+    def field(self, field: dataclasses.Field, name: str) -> Any:
+        """One field's value, checked against its annotation."""
+        kind, optional = _unwrap(field.type)
+        if field.name == "networks":
+            return self.networks()
+        if kind == tuple[Camera, ...]:
+            count = self.value(name, int, 0)
+            if not 0 <= count <= MAX_CAMERAS:
+                raise bad(self.path, None, f"{name}: expected up to {MAX_CAMERAS}, got {count}")
+            return tuple(self.record(Camera, f"{name}.{number}.") for number in range(count))
+        if dataclasses.is_dataclass(kind):
+            return self.record(kind, f"{name}.")  # type: ignore[arg-type]
+        if hasattr(kind, "dim_str"):
+            if optional and name not in self.left:
+                return None
+            return self.tensor(field, name)
+        if kind == tuple[str, ...]:
+            names = self.value(name, list)
+            if not all(isinstance(item, str) for item in names):
+                raise bad(self.path, None, f"{name}: expected a list of names")
+            return tuple(names)
+        if get_origin(kind) is Literal:
+            value = self.value(name, str)
+            if value not in get_args(kind):
+                wanted = " or ".join(get_args(kind))
+                raise bad(self.path, None, f"{name}: expected {wanted}, got {show(value)}")
+            return value
+        if get_origin(kind) is Mapping:
+            settings = self.value(name, dict, {})
+            if not all(type(value) is int for value in settings.values()):
+                raise bad(self.path, None, f"{name}: expected settings that are integers")
+            return settings
+        assert isinstance(kind, type), kind
+        return self.value(name, kind)
+
+    def value(self, name: str, kind: type, default: Any = None) -> Any:
+        """One JSON value of exactly a type."""
+        value = self.values.get(name, default)
+        if type(value) is not kind:
+            found = "nothing" if value is None else show(repr(value)[:60])
+            raise bad(self.path, None, f"{name}: expected {kind.__name__}, got {found}")
+        return value
+
+    def tensor(self, field: dataclasses.Field, name: str) -> Tensor:
+        """One tensor, after its declared type and shape were found to fit the annotation."""
+        dtype, dims = _schema(field)
+        if _is_image(field):
+            self.declared(f"{name}.png", (_STORED[torch.uint8],), 1)
+            if self.shape(f"{name}.png")[0] > MAX_IMAGE_BYTES:
+                raise bad(self.path, None, f"{name}: expected an image of at most 512 MiB")
+            data = self.take(f"{name}.png").numpy().tobytes()
+            return decode_image(data, f"{self.path}: {name}")
+        self.declared(name, (_STORED[dtype],), len(dims))
+        shape = self.shape(name)
+        for dim, size in zip(dims, shape, strict=True):
+            wanted, source = (int(dim), "") if dim.isdigit() else self.sizes.get(dim, (size, name))
+            if size != wanted:
+                because = f" ({dim} as in {source})" if source else ""
+                text = f"{name}: expected [{', '.join(dims)}] with {wanted}{because}, got {shape}"
+                raise bad(self.path, None, text)
+            self.sizes.setdefault(dim, (size, name))
+        tensor = self.take(name)
+        # A stored byte may be other than 0 and 1, which torch's own bool must never be.
+        return tensor.view(torch.uint8).ne(0) if dtype == torch.bool else tensor
+
+    def networks(self) -> dict[str, dict[str, Tensor]]:
+        """The state dictionaries."""
+        states: dict[str, dict[str, Tensor]] = {}
+        for name in sorted(name for name in self.left if name.startswith("networks.")):
+            _, network, *key = name.split(".", 2)
+            if not key:
+                raise bad(self.path, None, f"expected networks.<network>.<key>, got {show(name)}")
+            self.declared(name, _NETWORK_TYPES, None)
+            states.setdefault(network, {})[key[0]] = self.take(name)
+        return states
+
+    def declared(self, name: str, stored: tuple[str, ...], n_dims: int | None) -> None:
+        """Check a tensor's declared type and number of dimensions."""
+        if name not in self.left:
+            raise bad(self.path, None, f"expected a tensor {name}, found none")
+        found, shape = self.file.get_slice(name).get_dtype(), self.shape(name)
+        if found not in stored or n_dims not in (None, len(shape)):
+            wanted = " or ".join(stored) + ("" if n_dims is None else f" of {n_dims} dimensions")
+            text = f"{show(name)}: expected {wanted}, got {found} {show(str(shape))}"
+            raise bad(self.path, None, text)
+
+    def shape(self, name: str) -> list[int]:
+        """A tensor's declared shape."""
+        return self.file.get_slice(name).get_shape()
+
+    def take(self, name: str) -> Tensor:
+        """A tensor, copied: a view of the file would die with it."""
+        self.left.discard(name)
+        return self.file.get_tensor(name).clone()
+
+
+def _unwrap(kind: Any) -> tuple[Any, bool]:
+    """A field's type without its `| None`, and whether it had one."""
+    if isinstance(kind, types.UnionType):
+        return next(arg for arg in get_args(kind) if arg is not types.NoneType), True
+    return kind, False
+
+
+def _schema(field: dataclasses.Field) -> tuple[torch.dtype, list[str]]:
+    """Type and dimensions that a tensor field's annotation asks for."""
+    annotation, _ = _unwrap(field.type)
+    if "float32" in annotation.dtypes:
+        dtype = torch.float64 if field.name in _FLOAT64 else torch.float32
+    elif "int64" in annotation.dtypes:
+        dtype = torch.int64
+    else:
+        dtype = torch.uint8 if "uint8" in annotation.dtypes else torch.bool
+    return dtype, annotation.dim_str.split()
+
+
+def _is_image(field: dataclasses.Field) -> bool:
+    dtype, dims = _schema(field)
+    return dtype == torch.uint8 and dims == ["h", "w", "3"]

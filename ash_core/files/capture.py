@@ -1,0 +1,268 @@
+"""Cameras and images of a capture: cameras.json, Skeletool .calibration, picture files.
+
+Pixels: the published renderer projects to fl * x / z + cx - 0.5 with pixel centres at integers,
+which is our convention (centre of the first pixel at 0.5) with cx as it stands.
+"""
+
+import io
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image as PillowImage
+from torch import Tensor
+
+from ash_core.conventions import MM_PER_M, R_WORLD_BODY
+from ash_core.errors import InputError
+from ash_core.files.text import LineReader, bad, read_bytes, read_json, show, write_text
+from ash_core.records import Camera
+
+MAX_SIDE_PX = 16384
+"""Longest side of an image that is decoded or rendered."""
+MAX_CAMERAS = 4096
+MAX_IMAGE_BYTES = 512 << 20
+RIGID_TOLERANCE = 1e-3
+"""How far R @ R.T may be from the identity. Published calibrations are within 1e-6."""
+
+_DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+
+
+# ---- cameras.json ----
+
+
+def read_cameras(path: Path | str) -> tuple[Camera, ...]:
+    """Read a published `cameras.json`: world-from-camera matrices in m, OpenCV axes."""
+    path = Path(path)
+    content = _object(path, "the file", read_json(path))
+    frames = content.get("frames")
+    if not isinstance(frames, list) or not 0 < len(frames) <= MAX_CAMERAS:
+        raise bad(path, None, f"expected 'frames', a list of 1 to {MAX_CAMERAS} cameras")
+    return tuple(_camera_of_frame(path, n, content, frame) for n, frame in enumerate(frames))
+
+
+def _camera_of_frame(path: Path, index: int, shared: dict[str, object], frame: object) -> Camera:
+    place = f"frames[{index}]"
+    # The image size stands once for all; ours may stand in a frame, for cameras that differ.
+    values = {**shared, **_object(path, place, frame)}
+
+    def number(key: str) -> float:
+        return _number(path, f"{place}: {key}", values.get(key))
+
+    for key in _DISTORTION:
+        if key in values and number(key) != 0.0:
+            text = f"{place}: expected no lens distortion, got {key} = {number(key):g}"
+            raise bad(path, None, f"{text}; undistort the images first")
+    matrix = values.get("transform_matrix")
+    rows = matrix if isinstance(matrix, list) else []
+    if [len(row) if isinstance(row, list) else 0 for row in rows] != [4] * 4:
+        raise bad(path, None, f"{place}: expected transform_matrix, 4 rows of 4 numbers")
+    T_world_camera = np.array(
+        [[_number(path, f"{place}: transform_matrix", value) for value in row] for row in rows]
+    )
+    _check_rigid(path, place, T_world_camera)
+    name = values.get("file_path", f"{index:06d}")
+    return _camera(
+        path,
+        place,
+        viewmat=np.linalg.inv(T_world_camera),
+        focal=(number("fl_x"), number("fl_y")),
+        centre=(number("cx"), number("cy")),
+        size=(number("w"), number("h")),
+        name=name if isinstance(name, str) else str(index),
+    )
+
+
+def write_cameras(path: Path | str, cameras: Sequence[Camera]) -> None:
+    """Write a `cameras.json` in the published layout."""
+    sizes = {(camera.width, camera.height) for camera in cameras}
+    assert sizes, "no cameras"
+    width, height = min(sizes)
+    frames = []
+    for index, camera in enumerate(cameras):
+        K = camera.K.double()
+        assert K[0, 1] == 0.0, "the layout has no place for skew"
+        frame: dict[str, object] = {
+            "file_path": camera.name or f"{index:06d}",
+            "camera_angle_x": 2.0 * math.atan(camera.width / (2.0 * K[0, 0].item())),
+            "camera_angle_y": 2.0 * math.atan(camera.height / (2.0 * K[1, 1].item())),
+            "fl_x": K[0, 0].item(),
+            "fl_y": K[1, 1].item(),
+            "cx": K[0, 2].item(),
+            "cy": K[1, 2].item(),
+            "transform_matrix": torch.linalg.inv(camera.viewmat.double()).tolist(),
+        }
+        if len(sizes) > 1:
+            frame |= {"w": camera.width, "h": camera.height}
+        frames.append(frame)
+    shared = dict.fromkeys(("k1", "k2", "p1", "p2"), 0.0)
+    content = {**shared, "w": width, "h": height, "aabb_scale": 16, "frames": frames}
+    write_text(path, json.dumps(content, indent=4) + "\n")
+
+
+# ---- .calibration ----
+
+
+def read_calibration(path: Path | str) -> tuple[Camera, ...]:
+    """Read a Skeletool `.calibration`: camera-from-body matrices in mm; sizes as the file says."""
+    reader = LineReader(path)
+    reader.header("Skeletool Camera Calibration")
+    blocks: list[_Block] = []
+    while reader.peek() is not None:
+        keyword, *values = reader.next("a camera").split()
+        if keyword == "name":
+            blocks.append(_Block(reader, " ".join(values)))
+            if len(blocks) > MAX_CAMERAS:
+                raise reader.bad(f"expected at most {MAX_CAMERAS} cameras")
+        elif not blocks:
+            raise reader.bad(f"expected 'name', the first line of a camera, got {show(keyword)}")
+        else:
+            blocks[-1].add(keyword, values)
+    if not blocks:
+        raise reader.bad("expected at least one camera, found none")
+    return tuple(block.camera() for block in blocks)
+
+
+class _Block:
+    """The lines of one camera."""
+
+    _counts: ClassVar = {"size": 2, "intrinsic": 16, "extrinsic": 16}
+
+    def __init__(self, reader: LineReader, name: str) -> None:
+        self.reader, self.name, self.line = reader, name, reader.line
+        self.numbers: dict[str, list[float]] = {}
+
+    def add(self, keyword: str, values: list[str]) -> None:
+        """Take one line of the camera."""
+        if keyword in self.numbers:
+            raise self.reader.bad(f"expected one {show(keyword)} per camera, got a second one")
+        numbers = [self.reader.number(value, keyword) for value in values]
+        if keyword in self._counts and len(numbers) != self._counts[keyword]:
+            wanted = self._counts[keyword]
+            raise self.reader.bad(f"expected {wanted} numbers of {keyword}, got {len(numbers)}")
+        if keyword in ("radial", "tangential", "distortion", "animated") and any(numbers):
+            what = "a camera that stands still" if keyword == "animated" else "no lens distortion"
+            raise self.reader.bad(f"expected {what}, got {keyword} {show(' '.join(values))}")
+        self.numbers[keyword] = numbers
+
+    def camera(self) -> Camera:
+        """The camera, once all its lines are there."""
+        path, place = Path(self.reader.path), f"camera {show(self.name)}"
+        missing = [key for key in self._counts if key not in self.numbers]
+        if missing:
+            raise bad(path, self.line, f"{place}: expected {', '.join(missing)}, found none")
+        K = np.array(self.numbers["intrinsic"]).reshape(4, 4)
+        T_camera_body = np.array(self.numbers["extrinsic"]).reshape(4, 4)
+        if K[0, 1] != 0.0:
+            raise bad(path, self.line, f"{place}: expected no skew, got {K[0, 1]:g}")
+        _check_rigid(path, place, T_camera_body)
+        T_camera_body[:3, 3] /= MM_PER_M
+        T_body_world = np.eye(4)
+        T_body_world[:3, :3] = np.array(R_WORLD_BODY).T
+        width, height = self.numbers["size"]
+        return _camera(
+            path,
+            place,
+            viewmat=T_camera_body @ T_body_world,
+            focal=(K[0, 0], K[1, 1]),
+            centre=(K[0, 2], K[1, 2]),
+            size=(width, height),
+            name=self.name,
+        )
+
+
+# ---- shared ----
+
+
+def _camera(
+    path: Path,
+    place: str,
+    viewmat: np.ndarray,
+    focal: tuple[float, float],
+    centre: tuple[float, float],
+    size: tuple[float, float],
+    name: str,
+) -> Camera:
+    if not all(1.0 <= side <= MAX_SIDE_PX and side == int(side) for side in size):
+        found = f"{size[0]:g} x {size[1]:g}"
+        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {found}")
+    if not all(1e-3 < length < 1e6 for length in focal):
+        found = f"{focal[0]:g}, {focal[1]:g}"
+        raise bad(path, None, f"{place}: expected focal lengths in px, got {found}")
+    if not all(abs(value) < 1e6 for value in centre):
+        raise bad(path, None, f"{place}: expected a principal point in px, got {centre}")
+    K = [[focal[0], 0.0, centre[0]], [0.0, focal[1], centre[1]], [0.0, 0.0, 1.0]]
+    return Camera(
+        viewmat=torch.from_numpy(viewmat).float(),
+        K=torch.tensor(K, dtype=torch.float32),
+        width=int(size[0]),
+        height=int(size[1]),
+        name=name,
+    )
+
+
+def _check_rigid(path: Path, place: str, matrix: np.ndarray) -> None:
+    R = matrix[:3, :3]
+    error = float(np.abs(R @ R.T - np.eye(3)).max())
+    if not error <= RIGID_TOLERANCE or np.linalg.det(R) < 0.0:
+        raise bad(path, None, f"{place}: expected a rotation, got a matrix off by {error:.3g}")
+    if np.abs(matrix[3] - [0.0, 0.0, 0.0, 1.0]).max() > 1e-6:
+        raise bad(path, None, f"{place}: expected the last row 0 0 0 1 of a 4x4 matrix")
+    if np.abs(matrix[:3, 3]).max() > 1e7:
+        raise bad(path, None, f"{place}: expected a camera within 10 km")
+
+
+def _object(path: Path, place: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise bad(path, None, f"{place}: expected a JSON object, got {show(repr(value)[:60])}")
+    return value
+
+
+def _number(path: Path, place: str, value: object) -> float:
+    # Beyond 1e30 (JSON integers have no end) sums in float32 overflow; NaN fails here too.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
+        found = "nothing" if value is None else show(repr(value)[:60])
+        raise bad(path, None, f"{place}: expected a finite number, got {found}")
+    return float(value)
+
+
+# ---- images ----
+
+
+def read_image(path: Path | str) -> UInt8[Tensor, "h w 3"]:
+    """Decode a PNG, JPEG, BMP, TIFF or WebP file to RGB; alpha is dropped."""
+    return decode_image(read_bytes(path, MAX_IMAGE_BYTES), str(path))
+
+
+def decode_image(data: bytes, place: str) -> UInt8[Tensor, "h w 3"]:
+    """Decode an image file's bytes to RGB; alpha is dropped. Sizes are checked before decoding."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+            formats = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+            with PillowImage.open(io.BytesIO(data), formats=formats) as image:
+                width, height = image.size
+                if not 0 < max(width, height) <= MAX_SIDE_PX:
+                    found = f"{width} x {height}"
+                    raise bad(place, None, f"expected sides up to {MAX_SIDE_PX} px, got {found}")
+                if image.mode.startswith(("I", "F")):
+                    raise bad(place, None, f"expected 8 bits a channel, got mode {image.mode}")
+                rgb = np.array(image.convert("RGB"))
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever their format's damage leads to
+        reason = show(str(error) or type(error).__name__)
+        raise bad(place, None, f"expected an image, could not decode it: {reason}") from error
+    return torch.from_numpy(rgb)
+
+
+def encode_png(rgb: UInt8[Tensor, "h w 3"]) -> bytes:
+    """The bytes of a PNG file."""
+    buffer = io.BytesIO()
+    PillowImage.fromarray(rgb.cpu().numpy()).save(buffer, "PNG")
+    return buffer.getvalue()

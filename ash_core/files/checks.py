@@ -1,0 +1,227 @@
+"""What must hold of an avatar, whichever file it came from."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ash_core.files.skeletool import WEIGHT_TOLERANCE
+from ash_core.files.text import bad, show
+from ash_core.networks import graph_net, unet
+from ash_core.networks.decoder import Decoder, DecoderConfig
+from ash_core.records import AvatarData, Camera
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+ATLAS_RESOLUTIONS = (16, 4096)
+"""Smallest and largest texel atlas."""
+UV_TOLERANCE = 1e-3
+AXIS_TOLERANCE = 1e-3
+DECODER_WIDTH_MAX = 256
+
+
+def network_shapes(n_vertices: int, n_nodes: int) -> dict[str, Shapes]:
+    """Names and shapes of the four published networks of a character."""
+    return {
+        "spatial_gcn": graph_net.expected_shapes("spatial", n_nodes),
+        "delta_gcn": graph_net.expected_shapes("delta", n_vertices),
+        "unet_geometry": unet.expected_shapes("geometry"),
+        "unet_appearance": unet.expected_shapes("appearance"),
+    }
+
+
+def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
+    """A network's state dictionary has the wanted names and shapes, and finite numbers."""
+    check_shapes(path, name, state, wanted)
+    for key, tensor in state.items():
+        if not is_finite(tensor):
+            raise bad(path, None, f"{name}: expected finite numbers, got NaN or infinity in {key}")
+
+
+def check_shapes(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
+    """A network's state dictionary has the wanted names and shapes.
+
+    Batch counters (`num_batches_tracked`) may be absent, and are no error where none are wanted.
+    """
+    missing = [key for key in wanted if key not in state and not is_counter(key)]
+    extra = [key for key in state if key not in wanted and not is_counter(key)]
+    misshapen = [
+        f"{key} is {_shape(state[key].shape)}, expected {_shape(shape)}"
+        for key, shape in wanted.items()
+        if key in state and tuple(state[key].shape) != tuple(shape)
+    ]
+    faults = {"missing": missing, "extra": extra, "misshapen": misshapen}
+    if any(faults.values()):
+        listed = [f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in faults.items() if keys]
+        raise bad(path, None, f"{name}: expected its {len(wanted)} tensors; {'; '.join(listed)}")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """No NaN and no infinity; one pass, and nothing allocated."""
+    if tensor.numel() == 0 or not tensor.is_floating_point():
+        return True
+    return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
+
+
+def is_counter(key: str) -> bool:
+    """True for a batch norm's counter, which nothing reads."""
+    return key.rsplit(".", 1)[-1] == "num_batches_tracked"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def _first(keys: list[str], count: int = 4) -> str:
+    more = f" and {len(keys) - count} more" if len(keys) > count else ""
+    return ", ".join(key if len(key) < 160 else show(key) for key in keys[:count]) + more
+
+
+def check_avatar(data: AvatarData, path: Path | str) -> None:
+    """Raise InputError at the first thing that does not hold. Shapes are taken as checked."""
+
+    def need(holds: bool | Tensor, text: str) -> None:
+        if not bool(holds):
+            raise bad(path, None, text)
+
+    def indices(tensor: Tensor, count: int, name: str) -> None:
+        inside = tensor.numel() == 0 or (int(tensor.min()) >= 0 and int(tensor.max()) < count)
+        need(inside, f"{name}: expected 0 to {count - 1}, got {_extremes(tensor)}")
+
+    for name, tensor in _floats(data):
+        # Limits are infinite where there are none.
+        fine = not tensor.isnan().any() if name == "skeleton.dof_limits" else is_finite(tensor)
+        need(fine, f"{name}: expected finite numbers, got NaN or infinity")
+
+    skeleton, skinning, template, graph = data.skeleton, data.skinning, data.template, data.graph
+    joints = len(skeleton.joint_names)
+    n_vertices, n_nodes = len(template.vertices), len(graph.vertices)
+    sizes = {
+        "joints": joints,
+        "dofs": len(skeleton.dof_names),
+        "bones": len(skinning.bone_names),
+        "vertices": n_vertices,
+        "faces": len(template.faces),
+        "graph nodes": n_nodes,
+        "bones a vertex": skinning.bones.shape[1],
+        "texture pixels": template.texture.numel(),
+    }
+    for what, size in sizes.items():
+        need(size > 0, f"expected at least one of its {what}, got none")
+    need(len(skeleton.parents) == joints, f"skeleton.parents: expected {joints} joints")
+    need(
+        len(skeleton.dof_limits) == len(skeleton.dof_names),
+        f"skeleton.dof_names: expected {len(skeleton.dof_limits)} names",
+    )
+    need(
+        len(skinning.bone_joints) == len(skinning.bone_names),
+        f"skinning.bone_names: expected {len(skinning.bone_joints)} names",
+    )
+    for key, names in (("joint", skeleton.joint_names), ("dof", skeleton.dof_names)):
+        need(len(set(names)) == len(names), f"skeleton.{key}_names: expected different names")
+    need(skeleton.parents[0] == -1, "skeleton.parents: expected -1 for the first joint, the root")
+    above = torch.arange(joints)[1:]
+    need(
+        ((skeleton.parents[1:] >= 0) & (skeleton.parents[1:] < above)).all(),
+        "skeleton.parents: expected every other joint's parent before the joint",
+    )
+    off = (skeleton.axes.norm(dim=-1) - 1.0).abs().max()
+    need(off <= AXIS_TOLERANCE, f"skeleton.axes: expected unit axes, got one off by {off:.3g}")
+    need(
+        (skeleton.dof_limits[:, 0] <= skeleton.dof_limits[:, 1]).all(),
+        "skeleton.dof_limits: expected low <= high",
+    )
+    indices(skinning.bone_joints, joints, "skinning.bone_joints")
+    indices(skinning.bones, len(skinning.bone_names), "skinning.bones")
+    off = (skinning.weights.sum(1) - 1.0).abs().max()
+    need(
+        off <= WEIGHT_TOLERANCE + 1e-5,
+        f"skinning.weights: expected sums of 1, got one off by {off:.3g}",
+    )
+    indices(template.faces, n_vertices, "template.faces")
+    low, high = template.corner_uvs.min(), template.corner_uvs.max()
+    need(
+        low >= -UV_TOLERANCE and high <= 1.0 + UV_TOLERANCE,
+        f"template.corner_uvs: expected texture coordinates in 0 to 1, got {low:.4g} to {high:.4g}",
+    )
+    indices(graph.faces, n_nodes, "graph.faces")
+    need(n_nodes <= n_vertices, f"graph: expected at most {n_vertices} nodes, got {n_nodes}")
+    least, most = ATLAS_RESOLUTIONS
+    need(
+        least <= data.atlas_resolution <= most,
+        f"atlas_resolution: expected {least} to {most}, got {data.atlas_resolution}",
+    )
+    for number, camera in enumerate(data.cameras):
+        _check_camera(camera, path, f"cameras[{number}]")
+    _check_networks(data, path)
+
+
+def _check_camera(camera: Camera, path: Path | str, place: str) -> None:
+    R, K = camera.viewmat[:3, :3].double(), camera.K
+    rigid = (R @ R.T - torch.eye(3, dtype=R.dtype)).abs().max() <= 1e-3 and torch.linalg.det(R) > 0
+    if not rigid or not torch.equal(camera.viewmat[3], torch.tensor([0.0, 0.0, 0.0, 1.0])):
+        raise bad(path, None, f"{place}: expected a camera-from-world matrix, got no rotation")
+    zeros = K.flatten()[[1, 3, 6, 7]]
+    if not (K[0, 0] > 0 and K[1, 1] > 0 and K[2, 2] == 1) or bool(zeros.any()):
+        raise bad(path, None, f"{place}: expected K with focal lengths and a principal point")
+    if not (0 < camera.width <= 16384 and 0 < camera.height <= 16384):
+        found = f"{camera.width} x {camera.height}"
+        raise bad(path, None, f"{place}: expected an image of 1 to 16384 px, got {found}")
+
+
+def _check_networks(data: AvatarData, path: Path | str) -> None:
+    wanted = network_shapes(len(data.template.vertices), len(data.graph.vertices))
+    if data.decoder:
+        wanted["decoder"] = _decoder_shapes(data.decoder, path)
+    for name, state in data.networks.items():
+        if name not in wanted:
+            raise bad(path, None, f"networks: expected {', '.join(wanted)}; got {show(name)}")
+        check_state(path, name, state, wanted[name])
+    for pair in (("spatial_gcn", "delta_gcn"), ("unet_geometry", "unet_appearance")):
+        if len([name for name in pair if name in data.networks]) == 1:
+            raise bad(path, None, f"networks: expected both of {' and '.join(pair)}, got one")
+    if data.variant == "released" and "unet_geometry" not in data.networks:
+        raise bad(path, None, "networks: expected the two U-Nets of a released avatar, got none")
+
+
+def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
+    names = [field.name for field in fields(DecoderConfig)]
+    if sorted(settings) != sorted(names):
+        found = ", ".join(map(show, settings))
+        raise bad(path, None, f"decoder: expected settings {', '.join(names)}, got {found}")
+    config = DecoderConfig(**settings)
+    least, most = ATLAS_RESOLUTIONS
+    holds = {
+        f"an atlas of {least} to {most}, a multiple of 16": (
+            least <= config.atlas <= most and config.atlas % 16 == 0
+        ),
+        f"a width of 1 to {DECODER_WIDTH_MAX}": 1 <= config.width <= DECODER_WIDTH_MAX,
+        "an sh_degree of 0 to 2": 0 <= config.sh_degree <= 2,
+    }
+    for text, ok in holds.items():
+        if not ok:
+            raise bad(path, None, f"decoder: expected {text}, got {dict(settings)}")
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in Decoder(config).state_dict().items()}
+
+
+def _floats(record: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Dotted names and tensors of a record's floating-point fields; networks are not among them."""
+    assert is_dataclass(record), record
+    for field in fields(record):
+        value, name = getattr(record, field.name), prefix + field.name
+        if isinstance(value, Tensor) and value.is_floating_point():
+            yield name, value
+        elif is_dataclass(value):
+            yield from _floats(value, f"{name}.")
+        elif isinstance(value, tuple):
+            for number, item in enumerate(value):
+                if is_dataclass(item):
+                    yield from _floats(item, f"{name}[{number}].")
+
+
+def _extremes(tensor: Tensor) -> str:
+    return f"{int(tensor.min())} to {int(tensor.max())}" if math.prod(tensor.shape) else "none"

@@ -1,0 +1,165 @@
+"""What all readers and writers share: bounded reads, whole-or-nothing writes, placed errors."""
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ash_core.errors import InputError
+
+MAX_TEXT_BYTES = 256 << 20
+"""Longest text file that is read: a day of motion, or a mesh of two million vertices."""
+
+_CONTROL = dict.fromkeys((*range(32), 127), "?")
+
+
+def bad(path: Path | str, line: int | None, text: str) -> InputError:
+    """The error for one place of one file: always a single line, whatever the file holds."""
+    place = f"{path}:{line}" if line is not None else f"{path}"
+    return InputError(f"{place}: {text}".translate(_CONTROL))
+
+
+def show(token: str) -> str:
+    """A piece of a file as an error quotes it: short, printable."""
+    return ascii(token if len(token) <= 40 else token[:37] + "...")
+
+
+def is_kind(kind: Callable[[Path], bool], path: Path) -> bool:
+    """Path.is_file or Path.is_dir of a name out of a file, which the system may not even accept."""
+    try:
+        return kind(path)
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
+def read_bytes(path: Path | str, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """A whole regular file of at most `limit` bytes."""
+    try:
+        # Not only existence: a named pipe or a device would hang or never end.
+        if not Path(path).is_file():
+            found = "a folder" if Path(path).is_dir() else "nothing there"
+            raise bad(path, None, f"expected a file, found {found}")
+        size = os.path.getsize(path)
+        if size > limit:
+            raise bad(path, None, f"expected at most {limit >> 20} MiB, got {size >> 20} MiB")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise bad(path, None, f"cannot be read: {error.strerror or error}") from error
+
+
+def read_lines(path: Path | str) -> list[str]:
+    """The lines of a text file, without their ends; line n is at index n - 1."""
+    return read_bytes(path).decode("utf-8-sig", errors="replace").split("\n")
+
+
+def write_atomic(path: Path | str, parts: bytes | Iterable[bytes | memoryview]) -> None:
+    """Write a file so that a kill or a full disk leaves the old file or the new one, never half.
+
+    The folder is made if it is missing. A link is followed, so that it stays a link.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(6)}.part")
+    try:
+        if target.exists() and not target.is_file():
+            raise bad(path, None, "cannot be written: a folder or a device")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for part in [parts] if isinstance(parts, bytes) else parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise bad(path, None, f"cannot be written: {reason or error}") from error
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_atomic(path, text.encode())
+
+
+def finite_float32(values: np.ndarray) -> np.ndarray:
+    """Row mask [n]: every number of the row is finite, in float32 too."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    return np.asarray(np.isfinite(narrow).reshape(len(values), -1).all(1))
+
+
+class LineReader:
+    """Walks the non-empty lines of a text file; its errors name the line."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+        lines = enumerate(read_lines(path), start=1)
+        self._lines = [(number, text) for number, raw in lines if (text := raw.strip())]
+        self._at = -1
+
+    @property
+    def line(self) -> int:
+        """Number of the line last returned by `next`."""
+        return self._lines[self._at][0] if self._at >= 0 else 1
+
+    def bad(self, text: str) -> InputError:
+        """The error at the current line."""
+        return bad(self.path, self.line, text)
+
+    def next(self, expected: str) -> str:
+        """The next line; the file must not end before it."""
+        if self.peek() is None:
+            raise self.bad(f"expected {expected} after this line, found the end of the file")
+        self._at += 1
+        return self._lines[self._at][1]
+
+    def peek(self) -> str | None:
+        """The next line without moving on; None at the end."""
+        return self._lines[self._at + 1][1] if self._at + 1 < len(self._lines) else None
+
+    def header(self, start: str) -> None:
+        """Check the file's first line."""
+        if not (line := self.next(f"the header '{start} ...'")).lower().startswith(start.lower()):
+            raise self.bad(f"expected the header '{start} ...', got {show(line)}")
+
+    def rest(self) -> list[tuple[int, str]]:
+        """All lines not yet read, with their numbers."""
+        rest = self._lines[self._at + 1 :]
+        self._at = len(self._lines) - 1
+        return rest
+
+    def number(self, token: str, what: str) -> float:
+        """A finite number from a token of the current line."""
+        try:
+            value = float(token)
+        except ValueError:
+            raise self.bad(f"expected a number for {what}, got {show(token)}") from None
+        if not abs(value) < 1e30:  # NaN included; beyond this float32 arithmetic overflows
+            raise self.bad(f"expected a finite number for {what}, got {show(token)}")
+        return value
+
+    def count(self, token: str, what: str, limit: int) -> int:
+        """A count from a token of the current line. Nothing may be allocated for it unseen."""
+        if not (token.isascii() and token.isdigit() and len(token) <= 9 and int(token) <= limit):
+            raise self.bad(f"expected the number of {what}, 0 to {limit}, got {show(token)}")
+        return int(token)
+
+
+def read_json(path: Path | str) -> object:
+    """What a JSON file holds."""
+    try:
+        return json.loads(read_bytes(path).decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise bad(path, error.lineno, f"expected JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise bad(path, None, f"expected JSON: {show(str(error))}") from None

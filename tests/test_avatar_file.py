@@ -1,0 +1,339 @@
+"""The avatar file: round trips, whole-or-nothing writing, and hostile files."""
+
+import dataclasses
+import errno
+import json
+import os
+import resource
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from toy import ToyFiles, make_toy_character
+
+from ash_core.errors import InputError
+from ash_core.files.avatar_file import load_avatar, save_avatar
+from ash_core.files.capture import encode_png
+from ash_core.files.checks import network_shapes
+from ash_core.files.released import import_ash
+from ash_core.files.text import write_atomic, write_text
+from ash_core.networks.decoder import PRESETS, Decoder
+from ash_core.records import AvatarData
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyFiles:
+    return make_toy_character(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def avatar(toy: ToyFiles) -> AvatarData:
+    return import_ash(toy.entry)[0]
+
+
+@pytest.fixture
+def path(avatar: AvatarData, tmp_path: Path) -> Path:
+    save_avatar(tmp_path / "a.safetensors", avatar)
+    return tmp_path / "a.safetensors"
+
+
+def assert_same(a: Any, b: Any) -> None:
+    for field in dataclasses.fields(a):
+        one, other = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(one, torch.Tensor):
+            assert one.dtype == other.dtype, field.name
+            assert torch.equal(one, other), field.name
+        elif dataclasses.is_dataclass(one):
+            assert_same(one, other)
+        elif field.name == "cameras":
+            assert len(one) == len(other)
+            for camera, same in zip(one, other, strict=True):
+                assert_same(camera, same)
+        elif field.name == "networks":
+            assert {n: sorted(s) for n, s in one.items()} == {
+                n: sorted(s) for n, s in other.items()
+            }
+            assert all(torch.equal(t, other[n][k]) for n, s in one.items() for k, t in s.items())
+        else:
+            assert one == other, field.name
+
+
+def test_round_trip(avatar: AvatarData, path: Path) -> None:
+    assert_same(avatar, load_avatar(path))
+    bare = dataclasses.replace(avatar, hand_mask=None, cameras=(), name="naïve ☃")
+    save_avatar(path, bare)
+    assert_same(bare, load_avatar(path))
+
+
+def test_round_trip_of_graph_networks(avatar: AvatarData, tmp_path: Path) -> None:
+    shapes = network_shapes(58, 18)
+    networks = {
+        name: {key: torch.randn(shape) for key, shape in shapes[name].items() if shape}
+        for name in ("spatial_gcn", "delta_gcn")
+    }
+    data = dataclasses.replace(avatar, networks=networks)
+    save_avatar(tmp_path / "b.safetensors", data)
+    assert_same(data, load_avatar(tmp_path / "b.safetensors"))
+
+
+def test_round_trip_of_a_trained_avatar(avatar: AvatarData, tmp_path: Path) -> None:
+    config = PRESETS["cpu"]
+    data = dataclasses.replace(
+        avatar,
+        decoder=dataclasses.asdict(config),
+        networks={"decoder": dict(Decoder(config).state_dict())},
+    )
+    save_avatar(tmp_path / "c.safetensors", data)
+    assert_same(data, load_avatar(tmp_path / "c.safetensors"))
+    wrong = dataclasses.replace(data, decoder={**data.decoder, "width": 8})
+    with pytest.raises(InputError, match=r"decoder: expected its .* misshapen"):
+        save_avatar(tmp_path / "c.safetensors", wrong)
+    wrong = dataclasses.replace(data, decoder={"depth": 8})
+    with pytest.raises(InputError, match=r"decoder: expected settings atlas, width, sh_degree"):
+        save_avatar(tmp_path / "c.safetensors", wrong)
+
+
+def test_round_trip_of_the_published_sample(reference: Path, tmp_path: Path) -> None:
+    data, _ = import_ash(reference / "ddc_sample")
+    save_avatar(tmp_path / "d.safetensors", data)
+    assert_same(data, load_avatar(tmp_path / "d.safetensors"))
+    assert (tmp_path / "d.safetensors").stat().st_size < 3e6
+
+
+# ---- what is refused ----
+
+
+def rewrite(
+    path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], object]
+) -> None:
+    """Change the tensors and the metadata of an avatar file."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    tensors, values = load(data), json.loads(metadata["avatar"])
+    content = {**metadata, "values": values}
+    change(tensors, content)
+    values = content.pop("values")
+    text = values if isinstance(values, str) else json.dumps(values)
+    path.write_bytes(save(tensors, {**content, "avatar": text}))
+
+
+def tensor(name: str, index: Any, value: float) -> Any:
+    def change(tensors: dict[str, torch.Tensor], _: Any) -> None:
+        tensors[name][index] = value
+
+    return change
+
+
+def replaced(name: str, of: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    return lambda tensors, _: tensors.update({name: of(tensors[name]).contiguous()})
+
+
+def value(name: str, new: Any) -> Any:
+    return lambda _, content: content["values"].update({name: new})
+
+
+CONTENTS = {
+    "format": (lambda t, c: c.update(format="x"), r"expected the format 'ash-studio avatar'"),
+    "version": (lambda t, c: c.update(version="7"), r"expected avatar version 1, got '7'"),
+    "no JSON": (lambda t, c: c.update(values="{"), r"expected JSON metadata 'avatar'"),
+    "deep JSON": (lambda t, c: c.update(values="[" * 200000), r"expected JSON metadata"),
+    "list": (lambda t, c: c.update(values="[]"), r"to be a JSON object"),
+    "no name": (value("name", None), r"name: expected str, got nothing"),
+    "bool": (value("atlas_resolution", True), r"atlas_resolution: expected int, got 'True'"),
+    "atlas": (value("atlas_resolution", 10**9), r"expected 16 to 4096, got 1000000000"),
+    "variant": (value("variant", "x"), r"variant: expected released or native, got 'x'"),
+    "released": (value("variant", "released"), r"expected the two U-Nets"),
+    "names": (value("skeleton.joint_names", [1] * 9), r"expected a list of names"),
+    "few names": (value("skeleton.joint_names", ["a"]), r"skeleton.parents: expected 1 joints"),
+    "same names": (value("skeleton.joint_names", ["a"] * 9), r"expected different names"),
+    "cameras": (value("cameras", 10**9), r"cameras: expected up to 4096"),
+    "camera": (value("cameras", 3), r"expected a tensor cameras.2.viewmat, found none"),
+    "settings": (value("decoder", {"a": 1.5}), r"decoder: expected settings that are integers"),
+    "wide": (
+        value("decoder", {"atlas": 128, "width": 10**6, "sh_degree": 1}),
+        r"decoder: expected a width of 1 to 256",
+    ),
+    "extra": (lambda t, c: t.update(x=torch.zeros(1)), r"expected no other tensors, got 1: 'x'"),
+    "missing": (lambda t, c: t.pop("skeleton.axes"), r"expected a tensor skeleton.axes"),
+    "type": (replaced("skeleton.axes", torch.Tensor.double), r"'skeleton.axes': expected F32 of 2"),
+    "dimensions": (replaced("skeleton.axes", torch.Tensor.flatten), r"expected F32 of 2 dim"),
+    "shape": (
+        replaced("skeleton.axes", lambda t: t[:4]),
+        r"skeleton.axes: expected \[J, 3\] with 9 \(J as in skeleton.parents\), got \[4, 3\]",
+    ),
+    "empty": (replaced("template.faces", lambda t: t[:0]), r"expected \[F, 3, 2\] with 0"),
+    "NaN": (tensor("rest_dofs", 0, torch.nan), r"rest_dofs: expected finite numbers"),
+    "limits": (tensor("skeleton.dof_limits", 0, torch.nan), r"dof_limits: expected finite numbers"),
+    "order": (tensor("skeleton.dof_limits", (7, 0), 9.0), r"dof_limits: expected low <= high"),
+    "root": (tensor("skeleton.parents", 0, 0), r"parents: expected -1 for the first joint"),
+    "parents": (tensor("skeleton.parents", 4, 4), r"expected every other joint's parent before"),
+    "axes": (tensor("skeleton.axes", (2, 2), 2.0), r"axes: expected unit axes"),
+    "joints": (tensor("skinning.bone_joints", 0, 99), r"bone_joints: expected 0 to 8, got 7 to 99"),
+    "bones": (tensor("skinning.bones", 0, -1), r"bones: expected 0 to 2, got -1 to 2"),
+    "weights": (tensor("skinning.weights", 0, 0.3), r"weights: expected sums of 1"),
+    "faces": (tensor("template.faces", 0, 58), r"template.faces: expected 0 to 57"),
+    "UVs": (tensor("template.corner_uvs", 0, 1.5), r"expected texture coordinates in 0 to 1"),
+    "graph": (tensor("graph.faces", 0, 1 << 60), r"graph.faces: expected 0 to 17"),
+    "image": (tensor("template.texture.png", 0, 0), r"template.texture: expected an image"),
+    "viewmat": (tensor("cameras.1.viewmat", 0, 0.0), r"cameras\[1\]: expected a camera-from-world"),
+    "K": (tensor("cameras.1.K", (0, 0), 0.0), r"cameras\[1\]: expected K"),
+    "width": (value("cameras.0.width", 10**6), r"cameras\[0\]: expected an image of 1 to 16384"),
+    "network": (
+        lambda t, c: t.update({"networks.x.y": torch.zeros(1)}),
+        r"networks: expected spatial_gcn, .*; got 'x'",
+    ),
+    "half": (
+        lambda t, c: t.update({"networks.delta_gcn.y": torch.zeros(1)}),
+        r"delta_gcn: expected its \d+ tensors; \d+ missing: .*; 1 extra: y",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CONTENTS)
+def test_contents_that_do_not_fit_are_named(path: Path, fault: str) -> None:
+    change, message = CONTENTS[fault]
+    rewrite(path, change)
+    with pytest.raises(InputError, match=r"a.safetensors: .*" + message):
+        load_avatar(path)
+
+
+def test_a_stored_bool_is_zero_or_one(avatar: AvatarData, path: Path) -> None:
+    assert avatar.hand_mask is not None
+    rewrite(path, lambda t, _: t["hand_mask"].view(torch.uint8).mul_(7))
+    got = load_avatar(path).hand_mask
+    assert got is not None
+    assert torch.equal(got.view(torch.uint8), avatar.hand_mask.view(torch.uint8))
+
+
+def test_textures_that_unpack_too_large_are_refused(path: Path) -> None:
+    png = encode_png(torch.zeros(1, 20000, 3, dtype=torch.uint8))
+    packed = torch.frombuffer(bytearray(png), dtype=torch.uint8)
+    rewrite(path, lambda t, _: t.update({"template.texture.png": packed}))
+    with pytest.raises(InputError, match=r"template.texture: expected sides up to 16384 px"):
+        load_avatar(path)
+
+
+def with_header(data: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+def entry(**change: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda header: header["skeleton.parents"].update(change)
+
+
+HEADERS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda d: b"",
+    "eight": lambda d: d[:8],
+    "length lies": lambda d: struct.pack("<Q", 1 << 62) + d[8:],
+    "length cut": lambda d: struct.pack("<Q", 30) + d[8:],
+    "truncated": lambda d: d[:-1],
+    "longer": lambda d: d + b"0",
+    "zeros": lambda d: bytes(len(d)),
+    "no JSON": lambda d: struct.pack("<Q", 4) + b"nope" + d,
+    "deep": lambda d: struct.pack("<Q", 100000) + b"[" * 100000,
+    "deep object": lambda d: struct.pack("<Q", 300000) + b'{"a":' * 60000,
+    "huge shape": lambda d: with_header(d, entry(shape=[1 << 40])),
+    "overflow": lambda d: with_header(d, entry(shape=[1 << 33, 1 << 33])),
+    "negative": lambda d: with_header(d, entry(shape=[-9])),
+    "past the end": lambda d: with_header(d, entry(data_offsets=[0, 1 << 50])),
+    "overlap": lambda d: with_header(d, entry(data_offsets=[8, 80])),
+    "backwards": lambda d: with_header(d, entry(data_offsets=[72, 0])),
+    "type": lambda d: with_header(d, entry(dtype="PICKLE")),
+}
+
+
+@pytest.mark.parametrize("fault", HEADERS)
+def test_hostile_headers_are_refused_quickly(path: Path, fault: str) -> None:
+    path.write_bytes(HEADERS[fault](path.read_bytes()))
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=r"a.safetensors: expected an avatar file"):
+        load_avatar(path)
+    assert time.perf_counter() - start < 2.0
+
+
+def test_other_files_are_named(tmp_path: Path, toy: ToyFiles) -> None:
+    with pytest.raises(InputError, match=r"no.safetensors: expected an avatar file, found no file"):
+        load_avatar(tmp_path / "no.safetensors")
+    with pytest.raises(InputError, match=r"expected an avatar file, found no file"):
+        load_avatar(tmp_path)
+    with pytest.raises(InputError, match=r"toy.obj: expected an avatar file"):
+        load_avatar(toy.character.mesh)
+    (tmp_path / "x.safetensors").write_bytes(save({"a": torch.zeros(3)}))
+    with pytest.raises(InputError, match=r"expected the format 'ash-studio avatar', got 'none'"):
+        load_avatar(tmp_path / "x.safetensors")
+
+
+# ---- writing ----
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may grow past 20 kB: what the kernel does on a full disk, within one process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_text(path, "old")
+    with pytest.raises(InputError, match=r"a.bin: cannot be written: File too large"):
+        write_atomic(path, [b"x" * 15_000, b"y" * 15_000])
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_no_space_is_named(tmp_path: Path) -> None:
+    def parts() -> Iterator[bytes]:
+        yield b"x"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InputError, match=r"a.bin: cannot be written: No space left on device"):
+        write_atomic(tmp_path / "a.bin", parts())
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    def parts() -> Iterator[bytes]:
+        yield b"x"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "a.bin", parts())
+    assert os.listdir(tmp_path) == []
+
+
+def test_places_that_cannot_be_written_are_named(avatar: AvatarData, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path / "file" / "a.safetensors", Path("/proc/a.safetensors"), tmp_path):
+        with pytest.raises(InputError, match=r"cannot be written"):
+            save_avatar(target, avatar)
+    with pytest.raises(InputError, match=r"/dev/full: cannot be written: a folder or a device"):
+        save_avatar("/dev/full", avatar)
+    if os.geteuid() != 0:  # root writes everywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        with pytest.raises(InputError, match=r"cannot be written: Permission denied"):
+            save_avatar(tmp_path / "locked" / "a.safetensors", avatar)
+
+
+def test_folders_are_made_and_links_kept(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "real.txt", "one")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "new" / "real.txt")
+    write_text(tmp_path / "link.txt", "two")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "new" / "real.txt").read_text() == "two"
