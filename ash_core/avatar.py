@@ -11,7 +11,7 @@ from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.motion import heading_joint, heading_matrix
-from ash_core.geometry.rotations import matrix_to_quat, quat_multiply, quat_to_matrix
+from ash_core.geometry.rotations import matrix_to_quat, quat_multiply, quat_to_matrix, unit
 from ash_core.geometry.spherical_harmonics import rgb_to_sh, rotate_sh
 from ash_core.geometry.texel_frames import posed_stretch, texel_colours, texel_frames
 from ash_core.geometry.texels import (
@@ -144,7 +144,7 @@ class ReleasedAvatar(Avatar):
         means = dq.apply(real, dual, canonical + raw[:, 8:11]) @ self._world.T  # type: ignore[operator]
         return Gaussians(
             means=means,
-            quats=nn.functional.normalize(raw[:, 3:7], dim=-1),
+            quats=unit(raw[:, 3:7]),
             scales=raw[:, 0:3].exp(),
             opacities=raw[:, 7].sigmoid(),
             sh=raw[:, 11:14].reshape(-1, 1, 3),
@@ -213,7 +213,7 @@ class NativeAvatar(Avatar):
         sh = torch.cat((sh[:, :1] + self.base_sh[:, None], sh[:, 1:]), 1)
         return Gaussians(
             means=means,
-            quats=nn.functional.normalize(quats, dim=-1),
+            quats=unit(quats),
             scales=scales,
             opacities=(opacity[:, 0] + math.log(OPACITY / (1 - OPACITY))).sigmoid(),
             sh=rotate_sh(sh, quat_to_matrix(turned)),

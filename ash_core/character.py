@@ -12,7 +12,12 @@ from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.embedded_graph import build_links
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.mesh import face_mean_matrix, sparse_apply, vertex_normals
-from ash_core.geometry.rotations import euler_to_matrix, matrix_to_euler, quat_to_matrix
+from ash_core.geometry.rotations import (
+    euler_to_matrix,
+    length,
+    matrix_to_euler,
+    quat_to_matrix,
+)
 from ash_core.geometry.skinning import blend_bones
 from ash_core.networks.graph_net import GraphNet
 from ash_core.records import AvatarData, PosedMesh, PoseWindow, to_device
@@ -128,7 +133,7 @@ class Character(nn.Module):
         signed = torch.where(same_side, links.link_weights, -links.link_weights)
         total = sparse_apply(links.gather, (own * signed[..., None, None]).flatten(2))
         real, dual = total.unflatten(-1, (2, 4)).unbind(-2)
-        norm = real.norm(dim=-1, keepdim=True)
+        norm = length(real)
         return real / norm, dual / norm
 
     def network_inputs(

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ash_core.geometry.rotations import (
+    length,
     matrix_to_quat,
     quat_conjugate,
     quat_multiply,
@@ -64,5 +65,5 @@ def blend(
     same_side = (real * reference[..., None, :]).sum(-1, keepdim=True) > 0
     signed = torch.where(same_side, weights[..., None], -weights[..., None])
     real, dual = (signed * real).sum(-2), (signed * dual).sum(-2)
-    norm = real.norm(dim=-1, keepdim=True)
+    norm = length(real)
     return real / norm, dual / norm

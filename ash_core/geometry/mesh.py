@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ash_core.geometry.rotations import unit
+
 Csr = Any
 """scipy.sparse.csr_matrix, whose published types do not fit its use."""
 
@@ -63,7 +65,7 @@ def face_normals(
 ) -> Float[Tensor, "*b F 3"]:
     """Unit normals (zero for a degenerate face)."""
     v0, v1, v2 = (vertices[..., faces[:, i], :] for i in range(3))
-    return torch.nn.functional.normalize(torch.linalg.cross(v2 - v1, v0 - v1), dim=-1)
+    return unit(torch.linalg.cross(v2 - v1, v0 - v1))
 
 
 def face_mean_matrix(faces: Int[Tensor, "F 3"], n_vertices: int) -> Tensor:
@@ -90,4 +92,4 @@ def vertex_normals(
     Source: ODDITIES A14.
     """
     mean = sparse_apply(face_mean, face_normals(vertices, faces))
-    return torch.nn.functional.normalize(mean, dim=-1)
+    return unit(mean)

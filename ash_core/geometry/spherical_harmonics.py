@@ -26,7 +26,8 @@ def rotate_sh(
     if bases >= 4:
         minus_y, z, minus_x = sh[:, 1:4].unbind(1)
         vector = torch.stack((-minus_x, -minus_y, z), 1)
-        x, y, z = (rotation[..., None] * vector[:, None]).sum(2).unbind(1)
+        columns = (rotation[:, :, i, None] * vector[:, None, i] for i in range(3))
+        x, y, z = sum(columns, start=sh.new_zeros(())).unbind(1)
         parts.append(torch.stack((-y, z, -x), 1))
     if bases == 9:
         c = torch.tensor(SH_C2, dtype=sh.dtype, device=sh.device)

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image as PILImage
 from torch import Tensor
 
-from ash_core.geometry.rotations import matrix_to_quat
+from ash_core.geometry.rotations import length, matrix_to_quat
 from ash_core.records import Atlas, Template
 
 SIGMA_TEXELS = 0.7
@@ -74,9 +74,10 @@ def posed_stretch(
     """Factors on each texel's scales that keep its posed triangle covered."""
     v0, v1, v2 = (vertices[template_faces[:, i]] for i in range(3))
     # Written out: a batched product of 3x2 matrices costs a call for each face.
-    a, b = (v1 - v0)[..., None], (v2 - v0)[..., None]
-    length = (a * frames.face_axes[:, None, 0] + b * frames.face_axes[:, None, 1]).norm(dim=-2)
-    stretch = (length / frames.face_lengths).clamp(*STRETCH)
+    a, b = v1 - v0, v2 - v0
+    along, across = frames.face_axes.unbind(1)
+    posed = [length(a * along[:, i : i + 1] + b * across[:, i : i + 1]) for i in range(2)]
+    stretch = (torch.cat(posed, -1) / frames.face_lengths).clamp(*STRETCH)
     return torch.cat((stretch, torch.ones_like(stretch[:, :1])), -1)[atlas.faces]
 
 

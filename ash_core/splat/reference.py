@@ -1,0 +1,188 @@
+"""The definition of a splatted picture, in plain torch: slow, differentiable, float32 or float64.
+
+Every other backend is tested against this one. Two steps: `project` takes each Gaussian to the
+image, `blend` lays them over each other, pixel by pixel. Gradients reach every Gaussian parameter;
+cameras and background are constants here, as in every backend.
+Source: Zwicker et al. 2001, "EWA Volume Splatting"; Kerbl et al. 2023, "3D Gaussian Splatting".
+Differs: from the latter by exact support (alpha >= 1/255 everywhere, no 3-sigma square of tiles).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ash_core.conventions import (
+    ALPHA_MAX,
+    ALPHA_MIN,
+    BLUR_PX2,
+    FRUSTUM_CLAMP,
+    NEAR_M,
+    TRANSMITTANCE_MIN,
+)
+from ash_core.records import Camera, Gaussians, Image
+from ash_core.splat.spherical_harmonics import sh_to_rgb
+
+_CHUNK_ELEMENTS = 1 << 22
+"""Pixels x Gaussians held at once; bounds the memory of `blend`."""
+
+
+@dataclass(frozen=True)
+class Projected:
+    """Gaussians in one image; rows of culled ones hold nothing of use."""
+
+    means2d: Float[Tensor, "N 2"]
+    """Pixels; the centre of the top-left pixel is (0.5, 0.5)."""
+    cov2d: Float[Tensor, "N 3"]
+    """xx, xy, yy in px^2, blur included."""
+    conics: Float[Tensor, "N 3"]
+    """Inverse of cov2d: xx, xy, yy in 1/px^2."""
+    depths: Float[Tensor, "N"]
+    """View-space z, m."""
+    rgb: Float[Tensor, "N 3"]
+    visible: Bool[Tensor, "N"]
+    """In front of the near plane."""
+
+
+def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
+    """Matrices of quaternions wxyz. Not normalised here: the record says that they are unit."""
+    w, x, y, z = quats.unbind(-1)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def project(gaussians: Gaussians, camera: Camera) -> Projected:
+    """Each Gaussian's centre, covariance, depth and colour in the image of a camera.
+
+    The Jacobian of the projection is taken where the centre stands, but no further out than
+    FRUSTUM_CLAMP half-fields of view from the optical axis, where a linearisation still means
+    something. Computed in the Gaussians' own precision.
+    """
+    dtype = gaussians.means.dtype
+    viewmat, K = camera.viewmat.detach().to(dtype), camera.K.detach().to(dtype)
+    R_view_world, translation = viewmat[:3, :3], viewmat[:3, 3]
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+
+    # 1. View space. A culled Gaussian stands at z = 1 from here on: finite, and not drawn.
+    means = gaussians.means @ R_view_world.T + translation
+    visible = means[:, 2] > NEAR_M
+    z = torch.where(visible, means[:, 2], 1.0)
+    u, v = means[:, 0] / z, means[:, 1] / z
+    means2d = torch.stack([fx * u + cx, fy * v + cy], -1)
+
+    # 2. Covariance: the blurred ellipse of J R_view_world R S.
+    limit_u = FRUSTUM_CLAMP * camera.width / (2 * float(fx))
+    limit_v = FRUSTUM_CLAMP * camera.height / (2 * float(fy))
+    zero = torch.zeros_like(z)
+    jacobian = torch.stack(
+        [
+            torch.stack([fx / z, zero, -fx * u.clamp(-limit_u, limit_u) / z], -1),
+            torch.stack([zero, fy / z, -fy * v.clamp(-limit_v, limit_v) / z], -1),
+        ],
+        -2,
+    )
+    axes = jacobian @ R_view_world @ rotation_matrices(gaussians.quats)
+    axes = axes * gaussians.scales[:, None, :]
+    first, second = axes[:, 0], axes[:, 1]
+    xx, yy = (first * first).sum(-1) + BLUR_PX2, (second * second).sum(-1) + BLUR_PX2
+    xy = (first * second).sum(-1)
+
+    # 3. Its inverse. |a x b|^2 + blur (|a|^2 + |b|^2) + blur^2 = xx yy - xy^2, nothing cancels.
+    across = torch.linalg.cross(first, second)
+    determinant = (across * across).sum(-1) + BLUR_PX2 * (xx + yy - BLUR_PX2)
+    conics = torch.stack([yy, -xy, xx], -1) / determinant[:, None]
+
+    # 4. Colour, seen from the camera's centre.
+    centre = -R_view_world.T @ translation
+    directions = torch.nn.functional.normalize(gaussians.means - centre, dim=-1)
+    rgb = sh_to_rgb(gaussians.sh, directions)
+    return Projected(means2d, torch.stack([xx, xy, yy], -1), conics, z, rgb, visible)
+
+
+def blend(
+    projected: Projected,
+    opacities: Float[Tensor, "N"],
+    pixels: Float[Tensor, "P 2"],
+) -> tuple[Float[Tensor, "P 3"], Float[Tensor, "P"], Float[Tensor, "P"]]:
+    """Colour over black, transmittance left, and accumulated depth at pixel centres.
+
+    `projected` and `opacities` are in front-to-back order, without culled ones.
+    """
+    offset = pixels[:, None, :] - projected.means2d[None]
+    dx, dy = offset.unbind(-1)
+    a, b, c = projected.conics.unbind(-1)
+    falloff = torch.exp(-0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy))
+    alpha = (opacities * falloff).clamp_max(ALPHA_MAX)
+    alpha = torch.where(alpha >= ALPHA_MIN, alpha, 0.0)
+
+    after = torch.cumprod(1 - alpha, -1)
+    stopped = (after < TRANSMITTANCE_MIN).cumsum(-1) > 0
+    alpha = torch.where(stopped, 0.0, alpha)
+    after = torch.cumprod(1 - alpha, -1)
+    before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], -1)
+    weights = alpha * before
+    return weights @ projected.rgb, after[:, -1], weights @ projected.depths
+
+
+def _sorted_visible(
+    projected: Projected, opacities: Float[Tensor, "N"]
+) -> tuple[Projected, Float[Tensor, "N"]]:
+    """Front to back by float32 depth, ties by index; those that cannot reach 1/255 left out."""
+    kept = torch.nonzero(projected.visible & (opacities >= ALPHA_MIN))[:, 0]
+    kept = kept[projected.depths.detach()[kept].float().argsort(stable=True)]
+    return (
+        Projected(
+            projected.means2d[kept],
+            projected.cov2d[kept],
+            projected.conics[kept],
+            projected.depths[kept],
+            projected.rgb[kept],
+            projected.visible[kept],
+        ),
+        opacities[kept],
+    )
+
+
+def render(
+    gaussians: Gaussians, cameras: Sequence[Camera], background: Float[Tensor, "3"] | None
+) -> list[Image]:
+    """The backend: one picture per camera. `rasterize` has checked the arguments."""
+    return [_render_one(gaussians, camera, background) for camera in cameras]
+
+
+def _render_one(
+    gaussians: Gaussians, camera: Camera, background: Float[Tensor, "3"] | None
+) -> Image:
+    means = gaussians.means
+    height, width = camera.height, camera.width
+    ys = torch.arange(height, dtype=means.dtype, device=means.device) + 0.5
+    xs = torch.arange(width, dtype=means.dtype, device=means.device) + 0.5
+    pixels = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2)
+    projected, opacities = _sorted_visible(project(gaussians, camera), gaussians.opacities)
+
+    if len(opacities) == 0 or len(pixels) == 0:
+        black = pixels.new_zeros((len(pixels), 3))
+        colour, transmittance, depth = black, 1 - black[:, 0], black[:, 0]
+    else:
+        # Checkpointed: a chunk's [P, N] arrays are made again in its backward, not all kept.
+        chunks = pixels.split(max(1, _CHUNK_ELEMENTS // len(opacities)))
+        parts = [checkpoint(blend, projected, opacities, c, use_reentrant=False) for c in chunks]
+        colour, transmittance, depth = (torch.cat(part) for part in zip(*parts, strict=True))
+
+    alpha = 1 - transmittance
+    if background is not None:
+        colour = colour + transmittance[:, None] * background.detach().to(colour)
+    hit = alpha > 0
+    depth = torch.where(hit, depth / torch.where(hit, alpha, 1.0), 0.0)
+    return Image(
+        colour.reshape(height, width, 3),
+        alpha.reshape(height, width),
+        depth.reshape(height, width),
+    )
