@@ -22,6 +22,7 @@ from ash_core.geometry.texels import (
     to_map,
 )
 from ash_core.networks.decoder import Decoder, DecoderConfig, preset
+from ash_core.networks.loading import with_weights
 from ash_core.networks.unet import UNet
 from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, to_device
 
@@ -119,9 +120,8 @@ class ReleasedAvatar(Avatar):
 
     def __init__(self, data: AvatarData) -> None:
         super().__init__(data, data.atlas_resolution)
-        self.geometry, self.appearance = UNet("geometry"), UNet("appearance")
-        self.geometry.load_state_dict(dict(data.networks["unet_geometry"]))
-        self.appearance.load_state_dict(dict(data.networks["unet_appearance"]))
+        self.geometry = with_weights(lambda: UNet("geometry"), data.networks["unet_geometry"])
+        self.appearance = with_weights(lambda: UNet("appearance"), data.networks["unet_appearance"])
         self.geometry.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.appearance.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("_root_translation", data.root_translation, persistent=False)

@@ -1,6 +1,7 @@
 """The deformable character: a window of poses in, a deformed and posed mesh out."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,8 @@ from ash_core.geometry.rotations import (
     quat_to_matrix,
 )
 from ash_core.geometry.skinning import blend_bones
-from ash_core.networks.graph_net import GraphNet
+from ash_core.networks.graph_net import GraphNet, Kind, mesh_adjacency
+from ash_core.networks.loading import with_weights
 from ash_core.records import AvatarData, PosedMesh, PoseWindow, to_device
 
 _CACHED_POSES = 64
@@ -73,10 +75,9 @@ class Character(nn.Module):
         self.register_buffer("template_vertices", data.template.vertices, persistent=False)
         self.spatial_gcn = self.delta_gcn = None
         if "spatial_gcn" in data.networks:
-            self.spatial_gcn = GraphNet("spatial", data.graph.faces, len(data.graph.vertices))
-            self.spatial_gcn.load_state_dict(dict(data.networks["spatial_gcn"]))
-            self.delta_gcn = GraphNet("delta", self.faces, len(data.template.vertices))
-            self.delta_gcn.load_state_dict(dict(data.networks["delta_gcn"]))
+            nodes, vertices = len(data.graph.vertices), len(data.template.vertices)
+            self.spatial_gcn = _graph_net("spatial", data.graph.faces, nodes, data.networks)
+            self.delta_gcn = _graph_net("delta", self.faces, vertices, data.networks)
         self._cache: OrderedDict[bytes, _Pose] = OrderedDict()
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
@@ -91,8 +92,12 @@ class Character(nn.Module):
         self.rest_inverse = self.rest_inverse.to(device)
         self.faces, self._nodes = self.faces.to(device), self._nodes.to(device)
         self._reference, self._face_mean = self._reference.to(device), self._face_mean.to(device)
-        self._cache.clear()
+        self.forget()
         return self
+
+    def forget(self) -> None:
+        """Drop the kept poses: after a change of weights, or to time a frame from scratch."""
+        self._cache.clear()
 
     def bone_transforms(self, dofs: Float[Tensor, "b D"]) -> tuple[Tensor, Tensor, Tensor]:
         """Joints [b, J, 4, 4], bones, bones relative to rest [b, B, 4, 4]; body frame, m."""
@@ -224,3 +229,13 @@ class Character(nn.Module):
             joints=now.joints,
             root=window.dofs[0, :3].float(),
         )
+
+
+def _graph_net(
+    kind: Kind,
+    faces: Int[Tensor, "F 3"],
+    n_nodes: int,
+    networks: Mapping[str, Mapping[str, Tensor]],
+) -> GraphNet:
+    adjacency = mesh_adjacency(kind, faces, n_nodes)
+    return with_weights(lambda: GraphNet(kind, n_nodes, adjacency), networks[f"{kind}_gcn"])

@@ -1,6 +1,5 @@
 """Shared fixtures. Shapes written in annotations are checked while the tests run."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,15 @@ install_import_hook(
     ["ash_core.geometry", "ash_core.networks", "ash_core.records"], "beartype.beartype"
 )
 
+from published import reference_folder  # noqa: E402
+
 HERE = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """Folder with the published code's numbers (`golden/`) and its sample (`ddc_sample/`)."""
-    folder = Path(os.environ.get("ASH_REFERENCE", HERE.parent.parent / "shared" / "reference"))
+    folder = reference_folder()
     if not (folder / "golden").is_dir():
         pytest.skip(f"no reference numbers at {folder} (set ASH_REFERENCE)")
     return folder

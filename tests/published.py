@@ -1,6 +1,7 @@
 """The published numbers as tests see them: arrays that know which of them were compared."""
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -30,6 +31,12 @@ CONDITION_MM = 4 * 0.0013
 CANONICAL_MAP_MM = 4 * 0.00029
 NORMALS = 4 * 0.00027
 UNET = 4 * 1.3e-5
+
+
+def reference_folder() -> Path:
+    """Where the published numbers are, or would be: ASH_REFERENCE, else beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "reference"
+    return Path(os.environ.get("ASH_REFERENCE", beside))
 
 
 class Arrays:

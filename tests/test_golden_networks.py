@@ -37,7 +37,7 @@ def test_seeded_weights_have_the_published_names_shapes_and_sums(golden: Path, n
 def test_graph_networks_on_an_icosphere(golden: Path, kind, tolerance: float) -> None:
     mesh = read_obj(golden / "06_ico42.obj", need_uvs=False)
     weights = torch.load(golden / "06_ico42_checkpoint.pth", weights_only=True)[f"{kind}_gcn"]
-    net = graph_net.GraphNet(kind, mesh.faces, 42)
+    net = graph_net.GraphNet(kind, 42, graph_net.mesh_adjacency(kind, mesh.faces, 42))
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
     npz = np.load(golden / "06b_ico42_gcn.npz")
     out = net(torch.from_numpy(npz[f"{kind}_gcn_in"]).float())

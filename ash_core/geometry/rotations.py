@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def length(v: Float[Tensor, "*b n"]) -> Float[Tensor, "*b 1"]:
-    """Euclidean length of short vectors; component by component, several times torch's own speed."""
+    """Length of short vectors; component by component, several times torch's own speed."""
     first, *rest = v.unbind(-1)
     square = first * first
     for part in rest:

@@ -34,11 +34,15 @@ def ring_adjacency(faces: Int[Tensor, "F 3"], n_nodes: int, ring: int) -> Csr:
     return sp.diags(1 / np.asarray(weights.sum(1)).ravel()) @ weights
 
 
+def mesh_adjacency(kind: Kind, faces: Int[Tensor, "F 3"], n_nodes: int) -> Tensor:
+    """The sparse [n, n] matrix that a network of this kind averages with."""
+    return csr_to_torch(ring_adjacency(faces, n_nodes, RINGS[kind]))
+
+
 def expected_shapes(kind: Kind, n_nodes: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the published state dictionary."""
-    empty = torch.zeros(0, 3, dtype=torch.int64)
     with torch.device("meta"):
-        net = GraphNet(kind, empty, n_nodes, adjacency=torch.empty(0))
+        net = GraphNet(kind, n_nodes, torch.empty(0))
     return {k: tuple(v.shape) for k, v in net.state_dict().items()}
 
 
@@ -79,17 +83,9 @@ class GraphNet(nn.Module):
 
     adjacency: Tensor
 
-    def __init__(
-        self,
-        kind: Kind,
-        faces: Int[Tensor, "F 3"],
-        n_nodes: int,
-        adjacency: Tensor | None = None,
-    ) -> None:
+    def __init__(self, kind: Kind, n_nodes: int, adjacency: Tensor) -> None:
         super().__init__()
         c_in, c_out = CHANNELS[kind]
-        if adjacency is None:
-            adjacency = csr_to_torch(ring_adjacency(faces, n_nodes, RINGS[kind]))
         self.register_buffer("adjacency", adjacency, persistent=False)
         self.dense = kind == "delta"
         self.gcnn_0 = _NodeConv(n_nodes, c_in, FEATURES)
