@@ -78,7 +78,7 @@ def test_a_folder_a_character_and_a_conf_agree(toy: ToyFiles) -> None:
     assert notes == NO_NETWORKS
     by_character, _ = import_ash(toy.entry)
     by_conf, _ = import_ash(toy.conf)
-    assert (by_folder.atlas_resolution, by_conf.atlas_resolution) == (256, 64)
+    assert (by_folder.atlas_resolution, by_conf.atlas_resolution) == (64, 64)
     assert (by_folder.name, by_conf.name) == ("toy", "toy")
     for data in (by_folder, by_character, by_conf):
         assert torch.equal(data.template.texture, toy_texture())
@@ -196,10 +196,10 @@ def test_missing_and_ambiguous_files_are_listed(toy: ToyFiles) -> None:
     with pytest.raises(InputError, match=r"toy.conf: expected embedded graph .*not there: model."):
         import_ash(toy.conf)
     with pytest.raises(InputError, match=r"toy.character: expected embedded graph \(\*graph"):
-        import_ash(toy.folder)
+        import_ash(toy.entry)
     toy.character.skin.unlink()
     with pytest.raises(InputError, match=r"skinning .*not there: toy.character: skin = 'toy.skin'"):
-        import_ash(toy.folder)
+        import_ash(toy.entry)
 
 
 def test_two_files_for_one_role_are_refused(toy: ToyFiles) -> None:
@@ -216,6 +216,7 @@ def test_folders_without_a_character_are_named(tmp_path: Path, toy: ToyFiles) ->
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: expected a folder with one .character"):
         import_ash(tmp_path / "empty")
+    toy.conf.unlink()
     shutil.copy(toy.entry, toy.folder / "second.character")
     with pytest.raises(InputError, match=r"expected one \*.character, got 2"):
         import_ash(toy.folder)

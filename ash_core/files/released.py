@@ -165,6 +165,9 @@ class _Folders:
 
 def _entry_file(path: Path) -> Path:
     if is_kind(Path.is_dir, path):
+        confs = list(path.glob("*.conf"))
+        if len(confs) == 1:  # it says more than the .character: cameras, checkpoints, the atlas
+            return confs[0]
         for pattern in ("*.character", "*.conf"):
             found = sorted(path.glob(pattern))
             if len(found) > 1:
