@@ -1,0 +1,1 @@
+"""The synthetic studio: actors now, filming later."""

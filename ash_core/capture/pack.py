@@ -1,0 +1,113 @@
+"""Pack flattened charts into the unit square by trying places on a bitmap."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.ndimage import binary_dilation
+
+GRID = 256
+GAP = 2
+"""Free texels between charts and to the border, at GRID."""
+OVERSAMPLE = 4
+ANGLES = 24
+TURNS = 8
+BISECTIONS = 6
+ORDERS = 2
+TIGHTNESS = (0.0, 1.0)
+"""How much a place costs by the square it needs, against its distance from the corner."""
+
+
+def pack(charts: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """Layouts in [0, 1]^2 of charts given as (flat [n, 2], local faces [T, 3]), at one scale.
+
+    The scale is the largest that a bisection finds, over a few orders of placing.
+    """
+    upright = [(_upright(flat), faces) for flat, faces in charts]
+    areas = np.array([_area(flat, faces) for flat, faces in upright])
+    spans = np.array([np.ptp(flat, axis=0).max() for flat, _ in upright])
+    orders = [np.argsort(-key) for key in (areas, spans, areas * spans)]
+    rng = np.random.default_rng(0)
+    orders += [np.argsort(-areas * rng.uniform(0.6, 1.6, len(areas))) for _ in range(ORDERS)]
+    low, high = np.sqrt(0.45 / areas.sum()), np.sqrt(0.75 / areas.sum())
+    best = None
+    for _ in range(BISECTIONS):
+        scale = (low + high) / 2
+        tries = (_try(upright, order, scale, t) for order in orders for t in TIGHTNESS)
+        placed = next((p for p in tries if p is not None), None)
+        if placed is None:
+            high = scale
+        else:
+            low, best = scale, placed
+    assert best is not None, areas
+    return best
+
+
+def _try(
+    charts: list, order: np.ndarray, scale: float, tightness: float
+) -> list[np.ndarray] | None:
+    """Place the charts in order, each where it keeps the used square smallest; None if stuck."""
+    taken = np.zeros((GRID, GRID), bool)  # the widened chart stays inside: that is the border's gap
+    placed: list = [None] * len(charts)
+    for index in order:
+        flat, faces = charts[index]
+        spectrum = np.fft.rfft2(taken)
+        best = None
+        for turn in range(TURNS):
+            angle = 2 * np.pi * turn / TURNS
+            c, s = np.cos(angle), np.sin(angle)
+            turned = flat @ np.array([[c, s], [-s, c]]) * scale
+            turned = turned - turned.min(0)
+            if turned.max() > 1.0 - (2 * GAP + 2) / GRID:
+                continue
+            mask = _bitmap(turned, faces)
+            h, w = mask.shape
+            wide = np.zeros((GRID, GRID), np.float32)
+            wide[: h + 2 * GAP, : w + 2 * GAP] = binary_dilation(
+                np.pad(mask, GAP), np.ones((3, 3)), iterations=GAP
+            )[:GRID, :GRID]
+            # Correlation: how many taken cells the widened chart would touch, at each place.
+            hits = np.fft.irfft2(spectrum * np.fft.rfft2(wide).conj(), s=(GRID, GRID))
+            free = hits[: GRID - h - 2 * GAP + 1, : GRID - w - 2 * GAP + 1] < 0.5
+            rows, columns = np.nonzero(free)
+            if not len(rows):
+                continue
+            cost = np.maximum(rows + h, columns + w) * tightness + rows + columns + h + w
+            at = int(np.argmin(cost))
+            if best is None or cost[at] < best[0]:
+                best = (cost[at], turned, mask, rows[at] + GAP, columns[at] + GAP)
+        if best is None:
+            return None
+        _, turned, mask, row, column = best
+        taken[row : row + mask.shape[0], column : column + mask.shape[1]] |= mask
+        placed[index] = turned + np.array([column, row]) / GRID
+    return placed
+
+
+def _bitmap(flat: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Cells of the grid that a layout touches; rows are v, columns u."""
+    fine = flat * GRID * OVERSAMPLE
+    width, height = (np.ceil(flat.max(0) * GRID).astype(int) + 1).tolist()
+    image = Image.new("1", (width * OVERSAMPLE, height * OVERSAMPLE))
+    draw = ImageDraw.Draw(image)
+    for corners in fine[faces]:
+        draw.polygon([tuple(corner) for corner in corners.tolist()], fill=1, outline=1)
+    bits = np.asarray(image).reshape(height, OVERSAMPLE, width, OVERSAMPLE)
+    return np.asarray(bits.any((1, 3)))
+
+
+def _upright(flat: np.ndarray) -> np.ndarray:
+    """Turn a layout so that its bounding box is smallest."""
+    best = None
+    for angle in np.arange(ANGLES) * (np.pi / 2 / ANGLES):
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        turned = flat @ turn
+        size = np.ptp(turned, axis=0)
+        if best is None or size.prod() < best[0]:
+            best = (size.prod(), turned)
+    assert best is not None
+    return best[1] - best[1].min(0)
+
+
+def _area(flat: np.ndarray, faces: np.ndarray) -> float:
+    a, b, c = (flat[faces[:, k]] for k in range(3))
+    e, f = b - a, c - a
+    return float((e[:, 0] * f[:, 1] - e[:, 1] * f[:, 0]).sum() / 2)
