@@ -64,10 +64,10 @@ class Character(nn.Module):
         self.skeleton, self.skinning = data.skeleton, data.skinning
         self.faces: Int[Tensor, "F 3"] = data.template.faces
         self.links = build_links(data.template, data.graph)
-        if data.variant != "released":
-            self._reference = self.links.first_nodes
-        else:  # ODDITIES A7: the sign bug that published weights were trained with
-            self._reference = self.links.published_reference
+        reference = self.links.first_nodes
+        if data.variant == "released":  # ODDITIES A7: published weights were trained with this bug
+            reference = self.links.published_reference
+        self._link_reference: Int[Tensor, "M"] = reference[self.links.link_vertices]
         self._face_mean = face_mean_matrix(self.faces, len(data.template.vertices))
         self._nodes: Float[Tensor, "G 3"] = data.graph.vertices
         rest = joint_transforms(self.skeleton, data.rest_dofs)[self.skinning.bone_joints]
@@ -91,7 +91,8 @@ class Character(nn.Module):
         self.links = to_device(self.links, device)
         self.rest_inverse = self.rest_inverse.to(device)
         self.faces, self._nodes = self.faces.to(device), self._nodes.to(device)
-        self._reference, self._face_mean = self._reference.to(device), self._face_mean.to(device)
+        self._link_reference = self._link_reference.to(device)
+        self._face_mean = self._face_mean.to(device)
         self.forget()
         return self
 
@@ -131,13 +132,14 @@ class Character(nn.Module):
         padded lists; here over the flat list of links, which is half as long.
         """
         links = self.links
-        nodes = torch.stack((real, dual), -2)  # [b, G, 2, 4]
-        reference = real[:, self._reference[links.link_vertices]]
-        own = nodes[:, links.link_nodes]
-        same_side = (own[:, :, 0] * reference).sum(-1) > 0
-        signed = torch.where(same_side, links.link_weights, -links.link_weights)
-        total = sparse_apply(links.gather, (own * signed[..., None, None]).flatten(2))
-        real, dual = total.unflatten(-1, (2, 4)).unbind(-2)
+        nodes = torch.cat((real, dual), -1).transpose(0, 1).contiguous()  # [G, b, 8]
+        own = nodes.index_select(0, links.link_nodes)
+        reference = nodes.index_select(0, self._link_reference)
+        w, x, y, z = (own[..., :4] * reference[..., :4]).unbind(-1)
+        weights = links.link_weights[:, None]
+        signed = torch.where(w + x + y + z > 0, weights, -weights)
+        total = links.gather @ (own * signed[..., None]).flatten(1)
+        real, dual = total.unflatten(-1, (-1, 8)).transpose(0, 1).split(4, -1)
         norm = length(real)
         return real / norm, dual / norm
 

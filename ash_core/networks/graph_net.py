@@ -55,7 +55,10 @@ class _NodeConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_nodes, c_out))
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        mapped = torch.bmm(x, self.kernel)  # [n, b, c]
+        if x.shape[1] == 1:  # one row a node: a batched product costs twice this
+            mapped = (x.transpose(1, 2) * self.kernel).sum(1, keepdim=True)
+        else:
+            mapped = torch.bmm(x, self.kernel)  # [n, b, c]
         n, b, c = mapped.shape
         return (adjacency @ mapped.reshape(n, b * c)).reshape(n, b, c) + self.bias[:, None]
 
