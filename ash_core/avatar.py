@@ -75,8 +75,13 @@ class Avatar(nn.Module):
         return avatar.eval().to(device)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        moved = fn(torch.empty(0))
+        if moved.dtype != torch.float32:
+            raise TypeError(
+                f"an avatar stays in float32, move it by .to(device): got {moved.dtype}"
+            )
         super()._apply(fn, recurse)
-        device = fn(torch.empty(0)).device
+        device = moved.device
         self.atlas, self._interpolate = to_device(self.atlas, device), self._interpolate.to(device)
         return self
 
@@ -116,7 +121,11 @@ class Avatar(nn.Module):
 
 
 class ReleasedAvatar(Avatar):
-    """The published networks and assembly, to float32 noise. Source: ODDITIES section A."""
+    """The published networks and assembly, to float32 noise. Source: ODDITIES section A.
+
+    The networks learned from photographs divided by 256, so that their colours are 255/256 of the
+    scene's; that stays, as in the published pictures (A20).
+    """
 
     def __init__(self, data: AvatarData) -> None:
         super().__init__(data, data.atlas_resolution)

@@ -203,8 +203,9 @@ class Character(nn.Module):
 
     def forward(self, window: PoseWindow) -> PosedMesh:
         """The character at a window of poses (float64, on the module's device)."""
+        version = sum(p._version for p in self.parameters()).to_bytes(8, "little")
         keys = [
-            d.cpu().numpy().tobytes() + n.cpu().numpy().tobytes()
+            version + d.cpu().numpy().tobytes() + n.cpu().numpy().tobytes()
             for d, n in zip(window.dofs, window.normalised, strict=True)
         ]
         known = (

@@ -28,6 +28,7 @@ FPS: Final = 25.0
 """Frames a second of a motion whose file does not say. Source: DynaCap was captured at 25 Hz."""
 
 # The one definition that every rasterizer backend shares. Source: Kerbl et al. 2023.
+# numba keeps compiled kernels by the time stamp of splat/cpu.py: touch it after a change here.
 BLUR_PX2: Final = 0.3
 """Added to both diagonal entries of each projected covariance, px^2."""
 ALPHA_MIN: Final = 1.0 / 255.0

@@ -37,24 +37,28 @@ class Renderer:
         self.avatar, self.backend = avatar, backend
         self.timings: dict[str, float] = {}
         """Milliseconds of each stage of the last request; cached stages are absent."""
-        self._window: PoseWindow | None = None
-        self._gaussians: Gaussians | None = None
-        self._device = next(avatar.buffers()).device
+        self._kept: tuple[PoseWindow, tuple[torch.device, int], Gaussians] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the avatar lives."""
+        return next(self.avatar.buffers()).device
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         self.timings[name] = 1e3 * (time.perf_counter() - start)
 
     @torch.no_grad()
     def gaussians(self, window: PoseWindow) -> Gaussians:
-        """Gaussians of a window of poses; those of the last window are kept."""
-        if self._gaussians is not None and self._window is not None and _same(window, self._window):
-            return self._gaussians
-        window = to_device(window, self._device)
+        """Gaussians of a window of poses; kept while window and weights stay."""
+        state = self.device, sum(p._version for p in self.avatar.parameters())
+        if self._kept is not None and self._kept[1] == state and _same(window, self._kept[0]):
+            return self._kept[2]
+        window = to_device(window, self.device)
         with self._stage("deform"):
             mesh = self.avatar.character(window)
         with self._stage("maps"):
@@ -63,7 +67,7 @@ class Renderer:
             raw = self.avatar.decode(motion_map, mesh)
         with self._stage("assemble"):
             gaussians = self.avatar.assemble(raw, mesh)
-        self._window, self._gaussians = window, gaussians
+        self._kept = window, state, gaussians
         return gaussians
 
     @torch.no_grad()

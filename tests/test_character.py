@@ -26,7 +26,7 @@ from ash_core.geometry.motion import (
     normalise_poses,
     pose_window,
 )
-from ash_core.geometry.rotations import matrix_to_quat, quat_to_matrix
+from ash_core.geometry.rotations import matrix_to_quat, quat_to_matrix, unit
 from ash_core.geometry.spherical_harmonics import rotate_sh
 from ash_core.geometry.texels import build_atlas
 from ash_core.networks import graph_net
@@ -105,6 +105,30 @@ def test_vertices_far_from_every_node_reach_farther() -> None:
     assert (links.link_nodes[links.link_vertices >= n] == 1).all()
 
 
+def test_long_parts_without_a_node_and_crowded_vertices_are_no_trouble() -> None:
+    n = 300  # far beyond a byte's worth of hops
+    line = torch.stack((torch.arange(n) * 0.1, torch.zeros(n), torch.zeros(n)), -1)
+    angle = torch.arange(280) * (2 * math.pi / 280)
+    rim = torch.stack((angle.cos(), angle.sin(), torch.full_like(angle, 9.0)), -1)
+    pole = torch.tensor([[0.0, 0, 9]])
+    first = 2 * n + 1
+    fan = [[2 * n, first + i, first + (i + 1) % 280] for i in range(280)]
+    faces = torch.cat((_strip(n), _strip(n) + n, torch.tensor(fan)))
+    template = Template(
+        torch.cat((line, line + torch.tensor([0, 5.0, 0]), pole, rim)),
+        faces,
+        torch.zeros(len(faces), 3, 2).double(),
+        torch.zeros(2, 2, 3, dtype=torch.uint8),
+    )
+    graph = GraphMesh(torch.cat((line[:1], pole)), torch.zeros(0, 3, dtype=torch.int64))
+    links = build_links(template, graph)
+    assert links.node_vertices.tolist() == [0, 2 * n]
+    counts = torch.bincount(links.link_vertices)
+    assert (counts == 1).all()
+    assert_close(links.link_weights, torch.ones(len(counts)))
+    assert (links.link_nodes[2 * n :] == 1).all()
+
+
 def test_two_nodes_never_share_a_vertex(toy) -> None:
     data, _ = toy
     doubled = GraphMesh(data.graph.vertices.repeat(2, 1), data.graph.faces)
@@ -151,6 +175,35 @@ def test_gradients_reach_the_graph_networks_weights(toy) -> None:
     character(pose_window(motion, 9, data.skeleton)).vertices.square().sum().backward()
     missing = [k for k, p in character.named_parameters() if p.grad is None or not p.grad.any()]
     assert not missing, missing
+
+
+def test_a_change_of_weights_is_seen_at_once(toy) -> None:
+    data, motion = toy
+    avatar = Avatar.from_data(data, preset_name="cpu")
+    assert isinstance(avatar, NativeAvatar)
+    renderer = Renderer(avatar)
+    window = pose_window(motion, 3, data.skeleton)
+    before = renderer.gaussians(window)
+    with torch.no_grad():
+        avatar.decoder.head.bias += 0.5
+    assert not torch.equal(renderer.gaussians(window).opacities, before.opacities)
+    with pytest.raises(TypeError, match="float32"):
+        avatar.half()
+
+
+def test_degenerate_faces_have_finite_gradients() -> None:
+    points = torch.zeros(3, 3, requires_grad=True)
+    unit(points).sum().backward()
+    assert points.grad is not None
+    assert torch.isfinite(points.grad).all()
+
+
+def test_texture_coordinates_that_cover_the_atlas_many_times_are_refused(toy) -> None:
+    data, _ = toy
+    whole = torch.tensor([[0.0, 0], [1, 0], [0, 1]]).double()
+    uvs = whole.expand(len(data.template.faces), 3, 2)
+    with pytest.raises(InputError, match="cover the atlas about once"):
+        build_atlas(dataclasses.replace(data.template, corner_uvs=uvs), 4096, published=False)
 
 
 @pytest.mark.parametrize("published", [True, False])

@@ -206,8 +206,6 @@ def test_03_skinning(
         )
         vertices = data.template.vertices[verts]
         for i, frame in enumerate(frames.tolist()):
-            if frame not in FRAMES and frame != 0:
-                continue
             _, bones, relative = character.bone_transforms(motion.dofs[[frame]])
             blended = _matrix(skinning.blend_bones(*dq.from_matrix(bones), *half))
             close(in_mm(blended), z["dqs_global"][i][:, :3], DQS_MM)
@@ -221,7 +219,7 @@ def test_03_skinning(
                 close(1000 * posed, z["posed_dqs_frame600"], DQS_MM)
                 matrices = skinning.lbs_matrices(relative, *some)[0]
                 posed = (matrices[:, :3, :3] @ vertices[..., None].double())[..., 0]
-                close(1000 * (posed + matrices[:, :3, 3]), z["posed_lbs_frame600"], DQS_MM)
+                close(1000 * (posed + matrices[:, :3, 3]), z["posed_lbs_frame600"], LBS_MM)
 
 
 def test_04_embedded_graph(reference: Path, data: AvatarData, character: Character) -> None:
@@ -378,7 +376,8 @@ def test_10_gaussians(
             mesh = avatar.character(window)
             seen = avatar.motion_map(mesh, window)
             if frame == 1:
-                close(seen[0, :, ::4, ::4], z["net_in_1"], NORMALS)
+                close(1000 * seen[0, :9, ::4, ::4], 1000 * z["net_in_1"][:9], CONDITION_MM)
+                close(seen[0, 9:, ::4, ::4], z["net_in_1"][9:], NORMALS)
                 root = mesh.root[None] / 1.2 - data.root_translation
                 close(root, z["net_global_1"], 2e-7)
             for mode in ("train", "eval"):
@@ -417,7 +416,8 @@ def test_11_warmup_targets(
         target = warmup.warmup_targets(means, normals, colours)
         # A neighbour at 12 mm that moves by float32 noise (5e-6 m) changes the log by 4e-4.
         close(target["log_scales"], z["log_scales"], 4e-4)
-        close(target["quats"], z["rot"], 4 * NORMALS)
+        # The texel's normal is far from unit where the surface bends: its direction is noisier.
+        close(target["quats"], z["rot"], 2 * NORMALS)
         close(colours, z["colors"], 1e-6)
         close(target["dc"][:, None], z["features_dc"], 4e-6)
         close(target["opacity"][:1, None], z["opacity_logit"], 1e-6)

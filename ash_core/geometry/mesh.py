@@ -33,7 +33,7 @@ def vertex_adjacency(faces: Int[Tensor, "F 3"], n_vertices: int) -> Csr:
     """Symmetric 0/1 matrix [V, V] of the mesh's edges, zero diagonal."""
     f = faces.numpy()
     edges = np.concatenate((f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]))
-    ones = np.ones(len(edges), np.int8)
+    ones = np.ones(len(edges), np.int32)
     half: Csr = sp.coo_matrix(
         (ones, (edges[:, 0], edges[:, 1])), shape=(n_vertices, n_vertices)
     ).tocsr()
@@ -48,15 +48,17 @@ def hop_distances(adjacency: Csr, sources: np.ndarray, reach: int) -> Csr:
     """Edges from each source to each vertex: [S, V], stored as hops + 1; 0 beyond `reach`."""
     n = adjacency.shape[0]
     rows = np.arange(len(sources))
-    found: Csr = sp.csr_matrix((np.ones(len(sources), np.int8), (rows, sources)), (len(sources), n))
-    step: Csr = (adjacency + sp.eye(n, format="csr")).astype(np.int8)
+    found: Csr = sp.csr_matrix(
+        (np.ones(len(sources), np.int32), (rows, sources)), (len(sources), n)
+    )
+    step: Csr = (adjacency + sp.eye(n, format="csr")).astype(np.int32)
     total = found.copy()
     for _ in range(reach):
         found = found @ step
         found.data[:] = 1
         total = total + found
     # A vertex at h hops was found in reach + 1 - h of the rounds.
-    total.data = (reach + 2 - total.data).astype(np.int8)
+    total.data = reach + 2 - total.data
     return total.tocsr()
 
 

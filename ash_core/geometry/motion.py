@@ -33,7 +33,7 @@ def normalise_poses(poses: Float[Tensor, "*b 3 D"], skeleton: Skeleton) -> Float
 
     Translations are differences to pose n, turned by minus its heading (the heading dof times the
     dof matrix's weight: 3 in the published character); the heading is a difference, not wrapped;
-    every other dof is copied, the root's tilt too. Source: ODDITIES A4.
+    every other dof is copied, the root's tilt too. Source: ODDITIES A3, A4.
     """
     newest = poses[..., 2:3, :]
     weight = skeleton.dof_matrix[:, HEADING_DOF].sum().to(poses)

@@ -4,6 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+SHORTEST = 1e-12
+"""Shorter vectors count as this long: their gradient stays finite."""
+
 
 def length(v: Float[Tensor, "*b n"]) -> Float[Tensor, "*b 1"]:
     """Length of short vectors; component by component, several times torch's own speed."""
@@ -11,12 +14,12 @@ def length(v: Float[Tensor, "*b n"]) -> Float[Tensor, "*b 1"]:
     square = first * first
     for part in rest:
         square = square + part * part
-    return square.sqrt()[..., None]
+    return square.clamp(min=SHORTEST**2).sqrt()[..., None]
 
 
 def unit(v: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
     """Short vectors at length one; zero stays zero."""
-    return v / length(v).clamp(min=1e-12)
+    return v / length(v)
 
 
 def quat_multiply(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:

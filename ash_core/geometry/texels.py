@@ -5,12 +5,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ash_core.errors import InputError
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.mesh import csr_to_torch
 from ash_core.records import Atlas, Template
 
 PUBLISHED_BOX = 2
 """Texels beyond a face's box that the release also tests. Source: ODDITIES A13."""
+MAX_CANDIDATES = 16_000_000
+"""(face, texel) pairs that are looked at, 2.5 GB of work: a bound on hostile files."""
 MARGIN = 0.75
 """A native texel belongs to a chart if its centre is this near (texels), so that seams close."""
 
@@ -31,6 +34,11 @@ def build_atlas(template: Template, resolution: int, *, published: bool) -> Atla
     # One row per (face, texel of its box).
     width, height = (high - low + 1).T
     counts = width * height
+    if counts.sum() > MAX_CANDIDATES:
+        raise InputError(
+            f"template: expected triangles that cover the atlas about once, "
+            f"got {counts.sum() / resolution**2:.0f} times its texels"
+        )
     face = np.repeat(np.arange(len(uv)), counts)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     iu = low[face, 0] + within // height[face]

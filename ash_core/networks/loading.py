@@ -10,8 +10,8 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def with_weights(make: Callable[[], Net], weights: Mapping[str, Tensor]) -> Net:
-    """The network that `make` builds, holding the given tensors themselves; ready to run."""
+    """The network that `make` builds, holding copies of the given tensors; ready to run."""
     with torch.device("meta"):
         net = make()
-    net.load_state_dict(dict(weights), assign=True)
+    net.load_state_dict({k: v.clone() for k, v in weights.items()}, assign=True)
     return net.requires_grad_(True).eval()

@@ -23,6 +23,7 @@ from ash_core.conventions import (
     NEAR_M,
     TRANSMITTANCE_MIN,
 )
+from ash_core.geometry.rotations import quat_to_matrix
 from ash_core.records import Camera, Gaussians, Image
 from ash_core.splat.spherical_harmonics import sh_to_rgb
 
@@ -47,17 +48,6 @@ class Projected:
     """In front of the near plane."""
 
 
-def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
-    """Matrices of quaternions wxyz. Not normalised here: the record says that they are unit."""
-    w, x, y, z = quats.unbind(-1)
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)
-
-
 def project(gaussians: Gaussians, camera: Camera) -> Projected:
     """Each Gaussian's centre, covariance, depth and colour in the image of a camera.
 
@@ -65,8 +55,7 @@ def project(gaussians: Gaussians, camera: Camera) -> Projected:
     FRUSTUM_CLAMP half-fields of view from the optical axis, where a linearisation still means
     something. Computed in the Gaussians' own precision.
     """
-    dtype = gaussians.means.dtype
-    viewmat, K = camera.viewmat.detach().to(dtype), camera.K.detach().to(dtype)
+    viewmat, K = (part.detach().to(gaussians.means) for part in (camera.viewmat, camera.K))
     R_view_world, translation = viewmat[:3, :3], viewmat[:3, 3]
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
 
@@ -88,7 +77,7 @@ def project(gaussians: Gaussians, camera: Camera) -> Projected:
         ],
         -2,
     )
-    axes = jacobian @ R_view_world @ rotation_matrices(gaussians.quats)
+    axes = jacobian @ R_view_world @ quat_to_matrix(gaussians.quats)
     axes = axes * gaussians.scales[:, None, :]
     first, second = axes[:, 0], axes[:, 1]
     xx, yy = (first * first).sum(-1) + BLUR_PX2, (second * second).sum(-1) + BLUR_PX2
