@@ -15,8 +15,9 @@ SIGMA_TEXELS = 0.7
 """Standard deviation along the surface, in texels: neighbours overlap, nothing shows through."""
 NORMAL_SIGMA = 0.15
 """Standard deviation across the surface, as a part of the smaller one along it."""
-FACE_SIGMA = 0.35
-"""Largest standard deviation as a part of the face's longest edge."""
+FACE_EDGE = 0.5
+TYPICAL = 1.0
+"""A texel is no longer than this part of its face's longest edge, or this many usual texels."""
 SHARPEN = 0.8
 """How much of the blur that overlapping Gaussians bring is taken out of colours beforehand."""
 STRETCH = (0.5, 2.0)
@@ -58,7 +59,9 @@ def texel_frames(template: Template, atlas: Atlas) -> TexelFrames:
     longest = torch.stack((edges[..., 0], edges[..., 1], edges[..., 1] - edges[..., 0])).norm(
         dim=-1
     )
-    along = torch.minimum(SIGMA_TEXELS * sizes, FACE_SIGMA * longest.amax(0)[:, None])
+    usual = TYPICAL * sizes[atlas.faces].median()
+    bound = torch.maximum(FACE_EDGE * longest.amax(0), usual)
+    along = SIGMA_TEXELS * torch.minimum(sizes, bound[:, None])
     scales = torch.cat((along, NORMAL_SIGMA * along[:, 1:]), -1).clamp(min=1e-6)
     return TexelFrames(
         matrix_to_quat(frame)[atlas.faces].float(),
