@@ -1,14 +1,18 @@
 """Laws of the bundled character's files and of its motions. None of these needs anny."""
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from ash_core.capture.actor import CONF, Actor, write_actor
 from ash_core.capture.motions import make_motions
 from ash_core.capture.texels import find_texels
+from ash_core.errors import InputError
 from ash_core.files.obj import read_obj
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, read_skeleton, read_skin
@@ -71,6 +75,57 @@ def test_files_are_read_and_small() -> None:
     assert float(data.template.vertices[:, 1].min()) == pytest.approx(0.0, abs=1e-4)
     size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file())
     assert size < 6e6, size
+
+
+def test_the_configuration_says_the_atlas(tmp_path: Path) -> None:
+    assert (FOLDER / "actor.conf").read_text() == CONF
+    assert avatar().atlas_resolution == 256
+    copy = Path(shutil.copytree(FOLDER, tmp_path / "actor")) / "actor.conf"
+    assert "atlas_resolution = 256" in CONF
+    copy.write_text(CONF.replace("atlas_resolution = 256", "atlas_resolution = 128"))
+    assert import_ash(copy)[0].atlas_resolution == 128
+
+
+def bundled() -> Actor:
+    """The bundled character as the maker holds it before it is written."""
+    data = avatar()
+    # Exactly: lips and lids are closer than the fast way of computing distances tells apart.
+    exact = "donot_use_mm_for_euclid_dist"
+    nodes = torch.cdist(data.graph.vertices, data.template.vertices, compute_mode=exact).argmin(1)
+    assert data.hand_mask is not None
+    return Actor(
+        vertices=data.template.vertices.double().numpy(),
+        faces=data.template.faces.numpy(),
+        corner_uvs=data.template.corner_uvs.numpy(),
+        texture=data.template.texture.numpy(),
+        skeleton=data.skeleton,
+        skinning=data.skinning,
+        graph_nodes=nodes.numpy(),
+        graph_faces=data.graph.faces.numpy(),
+        hands=data.hand_mask.numpy(),
+        motions={"walk": dofs("walk")[:3]},
+    )
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    write_actor(tmp_path, bundled())
+    got, want = import_ash(tmp_path / "actor.conf")[0], avatar()
+    assert got.atlas_resolution == 256
+    assert torch.equal(got.template.texture, want.template.texture)
+    assert got.hand_mask is not None
+    assert want.hand_mask is not None
+    assert torch.equal(got.hand_mask, want.hand_mask)
+    torch.testing.assert_close(got.template.vertices, want.template.vertices, atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(got.graph.vertices, want.graph.vertices, atol=1e-6, rtol=0.0)
+    walk = read_motion(tmp_path / "motions" / "walk.motion", got.skeleton).dofs
+    np.testing.assert_allclose(walk.numpy(), dofs("walk")[:3], atol=1e-6)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "actor.png").mkdir()
+    with pytest.raises(InputError, match=r"actor.png: cannot be written"):
+        write_actor(tmp_path, replace(bundled(), motions={}))
 
 
 def test_weights_are_a_partition_and_descend() -> None:

@@ -17,13 +17,14 @@ import torch
 from safetensors.torch import load, save
 from toy import ToyFiles, make_toy_character
 
+from ash_core.avatar import Avatar
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.capture import encode_png
-from ash_core.files.checks import network_shapes
+from ash_core.files.checks import check_avatar, network_shapes
 from ash_core.files.released import import_ash
 from ash_core.files.text import write_atomic, write_text
-from ash_core.networks.decoder import PRESETS, Decoder
+from ash_core.networks.decoder import PRESETS, Decoder, DecoderConfig
 from ash_core.records import AvatarData
 
 
@@ -160,6 +161,14 @@ CONTENTS = {
         value("decoder", {"atlas": 128, "width": 10**6, "sh_degree": 1}),
         r"decoder: expected a width of 1 to 256",
     ),
+    "large": (
+        value("decoder", {"atlas": 4096, "width": 256, "sh_degree": 1}),
+        r"decoder: expected atlas\^2 \* width of at most 67108864",
+    ),
+    "large and narrow": (
+        value("decoder", {"atlas": 4096, "width": 1, "sh_degree": 1}),
+        r"decoder: expected atlas\^2 \* width of at most 67108864",
+    ),
     "extra": (lambda t, c: t.update(x=torch.zeros(1)), r"expected no other tensors, got 1: 'x'"),
     "missing": (lambda t, c: t.pop("skeleton.axes"), r"expected a tensor skeleton.axes"),
     "type": (replaced("skeleton.axes", torch.Tensor.double), r"'skeleton.axes': expected F32 of 2"),
@@ -178,6 +187,10 @@ CONTENTS = {
     "joints": (tensor("skinning.bone_joints", 0, 99), r"bone_joints: expected 0 to 8, got 7 to 99"),
     "bones": (tensor("skinning.bones", 0, -1), r"bones: expected 0 to 2, got -1 to 2"),
     "weights": (tensor("skinning.weights", 0, 0.3), r"weights: expected sums of 1"),
+    "negative": (
+        lambda t, c: t["skinning.weights"][0].copy_(torch.tensor([1.2, -0.2])),
+        r"weights: expected 0 or more, got -0.2",
+    ),
     "faces": (tensor("template.faces", 0, 58), r"template.faces: expected 0 to 57"),
     "UVs": (tensor("template.corner_uvs", 0, 1.5), r"expected texture coordinates in 0 to 1"),
     "graph": (tensor("graph.faces", 0, 1 << 60), r"graph.faces: expected 0 to 17"),
@@ -202,6 +215,125 @@ def test_contents_that_do_not_fit_are_named(path: Path, fault: str) -> None:
     rewrite(path, change)
     with pytest.raises(InputError, match=r"a.safetensors: .*" + message):
         load_avatar(path)
+
+
+# ---- networks: what loads can run ----
+
+
+@pytest.fixture(scope="module")
+def trained(avatar: AvatarData) -> AvatarData:
+    """The toy with graph networks, without their counters, and the smallest decoder."""
+    config = DecoderConfig(atlas=16, width=1, sh_degree=0)
+    shapes = network_shapes(58, 18)
+    networks = {
+        name: {key: torch.zeros(shape) for key, shape in shapes[name].items() if shape}
+        for name in ("spatial_gcn", "delta_gcn")
+    }
+    networks["decoder"] = dict(Decoder(config).state_dict())
+    return dataclasses.replace(avatar, decoder=dataclasses.asdict(config), networks=networks)
+
+
+STATES = {
+    "counter": (
+        lambda t, c: t.update(
+            {"networks.decoder.foo.num_batches_tracked": torch.zeros((), dtype=torch.int64)}
+        ),
+        r"decoder: expected its \d+ tensors; 1 extra: foo.num_batches_tracked",
+    ),
+    "extra": (
+        lambda t, c: t.update({"networks.decoder.foo": torch.zeros(1)}),
+        r"decoder: expected its \d+ tensors; 1 extra: foo",
+    ),
+    "missing": (lambda t, c: t.pop("networks.decoder.head.bias"), r"1 missing: head.bias"),
+    "integers": (
+        replaced("networks.decoder.head.bias", torch.Tensor.long),
+        r"decoder: expected head.bias to be float32, got int64",
+    ),
+    "graph integers": (
+        replaced("networks.delta_gcn.gcnn_0.bias", torch.Tensor.long),
+        r"delta_gcn: expected gcnn_0.bias to be float32, got int64",
+    ),
+    "double": (
+        replaced("networks.decoder.head.bias", torch.Tensor.double),
+        r"'networks.decoder.head.bias': expected F32 or I64, got F64",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", STATES)
+def test_networks_that_do_not_fit_are_named(
+    trained: AvatarData, tmp_path: Path, fault: str
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_avatar(path, trained)
+    Avatar.from_data(load_avatar(path))
+    change, message = STATES[fault]
+    rewrite(path, change)
+    with pytest.raises(InputError, match=r"a.safetensors: .*" + message):
+        Avatar.from_data(load_avatar(path))
+
+
+def test_states_that_could_not_be_read_again_are_not_saved(
+    trained: AvatarData, tmp_path: Path
+) -> None:
+    half = {key: tensor.half() for key, tensor in trained.networks["decoder"].items()}
+    data = dataclasses.replace(trained, networks={**trained.networks, "decoder": half})
+    with pytest.raises(InputError, match=r"decoder: expected .* to be float32, got float16"):
+        save_avatar(tmp_path / "a.safetensors", data)
+
+
+def released(avatar: AvatarData, resolution: int) -> AvatarData:
+    """The toy with published networks that take no memory."""
+    shapes = network_shapes(58, 18)
+    networks = {
+        name: {
+            key: torch.zeros((), dtype=None if shape else torch.int64).expand(shape)
+            for key, shape in shapes[name].items()
+        }
+        for name in ("unet_geometry", "unet_appearance")
+    }
+    return dataclasses.replace(
+        avatar, variant="released", networks=networks, atlas_resolution=resolution
+    )
+
+
+def test_a_released_atlas_can_be_halved_four_times(avatar: AvatarData) -> None:
+    check_avatar(released(avatar, 240), "a")
+    with pytest.raises(InputError, match=r"a: atlas_resolution: .*a multiple of 16, .* got 250"):
+        check_avatar(released(avatar, 250), "a")
+    check_avatar(dataclasses.replace(avatar, atlas_resolution=250), "a")  # has no U-Net
+
+
+def test_counters_are_checked_too(avatar: AvatarData) -> None:
+    data = released(avatar, 256)
+    state = data.networks["unet_geometry"]
+    counter = next(key for key in state if key.endswith("num_batches_tracked"))
+
+    def check(state: dict[str, torch.Tensor]) -> None:
+        networks = {**data.networks, "unet_geometry": state}
+        check_avatar(dataclasses.replace(data, networks=networks), "a")
+
+    check({key: tensor for key, tensor in state.items() if key != counter})
+    with pytest.raises(InputError, match=r"num_batches_tracked to be int64, got float32"):
+        check({**state, counter: torch.zeros(())})
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_skeleton_needs_a_place_and_a_heading(avatar: AvatarData, count: int) -> None:
+    skeleton = dataclasses.replace(
+        avatar.skeleton,
+        dof_names=avatar.skeleton.dof_names[:count],
+        dof_limits=avatar.skeleton.dof_limits[:count],
+        dof_matrix=avatar.skeleton.dof_matrix[:, :count],
+    )
+    data = dataclasses.replace(avatar, skeleton=skeleton, rest_dofs=avatar.rest_dofs[:count])
+    with pytest.raises(InputError, match=rf"expected at least 4 dofs, .*heading, got {count}"):
+        check_avatar(data, "a")
+
+
+def test_every_preset_is_within_the_limits(avatar: AvatarData) -> None:
+    for config in PRESETS.values():
+        check_avatar(dataclasses.replace(avatar, decoder=dataclasses.asdict(config)), "a")
 
 
 def test_a_stored_bool_is_zero_or_one(avatar: AvatarData, path: Path) -> None:
@@ -263,6 +395,8 @@ def test_hostile_headers_are_refused_quickly(path: Path, fault: str) -> None:
 
 
 def test_other_files_are_named(tmp_path: Path, toy: ToyFiles) -> None:
+    with pytest.raises(InputError, match=r"cannot be read: File name too long"):
+        load_avatar(tmp_path / ("a" * 300 + ".safetensors"))
     with pytest.raises(InputError, match=r"no.safetensors: expected an avatar file, found no file"):
         load_avatar(tmp_path / "no.safetensors")
     with pytest.raises(InputError, match=r"expected an avatar file, found no file"):

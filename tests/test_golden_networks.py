@@ -28,9 +28,13 @@ def test_seeded_weights_have_the_published_names_shapes_and_sums(golden: Path, n
     group = "06_gcn" if name.endswith("gcn") else "09_unet"
     sums = json.loads((golden / f"{group}_weight_checksums.json").read_text())[name]
     weights = seeded_weights(name)
-    for key in list(sums)[::7]:
-        digest = hashlib.sha256(np.ascontiguousarray(weights[key].numpy()).tobytes()).hexdigest()
-        assert digest[:16] == sums[key]["sha256_16"], key
+    assert sorted(weights) == sorted(sums)
+    for key, tensor in weights.items():
+        values, want = np.ascontiguousarray(tensor.numpy()), sums[key]
+        assert hashlib.sha256(values).hexdigest()[:16] == want["sha256_16"], key
+        assert (list(tensor.shape), str(values.dtype)) == (want["shape"], want["dtype"]), key
+        assert values.sum(dtype=float) == pytest.approx(want["sum"], rel=1e-9, abs=1e-9), key
+        assert np.abs(values).sum(dtype=float) == pytest.approx(want["abs_sum"], rel=1e-9), key
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("spatial", SPATIAL), ("delta", DELTA)])

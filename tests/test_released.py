@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toy import ToyFiles, copy_toy, make_toy_character, toy_texture
+from toy import ToyFiles, copy_toy, make_toy_character, toy_skeleton, toy_texture
 
 from ash_core.errors import InputError
+from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.checks import network_shapes
 from ash_core.files.conf import read_conf
 from ash_core.files.obj import read_obj, write_obj
-from ash_core.files.released import import_ash, read_checkpoint
+from ash_core.files.released import import_ash
+from ash_core.files.skeletool import write_motion, write_skeleton
 
 NO_NETWORKS = [
     "no Gaussian checkpoint (gaussian_checkpoints.tar): a native avatar that shows its texture",
@@ -269,6 +271,44 @@ def test_texture_coordinates_outside_the_image_are_refused(toy: ToyFiles) -> Non
         import_ash(toy.entry)
 
 
+def test_the_atlas_of_u_nets_can_be_halved_four_times(toy: ToyFiles) -> None:
+    toy.conf.write_text(toy.conf.read_text().replace("= 64", "= 100"))
+    assert import_ash(toy.conf)[0].atlas_resolution == 100
+    (toy.folder / "gaussian_checkpoints.tar").write_text("never read")
+    message = r"toy.conf: model.bary_resolution: expected a multiple of 16, .*U-Nets.* got 100"
+    with pytest.raises(InputError, match=message):
+        import_ash(toy.conf)
+
+
+def test_a_skeleton_without_a_heading_is_refused(toy: ToyFiles) -> None:
+    skeleton = toy_skeleton()
+    write_skeleton(
+        toy.character.skeleton,
+        replace(
+            skeleton,
+            dof_names=skeleton.dof_names[:3],
+            dof_limits=skeleton.dof_limits[:3],
+            dof_matrix=skeleton.dof_matrix[:, :3],
+        ),
+    )
+    write_motion(toy.character.pose, torch.zeros(1, 3, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"expected at least 4 dofs, three of translation"):
+        import_ash(toy.entry)
+
+
+def test_names_that_the_system_refuses(toy: ToyFiles, tmp_path: Path) -> None:
+    long = "a" * 300
+    for name in (long, f"{long}.conf", f"{long}.character", "\0.conf"):
+        with pytest.raises(InputError):
+            import_ash(tmp_path / name)
+    toy.conf.write_text(toy.conf.read_text().replace("toy.png", f"{long}.png"))
+    assert torch.equal(import_ash(toy.conf)[0].template.texture, toy_texture())
+    (toy.folder / "loop.character").symlink_to("loop.character")
+    toy.conf.write_text(toy.conf.read_text().replace("toy.character", "gone.character"))
+    with pytest.raises(InputError, match=r"expected skeleton"):
+        import_ash(toy.conf)
+
+
 # ---- checkpoints ----
 
 WANTED = {"net": {"a.weight": (2, 3), "a.bias": (2,), "b.num_batches_tracked": ()}}
@@ -303,7 +343,10 @@ STATES = {
     "NaN": ({"a.bias": torch.tensor([0.0, torch.nan])}, r"NaN or infinity in a.bias"),
     "overflow": ({"a.bias": torch.tensor([1e300, 0.0]).double() * 1e300}, r"infinity in a.bias"),
     "wide": ({"a.bias": torch.tensor([1e300, 0.0], dtype=torch.float64)}, r"infinity in a.bias"),
-    "no tensor": ({"a.bias": [1.0, 2.0]}, r"expected tensors, got something else in 'a.bias'"),
+    "no tensor": (
+        {"a.bias": [1.0, 2.0]},
+        r"expected dense tensors, got something else in 'a.bias'",
+    ),
     "sparse": ({"a.bias": torch.zeros(2).to_sparse()}, r"got something else in 'a.bias'"),
 }
 
@@ -315,6 +358,20 @@ def test_bad_states_are_listed(tmp_path: Path, fault: str) -> None:
     torch.save({"net": state}, tmp_path / "a.tar")
     with pytest.raises(InputError, match=r"a.tar: .*" + message):
         read_checkpoint(tmp_path / "a.tar", WANTED)
+
+
+def test_a_small_file_asks_for_little_memory(tmp_path: Path) -> None:
+    """Tensors with strides of 0 store one number, and would grow when they are copied."""
+    path, wanted = tmp_path / "a.tar", {"net": {"a": (10_000, 10_000)}}
+    for legacy in (False, True):
+        expanded = {"net": {"a": torch.zeros(1).expand(10_000, 10_000)}}
+        torch.save(expanded, path, _use_new_zipfile_serialization=not legacy)
+        assert path.stat().st_size < 10_000
+        with pytest.raises(InputError, match=r"expected dense tensors, .* in 'a'"):
+            read_checkpoint(path, wanted)
+    whole = torch.arange(12.0)
+    torch.save({"net": {"a": whole[3:9].view(3, 2).T}}, path)
+    assert torch.equal(read_checkpoint(path, {"net": {"a": (2, 3)}})["net"]["a"][0], whole[3:9:2])
 
 
 def test_many_faults_are_counted(toy: ToyFiles) -> None:

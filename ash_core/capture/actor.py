@@ -1,13 +1,11 @@
 """Make the default character, from body to motions, and write it in the published formats."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ash_core.capture.atlas_layout import layout
 from ash_core.capture.body import Body, load_body, repose
@@ -20,6 +18,7 @@ from ash_core.capture.texture import paint
 from ash_core.capture.trim import cap_toes, close_holes, thin
 from ash_core.conventions import MM_PER_M
 from ash_core.errors import InputError
+from ash_core.files.capture import encode_png
 from ash_core.files.obj import ObjMesh, write_obj
 from ash_core.files.skeletool import (
     CharacterFiles,
@@ -28,6 +27,7 @@ from ash_core.files.skeletool import (
     write_skeleton,
     write_skin,
 )
+from ash_core.files.text import write_atomic, write_text
 from ash_core.records import Skeleton, Skinning
 
 Progress = Callable[[str, float], None]
@@ -44,7 +44,7 @@ dataset {
   img_width = 1285
   img_height = 940
   fps = 25
-  resolution = 256
+  atlas_resolution = 256
 }
 character {
   character = actor.character
@@ -152,31 +152,9 @@ def write_actor(out: Path, actor: Actor) -> CharacterFiles:
     )
     write_obj(out / "actor_graph.obj", graph)
     write_character(out / "actor.character", files)
-    _write_bytes(
-        out / "hand_segmentation.txt", "".join(f"{int(h)}\n" for h in actor.hands).encode()
-    )
-    _write_bytes(out / "actor.conf", CONF.encode())
-    _write_png(out / "actor.png", actor.texture)
+    write_text(out / "hand_segmentation.txt", "".join(f"{int(h)}\n" for h in actor.hands))
+    write_text(out / "actor.conf", CONF)
+    write_atomic(out / "actor.png", encode_png(torch.from_numpy(actor.texture)))
     for name, dofs in actor.motions.items():
         write_motion(out / "motions" / f"{name}.motion", torch.from_numpy(np.round(dofs, 6)))
     return files
-
-
-def _write_png(path: Path, texture: np.ndarray) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    Image.fromarray(texture).save(buffer, "PNG", optimize=True)
-    _write_bytes(path, buffer.getvalue())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Under a temporary name first: a kill leaves the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: expected a file that can be written, {error.strerror}"
-        ) from error

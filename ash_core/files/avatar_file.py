@@ -48,8 +48,7 @@ def save_avatar(path: Path | str, data: AvatarData) -> None:
     _pack(data, "", tensors, values)
     for network, state in data.networks.items():
         for key, tensor in state.items():
-            kept = tensor.float() if tensor.is_floating_point() else tensor.long()
-            tensors[f"networks.{network}.{key}"] = kept.detach().cpu().contiguous()
+            tensors[f"networks.{network}.{key}"] = tensor.detach().cpu().contiguous()
     metadata = {"format": FORMAT, "version": str(VERSION), "avatar": json.dumps(values)}
     write_atomic(path, _serialise(tensors, metadata))
 

@@ -37,7 +37,9 @@ def read_checkpoint(path: Path | str, wanted: Mapping[str, Shapes]) -> dict[str,
         state = {str(key).removeprefix("module."): value for key, value in content[name].items()}
         odd = [key for key, value in state.items() if not _is_dense(value)]
         if odd:
-            raise bad(path, None, f"{name}: expected tensors, got something else in {show(odd[0])}")
+            raise bad(
+                path, None, f"{name}: expected dense tensors, got something else in {show(odd[0])}"
+            )
         check_shapes(path, name, state, shapes)  # before anything is allocated for them
         states[name] = {
             # Copied: the file stays mapped only as long as this function.
@@ -50,12 +52,14 @@ def read_checkpoint(path: Path | str, wanted: Mapping[str, Shapes]) -> dict[str,
 
 
 def _is_dense(value: object) -> bool:
+    """A plain tensor that stores each of its numbers: an expanded one would grow when copied."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
         and value.device.type == "cpu"
         and not value.is_quantized
         and not value.is_complex()
+        and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ash_core.files.skeletool import WEIGHT_TOLERANCE
 from ash_core.files.text import bad, show
+from ash_core.geometry.motion import HEADING_DOF
 from ash_core.networks import graph_net, unet
 from ash_core.networks.decoder import Decoder, DecoderConfig
 from ash_core.records import AvatarData, Camera
@@ -18,9 +19,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 ATLAS_RESOLUTIONS = (16, 4096)
 """Smallest and largest texel atlas."""
+ATLAS_STEP = 16
+"""A network's atlas is a multiple of this: it is halved four times."""
 UV_TOLERANCE = 1e-3
 AXIS_TOLERANCE = 1e-3
 DECODER_WIDTH_MAX = 256
+DECODER_CELLS_MAX = 1024 * 1024 * 64
+"""Largest atlas^2 * width: a small file must not ask for all memory. The presets take 1/5."""
+DECODER_WIDTH_OF_MAPS = 16
+"""Narrower decoders count as this wide: the maps around them take memory too."""
 
 
 def network_shapes(n_vertices: int, n_nodes: int) -> dict[str, Shapes]:
@@ -34,9 +41,20 @@ def network_shapes(n_vertices: int, n_nodes: int) -> dict[str, Shapes]:
 
 
 def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
-    """A network's state dictionary has the wanted names and shapes, and finite numbers."""
+    """A network takes this state dictionary as it is: names, shapes, types, finite numbers.
+
+    Counters may be absent; ones that the network does not have are an error here.
+    """
     check_shapes(path, name, state, wanted)
     for key, tensor in state.items():
+        if key not in wanted:
+            raise bad(
+                path, None, f"{name}: expected its {len(wanted)} tensors; 1 extra: {_first([key])}"
+            )
+        dtype = torch.int64 if is_counter(key) else torch.float32
+        if tensor.dtype != dtype:
+            text = f"expected {key} to be {_type(dtype)}, got {_type(tensor.dtype)}"
+            raise bad(path, None, f"{name}: {text}")
         if not is_finite(tensor):
             raise bad(path, None, f"{name}: expected finite numbers, got NaN or infinity in {key}")
 
@@ -75,6 +93,10 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
+def _type(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _first(keys: list[str], count: int = 4) -> str:
     more = f" and {len(keys) - count} more" if len(keys) > count else ""
     return ", ".join(key if len(key) < 160 else show(key) for key in keys[:count]) + more
@@ -111,6 +133,11 @@ def check_avatar(data: AvatarData, path: Path | str) -> None:
     }
     for what, size in sizes.items():
         need(size > 0, f"expected at least one of its {what}, got none")
+    need(
+        sizes["dofs"] > HEADING_DOF,
+        f"skeleton.dof_names: expected at least {HEADING_DOF + 1} dofs, three of translation and "
+        f"the heading, got {sizes['dofs']}",
+    )
     need(len(skeleton.parents) == joints, f"skeleton.parents: expected {joints} joints")
     need(
         len(skeleton.dof_limits) == len(skeleton.dof_names),
@@ -141,6 +168,8 @@ def check_avatar(data: AvatarData, path: Path | str) -> None:
         off <= WEIGHT_TOLERANCE + 1e-5,
         f"skinning.weights: expected sums of 1, got one off by {off:.3g}",
     )
+    low = skinning.weights.min()
+    need(low >= -WEIGHT_TOLERANCE, f"skinning.weights: expected 0 or more, got {low:.6g}")
     indices(template.faces, n_vertices, "template.faces")
     low, high = template.corner_uvs.min(), template.corner_uvs.max()
     need(
@@ -153,6 +182,11 @@ def check_avatar(data: AvatarData, path: Path | str) -> None:
     need(
         least <= data.atlas_resolution <= most,
         f"atlas_resolution: expected {least} to {most}, got {data.atlas_resolution}",
+    )
+    need(
+        data.variant != "released" or data.atlas_resolution % ATLAS_STEP == 0,
+        f"atlas_resolution: expected a multiple of {ATLAS_STEP}, which the U-Nets need, got "
+        f"{data.atlas_resolution}",
     )
     for number, camera in enumerate(data.cameras):
         _check_camera(camera, path, f"cameras[{number}]")
@@ -195,11 +229,15 @@ def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
     config = DecoderConfig(**settings)
     least, most = ATLAS_RESOLUTIONS
     holds = {
-        f"an atlas of {least} to {most}, a multiple of 16": (
-            least <= config.atlas <= most and config.atlas % 16 == 0
+        f"an atlas of {least} to {most}, a multiple of {ATLAS_STEP}": (
+            least <= config.atlas <= most and config.atlas % ATLAS_STEP == 0
         ),
         f"a width of 1 to {DECODER_WIDTH_MAX}": 1 <= config.width <= DECODER_WIDTH_MAX,
         "an sh_degree of 0 to 2": 0 <= config.sh_degree <= 2,
+        f"atlas^2 * width of at most {DECODER_CELLS_MAX}, where narrower than "
+        f"{DECODER_WIDTH_OF_MAPS} counts as that": (
+            config.atlas**2 * max(config.width, DECODER_WIDTH_OF_MAPS) <= DECODER_CELLS_MAX
+        ),
     }
     for text, ok in holds.items():
         if not ok:

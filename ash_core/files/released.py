@@ -18,14 +18,12 @@ from torch import Tensor
 from ash_core.conventions import MM_PER_M
 from ash_core.files.capture import read_cameras, read_image
 from ash_core.files.checkpoint import read_checkpoint
-from ash_core.files.checks import ATLAS_RESOLUTIONS, check_avatar, network_shapes
+from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, check_avatar, network_shapes
 from ash_core.files.conf import Value, read_conf
 from ash_core.files.obj import ObjMesh, read_obj
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
 from ash_core.files.text import bad, is_kind, read_lines, show
 from ash_core.records import AvatarData, GraphMesh, Template
-
-__all__ = ["import_ash", "read_checkpoint"]
 
 ATLAS_RESOLUTION = 256
 """Texels a side where the configuration does not say. Source: the published atlases."""
@@ -52,7 +50,8 @@ def import_ash(path: Path) -> tuple[AvatarData, list[str]]:
     settings, folders = _settings(path)
     named = _named_files(path, settings, folders)
     files = _find_files(path, settings, folders, named)
-    data = _read_avatar(files, path, _atlas_resolution(path, settings))
+    step = ATLAS_STEP if "gaussian_checkpoint" in files else 1
+    data = _read_avatar(files, path, _atlas_resolution(path, settings, step))
     check_avatar(data, path)
     is_released = data.variant == "released"
     notes = [
@@ -279,7 +278,9 @@ def _character_beside(folders: _Folders, named: Mapping[str, Sequence[_Named]]) 
     """The one `.character` near a configuration that names none, if it leaves a role open."""
     if all(any(entry.path for entry in named[role]) for role in _OF_CHARACTER):
         return None
-    found = {file.resolve(): file for near in folders.near for file in near.glob("*.character")}
+    found = {
+        os.path.realpath(file): file for near in folders.near for file in near.glob("*.character")
+    }
     return next(iter(found.values())) if len(found) == 1 else None
 
 
@@ -305,7 +306,7 @@ def _beside(path: Path, role: _Role, pattern: str, folders: Sequence[Path]) -> P
     for tries in [[folder.glob(pattern)] for folder in folders] + [
         [folders[0].glob(f"*/{pattern}")]
     ]:
-        found = sorted(file for files in tries for file in files if file.is_file())
+        found = sorted(file for files in tries for file in files if is_kind(Path.is_file, file))
         if len(found) > 1:
             names = ", ".join(show(file.name) for file in found[:4])
             raise bad(path, None, f"expected one {role.what} beside it, got {len(found)}: {names}")
@@ -322,8 +323,8 @@ _RESOLUTION_KEYS = (
 )
 
 
-def _atlas_resolution(path: Path, settings: Settings) -> int:
-    """Texels a side, from the key that most clearly says so."""
+def _atlas_resolution(path: Path, settings: Settings, step: int) -> int:
+    """Texels a side, a multiple of `step`, from the key that most clearly says so."""
     for pattern in _RESOLUTION_KEYS:
         found = {v: k for k, v in settings if isinstance(v, int) and pattern.search(k.lower())}
         if len(found) > 1:
@@ -333,6 +334,9 @@ def _atlas_resolution(path: Path, settings: Settings) -> int:
             least, most = ATLAS_RESOLUTIONS
             if not least <= value <= most:
                 raise bad(path, None, f"{key}: expected {least} to {most} texels, got {value}")
+            if value % step:
+                text = f"expected a multiple of {step}, which the U-Nets need, got {value}"
+                raise bad(path, None, f"{key}: {text}")
             return value
     return ATLAS_RESOLUTION
 
