@@ -34,13 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if list(arguments) == ["--version"]:
         say(f"ash-studio {__version__}")
         return 0
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
-        prog="ash-studio",
-        description="Animatable Gaussian avatars. --version prints the version.",
-        args=list(arguments),
-    )
     try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="ash-studio",
+            description="Animatable Gaussian avatars. --version prints the version.",
+            args=list(arguments),
+        )
         return command.run()
     except InputError as error:
         complain(str(error))
@@ -52,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left (`| head`): Python's own flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # What the system refuses (a name too long, a folder closed to us) is not a bug of ours.
+        place = "" if error.filename is None else f"{error.filename}: "
+        complain(f"{place}{error.strerror or error}")
+        return USER_MISTAKE
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""Find `assets/` and `shaders/`, in a checkout and in an installed wheel alike."""
+"""Find `assets/`, in a checkout and in an installed wheel alike."""
 
 from pathlib import Path
+from typing import Final
+
+KINDS: Final = ("assets",)
+"""Folders beside the package; pyproject.toml puts each of them into the wheel."""
 
 _PACKAGE = Path(__file__).resolve().parent
 
 
 def resource(kind: str, name: str = "") -> Path:
-    """Path of a bundled file or folder; kind is "assets" or "shaders".
+    """Path of a bundled file or folder; kind is one of KINDS.
 
-    A wheel carries both folders inside the package (`_assets`, `_shaders`); a checkout has them
-    beside it.
+    A wheel carries the folder inside the package (`_assets`); a checkout has it beside it.
     """
-    assert kind in ("assets", "shaders"), kind
+    assert kind in KINDS, kind
     installed = _PACKAGE / f"_{kind}"
     base = installed if installed.is_dir() else _PACKAGE.parent / kind
     return base / name if name else base

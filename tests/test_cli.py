@@ -1,12 +1,13 @@
 """The command line as a user meets it: whole files; mistakes get one line and exit code 2."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -17,8 +18,11 @@ from PIL import Image as PillowImage
 from toy import make_toy_character
 
 from ash_core import __version__, cli
+from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.commands import options
+from ash_core.commands.import_ import rendered_atlas
 from ash_core.errors import InputError
+from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_skeleton, write_motion
 
 FRAMES = 6
@@ -200,6 +204,63 @@ def test_import_says_what_is_missing(
     captured = capsys.readouterr()
     assert "native" in captured.out
     assert "note: no Gaussian checkpoint" in captured.err
+    assert "256 x 256 texels (preset balanced)" in captured.out
+
+
+def test_import_names_the_atlas_that_is_rendered(scene: Scene) -> None:
+    native = load_avatar(scene.avatar)
+    avatar = Avatar.from_data(native)
+    assert isinstance(avatar, NativeAvatar)
+    side = avatar.config.atlas
+    assert rendered_atlas(native) == f"{side} x {side} texels (preset balanced)"
+    decided = replace(native, decoder={"atlas": 128, "width": 16, "sh_degree": 1})
+    assert rendered_atlas(decided) == "128 x 128 texels"
+    assert rendered_atlas(replace(native, variant="released")) == "64 x 64 texels"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_import_shows_on_a_terminal_that_it_works(
+    scene: Scene,
+    tmp_path: Path,
+    terminal: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")  # as rich reads it
+    assert run("import", "ash", scene.folder, "-o", tmp_path / "again.safetensors") == 0
+    said = capsys.readouterr().err
+    assert ("reading the files" in said) == terminal
+    assert ("writing the avatar file" in said) == terminal
+
+
+@pytest.mark.slow
+def test_demo_writes_video_contact_sheet_and_timings(tmp_path: Path) -> None:
+    assert run("demo", "-o", tmp_path / "demo", "--seconds", "4", "--preset", "cpu") == 0
+    names = sorted(path.name for path in (tmp_path / "demo").iterdir())
+    assert names == ["avatar.mp4", "contact_sheet.png", "timings.json"]
+    frames = read_frames(tmp_path / "demo" / "avatar.mp4")
+    assert frames.shape == (100, 480, 640, 3)
+    assert frames.std(axis=(1, 2, 3)).min() > 5  # somebody is there all the time
+    with PillowImage.open(tmp_path / "demo" / "contact_sheet.png") as sheet:
+        assert sheet.width > 4 * 320
+        assert sheet.height > 3 * 240
+    timings = json.loads((tmp_path / "demo" / "timings.json").read_text())
+    assert (timings["frames"], timings["size"]) == (100, [640, 480])
+    stages = {"deform", "maps", "decode", "assemble", "raster"}
+    assert set(timings["milliseconds"]) == stages | {"pose to pixels"}
+    medians = {name: spread["median"] for name, spread in timings["milliseconds"].items()}
+    assert min(medians.values()) > 0
+    assert max(medians[stage] for stage in stages) < medians["pose to pixels"]
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+def test_bench_runs_on_a_gpu(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    assert run("bench", "--device", "cuda", "--seconds", "0", "--json", out) == 0
+    assert len(json.loads(out.read_text())["milliseconds"]["rasterizer"]) == 3
 
 
 # ---- interruptions and full disks ----
@@ -274,6 +335,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half(
         (("--frames", "::0"), "--frames: expected N or START:STOP:STEP"),
         (("--camera", "side"), "--camera: expected front, orbit, cameras.json:N"),
         (("--camera", "avatar:9"), "avatar: expected a camera name or an index in 0..1, got '9'"),
+        (("--camera", "avatar:\u00b2"), "expected a camera name or an index in 0..1, got '\u00b2'"),
         (("--camera", "none.json:0"), "none.json"),
         (("--camera", "orbit", "--eye", "1,2,3"), "--camera: expected none beside --eye"),
         (("--eye", "1,2"), "--eye: expected x,y,z in metres"),
@@ -313,6 +375,59 @@ def test_bad_outputs_get_one_line(
     (tmp_path / "folder.mp4").mkdir()
     assert render(scene, tmp_path / name, "--size", SIZE, *flags) == 2
     assert says in complaint()
+
+
+TOO_LONG = 300 * "a"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("render {long} --motion {motion} --out a.mp4", "{long}: File name too long"),
+        ("render {avatar} --motion {long} --out a.mp4", "{long}: File name too long"),
+        ("render {avatar} --motion {motion} --out {long}", "cannot be written: File name too long"),
+        ("render {avatar} --motion {motion} --out {long}.mp4", "cannot be written: File name too"),
+        ("render {avatar} --motion {motion} --out {long}/a.png", "cannot be written: File name"),
+        (
+            "render {avatar} --motion {motion} --out a.mp4 --camera {long}",
+            "--camera: expected front",
+        ),
+        (
+            "render {avatar} --motion {motion} --out a.mp4 --camera {long}.json:0",
+            "File name too long",
+        ),
+        ("render {avatar} --motion {motion} --out a.mp4 --camera avatar:" + 5000 * "1", "in 0..1"),
+        ("import ash {long} -o a.safetensors", "{long}"),
+        ("import ash {folder} -o {long}.safetensors", "{long}.safetensors: File name too long"),
+        ("actor -o {long}", "{long}: File name too long"),
+        ("actor -o a --avatar {long}.safetensors", "{long}.safetensors: File name too long"),
+        ("demo -o {long}", "cannot be written: File name too long"),
+    ],
+    ids=lambda text: text[:50],
+)
+def test_names_that_the_system_refuses_get_one_line(
+    scene: Scene,
+    tmp_path: Path,
+    command: str,
+    says: str,
+    complaint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"long": TOO_LONG, **vars(scene)}
+    assert run(*command.format(**names).split()) == 2
+    assert says.format(**names) in complaint()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_a_reader_that_left_is_no_error(flag: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "ash_core.cli", flag]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")

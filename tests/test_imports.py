@@ -1,10 +1,14 @@
 """The house's order of floors, read from the syntax trees: nobody imports from above."""
 
 import ast
+import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ash_core import resources
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -101,6 +105,20 @@ def test_core_never_unpickles(path: Path) -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             arguments = {word.arg: ast.unparse(word.value) for word in node.keywords}
             assert arguments.get("weights_only") == "True", place
+
+
+def test_wheel_carries_what_resources_look_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = pytest.importorskip("hatchling.build")
+    monkeypatch.chdir(ROOT)
+    name = build.build_wheel(str(tmp_path))
+    with zipfile.ZipFile(tmp_path / name) as wheel:
+        carried = {item for item in wheel.namelist() if re.match("ash_core/_[a-z]", item)}
+    files = [path for kind in resources.KINDS for path in (ROOT / kind).rglob("*")]
+    wanted = {f"ash_core/_{path.relative_to(ROOT)}" for path in files if path.is_file()}
+    assert wanted
+    assert carried == wanted
 
 
 def test_help_needs_no_torch() -> None:

@@ -1,5 +1,9 @@
 """Written files are read back: frames, size, colour and alpha must be what went in."""
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import av
@@ -113,6 +117,69 @@ def test_failure_leaves_the_old_file(tmp_path: Path) -> None:
         write_and_raise(old, moving_square(1, 64, 48, 3), ZeroDivisionError())
     assert old.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [old]
+
+
+class PatientEncoder(video.PngEncoder):
+    """Takes half a second for each frame, and tells when it begins."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(out)
+        self.begun = threading.Event()
+        self.log: list[str] = []
+
+    def encode(self, frame: video.Pixels, number: int) -> None:
+        self.begun.set()
+        time.sleep(0.5)
+        super().encode(frame, number)
+        self.log.append(f"frame {number}")
+
+    def discard(self) -> None:
+        super().discard()
+        self.log.append("discarded")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_second_interrupt_while_completing_leaves_nothing(tmp_path: Path) -> None:
+    encoder = PatientEncoder(tmp_path / "a.png")
+    writer = video.FrameWriter(encoder.out, encoder, 64, 48, alpha=False)
+    main = threading.main_thread().ident
+    assert main is not None
+    for frame in moving_square(4, 64, 48, 3):
+        writer.write(frame)
+    assert encoder.begun.wait(10)
+    threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        writer.close()
+    # The frame at hand is finished first, those behind it are not begun.
+    assert encoder.log == ["frame 0", "discarded"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_process_writes_many_files_of_one_stem(tmp_path: Path) -> None:
+    sent = moving_square(3, 64, 48, 3)
+    names = ["a.mov", "a.mp4", "a.webm"]
+    writers = [video.open_writer(tmp_path / name, 64, 48) for name in (*names, "a.mp4")]
+    assert len(list(tmp_path.iterdir())) == 4
+    for frame in sent:
+        for writer in writers:
+            writer.write(frame)
+    for writer in writers:
+        writer.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert all(len(read_video(tmp_path / name)) == 3 for name in names)
+
+
+def test_longest_name_can_be_written(tmp_path: Path) -> None:
+    out = tmp_path / ("\u00e4" * 124 + "a.png")  # 253 bytes, of 255
+    write_all(out, moving_square(1, 64, 48, 3))
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_name_too_long_is_known_before_the_work(tmp_path: Path) -> None:
+    for name in ("a" * 300, "a" * 300 + ".mp4", "a" * 300 + "/a.png"):
+        with pytest.raises(InputError, match="cannot be written: File name too long"):
+            video.check_output(tmp_path / name, alpha=False)
+        video.check_space(tmp_path / name, 64, 48, 1)
 
 
 def test_no_frame_no_file(tmp_path: Path) -> None:

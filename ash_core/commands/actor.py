@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from ash_core.commands.import_ import check_avatar_name, write_avatar
-from ash_core.commands.terminal import note, progress_bar, say
+from ash_core.commands.terminal import note, progress_bar, say, working
 from ash_core.errors import InputError
 
 
@@ -42,7 +42,8 @@ class Actor:
         if self.avatar is not None:
             from ash_core.files.released import import_ash
 
-            data, notes = import_ash(self.out / "actor.conf")
+            with working("importing it"):
+                data, notes = import_ash(self.out / "actor.conf")
             write_avatar(self.avatar, data)
             for text in notes:
                 note(text)

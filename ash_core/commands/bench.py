@@ -95,10 +95,12 @@ class Bench:
 
         from ash_core.geometry.framing import front_camera
         from ash_core.geometry.motion import pose_window
+        from ash_core.records import to_device
 
         middle = len(motion.dofs) // 2
+        window = to_device(pose_window(motion, middle, data.skeleton), avatar.flat.device)
         with torch.no_grad():
-            gaussians = avatar(pose_window(motion, middle, data.skeleton))
+            gaussians = avatar(window)
         lines = {}
         for width, height in RASTER_SIZES:
             pose = motion.dofs[middle : middle + 1]

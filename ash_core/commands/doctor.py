@@ -22,11 +22,10 @@ class Doctor:
     def run(self) -> int:
         from rich.console import Console
 
-        from ash_core.commands.terminal import logging_to
+        from ash_core.commands.terminal import working
         from ash_core.doctor import examine, is_fit
 
-        errors = Console(stderr=True)
-        with logging_to(errors), errors.status("examining this machine"):
+        with working("examining this machine"):
             findings = examine()
         if self.json:
             Console().print_json(json.dumps([asdict(finding) for finding in findings]))

@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 
-from ash_core.commands.terminal import note, say
+from ash_core.commands.terminal import note, say, working
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
     from ash_core.records import AvatarData
+
+DEFAULT_PRESET: Final = "balanced"
+"""What `Avatar.from_data` takes for a native avatar without a decoder of its own."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Import:
         check_avatar_name(self.out)
         from ash_core.files.released import import_ash
 
-        data, notes = import_ash(self.conf)
+        with working("reading the files, checking every number"):
+            data, notes = import_ash(self.conf)
         write_avatar(self.out, data)
         for text in notes:
             note(text)
@@ -56,7 +60,8 @@ def write_avatar(out: Path, data: "AvatarData") -> None:
 
     from ash_core.files.avatar_file import save_avatar
 
-    save_avatar(out, data)
+    with working("writing the avatar file"):
+        save_avatar(out, data)
     rows = {
         "variant": data.variant,
         "vertices": f"{len(data.template.vertices):,}",
@@ -64,7 +69,7 @@ def write_avatar(out: Path, data: "AvatarData") -> None:
         "joints": str(len(data.skeleton.joint_names)),
         "dofs": str(len(data.skeleton.dof_names)),
         "graph nodes": f"{len(data.graph.vertices):,}",
-        "atlas": f"{data.atlas_resolution} x {data.atlas_resolution} texels",
+        "atlas": rendered_atlas(data),
         "texture": "{1} x {0} pixels".format(*data.template.texture.shape[:2]),
         "networks": ", ".join(data.networks) or "none",
         "cameras": str(len(data.cameras)),
@@ -74,3 +79,15 @@ def write_avatar(out: Path, data: "AvatarData") -> None:
         table.add_row(name, value)
     Console().print(table)
     say(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+def rendered_atlas(data: "AvatarData") -> str:
+    """The atlas that `render` uses by default; a native avatar's is its decoder's."""
+    from ash_core.networks.decoder import preset
+
+    side, whose = data.atlas_resolution, ""
+    if data.variant == "native" and data.decoder:
+        side = data.decoder["atlas"]
+    elif data.variant == "native":
+        side, whose = preset(DEFAULT_PRESET).atlas, f" (preset {DEFAULT_PRESET})"
+    return f"{side} x {side} texels{whose}"

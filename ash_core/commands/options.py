@@ -9,18 +9,17 @@ Colour = tuple[float, float, float]
 
 NAMED_COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
-MAX_SIDE = 16384
-"""Pixels; what the encoders accept and a bound on memory."""
-
 
 def parse_size(text: str) -> tuple[int, int]:
     """`1285x940` to (width, height), pixels."""
     match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.strip().lower())
     if match is None:
         raise InputError(f"--size: expected WIDTHxHEIGHT such as 1285x940, got '{text}'")
+    from ash_core.files.capture import MAX_SIDE_PX  # here: it imports torch, --help must not
+
     width, height = int(match[1]), int(match[2])
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-        raise InputError(f"--size: expected sides of 1 to {MAX_SIDE} pixels, got '{text}'")
+    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
+        raise InputError(f"--size: expected sides of 1 to {MAX_SIDE_PX} pixels, got '{text}'")
     return width, height
 
 

@@ -1,6 +1,7 @@
 """`ash-studio render`: an avatar and a motion to a video or pictures."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -177,9 +178,10 @@ def checked(value: float, flag: str, low: float, high: float, unit: str) -> floa
 def find_camera(choice: str, data: "AvatarData") -> "Camera":
     """`FILE:2`, `FILE:name`, `avatar:2`; a source with one camera needs no number."""
     from ash_core.files.capture import read_calibration, read_cameras
+    from ash_core.files.text import is_kind
 
     source, _, which = choice.rpartition(":")
-    if not source or Path(choice).exists():
+    if not source or is_kind(Path.exists, Path(choice)):
         source, which = choice, ""
     if source == "avatar":
         cameras = data.cameras
@@ -196,7 +198,8 @@ def find_camera(choice: str, data: "AvatarData") -> "Camera":
     named = [camera for camera in cameras if which and camera.name == which]
     if named:
         return named[0]
-    if which.isdigit() and int(which) < len(cameras):
+    # Not isdigit: it takes superscripts too, which int() refuses, as it does 5000 digits.
+    if re.fullmatch(r"[0-9]{1,9}", which) and int(which) < len(cameras):
         return cameras[int(which)]
     if not which and len(cameras) == 1:
         return cameras[0]

@@ -57,6 +57,16 @@ def progress_bar(counts: bool = True) -> "Iterator[Progress]":
 
 
 @contextmanager
+def working(text: str) -> Iterator[None]:
+    """A spinner, on a terminal only, for work that cannot say how far it is."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(text), logging_to(console):
+        yield
+
+
+@contextmanager
 def logging_to(console: "Console") -> Iterator[None]:
     """Show our own log messages (level INFO) as plain lines on a console."""
     from rich.logging import RichHandler

@@ -6,13 +6,13 @@ temporary name that takes the final one at the end: a kill leaves the old file o
 
 import contextlib
 import queue
+import secrets
 import shutil
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from os import getpid
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -22,6 +22,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
+from ash_core.files.text import is_kind
 from ash_core.records import Image
 
 Pixels = UInt8[np.ndarray, "h w c"]
@@ -197,6 +198,7 @@ class FrameWriter:
         self._encoder = encoder
         self._error: Exception | None = None
         self._closed = False
+        self._dropped = False
         self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_FRAMES)
         self._thread = threading.Thread(target=self._work, name="encoder", daemon=True)
         self._thread.start()
@@ -217,8 +219,8 @@ class FrameWriter:
         """Complete the output. Without a single frame there is nothing to complete: no file."""
         if self._closed:
             return
-        self._join()
         try:
+            self._join()
             self._raise_error()
             if self.frames == 0:
                 self._encoder.discard()
@@ -226,14 +228,13 @@ class FrameWriter:
             with _writing(self.out):
                 self._encoder.finish()
         except BaseException:
-            self._encoder.discard()
+            self._drop()
             raise
 
     def discard(self) -> None:
         """Drop what was written; an older file of this name stays."""
         if not self._closed:
-            self._join()
-            self._encoder.discard()
+            self._drop()
 
     def __enter__(self) -> Self:
         return self
@@ -254,6 +255,12 @@ class FrameWriter:
         self._queue.put(None)
         self._thread.join()
 
+    def _drop(self) -> None:
+        self._dropped = True
+        # The thread ends after the frame at hand: closing a file under an encoder is a crash.
+        self._join()
+        self._encoder.discard()
+
     def _raise_error(self) -> None:
         if self._error is not None:
             with _writing(self.out):
@@ -262,7 +269,7 @@ class FrameWriter:
     def _work(self) -> None:
         # After a failure the queue is still emptied, or the renderer would wait for ever.
         while (job := self._queue.get()) is not None:
-            if self._error is None:
+            if self._error is None and not self._dropped:
                 try:
                     self._encoder.encode(*job)
                 except Exception as error:
@@ -287,6 +294,8 @@ def open_writer(
 
 def check_output(out: Path, alpha: bool) -> None:
     """Raise `InputError` where the name alone says that `open_writer` must fail."""
+    with _writing(out):
+        out.exists()  # a name too long, a folder closed to us: before the work, not after it
     suffix = out.suffix.lower()
     if _is_folder(out):
         if out.exists() and not out.is_dir():
@@ -312,7 +321,7 @@ def check_space(out: Path, width: int, height: int, frames: int) -> None:
     video = VIDEO_FORMATS.get(out.suffix.lower())
     need = int(width * height * frames * (video.bytes_per_pixel if video else 0.01))
     place = out.absolute()
-    while not place.exists():
+    while not is_kind(Path.exists, place):
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < need:
@@ -342,11 +351,14 @@ def _make_encoder(out: Path, width: int, height: int, fps: float, alpha: bool) -
 
 
 def _is_folder(out: Path) -> bool:
-    return not out.suffix or (out.is_dir() and out.suffix.lower() not in (*VIDEO_FORMATS, ".png"))
+    return not out.suffix or (
+        is_kind(Path.is_dir, out) and out.suffix.lower() not in (*VIDEO_FORMATS, ".png")
+    )
 
 
 def _partial_name(out: Path) -> Path:
-    return out.with_name(f".{out.stem}.{getpid()}.partial")
+    # Cut short, or a name that the system accepts would give one that it does not.
+    return out.with_name(f".{out.stem[:40]}{out.suffix}.{secrets.token_hex(4)}.partial")
 
 
 def _save_png(path: Path, frame: Pixels) -> None:
