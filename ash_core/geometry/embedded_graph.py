@@ -77,7 +77,7 @@ def build_links(template: Template, graph: GraphMesh) -> GraphLinks:
     hops = hop_distances(adjacency, node_vertices, REACH).T.tocsr()  # [V, G], hops + 1
     missing = np.flatnonzero(np.diff(hops.indptr) == 0)
     wide = hop_distances(adjacency, missing, 2 * REACH).tocsc()[:, node_vertices].tocsr()
-    nearest = KDTree(graph.vertices.numpy()).query(vertices[missing])[1]
+    nearest = np.asarray(KDTree(graph.vertices.numpy()).query(vertices[missing])[1])
     rows = {}
     for i, vertex in enumerate(missing):
         span = slice(wide.indptr[i], wide.indptr[i + 1])
