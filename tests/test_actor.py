@@ -1,7 +1,7 @@
 """Laws of the bundled character's files and of its motions. None of these needs anny."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ash_core.capture.actor import CONF, Actor, write_actor
 from ash_core.capture.motions import make_motions
 from ash_core.capture.texels import find_texels
 from ash_core.errors import InputError
+from ash_core.files.avatar_file import load_avatar
 from ash_core.files.obj import read_obj
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, read_skeleton, read_skin
@@ -61,6 +62,16 @@ def soles(name: str) -> tuple[Soles, Soles]:
         share = (weights * (data.skinning.bones[near] == toe)).sum(1)
         found.append(Soles(points.numpy(), (share > 0.95).numpy()))
     return found[0], found[1]
+
+
+def test_the_bundled_avatar_is_the_bundled_character() -> None:
+    stored, made = load_avatar(resource("assets", "avatar.safetensors")), avatar()
+    for name in ("template", "skeleton", "skinning", "graph"):
+        ours, theirs = getattr(stored, name), getattr(made, name)
+        for field in fields(ours):
+            value, want = getattr(ours, field.name), getattr(theirs, field.name)
+            same = torch.equal(value, want) if torch.is_tensor(value) else value == want
+            assert same, f"{name}.{field.name}"
 
 
 def test_files_are_read_and_small() -> None:
