@@ -121,9 +121,12 @@ class Character(nn.Module):
     ) -> Float[Tensor, "b V 3"]:
         """Move points by the weighted mean of their nodes' affine transforms."""
         b, g = matrices.shape[:2]
-        blended = sparse_apply(self.links.blend, matrices.reshape(b, g, 12)).reshape(b, -1, 3, 4)
-        # One multiply-add a row: a batched 3x3 product would take a call for each vertex.
-        return (blended[..., :3] * points[..., None, :]).sum(-1) + blended[..., 3]
+        # Nodes first and component by component: sums over three and products of 3x3 matrices are
+        # slow as such.
+        flat = matrices.transpose(0, 1).reshape(g, b * 12)
+        columns = (self.links.blend @ flat).reshape(-1, b, 3, 4).transpose(0, 1).unbind(-1)
+        x, y, z = points[..., None].unbind(-2)
+        return columns[0] * x + columns[1] * y + columns[2] * z + columns[3]
 
     def blend_links(
         self, real: Float[Tensor, "b G 4"], dual: Float[Tensor, "b G 4"]

@@ -62,7 +62,8 @@ def blend(
     cancel; a dot product of exactly zero counts as the other side. Both parts are divided by the
     real part's length. Source: ODDITIES A11.
     """
-    same_side = (real * reference[..., None, :]).sum(-1, keepdim=True) > 0
+    w, x, y, z = (real * reference[..., None, :]).split(1, -1)
+    same_side = w + x + y + z > 0
     signed = torch.where(same_side, weights[..., None], -weights[..., None])
     real, dual = (signed * real).sum(-2), (signed * dual).sum(-2)
     norm = length(real)
