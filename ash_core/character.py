@@ -12,7 +12,7 @@ from ash_core.conventions import HISTORY, MM_PER_M
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.embedded_graph import build_links
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.mesh import face_mean_matrix, sparse_apply, vertex_normals
+from ash_core.geometry.mesh import face_mean_matrix, vertex_normals
 from ash_core.geometry.rotations import (
     euler_to_matrix,
     length,
