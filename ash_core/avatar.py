@@ -21,7 +21,7 @@ from ash_core.geometry.texels import (
     texel_transforms,
     to_map,
 )
-from ash_core.networks.decoder import Decoder, DecoderConfig, preset
+from ash_core.networks.decoder import Decoder, config_of
 from ash_core.networks.loading import with_weights
 from ash_core.networks.unet import UNet
 from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, to_device
@@ -100,7 +100,7 @@ class Avatar(nn.Module):
         Normals are interpolated and not made unit again. Source: ODDITIES A5, A6, A14.
         """
         places, normals = self._networks_see(mesh, window)
-        texels = torch.cat((self.at_texels(places), self.at_texels(normals)), -1)
+        texels = self.at_texels(torch.cat((places, normals)))
         return to_map(self.atlas, texels, self.flat)
 
     def _networks_see(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
@@ -172,10 +172,7 @@ class NativeAvatar(Avatar):
         trained = data.networks.get("decoder")
         if trained is not None and preset_name is not None:
             raise InputError(f"preset: {data.name} carries a trained decoder, its preset is fixed")
-        if preset_name is not None or not data.decoder:
-            config = preset(preset_name or "balanced")
-        else:
-            config = DecoderConfig(**data.decoder)
+        config = config_of(data.decoder, preset_name)
         super().__init__(data, config.atlas)
         self.config = config
         self.decoder = Decoder(config)

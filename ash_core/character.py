@@ -21,7 +21,7 @@ from ash_core.geometry.rotations import (
 )
 from ash_core.geometry.skinning import blend_bones
 from ash_core.networks.graph_net import GraphNet, Kind, mesh_adjacency
-from ash_core.networks.loading import with_weights
+from ash_core.networks.loading import weights_version, with_weights
 from ash_core.records import AvatarData, PosedMesh, PoseWindow, to_device
 
 _CACHED_POSES = 64
@@ -69,7 +69,6 @@ class Character(nn.Module):
             reference = self.links.published_reference
         self._link_reference: Int[Tensor, "M"] = reference[self.links.link_vertices]
         self._face_mean = face_mean_matrix(self.faces, len(data.template.vertices))
-        self._nodes: Float[Tensor, "G 3"] = data.graph.vertices
         rest = joint_transforms(self.skeleton, data.rest_dofs)[self.skinning.bone_joints]
         self.rest_inverse: Float[Tensor, "B 4 4"] = torch.linalg.inv(rest)
         self.register_buffer("template_vertices", data.template.vertices, persistent=False)
@@ -90,14 +89,14 @@ class Character(nn.Module):
         )
         self.links = to_device(self.links, device)
         self.rest_inverse = self.rest_inverse.to(device)
-        self.faces, self._nodes = self.faces.to(device), self._nodes.to(device)
+        self.faces = self.faces.to(device)
         self._link_reference = self._link_reference.to(device)
         self._face_mean = self._face_mean.to(device)
         self.forget()
         return self
 
     def forget(self) -> None:
-        """Drop the kept poses: after a change of weights, or to time a frame from scratch."""
+        """Drop the kept poses: they moved to another device, or a frame is timed from scratch."""
         self._cache.clear()
 
     def bone_transforms(self, dofs: Float[Tensor, "b D"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -206,7 +205,7 @@ class Character(nn.Module):
 
     def forward(self, window: PoseWindow) -> PosedMesh:
         """The character at a window of poses (float64, on the module's device)."""
-        version = sum(p._version for p in self.parameters()).to_bytes(8, "little")
+        version = weights_version(self).to_bytes(8, "little")
         keys = [
             version + d.cpu().numpy().tobytes() + n.cpu().numpy().tobytes()
             for d, n in zip(window.dofs, window.normalised, strict=True)

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from ash_core.conventions import FPS
+
 Variant = Literal["released", "native"]
 
 
@@ -76,7 +78,7 @@ class Motion:
     normalised: Float[Tensor, "F 3 D"] | None = None
     """The published `...RotationNormalized.motion` beside it, if there is one: rows n-2, n-1, n of
     each frame n. Without it they are computed (geometry.motion)."""
-    fps: float = 25.0
+    fps: float = FPS
     name: str = ""
 
 

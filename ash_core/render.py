@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ash_core.avatar import Avatar, ReleasedAvatar
+from ash_core.networks.loading import weights_version
 from ash_core.records import Camera, Gaussians, Image, PoseWindow, to_device
 from ash_core.splat.rasterize import rasterize
 
@@ -55,7 +56,7 @@ class Renderer:
     @torch.no_grad()
     def gaussians(self, window: PoseWindow) -> Gaussians:
         """Gaussians of a window of poses; kept while window and weights stay."""
-        state = self.device, sum(p._version for p in self.avatar.parameters())
+        state = self.device, weights_version(self.avatar)
         if self._kept is not None and self._kept[1] == state and _same(window, self._kept[0]):
             return self._kept[2]
         window = to_device(window, self.device)

@@ -1,5 +1,6 @@
 """Find `assets/`, in a checkout and in an installed wheel alike."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,5 @@ def resource(kind: str, name: str = "") -> Path:
 
 def cache_folder() -> Path:
     """The user's cache folder for compiled kernels (XDG_CACHE_HOME or ~/.cache)."""
-    import os
-
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "ash-studio"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -12,7 +12,6 @@ from ash_core.errors import InputError
 if TYPE_CHECKING:
     from ash_core.records import AvatarData
 
-DEFAULT_PRESET: Final = "balanced"
 """What `Avatar.from_data` takes for a native avatar without a decoder of its own."""
 
 
@@ -83,11 +82,9 @@ def write_avatar(out: Path, data: "AvatarData") -> None:
 
 def rendered_atlas(data: "AvatarData") -> str:
     """The atlas that `render` uses by default; a native avatar's is its decoder's."""
-    from ash_core.networks.decoder import preset
+    from ash_core.networks.decoder import DEFAULT_PRESET, config_of
 
-    side, whose = data.atlas_resolution, ""
-    if data.variant == "native" and data.decoder:
-        side = data.decoder["atlas"]
-    elif data.variant == "native":
-        side, whose = preset(DEFAULT_PRESET).atlas, f" (preset {DEFAULT_PRESET})"
+    native = data.variant == "native"
+    side = config_of(data.decoder).atlas if native else data.atlas_resolution
+    whose = f" (preset {DEFAULT_PRESET})" if native and not data.decoder else ""
     return f"{side} x {side} texels{whose}"

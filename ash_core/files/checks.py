@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ash_core.files.capture import MAX_SIDE_PX
 from ash_core.files.skeletool import WEIGHT_TOLERANCE
 from ash_core.files.text import bad, show
 from ash_core.geometry.motion import HEADING_DOF
@@ -201,9 +202,9 @@ def _check_camera(camera: Camera, path: Path | str, place: str) -> None:
     zeros = K.flatten()[[1, 3, 6, 7]]
     if not (K[0, 0] > 0 and K[1, 1] > 0 and K[2, 2] == 1) or bool(zeros.any()):
         raise bad(path, None, f"{place}: expected K with focal lengths and a principal point")
-    if not (0 < camera.width <= 16384 and 0 < camera.height <= 16384):
+    if not (0 < camera.width <= MAX_SIDE_PX and 0 < camera.height <= MAX_SIDE_PX):
         found = f"{camera.width} x {camera.height}"
-        raise bad(path, None, f"{place}: expected an image of 1 to 16384 px, got {found}")
+        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {found}")
 
 
 def _check_networks(data: AvatarData, path: Path | str) -> None:

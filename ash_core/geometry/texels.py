@@ -1,6 +1,7 @@
 """The UV atlas: which texels lie on which triangle, and vertex values carried to texels."""
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -107,8 +108,6 @@ def _nearest_on_edges(points: np.ndarray, triangles: np.ndarray) -> tuple[np.nda
 
 def interpolation_matrix(atlas: Atlas, n_vertices: int) -> Tensor:
     """Sparse [N, V]: barycentric interpolation of vertex values at the texels."""
-    import scipy.sparse as sp
-
     rows = np.repeat(np.arange(len(atlas.faces)), 3)
     data = atlas.barycentrics.numpy().ravel()
     shape = (len(atlas.faces), n_vertices)

@@ -5,8 +5,10 @@ of the cost of the two published U-Nets together. No normalisation layer, so tha
 time are the same function. The last layer starts at zero: an untrained avatar is its texture.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -45,11 +47,23 @@ PRESETS: dict[str, DecoderConfig] = {
 }
 
 
+DEFAULT_PRESET: Final = "balanced"
+
+
 def preset(name: str) -> DecoderConfig:
     """A preset by its name."""
     if name not in PRESETS:
         raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]
+
+
+def config_of(stored: Mapping[str, int], preset_name: str | None = None) -> DecoderConfig:
+    """The decoder that a native avatar runs with: the preset asked for, else what its file stores,
+    else the default preset.
+    """
+    if preset_name is not None or not stored:
+        return preset(preset_name or DEFAULT_PRESET)
+    return DecoderConfig(**stored)
 
 
 def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Networks from stored weights, without drawing random ones first: a second for the published."""
+"""Networks from stored weights, and a sign that their weights have changed."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -9,8 +9,16 @@ from torch import Tensor, nn
 Net = TypeVar("Net", bound=nn.Module)
 
 
+def weights_version(module: nn.Module) -> int:
+    """Grows with every change of the module's weights in place: what is kept from them is stale."""
+    return sum(parameter._version for parameter in module.parameters())
+
+
 def with_weights(make: Callable[[], Net], weights: Mapping[str, Tensor]) -> Net:
-    """The network that `make` builds, holding copies of the given tensors; ready to run."""
+    """The network that `make` builds, holding copies of the given tensors; ready to run.
+
+    No random weights are drawn first: that takes a second for the published networks.
+    """
     with torch.device("meta"):
         net = make()
     net.load_state_dict({k: v.clone() for k, v in weights.items()}, assign=True)
