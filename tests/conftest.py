@@ -11,6 +11,8 @@ install_import_hook(
 
 from published import reference_folder  # noqa: E402
 
+from ash_core.gpu import kernels  # noqa: E402
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -27,3 +29,11 @@ def reference() -> Path:
 def golden() -> Path:
     """The published code's numbers that contain nothing of its sample."""
     return HERE / "golden"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where kernels cannot run."""
+    reason = kernels.missing()
+    for item in items:
+        if reason is not None and item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))

@@ -21,13 +21,15 @@ MAY_IMPORT = {
     "records": {"conventions"},
     "geometry": BASE,
     "networks": BASE | {"geometry"},
-    "splat": BASE | {"geometry"},
+    "gpu": BASE | {"geometry"},
+    "splat": BASE | {"geometry", "gpu"},
     "gl": BASE | {"geometry"},
     "files": BASE | {"geometry", "networks"},
     "character": BASE | {"geometry", "networks", "splat", "gl"},
     "avatar": BASE | {"geometry", "networks", "splat", "gl", "character"},
 }
-MAY_IMPORT["render"] = MAY_IMPORT["avatar"] | {"avatar"}
+MAY_IMPORT["fast"] = MAY_IMPORT["avatar"] | {"avatar", "gpu"}
+MAY_IMPORT["render"] = MAY_IMPORT["fast"] | {"fast"}
 FRONT_ENDS = {"capture", "training", "doctor"}
 for name in FRONT_ENDS:
     MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files"}

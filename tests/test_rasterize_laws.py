@@ -1,4 +1,4 @@
-"""What splatting must obey, whatever the backend: each law on `reference` and on `cpu`."""
+"""What splatting must obey, whatever the backend: each law on every one of our own."""
 
 import copy
 import math
@@ -13,7 +13,7 @@ from ash_core.errors import InputError
 from ash_core.records import Camera, Gaussians, Image
 from ash_core.splat.rasterize import available_backends, rasterize
 
-BACKENDS = ("reference", "cpu")
+BACKENDS = ("reference", "cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 pytestmark = pytest.mark.parametrize("backend", BACKENDS)
 
 

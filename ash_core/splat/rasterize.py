@@ -6,7 +6,7 @@ front to back by float32 view depth with ties by index, stop before transmittanc
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, overload
 
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ash_core.errors import InputError
+from ash_core.gpu import kernels
 from ash_core.records import Camera, Gaussians, Image, to_device
 
 
@@ -26,19 +27,25 @@ class _Render(Protocol):
     ) -> list[Image]: ...
 
 
+def _always() -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class _Backend:
     module: str
     """Imported at first use, since numba and the like take their time."""
     device: str | None
     """Where its tensors must be; None: wherever they are."""
+    missing: Callable[[], str | None] = _always
+    """Why it cannot be used on this machine, and the cure; None where it can."""
 
 
 _BACKENDS = {
+    "cuda": _Backend("ash_core.splat.cuda", "cuda", kernels.missing),
     "cpu": _Backend("ash_core.splat.cpu", "cpu"),
     "reference": _Backend("ash_core.splat.reference", None),
 }
-"""By preference: "auto" takes the first."""
 
 _SHAPES = {
     "means": "[N, 3]",
@@ -50,8 +57,8 @@ _SHAPES = {
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names that `rasterize` takes on this machine, the one that "auto" means first."""
-    return tuple(_BACKENDS)
+    """Names that `rasterize` takes on this machine, the fastest first."""
+    return tuple(name for name, backend in _BACKENDS.items() if backend.missing() is None)
 
 
 @overload
@@ -82,13 +89,15 @@ def rasterize(
     background: linear under the picture, RGB; None leaves colour premultiplied on nothing.
     Differentiable in every Gaussian tensor, through rgb, alpha and depth; cameras and background
     are constants. Tensors elsewhere than the backend's device are moved, and the pictures back.
+    backend "auto" means `cuda` for tensors on a GPU where that can be used, else `cpu`.
 
     Raises: InputError for an unknown backend, wrong shapes, types or devices, and values that are
-    not finite. No Gaussians, or a picture without pixels, are no error.
+    not finite (`cuda` does not look for those, which would wait for the GPU, nor draw them). No
+    Gaussians, or a picture without pixels, are no error.
     """
     several = not isinstance(cameras, Camera)
     wanted = tuple(cameras) if several else (cameras,)
-    chosen = _choose(backend)
+    chosen = _choose(backend, gaussians.means.is_cuda)
     _check_gaussians(gaussians)
     for number, camera in enumerate(wanted):
         _check_camera(camera, f"cameras[{number}]" if several else "camera")
@@ -97,18 +106,22 @@ def rasterize(
         _check_finite({"background": background})
 
     home = gaussians.means.device
-    if chosen.device is not None:
+    if chosen.device is not None and chosen.device != home.type:
         gaussians = to_device(gaussians, chosen.device)
     render: _Render = importlib.import_module(chosen.module).render
     images = [to_device(image, home) for image in render(gaussians, wanted, background)]
     return images if several else images[0]
 
 
-def _choose(backend: str) -> _Backend:
+def _choose(backend: str, on_gpu: bool) -> _Backend:
     names = available_backends()
-    name = names[0] if backend == "auto" else backend
+    name = backend
+    if backend == "auto":
+        name = "cuda" if on_gpu and "cuda" in names else "cpu"
     if name not in names:
-        raise InputError(f"backend: expected auto, {', '.join(names)}, got {backend!r}")
+        reason = _BACKENDS[name].missing() if name in _BACKENDS else None
+        because = f" ({reason})" if reason else ""
+        raise InputError(f"backend: expected auto, {', '.join(names)}, got {backend!r}{because}")
     return _BACKENDS[name]
 
 
@@ -128,7 +141,8 @@ def _check_gaussians(gaussians: Gaussians) -> None:
         _check_floats(tensor, place, f"{_SHAPES[name]} with N = {count}", fits)
         if tensor.device != device:
             raise InputError(f"{place}: expected device {device} as means, got {tensor.device}")
-    _check_finite(tensors)
+    if device.type == "cpu":  # elsewhere a look would wait for everything before it
+        _check_finite(tensors)
 
 
 def _check_camera(camera: Camera, place: str) -> None:

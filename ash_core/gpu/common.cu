@@ -1,0 +1,58 @@
+// Half precision and vector sums for every kernel, without headers. Halves travel as unsigned short.
+
+#ifdef CUDA_ON_CPU
+
+__device__ inline float half_to_float(unsigned short h) {
+    unsigned sign = (h & 0x8000u) << 16, rest = h & 0x7fffu;
+    if (rest >= 0x7c00u) return __uint_as_float(sign | 0x7f800000u | ((rest & 0x3ffu) << 13));
+    if (rest < 0x400u) return (sign ? -1.0f : 1.0f) * (float)rest * 5.9604644775390625e-08f;  // 2^-24
+    return __uint_as_float(sign | ((rest << 13) + (112u << 23)));
+}
+
+__device__ inline unsigned short float_to_half(float f) {  // to nearest, ties to even
+    unsigned bits = __float_as_uint(f), sign = (bits >> 16) & 0x8000u, rest = bits & 0x7fffffffu;
+    if (rest > 0x7f800000u) return (unsigned short)(sign | 0x7fffu);
+    if (rest >= 0x477ff000u) return (unsigned short)(sign | 0x7c00u);
+    if (rest < 0x38800000u) {  // below 2^-14: let the addition of 0.5 round it to multiples of 2^-24
+        float shifted = __uint_as_float(rest) + 0.5f;
+        return (unsigned short)(sign | (__float_as_uint(shifted) - 0x3f000000u));
+    }
+    unsigned odd = (rest >> 13) & 1u;
+    return (unsigned short)(sign | ((rest - (112u << 23) + 0xfffu + odd) >> 13));
+}
+
+#else
+
+__device__ __forceinline__ float half_to_float(unsigned short h) {
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+    return f;
+}
+
+__device__ __forceinline__ unsigned short float_to_half(float f) {
+    unsigned short h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
+}
+
+#endif
+
+__device__ __forceinline__ float2 half2_to_float2(unsigned pair) {
+    return make_float2(half_to_float((unsigned short)pair), half_to_float((unsigned short)(pair >> 16)));
+}
+
+__device__ __forceinline__ unsigned float2_to_half2(float low, float high) {
+    return float_to_half(low) | ((unsigned)float_to_half(high) << 16);
+}
+
+// at[0..3] += (x, y, z, w), each atomically; `at` on 16 bytes.
+__device__ __forceinline__ void add4(float* at, float x, float y, float z, float w) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    atomicAdd((float4*)at, make_float4(x, y, z, w));
+#else
+    atomicAdd(at, x);
+    atomicAdd(at + 1, y);
+    atomicAdd(at + 2, z);
+    atomicAdd(at + 3, w);
+#endif
+}

@@ -1,0 +1,341 @@
+"""Programs of CUDA kernels: compiled by NVRTC for the exact architecture, cached, launched.
+
+A program is `common.cu` and its own sources, joined; no headers, no nvcc, no torch extension. What
+NVRTC makes is kept in the user's cache folder under a name that stands for text, options and
+architecture. Kernels run on torch's current device and stream.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from ash_core.resources import cache_folder
+
+Dimensions = int | tuple[int, ...]
+
+COMMON: Final = Path(__file__).parent / "common.cu"
+OPTIONS: Final = ("--std=c++17", "--ftz=true", "--generate-line-info", "--ptxas-options=-v")
+OLDEST: Final = (8, 0)
+"""Compute capability: Ampere. __reduce_min_sync and the like start there."""
+DRIVER: Final = 13000
+"""The oldest driver, as CUDA counts its versions, that loads what NVRTC 13.0 makes."""
+INSTALL: Final = "pip install 'ash-studio[cuda]'"
+_MAGIC: Final = b"ash-studio cubin 1\n"
+
+_log = logging.getLogger(__name__)
+
+
+class CudaError(RuntimeError):
+    """Something that CUDA cannot do here, and what to do about it: one sentence."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One program for one architecture."""
+
+    cubin: bytes
+    log: str
+    """What the compiler said: registers and spills of each kernel. Empty from the cache."""
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What a loaded kernel needs."""
+
+    registers: int
+    local_bytes: int
+    shared_bytes: int
+
+
+class Program:
+    """Kernels that are compiled together. Cheap to make: nothing is compiled until it is loaded.
+
+    defines: numbers for the sources' names in capitals.
+    """
+
+    def __init__(self, *sources: Path, defines: Mapping[str, int | float] | None = None) -> None:
+        self.sources = (COMMON, *sources)
+        self.defines = dict(defines or {})
+        self._modules: dict[int, Any] = {}
+        self._functions: dict[tuple[int, str], int] = {}
+
+    def text(self) -> str:
+        """All sources; the compiler's messages name the file that they are about."""
+        return "".join(f'#line 1 "{path.name}"\n{path.read_text()}' for path in self.sources)
+
+    def options(self, arch: str) -> tuple[str, ...]:
+        """What NVRTC is told; arch is sm_90 and the like."""
+        defines = (f"-D{name}={_literal(value)}" for name, value in self.defines.items())
+        return (f"--gpu-architecture={arch}", *OPTIONS, *defines)
+
+    def compile(self, arch: str) -> Compiled:
+        """Compile by NVRTC; needs no GPU. Raises: CudaError with the compiler's first error."""
+        return _compile(self.text(), self.options(arch))
+
+    def cubin(self, arch: str) -> bytes:
+        """The compiled program, from the cache if it is there and whole."""
+        text, options = self.text(), self.options(arch)
+        path = _cache_path(text, options)
+        kept = _read_cached(path)
+        if kept is not None:
+            return kept
+        cubin = _compile(text, options).cubin
+        _write_cached(path, cubin)
+        return cubin
+
+    def load(self, device: torch.device | int | None = None) -> None:
+        """Compile and load now: a CUDA graph cannot be captured around that."""
+        index = _device_index(device)
+        if index in self._modules:
+            return
+        reason = missing()
+        if reason is not None:
+            raise CudaError(reason)
+        major, minor = torch.cuda.get_device_capability(index)
+        if (major, minor) < OLDEST:
+            raise CudaError(
+                f"GPU {index}: expected compute capability {OLDEST[0]}.{OLDEST[1]} or newer "
+                f"(RTX 30, A100), got {major}.{minor}"
+            )
+        arch = f"sm_{major}{minor}"
+        driver = _driver()
+        with torch.cuda.device(index):
+            torch.cuda.current_stream().synchronize()  # the device's context is current from here
+            module = _load_module(driver, self.cubin(arch))
+            if module is None:  # not what it was: compile it again, once
+                _cache_path(self.text(), self.options(arch)).unlink(missing_ok=True)
+                module = _load_module(driver, self.cubin(arch))
+            if module is None:
+                raise CudaError(f"GPU {index}: the driver refuses kernels for {arch}; update it")
+        self._modules[index] = module
+
+    def launch(
+        self, kernel: str, grid: Dimensions, block: Dimensions, *args: Tensor | int | float | None
+    ) -> None:
+        """Run a kernel on torch's current device and stream.
+
+        Tensors (contiguous, on that device) become pointers, ints int32, floats float32, None a
+        null pointer. A grid with a zero launches nothing.
+        """
+        blocks, threads = _three(grid), _three(block)
+        if 0 in blocks:
+            return
+        index = torch.cuda.current_device()
+        function = self._functions.get((index, kernel)) or self._function(index, kernel)
+        packed = pack(args, index)
+        stream = torch.cuda.current_stream().cuda_stream
+        (error,) = _driver().cuLaunchKernel(
+            function, *blocks, *threads, 0, stream, packed.pointers, 0
+        )
+        if error != 0:
+            raise CudaError(f"{kernel}: {_says(error)}")
+
+    def attributes(self, kernel: str, device: torch.device | int | None = None) -> Attributes:
+        """Registers a thread, local memory (spills) a thread, shared memory a block; bytes."""
+        driver, function = _driver(), self._function(_device_index(device), kernel)
+        names = driver.CUfunction_attribute
+        values = [
+            _checked(driver.cuFuncGetAttribute(name, function), kernel)
+            for name in (
+                names.CU_FUNC_ATTRIBUTE_NUM_REGS,
+                names.CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES,
+                names.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES,
+            )
+        ]
+        return Attributes(*values)
+
+    def _function(self, index: int, kernel: str) -> Any:
+        self.load(index)
+        answer = _driver().cuModuleGetFunction(self._modules[index], kernel.encode())
+        function = self._functions[index, kernel] = _checked(answer, kernel)
+        return function
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Arguments as the driver wants them: an array of pointers to the values."""
+
+    pointers: int
+    keep: tuple[Any, ...]
+
+
+def pack(args: tuple[Tensor | int | float | None, ...], index: int) -> Packed:
+    """Arguments of a launch on device `index`."""
+    values: list[Any] = []
+    for arg in args:
+        if isinstance(arg, Tensor):
+            assert arg.is_contiguous(), (arg.shape, arg.stride())
+            assert arg.is_pinned() if arg.device.type == "cpu" else arg.device.index == index, arg
+            values.append(ctypes.c_void_p(arg.data_ptr()))
+        elif arg is None:
+            values.append(ctypes.c_void_p(0))
+        elif isinstance(arg, int):
+            values.append(ctypes.c_int32(arg))
+        else:
+            values.append(ctypes.c_float(arg))
+    array = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+    return Packed(ctypes.addressof(array), (array, *values))
+
+
+@functools.cache
+def missing() -> str | None:
+    """Why kernels cannot run here, and the cure; None where they can."""
+    if torch.version.cuda is None:
+        return "torch was built without CUDA: install its CUDA build"
+    if not torch.cuda.is_available():
+        return "torch finds no usable NVIDIA GPU: install or update the NVIDIA driver"
+    try:
+        driver = _driver()
+    except ImportError:
+        return f"the package cuda-bindings is not installed: {INSTALL}"
+    try:
+        version = _checked(driver.cuDriverGetVersion(), "driver")
+    except Exception as error:  # bindings raise their own kinds where there is no driver
+        return f"the NVIDIA driver does not answer ({error}): install or update it"
+    if version < DRIVER:
+        return (
+            f"the NVIDIA driver supports CUDA {version // 1000}.{version % 1000 // 10}, "
+            f"expected {DRIVER // 1000}.0 or newer: update it to 580 or later"
+        )
+    return compiler_missing()
+
+
+@functools.cache
+def compiler_missing() -> str | None:
+    """Why NVRTC cannot be used; it needs no GPU."""
+    try:
+        _checked(_nvrtc().nvrtcVersion(), "NVRTC")
+    except ImportError:
+        return f"the package cuda-bindings is not installed: {INSTALL}"
+    except Exception as error:  # the bindings' own kinds for a library that is not found
+        return f"the kernel compiler NVRTC is not found ({error}): {INSTALL}"
+    return None
+
+
+def _driver() -> Any:
+    return importlib.import_module("cuda.bindings.driver")
+
+
+def _nvrtc() -> Any:
+    return importlib.import_module("cuda.bindings.nvrtc")
+
+
+def _device_index(device: torch.device | int | None) -> int:
+    if isinstance(device, torch.device):
+        device = device.index
+    return torch.cuda.current_device() if device is None else device
+
+
+def _three(dimensions: Dimensions) -> tuple[int, int, int]:
+    sizes = (dimensions,) if isinstance(dimensions, int) else dimensions
+    x, y, z = (*sizes, 1, 1)[:3]
+    return x, y, z
+
+
+def _literal(value: int | float) -> str:
+    return str(value) if isinstance(value, int) else f"{value!r}f"
+
+
+def _says(error: Any) -> str:
+    if "OUT_OF_MEMORY" in str(getattr(error, "name", error)):
+        return "the GPU is out of memory: close other programs or choose a smaller picture"
+    return f"CUDA says {getattr(error, 'name', error)}"
+
+
+def _checked(answer: tuple[Any, ...], place: str) -> Any:
+    error, *values = answer
+    if error != 0:
+        raise CudaError(f"{place}: {_says(error)}")
+    return values[0] if values else None
+
+
+def _load_module(driver: Any, cubin: bytes) -> Any | None:
+    error, module = driver.cuModuleLoadData(cubin)
+    if error == 0:
+        return module
+    if "OUT_OF_MEMORY" in str(getattr(error, "name", error)):
+        raise CudaError(f"loading kernels: {_says(error)}")
+    return None
+
+
+def _compile(text: str, options: tuple[str, ...]) -> Compiled:
+    reason = compiler_missing()
+    if reason is not None:
+        raise CudaError(reason)
+    nvrtc = _nvrtc()
+    program = _checked(nvrtc.nvrtcCreateProgram(text.encode(), b"kernels.cu", 0, [], []), "NVRTC")
+    try:
+        encoded = [option.encode() for option in options]
+        (result,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)
+        log = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program), "NVRTC"))
+        _checked(nvrtc.nvrtcGetProgramLog(program, log), "NVRTC")
+        said = log.rstrip(b"\0 \n").decode(errors="replace")
+        if result != 0:
+            lines = [line for line in said.splitlines() if "error" in line]
+            raise CudaError(f"kernels do not compile: {(lines or [said or str(result)])[0]}")
+        cubin = bytes(_checked(nvrtc.nvrtcGetCUBINSize(program), "NVRTC"))
+        _checked(nvrtc.nvrtcGetCUBIN(program, cubin), "NVRTC")
+        return Compiled(cubin, said)
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+
+
+def _cache_path(text: str, options: tuple[str, ...]) -> Path:
+    version = _checked_version()
+    key = "\n".join((version, *options, text)).encode()
+    return cache_folder() / "cuda" / f"{hashlib.sha256(key).hexdigest()[:32]}.cubin"
+
+
+@functools.cache
+def _checked_version() -> str:
+    reason = compiler_missing()
+    if reason is not None:
+        raise CudaError(reason)
+    error, major, minor = _nvrtc().nvrtcVersion()
+    assert error == 0, error
+    return f"NVRTC {major}.{minor}"
+
+
+def _read_cached(path: Path) -> bytes | None:
+    """A file's CUBIN; None where there is no file or it is not as it was written."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    head, cubin = content[: len(_MAGIC) + 32], content[len(_MAGIC) + 32 :]
+    return cubin if head == _MAGIC + hashlib.sha256(cubin).digest() else None
+
+
+def _write_cached(path: Path, cubin: bytes) -> None:
+    """Whole or not at all: two processes may write the same file. Without a place, no cache."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(_MAGIC + hashlib.sha256(cubin).digest() + cubin)
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        _warn_about_cache(str(path.parent), str(error.strerror))
+
+
+@functools.cache
+def _warn_about_cache(folder: str, reason: str) -> None:
+    """Once for each folder."""
+    _log.warning(
+        "%s: compiled kernels cannot be kept (%s), every start compiles anew", folder, reason
+    )

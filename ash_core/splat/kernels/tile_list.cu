@@ -1,0 +1,259 @@
+// A tile's Gaussians, front to back, a window of at most WINDOW at a time: the part that blending and its
+// backward pass share. Order: depth bits, then index.
+//
+// Short lists (nearly all) are one window. Longer ones are cut where a histogram says; lists that did not fit into
+// memory are not read at all: all records are searched instead, so that nothing is ever left out.
+
+#define SLOT_BITS 10
+#define WINDOW (1 << SLOT_BITS)
+#define SCRATCH (WINDOW / 4 > 64 * RECORD ? WINDOW / 4 : 64 * RECORD)
+#define BINS 256
+
+typedef unsigned long long Key;  // depth bits, index: unique
+
+struct TileList {
+    float4 scratch[SCRATCH];      // depth bits, then sorting; free after next_window()
+    unsigned ids[WINDOW];         // indices: after next_window() in order
+    unsigned low[2], high[2];
+    int filled;
+    Key begin, end;
+};
+
+struct TileSource {
+    const uint2* list;        // null: search the records
+    const float4* records;    // of this camera
+    int total;                // entries of the list, or all records
+    int x0, y0;               // the tile's first pixel
+};
+
+__device__ __forceinline__ bool source_entry(const TileSource& source, int at, Key& key) {
+    if (source.list) {
+        uint2 entry = source.list[at];
+        key = ((Key)entry.x << 32) | entry.y;
+        return true;
+    }
+    const float4* record = source.records + (size_t)at * RECORD;
+    float4 rest = record[1];
+    if (!(rest.y >= LOG2_ALPHA_MIN - SLACK)) return false;
+    if (!reaches(record[0], rest.x, rest.y, source.x0, source.y0, TILE, TILE)) return false;
+    key = ((Key)__float_as_uint(rest.z) << 32) | (unsigned)at;
+    return true;
+}
+
+// Bitonic sort of K keys a thread, thread t holding elements t K ... t K + K - 1; every comparison ascending.
+template <int K>
+__device__ __forceinline__ void sort_block(unsigned (&key)[K], unsigned* scratch) {
+    int thread = threadIdx.x;
+#pragma unroll
+    for (int size = 2; size <= K * TILE_THREADS; size *= 2) {
+        // Mirror: element i meets i ^ (size - 1).
+        if (size <= K) {
+#pragma unroll
+            for (int r = 0; r < K; r++) {
+                int partner = r ^ (size - 1);
+                if (partner > r) {
+                    unsigned a = key[r], b = key[partner];
+                    key[r] = min(a, b);
+                    key[partner] = max(a, b);
+                }
+            }
+        } else {
+            unsigned other[K];
+            int flip = size / K - 1;
+            if (flip < 32) {
+#pragma unroll
+                for (int r = 0; r < K; r++) other[r] = __shfl_xor_sync(ALL_LANES, key[K - 1 - r], flip);
+            } else {  // the two warps meet
+                __syncthreads();
+#pragma unroll
+                for (int r = 0; r < K; r++) scratch[r * TILE_THREADS + thread] = key[r];
+                __syncthreads();
+#pragma unroll
+                for (int r = 0; r < K; r++)
+                    other[r] = scratch[(K - 1 - r) * TILE_THREADS + (thread ^ flip)];
+            }
+            bool lower = (thread & (size / K / 2)) == 0;
+#pragma unroll
+            for (int r = 0; r < K; r++) key[r] = lower ? min(key[r], other[r]) : max(key[r], other[r]);
+        }
+#pragma unroll
+        for (int stride = size / 4; stride > 0; stride /= 2) {
+            if (stride < K) {
+#pragma unroll
+                for (int r = 0; r < K; r++) {
+                    if ((r & stride) == 0) {
+                        unsigned a = key[r], b = key[r ^ stride];
+                        key[r] = min(a, b);
+                        key[r ^ stride] = max(a, b);
+                    }
+                }
+            } else {
+                bool lower = (thread & (stride / K)) == 0;
+#pragma unroll
+                for (int r = 0; r < K; r++) {
+                    unsigned other = __shfl_xor_sync(ALL_LANES, key[r], stride / K);
+                    key[r] = lower ? min(key[r], other) : max(key[r], other);
+                }
+            }
+        }
+    }
+}
+
+// keys[0, n) depth bits and ids[0, n) -> ids in order. Sorts 32-bit words: the depth above the tile's nearest,
+// shifted to what SLOT_BITS leave, and the slot. Neighbours that this cannot tell apart are put right afterwards.
+template <int K>
+__device__ __forceinline__ void order(TileList& list, const float4* records, int n) {
+    int thread = threadIdx.x, warp = thread >> 5;
+    unsigned* keys = (unsigned*)list.scratch;
+    unsigned depth[K];
+    unsigned low = 0xffffffffu, high = 0;
+#pragma unroll
+    for (int r = 0; r < K; r++) {
+        int slot = r * TILE_THREADS + thread;
+        depth[r] = slot < n ? keys[slot] : 0;
+        if (slot < n) {
+            low = min(low, depth[r]);
+            high = max(high, depth[r]);
+        }
+    }
+    low = __reduce_min_sync(ALL_LANES, low);
+    high = __reduce_max_sync(ALL_LANES, high);
+    if ((thread & 31) == 0) {
+        list.low[warp] = low;
+        list.high[warp] = high;
+    }
+    __syncthreads();
+    low = min(list.low[0], list.low[1]);
+    high = max(list.high[0], list.high[1]);
+    int shift = max(0, SLOT_BITS - __clz(high - low));
+#pragma unroll
+    for (int r = 0; r < K; r++) {
+        unsigned slot = r * TILE_THREADS + thread;
+        depth[r] = slot < n ? (((depth[r] - low) >> shift) << SLOT_BITS) | slot : 0xffffffffu;
+    }
+    sort_block<K>(depth, keys);
+
+    // Ties: equal words but for the slot.
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < K; r++) keys[thread * K + r] = depth[r];
+    __syncthreads();
+    bool tie = false;
+    for (int i = thread; i + 1 < n; i += TILE_THREADS)
+        tie |= (keys[i] >> SLOT_BITS) == (keys[i + 1] >> SLOT_BITS);
+    if (__syncthreads_or(tie)) {
+        bool swapped = true;
+        while (swapped) {
+            swapped = false;
+            for (int odd = 0; odd < 2; odd++) {
+                for (int i = 2 * thread + odd; i + 1 < n; i += 2 * TILE_THREADS) {
+                    unsigned a = keys[i], b = keys[i + 1];
+                    if (a >> SLOT_BITS != b >> SLOT_BITS) continue;
+                    unsigned id_a = list.ids[a & (WINDOW - 1)], id_b = list.ids[b & (WINDOW - 1)];
+                    float depth_a = records[(size_t)id_a * RECORD + 1].z, depth_b = records[(size_t)id_b * RECORD + 1].z;
+                    if (depth_a > depth_b || (depth_a == depth_b && id_a > id_b)) {
+                        keys[i] = b;
+                        keys[i + 1] = a;
+                        swapped = true;
+                    }
+                }
+                __syncthreads();
+            }
+            swapped = __syncthreads_or(swapped);
+        }
+    }
+    unsigned id[K];
+#pragma unroll
+    for (int r = 0; r < K; r++) {
+        int i = r * TILE_THREADS + thread;
+        id[r] = i < n ? list.ids[keys[i] & (WINDOW - 1)] : 0;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < K; r++) {
+        int i = r * TILE_THREADS + thread;
+        if (i < n) list.ids[i] = id[r];
+    }
+    __syncthreads();
+}
+
+__device__ __forceinline__ void order_window(TileList& list, const float4* records, int n) {
+    if (n <= TILE_THREADS) order<1>(list, records, n);
+    else if (n <= 2 * TILE_THREADS) order<2>(list, records, n);
+    else if (n <= 4 * TILE_THREADS) order<4>(list, records, n);
+    else if (n <= 8 * TILE_THREADS) order<8>(list, records, n);
+    else order<16>(list, records, n);
+}
+
+// Find list.end: the keys in [list.begin, end) are at most WINDOW, and at least one unless none is left.
+__device__ __forceinline__ void find_end(TileList& list, const TileSource& source) {
+    int thread = threadIdx.x;
+    unsigned* keys = (unsigned*)list.scratch;
+    Key low = list.begin, high = (Key)0x7f800000u << 32;  // every depth is finite
+    while (true) {
+        int shift = 0;
+        while (((high - low - 1) >> shift) >= BINS) shift++;
+        for (int i = thread; i < BINS; i += TILE_THREADS) keys[i] = 0;
+        __syncthreads();
+        for (int i = thread; i < source.total; i += TILE_THREADS) {
+            Key key;
+            if (source_entry(source, i, key) && key >= low && key < high)
+                atomicAdd(&keys[(int)((key - low) >> shift)], 1u);
+        }
+        __syncthreads();
+        if (thread == 0) {
+            int sum = 0, i = 0;
+            while (i < BINS && sum + keys[i] <= WINDOW) sum += keys[i++];
+            list.filled = i < BINS && sum == 0 ? i : -1;  // a bin too full: look closer
+            list.end = i < BINS ? low + ((Key)i << shift) : high;
+        }
+        __syncthreads();
+        int crowded = list.filled;
+        if (crowded >= 0) {
+            Key start = low + ((Key)crowded << shift);
+            Key stop = start + ((Key)1 << shift);
+            low = start;
+            high = stop < high ? stop : high;
+        }
+        __syncthreads();
+        if (crowded < 0) return;
+    }
+}
+
+// Bring the next window's indices in order into list.ids; returns how many, 0 at the end. `position` is how many
+// came before. All threads of the block call it together.
+__device__ __forceinline__ int next_window(TileList& list, const TileSource& source, int position) {
+    int thread = threadIdx.x, n;
+    unsigned* keys = (unsigned*)list.scratch;
+    if (source.list && source.total <= WINDOW) {
+        if (position > 0) return 0;
+        n = source.total;
+        for (int i = thread; i < n; i += TILE_THREADS) {
+            uint2 entry = source.list[i];
+            keys[i] = entry.x;
+            list.ids[i] = entry.y;
+        }
+        __syncthreads();
+    } else {
+        __syncthreads();
+        if (thread == 0) list.begin = position > 0 ? list.end : 0;
+        __syncthreads();
+        find_end(list, source);
+        if (thread == 0) list.filled = 0;
+        __syncthreads();
+        Key begin = list.begin, end = list.end;
+        for (int i = thread; i < source.total; i += TILE_THREADS) {
+            Key key;
+            if (source_entry(source, i, key) && key >= begin && key < end) {
+                int slot = atomicAdd(&list.filled, 1);
+                keys[slot] = (unsigned)(key >> 32);
+                list.ids[slot] = (unsigned)key;
+            }
+        }
+        __syncthreads();
+        n = list.filled;
+        if (n == 0) return 0;
+    }
+    order_window(list, source.records, n);
+    return n;
+}

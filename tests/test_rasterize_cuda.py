@@ -1,0 +1,165 @@
+"""The CUDA rasterizer against the definition and the CPU's, on a GPU."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from test_rasterize_cpu import (
+    KINDS,
+    NAMES,
+    assert_close_but_for_flips,
+    camera,
+    doubled,
+    gradients,
+    scene,
+)
+
+from ash_core.records import Gaussians, Image, to_device
+from ash_core.splat import cuda
+from ash_core.splat.rasterize import rasterize
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def capacity(monkeypatch: pytest.MonkeyPatch) -> cuda.Capacity:
+    """Lists of eight entries: every scene overflows."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    small = cuda.Capacity(device)
+    small.value = 8
+    monkeypatch.setattr(cuda, "capacity_of", lambda _: small)
+    cuda._splatter.cache_clear()
+    return small
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_are_the_reference_s(kind: str, degree: int) -> None:
+    gaussians, under = scene(kind, degree), torch.tensor([0.3, 0.6, 0.1])
+    got = rasterize(gaussians, camera(), under, backend="cuda")
+    want = rasterize(doubled(gaussians), camera(), under.double(), backend="reference")
+    # Far out on a needle large terms of its exponent cancel.
+    assert_close_but_for_flips(got, want, 20 if kind == "needles" else 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [(kind, "rgb alpha depth") for kind in KINDS]
+    + [("plain", part) for part in ("rgb", "alpha", "depth")],
+)
+@pytest.mark.parametrize("exact", [False, True])
+def test_gradients_are_the_reference_s(kind: str, parts: str, exact: bool) -> None:
+    gaussians = scene(kind, KINDS.index(kind) % 4, seed=3)
+    cameras = [camera(50, 41), camera(33, 20, 25.0)]
+    try:
+        torch.use_deterministic_algorithms(exact)
+        got = gradients(gaussians, cameras, "cuda", torch.float32, parts)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    want = gradients(gaussians, cameras, "reference", torch.float64, parts)
+    for name in NAMES:
+        size = float(want[name].norm())
+        error = float((got[name] - want[name]).norm())
+        assert error <= 1e-3 * size + 1e-6, (name, error, size)
+
+
+def test_lists_that_overflow_are_searched_and_then_grow(capacity: cuda.Capacity) -> None:
+    gaussians, view = scene("plain", 1, 3000), camera()
+    want = rasterize(gaussians, view, backend="cpu")
+    first = rasterize(gaussians, view, backend="cuda")
+    assert_close_but_for_flips(first, want)
+    assert int(capacity.needed[0]) > 8
+    second = rasterize(gaussians, view, backend="cuda")
+    assert capacity.value >= int(capacity.needed[0])
+    assert torch.equal(first.rgb, second.rgb)
+
+
+def test_gradients_of_lists_that_overflow(capacity: cuda.Capacity) -> None:
+    gaussians = scene("plain", 1, 3000)
+    got = gradients(gaussians, [camera()], "cuda", torch.float32, "rgb alpha depth")
+    want = gradients(gaussians, [camera()], "cpu", torch.float32, "rgb alpha depth")
+    for name in NAMES:
+        assert float((got[name] - want[name]).norm()) <= 1e-3 * float(want[name].norm()), name
+
+
+@pytest.mark.parametrize("count", [1000, 1025, 5000, 20_000])
+def test_crowded_tiles(count: int) -> None:
+    """Everything in a few tiles, more than a window or a list holds, many at equal depths."""
+    gaussians = scene("faint", 0, count)
+    gaussians.means[:, 2] = (gaussians.means[:, 2] * 20).round() / 20
+    view = camera(20, 20, 4.0)
+    got = rasterize(gaussians, view, backend="cuda")
+    want = rasterize(gaussians, view, backend="cpu")
+    assert_close_but_for_flips(got, want)
+
+
+def test_deterministic_gradients_repeat_bit_by_bit() -> None:
+    gaussians = scene("plain", 1, 2000)
+    try:
+        torch.use_deterministic_algorithms(True)
+        slopes = [
+            gradients(gaussians, [camera()], "cuda", torch.float32, "rgb depth") for _ in range(4)
+        ]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for slope in slopes[1:]:
+        for name in NAMES:
+            assert torch.equal(slope[name], slopes[0][name]), name
+
+
+def test_bytes_are_the_picture_rounded() -> None:
+    gaussians, under = to_device(scene("plain", 1, 500), "cuda"), torch.tensor([0.1, 0.2, 0.3])
+    splatter = cuda.Splatter("cuda")
+    (image,) = splatter.draw(gaussians, [camera()], under)
+    assert isinstance(image, Image)
+    for rounding in (0.5, 0.0):
+        (got,) = splatter.draw(gaussians, [camera()], under, "rgba8", rounding)
+        assert isinstance(got, torch.Tensor)
+        want = (image.rgb.clamp(0, 1) * 255 + rounding).floor().to(torch.uint8)
+        assert int((got[..., :3].int() - want.int()).abs().max()) <= 1
+        assert float((got[..., :3] != want).float().mean()) < 1e-3
+        assert torch.equal(got[..., 3], (image.alpha * 255 + 0.5).floor().to(torch.uint8))
+
+
+def test_other_streams_and_other_sizes_in_turn() -> None:
+    gaussians = to_device(scene("plain", 0, 800), "cuda")
+    views = [camera(), camera(200, 90, 100.0)]
+    want = [rasterize(gaussians, view, backend="cuda").rgb.clone() for view in views]
+    streams = [torch.cuda.Stream() for _ in range(3)]
+    got = []
+    torch.cuda.synchronize()
+    for turn in range(12):
+        with torch.cuda.stream(streams[turn % 3]):
+            got.append(rasterize(gaussians, views[turn % 2], backend="cuda").rgb)
+    torch.cuda.synchronize()
+    for turn, picture in enumerate(got):
+        assert torch.equal(picture, want[turn % 2])
+
+
+def test_a_frame_is_captured_in_a_graph() -> None:
+    gaussians = to_device(scene("plain", 0, 800), "cuda")
+    splatter, view = cuda.Splatter("cuda"), camera()
+    views = cuda.pack_cameras([view], "cuda")
+    lists = splatter.lists(views, len(gaussians.means))
+    parts = cuda._parts(gaussians, gaussians.means.device)
+    pictures = cuda.empty_pictures(views, gaussians.means.device)
+    cuda.FORWARD.load()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        cuda.project(parts, views, lists)
+        cuda.blend(views, lists, None, pictures)
+    for _ in range(3):
+        graph.replay()
+    want = rasterize(gaussians, view, backend="cuda")
+    assert torch.equal(pictures.rgb.view_as(want.rgb), want.rgb)
+
+
+def test_no_value_that_is_not_finite_spoils_the_rest() -> None:
+    gaussians = to_device(scene("plain", 1), "cuda")
+    want = rasterize(gaussians, camera(), backend="cuda")
+    spoiled = Gaussians(*(torch.cat([getattr(gaussians, f.name)] * 2) for f in fields(gaussians)))
+    for name in ("means", "scales", "quats"):
+        bad = replace(spoiled, **{name: getattr(spoiled, name).clone()})
+        getattr(bad, name)[len(gaussians.means) :] = float("nan")
+        got = rasterize(bad, camera(), backend="cuda")
+        torch.testing.assert_close(got.rgb, want.rgb, atol=1e-6, rtol=0)
