@@ -34,6 +34,7 @@ LOG_SCALE_LIMIT = 1.5
 """A native Gaussian's size stays within exp(+-this) of its texel's."""
 OPACITY = 0.98
 """Opacity of an untrained native Gaussian."""
+OPACITY_LOGIT = math.log(OPACITY / (1 - OPACITY))
 
 
 class Avatar(nn.Module):
@@ -221,6 +222,6 @@ class NativeAvatar(Avatar):
             means=means,
             quats=unit(quats),
             scales=scales,
-            opacities=(opacity[:, 0] + math.log(OPACITY / (1 - OPACITY))).sigmoid(),
+            opacities=(opacity[:, 0] + OPACITY_LOGIT).sigmoid(),
             sh=rotate_sh(sh, quat_to_matrix(turned)),
         )

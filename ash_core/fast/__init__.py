@@ -1,0 +1,1 @@
+"""The whole frame on the GPU, captured once: networks, skinning and splatting."""
