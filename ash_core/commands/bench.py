@@ -1,8 +1,6 @@
 """`ash-studio bench`: how fast this machine renders."""
 
 import math
-import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, get_args
@@ -12,24 +10,28 @@ import tyro
 from ash_core.commands.measure import (
     Spread,
     as_table,
+    for_seconds,
     machine,
+    print_table,
     repeat,
     save_json,
     spread,
     time_stages,
 )
 from ash_core.commands.options import check_range
-from ash_core.commands.render import Shot, make_shots
+from ash_core.commands.render import make_shots
 from ash_core.commands.scene import (
     BUNDLED,
     Backend,
     Device,
     Preset,
+    choose_device,
     load_avatar_data,
     load_motion,
     make_avatar,
 )
 from ash_core.commands.terminal import progress_bar, say
+from ash_core.errors import InputError
 
 if TYPE_CHECKING:
     from ash_core.avatar import Avatar
@@ -47,7 +49,10 @@ Lines = dict[str, Spread]
 
 @dataclass(frozen=True)
 class Bench:
-    """Time the rasterizer and every preset of the bundled avatar: medians and quartiles, ms."""
+    """Time the rasterizer and every preset of the bundled avatar: medians and quartiles, ms.
+
+    On a GPU beside gsplat, Faster-GS and diff-gaussian-rasterization, as far as they are installed.
+    """
 
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Also write the numbers, with hardware and versions, to this file."""
@@ -57,9 +62,26 @@ class Bench:
     """Where the avatar lives."""
     backend: Backend = "auto"
     """Rasterizer."""
+    body: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """On a GPU: an avatar file whose mesh the rasterizer is timed with, instead of the bundled
+    one's, and whose own frames are timed too."""
 
     def run(self) -> int:
         check_range("--seconds", self.seconds, 0.0, 600.0, "seconds")
+        if choose_device(self.device) == "cuda":
+            from ash_core.commands.bench_cuda import run_on_gpu
+
+            numbers = run_on_gpu(self.body, self.backend, self.seconds)
+        elif self.body is not None:
+            raise InputError("--body: expected --device cuda with it")
+        else:
+            numbers = self._run_on_cpu()
+        if self.json is not None:
+            save_json(self.json, {**machine(), **numbers})
+            say(f"{self.json}: the same numbers, hardware and versions")
+        return 0
+
+    def _run_on_cpu(self) -> dict[str, object]:
         data = load_avatar_data(BUNDLED)
         motion = load_motion(None, BUNDLED, data)
         presets: tuple[Preset, ...] = get_args(Preset)
@@ -68,7 +90,7 @@ class Bench:
         with progress_bar() as progress:
             task = progress.add_task("timing", total=2 * len(presets))
             for preset in presets:
-                avatar = make_avatar(data, self.device, preset)
+                avatar = make_avatar(data, "cpu", preset)
                 name = f"{preset}, {len(avatar.atlas.texels):,} Gaussians"
                 raster[name] = self._time_rasterizer(avatar, data, motion)
                 progress.advance(task)
@@ -77,16 +99,14 @@ class Bench:
         width, height = FRAME_SIZE
         print_table("rasterizer, ms: median (quartiles)", raster)
         print_table(f"one frame at {width}x{height}, ms: median (quartiles)", frames)
-        if self.json is not None:
-            numbers = {
+        return {
+            "milliseconds": {
                 "rasterizer": {name: as_table(lines) for name, lines in raster.items()},
                 f"frame {width}x{height}": {
                     name: as_table(lines) for name, lines in frames.items()
                 },
             }
-            save_json(self.json, {**machine(), "milliseconds": numbers})
-            say(f"{self.json}: the same numbers, hardware and versions")
-        return 0
+        }
 
     def _time_rasterizer(
         self, avatar: "Avatar", data: "AvatarData", motion: "Motion"
@@ -95,10 +115,9 @@ class Bench:
 
         from ash_core.geometry.framing import front_camera
         from ash_core.geometry.motion import pose_window
-        from ash_core.records import to_device
 
         middle = len(motion.dofs) // 2
-        window = to_device(pose_window(motion, middle, data.skeleton), avatar.flat.device)
+        window = pose_window(motion, middle, data.skeleton)
         with torch.no_grad():
             gaussians = avatar(window)
         lines = {}
@@ -118,14 +137,12 @@ class Bench:
 
         values = {name: value.detach().clone() for name, value in vars(gaussians).items()}
         leaves = Gaussians(**{k: v.requires_grad_(backward) for k, v in values.items()})
-        background = torch.tensor(BACKGROUND, device=leaves.means.device)
+        background = torch.tensor(BACKGROUND)
 
         def work() -> None:
             image = rasterize(leaves, camera, background, backend=self.backend)
             if backward:
                 torch.autograd.grad(image.rgb.sum(), list(vars(leaves).values()))
-            if leaves.means.is_cuda:
-                torch.cuda.synchronize()
 
         return spread(repeat(work, self.seconds))
 
@@ -140,27 +157,3 @@ class Bench:
         shots = list(make_shots(data, motion, poses, [camera] * len(poses), BACKGROUND))
         renderer = Renderer(avatar, backend=self.backend)
         return time_stages(renderer, for_seconds(shots, self.seconds))
-
-
-def for_seconds(shots: list[Shot], seconds: float, least: int = 4) -> Iterator[Shot]:
-    """The shots over and over until the time is up, but at least a few."""
-    end = time.perf_counter() + seconds
-    given = 0
-    while given < least or time.perf_counter() < end:
-        yield shots[given % len(shots)]
-        given += 1
-
-
-def print_table(title: str, columns: Mapping[str, Lines]) -> None:
-    """One column for each preset, one row for each thing timed."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", title=title)
-    for name in columns:
-        table.add_column(name, justify="right")
-    rows = list(dict.fromkeys(row for lines in columns.values() for row in lines))
-    for row in rows:
-        cells = [str(lines[row]) if row in lines else "-" for lines in columns.values()]
-        table.add_row(row, *cells)
-    Console().print(table)

@@ -3,15 +3,20 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ash_core.commands.render import Shot
     from ash_core.render import Renderer
+
+
+GPU_BATCH: Final = 10
+"""Runs between two waits for the GPU."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,15 @@ class Spread:
     runs: int
 
     def __str__(self) -> str:
-        return f"{self.median:.1f} ({self.p25:.1f}-{self.p75:.1f})"
+        digits = 1 if self.median >= 10 else 2 if self.median >= 1 else 3
+        return f"{self.median:.{digits}f} ({self.p25:.{digits}f}-{self.p75:.{digits}f})"
 
 
 def spread(milliseconds: Sequence[float]) -> Spread:
     """Median and quartiles of at least one duration."""
     assert len(milliseconds) > 0, milliseconds
     values = [*milliseconds, *milliseconds] if len(milliseconds) == 1 else milliseconds
-    p25, median, p75 = (round(q, 3) for q in quantiles(values, n=4, method="inclusive"))
+    p25, median, p75 = (round(q, 4) for q in quantiles(values, n=4, method="inclusive"))
     return Spread(median, p25, p75, len(milliseconds))
 
 
@@ -44,6 +50,31 @@ def repeat(work: Callable[[], object], seconds: float, least: int = 3) -> list[f
         start = time.perf_counter()
         work()
         taken.append((time.perf_counter() - start) * 1e3)
+    return taken
+
+
+def repeat_on_gpu(work: Callable[[], object], seconds: float, least: int = 3) -> list[float]:
+    """Durations of `work` on torch's current stream in ms, by CUDA events.
+
+    A few to warm up, then for `seconds` or at least `least` times. The host waits for the GPU only
+    after each batch: what it needs to launch counts where the GPU runs dry, and only there.
+    """
+    import torch
+
+    for _ in range(3):
+        work()
+    torch.cuda.synchronize()
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(taken) < least or time.perf_counter() < end:
+        marks = [torch.cuda.Event(enable_timing=True)]
+        marks[0].record()
+        for _ in range(GPU_BATCH):
+            work()
+            marks.append(torch.cuda.Event(enable_timing=True))
+            marks[-1].record()
+        torch.cuda.synchronize()
+        taken += [start.elapsed_time(stop) for start, stop in pairwise(marks)]
     return taken
 
 
@@ -62,6 +93,30 @@ def time_stages(renderer: "Renderer", shots: "Iterable[Shot]") -> dict[str, Spre
             taken[stage].append(milliseconds)
         taken["pose to pixels"].append(whole)
     return {stage: spread(milliseconds) for stage, milliseconds in taken.items()}
+
+
+def for_seconds(shots: "Sequence[Shot]", seconds: float, least: int = 4) -> "Iterator[Shot]":
+    """The shots over and over until the time is up, but at least a few."""
+    end = time.perf_counter() + seconds
+    given = 0
+    while given < least or time.perf_counter() < end:
+        yield shots[given % len(shots)]
+        given += 1
+
+
+def print_table(title: str, columns: Mapping[str, Mapping[str, object]]) -> None:
+    """One row for each thing measured, one column for each setting."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", title=title)
+    for name in columns:
+        table.add_column(name, justify="right")
+    rows = list(dict.fromkeys(row for lines in columns.values() for row in lines))
+    for row in rows:
+        cells = [str(lines[row]) if row in lines else "-" for lines in columns.values()]
+        table.add_row(row, *cells)
+    Console().print(table)
 
 
 def as_table(spreads: Mapping[str, Spread]) -> dict[str, dict[str, float]]:
@@ -86,10 +141,14 @@ def machine() -> dict[str, Any]:
     from ash_core import __version__
     from ash_core.doctor import examine_system
 
-    hardware = {finding.name: finding.value for finding in examine_system()}
+    found = {finding.name: finding.value for finding in examine_system()}
+    hardware = {name: found[name] for name in ("CPU", "cores", "instructions", "memory")}
     packages = {name: version(name) for name in ("torch", "numpy", "numba")}
+    if torch.cuda.is_available():
+        hardware["GPU"] = torch.cuda.get_device_name()
+        packages["cuda"] = str(torch.version.cuda)
     return {
-        "hardware": {name: hardware[name] for name in ("CPU", "cores", "instructions", "memory")},
+        "hardware": hardware,
         "threads": torch.get_num_threads(),
         "versions": {"ash-studio": __version__, "python": platform.python_version(), **packages},
     }
