@@ -1,9 +1,12 @@
-"""The CUDA rasterizer against the definition and the CPU's, on a GPU."""
+"""The CUDA rasterizer against the definition and the CPU's, on a GPU and on its stand-in."""
 
+import importlib
+from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import pytest
 import torch
+from cuda_on_cpu import emulate, needs_compiler
 from test_rasterize_cpu import (
     KINDS,
     NAMES,
@@ -18,22 +21,38 @@ from ash_core.records import Gaussians, Image, to_device
 from ash_core.splat import cuda
 from ash_core.splat.rasterize import rasterize
 
-pytestmark = pytest.mark.gpu
+rasterizing = importlib.import_module("ash_core.splat.rasterize")
+
+ON_A_GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+
+
+@pytest.fixture(params=[pytest.param("cpu", marks=needs_compiler), ON_A_GPU])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Where the kernels run: on a GPU, or on the CPU by their stand-in."""
+    if request.param == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    for name in ("FORWARD", "BACKWARD", "DETERMINISTIC_BACKWARD"):
+        program = getattr(cuda, name)
+        monkeypatch.setattr(cuda, name, emulate(program.text(), program.defines))
+    ours = rasterizing._Backend("ash_core.splat.cuda", None)
+    monkeypatch.setitem(rasterizing._BACKENDS, "cuda", ours)
+    return torch.device("cpu")
 
 
 @pytest.fixture
-def capacity(monkeypatch: pytest.MonkeyPatch) -> cuda.Capacity:
+def capacity(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Iterator[cuda.Capacity]:
     """Lists of eight entries: every scene overflows."""
-    device = torch.device("cuda", torch.cuda.current_device())
     small = cuda.Capacity(device)
     small.value = 8
     monkeypatch.setattr(cuda, "capacity_of", lambda _: small)
     cuda._splatter.cache_clear()
-    return small
+    yield small
+    cuda._splatter.cache_clear()
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("device")
 def test_pictures_are_the_reference_s(kind: str, degree: int) -> None:
     gaussians, under = scene(kind, degree), torch.tensor([0.3, 0.6, 0.1])
     got = rasterize(gaussians, camera(), under, backend="cuda")
@@ -48,6 +67,7 @@ def test_pictures_are_the_reference_s(kind: str, degree: int) -> None:
     + [("plain", part) for part in ("rgb", "alpha", "depth")],
 )
 @pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.usefixtures("device")
 def test_gradients_are_the_reference_s(kind: str, parts: str, exact: bool) -> None:
     gaussians = scene(kind, KINDS.index(kind) % 4, seed=3)
     cameras = [camera(50, 41), camera(33, 20, 25.0)]
@@ -74,6 +94,54 @@ def test_lists_that_overflow_are_searched_and_then_grow(capacity: cuda.Capacity)
     assert torch.equal(first.rgb, second.rgb)
 
 
+@pytest.mark.usefixtures("capacity")
+def test_one_tile_holds_everything(device: torch.device) -> None:
+    """An extreme: all Gaussians on one tile, drawn whole although its list is far too short."""
+    gaussians = scene("faint", 0, 2000 if device.type == "cpu" else 1_000_000)
+    gaussians.scales.fill_(1e-3)
+    gaussians.means.mul_(1e-2)
+    view = camera(24, 24, 10.0)
+    got = rasterize(gaussians, view, backend="cuda")
+    want = rasterize(gaussians, view, backend="cpu")
+    assert float(want.alpha.max()) > 0.5
+    assert_close_but_for_flips(got, want)
+
+
+def test_several_cameras_are_those_one_by_one(device: torch.device) -> None:
+    """Sizes that share no tile; one picture empty; frame after frame in the same memory."""
+    gaussians = to_device(scene("plain", 2, 300), device)
+    away = replace(camera(40, 30), viewmat=torch.diag(torch.tensor([-1.0, 1, -1, 1])))
+    away.viewmat[2, 3] = -50.0
+    cameras = [camera(50, 41), away, camera(33, 20, 25.0), camera(8, 8)]
+    under = torch.tensor([0.2, 0.7, 0.4], device=device)
+    splatter = cuda.Splatter(device)
+    for _ in range(3):
+        together = splatter.draw(gaussians, cameras, under)
+        for view, image in zip(cameras, together, strict=True):
+            alone = cuda.Splatter(device).draw(gaussians, [view], under)[0]
+            assert isinstance(image, Image)
+            assert isinstance(alone, Image)
+            for field in fields(Image):
+                assert torch.equal(getattr(image, field.name), getattr(alone, field.name))
+    assert isinstance(together[1], Image)
+    assert not together[1].alpha.any()
+    assert torch.equal(together[1].rgb, under.expand(30, 40, 3))
+
+
+@pytest.mark.usefixtures("device")
+def test_pictures_without_gaussians_or_pixels() -> None:
+    nothing, under = scene("plain", 1, 0), torch.tensor([0.1, 0.2, 0.3])
+    leaves = Gaussians(*(getattr(nothing, name).requires_grad_() for name in NAMES))
+    for given in (nothing, leaves):
+        image, none = rasterize(given, [camera(9, 9), camera(0, 5)], under, backend="cuda")
+        assert torch.equal(image.rgb, under.expand(9, 9, 3))
+        assert not image.alpha.any()
+        assert none.rgb.shape == (5, 0, 3)
+    image.rgb.sum().backward()
+    assert leaves.means.grad is not None
+    assert leaves.means.grad.shape == (0, 3)
+
+
 def test_gradients_of_lists_that_overflow(capacity: cuda.Capacity) -> None:
     gaussians = scene("plain", 1, 3000)
     got = gradients(gaussians, [camera()], "cuda", torch.float32, "rgb alpha depth")
@@ -82,7 +150,8 @@ def test_gradients_of_lists_that_overflow(capacity: cuda.Capacity) -> None:
         assert float((got[name] - want[name]).norm()) <= 1e-3 * float(want[name].norm()), name
 
 
-@pytest.mark.parametrize("count", [1000, 1025, 5000, 20_000])
+@pytest.mark.parametrize("count", [250, 257, 1000, 5000, 20_000])
+@pytest.mark.usefixtures("device")
 def test_crowded_tiles(count: int) -> None:
     """Everything in a few tiles, more than a window or a list holds, many at equal depths."""
     gaussians = scene("faint", 0, count)
@@ -93,8 +162,9 @@ def test_crowded_tiles(count: int) -> None:
     assert_close_but_for_flips(got, want)
 
 
+@pytest.mark.usefixtures("device")
 def test_deterministic_gradients_repeat_bit_by_bit() -> None:
-    gaussians = scene("plain", 1, 2000)
+    gaussians = scene("plain", 1, 1000)
     try:
         torch.use_deterministic_algorithms(True)
         slopes = [
@@ -107,9 +177,9 @@ def test_deterministic_gradients_repeat_bit_by_bit() -> None:
             assert torch.equal(slope[name], slopes[0][name]), name
 
 
-def test_bytes_are_the_picture_rounded() -> None:
-    gaussians, under = to_device(scene("plain", 1, 500), "cuda"), torch.tensor([0.1, 0.2, 0.3])
-    splatter = cuda.Splatter("cuda")
+def test_bytes_are_the_picture_rounded(device: torch.device) -> None:
+    gaussians, under = to_device(scene("plain", 1, 500), device), torch.tensor([0.1, 0.2, 0.3])
+    splatter = cuda.Splatter(device)
     (image,) = splatter.draw(gaussians, [camera()], under)
     assert isinstance(image, Image)
     for rounding in (0.5, 0.0):
@@ -121,6 +191,7 @@ def test_bytes_are_the_picture_rounded() -> None:
         assert torch.equal(got[..., 3], (image.alpha * 255 + 0.5).floor().to(torch.uint8))
 
 
+@pytest.mark.gpu
 def test_other_streams_and_other_sizes_in_turn() -> None:
     gaussians = to_device(scene("plain", 0, 800), "cuda")
     views = [camera(), camera(200, 90, 100.0)]
@@ -136,6 +207,7 @@ def test_other_streams_and_other_sizes_in_turn() -> None:
         assert torch.equal(picture, want[turn % 2])
 
 
+@pytest.mark.gpu
 def test_a_frame_is_captured_in_a_graph() -> None:
     gaussians = to_device(scene("plain", 0, 800), "cuda")
     splatter, view = cuda.Splatter("cuda"), camera()
@@ -154,6 +226,7 @@ def test_a_frame_is_captured_in_a_graph() -> None:
     assert torch.equal(pictures.rgb.view_as(want.rgb), want.rgb)
 
 
+@pytest.mark.gpu
 def test_no_value_that_is_not_finite_spoils_the_rest() -> None:
     gaussians = to_device(scene("plain", 1), "cuda")
     want = rasterize(gaussians, camera(), backend="cuda")

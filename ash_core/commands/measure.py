@@ -82,6 +82,7 @@ def time_stages(renderer: "Renderer", shots: "Iterable[Shot]") -> dict[str, Spre
     """Each stage of a frame, and "pose to pixels" for the whole of it. Poses must differ, or the
     renderer's cache answers. The first shot is rendered once beforehand, untimed."""
     taken: dict[str, list[float]] = defaultdict(list)
+    renderer.profile = True
     for n, shot in enumerate(shots):
         if n == 0:
             renderer.render(shot.request)
@@ -92,6 +93,7 @@ def time_stages(renderer: "Renderer", shots: "Iterable[Shot]") -> dict[str, Spre
         for stage, milliseconds in renderer.timings.items():
             taken[stage].append(milliseconds)
         taken["pose to pixels"].append(whole)
+    renderer.profile = False
     return {stage: spread(milliseconds) for stage, milliseconds in taken.items()}
 
 

@@ -97,7 +97,7 @@ class Frames:
         window: on the CPU. timings: filled with each stage's milliseconds, which waits.
         """
         target = self._aim(camera, "float", 0.0)
-        self._draw(window, camera, background, target, timings)
+        self._draw(window, background, target, timings)
         return target.image()
 
     def rgba8(
@@ -112,13 +112,12 @@ class Frames:
         buffer that the next call but one writes again.
         """
         target = self._aim(camera, "rgba8", rounding)
-        self._draw(window, camera, background, target, timings)
+        self._draw(window, background, target, timings)
         return target.rgba8()
 
     def _draw(
         self,
         window: PoseWindow,
-        camera: Camera,
         background: Colour | None,
         target: "_Target",
         timings: dict[str, float] | None,
@@ -134,9 +133,9 @@ class Frames:
             self._slots.move_to_end(key)
         slots = [self._slots[key] for key in keys]
         for i in missing[1:]:
-            self._inputs.send(window, i, slots, camera, background)
+            self._inputs.send(window, i, slots, background)
             self._run("P", target, timings)
-        self._inputs.send(window, missing[0] if missing else 0, slots, camera, background)
+        self._inputs.send(window, missing[0] if missing else 0, slots, background)
         self._run("P" * bool(missing) + stages, target, timings)
         self._decoded = keys
 
@@ -150,7 +149,7 @@ class Frames:
         """Lists and buffers for a picture; those of the last frame where they fit."""
         size = camera.height, camera.width
         self._turn = (self._turn + 1) % RINGS if output == "rgba8" else 0
-        views = self._inputs.views(camera)
+        views = self._inputs.aim(camera)
         capacity = splat.capacity_of(self.device).for_tiles(views.tiles)
         kind = size, output, rounding
         if self._target is None or self._target.kind != kind or self._target.capacity < capacity:
@@ -220,9 +219,11 @@ class _Inputs:
         here = np.frombuffer(self._host.numpy(), np.int32)
         sizes = (2 * doubles, 1, HISTORY, 24, 4, 4)
         ends = np.cumsum(sizes)
-        self._poses, self._slot, self._window, self._camera, self._background, self._root = (
+        rows, self._slot, self._window, self._camera, background, root = (
             here[end - size : end] for end, size in zip(ends, sizes, strict=True)
         )
+        self._rows = rows.view(np.float64).reshape(1 + HISTORY, n_dofs)
+        self._background, self._root = background.view(np.float32), root.view(np.float32)
         poses, slot, window, camera, background, root = self._there.split(sizes)
         rows = poses.view(torch.float64).view(1 + HISTORY, n_dofs)
         self.of_pose = rows, slot, window
@@ -230,26 +231,20 @@ class _Inputs:
         self.background = background.view(torch.float32)[:3]
         self.root = root.view(torch.float32)[:3]
 
-    def views(self, camera: Camera) -> splat.Views:
-        """Of the camera that `send` sends."""
-        sizes = splat.pack_cameras([camera], "cpu")
-        return splat.Views(self._packed, sizes.sizes, sizes.pixels, sizes.tiles, sizes.most_tiles)
+    def aim(self, camera: Camera) -> splat.Views:
+        """Take a camera for the next `send`."""
+        words, pixels, tiles = splat.camera_words([camera])
+        self._camera[:] = np.frombuffer(words, np.int32)
+        return splat.Views(self._packed, ((camera.height, camera.width),), pixels, tiles)
 
     def send(
-        self,
-        window: PoseWindow,
-        pose: int,
-        slots: list[int],
-        camera: Camera,
-        background: Colour | None,
+        self, window: PoseWindow, pose: int, slots: list[int], background: Colour | None
     ) -> None:
         """One pose of a window and everything of the frame."""
-        rows = self._poses.view(np.float64).reshape(4, -1)
-        rows[0], rows[1:] = window.dofs[pose].numpy(), window.normalised[pose].numpy()
+        self._rows[0], self._rows[1:] = window.dofs[pose].numpy(), window.normalised[pose].numpy()
         self._slot[0], self._window[:] = slots[pose], slots
-        self._camera[:] = splat.pack_cameras([camera], "cpu").packed.numpy()[0]
-        self._background.view(np.float32)[:3] = background or (0.0, 0.0, 0.0)
-        self._root.view(np.float32)[:3] = window.dofs[0, :3].numpy()
+        self._background[:3] = background or (0.0, 0.0, 0.0)
+        self._root[:3] = window.dofs[0, :3].numpy()
         # From pageable memory: taken before the call returns, and nothing waits.
         self._there.copy_(self._host, non_blocking=True)
 
@@ -400,10 +395,10 @@ class _NativeDecoder:
 
 def _splat(kernel: str, target: _Target, count: int, *arguments: Tensor | int) -> None:
     lists, views = target.lists, target.views
-    grid = -(-count // splat.GROUP), len(views)
+    blocks, threads, group = splat.binning(count)
     PROGRAM.launch(
-        kernel, grid, splat.bin_threads(count), *arguments, views.packed, lists.capacity,
-        lists.records, lists.counts, lists.entries,
+        kernel, (blocks, len(views)), threads, *arguments, views.packed, group, lists.capacity,
+        lists.records, views.tiles, lists.state, lists.entries,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import logging
 import os
+import struct
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -171,21 +172,26 @@ class Packed:
 
 
 def pack(args: tuple[Tensor | int | float | None, ...], index: int) -> Packed:
-    """Arguments of a launch on device `index`."""
-    values: list[Any] = []
+    """Arguments of a launch on device `index`, eight bytes each."""
+    values: list[int | float] = []
+    kinds = "="
     for arg in args:
         if isinstance(arg, Tensor):
             assert arg.is_contiguous(), (arg.shape, arg.stride())
             assert arg.is_pinned() if arg.device.type == "cpu" else arg.device.index == index, arg
-            values.append(ctypes.c_void_p(arg.data_ptr()))
+            values.append(arg.data_ptr())
+            kinds += "Q"
         elif arg is None:
-            values.append(ctypes.c_void_p(0))
-        elif isinstance(arg, int):
-            values.append(ctypes.c_int32(arg))
+            values.append(0)
+            kinds += "Q"
         else:
-            values.append(ctypes.c_float(arg))
-    array = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-    return Packed(ctypes.addressof(array), (array, *values))
+            values.append(arg)
+            kinds += "i4x" if isinstance(arg, int) else "f4x"
+    size = 8 * len(values)
+    held = ctypes.create_string_buffer(struct.pack(kinds, *values), size)
+    first = ctypes.addressof(held)
+    pointers = (ctypes.c_uint64 * len(values))(*range(first, first + size, 8))
+    return Packed(ctypes.addressof(pointers), (pointers, held))
 
 
 @functools.cache

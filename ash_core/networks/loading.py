@@ -10,8 +10,19 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def weights_version(module: nn.Module) -> int:
-    """Grows with every change of the module's weights in place: what is kept from them is stale."""
-    return sum(parameter._version for parameter in module.parameters())
+    """Grows with every change of the module's weights in place: what is kept from them is stale.
+
+    Asked for every frame, so it walks by itself: `parameters()` takes 0.1 ms.
+    """
+    version, left = 0, [module]
+    while left:
+        one = left.pop()
+        for weight in one._parameters.values():
+            if weight is not None:
+                version += weight._version
+        if one._modules:
+            left += [part for part in one._modules.values() if part is not None]
+    return version
 
 
 def with_weights(make: Callable[[], Net], weights: Mapping[str, Tensor]) -> Net:

@@ -1,34 +1,42 @@
 """The NVIDIA backend: our kernels (kernels/*.cu), forward and backward, never waiting for the GPU.
 
 One frame is two launches: `project_gaussians` lays Gaussians into the lists of 8x8-pixel tiles,
-`blend` sorts each list and blends it. Lists have a fixed capacity in memory. A longer one is never
-cut: its tile searches all Gaussians instead, slower, and the next call finds the lists grown.
+`blend` sorts each list, as far as its pixels see, and blends it. Lists have a fixed capacity in
+memory. A longer one is never cut: its tile searches all Gaussians instead, slower, and the next
+call finds the lists grown.
 Values that are not finite are not looked for, since that would wait; such Gaussians are not drawn.
 Source: ideas of FlashGS, Faster-GS, HiGS and Taming 3DGS, put together in docs/performance.md.
 """
 
 import functools
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ash_core import conventions
 from ash_core.gpu.kernels import Program
 from ash_core.records import Camera, Gaussians, Image
 
 TILE: Final = 8
-GROUP: Final = 32
-"""Gaussians of a block of `project_gaussians`."""
 FEW: Final = 65_536
 """Up to this many Gaussians more threads share the tiles of one."""
 TILE_THREADS: Final = TILE * TILE
+RESIDENT: Final = 12
+"""Blocks of `blend` that a multiprocessor runs at once."""
+UNROLL: Final = 2
+"""Of the loop over a tile's Gaussians: more spills registers on some architectures."""
+CONTROL_WORDS: Final = 8
+"""Before the tiles' own in the tile state, see records.cu."""
+BACKWARD_THREADS: Final = 64
 RECORD_FLOATS: Final = 12
 SUMS: Final = 12
 SUM_SCALE: Final = 2.0**32
@@ -55,7 +63,7 @@ def _constants() -> dict[str, int | float]:
     }
     numbers |= {f"SH_C2_{i}": value for i, value in enumerate(c.SH_C2)}
     numbers |= {f"SH_C3_{i}": value for i, value in enumerate(c.SH_C3)}
-    return {"GROUP": GROUP, **numbers}
+    return {"RESIDENT": RESIDENT, "UNROLL": UNROLL, **numbers}
 
 
 def _program(*names: str, **defines: int | float) -> Program:
@@ -79,44 +87,76 @@ class Views:
     """(height, width) of each."""
     pixels: int
     tiles: int
-    most_tiles: int
-    """Of one camera."""
 
     def __len__(self) -> int:
         return len(self.sizes)
 
 
-def pack_cameras(cameras: Sequence[Camera], device: torch.device | str) -> Views:
-    """Cameras (tensors on the CPU, or a copy that waits) to the kernels' layout on a device."""
-    rows = np.zeros((len(cameras), 24), np.int32)
-    floats = rows.view(np.float32)
-    pixels = tiles = most_tiles = 0
-    for i, camera in enumerate(cameras):
-        K = camera.K.detach().cpu().double()
-        fx, fy = float(K[0, 0]), float(K[1, 1])
+CAMERA: Final = struct.Struct("=18f6i")
+"""struct Camera of records.cu."""
+
+
+def camera_words(cameras: Sequence[Camera]) -> tuple[bytes, int, int]:
+    """Cameras as the kernels want them, and how many pixels and tiles all have together.
+
+    Their tensors should be on the CPU: others are waited for.
+    """
+    rows, pixels, tiles = [], 0, 0
+    for camera in cameras:
+        (fx, _, cx), (_, fy, cy), _ = camera.K.tolist()
         across, down = -(-camera.width // TILE), -(-camera.height // TILE)
-        floats[i, :12] = camera.viewmat.detach().cpu()[:3].reshape(-1).numpy()
-        floats[i, 12:16] = fx, fy, float(K[0, 2]), float(K[1, 2])
-        floats[i, 16] = conventions.FRUSTUM_CLAMP * camera.width / (2 * fx)
-        floats[i, 17] = conventions.FRUSTUM_CLAMP * camera.height / (2 * fy)
-        rows[i, 18:] = camera.width, camera.height, across, down, tiles, pixels
+        rows.append(
+            CAMERA.pack(
+                *chain.from_iterable(camera.viewmat.tolist()[:3]),
+                *(fx, fy, cx, cy),
+                conventions.FRUSTUM_CLAMP * camera.width / (2 * fx),
+                conventions.FRUSTUM_CLAMP * camera.height / (2 * fy),
+                *(camera.width, camera.height, across, down, tiles, pixels),
+            )
+        )
         pixels += camera.width * camera.height
         tiles += across * down
-        most_tiles = max(most_tiles, across * down)
-    packed = torch.from_numpy(rows).to(device, non_blocking=True)
+    return b"".join(rows), pixels, tiles
+
+
+def pack_cameras(cameras: Sequence[Camera], device: torch.device | str) -> Views:
+    """Cameras on a device. Seen before, they are still there: a CUDA graph can be captured around
+    them.
+    """
+    words, pixels, tiles = camera_words(cameras)
     sizes = tuple((camera.height, camera.width) for camera in cameras)
-    return Views(packed, sizes, pixels, tiles, most_tiles)
+    return Views(_uploaded(words, torch.device(device)), sizes, pixels, tiles)
+
+
+@functools.lru_cache(maxsize=512)
+def _uploaded(words: bytes, device: torch.device) -> Tensor:
+    here = torch.frombuffer(bytearray(words), dtype=torch.int32) if words else torch.zeros(0)
+    return here.to(device, torch.int32).view(-1, CAMERA.size // 4)
 
 
 class Lists:
-    """The tiles' lists of one call, or of one call after the other on one stream."""
+    """The tiles' lists of one call, or of one call after the other on one stream.
 
-    def __init__(self, views: Views, count: int, capacity: int, device: torch.device) -> None:
+    for_backward: with room for what the backward pass needs of them.
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        count: int,
+        capacity: int,
+        device: torch.device,
+        for_backward: bool = False,
+    ) -> None:
         self.capacity = capacity
         self.key = len(views), views.tiles, count
         self.records = torch.empty((len(views), count, RECORD_FLOATS), device=device)
-        self.counts = torch.zeros(views.tiles, dtype=torch.int32, device=device)
+        words = CONTROL_WORDS + 4 * views.tiles
+        self.state = torch.zeros(words, dtype=torch.int32, device=device)
         self.entries = torch.empty((views.tiles, capacity, 2), dtype=torch.int32, device=device)
+        self.ordered: Tensor | None = None
+        if for_backward:
+            self.ordered = torch.empty((views.tiles, capacity), dtype=torch.int32, device=device)
 
 
 class Capacity:
@@ -147,29 +187,39 @@ def capacity_of(device: torch.device) -> Capacity:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of all views, one after the other."""
+    """The pictures of all views, one after the other; those of one view in its shape."""
 
-    rgb: Float[Tensor, "P 3"]
-    alpha: Float[Tensor, "P"]
-    depth: Float[Tensor, "P"]
+    rgb: Float[Tensor, "*P 3"]
+    alpha: Float[Tensor, "*P"]
+    depth: Float[Tensor, "*P"]
 
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """means, quats, scales, opacities, sh: float32, contiguous."""
 
 
-def bin_threads(count: int) -> int:
-    """Threads of a block that lays Gaussians into lists."""
-    return 256 if count <= FEW else 128
+def binning(count: int) -> tuple[int, int, int]:
+    """How Gaussians are laid into lists: blocks, threads of one, Gaussians of one."""
+    threads, group = (256, 32) if count <= FEW else (128, 64)
+    return -(-count // group), threads, group
+
+
+@functools.cache
+def resident_blocks(device: torch.device) -> int:
+    """Blocks of `blend` that a device runs at once."""
+    if device.type != "cuda":
+        return 2
+    return RESIDENT * torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def project(parts: Parts, views: Views, lists: Lists) -> None:
     """Fill the lists."""
     means, sh = parts[0], parts[4]
+    blocks, threads, group = binning(len(means))
     FORWARD.launch(
-        "project_gaussians", (-(-len(means) // GROUP), len(views)), bin_threads(len(means)),
-        len(means), sh.shape[1], *parts, views.packed, lists.capacity, lists.records,
-        lists.counts, lists.entries,
+        "project_gaussians", (blocks, len(views)), threads,
+        len(means), group, sh.shape[1], *parts, views.packed, lists.capacity, lists.records,
+        views.tiles, lists.state, lists.entries,
     )  # fmt: skip
 
 
@@ -182,15 +232,16 @@ def blend(
     last: Tensor | None = None,
     rounding: float = 0.5,
 ) -> None:
-    """The lists to pictures, as floats or as bytes; with `last` the lists are kept, in order."""
+    """The lists to pictures, as floats or as bytes; with `last` they stay for a backward pass."""
     floats = (None, None, None)
     if pictures is not None:
         floats = (pictures.rgb, pictures.alpha, pictures.depth)
-    needed = capacity_of(lists.records.device).needed
+    device = lists.records.device
     FORWARD.launch(
-        "blend", (views.most_tiles, len(views)), TILE_THREADS,
-        lists.records.shape[1], views.packed, lists.records, lists.capacity, lists.counts,
-        lists.entries, background, rounding, rgba8, *floats, last, needed,
+        "blend", min(resident_blocks(device), views.tiles), TILE_THREADS,
+        lists.records.shape[1], len(views), views.packed, lists.records, lists.capacity,
+        views.tiles, lists.state, lists.entries, lists.ordered, background, rounding, rgba8,
+        *floats, last, capacity_of(device).needed,
     )  # fmt: skip
 
 
@@ -251,7 +302,9 @@ def _splatter(device: torch.device, stream: int) -> Splatter:
 
 
 class _Rasterize(torch.autograd.Function):
-    """Forward and backward for all views at once."""
+    """Forward and backward for all views at once: rgb, alpha and depth of each, one after the
+    other.
+    """
 
     @staticmethod
     def forward(
@@ -263,10 +316,11 @@ class _Rasterize(torch.autograd.Function):
         sh: Tensor,
         views: Views,
         background: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         device = means.device
         parts = _parts(Gaussians(means, quats, scales, opacities, sh), device)
-        lists = Lists(views, len(means), capacity_of(device).for_tiles(views.tiles), device)
+        capacity = capacity_of(device).for_tiles(views.tiles)
+        lists = Lists(views, len(means), capacity, device, for_backward=True)
         pictures = empty_pictures(views, device)
         last = torch.empty(views.pixels, dtype=torch.int32, device=device)
         project(parts, views, lists)
@@ -275,31 +329,48 @@ class _Rasterize(torch.autograd.Function):
         ctx.types = [part.dtype for part in (means, quats, scales, opacities, sh)]
         ctx.save_for_backward(*parts, pictures.rgb, pictures.alpha, pictures.depth, last)
         ctx.set_materialize_grads(False)
-        return pictures.rgb, pictures.alpha, pictures.depth
+        images = split_pictures(pictures, views)
+        return tuple(part for image in images for part in (image.rgb, image.alpha, image.depth))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         *parts, rgb, alpha, depth, last = ctx.saved_tensors
         views, lists, count = ctx.views, ctx.lists, len(parts[0])
         exact = torch.are_deterministic_algorithms_enabled()
         program = DETERMINISTIC_BACKWARD if exact else BACKWARD
         kind = torch.int64 if exact else torch.float32
+        given = [_joined(gradients[part::3], views) for part in range(3)]
         with _on(rgb.device):
             sums = torch.zeros((len(views), count, SUMS), dtype=kind, device=rgb.device)
-            given = [None if g is None else g.float().contiguous() for g in gradients]
             program.launch(
-                "blend_backward", (views.most_tiles, len(views)), TILE_THREADS,
-                count, views.packed, lists.records, lists.capacity, lists.counts, lists.entries,
-                rgb, alpha, depth, last, *given, sums,
+                "blend_backward", min(resident_blocks(rgb.device), views.tiles), TILE_THREADS,
+                count, views.packed, lists.records, lists.capacity, views.tiles, lists.state,
+                lists.ordered, rgb, alpha, depth, last, *given, sums,
             )  # fmt: skip
             out = [torch.empty_like(part) for part in parts]
             program.launch(
-                "project_backward", -(-count // 128), 128,
-                count, len(views), parts[4].shape[1], *parts, views.packed, lists.records, sums,
+                f"project_backward_{parts[4].shape[1]}", -(-count // BACKWARD_THREADS),
+                BACKWARD_THREADS, count, len(views), *parts, views.packed, lists.records, sums,
                 *out,
             )  # fmt: skip
         typed = (part.to(kind) for part, kind in zip(out, ctx.types, strict=True))
         return (*typed, None, None)
+
+
+def _joined(gradients: Sequence[Tensor | None], views: Views) -> Tensor | None:
+    """One of rgb, alpha and depth, of all views one after the other; None where all are zero."""
+    some = next((gradient for gradient in gradients if gradient is not None), None)
+    if some is None or len(gradients) == 1:
+        return None if some is None else some.float().contiguous()
+    rest = some.shape[2:]
+    parts = [
+        some.new_zeros((height * width, *rest)) if gradient is None else gradient.reshape(-1, *rest)
+        for gradient, (height, width) in zip(gradients, views.sizes, strict=True)
+    ]
+    return torch.cat(parts).float()
 
 
 def render(
@@ -316,8 +387,9 @@ def render(
             images = _splatter(device, stream).draw(gaussians, cameras, background)
             return images  # type: ignore[return-value]
         views = pack_cameras(cameras, device)
-        pictures = Pictures(*_Rasterize.apply(*parts, views, _background(background, device)))  # type: ignore[misc]
-        return split_pictures(pictures, views)
+        given = _background(background, device)
+        outputs: Any = _Rasterize.apply(*parts, views, given)
+        return [Image(*outputs[first : first + 3]) for first in range(0, len(outputs), 3)]
 
 
 def _parts(gaussians: Gaussians, device: torch.device) -> Parts:
@@ -339,10 +411,11 @@ def _background(background: Tensor | None, device: torch.device) -> Tensor | Non
 
 
 def empty_pictures(views: Views, device: torch.device) -> Pictures:
+    shape = views.sizes[0] if len(views) == 1 else (views.pixels,)
     return Pictures(
-        torch.empty((views.pixels, 3), device=device),
-        torch.empty(views.pixels, device=device),
-        torch.empty(views.pixels, device=device),
+        torch.empty((*shape, 3), device=device),
+        torch.empty(shape, device=device),
+        torch.empty(shape, device=device),
     )
 
 
@@ -351,6 +424,8 @@ def _split_pixels(values: Tensor, views: Views) -> tuple[Tensor, ...]:
 
 
 def split_pictures(pictures: Pictures, views: Views) -> list[Image]:
+    if len(views) == 1:
+        return [Image(pictures.rgb, pictures.alpha, pictures.depth)]
     parts = (_split_pixels(part, views) for part in (pictures.rgb, pictures.alpha, pictures.depth))
     return [
         Image(rgb.view(*size, 3), alpha.view(size), depth.view(size))

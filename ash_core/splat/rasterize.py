@@ -7,8 +7,9 @@ front to back by float32 view depth with ties by index, stop before transmittanc
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Protocol, overload
+from dataclasses import dataclass
+from itertools import chain
+from typing import NoReturn, Protocol, overload
 
 import torch
 from jaxtyping import Float
@@ -54,6 +55,7 @@ _SHAPES = {
     "opacities": "[N]",
     "sh": "[N, K, 3] with K of 1, 4, 9, 16",
 }
+_TAILS = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": ()}
 
 
 def available_backends() -> tuple[str, ...]:
@@ -102,8 +104,10 @@ def rasterize(
     for number, camera in enumerate(wanted):
         _check_camera(camera, f"cameras[{number}]" if several else "camera")
     if background is not None:
-        _check_floats(background, "background", "[3]", background.shape == (3,))
-        _check_finite({"background": background})
+        if background.shape != (3,) or not background.is_floating_point():
+            _refuse_floats(background, "background", "[3]")
+        if background.device.type == "cpu":  # elsewhere a look would wait for everything before it
+            _check_finite({"background": background})
 
     home = gaussians.means.device
     if chosen.device is not None and chosen.device != home.type:
@@ -126,40 +130,41 @@ def _choose(backend: str, on_gpu: bool) -> _Backend:
 
 
 def _check_gaussians(gaussians: Gaussians) -> None:
-    count, device = len(gaussians.means), gaussians.means.device
-    tensors: dict[str, Tensor] = {
-        f"gaussians.{f.name}": getattr(gaussians, f.name) for f in fields(gaussians)
-    }
-    for place, tensor in tensors.items():
-        name = place.removeprefix("gaussians.")
+    means = gaussians.means
+    count, device = means.shape[0] if means.ndim else 0, means.device
+    tensors: dict[str, Tensor] = vars(gaussians)
+    for name, tensor in tensors.items():
         if name == "sh":
             fits = tensor.ndim == 3 and tensor.shape[1] in (1, 4, 9, 16) and tensor.shape[2] == 3
         else:
-            tail = {"quats": (4,), "opacities": ()}.get(name, (3,))
-            fits = tensor.ndim >= 1 and tensor.shape[1:] == tail
-        fits = fits and len(tensor) == count
-        _check_floats(tensor, place, f"{_SHAPES[name]} with N = {count}", fits)
+            fits = tensor.ndim >= 1 and tensor.shape[1:] == _TAILS[name]
+        if not fits or len(tensor) != count or not tensor.is_floating_point():
+            _refuse_floats(tensor, f"gaussians.{name}", f"{_SHAPES[name]} with N = {count}")
         if tensor.device != device:
-            raise InputError(f"{place}: expected device {device} as means, got {tensor.device}")
-    if device.type == "cpu":  # elsewhere a look would wait for everything before it
-        _check_finite(tensors)
+            raise InputError(
+                f"gaussians.{name}: expected device {device} as means, got {tensor.device}"
+            )
+    if device.type == "cpu":
+        _check_finite({f"gaussians.{name}": tensor for name, tensor in tensors.items()})
 
 
 def _check_camera(camera: Camera, place: str) -> None:
-    _check_floats(camera.viewmat, f"{place}.viewmat", "[4, 4]", camera.viewmat.shape == (4, 4))
-    _check_floats(camera.K, f"{place}.K", "[3, 3]", camera.K.shape == (3, 3))
-    _check_finite({f"{place}.viewmat": camera.viewmat, f"{place}.K": camera.K})
+    for name, shape in (("viewmat", (4, 4)), ("K", (3, 3))):
+        tensor: Tensor = getattr(camera, name)
+        if tensor.shape != shape or not tensor.is_floating_point():
+            _refuse_floats(tensor, f"{place}.{name}", f"{list(shape)}")
+        if not all(map(math.isfinite, chain.from_iterable(tensor.tolist()))):
+            _check_finite({f"{place}.{name}": tensor})
     if camera.width < 0 or camera.height < 0:
         raise InputError(f"{place}: expected a size >= 0, got {camera.width} x {camera.height}")
-    fx, fy = float(camera.K[0, 0]), float(camera.K[1, 1])
+    (fx, *_), (_, fy, _), _ = camera.K.tolist()
     if fx <= 0 or fy <= 0:
         raise InputError(f"{place}.K: expected focal lengths > 0, got {fx:g} and {fy:g}")
 
 
-def _check_floats(tensor: Tensor, place: str, shape: str, fits: bool) -> None:
-    if not fits or not tensor.dtype.is_floating_point:
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise InputError(f"{place}: expected floats {shape}, got {kind} {list(tensor.shape)}")
+def _refuse_floats(tensor: Tensor, place: str, shape: str) -> NoReturn:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    raise InputError(f"{place}: expected floats {shape}, got {kind} {list(tensor.shape)}")
 
 
 def _check_finite(tensors: dict[str, Tensor]) -> None:

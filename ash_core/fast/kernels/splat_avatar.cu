@@ -3,8 +3,8 @@
 //   in   corners int4 [N]: vertices of the texel's face, its place in the networks' output
 //        weights float4 [N]: barycentrics, which corner is the heaviest
 //        canonical [slots, V, 3] m, transforms [slots, V, 8]: ring of posed meshes; window [3]: slot of the frame
-//        raw values, half, channels last; cameras, capacity, records, tile_counts, lists as in project.cu
-// grid (ceil(N / GROUP), C), block of at least GROUP threads.
+//        raw values, half, channels last; cameras, group, capacity, records, n_tiles, tile_state, lists as in project.cu
+// grid (ceil(N / group), C), block of at least `group` threads.
 
 __device__ __forceinline__ float4 quat_times(float4 a, float4 b) {  // wxyz in x, y, z, w
     return make_float4(
@@ -75,13 +75,14 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_released(
     int count, const int4* __restrict__ corners, const float4* __restrict__ weights,
     const float* __restrict__ canonical, const float4* __restrict__ transforms, const int* __restrict__ window,
     int n_vertices, const uint4* __restrict__ geometry, const uint4* __restrict__ appearance,
-    const Camera* __restrict__ cameras, int capacity, float4* __restrict__ records,
-    unsigned* __restrict__ tile_counts, uint2* __restrict__ lists) {
+    const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
+    int* __restrict__ tile_state, uint2* __restrict__ lists) {
     __shared__ Bin bin;
     __shared__ Camera camera;
     load_camera(camera, cameras + blockIdx.y);
-    int index = blockIdx.x * GROUP + threadIdx.x, found = 0;
-    if (threadIdx.x < GROUP && index < count) {
+    __syncthreads();
+    int index = blockIdx.x * group + threadIdx.x, found = 0;
+    if (threadIdx.x < group && index < count) {
         int4 at = corners[index];
         size_t vertex = (size_t)window[0] * n_vertices;
         Texel texel = skinned_texel(at, weights[index], canonical + 3 * vertex, transforms + 2 * vertex);
@@ -101,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_released(
                 fmaxf(fmaf(SH_C0, c1, 0.5f), 0.0f));
         });
     }
-    append_to_tiles(bin, found, camera, capacity, tile_counts, lists);
+    append_to_tiles(bin, group, found, camera, capacity, tiles_in(tile_state, n_tiles), lists);
 }
 
 // Channel c of a texel of a native avatar stands in channel 4 c + sub of its 2x2 pixel.
@@ -138,13 +139,14 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
     const float* __restrict__ canonical, const float4* __restrict__ transforms, const int* __restrict__ window,
     int n_vertices, const float* __restrict__ vertices, const float4* __restrict__ frames,
     const float* __restrict__ base_sh, const unsigned short* __restrict__ all_raw,
-    const Camera* __restrict__ cameras, int capacity, float4* __restrict__ records,
-    unsigned* __restrict__ tile_counts, uint2* __restrict__ lists) {
+    const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
+    int* __restrict__ tile_state, uint2* __restrict__ lists) {
     __shared__ Bin bin;
     __shared__ Camera camera;
     load_camera(camera, cameras + blockIdx.y);
-    int index = blockIdx.x * GROUP + threadIdx.x, found = 0;
-    if (threadIdx.x < GROUP && index < count) {
+    __syncthreads();
+    int index = blockIdx.x * group + threadIdx.x, found = 0;
+    if (threadIdx.x < group && index < count) {
         int4 at = corners[index];
         size_t vertex = (size_t)window[0] * n_vertices;
         Texel texel = skinned_texel(at, weights[index], canonical + 3 * vertex, transforms + 2 * vertex);
@@ -182,5 +184,5 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
             return raw_colour<9>(raw, base, direction);
         });
     }
-    append_to_tiles(bin, found, camera, capacity, tile_counts, lists);
+    append_to_tiles(bin, group, found, camera, capacity, tiles_in(tile_state, n_tiles), lists);
 }

@@ -1,19 +1,20 @@
 // Lay projected Gaussians into the lists of the tiles that they reach.
 //
-// A block holds GROUP Gaussians; their candidate tiles (the box of the ellipse where alpha reaches ALPHA_MIN) are
-// spread over all its threads, each tests one tile exactly and appends to its list: one atomic each, no scan,
-// no sort. A list that is full keeps counting: the blending kernels see that and search all records instead.
+// A block holds `group` Gaussians (32 or 64); their candidate tiles (the box of the ellipse where alpha reaches
+// ALPHA_MIN) are spread over all its threads, each tests one tile exactly and appends to its list: one atomic each, no
+// scan, no sort. A list that is full keeps counting: the blending kernels see that and search all records instead.
 
 #define BIN_THREADS 256       // at most
+#define MAX_GROUP 64
 
 struct Bin {
-    int first[GROUP + 1];     // candidates before each Gaussian
-    float4 shape[GROUP];      // record [0]
-    float4 rest[GROUP];       // c, log2_opacity, depth, -
-    int4 box[GROUP];          // first tile x and y, tiles in a row, index of the Gaussian
+    int first[MAX_GROUP + 1];     // candidates before each Gaussian
+    float4 shape[MAX_GROUP];      // record [0]
+    float4 rest[MAX_GROUP];       // c, log2_opacity, depth, -
+    int4 box[MAX_GROUP];          // first tile x and y, tiles in a row, index of the Gaussian
 };
 
-// Threads below GROUP bring a Gaussian each: its record's shape and its covariance's extents.
+// Threads below `group` bring a Gaussian each: its record's shape and its covariance's extents.
 __device__ __forceinline__ int candidates(
     const Camera& camera, const Projection& projection, float log2_opacity, int4& box) {
     float reach = sqrtf(fmaxf(2.0f * LN_2 * (log2_opacity - LOG2_ALPHA_MIN), 0.0f)) * 1.0001f;
@@ -32,11 +33,11 @@ __device__ __forceinline__ int candidates(
 }
 
 __device__ __forceinline__ void append_to_tiles(
-    Bin& bin, int count, const Camera& camera, int capacity, unsigned* tile_counts, uint2* lists) {
+    Bin& bin, int group, int count, const Camera& camera, int capacity, const Tiles& tiles, uint2* lists) {
     int thread = threadIdx.x;
     // Inclusive sums of the candidates, warp by warp.
     int sum = count;
-    if (thread < GROUP) {
+    if (thread < group) {
         for (int step = 1; step < 32; step *= 2) {
             int other = __shfl_up_sync(ALL_LANES, sum, step);
             if ((thread & 31) >= step) sum += other;
@@ -45,18 +46,14 @@ __device__ __forceinline__ void append_to_tiles(
     }
     if (thread == 0) bin.first[0] = 0;
     __syncthreads();
-    if (GROUP > 32) {
-        int before = 0;
-        for (int warp = 32; warp < GROUP; warp += 32)
-            if (thread >= warp && thread < GROUP) before += bin.first[warp];
-        __syncthreads();
-        if (thread < GROUP) bin.first[thread + 1] = sum + before;
+    if (group > 32) {
+        if (thread >= 32 && thread < group) bin.first[thread + 1] = sum + bin.first[32];
         __syncthreads();
     }
-    int total = bin.first[GROUP];
+    int total = bin.first[group];
     for (int candidate = thread; candidate < total; candidate += blockDim.x) {
         int owner = 0;
-        for (int step = GROUP / 2; step > 0; step /= 2)
+        for (int step = group / 2; step > 0; step /= 2)
             if (bin.first[owner + step] <= candidate) owner += step;
         int4 box = bin.box[owner];
         int local = candidate - bin.first[owner];
@@ -64,10 +61,14 @@ __device__ __forceinline__ void append_to_tiles(
         int tile_x = box.x + local - row * box.z, tile_y = box.y + row;
         float4 rest = bin.rest[owner];
         if (!reaches(bin.shape[owner], rest.x, rest.y, tile_x * TILE, tile_y * TILE, TILE, TILE)) continue;
-        int tile = camera.first_tile + tile_y * camera.tiles_x + tile_x;
-        unsigned slot = atomicAdd(&tile_counts[tile], 1u);
+        int own = tile_y * camera.tiles_x + tile_x, tile = camera.first_tile + own;
+        unsigned slot = atomicAdd(&tiles.counts[tile], 1u);
         if (slot < (unsigned)capacity)
             lists[(size_t)tile * capacity + slot] = make_uint2(__float_as_uint(rest.z), (unsigned)box.w);
+        if (slot == 0) {
+            tiles.marks[tile] = mark_of_frame(tiles);
+            tiles.queue[atomicAdd(&tiles.control[OCCUPIED], 1)] = make_int2(blockIdx.y, own);
+        }
     }
 }
 
@@ -100,7 +101,7 @@ __device__ __forceinline__ int lay(
     return found;
 }
 
+// The block's threads bring a camera; a barrier must follow.
 __device__ __forceinline__ void load_camera(Camera& camera, const Camera* __restrict__ from) {
     if (threadIdx.x < sizeof(Camera) / 4) ((int*)&camera)[threadIdx.x] = ((const int*)from)[threadIdx.x];
-    __syncthreads();
 }

@@ -1,116 +1,182 @@
 // Blend each tile's Gaussians front to back: sort the tile's list, then one thread a pixel.
-//   in   records, tile_counts, lists (project.cu)   background RGB
+//   in   records, tile_state, lists (project.cu)   background RGB
 //   out  rgba8 [pixels] (premultiplied, coverage in alpha), or rgb [pixels, 3], alpha [pixels], depth [pixels] m
-//        kept for the backward pass, where `last` is given: last [pixels], how many entries of the list a pixel
-//        passed, and the lists, in order. Otherwise the counts are set back to zero for the next frame.
 //        needed: the longest list that was too long for `capacity`
-// grid (tiles of the largest camera, C), block TILE_THREADS.
+//        kept for the backward pass, where `last` is given: last [pixels], how many Gaussians of its tile a pixel
+//        passed; ordered [tiles, capacity], which; and the tile state. Otherwise that is ready for the next frame.
+// grid: as many blocks as run at once; block TILE_THREADS. Blocks take the occupied tiles one by one, then chunks of
+// tiles where only the background is to be drawn.
 
-extern "C" __global__ void __launch_bounds__(TILE_THREADS, 12) blend(
-    int count, const Camera* __restrict__ cameras, const float4* __restrict__ all_records, int capacity,
-    unsigned* __restrict__ tile_counts, uint2* __restrict__ lists, const float* __restrict__ background,
-    float rounding, uchar4* __restrict__ rgba8, float* __restrict__ rgb, float* __restrict__ alpha,
-    float* __restrict__ depth, int* __restrict__ last, int* __restrict__ needed) {
-    __shared__ TileList list;
-    const Camera& camera = cameras[blockIdx.y];
-    int tiles_x = camera.tiles_x, width = camera.width, height = camera.height;
-    if ((int)blockIdx.x >= tiles_x * camera.tiles_y) return;
+#define CHUNK_TILES TILE_THREADS
+
+struct Canvas {
+    const float* background;
+    float rounding;
+    uchar4* rgba8;
+    float *rgb, *alpha, *depth;
+    int* last;
+};
+
+__device__ __forceinline__ void put(
+    const Canvas& canvas, size_t pixel, float transmittance, float r, float g, float b, float d, int last) {
+    float covered = 1.0f - transmittance;
+    if (canvas.background) {
+        r = fmaf(transmittance, canvas.background[0], r);
+        g = fmaf(transmittance, canvas.background[1], g);
+        b = fmaf(transmittance, canvas.background[2], b);
+    }
+    if (canvas.rgba8) {
+        canvas.rgba8[pixel] = make_uchar4(
+            (unsigned char)(__saturatef(r) * 255.0f + canvas.rounding),
+            (unsigned char)(__saturatef(g) * 255.0f + canvas.rounding),
+            (unsigned char)(__saturatef(b) * 255.0f + canvas.rounding), (unsigned char)(covered * 255.0f + 0.5f));
+        return;
+    }
+    canvas.rgb[3 * pixel] = r;
+    canvas.rgb[3 * pixel + 1] = g;
+    canvas.rgb[3 * pixel + 2] = b;
+    canvas.alpha[pixel] = covered;
+    canvas.depth[pixel] = covered > 0.0f ? d / covered : 0.0f;
+    if (canvas.last) canvas.last[pixel] = last;
+}
+
+__device__ __forceinline__ void blend_tile(
+    TileList& list, const Camera& camera, int own, const float4* __restrict__ records, int count, int capacity,
+    const Tiles& tiles, const uint2* __restrict__ lists, unsigned* __restrict__ ordered, const Canvas& canvas,
+    int* __restrict__ needed) {
     int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
-    int tile_y = blockIdx.x / tiles_x, tile_x = blockIdx.x - tile_y * tiles_x;
-    int tile = camera.first_tile + blockIdx.x;
+    int tile_y = own / camera.tiles_x, tile_x = own - tile_y * camera.tiles_x, tile = camera.first_tile + own;
     int x0 = tile_x * TILE, y0 = tile_y * TILE;
     int x = x0 + (lane & 7), y = y0 + warp * 4 + (lane >> 3);
     float px = x + 0.5f, py = y + 0.5f;
-    bool inside = x < width && y < height, done = !inside;
+    bool inside = x < camera.width && y < camera.height, done = !inside;
     float transmittance = 1.0f, r = 0.0f, g = 0.0f, b = 0.0f, d = 0.0f;
     int stopped = -1, position = 0;
 
-    int total = tile_counts[tile];
-    if (total > 0) {
-        const float4* records = all_records + (size_t)blockIdx.y * count * RECORD;
-        bool fits = total <= capacity;
-        TileSource source = {fits ? lists + (size_t)tile * capacity : nullptr, records, fits ? total : count, x0, y0};
-        while (true) {
-            int n = next_window(list, source, position);
-            if (n == 0) break;
-            if (last && fits && total <= WINDOW)
-                for (int i = thread; i < n; i += TILE_THREADS) lists[(size_t)tile * capacity + i].y = list.ids[i];
+    int total = tiles.counts[tile];
+    bool fits = total <= capacity;
+    TileSource source = {fits ? lists + (size_t)tile * capacity : nullptr, records, fits ? total : count, x0, y0};
+    while (true) {
+        int n = next_window(list, source, position);
+        if (n == 0) break;
+        if (ordered && fits)
+            for (int i = thread; i < n; i += TILE_THREADS) ordered[(size_t)tile * capacity + position + i] = list.ids[i];
 
-            // Each warp keeps the records of 32 Gaussians at hand.
-            float4* staged = list.scratch + warp * 32 * RECORD;
-            float4 r0, r1, r2;
-            if (lane < n) {
-                const float4* record = records + (size_t)list.ids[lane] * RECORD;
+        // Each warp keeps the records of 32 Gaussians at hand.
+        float4* staged = list.scratch + warp * 32 * RECORD;
+        float4 r0, r1, r2;
+        if (lane < n) {
+            const float4* record = records + (size_t)list.ids[lane] * RECORD;
+            r0 = record[0], r1 = record[1], r2 = record[2];
+        }
+        for (int base = 0; base < n; base += 32) {
+            if (__all_sync(ALL_LANES, done)) break;
+            int at = base + lane;
+            bool hit = at < n && reaches(r0, r1.x, r1.y, x0, y0 + warp * 4, 8, 4);
+            unsigned mask = __ballot_sync(ALL_LANES, hit);
+            if (hit) {
+                float4* mine = staged + RECORD * __popc(mask & ((1u << lane) - 1));
+                r2.z = __int_as_float(position + at);
+                mine[0] = r0;
+                mine[1] = r1;
+                mine[2] = r2;
+            }
+            at += 32;
+            if (at < n) {  // on their way while these are blended
+                const float4* record = records + (size_t)list.ids[at] * RECORD;
                 r0 = record[0], r1 = record[1], r2 = record[2];
             }
-            for (int base = 0; base < n; base += 32) {
-                if (__all_sync(ALL_LANES, done)) break;
-                int at = base + lane;
-                bool hit = at < n && reaches(r0, r1.x, r1.y, x0, y0 + warp * 4, 8, 4);
-                unsigned mask = __ballot_sync(ALL_LANES, hit);
-                if (hit) {
-                    float4* mine = staged + RECORD * __popc(mask & ((1u << lane) - 1));
-                    r2.z = __int_as_float(position + at);
-                    mine[0] = r0;
-                    mine[1] = r1;
-                    mine[2] = r2;
+            __syncwarp();
+            int hits = __popc(mask);
+#pragma unroll UNROLL
+            for (int i = 0; i < hits; i++) {
+                float4 s0 = staged[RECORD * i], s1 = staged[RECORD * i + 1], s2 = staged[RECORD * i + 2];
+                float dx = px - s0.x, dy = py - s0.y;
+                float a = fminf(exp2f(s1.y + log2_falloff(s0.z, s0.w, s1.x, dx, dy)), ALPHA_MAX);
+                bool seen = a >= ALPHA_MIN && !done;
+                float weight = a * transmittance, after = transmittance - weight;
+                if (seen && after < TRANSMITTANCE_MIN) {
+                    done = true;
+                    seen = false;
+                    stopped = __float_as_int(s2.z);
                 }
-                at += 32;
-                if (at < n) {  // on their way while these are blended
-                    const float4* record = records + (size_t)list.ids[at] * RECORD;
-                    r0 = record[0], r1 = record[1], r2 = record[2];
-                }
-                __syncwarp();
-                int hits = __popc(mask);
-#pragma unroll 4
-                for (int i = 0; i < hits; i++) {
-                    float4 s0 = staged[RECORD * i], s1 = staged[RECORD * i + 1], s2 = staged[RECORD * i + 2];
-                    float dx = px - s0.x, dy = py - s0.y;
-                    float a = fminf(exp2f(s1.y + log2_falloff(s0.z, s0.w, s1.x, dx, dy)), ALPHA_MAX);
-                    bool seen = a >= ALPHA_MIN && !done;
-                    float weight = a * transmittance, after = transmittance - weight;
-                    if (seen && after < TRANSMITTANCE_MIN) {
-                        done = true;
-                        seen = false;
-                        stopped = __float_as_int(s2.z);
-                    }
-                    weight = seen ? weight : 0.0f;
-                    transmittance = seen ? after : transmittance;
-                    r = fmaf(weight, s1.w, r);
-                    g = fmaf(weight, s2.x, g);
-                    b = fmaf(weight, s2.y, b);
-                    d = fmaf(weight, s1.z, d);
-                }
-                __syncwarp();
+                weight = seen ? weight : 0.0f;
+                transmittance = seen ? after : transmittance;
+                r = fmaf(weight, s1.w, r);
+                g = fmaf(weight, s2.x, g);
+                b = fmaf(weight, s2.y, b);
+                d = fmaf(weight, s1.z, d);
             }
-            position += n;
-            if (source.list && source.total <= WINDOW) break;
-            if (__syncthreads_and(done)) break;
+            __syncwarp();
         }
-        if (thread == 0) {
-            if (!last) tile_counts[tile] = 0;
-            if (!fits) atomicMax(needed, total);
-        }
+        position += n;
+        if (source.list && source.total <= WINDOW) break;
+        if (__syncthreads_and(done)) break;
     }
-
+    if (thread == 0) {
+        if (!canvas.last) tiles.counts[tile] = 0;
+        if (!fits) atomicMax(needed, total);
+    }
     if (!inside) return;
-    size_t pixel = camera.first_pixel + (size_t)y * width + x;
-    float covered = 1.0f - transmittance;
-    if (background) {
-        r = fmaf(transmittance, background[0], r);
-        g = fmaf(transmittance, background[1], g);
-        b = fmaf(transmittance, background[2], b);
+    size_t pixel = camera.first_pixel + (size_t)y * camera.width + x;
+    put(canvas, pixel, transmittance, r, g, b, d, stopped >= 0 ? stopped : position);
+}
+
+// The background where no tile of a chunk's is occupied; a warp looks at 32 tiles.
+__device__ __forceinline__ void blank_tiles(
+    const Camera* __restrict__ cameras, int views, int first, const Tiles& tiles, int n_tiles, const Canvas& canvas) {
+    int lane = threadIdx.x & 31, tile = first + threadIdx.x;
+    bool blank = tile < n_tiles && tiles.marks[tile] != mark_of_frame(tiles);
+    int view = 0;
+    while (view + 1 < views && cameras[view + 1].first_tile <= tile) view++;
+    unsigned left = __ballot_sync(ALL_LANES, blank);
+    while (left) {
+        int next = __ffs(left) - 1;
+        left &= left - 1;
+        const Camera& camera = cameras[__shfl_sync(ALL_LANES, view, next)];
+        int own = tile - lane + next - camera.first_tile;
+        int tile_y = own / camera.tiles_x, tile_x = own - tile_y * camera.tiles_x;
+        int x = tile_x * TILE + (lane & 7);
+        for (int row = lane >> 3; row < TILE; row += 4) {
+            int y = tile_y * TILE + row;
+            if (x >= camera.width || y >= camera.height) continue;
+            put(canvas, camera.first_pixel + (size_t)y * camera.width + x, 1.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0);
+        }
     }
-    if (rgba8) {
-        rgba8[pixel] = make_uchar4(
-            (unsigned char)(__saturatef(r) * 255.0f + rounding), (unsigned char)(__saturatef(g) * 255.0f + rounding),
-            (unsigned char)(__saturatef(b) * 255.0f + rounding), (unsigned char)(covered * 255.0f + 0.5f));
-        return;
+}
+
+extern "C" __global__ void __launch_bounds__(TILE_THREADS, RESIDENT) blend(
+    int count, int views, const Camera* __restrict__ cameras, const float4* __restrict__ records, int capacity,
+    int n_tiles, int* tile_state, const uint2* __restrict__ lists, unsigned* __restrict__ ordered,
+    const float* __restrict__ background, float rounding, uchar4* __restrict__ rgba8, float* __restrict__ rgb,
+    float* __restrict__ alpha, float* __restrict__ depth, int* __restrict__ last, int* __restrict__ needed) {
+    __shared__ TileList list;
+    __shared__ int taken;
+    Tiles tiles = tiles_in(tile_state, n_tiles);
+    Canvas canvas = {background, rounding, rgba8, rgb, alpha, depth, last};
+    int occupied = tiles.control[OCCUPIED], chunks = (n_tiles + CHUNK_TILES - 1) / CHUNK_TILES, following = 0;
+    if (threadIdx.x == 0) following = atomicAdd(&tiles.control[NEXT], 1);
+    while (true) {
+        if (threadIdx.x == 0) taken = following;
+        __syncthreads();
+        int work = taken;
+        __syncthreads();
+        if (work >= occupied + chunks) break;
+        if (threadIdx.x == 0) following = atomicAdd(&tiles.control[NEXT], 1);  // comes while this is done
+        if (work >= occupied) {
+            blank_tiles(cameras, views, (work - occupied) * CHUNK_TILES, tiles, n_tiles, canvas);
+            continue;
+        }
+        int2 at = tiles.queue[work];
+        blend_tile(list, cameras[at.x], at.y, records + (size_t)at.x * count * RECORD, count, capacity, tiles, lists,
+                   ordered, canvas, needed);
     }
-    rgb[3 * pixel] = r;
-    rgb[3 * pixel + 1] = g;
-    rgb[3 * pixel + 2] = b;
-    alpha[pixel] = covered;
-    depth[pixel] = covered > 0.0f ? d / covered : 0.0f;
-    if (last) last[pixel] = stopped >= 0 ? stopped : position;
+    if (threadIdx.x == 0 && atomicAdd(&tiles.control[DONE], 1) == gridDim.x - 1) {
+        tiles.control[NEXT] = 0;
+        tiles.control[DONE] = 0;
+        if (!last) {
+            tiles.control[OCCUPIED] = 0;
+            tiles.control[FRAME] += 1;
+        }
+    }
 }

@@ -1,8 +1,9 @@
 // Gradients of the pictures, summed for each Gaussian in each image.
-//   in   as blend.cu, its pictures and `last`, and the gradients of rgb, alpha and depth (null: zero)
+//   in   as blend.cu, what it kept, its pictures, and the gradients of rgb, alpha and depth (null: zero)
 //   out  sums [C, N, 12], added to: with d the pixel's offset from the centre and w the gradient of log(alpha)
 //        [0-5] w, w dx, w dy, w dx^2, w dx dy, w dy^2   [6] depth   [7-9] colour   [10-11] -
-// grid (tiles of the largest camera, C), block TILE_THREADS; each warp has an 8x4 half of the tile.
+// grid: as many blocks as run at once, which take the occupied tiles one by one; block TILE_THREADS, each warp has an
+// 8x4 half of the tile.
 //
 // A lane is a Gaussian: 32 of those that reach the half-tile meet its pixels one after the other. Transmittance
 // in front of each and what lies behind it come from two scans over the lanes, the sums stay in registers, and a
@@ -17,10 +18,13 @@ __device__ __forceinline__ void add_sums(Sum* at, float x, float y, float z, flo
     add_to(at, x), add_to(at + 1, y), add_to(at + 2, z), add_to(at + 3, w);
 }
 __device__ __forceinline__ float sum_of(Sum value) { return (float)((double)(long long)value / SUM_SCALE); }
+__device__ __forceinline__ float4 load_sums(const Sum* at) {
+    return make_float4(sum_of(at[0]), sum_of(at[1]), sum_of(at[2]), sum_of(at[3]));
+}
 #else
 typedef float Sum;
 __device__ __forceinline__ void add_sums(Sum* at, float x, float y, float z, float w) { add4(at, x, y, z, w); }
-__device__ __forceinline__ float sum_of(Sum value) { return value; }
+__device__ __forceinline__ float4 load_sums(const Sum* at) { return *(const float4*)at; }
 #endif
 #define SUMS 12
 
@@ -100,34 +104,21 @@ __device__ __forceinline__ void gather_gradients(
     }
 }
 
-extern "C" __global__ void __launch_bounds__(TILE_THREADS, 12) blend_backward(
-    int count, const Camera* __restrict__ cameras, const float4* __restrict__ all_records, int capacity,
-    const unsigned* __restrict__ tile_counts, const uint2* __restrict__ lists,
+__device__ __forceinline__ void tile_gradients(
+    TileList& list, PixelState* pixels, int2* queue, const Camera& camera, int own, const float4* __restrict__ records,
+    int count, int capacity, const Tiles& tiles, const unsigned* __restrict__ all_ordered,
     const float* __restrict__ rgb, const float* __restrict__ alpha, const float* __restrict__ depth,
     const int* __restrict__ last, const float* __restrict__ rgb_gradient,
-    const float* __restrict__ alpha_gradient, const float* __restrict__ depth_gradient,
-    Sum* __restrict__ all_sums) {
-    __shared__ TileList list;
-    __shared__ PixelState states[2][32];
-    __shared__ int2 queues[2][64];
-    const Camera& camera = cameras[blockIdx.y];
-    int tiles_x = camera.tiles_x, width = camera.width, height = camera.height;
-    if ((int)blockIdx.x >= tiles_x * camera.tiles_y) return;
-    int tile = camera.first_tile + blockIdx.x;
-    int total = tile_counts[tile];
-    if (total == 0) return;
+    const float* __restrict__ alpha_gradient, const float* __restrict__ depth_gradient, Sum* __restrict__ sums) {
     int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
-    int tile_y = blockIdx.x / tiles_x, tile_x = blockIdx.x - tile_y * tiles_x;
+    int tile_y = own / camera.tiles_x, tile_x = own - tile_y * camera.tiles_x, tile = camera.first_tile + own;
     int x0 = tile_x * TILE, y0 = tile_y * TILE, half_y0 = y0 + warp * 4;
-    const float4* records = all_records + (size_t)blockIdx.y * count * RECORD;
-    Sum* sums = all_sums + (size_t)blockIdx.y * count * SUMS;
-    PixelState* pixels = states[warp];
-    int2* queue = queues[warp];
 
     // depth = D / A, A = alpha: its gradient is one of D and one of A. A = 1 - T, T the transmittance left.
     int x = x0 + (lane & 7), y = half_y0 + (lane >> 3), my_last = 0;
-    if (x < width && y < height) {
-        size_t pixel = camera.first_pixel + (size_t)y * width + x;
+    __syncwarp();
+    if (x < camera.width && y < camera.height) {
+        size_t pixel = camera.first_pixel + (size_t)y * camera.width + x;
         float covered = alpha[pixel], left = 1.0f - covered;
         float4 gradient = make_float4(0, 0, 0, 0);
         float of_covered = alpha_gradient ? alpha_gradient[pixel] : 0.0f, everything = 0.0f;
@@ -152,18 +143,19 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS, 12) blend_backward(
     int warp_last = __reduce_max_sync(ALL_LANES, my_last);
     __syncwarp();
 
-    bool fits = total <= capacity, ordered = fits && total <= WINDOW;
-    const uint2* own = lists + (size_t)tile * capacity;
-    TileSource source = {fits ? own : nullptr, records, fits ? total : count, x0, y0};
+    int total = tiles.counts[tile];
+    bool kept = total <= capacity;
+    const unsigned* ordered = all_ordered + (size_t)tile * capacity;
+    TileSource source = {nullptr, records, count, x0, y0};
     int position = 0, queued = 0;
     while (true) {
-        int n = ordered ? (position == 0 ? total : 0) : next_window(list, source, position);
+        int n = !kept ? next_window(list, source, position) : position == 0 ? warp_last : 0;
         if (n == 0) break;
         for (int base = 0; base < n && position + base < warp_last; base += 32) {
             int at = base + lane, id = 0;
             bool hit = false;
             if (at < n) {
-                id = ordered ? own[at].y : list.ids[at];
+                id = kept ? ordered[at] : list.ids[at];
                 const float4* record = records + (size_t)id * RECORD;
                 float4 r1 = record[1];
                 hit = reaches(record[0], r1.x, r1.y, x0, half_y0, 8, 4);
@@ -182,8 +174,44 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS, 12) blend_backward(
                 __syncwarp();
             }
         }
+        if (kept) break;
         position += n;
         if (!__syncthreads_or(position < warp_last)) break;
     }
-    if (queued > 0) gather_gradients(queued, lane < queued ? queue[lane] : make_int2(0, 0), records, pixels, x0 + 0.5f, half_y0 + 0.5f, sums);
+    if (queued > 0) {
+        int2 entry = lane < queued ? queue[lane] : make_int2(0, 0);
+        gather_gradients(queued, entry, records, pixels, x0 + 0.5f, half_y0 + 0.5f, sums);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(TILE_THREADS, RESIDENT) blend_backward(
+    int count, const Camera* __restrict__ cameras, const float4* __restrict__ records, int capacity, int n_tiles,
+    int* tile_state, const unsigned* __restrict__ ordered, const float* __restrict__ rgb,
+    const float* __restrict__ alpha, const float* __restrict__ depth, const int* __restrict__ last,
+    const float* __restrict__ rgb_gradient, const float* __restrict__ alpha_gradient,
+    const float* __restrict__ depth_gradient, Sum* __restrict__ sums) {
+    __shared__ TileList list;
+    __shared__ PixelState states[2][32];
+    __shared__ int2 queues[2][64];
+    __shared__ int taken;
+    Tiles tiles = tiles_in(tile_state, n_tiles);
+    int occupied = tiles.control[OCCUPIED], warp = threadIdx.x >> 5, following = 0;
+    if (threadIdx.x == 0) following = atomicAdd(&tiles.control[NEXT_BACKWARD], 1);
+    while (true) {
+        if (threadIdx.x == 0) taken = following;
+        __syncthreads();
+        int work = taken;
+        __syncthreads();
+        if (work >= occupied) break;
+        if (threadIdx.x == 0) following = atomicAdd(&tiles.control[NEXT_BACKWARD], 1);  // comes while this is done
+        int2 at = tiles.queue[work];
+        size_t first = (size_t)at.x * count;
+        tile_gradients(list, states[warp], queues[warp], cameras[at.x], at.y, records + first * RECORD, count, capacity,
+                       tiles, ordered, rgb, alpha, depth, last, rgb_gradient, alpha_gradient, depth_gradient,
+                       sums + first * SUMS);
+    }
+    if (threadIdx.x == 0 && atomicAdd(&tiles.control[DONE_BACKWARD], 1) == gridDim.x - 1) {
+        tiles.control[NEXT_BACKWARD] = 0;
+        tiles.control[DONE_BACKWARD] = 0;
+    }
 }

@@ -18,6 +18,32 @@ struct Camera {               // 24 words, packed by cuda.py
     int first_tile, first_pixel;  // where this camera begins in the arrays of all cameras
 };
 
+// What is known of the tiles of all cameras, in one array: words of control, then each tile's count of entries, its
+// mark, and the tiles that have entries, in the order of their first.
+//   A tile is occupied where its mark is the frame's. All but the frame's number is left ready for the next frame.
+#define CONTROL_WORDS 8
+#define OCCUPIED 0            // how many tiles have entries
+#define NEXT 1                // the next piece of work that a block of blend takes
+#define DONE 2                // blocks that have ended
+#define FRAME 3               // frames before this one
+#define NEXT_BACKWARD 4
+#define DONE_BACKWARD 5
+struct Tiles {
+    int* control;
+    unsigned* counts;
+    int* marks;
+    int2* queue;              // camera, tile of that camera
+};
+__device__ __forceinline__ Tiles tiles_in(int* state, int count) {
+    Tiles tiles;
+    tiles.control = state;
+    tiles.counts = (unsigned*)state + CONTROL_WORDS;
+    tiles.marks = state + CONTROL_WORDS + count;
+    tiles.queue = (int2*)(state + CONTROL_WORDS + 2 * count);
+    return tiles;
+}
+__device__ __forceinline__ int mark_of_frame(const Tiles& tiles) { return tiles.control[FRAME] + 1; }
+
 // A Gaussian in one image: three float4. Culled ones have log2_opacity = -infinity.
 //   [0] x, y (px), a, b    [1] c, log2_opacity, depth (m), red    [2] green, blue, -, -
 // log2(alpha) at a pixel (dx, dy) off its centre = log2_opacity + a dx^2 + b dx dy + c dy^2.
@@ -142,4 +168,22 @@ __device__ __forceinline__ float3 view_direction(const Camera& camera, float3 po
     float x = point.x - centre.x, y = point.y - centre.y, z = point.z - centre.z;
     inverse_length = 1.0f / fmaxf(sqrtf(x * x + y * y + z * z), 1e-12f);
     return make_float3(x * inverse_length, y * inverse_length, z * inverse_length);
+}
+
+// Rows of 3 K floats to shared memory and back, all threads of the block together. An odd pitch: a thread a row meets no other
+// thread's bank.
+#define SH_PITCH(K) (3 * (K) | 1)
+template <int K>
+__device__ __forceinline__ void stage_rows(const float* __restrict__ from, int rows, float* to) {
+    for (int i = threadIdx.x; i < rows * 3 * K; i += blockDim.x) {
+        int row = i / (3 * K);
+        to[row * SH_PITCH(K) + i - row * 3 * K] = from[i];
+    }
+}
+template <int K>
+__device__ __forceinline__ void unstage_rows(const float* from, int rows, float* __restrict__ to) {
+    for (int i = threadIdx.x; i < rows * 3 * K; i += blockDim.x) {
+        int row = i / (3 * K);
+        to[i] = from[row * SH_PITCH(K) + i - row * 3 * K];
+    }
 }

@@ -1,10 +1,11 @@
 // A tile's Gaussians, front to back, a window of at most WINDOW at a time: the part that blending and its
 // backward pass share. Order: depth bits, then index.
 //
-// Short lists (nearly all) are one window. Longer ones are cut where a histogram says; lists that did not fit into
-// memory are not read at all: all records are searched instead, so that nothing is ever left out.
+// Short lists are one window. Longer ones are cut where a histogram says: most of what is behind is never sorted, since
+// the pixels are full before. Lists that did not fit into memory are not read at all: all records are searched instead,
+// so that nothing is ever left out.
 
-#define SLOT_BITS 10
+#define SLOT_BITS 8
 #define WINDOW (1 << SLOT_BITS)
 #define SCRATCH (WINDOW / 4 > 64 * RECORD ? WINDOW / 4 : 64 * RECORD)
 #define BINS 256
@@ -16,7 +17,7 @@ struct TileList {
     unsigned ids[WINDOW];         // indices: after next_window() in order
     unsigned low[2], high[2];
     int filled;
-    Key begin, end;
+    Key begin, end, most;
 };
 
 struct TileSource {
@@ -180,32 +181,74 @@ __device__ __forceinline__ void order(TileList& list, const float4* records, int
 __device__ __forceinline__ void order_window(TileList& list, const float4* records, int n) {
     if (n <= TILE_THREADS) order<1>(list, records, n);
     else if (n <= 2 * TILE_THREADS) order<2>(list, records, n);
-    else if (n <= 4 * TILE_THREADS) order<4>(list, records, n);
-    else if (n <= 8 * TILE_THREADS) order<8>(list, records, n);
-    else order<16>(list, records, n);
+    else order<4>(list, records, n);
+}
+
+// [list.begin, list.most): the keys of the source.
+__device__ __forceinline__ void find_range(TileList& list, const TileSource& source) {
+    int thread = threadIdx.x;
+    unsigned low = 0xffffffffu, high = 0;
+    for (int i = thread; i < source.total; i += TILE_THREADS) {
+        Key key;
+        if (source_entry(source, i, key)) {
+            low = min(low, (unsigned)(key >> 32));
+            high = max(high, (unsigned)(key >> 32));
+        }
+    }
+    low = __reduce_min_sync(ALL_LANES, low);
+    high = __reduce_max_sync(ALL_LANES, high);
+    if ((thread & 31) == 0) {
+        list.low[thread >> 5] = low;
+        list.high[thread >> 5] = high;
+    }
+    __syncthreads();
+    if (thread == 0) {
+        list.begin = (Key)min(list.low[0], list.low[1]) << 32;
+        list.most = (Key)(max(list.high[0], list.high[1]) + 1) << 32;
+    }
+    __syncthreads();
 }
 
 // Find list.end: the keys in [list.begin, end) are at most WINDOW, and at least one unless none is left.
 __device__ __forceinline__ void find_end(TileList& list, const TileSource& source) {
     int thread = threadIdx.x;
-    unsigned* keys = (unsigned*)list.scratch;
-    Key low = list.begin, high = (Key)0x7f800000u << 32;  // every depth is finite
+    unsigned* bins = (unsigned*)list.scratch;
+    Key low = list.begin, high = list.most;
     while (true) {
-        int shift = 0;
-        while (((high - low - 1) >> shift) >= BINS) shift++;
-        for (int i = thread; i < BINS; i += TILE_THREADS) keys[i] = 0;
+        int shift = max(0, 64 - 8 - __clzll((long long)(high - low - 1)));  // 2^8 = BINS
+        for (int i = thread; i < BINS; i += TILE_THREADS) bins[i] = 0;
         __syncthreads();
         for (int i = thread; i < source.total; i += TILE_THREADS) {
             Key key;
             if (source_entry(source, i, key) && key >= low && key < high)
-                atomicAdd(&keys[(int)((key - low) >> shift)], 1u);
+                atomicAdd(&bins[(int)((key - low) >> shift)], 1u);
         }
         __syncthreads();
-        if (thread == 0) {
-            int sum = 0, i = 0;
-            while (i < BINS && sum + keys[i] <= WINDOW) sum += keys[i++];
-            list.filled = i < BINS && sum == 0 ? i : -1;  // a bin too full: look closer
-            list.end = i < BINS ? low + ((Key)i << shift) : high;
+        if (thread < 32) {  // how many bins from the first on hold no more than WINDOW, and whether anything
+            const int EACH = BINS / 32;
+            unsigned own = 0;
+            for (int i = 0; i < EACH; i++) own += bins[thread * EACH + i];
+            unsigned sum = own;
+            for (int step = 1; step < 32; step *= 2) {
+                unsigned other = __shfl_up_sync(ALL_LANES, sum, step);
+                if (thread >= step) sum += other;
+            }
+            sum -= own;
+            int fitting = 0;
+            unsigned held = 0;
+            for (int i = 0; i < EACH; i++) {
+                sum += bins[thread * EACH + i];
+                if (sum <= WINDOW) {
+                    fitting++;
+                    held = sum;
+                }
+            }
+            fitting = __reduce_add_sync(ALL_LANES, fitting);
+            held = __reduce_max_sync(ALL_LANES, held);
+            if (thread == 0) {
+                list.filled = fitting < BINS && held == 0 ? fitting : -1;  // a bin too full: look closer
+                list.end = fitting < BINS ? low + ((Key)fitting << shift) : high;
+            }
         }
         __syncthreads();
         int crowded = list.filled;
@@ -236,8 +279,13 @@ __device__ __forceinline__ int next_window(TileList& list, const TileSource& sou
         __syncthreads();
     } else {
         __syncthreads();
-        if (thread == 0) list.begin = position > 0 ? list.end : 0;
-        __syncthreads();
+        if (position == 0) {
+            find_range(list, source);
+        } else {
+            if (thread == 0) list.begin = list.end;
+            __syncthreads();
+        }
+        if (list.begin >= list.most) return 0;
         find_end(list, source);
         if (thread == 0) list.filled = 0;
         __syncthreads();
