@@ -331,7 +331,7 @@ class _Code:
         """Renew the bias from the root."""
         fixed = (*self._layers, self._weight, self._base, len(self.bias))
         arguments = (self._root, ROOT_SCALE, self._translation, *fixed)
-        PROGRAM.launch("code_bias", 1, POINT_THREADS, *arguments, self.bias)
+        PROGRAM.launch("code_bias", _blocks(len(self.bias)), POINT_THREADS, *arguments, self.bias)
 
 
 @dataclass(frozen=True)

@@ -132,11 +132,13 @@ class Frames:
         for key in keys:
             self._slots.move_to_end(key)
         slots = [self._slots[key] for key in keys]
-        for i in missing[1:]:
+        # Poses go ahead by themselves: while they run, the longer rest is being launched.
+        for i in missing[::-1]:
             self._inputs.send(window, i, slots, background)
             self._run("P", target, timings)
-        self._inputs.send(window, missing[0] if missing else 0, slots, background)
-        self._run("P" * bool(missing) + stages, target, timings)
+        if not missing:
+            self._inputs.send(window, 0, slots, background)
+        self._run(stages, target, timings)
         self._decoded = keys
 
     def _free_slot(self, wanted: tuple[bytes, ...]) -> int:

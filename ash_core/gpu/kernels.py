@@ -13,7 +13,8 @@ import logging
 import os
 import struct
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from torch import Tensor
 from ash_core.resources import cache_folder
 
 Dimensions = int | tuple[int, ...]
+Argument = Tensor | int | float | None
 
 COMMON: Final = Path(__file__).parent / "common.cu"
 OPTIONS: Final = ("--std=c++17", "--ftz=true", "--generate-line-info", "--ptxas-options=-v")
@@ -69,7 +71,8 @@ class Program:
         self.sources = (COMMON, *sources)
         self.defines = dict(defines or {})
         self._modules: dict[int, Any] = {}
-        self._functions: dict[tuple[int, str], int] = {}
+        self._functions: dict[tuple[int, str], tuple[Any, Arguments]] = {}
+        self._turn = threading.Lock()
 
     def text(self) -> str:
         """All sources; the compiler's messages name the file that they are about."""
@@ -121,24 +124,26 @@ class Program:
                 raise CudaError(f"GPU {index}: the driver refuses kernels for {arch}; update it")
         self._modules[index] = module
 
-    def launch(
-        self, kernel: str, grid: Dimensions, block: Dimensions, *args: Tensor | int | float | None
-    ) -> None:
+    def launch(self, kernel: str, grid: Dimensions, block: Dimensions, *args: Argument) -> None:
         """Run a kernel on torch's current device and stream.
 
         Tensors (contiguous, on that device) become pointers, ints int32, floats float32, None a
-        null pointer. A grid with a zero launches nothing.
+        null pointer; a kernel has the same types every time. A grid with a zero launches nothing.
         """
         blocks, threads = _three(grid), _three(block)
         if 0 in blocks:
             return
         index = torch.cuda.current_device()
-        function = self._functions.get((index, kernel)) or self._function(index, kernel)
-        packed = pack(args, index)
+        known = self._functions.get((index, kernel))
+        if known is None:
+            known = self._functions[index, kernel] = self._function(index, kernel), Arguments(args)
+        function, packed = known
         stream = torch.cuda.current_stream().cuda_stream
-        (error,) = _driver().cuLaunchKernel(
-            function, *blocks, *threads, 0, stream, packed.pointers, 0
-        )
+        with self._turn:
+            packed.fill(args)
+            (error,) = _driver().cuLaunchKernel(
+                function, *blocks, *threads, 0, stream, packed.address, 0
+            )
         if error != 0:
             raise CudaError(f"{kernel}: {_says(error)}")
 
@@ -159,39 +164,31 @@ class Program:
     def _function(self, index: int, kernel: str) -> Any:
         self.load(index)
         answer = _driver().cuModuleGetFunction(self._modules[index], kernel.encode())
-        function = self._functions[index, kernel] = _checked(answer, kernel)
-        return function
+        return _checked(answer, kernel)
 
 
-@dataclass(frozen=True)
-class Packed:
-    """Arguments as the driver wants them: an array of pointers to the values."""
+class Arguments:
+    """A kernel's arguments as the driver wants them, in memory that every launch fills anew."""
 
-    pointers: int
-    keep: tuple[Any, ...]
+    def __init__(self, args: Sequence[Argument]) -> None:
+        """args: an example; later ones have the same types."""
+        kinds = (
+            "i4x" if isinstance(arg, int) else "f4x" if isinstance(arg, float) else "Q"
+            for arg in args
+        )
+        self._layout = struct.Struct("=" + "".join(kinds))
+        self._values = ctypes.create_string_buffer(8 * len(args))
+        first = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_uint64 * len(args))(*range(first, first + 8 * len(args), 8))
+        self.address = ctypes.addressof(self._pointers)
 
-
-def pack(args: tuple[Tensor | int | float | None, ...], index: int) -> Packed:
-    """Arguments of a launch on device `index`, eight bytes each."""
-    values: list[int | float] = []
-    kinds = "="
-    for arg in args:
-        if isinstance(arg, Tensor):
-            assert arg.is_contiguous(), (arg.shape, arg.stride())
-            assert arg.is_pinned() if arg.device.type == "cpu" else arg.device.index == index, arg
-            values.append(arg.data_ptr())
-            kinds += "Q"
-        elif arg is None:
-            values.append(0)
-            kinds += "Q"
-        else:
-            values.append(arg)
-            kinds += "i4x" if isinstance(arg, int) else "f4x"
-    size = 8 * len(values)
-    held = ctypes.create_string_buffer(struct.pack(kinds, *values), size)
-    first = ctypes.addressof(held)
-    pointers = (ctypes.c_uint64 * len(values))(*range(first, first + size, 8))
-    return Packed(ctypes.addressof(pointers), (pointers, held))
+    def fill(self, args: Sequence[Argument]) -> None:
+        """Take the arguments of a launch: pointers of tensors, 0 for None."""
+        self._layout.pack_into(
+            self._values,
+            0,
+            *[arg.data_ptr() if isinstance(arg, Tensor) else arg or 0 for arg in args],
+        )
 
 
 @functools.cache
@@ -229,6 +226,7 @@ def compiler_missing() -> str | None:
     return None
 
 
+@functools.cache
 def _driver() -> Any:
     return importlib.import_module("cuda.bindings.driver")
 

@@ -12,6 +12,7 @@ import functools
 import math
 import struct
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,9 +31,9 @@ TILE: Final = 8
 FEW: Final = 65_536
 """Up to this many Gaussians more threads share the tiles of one."""
 TILE_THREADS: Final = TILE * TILE
-RESIDENT: Final = 12
+RESIDENT: Final = 10
 """Blocks of `blend` that a multiprocessor runs at once."""
-UNROLL: Final = 2
+UNROLL: Final = 4
 """Of the loop over a tile's Gaussians: more spills registers on some architectures."""
 CONTROL_WORDS: Final = 8
 """Before the tiles' own in the tile state, see records.cu."""
@@ -441,4 +442,6 @@ def _with_index(device: torch.device) -> torch.device:
 
 def _on(device: torch.device) -> Any:
     """That device is current; nothing to do for tensors on the CPU (kernels run there in tests)."""
-    return torch.cuda.device(device if device.type == "cuda" else -1)
+    if device.type != "cuda" or device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(device)

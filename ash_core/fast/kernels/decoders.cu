@@ -332,7 +332,7 @@ __device__ __forceinline__ void dense(
 //   in   root [3] m; the network sees root * scale - translation [3], embedded
 //        w1 [39, 64] b1 [64] w2 [64, 32] b2 [32] w3 [32, 16] b3 [16]   code_weight [16, outputs]   base [outputs]
 //   out  bias [outputs]
-// One block of 256. Source: ODDITIES A17, A21.
+// One thread an output, blocks of 256; each runs the small network by itself. Source: ODDITIES A17, A21.
 extern "C" __global__ void __launch_bounds__(256) code_bias(
     const float* __restrict__ root, float scale, const float* __restrict__ translation,
     const float* __restrict__ w1, const float* __restrict__ b1, const float* __restrict__ w2,
@@ -351,10 +351,10 @@ extern "C" __global__ void __launch_bounds__(256) code_bias(
     dense(a, w1, b1, EMBEDDING, 64, true, b);
     dense(b, w2, b2, 64, 32, true, a);
     dense(a, w3, b3, 32, 16, false, b);
-    for (int output = thread; output < outputs; output += 256) {
-        float sum = base[output];
+    int output = blockIdx.x * 256 + thread;
+    if (output >= outputs) return;
+    float sum = base[output];
 #pragma unroll
-        for (int i = 0; i < 16; ++i) sum = fmaf(b[i], code_weight[i * outputs + output], sum);
-        bias[output] = sum;
-    }
+    for (int i = 0; i < 16; ++i) sum = fmaf(b[i], code_weight[i * outputs + output], sum);
+    bias[output] = sum;
 }

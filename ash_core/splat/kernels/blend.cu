@@ -7,10 +7,12 @@
 // grid: as many blocks as run at once; block TILE_THREADS. Blocks take the occupied tiles one by one, then chunks of
 // tiles where only the background is to be drawn.
 
-#define CHUNK_TILES TILE_THREADS
+// Tiles of a chunk, and of one warp of the block.
+#define CHUNK_TILES 16
+#define WARP_TILES (CHUNK_TILES / 2)
 
 struct Canvas {
-    const float* background;
+    float3 background;
     float rounding;
     uchar4* rgba8;
     float *rgb, *alpha, *depth;
@@ -20,11 +22,9 @@ struct Canvas {
 __device__ __forceinline__ void put(
     const Canvas& canvas, size_t pixel, float transmittance, float r, float g, float b, float d, int last) {
     float covered = 1.0f - transmittance;
-    if (canvas.background) {
-        r = fmaf(transmittance, canvas.background[0], r);
-        g = fmaf(transmittance, canvas.background[1], g);
-        b = fmaf(transmittance, canvas.background[2], b);
-    }
+    r = fmaf(transmittance, canvas.background.x, r);
+    g = fmaf(transmittance, canvas.background.y, g);
+    b = fmaf(transmittance, canvas.background.z, b);
     if (canvas.rgba8) {
         canvas.rgba8[pixel] = make_uchar4(
             (unsigned char)(__saturatef(r) * 255.0f + canvas.rounding),
@@ -122,26 +122,25 @@ __device__ __forceinline__ void blend_tile(
     put(canvas, pixel, transmittance, r, g, b, d, stopped >= 0 ? stopped : position);
 }
 
-// The background where no tile of a chunk's is occupied; a warp looks at 32 tiles.
+// The background where a chunk's tiles are not occupied.
 __device__ __forceinline__ void blank_tiles(
     const Camera* __restrict__ cameras, int views, int first, const Tiles& tiles, int n_tiles, const Canvas& canvas) {
-    int lane = threadIdx.x & 31, tile = first + threadIdx.x;
-    bool blank = tile < n_tiles && tiles.marks[tile] != mark_of_frame(tiles);
-    int view = 0;
-    while (view + 1 < views && cameras[view + 1].first_tile <= tile) view++;
+    int lane = threadIdx.x & 31;
+    first += threadIdx.x / 32 * WARP_TILES;
+    int last = min(first + WARP_TILES, n_tiles), frame = mark_of_frame(tiles);
+    bool blank = first + lane < last && tiles.marks[first + lane] != frame;
     unsigned left = __ballot_sync(ALL_LANES, blank);
-    while (left) {
-        int next = __ffs(left) - 1;
-        left &= left - 1;
-        const Camera& camera = cameras[__shfl_sync(ALL_LANES, view, next)];
-        int own = tile - lane + next - camera.first_tile;
-        int tile_y = own / camera.tiles_x, tile_x = own - tile_y * camera.tiles_x;
-        int x = tile_x * TILE + (lane & 7);
-        for (int row = lane >> 3; row < TILE; row += 4) {
-            int y = tile_y * TILE + row;
-            if (x >= camera.width || y >= camera.height) continue;
-            put(canvas, camera.first_pixel + (size_t)y * camera.width + x, 1.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0);
-        }
+    int view = 0;
+    for (; left; left &= left - 1) {
+        int tile = first + __ffs(left) - 1;
+        while (view + 1 < views && cameras[view + 1].first_tile <= tile) view++;
+        const Camera& camera = cameras[view];
+        int own = tile - camera.first_tile, tile_y = own / camera.tiles_x, tile_x = own - tile_y * camera.tiles_x;
+        int x = tile_x * TILE + (lane & 7), y = tile_y * TILE + (lane >> 3);
+        size_t pixel = camera.first_pixel + (size_t)y * camera.width + x;
+        if (x >= camera.width) continue;
+        if (y < camera.height) put(canvas, pixel, 1.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0);
+        if (y + 4 < camera.height) put(canvas, pixel + 4 * camera.width, 1.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0);
     }
 }
 
@@ -153,7 +152,9 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS, RESIDENT) blend(
     __shared__ TileList list;
     __shared__ int taken;
     Tiles tiles = tiles_in(tile_state, n_tiles);
-    Canvas canvas = {background, rounding, rgba8, rgb, alpha, depth, last};
+    float3 under = make_float3(0.0f, 0.0f, 0.0f);
+    if (background) under = make_float3(background[0], background[1], background[2]);
+    Canvas canvas = {under, rounding, rgba8, rgb, alpha, depth, last};
     int occupied = tiles.control[OCCUPIED], chunks = (n_tiles + CHUNK_TILES - 1) / CHUNK_TILES, following = 0;
     if (threadIdx.x == 0) following = atomicAdd(&tiles.control[NEXT], 1);
     while (true) {

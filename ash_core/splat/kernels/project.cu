@@ -57,6 +57,7 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) project_gaussians(
     else if (bases == 4) stage_rows<4>(rows, n_rows, staged);
     else if (bases == 9) stage_rows<9>(rows, n_rows, staged);
     else stage_rows<16>(rows, n_rows, staged);
+    stage_end();
     __syncthreads();
     if (mine) {
         float4* record = records + ((size_t)blockIdx.y * count + index) * RECORD;

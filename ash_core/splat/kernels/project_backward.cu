@@ -72,6 +72,7 @@ __device__ __forceinline__ void backward_of_projection(
     int rows = min(BACKWARD_THREADS, count - first), row = threadIdx.x * SH_PITCH(K);
     stage_rows<K>(sh + (size_t)first * 3 * K, rows, colours);
     for (int i = threadIdx.x; i < BACKWARD_THREADS * SH_PITCH(K); i += BACKWARD_THREADS) colour_gradients[i] = 0.0f;
+    stage_end();
     __syncthreads();
     if (index < count) {
         float3 mean = make_float3(means[3 * index], means[3 * index + 1], means[3 * index + 2]);

@@ -170,14 +170,25 @@ __device__ __forceinline__ float3 view_direction(const Camera& camera, float3 po
     return make_float3(x * inverse_length, y * inverse_length, z * inverse_length);
 }
 
-// Rows of 3 K floats to shared memory and back, all threads of the block together. An odd pitch: a thread a row meets no other
-// thread's bank.
+// Rows of 3 K floats to shared memory and back, all threads of the block together. An odd pitch: a thread a row meets
+// no other thread's bank. What is staged is there after stage_end and a barrier.
 #define SH_PITCH(K) (3 * (K) | 1)
+
+#ifdef CUDA_ON_CPU
+__device__ __forceinline__ void copy_word(float* to, const float* from) { *to = *from; }
+__device__ __forceinline__ void stage_end() {}
+#else
+__device__ __forceinline__ void copy_word(float* to, const float* from) {  // arrives later: all words are on their way at once
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from));
+}
+__device__ __forceinline__ void stage_end() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+#endif
+
 template <int K>
 __device__ __forceinline__ void stage_rows(const float* __restrict__ from, int rows, float* to) {
     for (int i = threadIdx.x; i < rows * 3 * K; i += blockDim.x) {
         int row = i / (3 * K);
-        to[row * SH_PITCH(K) + i - row * 3 * K] = from[i];
+        copy_word(to + row * SH_PITCH(K) + i - row * 3 * K, from + i);
     }
 }
 template <int K>

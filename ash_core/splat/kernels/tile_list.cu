@@ -41,6 +41,24 @@ __device__ __forceinline__ bool source_entry(const TileSource& source, int at, K
     return true;
 }
 
+// What a thread does with each of its entries, BATCH at a time: their loads are on their way together.
+#define BATCH 4
+template <class Use>
+__device__ __forceinline__ void for_each_entry(const TileSource& source, Use use) {
+    for (int first = threadIdx.x; first < source.total; first += BATCH * TILE_THREADS) {
+        Key keys[BATCH];
+        bool there[BATCH];
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) {
+            int at = first + j * TILE_THREADS;
+            there[j] = at < source.total && source_entry(source, at, keys[j]);
+        }
+#pragma unroll
+        for (int j = 0; j < BATCH; j++)
+            if (there[j]) use(keys[j]);
+    }
+}
+
 // Bitonic sort of K keys a thread, thread t holding elements t K ... t K + K - 1; every comparison ascending.
 template <int K>
 __device__ __forceinline__ void sort_block(unsigned (&key)[K], unsigned* scratch) {
@@ -188,13 +206,10 @@ __device__ __forceinline__ void order_window(TileList& list, const float4* recor
 __device__ __forceinline__ void find_range(TileList& list, const TileSource& source) {
     int thread = threadIdx.x;
     unsigned low = 0xffffffffu, high = 0;
-    for (int i = thread; i < source.total; i += TILE_THREADS) {
-        Key key;
-        if (source_entry(source, i, key)) {
-            low = min(low, (unsigned)(key >> 32));
-            high = max(high, (unsigned)(key >> 32));
-        }
-    }
+    for_each_entry(source, [&](Key key) {
+        low = min(low, (unsigned)(key >> 32));
+        high = max(high, (unsigned)(key >> 32));
+    });
     low = __reduce_min_sync(ALL_LANES, low);
     high = __reduce_max_sync(ALL_LANES, high);
     if ((thread & 31) == 0) {
@@ -218,11 +233,9 @@ __device__ __forceinline__ void find_end(TileList& list, const TileSource& sourc
         int shift = max(0, 64 - 8 - __clzll((long long)(high - low - 1)));  // 2^8 = BINS
         for (int i = thread; i < BINS; i += TILE_THREADS) bins[i] = 0;
         __syncthreads();
-        for (int i = thread; i < source.total; i += TILE_THREADS) {
-            Key key;
-            if (source_entry(source, i, key) && key >= low && key < high)
-                atomicAdd(&bins[(int)((key - low) >> shift)], 1u);
-        }
+        for_each_entry(source, [&](Key key) {
+            if (key >= low && key < high) atomicAdd(&bins[(int)((key - low) >> shift)], 1u);
+        });
         __syncthreads();
         if (thread < 32) {  // how many bins from the first on hold no more than WINDOW, and whether anything
             const int EACH = BINS / 32;
@@ -271,10 +284,16 @@ __device__ __forceinline__ int next_window(TileList& list, const TileSource& sou
     if (source.list && source.total <= WINDOW) {
         if (position > 0) return 0;
         n = source.total;
-        for (int i = thread; i < n; i += TILE_THREADS) {
-            uint2 entry = source.list[i];
-            keys[i] = entry.x;
-            list.ids[i] = entry.y;
+        uint2 entries[WINDOW / TILE_THREADS];
+#pragma unroll
+        for (int j = 0; j < WINDOW / TILE_THREADS; j++)
+            if (thread + j * TILE_THREADS < n) entries[j] = source.list[thread + j * TILE_THREADS];
+#pragma unroll
+        for (int j = 0; j < WINDOW / TILE_THREADS; j++) {
+            int i = thread + j * TILE_THREADS;
+            if (i >= n) continue;
+            keys[i] = entries[j].x;
+            list.ids[i] = entries[j].y;
         }
         __syncthreads();
     } else {
@@ -290,14 +309,12 @@ __device__ __forceinline__ int next_window(TileList& list, const TileSource& sou
         if (thread == 0) list.filled = 0;
         __syncthreads();
         Key begin = list.begin, end = list.end;
-        for (int i = thread; i < source.total; i += TILE_THREADS) {
-            Key key;
-            if (source_entry(source, i, key) && key >= begin && key < end) {
-                int slot = atomicAdd(&list.filled, 1);
-                keys[slot] = (unsigned)(key >> 32);
-                list.ids[slot] = (unsigned)key;
-            }
-        }
+        for_each_entry(source, [&](Key key) {
+            if (key < begin || key >= end) return;
+            int slot = atomicAdd(&list.filled, 1);
+            keys[slot] = (unsigned)(key >> 32);
+            list.ids[slot] = (unsigned)key;
+        });
         __syncthreads();
         n = list.filled;
         if (n == 0) return 0;
