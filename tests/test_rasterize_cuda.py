@@ -39,15 +39,19 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     return torch.device("cpu")
 
 
-@pytest.fixture
-def capacity(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Iterator[cuda.Capacity]:
-    """Lists of eight entries: every scene overflows."""
-    small = cuda.Capacity(device)
-    small.value = 8
-    monkeypatch.setattr(cuda, "capacity_of", lambda _: small)
-    cuda._splatter.cache_clear()
+@pytest.fixture(params=["arena", "search"])
+def growth(
+    request: pytest.FixtureRequest, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[cuda.Growth]:
+    """Lists of eight entries: every scene overflows, into the arena or into an arena of nothing."""
+    small = cuda.Growth(device)
+    small.room = cuda.Room(8, cuda.ARENA if request.param == "arena" else 1)
+    monkeypatch.setattr(cuda, "Growth", lambda _: small)
+    for kept in (cuda._splatter, cuda.growth_of):
+        kept.cache_clear()
     yield small
-    cuda._splatter.cache_clear()
+    for kept in (cuda._splatter, cuda.growth_of):
+        kept.cache_clear()
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
@@ -83,28 +87,37 @@ def test_gradients_are_the_reference_s(kind: str, parts: str, exact: bool) -> No
         assert error <= 1e-3 * size + 1e-6, (name, error, size)
 
 
-def test_lists_that_overflow_are_searched_and_then_grow(capacity: cuda.Capacity) -> None:
+def test_lists_that_overflow_are_whole_and_then_grow(growth: cuda.Growth) -> None:
     gaussians, view = scene("plain", 1, 3000), camera()
-    want = rasterize(gaussians, view, backend="cpu")
+    want, small = rasterize(gaussians, view, backend="cpu"), growth.room
     first = rasterize(gaussians, view, backend="cuda")
     assert_close_but_for_flips(first, want)
-    assert int(capacity.needed[0]) > 8
+    longest, asked = growth.needed.tolist()
+    assert longest > small.capacity
+    assert (asked > small.arena) == (small.arena == 1)
     second = rasterize(gaussians, view, backend="cuda")
-    assert capacity.value >= int(capacity.needed[0])
+    assert growth.room.capacity >= longest
     assert torch.equal(first.rgb, second.rgb)
 
 
-@pytest.mark.usefixtures("capacity")
-def test_one_tile_holds_everything(device: torch.device) -> None:
-    """An extreme: all Gaussians on one tile, drawn whole although its list is far too short."""
-    gaussians = scene("faint", 0, 2000 if device.type == "cpu" else 1_000_000)
+def test_a_crowd_beyond_the_longest_list(device: torch.device) -> None:
+    """All Gaussians on one tile: drawn whole, and again when the arena has grown."""
+    count = 5000 if device.type == "cpu" else 1_000_000
+    gaussians = scene("faint", 0, count)
+    gaussians.opacities.fill_(0.005)
     gaussians.scales.fill_(1e-3)
     gaussians.means.mul_(1e-2)
+    gaussians = to_device(gaussians, device)
     view = camera(24, 24, 10.0)
-    got = rasterize(gaussians, view, backend="cuda")
-    want = rasterize(gaussians, view, backend="cpu")
-    assert float(want.alpha.max()) > 0.5
-    assert_close_but_for_flips(got, want)
+    splatter = cuda.Splatter(device)
+    splatter._growth.room = cuda.Room(cuda.CAPACITY, 1 if device.type == "cpu" else cuda.ARENA)
+    first, second = (splatter.draw(gaussians, [view])[0] for _ in range(2))
+    want = rasterize(to_device(gaussians, "cpu"), view, backend="cpu")
+    assert splatter._growth.needed[0] > cuda.LONGEST
+    assert float(want.alpha.max()) > 0.9
+    for got in (first, second):
+        assert isinstance(got, Image)
+        assert_close_but_for_flips(to_device(got, "cpu"), want)
 
 
 def test_several_cameras_are_those_one_by_one(device: torch.device) -> None:
@@ -142,8 +155,9 @@ def test_pictures_without_gaussians_or_pixels() -> None:
     assert leaves.means.grad.shape == (0, 3)
 
 
-def test_gradients_of_lists_that_overflow(capacity: cuda.Capacity) -> None:
-    gaussians = scene("plain", 1, 3000)
+@pytest.mark.usefixtures("growth")
+def test_gradients_of_lists_that_overflow() -> None:
+    gaussians = scene("plain", 1, 1500)
     got = gradients(gaussians, [camera()], "cuda", torch.float32, "rgb alpha depth")
     want = gradients(gaussians, [camera()], "cpu", torch.float32, "rgb alpha depth")
     for name in NAMES:

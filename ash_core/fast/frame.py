@@ -56,6 +56,8 @@ PROGRAM: Final = Program(
 
 Colour = tuple[float, float, float]
 Output = Literal["float", "rgba8"]
+Kind = tuple[tuple[int, int], Output, float]
+"""Size, output and rounding of a picture."""
 STAGES: Final = {"P": "deform", "M": "maps", "D": "decode", "R": "raster"}
 """A letter for each stage, and its name among the timings."""
 RINGS: Final = 2
@@ -82,6 +84,7 @@ class Frames:
         self._graphs: dict[tuple[str, object], torch.cuda.CUDAGraph] = {}
         self._slots: OrderedDict[bytes, int] = OrderedDict()
         self._decoded: tuple[bytes, ...] | None = None
+        self._growth = splat.Growth(device)
         self._target: _Target | None = None
         self._turn = 0
 
@@ -152,15 +155,16 @@ class Frames:
         size = camera.height, camera.width
         self._turn = (self._turn + 1) % RINGS if output == "rgba8" else 0
         views = self._inputs.aim(camera)
-        capacity = splat.capacity_of(self.device).for_tiles(views.tiles)
-        kind = size, output, rounding
-        if self._target is None or self._target.kind != kind or self._target.capacity < capacity:
+        room = self._growth.for_tiles(views.tiles)
+        kind: Kind = size, output, rounding
+        kept = self._target
+        if kept is None or kept.kind != kind or not kept.lists.room.holds(room):
             self._graphs = {k: graph for k, graph in self._graphs.items() if "R" not in k[0]}
-            self._target = None  # before the next is made
+            self._target = kept = None  # before the next is made
             count = self._decoder.count
-            self._target = _Target(kind, views, count, capacity, self.device)
-        self._target.turn = self._turn
-        return self._target
+            kept = self._target = _Target(kind, views, count, self._growth, self.device)
+        kept.turn = self._turn
+        return kept
 
     def _run(self, stages: str, target: "_Target", timings: dict[str, float] | None) -> None:
         if timings is None:
@@ -256,15 +260,14 @@ class _Target:
 
     def __init__(
         self,
-        kind: tuple[tuple[int, int], Output, float],
+        kind: Kind,
         views: splat.Views,
         count: int,
-        capacity: int,
+        growth: splat.Growth,
         device: torch.device,
     ) -> None:
         self.kind, self.views, self.turn = kind, views, 0
-        self.lists = splat.Lists(views, count, capacity, device)
-        self.capacity = capacity
+        self.lists = splat.Lists(views, count, growth, device)
         self._size, output, self._rounding = kind
         self._pictures = splat.empty_pictures(views, device) if output == "float" else None
         bytes_of = (views.pixels, 4)
@@ -399,7 +402,7 @@ def _splat(kernel: str, target: _Target, count: int, *arguments: Tensor | int) -
     lists, views = target.lists, target.views
     blocks, threads, group = splat.binning(count)
     PROGRAM.launch(
-        kernel, (blocks, len(views)), threads, *arguments, views.packed, group, lists.capacity,
+        kernel, (blocks, len(views)), threads, *arguments, views.packed, group, lists.room.capacity,
         lists.records, views.tiles, lists.state, lists.entries,
     )  # fmt: skip
 

@@ -1,9 +1,9 @@
 """The NVIDIA backend: our kernels (kernels/*.cu), forward and backward, never waiting for the GPU.
 
-One frame is two launches: `project_gaussians` lays Gaussians into the lists of 8x8-pixel tiles,
+One frame is three launches: `project_gaussians` lays Gaussians into the lists of 8x8-pixel tiles,
 `blend` sorts each list, as far as its pixels see, and blends it. Lists have a fixed capacity in
-memory. A longer one is never cut: its tile searches all Gaussians instead, slower, and the next
-call finds the lists grown.
+memory. A longer one is never cut: `sort_crowded`, in between, collects its Gaussians anew and sorts
+them in an arena, slower, and the next call finds lists and arena grown.
 Values that are not finite are not looked for, since that would wait; such Gaussians are not drawn.
 Source: ideas of FlashGS, Faster-GS, HiGS and Taming 3DGS, put together in docs/performance.md.
 """
@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -33,10 +33,10 @@ FEW: Final = 65_536
 TILE_THREADS: Final = TILE * TILE
 RESIDENT: Final = 10
 """Blocks of `blend` that a multiprocessor runs at once."""
-UNROLL: Final = 4
+UNROLL: Final = 3
 """Of the loop over a tile's Gaussians: more spills registers on some architectures."""
-CONTROL_WORDS: Final = 8
-"""Before the tiles' own in the tile state, see records.cu."""
+CONTROL_WORDS, TILE_WORDS = 8, 8
+"""Of the tile state: once, and for each tile. As in records.cu."""
 BACKWARD_THREADS: Final = 64
 RECORD_FLOATS: Final = 12
 SUMS: Final = 12
@@ -44,8 +44,17 @@ SUM_SCALE: Final = 2.0**32
 """Fixed point of the deterministic backward pass: 2^-32 to 2^31."""
 CAPACITY: Final = 512
 """Entries of a tile's list to begin with."""
+LONGEST: Final = 2048
+"""Entries that a list grows to; tiles with more are sorted in the arena."""
 LIST_BYTES: Final = 1 << 30
-"""All lists of a call stay under this; what does not fit is searched for."""
+"""All lists of a call stay under this."""
+ENTRY_BYTES: Final = 8
+ARENA_UNIT: Final = 64
+"""Entries."""
+ARENA: Final = 1 << 14
+"""Units of the arena to begin with."""
+ARENA_BYTES: Final = 1 << 30
+"""The arena grows to this; tiles that it has no room for search all Gaussians, much slower."""
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -64,7 +73,7 @@ def _constants() -> dict[str, int | float]:
     }
     numbers |= {f"SH_C2_{i}": value for i, value in enumerate(c.SH_C2)}
     numbers |= {f"SH_C3_{i}": value for i, value in enumerate(c.SH_C3)}
-    return {"RESIDENT": RESIDENT, "UNROLL": UNROLL, **numbers}
+    return {"RESIDENT": RESIDENT, "UNROLL": UNROLL, "ARENA_UNIT": ARENA_UNIT, **numbers}
 
 
 def _program(*names: str, **defines: int | float) -> Program:
@@ -72,7 +81,7 @@ def _program(*names: str, **defines: int | float) -> Program:
     return Program(*sources, defines=_constants() | defines)
 
 
-FORWARD = _program("records", "bin", "project", "tile_list", "blend")
+FORWARD = _program("records", "bin", "project", "tile_list", "sort_crowded", "blend")
 _BACKWARD = ("records", "tile_list", "blend_backward", "project_backward")
 BACKWARD = _program(*_BACKWARD)
 DETERMINISTIC_BACKWARD = _program(*_BACKWARD, DETERMINISTIC=1, SUM_SCALE=SUM_SCALE)
@@ -135,6 +144,55 @@ def _uploaded(words: bytes, device: torch.device) -> Tensor:
     return here.to(device, torch.int32).view(-1, CAMERA.size // 4)
 
 
+class Room(NamedTuple):
+    """How much memory lists have."""
+
+    capacity: int
+    """Entries of each list."""
+    arena: int
+    """Units of the arena."""
+
+    def holds(self, other: "Room") -> bool:
+        return self.capacity >= other.capacity and self.arena >= other.arena
+
+
+class Growth:
+    """How much memory one stream of calls gives its lists, by what earlier ones needed.
+
+    The kernels write that where the host can read it without waiting.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        pinned = device.type == "cuda"
+        self.needed = torch.zeros(2, dtype=torch.int32, pin_memory=pinned)
+        """The longest list that did not fit, the units of the arena that a frame asked for."""
+        self._needed = self.needed.numpy()
+        self.room = Room(CAPACITY, ARENA)
+
+    def for_tiles(self, tiles: int) -> Room:
+        """Room for a call, as far as memory should go."""
+        longest, asked = self._needed.tolist()
+        capacity, arena = self.room
+        if longest > capacity or asked > arena:
+            self.room = Room(
+                min(max(capacity, _round_up(longest)), LONGEST),
+                min(max(arena, _round_up(asked)), ARENA_BYTES // (ENTRY_BYTES * ARENA_UNIT)),
+            )
+        most = LIST_BYTES // (ENTRY_BYTES * max(tiles, 1))
+        return Room(max(min(self.room.capacity, most), 1), self.room.arena)
+
+
+def _round_up(count: int) -> int:
+    """To a power of two."""
+    return 1 << max(count - 1, 0).bit_length()
+
+
+@functools.cache
+def growth_of(device: torch.device) -> Growth:
+    """The calls with gradients of a device."""
+    return Growth(device)
+
+
 class Lists:
     """The tiles' lists of one call, or of one call after the other on one stream.
 
@@ -145,45 +203,23 @@ class Lists:
         self,
         views: Views,
         count: int,
-        capacity: int,
+        growth: Growth,
         device: torch.device,
         for_backward: bool = False,
     ) -> None:
-        self.capacity = capacity
+        self.room = growth.for_tiles(views.tiles)
+        self.needed = growth.needed
         self.key = len(views), views.tiles, count
         self.records = torch.empty((len(views), count, RECORD_FLOATS), device=device)
-        words = CONTROL_WORDS + 4 * views.tiles
+        words = CONTROL_WORDS + TILE_WORDS * views.tiles
         self.state = torch.zeros(words, dtype=torch.int32, device=device)
-        self.entries = torch.empty((views.tiles, capacity, 2), dtype=torch.int32, device=device)
+        shape = (views.tiles, self.room.capacity)
+        self.entries = torch.empty((*shape, 2), dtype=torch.int32, device=device)
+        shared = (self.room.arena, ARENA_UNIT, 2)
+        self.arena = torch.empty(shared, dtype=torch.int32, device=device)
         self.ordered: Tensor | None = None
         if for_backward:
-            self.ordered = torch.empty((views.tiles, capacity), dtype=torch.int32, device=device)
-
-
-class Capacity:
-    """How long lists are made on one device, and how long they should have been.
-
-    The kernels write the latter where the host can read it without waiting.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        pinned = device.type == "cuda"
-        self.needed = torch.zeros(1, dtype=torch.int32, pin_memory=pinned)
-        self.value = CAPACITY
-
-    def for_tiles(self, tiles: int) -> int:
-        """Entries for each list: what earlier calls needed, as far as memory should go."""
-        wanted = int(self.needed[0])
-        if wanted > self.value:
-            self.value = 1 << (wanted - 1).bit_length()
-        most = LIST_BYTES // (8 * max(tiles, 1))
-        return max(min(self.value, most), 1)
-
-
-@functools.cache
-def capacity_of(device: torch.device) -> Capacity:
-    """The one record of a device."""
-    return Capacity(device)
+            self.ordered = torch.empty(shape, dtype=torch.int32, device=device)
 
 
 @dataclass(frozen=True)
@@ -219,7 +255,7 @@ def project(parts: Parts, views: Views, lists: Lists) -> None:
     blocks, threads, group = binning(len(means))
     FORWARD.launch(
         "project_gaussians", (blocks, len(views)), threads,
-        len(means), group, sh.shape[1], *parts, views.packed, lists.capacity, lists.records,
+        len(means), group, sh.shape[1], *parts, views.packed, lists.room.capacity, lists.records,
         views.tiles, lists.state, lists.entries,
     )  # fmt: skip
 
@@ -237,12 +273,17 @@ def blend(
     floats = (None, None, None)
     if pictures is not None:
         floats = (pictures.rgb, pictures.alpha, pictures.depth)
-    device = lists.records.device
+    count, blocks = lists.records.shape[1], min(resident_blocks(lists.records.device), views.tiles)
     FORWARD.launch(
-        "blend", min(resident_blocks(device), views.tiles), TILE_THREADS,
-        lists.records.shape[1], len(views), views.packed, lists.records, lists.capacity,
-        views.tiles, lists.state, lists.entries, lists.ordered, background, rounding, rgba8,
-        *floats, last, capacity_of(device).needed,
+        "sort_crowded", blocks, TILE_THREADS,
+        count, views.packed, lists.records, views.tiles, lists.state, lists.arena,
+        lists.room.arena, lists.needed,
+    )  # fmt: skip
+    FORWARD.launch(
+        "blend", blocks, TILE_THREADS,
+        count, len(views), views.packed, lists.records, lists.room.capacity,
+        views.tiles, lists.state, lists.entries, lists.arena, lists.ordered, background, rounding,
+        rgba8, *floats, last,
     )  # fmt: skip
 
 
@@ -254,15 +295,16 @@ class Splatter:
 
     def __init__(self, device: torch.device | str) -> None:
         self.device = _with_index(torch.device(device))
+        self._growth = Growth(self.device)
         self._lists: Lists | None = None
 
     def lists(self, views: Views, count: int) -> Lists:
         """The lists for a frame: the last frame's if they fit."""
-        capacity = capacity_of(self.device).for_tiles(views.tiles)
+        key, room = (len(views), views.tiles, count), self._growth.for_tiles(views.tiles)
         kept = self._lists
-        if kept is None or kept.key != (len(views), views.tiles, count) or kept.capacity < capacity:
+        if kept is None or kept.key != key or not kept.room.holds(room):
             self._lists = kept = None  # before the next are made
-            kept = self._lists = Lists(views, count, capacity, self.device)
+            kept = self._lists = Lists(views, count, self._growth, self.device)
         return kept
 
     @torch.no_grad()
@@ -320,8 +362,7 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         device = means.device
         parts = _parts(Gaussians(means, quats, scales, opacities, sh), device)
-        capacity = capacity_of(device).for_tiles(views.tiles)
-        lists = Lists(views, len(means), capacity, device, for_backward=True)
+        lists = Lists(views, len(means), growth_of(device), device, for_backward=True)
         pictures = empty_pictures(views, device)
         last = torch.empty(views.pixels, dtype=torch.int32, device=device)
         project(parts, views, lists)
@@ -348,8 +389,8 @@ class _Rasterize(torch.autograd.Function):
             sums = torch.zeros((len(views), count, SUMS), dtype=kind, device=rgb.device)
             program.launch(
                 "blend_backward", min(resident_blocks(rgb.device), views.tiles), TILE_THREADS,
-                count, views.packed, lists.records, lists.capacity, views.tiles, lists.state,
-                lists.ordered, rgb, alpha, depth, last, *given, sums,
+                count, views.packed, lists.records, lists.room.capacity, views.tiles, lists.state,
+                lists.ordered, lists.arena, rgb, alpha, depth, last, *given, sums,
             )  # fmt: skip
             out = [torch.empty_like(part) for part in parts]
             program.launch(

@@ -2,7 +2,7 @@
 //
 // A block holds `group` Gaussians (32 or 64); their candidate tiles (the box of the ellipse where alpha reaches
 // ALPHA_MIN) are spread over all its threads, each tests one tile exactly and appends to its list: one atomic each, no
-// scan, no sort. A list that is full keeps counting: the blending kernels see that and search all records instead.
+// scan, no sort. A list that is full keeps counting, and its tile is crowded (sort_crowded.cu).
 
 #define BIN_THREADS 256       // at most
 #define MAX_GROUP 64
@@ -69,6 +69,8 @@ __device__ __forceinline__ void append_to_tiles(
             tiles.marks[tile] = mark_of_frame(tiles);
             tiles.queue[atomicAdd(&tiles.control[OCCUPIED], 1)] = make_int2(blockIdx.y, own);
         }
+        if (slot == (unsigned)capacity)
+            tiles.crowded[atomicAdd(&tiles.control[CROWDED], 1)] = make_int2(blockIdx.y, own);
     }
 }
 

@@ -1,7 +1,6 @@
 // Blend each tile's Gaussians front to back: sort the tile's list, then one thread a pixel.
-//   in   records, tile_state, lists (project.cu)   background RGB
+//   in   records, tile_state, lists (project.cu)   arena (sort_crowded.cu)   background RGB
 //   out  rgba8 [pixels] (premultiplied, coverage in alpha), or rgb [pixels, 3], alpha [pixels], depth [pixels] m
-//        needed: the longest list that was too long for `capacity`
 //        kept for the backward pass, where `last` is given: last [pixels], how many Gaussians of its tile a pixel
 //        passed; ordered [tiles, capacity], which; and the tile state. Otherwise that is ready for the next frame.
 // grid: as many blocks as run at once; block TILE_THREADS. Blocks take the occupied tiles one by one, then chunks of
@@ -42,8 +41,8 @@ __device__ __forceinline__ void put(
 
 __device__ __forceinline__ void blend_tile(
     TileList& list, const Camera& camera, int own, const float4* __restrict__ records, int count, int capacity,
-    const Tiles& tiles, const uint2* __restrict__ lists, unsigned* __restrict__ ordered, const Canvas& canvas,
-    int* __restrict__ needed) {
+    const Tiles& tiles, const uint2* __restrict__ lists, const uint2* __restrict__ arena,
+    unsigned* __restrict__ ordered, const Canvas& canvas) {
     int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
     int tile_y = own / camera.tiles_x, tile_x = own - tile_y * camera.tiles_x, tile = camera.first_tile + own;
     int x0 = tile_x * TILE, y0 = tile_y * TILE;
@@ -53,9 +52,9 @@ __device__ __forceinline__ void blend_tile(
     float transmittance = 1.0f, r = 0.0f, g = 0.0f, b = 0.0f, d = 0.0f;
     int stopped = -1, position = 0;
 
-    int total = tiles.counts[tile];
-    bool fits = total <= capacity;
-    TileSource source = {fits ? lists + (size_t)tile * capacity : nullptr, records, fits ? total : count, x0, y0};
+    bool fits = tiles.counts[tile] <= capacity;
+    TileSource source =
+        source_of_tile(lists + (size_t)tile * capacity, arena, records, count, tiles, tile, fits, x0, y0);
     while (true) {
         int n = next_window(list, source, position);
         if (n == 0) break;
@@ -64,10 +63,11 @@ __device__ __forceinline__ void blend_tile(
 
         // Each warp keeps the records of 32 Gaussians at hand.
         float4* staged = list.scratch + warp * 32 * RECORD;
-        float4 r0, r1, r2;
+        float4 r0, r1;
+        float2 r2;
         if (lane < n) {
             const float4* record = records + (size_t)list.ids[lane] * RECORD;
-            r0 = record[0], r1 = record[1], r2 = record[2];
+            r0 = record[0], r1 = record[1], r2 = *(const float2*)(record + 2);
         }
         for (int base = 0; base < n; base += 32) {
             if (__all_sync(ALL_LANES, done)) break;
@@ -76,15 +76,14 @@ __device__ __forceinline__ void blend_tile(
             unsigned mask = __ballot_sync(ALL_LANES, hit);
             if (hit) {
                 float4* mine = staged + RECORD * __popc(mask & ((1u << lane) - 1));
-                r2.z = __int_as_float(position + at);
                 mine[0] = r0;
                 mine[1] = r1;
-                mine[2] = r2;
+                mine[2] = make_float4(r2.x, r2.y, __int_as_float(position + at), 0.0f);
             }
             at += 32;
             if (at < n) {  // on their way while these are blended
                 const float4* record = records + (size_t)list.ids[at] * RECORD;
-                r0 = record[0], r1 = record[1], r2 = record[2];
+                r0 = record[0], r1 = record[1], r2 = *(const float2*)(record + 2);
             }
             __syncwarp();
             int hits = __popc(mask);
@@ -113,10 +112,7 @@ __device__ __forceinline__ void blend_tile(
         if (source.list && source.total <= WINDOW) break;
         if (__syncthreads_and(done)) break;
     }
-    if (thread == 0) {
-        if (!canvas.last) tiles.counts[tile] = 0;
-        if (!fits) atomicMax(needed, total);
-    }
+    if (thread == 0 && !canvas.last) tiles.counts[tile] = 0;
     if (!inside) return;
     size_t pixel = camera.first_pixel + (size_t)y * camera.width + x;
     put(canvas, pixel, transmittance, r, g, b, d, stopped >= 0 ? stopped : position);
@@ -146,9 +142,9 @@ __device__ __forceinline__ void blank_tiles(
 
 extern "C" __global__ void __launch_bounds__(TILE_THREADS, RESIDENT) blend(
     int count, int views, const Camera* __restrict__ cameras, const float4* __restrict__ records, int capacity,
-    int n_tiles, int* tile_state, const uint2* __restrict__ lists, unsigned* __restrict__ ordered,
-    const float* __restrict__ background, float rounding, uchar4* __restrict__ rgba8, float* __restrict__ rgb,
-    float* __restrict__ alpha, float* __restrict__ depth, int* __restrict__ last, int* __restrict__ needed) {
+    int n_tiles, int* tile_state, const uint2* __restrict__ lists, const uint2* __restrict__ arena,
+    unsigned* __restrict__ ordered, const float* __restrict__ background, float rounding, uchar4* __restrict__ rgba8, float* __restrict__ rgb,
+    float* __restrict__ alpha, float* __restrict__ depth, int* __restrict__ last) {
     __shared__ TileList list;
     __shared__ int taken;
     Tiles tiles = tiles_in(tile_state, n_tiles);
@@ -170,13 +166,15 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS, RESIDENT) blend(
         }
         int2 at = tiles.queue[work];
         blend_tile(list, cameras[at.x], at.y, records + (size_t)at.x * count * RECORD, count, capacity, tiles, lists,
-                   ordered, canvas, needed);
+                   arena, ordered, canvas);
     }
     if (threadIdx.x == 0 && atomicAdd(&tiles.control[DONE], 1) == gridDim.x - 1) {
         tiles.control[NEXT] = 0;
         tiles.control[DONE] = 0;
         if (!last) {
             tiles.control[OCCUPIED] = 0;
+            tiles.control[CROWDED] = 0;
+            tiles.control[ASKED] = 0;
             tiles.control[FRAME] += 1;
         }
     }

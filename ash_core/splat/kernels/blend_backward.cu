@@ -106,7 +106,7 @@ __device__ __forceinline__ void gather_gradients(
 
 __device__ __forceinline__ void tile_gradients(
     TileList& list, PixelState* pixels, int2* queue, const Camera& camera, int own, const float4* __restrict__ records,
-    int count, int capacity, const Tiles& tiles, const unsigned* __restrict__ all_ordered,
+    int count, int capacity, const Tiles& tiles, const unsigned* __restrict__ all_ordered, const uint2* __restrict__ arena,
     const float* __restrict__ rgb, const float* __restrict__ alpha, const float* __restrict__ depth,
     const int* __restrict__ last, const float* __restrict__ rgb_gradient,
     const float* __restrict__ alpha_gradient, const float* __restrict__ depth_gradient, Sum* __restrict__ sums) {
@@ -143,10 +143,9 @@ __device__ __forceinline__ void tile_gradients(
     int warp_last = __reduce_max_sync(ALL_LANES, my_last);
     __syncwarp();
 
-    int total = tiles.counts[tile];
-    bool kept = total <= capacity;
+    bool kept = tiles.counts[tile] <= capacity;
     const unsigned* ordered = all_ordered + (size_t)tile * capacity;
-    TileSource source = {nullptr, records, count, x0, y0};
+    TileSource source = source_of_tile(nullptr, arena, records, count, tiles, tile, false, x0, y0);
     int position = 0, queued = 0;
     while (true) {
         int n = !kept ? next_window(list, source, position) : position == 0 ? warp_last : 0;
@@ -186,7 +185,7 @@ __device__ __forceinline__ void tile_gradients(
 
 extern "C" __global__ void __launch_bounds__(TILE_THREADS, RESIDENT) blend_backward(
     int count, const Camera* __restrict__ cameras, const float4* __restrict__ records, int capacity, int n_tiles,
-    int* tile_state, const unsigned* __restrict__ ordered, const float* __restrict__ rgb,
+    int* tile_state, const unsigned* __restrict__ ordered, const uint2* __restrict__ arena, const float* __restrict__ rgb,
     const float* __restrict__ alpha, const float* __restrict__ depth, const int* __restrict__ last,
     const float* __restrict__ rgb_gradient, const float* __restrict__ alpha_gradient,
     const float* __restrict__ depth_gradient, Sum* __restrict__ sums) {
@@ -207,7 +206,7 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS, RESIDENT) blend_backw
         int2 at = tiles.queue[work];
         size_t first = (size_t)at.x * count;
         tile_gradients(list, states[warp], queues[warp], cameras[at.x], at.y, records + first * RECORD, count, capacity,
-                       tiles, ordered, rgb, alpha, depth, last, rgb_gradient, alpha_gradient, depth_gradient,
+                       tiles, ordered, arena, rgb, alpha, depth, last, rgb_gradient, alpha_gradient, depth_gradient,
                        sums + first * SUMS);
     }
     if (threadIdx.x == 0 && atomicAdd(&tiles.control[DONE_BACKWARD], 1) == gridDim.x - 1) {

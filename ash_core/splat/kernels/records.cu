@@ -18,28 +18,34 @@ struct Camera {               // 24 words, packed by cuda.py
     int first_tile, first_pixel;  // where this camera begins in the arrays of all cameras
 };
 
-// What is known of the tiles of all cameras, in one array: words of control, then each tile's count of entries, its
-// mark, and the tiles that have entries, in the order of their first.
-//   A tile is occupied where its mark is the frame's. All but the frame's number is left ready for the next frame.
+// What is known of the tiles of all cameras, in one array: words of control, then an entry for each tile of each of
+// these. What a frame counts is zero again after it, but for the frame's number.
 #define CONTROL_WORDS 8
 #define OCCUPIED 0            // how many tiles have entries
 #define NEXT 1                // the next piece of work that a block of blend takes
 #define DONE 2                // blocks that have ended
 #define FRAME 3               // frames before this one
-#define NEXT_BACKWARD 4
-#define DONE_BACKWARD 5
+#define CROWDED 4             // how many tiles have more entries than their list holds
+#define NEXT_BACKWARD 5
+#define DONE_BACKWARD 6
+#define ASKED 7               // entries of the arena that the crowded ones asked for, in units of ARENA_UNIT
 struct Tiles {
     int* control;
     unsigned* counts;
-    int* marks;
-    int2* queue;              // camera, tile of that camera
+    int* marks;               // occupied where it is the frame's
+    int2* queue;              // the occupied ones: camera, tile of that camera
+    int2* crowded;            // likewise
+    int2* sorted;             // of a crowded one: where in the arena it is sorted, how many entries; or nothing, 0
 };
+#define TILE_WORDS 8
 __device__ __forceinline__ Tiles tiles_in(int* state, int count) {
     Tiles tiles;
     tiles.control = state;
     tiles.counts = (unsigned*)state + CONTROL_WORDS;
     tiles.marks = state + CONTROL_WORDS + count;
     tiles.queue = (int2*)(state + CONTROL_WORDS + 2 * count);
+    tiles.crowded = tiles.queue + count;
+    tiles.sorted = tiles.crowded + count;
     return tiles;
 }
 __device__ __forceinline__ int mark_of_frame(const Tiles& tiles) { return tiles.control[FRAME] + 1; }

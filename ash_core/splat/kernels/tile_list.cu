@@ -2,8 +2,9 @@
 // backward pass share. Order: depth bits, then index.
 //
 // Short lists are one window. Longer ones are cut where a histogram says: most of what is behind is never sorted, since
-// the pixels are full before. Lists that did not fit into memory are not read at all: all records are searched instead,
-// so that nothing is ever left out.
+// the pixels are full before. Lists that did not fit into memory are not read at all: they come from the arena, where
+// sort_crowded.cu has them in order. Should that be full too, all records are searched for each window, so that nothing
+// is ever left out.
 
 #define SLOT_BITS 8
 #define WINDOW (1 << SLOT_BITS)
@@ -23,8 +24,9 @@ struct TileList {
 struct TileSource {
     const uint2* list;        // null: search the records
     const float4* records;    // of this camera
-    int total;                // entries of the list, or all records
+    int total;                // entries of the list or of `sorted`, or all records
     int x0, y0;               // the tile's first pixel
+    const uint2* sorted;      // or null; then the rest is not asked
 };
 
 __device__ __forceinline__ bool source_entry(const TileSource& source, int at, Key& key) {
@@ -276,11 +278,30 @@ __device__ __forceinline__ void find_end(TileList& list, const TileSource& sourc
     }
 }
 
+// Where a tile's Gaussians are to be had. own: its list.
+__device__ __forceinline__ TileSource source_of_tile(
+    const uint2* own, const uint2* arena, const float4* records, int count, const Tiles& tiles, int tile, bool fits,
+    int x0, int y0) {
+    TileSource source = {fits ? own : nullptr, records, fits ? (int)tiles.counts[tile] : count, x0, y0, nullptr};
+    if (!fits && tiles.sorted[tile].y > 0) {
+        source.sorted = arena + (size_t)tiles.sorted[tile].x * ARENA_UNIT;
+        source.total = tiles.sorted[tile].y;
+    }
+    return source;
+}
+
 // Bring the next window's indices in order into list.ids; returns how many, 0 at the end. `position` is how many
 // came before. All threads of the block call it together.
 __device__ __forceinline__ int next_window(TileList& list, const TileSource& source, int position) {
     int thread = threadIdx.x, n;
     unsigned* keys = (unsigned*)list.scratch;
+    if (source.sorted) {
+        n = min(source.total - position, WINDOW);
+        __syncthreads();
+        for (int i = thread; i < n; i += TILE_THREADS) list.ids[i] = source.sorted[position + i].y;
+        __syncthreads();
+        return n;
+    }
     if (source.list && source.total <= WINDOW) {
         if (position > 0) return 0;
         n = source.total;
