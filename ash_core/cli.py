@@ -15,7 +15,7 @@ from ash_core.commands.doctor import Doctor
 from ash_core.commands.import_ import Import
 from ash_core.commands.render import INTERRUPTED, Render
 from ash_core.commands.terminal import complain, say
-from ash_core.errors import InputError
+from ash_core.errors import CudaError, InputError
 
 COMMANDS: Final[dict[str, Any]] = {
     "render": Render,
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=list(arguments),
         )
         return command.run()
-    except InputError as error:
+    except (InputError, CudaError) as error:
         complain(str(error))
         return USER_MISTAKE
     except KeyboardInterrupt:

@@ -8,3 +8,7 @@ class InputError(ValueError):
     e.g. ``toy.motion:3: expected 12 dofs (from toy.skeleton), got 11``. The command line prints it
     and exits with 2; it never prints a traceback for it.
     """
+
+
+class CudaError(RuntimeError):
+    """Something that CUDA cannot do here, and what to do about it: one sentence."""

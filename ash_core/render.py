@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ash_core.avatar import Avatar, ReleasedAvatar
-from ash_core.gpu import kernels
+from ash_core.errors import CudaError
 from ash_core.networks.loading import weights_version
 from ash_core.records import Camera, Gaussians, Image, PoseWindow, to_device
 from ash_core.splat.rasterize import rasterize
@@ -53,12 +53,15 @@ class Renderer:
         backend: str = "auto",
         device: torch.device | str | None = None,
         precision: Precision = "half",
+        may_leave_gpu: bool = True,
     ) -> None:
         """device: where frames are made, by default where the avatar lives. An avatar on the CPU
         may stay there: the fast path has its own copy of the weights, half as large.
+        may_leave_gpu: on a GPU that fails, go on by the CPU and say so once; else raise CudaError.
         """
         self.avatar, self.backend = avatar, backend
         self.device = _with_index(torch.device(device or avatar.flat.device))
+        self.may_leave_gpu = may_leave_gpu
         self.profile = False
         """Fill `timings` also on the fast path, which then waits after every stage."""
         self.timings: dict[str, float] = {}
@@ -93,7 +96,7 @@ class Renderer:
 
                 with torch.cuda.device(self.device):
                     self._frames = version, Frames(self.avatar, self.device)
-            except (kernels.CudaError, torch.OutOfMemoryError) as error:
+            except (CudaError, torch.OutOfMemoryError) as error:
                 self._may_be_fast = False
                 _log.warning("the plain path renders, and slower: %s", error)
                 return None
@@ -135,6 +138,21 @@ class Renderer:
             return fast.image(window, request.camera, request.background, timings)
 
     def _render_plainly(self, request: RenderRequest) -> Image:
+        if self.device.type != "cuda":
+            return self._render_by_modules(request)
+        try:
+            return self._render_by_modules(request)
+        except (CudaError, torch.OutOfMemoryError) as error:
+            said = str(error).split("\n")[0]
+            if not self.may_leave_gpu or self.backend not in ("auto", "cpu", "reference"):
+                raise CudaError(f"{self.device}: {said}") from error
+        _log.warning("the CPU renders from here on: %s", said)
+        self.device, self._kept = torch.device("cpu"), None
+        self.avatar.to("cpu")
+        torch.cuda.empty_cache()
+        return self._render_by_modules(request)
+
+    def _render_by_modules(self, request: RenderRequest) -> Image:
         gaussians = self.gaussians(request.window)
         with self._stage("raster"):
             colour = request.background

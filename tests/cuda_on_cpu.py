@@ -16,9 +16,12 @@ import threading
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from ash_core.gpu.kernels import Program
 
 HEADER = Path(__file__).resolve().parent / "cuda_on_cpu.h"
 COMPILER = None if sys.platform == "win32" else shutil.which("g++") or shutil.which("c++")
@@ -122,6 +125,23 @@ class Emulated:
             error = self._library.launch(index, sizes, pointers, seed, limit)
         if error is not None:
             raise EmulatorError(error.decode())
+
+
+class StandIn:
+    """A `Program` whose kernels run on the CPU; compiled when one is launched."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._emulated: Emulated | None = None
+
+    def load(self, device: object = None) -> None:
+        """Nothing to load."""
+
+    def launch(self, *arguments: Any, **options: Any) -> None:
+        """As the program's; options of `Emulated.launch` too."""
+        if self._emulated is None:
+            self._emulated = emulate(self._program.text(), self._program.defines)
+        self._emulated.launch(*arguments, **options)
 
 
 def emulate(text: str, defines: Mapping[str, int | float] = {}) -> Emulated:

@@ -2,54 +2,33 @@
 
 import copy
 import functools
-import re
-from typing import Any
 
 import pytest
 import torch
-from cuda_on_cpu import Emulated, emulate
+from cuda_on_cpu import StandIn
 from published import seeded_weights
 from torch import Tensor, nn
 
 from ash_core.fast import convolutions, decoders
 from ash_core.fast.decoders import NativeNetwork, ReleasedNetworks
-from ash_core.gpu.kernels import Program
 from ash_core.networks.decoder import PRESETS, Decoder, DecoderConfig
 from ash_core.networks.loading import with_weights
 from ash_core.networks.unet import UNet, embed
 
-ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
 HALF = 2.0**-11
 """Half precision's rounding error, relative."""
 CPU = torch.device("cpu")
 
 
-@functools.cache
-def on_the_cpu(program: Program, defines: tuple[tuple[str, int], ...]) -> Emulated:
-    return emulate(program.text(), dict(defines))
-
-
-class OnTheCpu:
-    """A program that runs on the CPU; its kernels are compiled when one is launched."""
-
-    def __init__(self, program: Program, defines: dict[str, int]) -> None:
-        self._emulated = functools.partial(on_the_cpu, program, tuple(defines.items()))
-
-    def load(self, device: torch.device) -> None: ...
-
-    def launch(self, *arguments: Any) -> None:
-        self._emulated().launch(*arguments)
+stand_in = functools.cache(StandIn)
 
 
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels on the CPU."""
-    monkeypatch.setattr(decoders, "PROGRAM", OnTheCpu(decoders.PROGRAM, {}))
+    monkeypatch.setattr(decoders, "PROGRAM", stand_in(decoders.PROGRAM))
     for key, program in convolutions.PROGRAMS.items():
-        stages = convolutions.TILES[key[:2]][key[2:]]
-        defines = {"KERNEL": key[0], "STRIDE": key[1], "POSITIONS": key[2], "N": key[3]}
-        defines["STAGES"] = stages
-        monkeypatch.setitem(convolutions.PROGRAMS, key, OnTheCpu(program, defines))
+        monkeypatch.setitem(convolutions.PROGRAMS, key, stand_in(program))
 
 
 @pytest.fixture(scope="module")
@@ -257,12 +236,3 @@ def test_networks_in_a_cuda_graph(unets: tuple[UNet, UNet]) -> None:
         net.run()
         for got, want in zip(replayed, outputs, strict=True):
             assert relative(got, want) < HALF
-
-
-@pytest.mark.parametrize("program", [decoders.PROGRAM, *convolutions.PROGRAMS.values()])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_kernels_compile_without_spills(program: Program, architecture: str) -> None:
-    pytest.importorskip("cuda.bindings")
-    spills = re.findall(r"(\d+) bytes spill", program.compile(architecture).log)
-    assert spills
-    assert set(spills) == {"0"}

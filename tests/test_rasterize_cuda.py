@@ -1,12 +1,14 @@
 """The CUDA rasterizer against the definition and the CPU's, on a GPU and on its stand-in."""
 
+import functools
 import importlib
+import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import pytest
 import torch
-from cuda_on_cpu import emulate, needs_compiler
+from cuda_on_cpu import StandIn, needs_compiler
 from test_rasterize_cpu import (
     KINDS,
     NAMES,
@@ -19,10 +21,11 @@ from test_rasterize_cpu import (
 
 from ash_core.records import Gaussians, Image, to_device
 from ash_core.splat import cuda
-from ash_core.splat.rasterize import rasterize
+from ash_core.splat.rasterize import available_backends, rasterize
 
 rasterizing = importlib.import_module("ash_core.splat.rasterize")
 
+stand_in = functools.cache(StandIn)
 ON_A_GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
@@ -32,8 +35,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     if request.param == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     for name in ("FORWARD", "BACKWARD", "DETERMINISTIC_BACKWARD"):
-        program = getattr(cuda, name)
-        monkeypatch.setattr(cuda, name, emulate(program.text(), program.defines))
+        monkeypatch.setattr(cuda, name, stand_in(getattr(cuda, name)))
     ours = rasterizing._Backend("ash_core.splat.cuda", None)
     monkeypatch.setitem(rasterizing._BACKENDS, "cuda", ours)
     return torch.device("cpu")
@@ -203,6 +205,80 @@ def test_bytes_are_the_picture_rounded(device: torch.device) -> None:
         assert int((got[..., :3].int() - want.int()).abs().max()) <= 1
         assert float((got[..., :3] != want).float().mean()) < 1e-3
         assert torch.equal(got[..., 3], (image.alpha * 255 + 0.5).floor().to(torch.uint8))
+
+
+@pytest.mark.gpu
+def test_gradients_in_a_graph_are_those_outside() -> None:
+    gaussians, view = to_device(scene("plain", 3, 500), "cuda"), camera()
+    leaves = Gaussians(*(getattr(gaussians, name).requires_grad_() for name in NAMES))
+
+    def slopes() -> tuple[torch.Tensor, ...]:
+        rgb = rasterize(leaves, view, backend="cuda").rgb
+        return torch.autograd.grad(rgb.square().sum(), list(vars(leaves).values()))
+
+    with torch.cuda.stream(torch.cuda.Stream()):
+        want = slopes()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        got = slopes()
+    for _ in range(3):
+        graph.replay()
+    for a, b in zip(got, want, strict=True):
+        assert float((a - b).norm()) <= 1e-5 * float(b.norm())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_every_gpu_draws_the_same() -> None:
+    """Kernels run where the Gaussians are, whichever device is current."""
+    given, view = scene("plain", 2, 800), camera()
+    pictures, slopes = [], []
+    for index in range(torch.cuda.device_count()):
+        gaussians = to_device(given, f"cuda:{index}")
+        pictures.append(rasterize(gaussians, view, backend="cuda"))
+        leaves = Gaussians(*(getattr(gaussians, name).requires_grad_() for name in NAMES))
+        rasterize(leaves, view, backend="cuda").rgb.sum().backward()
+        assert leaves.means.grad is not None
+        slopes.append(leaves.means.grad)
+        assert pictures[-1].rgb.device == leaves.means.grad.device == gaussians.means.device
+    for picture, slope in zip(pictures[1:], slopes[1:], strict=True):
+        assert torch.equal(picture.rgb.cpu(), pictures[0].rgb.cpu())
+        torch.testing.assert_close(slope.cpu(), slopes[0].cpu(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["gsplat", "inria"])
+def test_other_packages_draw_nearly_the_same(backend: str) -> None:
+    if backend not in available_backends():
+        pytest.skip(f"{backend} is not installed")
+    gaussians, under = to_device(scene("plain", 3, 2000), "cuda"), torch.tensor([0.3, 0.6, 0.1])
+    view = camera(320, 240, 260.0)
+    ours = rasterize(gaussians, view, under, backend="cuda")
+    theirs = rasterize(gaussians, view, under, backend=backend)
+    error = (ours.rgb.clamp(0, 1) - theirs.rgb.clamp(0, 1)).square().mean()
+    assert -10 * math.log10(float(error)) > (50 if backend == "gsplat" else 30)
+
+
+@pytest.mark.gpu
+def test_strided_and_other_types_are_taken() -> None:
+    gaussians, view = to_device(scene("plain", 1, 400), "cuda"), camera()
+    want = rasterize(gaussians, view, backend="cuda")
+    odd = Gaussians(*(strided(getattr(gaussians, name)) for name in NAMES))
+    assert not odd.means.is_contiguous()
+    assert torch.equal(rasterize(odd, view, backend="cuda").rgb, want.rgb)
+    shifted = replace(gaussians, quats=torch.cat((torch.zeros(1), gaussians.quats.flatten().cpu())))
+    shifted = replace(shifted, quats=shifted.quats.cuda()[1:].view(-1, 4))
+    assert torch.equal(rasterize(shifted, view, backend="cuda").rgb, want.rgb)
+    doubled_ones = rasterize(doubled(gaussians), view, backend="cuda")
+    torch.testing.assert_close(doubled_ones.rgb.float(), want.rgb)
+
+
+def strided(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values with gaps between them."""
+    spread = tensor.new_zeros((2 * len(tensor), *tensor.shape[1:]))
+    spread[::2] = tensor
+    return spread[::2]
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from ash_core.commands.terminal import note
 from ash_core.errors import InputError
 from ash_core.resources import resource
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from ash_core.render import Renderer
 
 Device = Literal["auto", "cpu", "cuda"]
-Backend = Literal["auto", "cpu", "reference"]
+Backend = Literal["auto", "cuda", "cpu", "reference", "gsplat", "inria"]
 Preset = Literal["cpu", "balanced", "quality"]
 
 BUNDLED: Final = "bundled"
@@ -52,30 +53,42 @@ def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
     return read_motion(path, data.skeleton)
 
 
-def make_avatar(data: "AvatarData", device: Device, preset: Preset | None) -> "Avatar":
-    """An avatar on its device."""
+def make_avatar(data: "AvatarData", device: str, preset: Preset | None) -> "Avatar":
+    """An avatar on a device."""
     from ash_core.avatar import Avatar
 
-    return Avatar.from_data(data, device=choose_device(device), preset_name=preset)
+    return Avatar.from_data(data, device=device, preset_name=preset)
 
 
 def make_renderer(
     data: "AvatarData", device: Device, backend: Backend, preset: Preset | None
 ) -> "Renderer":
-    """An avatar on its device, with a rasterizer."""
+    """A renderer on its device; where that was left to us, a GPU that fails is left for the CPU."""
     from ash_core.render import Renderer
+    from ash_core.splat.rasterize import check_backend
 
-    return Renderer(make_avatar(data, device, preset), backend=backend)
+    check_backend(backend)
+    avatar = make_avatar(data, "cpu", preset)
+    return Renderer(avatar, backend, choose_device(device, backend), may_leave_gpu=device == "auto")
 
 
-def choose_device(device: Device) -> str:
-    """auto means the GPU when both torch and a rasterizer can use it."""
+def choose_device(device: Device, backend: Backend = "auto") -> str:
+    """auto means the GPU where it can do everything, and says why where one is there but cannot.
+
+    Raises: InputError if "cuda" is asked for and cannot be had.
+    """
     import torch
 
-    from ash_core.splat.rasterize import available_backends
+    from ash_core.gpu import kernels
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: no usable NVIDIA GPU ('ash-studio doctor' says why)")
-    if device != "auto":
+    if device == "cpu":
         return device
-    return "cuda" if torch.cuda.is_available() and "cuda" in available_backends() else "cpu"
+    ours = backend in ("auto", "cuda")
+    reason = kernels.missing() if ours or not torch.cuda.is_available() else None
+    if reason is None:
+        return "cuda"
+    if device == "cuda":
+        raise InputError(f"--device: cuda cannot be used: {reason} ('ash-studio doctor' says more)")
+    if torch.cuda.is_available():
+        note(f"the CPU renders: {reason}")
+    return "cpu"

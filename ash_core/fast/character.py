@@ -16,11 +16,12 @@ from torch import Tensor
 from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.character import Character
 from ash_core.conventions import HISTORY
+from ash_core.errors import CudaError
 from ash_core.fast.convolutions import KERNELS
 from ash_core.geometry.embedded_graph import GraphLinks
 from ash_core.geometry.kinematics import _doubling_schedule
 from ash_core.geometry.motion import HEADING_DOF, heading_joint
-from ash_core.gpu.kernels import CudaError, Program
+from ash_core.gpu.kernels import Program
 from ash_core.networks.graph_net import BLOCKS, CHANNELS, DENSE_AFTER, FEATURES, GraphNet
 from ash_core.records import Atlas, Skeleton, Skinning, to_device
 

@@ -26,13 +26,13 @@ from ash_core.avatar import (
     ReleasedAvatar,
 )
 from ash_core.conventions import HISTORY, R_WORLD_BODY
-from ash_core.errors import InputError
+from ash_core.errors import CudaError, InputError
 from ash_core.fast.character import PoseStage
 from ash_core.fast.convolutions import KERNELS
 from ash_core.fast.decoders import NativeNetwork, ReleasedNetworks, supports_side
 from ash_core.geometry.rotations import matrix_to_quat
 from ash_core.geometry.texel_frames import STRETCH
-from ash_core.gpu.kernels import CudaError, Program
+from ash_core.gpu.kernels import Program
 from ash_core.records import Camera, Image, PoseWindow
 from ash_core.splat import cuda as splat
 

@@ -22,6 +22,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ash_core.errors import CudaError
 from ash_core.resources import cache_folder
 
 Dimensions = int | tuple[int, ...]
@@ -37,10 +38,6 @@ INSTALL: Final = "pip install 'ash-studio[cuda]'"
 _MAGIC: Final = b"ash-studio cubin 1\n"
 
 _log = logging.getLogger(__name__)
-
-
-class CudaError(RuntimeError):
-    """Something that CUDA cannot do here, and what to do about it: one sentence."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +103,10 @@ class Program:
         reason = missing()
         if reason is not None:
             raise CudaError(reason)
+        reason = too_old(index)
+        if reason is not None:
+            raise CudaError(reason)
         major, minor = torch.cuda.get_device_capability(index)
-        if (major, minor) < OLDEST:
-            raise CudaError(
-                f"GPU {index}: expected compute capability {OLDEST[0]}.{OLDEST[1]} or newer "
-                f"(RTX 30, A100), got {major}.{minor}"
-            )
         arch = f"sm_{major}{minor}"
         driver = _driver()
         with torch.cuda.device(index):
@@ -191,13 +186,27 @@ class Arguments:
         )
 
 
+def too_old(device: int) -> str | None:
+    """Why a GPU cannot run kernels by its age."""
+    major, minor = torch.cuda.get_device_capability(device)
+    if (major, minor) >= OLDEST:
+        return None
+    return (
+        f"GPU {device}, {torch.cuda.get_device_name(device)}: expected compute capability "
+        f"{OLDEST[0]}.{OLDEST[1]} or newer (RTX 30, A100), got {major}.{minor}"
+    )
+
+
 @functools.cache
 def missing() -> str | None:
-    """Why kernels cannot run here, and the cure; None where they can."""
+    """Why kernels can run on no GPU here, and the cure; None where they can."""
     if torch.version.cuda is None:
         return "torch was built without CUDA: install its CUDA build"
     if not torch.cuda.is_available():
         return "torch finds no usable NVIDIA GPU: install or update the NVIDIA driver"
+    ages = [too_old(device) for device in range(torch.cuda.device_count())]
+    if all(ages):
+        return ages[0]
     try:
         driver = _driver()
     except ImportError:

@@ -4,10 +4,12 @@ The definition is `reference.py`: 0.3 px^2 blur, exact support where alpha >= 1/
 front to back by float32 view depth with ties by index, stop before transmittance falls under 1e-4.
 """
 
+import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import chain
 from typing import NoReturn, Protocol, overload
 
@@ -42,10 +44,30 @@ class _Backend:
     """Why it cannot be used on this machine, and the cure; None where it can."""
 
 
+def _package(name: str, cure: str) -> Callable[[], str | None]:
+    """Whether another package can be used: installed, and a GPU for it."""
+
+    @functools.cache
+    def missing() -> str | None:
+        if find_spec(name) is None:
+            return f"the package {name} is not installed: {cure}"
+        if not torch.cuda.is_available():
+            return "torch finds no usable NVIDIA GPU"
+        return None
+
+    return missing
+
+
+_GSPLAT = _package("gsplat", "pip install gsplat")
+_INRIA = _package(
+    "diff_gaussian_rasterization", "build it from its authors' repository (non-commercial licence)"
+)
 _BACKENDS = {
     "cuda": _Backend("ash_core.splat.cuda", "cuda", kernels.missing),
     "cpu": _Backend("ash_core.splat.cpu", "cpu"),
     "reference": _Backend("ash_core.splat.reference", None),
+    "gsplat": _Backend("ash_core.splat.gsplat_adapter", "cuda", _GSPLAT),
+    "inria": _Backend("ash_core.splat.inria_adapter", "cuda", _INRIA),
 }
 
 _SHAPES = {
@@ -59,7 +81,7 @@ _TAILS = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": ()}
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names that `rasterize` takes on this machine, the fastest first."""
+    """Names that `rasterize` takes on this machine: ours, then those of other packages."""
     return tuple(name for name, backend in _BACKENDS.items() if backend.missing() is None)
 
 
@@ -117,16 +139,20 @@ def rasterize(
     return images if several else images[0]
 
 
-def _choose(backend: str, on_gpu: bool) -> _Backend:
-    names = available_backends()
-    name = backend
-    if backend == "auto":
-        name = "cuda" if on_gpu and "cuda" in names else "cpu"
-    if name not in names:
-        reason = _BACKENDS[name].missing() if name in _BACKENDS else None
+def check_backend(backend: str) -> None:
+    """Raises: InputError for a backend that this machine does not have, and why."""
+    if backend != "auto" and (backend not in _BACKENDS or _BACKENDS[backend].missing()):
+        reason = _BACKENDS[backend].missing() if backend in _BACKENDS else None
         because = f" ({reason})" if reason else ""
-        raise InputError(f"backend: expected auto, {', '.join(names)}, got {backend!r}{because}")
-    return _BACKENDS[name]
+        names = ", ".join(available_backends())
+        raise InputError(f"backend: expected auto, {names}, got {backend!r}{because}")
+
+
+def _choose(backend: str, on_gpu: bool) -> _Backend:
+    check_backend(backend)
+    if backend == "auto":
+        backend = "cuda" if on_gpu and not _BACKENDS["cuda"].missing() else "cpu"
+    return _BACKENDS[backend]
 
 
 def _check_gaussians(gaussians: Gaussians) -> None:

@@ -1,0 +1,328 @@
+"""Programs of kernels: compiled for every architecture, cached, refused with a word that helps."""
+
+import ctypes
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from ash_core.errors import CudaError
+from ash_core.fast import character, convolutions, decoders, frame
+from ash_core.gpu import kernels
+from ash_core.gpu.kernels import Program
+from ash_core.splat import cuda
+
+ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
+PROGRAMS = {
+    "splat forward": cuda.FORWARD,
+    "splat backward": cuda.BACKWARD,
+    "splat backward, deterministic": cuda.DETERMINISTIC_BACKWARD,
+    "character": character.PROGRAM,
+    "frame": frame.PROGRAM,
+    "decoders": decoders.PROGRAM,
+    **{f"convolution {key}": program for key, program in convolutions.PROGRAMS.items()},
+}
+REGISTERS = 65536
+"""Of a multiprocessor."""
+SOURCE = 'extern "C" __global__ void put(int* out) { *out = VALUE; }'
+needs_nvrtc = pytest.mark.skipif(kernels.compiler_missing() is not None, reason="no NVRTC")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "ash-studio" / "cuda"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    (tmp_path / "put.cu").write_text(SOURCE)
+    return Program(tmp_path / "put.cu", defines={"VALUE": 7})
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Texts that went to the compiler."""
+    texts: list[str] = []
+    real = kernels._compile
+
+    def note(text: str, options: tuple[str, ...]) -> kernels.Compiled:
+        texts.append(text)
+        return real(text, options)
+
+    monkeypatch.setattr(kernels, "_compile", note)
+    return texts
+
+
+# ---- compiling ----
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_compiles_without_spills(name: str, architecture: str) -> None:
+    made = PROGRAMS[name].compile(architecture)
+    spills = re.findall(r"(\d+) bytes spill (?:stores|loads)", made.log)
+    assert spills
+    assert set(spills) == {"0"}
+    assert made.cubin[:4] == b"\x7fELF"
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("program", [cuda.FORWARD, cuda.BACKWARD])
+def test_as_many_blocks_fit_as_are_launched(program: Program) -> None:
+    log = program.compile("sm_90").log
+    names = re.findall(r"Compiling entry function '(\w+)'", log)
+    registers = dict(zip(names, map(int, re.findall(r"Used (\d+) registers", log)), strict=True))
+    blend = next(name for name in registers if name.startswith("blend"))
+    assert registers[blend] * cuda.TILE_THREADS * cuda.RESIDENT <= REGISTERS
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_sources_include_nothing(name: str) -> None:
+    assert "#include" not in PROGRAMS[name].text()
+
+
+@needs_nvrtc
+def test_a_mistake_in_a_kernel_is_named_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "wrong.cu").write_text('extern "C" __global__ void f() {\n  nothing();\n}\n')
+    with pytest.raises(CudaError, match=r"wrong\.cu\(2\).*nothing"):
+        Program(tmp_path / "wrong.cu").compile("sm_90")
+
+
+# ---- the cache ----
+
+
+@needs_nvrtc
+def test_a_program_is_compiled_once(program: Program, cache: Path, compiled: list[str]) -> None:
+    first = program.cubin("sm_90")
+    assert program.cubin("sm_90") == first
+    assert Program(*program.sources[1:], defines=program.defines).cubin("sm_90") == first
+    assert len(compiled) == len(list(cache.iterdir())) == 1
+    other = Program(*program.sources[1:], defines={"VALUE": 8})
+    assert other.cubin("sm_90") != first
+    program.cubin("sm_80")
+    assert len(compiled) == len(list(cache.iterdir())) == 3
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"", lambda b: b[:60] + b"x" * 99])
+def test_a_damaged_entry_is_rebuilt(
+    damage: Callable[[bytes], bytes], program: Program, cache: Path, compiled: list[str]
+) -> None:
+    whole = program.cubin("sm_90")
+    (entry,) = cache.iterdir()
+    entry.write_bytes(damage(entry.read_bytes()))
+    assert program.cubin("sm_90") == whole
+    assert len(compiled) == 2
+    assert program.cubin("sm_90") == whole
+    assert len(compiled) == 2
+
+
+@needs_nvrtc
+def test_processes_that_race_leave_one_whole_entry(program: Program, cache: Path) -> None:
+    script = (
+        "import sys, hashlib; from pathlib import Path; from ash_core.gpu.kernels import Program\n"
+        f"p = Program(Path({str(program.sources[1])!r}), defines={{'VALUE': 7}})\n"
+        "sys.stdin.readline(); print(hashlib.sha256(p.cubin('sm_90')).hexdigest())"
+    )
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for _ in range(3)
+    ]
+    said = [racer.communicate("go\n", timeout=120)[0] for racer in racers]
+    assert len(set(said)) == 1
+    assert said[0]
+    assert [path.suffix for path in cache.iterdir()] == [".cubin"]
+
+
+@needs_nvrtc
+def test_without_a_place_there_is_no_cache_but_a_word(
+    program: Program, cache: Path, caplog: pytest.LogCaptureFixture, compiled: list[str]
+) -> None:
+    cache.parent.parent.mkdir()
+    cache.parent.write_text("a file where the folder should be")
+    kernels._warn_about_cache.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        program.cubin("sm_90")
+        program.cubin("sm_90")
+    assert len(compiled) == 2
+    (record,) = caplog.records
+    assert "every start compiles anew" in record.getMessage()
+
+
+# ---- launching, with a driver that only listens ----
+
+
+class Driver:
+    """What `cuda.bindings.driver` is asked; modules are refused as often as `refusals` says."""
+
+    CUfunction_attribute = SimpleNamespace()
+
+    def __init__(self, refusals: int = 0, error: Any = 0) -> None:
+        self.refusals, self.error = refusals, error
+        self.launches: list[tuple[Any, ...]] = []
+
+    def cuModuleLoadData(self, cubin: bytes) -> tuple[Any, str]:  # noqa: N802
+        self.refusals -= 1
+        return (1, "") if self.refusals >= 0 else (0, "module")
+
+    def cuModuleGetFunction(self, module: str, name: bytes) -> tuple[int, str]:  # noqa: N802
+        return 0, f"{module}.{name.decode()}"
+
+    def cuLaunchKernel(self, *given: Any) -> tuple[Any]:  # noqa: N802
+        pointers = ctypes.cast(given[9], ctypes.POINTER(ctypes.c_uint64 * 4))[0]
+        words = [ctypes.c_uint64.from_address(pointer).value for pointer in pointers]
+        self.launches.append((*given[:9], words))
+        return (self.error,)
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Driver:
+    listening = Driver()
+    monkeypatch.setattr(kernels, "_driver", lambda: listening)
+    monkeypatch.setattr(kernels, "missing", lambda: None)
+    stream = SimpleNamespace(cuda_stream=123, synchronize=lambda: None)
+    for name, value in {
+        "current_device": lambda: 0,
+        "current_stream": lambda: stream,
+        "get_device_capability": lambda _: (9, 0),
+        "device": lambda _: nullcontext(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return listening
+
+
+@needs_nvrtc
+def test_arguments_reach_the_driver(driver: Driver, program: Program) -> None:
+    tensor = torch.zeros(3)
+    for number in (5, -6):
+        program.launch("put", (2, 3), 64, tensor, None, number, 0.5)
+    program.launch("put", (2, 0), 64, tensor, None, 1, 0.5)
+    assert len(driver.launches) == 2
+    for launch, number in zip(driver.launches, (5, -6), strict=True):
+        function, *sizes, shared, stream, words = launch
+        assert (function, sizes, shared, stream) == ("module.put", [2, 3, 1, 64, 1, 1], 0, 123)
+        assert words[0] == tensor.data_ptr()
+        assert words[1] == 0
+        assert ctypes.c_int32(words[2] & 0xFFFFFFFF).value == number
+        assert words[3] & 0xFFFFFFFF == 0x3F000000
+
+
+@needs_nvrtc
+def test_a_refused_entry_is_compiled_again_once(
+    driver: Driver, program: Program, compiled: list[str]
+) -> None:
+    driver.refusals = 1
+    program.load()
+    assert len(compiled) == 2
+    driver.refusals = 2
+    with pytest.raises(CudaError, match="refuses kernels for sm_90"):
+        Program(*program.sources[1:], defines={"VALUE": 9}).load()
+
+
+@needs_nvrtc
+def test_a_failed_launch_says_what_to_do(driver: Driver, program: Program) -> None:
+    driver.error = SimpleNamespace(name="CUDA_ERROR_OUT_OF_MEMORY")
+    with pytest.raises(CudaError, match="out of memory: close other programs"):
+        program.launch("put", 1, 1, None, None, 1, 0.5)
+
+
+def test_an_old_gpu_is_told(monkeypatch: pytest.MonkeyPatch, program: Program) -> None:
+    monkeypatch.setattr(kernels, "missing", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "RTX 2080")
+    with pytest.raises(CudaError, match=r"GPU 0, RTX 2080: expected compute capability 8\.0"):
+        program.load(0)
+
+
+# ---- what may be missing ----
+
+
+def gpu(monkeypatch: pytest.MonkeyPatch, version: Any) -> None:
+    """A torch that finds a GPU, and a driver of a version (or one that raises)."""
+
+    def answer() -> tuple[int, int]:
+        if isinstance(version, Exception):
+            raise version
+        return 0, version
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    driver = SimpleNamespace(cuDriverGetVersion=answer)
+    monkeypatch.setattr(kernels, "_driver", lambda: driver)
+
+
+def whats_missing() -> str | None:
+    return kernels.missing.__wrapped__()
+
+
+def test_torch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "torch was built without CUDA" in (whats_missing() or "")
+
+
+def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no usable NVIDIA GPU" in (whats_missing() or "")
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (12040, r"supports CUDA 12\.4, expected 13\.0 or newer: update it to 580"),
+        (RuntimeError("no libcuda"), r"does not answer \(no libcuda\)"),
+    ],
+)
+def test_drivers(monkeypatch: pytest.MonkeyPatch, version: Any, said: str) -> None:
+    gpu(monkeypatch, version)
+    assert re.search(said, whats_missing() or "")
+
+
+def test_only_old_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu(monkeypatch, 13000)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (6, 1))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GTX 1080")
+    assert "GTX 1080" in (whats_missing() or "")
+
+
+@pytest.mark.parametrize("error", [ImportError("no module"), RuntimeError("no libnvrtc.so.13")])
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def broken() -> Any:
+        raise error
+
+    gpu(monkeypatch, 13000)
+    monkeypatch.setattr(kernels, "_nvrtc", broken)
+    monkeypatch.setattr(kernels, "compiler_missing", kernels.compiler_missing.__wrapped__)
+    said = whats_missing() or ""
+    assert "pip install 'ash-studio[cuda]'" in said
+    with pytest.raises(CudaError, match="pip install"):
+        cuda.FORWARD.compile("sm_90")
+
+
+def test_no_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> Any:
+        raise ImportError("cuda.bindings")
+
+    gpu(monkeypatch, 13000)
+    monkeypatch.setattr(kernels, "_driver", absent)
+    assert "cuda-bindings is not installed" in (whats_missing() or "")
