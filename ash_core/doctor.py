@@ -186,7 +186,28 @@ def examine_gpu() -> list[Finding]:
         cure = f"install a driver that supports CUDA {built_for}" if cards else ""
         value = f"{built_for} in torch, not usable"
         findings.append(Finding("GPU", "CUDA", value, "missing" if cards else "info", cure))
-    return findings
+    return findings + _examine_kernels(bool(cards))
+
+
+def _examine_kernels(has_card: bool) -> list[Finding]:
+    """Our own kernels, and where they are kept compiled."""
+    from ash_core.gpu import kernels
+
+    reason = kernels.missing() if has_card else kernels.compiler_missing()
+    if reason is not None:
+        value, _, cure = reason.rpartition(": ")
+        state: State = "missing" if has_card else "info"
+        return [Finding("GPU", "kernels", value, state, cure if has_card else "")]
+    folder = kernels.cubin_folder()
+    kept = len(list(folder.glob("*.cubin"))) if folder.is_dir() else 0
+    can = "run here" if has_card else "can be compiled; there is no card to run them"
+    held = f"{folder}: {kept} programs" if kept else f"{folder}: empty, a first frame compiles"
+    return [
+        Finding("GPU", "kernels", can, "ok" if has_card else "info"),
+        Finding(
+            "GPU", "kernel cache", held if kept else f"{folder}: empty, a first frame compiles"
+        ),
+    ]
 
 
 def _nvidia_cards() -> list[str]:

@@ -21,9 +21,11 @@ from ash_core import __version__, cli
 from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.commands import options
 from ash_core.commands.import_ import rendered_atlas
+from ash_core.commands.scene import choose_device
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_skeleton, write_motion
+from ash_core.gpu import kernels
 
 FRAMES = 6
 SIZE = "64x48"
@@ -353,6 +355,36 @@ def test_bad_flags_get_one_line(
     assert render(scene, tmp_path / "a.mp4", *flags) == 2
     assert says in complaint()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--device", "cuda"), "--device: cuda cannot be used: torch was built without CUDA"),
+        (("--backend", "cuda"), "backend: expected auto, cpu, reference, got 'cuda' (torch was"),
+        (("--backend", "gsplat"), "got 'gsplat' (the package gsplat is not installed: pip install"),
+        (("--backend", "inria"), "got 'inria' (the package diff_gaussian_rasterization is not"),
+    ],
+)
+def test_what_needs_a_gpu_says_so(
+    scene: Scene, tmp_path: Path, flags: tuple[str, ...], says: str, complaint
+) -> None:
+    assert render(scene, tmp_path / "a.mp4", *flags) == 2
+    assert says in complaint()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gpu_that_cannot_is_named_and_the_cpu_renders(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "missing", lambda: "the driver is too old: update it")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == "cpu"
+    assert "note: the CPU renders: the driver is too old: update it" in capsys.readouterr().err
+    assert choose_device("cuda", "gsplat") == "cuda"
+    with pytest.raises(InputError, match="the driver is too old"):
+        choose_device("cuda")
 
 
 @pytest.mark.parametrize(

@@ -72,15 +72,16 @@ class Frames:
 
     def __init__(self, avatar: Avatar, device: torch.device) -> None:
         self.device = device
-        self.captures = True
+        self.captures = device.type == "cuda"
         """False once a capture has failed: stages are then launched one by one."""
         self._inputs = _Inputs(len(avatar.character.skeleton.dof_names), device)
         self._pose = PoseStage(avatar, device, buffers=self._inputs.of_pose)
         self._decoder = _decoder_of(avatar, self._pose, self._inputs, device)
-        PROGRAM.load(device)
-        splat.FORWARD.load(device)
+        if device.type == "cuda":
+            PROGRAM.load(device)
+            splat.FORWARD.load(device)
         self._decoder.warm_up()
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool = torch.cuda.graph_pool_handle() if self.captures else None
         self._graphs: dict[tuple[str, object], torch.cuda.CUDAGraph] = {}
         self._slots: OrderedDict[bytes, int] = OrderedDict()
         self._decoded: tuple[bytes, ...] | None = None

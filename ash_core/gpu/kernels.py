@@ -307,7 +307,12 @@ def _compile(text: str, options: tuple[str, ...]) -> Compiled:
 def _cache_path(text: str, options: tuple[str, ...]) -> Path:
     version = _checked_version()
     key = "\n".join((version, *options, text)).encode()
-    return cache_folder() / "cuda" / f"{hashlib.sha256(key).hexdigest()[:32]}.cubin"
+    return cubin_folder() / f"{hashlib.sha256(key).hexdigest()[:32]}.cubin"
+
+
+def cubin_folder() -> Path:
+    """Where compiled programs are kept."""
+    return cache_folder() / "cuda"
 
 
 @functools.cache
