@@ -187,9 +187,7 @@ class Renderer:
     def to_uint8(self, image: Image) -> UInt8[Tensor, "h w 3"]:
         """The picture's colours as bytes: rounded, but cut off for a released avatar."""
         scaled = image.rgb.clamp(0, 1) * 255
-        if not self._cuts_off:
-            scaled = scaled.round()
-        return scaled.to(torch.uint8)
+        return (scaled if self._cuts_off else scaled + 0.5).to(torch.uint8)
 
 
 def _with_index(device: torch.device) -> torch.device:

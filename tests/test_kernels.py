@@ -226,6 +226,18 @@ def test_arguments_reach_the_driver(driver: Driver, program: Program) -> None:
 
 
 @needs_nvrtc
+def test_every_device_has_its_own_module(
+    driver: Driver, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(("first", "second"))
+    monkeypatch.setattr(driver, "cuModuleLoadData", lambda _: (0, next(names)))
+    for device in (0, 1, 0, 1):
+        monkeypatch.setattr(torch.cuda, "current_device", lambda device=device: device)
+        program.launch("put", 1, 1, None, None, 1, 0.5)
+    assert [launch[0] for launch in driver.launches] == ["first.put", "second.put"] * 2
+
+
+@needs_nvrtc
 def test_a_refused_entry_is_compiled_again_once(
     driver: Driver, program: Program, compiled: list[str]
 ) -> None:

@@ -156,7 +156,7 @@ class Frames:
         size = camera.height, camera.width
         self._turn = (self._turn + 1) % RINGS if output == "rgba8" else 0
         views = self._inputs.aim(camera)
-        room = self._growth.for_tiles(views.tiles)
+        room = self._growth.room_for(views.tiles, self._decoder.count)
         kind: Kind = size, output, rounding
         kept = self._target
         if kept is None or kept.kind != kind or not kept.lists.room.holds(room):

@@ -33,8 +33,6 @@ FEW: Final = 65_536
 TILE_THREADS: Final = TILE * TILE
 RESIDENT: Final = 10
 """Blocks of `blend` that a multiprocessor runs at once."""
-UNROLL: Final = 3
-"""Of the loop over a tile's Gaussians: more spills registers on some architectures."""
 CONTROL_WORDS, TILE_WORDS = 8, 8
 """Of the tile state: once, and for each tile. As in records.cu."""
 BACKWARD_THREADS: Final = 64
@@ -52,7 +50,9 @@ ENTRY_BYTES: Final = 8
 ARENA_UNIT: Final = 64
 """Entries."""
 ARENA: Final = 1 << 14
-"""Units of the arena to begin with."""
+"""Units of the arena, at least."""
+ARENA_EACH: Final = 8
+"""Entries of the arena for each Gaussian, at least: three tiles may hold them all."""
 ARENA_BYTES: Final = 1 << 30
 """The arena grows to this; tiles that it has no room for search all Gaussians, much slower."""
 
@@ -73,7 +73,7 @@ def _constants() -> dict[str, int | float]:
     }
     numbers |= {f"SH_C2_{i}": value for i, value in enumerate(c.SH_C2)}
     numbers |= {f"SH_C3_{i}": value for i, value in enumerate(c.SH_C3)}
-    return {"RESIDENT": RESIDENT, "UNROLL": UNROLL, "ARENA_UNIT": ARENA_UNIT, **numbers}
+    return {"RESIDENT": RESIDENT, "ARENA_UNIT": ARENA_UNIT, **numbers}
 
 
 def _program(*names: str, **defines: int | float) -> Program:
@@ -169,7 +169,7 @@ class Growth:
         self._needed = self.needed.numpy()
         self.room = Room(CAPACITY, ARENA)
 
-    def for_tiles(self, tiles: int) -> Room:
+    def room_for(self, tiles: int, gaussians: int) -> Room:
         """Room for a call, as far as memory should go."""
         longest, asked = self._needed.tolist()
         capacity, arena = self.room
@@ -179,7 +179,8 @@ class Growth:
                 min(max(arena, _round_up(asked)), ARENA_BYTES // (ENTRY_BYTES * ARENA_UNIT)),
             )
         most = LIST_BYTES // (ENTRY_BYTES * max(tiles, 1))
-        return Room(max(min(self.room.capacity, most), 1), self.room.arena)
+        arena = max(self.room.arena, ARENA_EACH * gaussians // ARENA_UNIT)
+        return Room(max(min(self.room.capacity, most), 1), arena)
 
 
 def _round_up(count: int) -> int:
@@ -207,7 +208,7 @@ class Lists:
         device: torch.device,
         for_backward: bool = False,
     ) -> None:
-        self.room = growth.for_tiles(views.tiles)
+        self.room = growth.room_for(views.tiles, len(views) * count)
         self.needed = growth.needed
         self.key = len(views), views.tiles, count
         self.records = torch.empty((len(views), count, RECORD_FLOATS), device=device)
@@ -275,7 +276,7 @@ def blend(
         floats = (pictures.rgb, pictures.alpha, pictures.depth)
     count, blocks = lists.records.shape[1], min(resident_blocks(lists.records.device), views.tiles)
     FORWARD.launch(
-        "sort_crowded", blocks, TILE_THREADS,
+        "sort_crowded", -(-blocks // RESIDENT), TILE_THREADS,
         count, views.packed, lists.records, views.tiles, lists.state, lists.arena,
         lists.room.arena, lists.needed,
     )  # fmt: skip
@@ -300,7 +301,8 @@ class Splatter:
 
     def lists(self, views: Views, count: int) -> Lists:
         """The lists for a frame: the last frame's if they fit."""
-        key, room = (len(views), views.tiles, count), self._growth.for_tiles(views.tiles)
+        key = len(views), views.tiles, count
+        room = self._growth.room_for(views.tiles, len(views) * count)
         kept = self._lists
         if kept is None or kept.key != key or not kept.room.holds(room):
             self._lists = kept = None  # before the next are made

@@ -6,6 +6,13 @@
 // grid: as many blocks as run at once; block TILE_THREADS. Blocks take the occupied tiles one by one, then chunks of
 // tiles where only the background is to be drawn.
 
+// Of the loop over a tile's Gaussians: more would spill registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define UNROLL 4
+#else
+#define UNROLL 3
+#endif
+
 // Tiles of a chunk, and of one warp of the block.
 #define CHUNK_TILES 16
 #define WARP_TILES (CHUNK_TILES / 2)
@@ -18,6 +25,11 @@ struct Canvas {
     int* last;
 };
 
+// Product and sum rounded each, as the picture's bytes are made on the host.
+__device__ __forceinline__ unsigned char as_byte(float value, float rounding) {
+    return (unsigned char)__fadd_rn(__fmul_rn(__saturatef(value), 255.0f), rounding);
+}
+
 __device__ __forceinline__ void put(
     const Canvas& canvas, size_t pixel, float transmittance, float r, float g, float b, float d, int last) {
     float covered = 1.0f - transmittance;
@@ -26,9 +38,8 @@ __device__ __forceinline__ void put(
     b = fmaf(transmittance, canvas.background.z, b);
     if (canvas.rgba8) {
         canvas.rgba8[pixel] = make_uchar4(
-            (unsigned char)(__saturatef(r) * 255.0f + canvas.rounding),
-            (unsigned char)(__saturatef(g) * 255.0f + canvas.rounding),
-            (unsigned char)(__saturatef(b) * 255.0f + canvas.rounding), (unsigned char)(covered * 255.0f + 0.5f));
+            as_byte(r, canvas.rounding), as_byte(g, canvas.rounding), as_byte(b, canvas.rounding),
+            as_byte(covered, 0.5f));
         return;
     }
     canvas.rgb[3 * pixel] = r;
