@@ -1,7 +1,9 @@
 """Time the published character on its sample: import, start-up, one frame's maps, both networks.
 
-    python tests/bench/bench_character.py [--frames 15]
+    python tests/bench/bench_character.py [--frames 15] [--save sample.safetensors]
 
+--save writes the sample with its weights as an avatar and times nothing: what
+`ash-studio bench --device cuda --body sample.safetensors` takes.
 Needs the reference folder (ASH_REFERENCE) and uses the seeded weights. The published code's times
 on 2 shared cores: 9 s to start, 460 ms for the character and maps at atlas 256.
 """
@@ -22,9 +24,11 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 from published import reference_folder, seeded_weights  # noqa: E402
 
 from ash_core.avatar import Avatar  # noqa: E402
+from ash_core.files.avatar_file import save_avatar  # noqa: E402
 from ash_core.files.released import import_ash  # noqa: E402
 from ash_core.files.skeletool import read_motion  # noqa: E402
 from ash_core.geometry.motion import pose_window  # noqa: E402
+from ash_core.records import AvatarData  # noqa: E402
 
 NETWORKS = ("spatial_gcn", "delta_gcn", "unet_geometry", "unet_appearance")
 
@@ -45,20 +49,25 @@ def timed(runs: int, work: Callable[[int], object]) -> list[float]:
     return times[2:]
 
 
+def with_networks(data: AvatarData) -> AvatarData:
+    """The sample as a published avatar."""
+    networks = {name: seeded_weights(name) for name in NETWORKS}
+    return dataclasses.replace(data, variant="released", networks=networks, atlas_resolution=256)
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=15)
-    frames = parser.parse_args().frames
-    sample = reference_folder() / "ddc_sample"
+    parser.add_argument("--save", type=Path)
+    arguments = parser.parse_args()
+    frames, sample = arguments.frames, reference_folder() / "ddc_sample"
+    if arguments.save is not None:
+        save_avatar(arguments.save, with_networks(import_ash(sample)[0]))
+        return
     line("import of the sample", timed(4, lambda _: import_ash(sample)))
     data, _ = import_ash(sample)
-    released = dataclasses.replace(
-        data,
-        variant="released",
-        networks={name: seeded_weights(name) for name in NETWORKS},
-        atlas_resolution=256,
-    )
+    released = with_networks(data)
     line("start: avatar, graph, atlas, networks", timed(3, lambda _: Avatar.from_data(released)))
     avatar = Avatar.from_data(released)
     motion = read_motion(sample / "skeletoolToGTPose" / "poseAngles.motion", data.skeleton)
