@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ash_core.avatar import Avatar, ReleasedAvatar
 from ash_core.errors import CudaError
+from ash_core.look import PLAIN, Look, colourise, dress
 from ash_core.networks.loading import weights_version
 from ash_core.records import Camera, Gaussians, Image, PoseWindow, to_device
 from ash_core.splat.rasterize import rasterize
@@ -34,6 +35,7 @@ class RenderRequest:
     camera: Camera
     background: Colour | None = None
     """RGB in [0, 1]; None leaves the picture transparent (colours premultiplied)."""
+    look: Look = PLAIN
 
 
 class Renderer:
@@ -107,7 +109,7 @@ class Renderer:
         """Gaussians of a window of poses, float32, by the plain path; kept while window and weights
         stay.
         """
-        if not self._may_be_fast and self.avatar.flat.device != self.device:
+        if self.avatar.flat.device != self.device:
             self.avatar.to(self.device)
         device = self.avatar.flat.device
         state = device, weights_version(self.avatar)
@@ -129,13 +131,14 @@ class Renderer:
     def render(self, request: RenderRequest) -> Image:
         """The picture of a request, on the renderer's device."""
         self.timings = {}
-        fast = self._fast()
+        fast = self._fast() if request.look.keeps_gaussians else None
         if fast is None:
             return self._render_plainly(request)
         with torch.cuda.device(self.device):
             timings = self.timings if self.profile else None
             window = to_device(request.window, "cpu")
-            return fast.image(window, request.camera, request.background, timings)
+            image = fast.image(window, request.camera, request.background, timings)
+            return colourise(image, request.look, _colour(request))
 
     def _render_plainly(self, request: RenderRequest) -> Image:
         if self.device.type != "cuda":
@@ -155,10 +158,11 @@ class Renderer:
     def _render_by_modules(self, request: RenderRequest) -> Image:
         gaussians = self.gaussians(request.window)
         with self._stage("raster"):
-            colour = request.background
-            background = None if colour is None else torch.tensor(colour, dtype=torch.float32)
+            background, look = _colour(request), request.look
+            gaussians = dress(gaussians, look, request.camera)
             image = rasterize(gaussians, request.camera, background, backend=self.backend)
-        assert isinstance(image, Image)
+            assert isinstance(image, Image)
+            image = colourise(image, look, background)
         return image
 
     @torch.no_grad()
@@ -168,9 +172,9 @@ class Renderer:
         Valid until the next call but one. On the fast path nothing waits for the GPU.
         """
         self.timings = {}
-        fast = self._fast()
+        fast = self._fast() if request.look == PLAIN else None
         if fast is None:
-            image = self._render_plainly(request)
+            image = self.render(request)
             alpha = (image.alpha[..., None] * 255).round().to(torch.uint8)
             return torch.cat((self.to_uint8(image), alpha), -1)
         with torch.cuda.device(self.device):
@@ -194,6 +198,11 @@ def _with_index(device: torch.device) -> torch.device:
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+def _colour(request: RenderRequest) -> Tensor | None:
+    colour = request.background
+    return None if colour is None else torch.tensor(colour, dtype=torch.float32)
 
 
 def _same(a: PoseWindow, b: PoseWindow) -> bool:

@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "avatar": BASE | {"geometry", "networks", "splat", "gl", "character"},
 }
 MAY_IMPORT["fast"] = MAY_IMPORT["avatar"] | {"avatar", "gpu"}
-MAY_IMPORT["render"] = MAY_IMPORT["fast"] | {"fast"}
+MAY_IMPORT["look"] = BASE | {"geometry"}
+MAY_IMPORT["render"] = MAY_IMPORT["fast"] | {"fast", "look"}
 FRONT_ENDS = {"capture", "training", "doctor"}
 for name in FRONT_ENDS:
     MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files"}
