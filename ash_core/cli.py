@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from typing import Any, Final
 
 import tyro
@@ -26,6 +27,13 @@ COMMANDS: Final[dict[str, Any]] = {
     "bench": Bench,
 }
 USER_MISTAKE: Final = 2
+GROUP: Final = "ash_studio.commands"
+"""Entry points: commands of packages above this one, the viewer's."""
+
+
+def all_commands() -> dict[str, Any]:
+    """Ours, and those that other packages bring."""
+    return {**{entry.name: entry.load() for entry in entry_points(group=GROUP)}, **COMMANDS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            all_commands(),
             prog="ash-studio",
             description="Animatable Gaussian avatars. --version prints the version.",
             args=list(arguments),

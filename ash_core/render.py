@@ -1,11 +1,12 @@
 """One frame: the only way from a pose and a camera to a picture, for every front end."""
 
 import logging
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 from jaxtyping import UInt8
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from ash_core.avatar import Avatar, ReleasedAvatar
 from ash_core.errors import CudaError
+from ash_core.gpu.kernels import with_index
 from ash_core.look import PLAIN, Look, colourise, dress
 from ash_core.networks.loading import weights_version
 from ash_core.records import Camera, Gaussians, Image, PoseWindow, to_device
-from ash_core.splat.rasterize import rasterize
+from ash_core.splat.rasterize import check_camera, rasterize
 
 if TYPE_CHECKING:
     from ash_core.fast.frame import Frames
@@ -25,6 +27,8 @@ Colour = tuple[float, float, float]
 Precision = Literal["half", "float"]
 
 _log = logging.getLogger(__name__)
+_GPU_FAILURES = (CudaError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", CudaError))
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,9 @@ class RenderRequest:
 class Renderer:
     """Renders requests for one avatar, without gradients.
 
-    Two levels of caching: a window of poses gives Gaussians, a camera gives a picture. Turning the
-    camera about a still avatar costs one rasterization.
+    Threads may share it: one frame is made after the other. Two levels of caching: a window of
+    poses gives Gaussians, a camera gives a picture. Turning the camera about a still avatar costs
+    one rasterization.
 
     On an NVIDIA GPU frames are CUDA graphs of our kernels, with the networks in half precision
     (`ash_core.fast`). Otherwise, with precision "float", or with another rasterizer than ours, the
@@ -62,8 +67,9 @@ class Renderer:
         may_leave_gpu: on a GPU that fails, go on by the CPU and say so once; else raise CudaError.
         """
         self.avatar, self.backend = avatar, backend
-        self.device = _with_index(torch.device(device or avatar.flat.device))
+        self.device = with_index(torch.device(device or avatar.flat.device))
         self.may_leave_gpu = may_leave_gpu
+        self._turn = threading.RLock()
         self.profile = False
         """Fill `timings` also on the fast path, which then waits after every stage."""
         self.timings: dict[str, float] = {}
@@ -98,9 +104,8 @@ class Renderer:
 
                 with torch.cuda.device(self.device):
                     self._frames = version, Frames(self.avatar, self.device)
-            except (CudaError, torch.OutOfMemoryError) as error:
-                self._may_be_fast = False
-                _log.warning("the plain path renders, and slower: %s", error)
+            except _GPU_FAILURES as error:
+                self._leave_fast(error)
                 return None
         return self._frames[1]
 
@@ -130,27 +135,51 @@ class Renderer:
     @torch.no_grad()
     def render(self, request: RenderRequest) -> Image:
         """The picture of a request, on the renderer's device."""
-        self.timings = {}
-        fast = self._fast() if request.look.keeps_gaussians else None
-        if fast is None:
-            return self._render_plainly(request)
-        with torch.cuda.device(self.device):
-            timings = self.timings if self.profile else None
-            window = to_device(request.window, "cpu")
-            image = fast.image(window, request.camera, request.background, timings)
-            return colourise(image, request.look, _colour(request))
+        check_camera(request.camera)
+        with self._turn:
+            self.timings = {}
+
+            def fast(frames: "Frames", window: PoseWindow) -> Image:
+                timings = self.timings if self.profile else None
+                image = frames.image(window, request.camera, request.background, timings)
+                return colourise(image, request.look, _colour(request))
+
+            image = self._by_frames(request, request.look.keeps_gaussians, fast)
+            return self._render_plainly(request) if image is None else image
+
+    def _by_frames(
+        self,
+        request: RenderRequest,
+        wanted: bool,
+        draw: "Callable[[Frames, PoseWindow], Result]",
+    ) -> "Result | None":
+        """What the fast path draws; None where it cannot, which is said once."""
+        frames = self._fast() if wanted else None
+        if frames is None:
+            return None
+        try:
+            with torch.cuda.device(self.device):
+                return draw(frames, to_device(request.window, "cpu"))
+        except _GPU_FAILURES as error:
+            self._leave_fast(error)
+            return None
+
+    def _leave_fast(self, error: Exception) -> None:
+        self._may_be_fast, self._frames = False, None
+        _log.warning("the plain path renders, and slower: %s", _first_line(error))
 
     def _render_plainly(self, request: RenderRequest) -> Image:
         if self.device.type != "cuda":
             return self._render_by_modules(request)
         try:
             return self._render_by_modules(request)
-        except (CudaError, torch.OutOfMemoryError) as error:
-            said = str(error).split("\n")[0]
+        except _GPU_FAILURES as error:
+            said = _first_line(error)
             if not self.may_leave_gpu or self.backend not in ("auto", "cpu", "reference"):
                 raise CudaError(f"{self.device}: {said}") from error
         _log.warning("the CPU renders from here on: %s", said)
-        self.device, self._kept = torch.device("cpu"), None
+        self._may_be_fast, self._frames, self._kept = False, None, None
+        self.device = torch.device("cpu")
         self.avatar.to("cpu")
         torch.cuda.empty_cache()
         return self._render_by_modules(request)
@@ -171,17 +200,21 @@ class Renderer:
 
         Valid until the next call but one. On the fast path nothing waits for the GPU.
         """
-        self.timings = {}
-        fast = self._fast() if request.look == PLAIN else None
-        if fast is None:
+        check_camera(request.camera)
+        with self._turn:
+            self.timings = {}
+
+            def fast(frames: "Frames", window: PoseWindow) -> Tensor:
+                timings = self.timings if self.profile else None
+                rounding = 0.0 if self._cuts_off else 0.5
+                return frames.rgba8(window, request.camera, request.background, rounding, timings)
+
+            pixels = self._by_frames(request, request.look == PLAIN, fast)
+            if pixels is not None:
+                return pixels
             image = self.render(request)
-            alpha = (image.alpha[..., None] * 255).round().to(torch.uint8)
+            alpha = (image.alpha[..., None].clamp(0, 1) * 255 + 0.5).to(torch.uint8)
             return torch.cat((self.to_uint8(image), alpha), -1)
-        with torch.cuda.device(self.device):
-            timings = self.timings if self.profile else None
-            window = to_device(request.window, "cpu")
-            rounding = 0.0 if self._cuts_off else 0.5
-            return fast.rgba8(window, request.camera, request.background, rounding, timings)
 
     @property
     def _cuts_off(self) -> bool:
@@ -194,10 +227,8 @@ class Renderer:
         return (scaled if self._cuts_off else scaled + 0.5).to(torch.uint8)
 
 
-def _with_index(device: torch.device) -> torch.device:
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]
 
 
 def _colour(request: RenderRequest) -> Tensor | None:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,7 +15,7 @@ from published import seeded_weights
 from toy import make_toy_character, toy_cameras
 
 from ash_core.avatar import Avatar, NativeAvatar
-from ash_core.errors import CudaError
+from ash_core.errors import CudaError, InputError
 from ash_core.fast import character, convolutions, decoders, frame
 from ash_core.fast.frame import Frames
 from ash_core.files.released import import_ash
@@ -119,11 +120,44 @@ def test_only_what_is_new_is_computed(toy: Toy, monkeypatch: pytest.MonkeyPatch)
         return list(stages)
 
     here, there = small_camera(), small_camera(40, 40)
-    assert draw(9, here) == ["P", "P", "P", "MDR"]
-    assert draw(10, here) == ["P", "MDR"]  # one pose is new
+    assert draw(9, here) == ["P", "P", "P", "MD", "R"]
+    assert draw(10, here) == ["P", "MD", "R"]  # one pose is new
     assert draw(10, there) == ["R"]  # another camera, and another size
-    assert draw(9, here) == ["MDR"]  # back again: the poses are still known
-    assert draw(0, here) == ["P", "MDR"]  # the first pose is its own past
+    assert draw(9, here) == ["MD", "R"]  # back again: the poses are still known
+    assert draw(0, here) == ["P", "MD", "R"]  # the first pose is its own past
+
+
+@needs_compiler
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("stage", ["P", "MD", "R"])
+@torch.no_grad()
+def test_a_frame_that_is_broken_off_spoils_nothing(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    data, motion = toy
+    avatar, camera = trained(data), small_camera(32, 24)
+    frames = Frames(avatar, torch.device("cpu"))
+    run = frames._run
+
+    def broken(stages: str, *more: Any) -> None:
+        if stages == stage:
+            raise KeyboardInterrupt
+        run(stages, *more)
+
+    window = pose_window(motion, 9, data.skeleton)
+    frames.image(pose_window(motion, 3, data.skeleton), camera, None)
+    monkeypatch.setattr(frames, "_run", broken)
+    with pytest.raises(KeyboardInterrupt):
+        frames.image(window, camera, None)
+    monkeypatch.setattr(frames, "_run", run)
+    got = frames.image(window, camera, None)
+    assert decibels(got.rgb, plain_picture(avatar, window, camera, None).rgb) > 60
+
+
+def test_a_decoder_that_the_kernels_do_not_take_is_refused(toy: Toy) -> None:
+    data = dataclasses.replace(toy[0], decoder={**DECODER, "width": 12})
+    with pytest.raises(CudaError, match="width 12 is not a multiple of 8"):
+        Frames(Avatar.from_data(data), torch.device("cpu"))
 
 
 @needs_compiler
@@ -178,6 +212,75 @@ def test_a_gpu_that_fails_is_left(
         "the CPU renders from here on",
     ]
     assert renderer.device.type == "cpu"
+
+
+class BrokenFrames:
+    """A fast path that fails in the middle of a session."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def image(self, *_: Any) -> Image:
+        raise self.error
+
+    rgba8 = image
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("call", ["render", "draw"])
+@torch.no_grad()
+def test_a_fast_path_that_fails_later_is_left(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    data, motion = toy
+    broken = BrokenFrames(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
+    monkeypatch.setattr(frame, "Frames", lambda *_: broken)
+    avatar = trained(data)
+    moved = avatar.to
+
+    def to(where: Any) -> Any:
+        if str(where) != "cpu":
+            raise broken.error
+        return moved(where)
+
+    monkeypatch.setattr(avatar, "to", to)
+    request = RenderRequest(pose_window(motion, 9, data.skeleton), small_camera())
+    renderer = Renderer(avatar, device="cuda:0")
+    with caplog.at_level(logging.WARNING):
+        got = [getattr(renderer, call)(request) for _ in range(2)]
+    want = getattr(Renderer(avatar), call)(request)
+    for picture in got:
+        picture, other = (getattr(image, "rgb", image) for image in (picture, want))
+        assert torch.equal(picture, other)
+    assert len(caplog.records) == 2
+    assert "out of memory" in caplog.records[0].getMessage()
+
+
+@torch.no_grad()
+def test_a_camera_without_a_picture_is_refused_on_every_path(toy: Toy) -> None:
+    data, motion = toy
+    renderer = Renderer(trained(data))
+    window = pose_window(motion, 9, data.skeleton)
+    for K in (torch.zeros(3, 3), torch.full((3, 3), float("nan"))):
+        request = RenderRequest(window, dataclasses.replace(small_camera(), K=K))
+        for call in (renderer.render, renderer.draw):
+            with pytest.raises(InputError, match=r"camera\.K"):
+                call(request)
+
+
+@torch.no_grad()
+def test_threads_share_a_renderer(toy: Toy) -> None:
+    data, motion = toy
+    renderer = Renderer(trained(data))
+    requests = [
+        RenderRequest(pose_window(motion, number, data.skeleton), small_camera(), None)
+        for number in range(3, 11)
+    ]
+    want = [renderer.render(request).rgb for request in requests]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(renderer.render, requests * 3))
+    for number, image in enumerate(got):
+        assert torch.equal(image.rgb, want[number % len(want)])
 
 
 # ---- on a GPU ----

@@ -79,9 +79,10 @@ def test_every_program_compiles_without_spills(name: str, architecture: str) -> 
 
 
 @needs_nvrtc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("program", [cuda.FORWARD, cuda.BACKWARD])
-def test_as_many_blocks_fit_as_are_launched(program: Program) -> None:
-    log = program.compile("sm_90").log
+def test_as_many_blocks_fit_as_are_launched(program: Program, architecture: str) -> None:
+    log = program.compile(architecture).log
     names = re.findall(r"Compiling entry function '(\w+)'", log)
     registers = dict(zip(names, map(int, re.findall(r"Used (\d+) registers", log)), strict=True))
     blend = next(name for name in registers if name.startswith("blend"))

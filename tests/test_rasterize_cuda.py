@@ -4,6 +4,7 @@ import functools
 import importlib
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
 import pytest
@@ -321,13 +322,80 @@ def test_a_frame_is_captured_in_a_graph() -> None:
     assert torch.equal(pictures.rgb.view_as(want.rgb), want.rgb)
 
 
-@pytest.mark.gpu
-def test_no_value_that_is_not_finite_spoils_the_rest() -> None:
-    gaussians = to_device(scene("plain", 1), "cuda")
-    want = rasterize(gaussians, camera(), backend="cuda")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e20])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_value_that_is_not_finite_spoils_the_rest(
+    name: str, value: float, device: torch.device
+) -> None:
+    gaussians = to_device(scene("plain", 1), device)
+    want = draw_unchecked(gaussians)
     spoiled = Gaussians(*(torch.cat([getattr(gaussians, f.name)] * 2) for f in fields(gaussians)))
-    for name in ("means", "scales", "quats"):
-        bad = replace(spoiled, **{name: getattr(spoiled, name).clone()})
-        getattr(bad, name)[len(gaussians.means) :] = float("nan")
-        got = rasterize(bad, camera(), backend="cuda")
+    count = len(gaussians.means)
+    drawable = name in ("sh", "opacities") and value == 1e20  # large as it is, it is a number
+    getattr(spoiled, name)[count:] = value
+    got = draw_unchecked(spoiled)
+    assert bool(got.rgb.isfinite().all())
+    if not drawable:
         torch.testing.assert_close(got.rgb, want.rgb, atol=1e-6, rtol=0)
+
+
+def draw_unchecked(gaussians: Gaussians) -> Image:
+    """By the kernels, without `rasterize`'s look at values on the CPU."""
+    (image,) = cuda.Splatter(gaussians.means.device).draw(gaussians, [camera()])
+    assert isinstance(image, Image)
+    return image
+
+
+@pytest.mark.parametrize("size", [1e-8, 1e8])
+@pytest.mark.usefixtures("device")
+def test_deterministic_gradients_of_any_size(size: float) -> None:
+    gaussians = scene("plain", 1)
+
+    def slopes(backend: str, exact: bool) -> list[torch.Tensor]:
+        leaves = [getattr(gaussians, name).clone().requires_grad_() for name in NAMES]
+        try:
+            torch.use_deterministic_algorithms(exact)
+            image = rasterize(Gaussians(*leaves), camera(), backend=backend)
+            return list(torch.autograd.grad(size * image.rgb.square().sum(), leaves))
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+    for got, want in zip(slopes("cuda", True), slopes("cpu", False), strict=True):
+        assert float((got - want).norm()) <= 1e-3 * float(want.norm())
+
+
+def test_threads_that_share_a_device(device: torch.device) -> None:
+    scenes = [to_device(scene("plain", 0, 60, seed), device) for seed in range(4)]
+    view = camera(24, 20, 20.0)
+    want = [rasterize(gaussians, view, backend="cuda").rgb for gaussians in scenes]
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda g: rasterize(g, view, backend="cuda").rgb, scenes * 5))
+    for number, picture in enumerate(got):
+        assert torch.equal(picture, want[number % len(want)])
+
+
+@needs_compiler
+@pytest.mark.parametrize("room", [cuda.Room(512, 4096), cuda.Room(8, 4096), cuda.Room(8, 1)])
+def test_what_threads_come_first_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, room: cuda.Room
+) -> None:
+    """No kernel reads what another of its threads is still to write: lists, arena and search."""
+    gaussians, cameras = scene("plain", 1, 700), [camera(40, 33, 30.0), camera(17, 9, 12.0)]
+    monkeypatch.setattr(cuda, "ARENA_EACH", 0)
+    program, pictures = stand_in(cuda.FORWARD), []
+    for order in ("forward", "reverse", 3, 4):
+
+        class Ordered:
+            def launch(self, *arguments: object, order: str | int = order) -> None:
+                program.launch(*arguments, order=order)
+
+        monkeypatch.setattr(cuda, "FORWARD", Ordered())
+        splatter = cuda.Splatter("cpu")
+        splatter._growth.room = room
+        pictures.append([image for _ in range(2) for image in splatter.draw(gaussians, cameras)])
+    for others in pictures[1:]:
+        for one, other in zip(pictures[0], others, strict=True):
+            assert isinstance(one, Image)
+            assert isinstance(other, Image)
+            assert torch.equal(one.rgb, other.rgb)
+            assert torch.equal(one.depth, other.depth)

@@ -32,7 +32,7 @@ from ash_core.commands.scene import (
     load_motion,
     make_avatar,
 )
-from ash_core.commands.terminal import progress_bar
+from ash_core.commands.terminal import note, progress_bar
 from ash_core.conventions import NEAR_M, R_WORLD_BODY
 from ash_core.geometry.camera import camera_from_fov, camera_position, look_at
 from ash_core.geometry.framing import facing, front_camera, joint_positions
@@ -261,8 +261,14 @@ def peers(workload: Workload) -> Iterator[tuple[str, Peer]]:
         "diff-gaussian-rasterization": ("diff_gaussian_rasterization", inria_peer),
     }
     for name, (module, make) in makers.items():
-        if find_spec(module) is not None:
-            yield name, make(workload)
+        if find_spec(module) is None:
+            continue
+        try:
+            peer = make(workload)
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            note(f"{name} is installed but does not work: {error}")
+            continue
+        yield name, peer
 
 
 def gsplat_peer(workload: Workload) -> Peer:
@@ -392,7 +398,8 @@ def time_frames(
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    renderer = Renderer(make_avatar(data, "cpu", preset), backend=backend, device=DEVICE)
+    avatar = make_avatar(data, "cpu", preset)
+    renderer = Renderer(avatar, backend=backend, device=DEVICE, may_leave_gpu=False)
     camera = front_camera(data.skeleton, motion.dofs, FOV_RAD, *SIZE)
     poses = list(range(min(len(motion.dofs), MOST_POSES)))
     shots = list(make_shots(data, motion, poses, [camera] * len(poses), BACKGROUND))

@@ -249,7 +249,7 @@ def as_bytes(renderer: "Renderer", image: "Image", transparent: bool) -> "Pixels
     if not transparent:
         return renderer.to_uint8(image).cpu().numpy()
     rgb = renderer.to_uint8(replace(image, rgb=straight_colour(image)))
-    alpha = (image.alpha.clamp(0, 1) * 255).round().to(torch.uint8)
+    alpha = (image.alpha.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
     return torch.cat([rgb, alpha[..., None]], dim=-1).cpu().numpy()
 
 

@@ -19,7 +19,7 @@ from ash_core.conventions import HISTORY
 from ash_core.errors import CudaError
 from ash_core.fast.convolutions import KERNELS
 from ash_core.geometry.embedded_graph import GraphLinks
-from ash_core.geometry.kinematics import _doubling_schedule
+from ash_core.geometry.kinematics import doubling_schedule
 from ash_core.geometry.motion import HEADING_DOF, heading_joint
 from ash_core.gpu.kernels import Program
 from ash_core.networks.graph_net import BLOCKS, CHANNELS, DENSE_AFTER, FEATURES, GraphNet
@@ -150,7 +150,7 @@ class PoseStage:
         joints[:, :3], joints[:, 4:7] = skeleton.axes, skeleton.offsets
         joints[:, 3] = skeleton.is_prismatic.float()
         ancestors = [
-            torch.where(there, up, -1) for up, there in _doubling_schedule(skeleton.parents)
+            torch.where(there, up, -1) for up, there in doubling_schedule(skeleton.parents)
         ]
         schedule = torch.stack(ancestors) if ancestors else torch.zeros(0, n_joints)
         rest_inverse = character.rest_inverse[:, :3].double()

@@ -1,9 +1,9 @@
 """Whole frames on the GPU: a window of poses and a camera in, a picture out, without waiting.
 
 Four stages: pose (character), map (motion map), decode (networks in half precision), raster (skin,
-project, blend). Each sequence of stages that is needed is captured once as a CUDA graph. A pose
-that is known is not computed again, a window that is decoded not decoded again: turning the camera
-costs the raster stage alone.
+project, blend). Poses, map and decoder, and the raster are each captured once as a CUDA graph. A
+pose that is known is not computed again, a window that is decoded not decoded again: turning the
+camera costs the raster stage alone.
 """
 
 import logging
@@ -28,7 +28,7 @@ from ash_core.avatar import (
 from ash_core.conventions import HISTORY, R_WORLD_BODY
 from ash_core.errors import CudaError, InputError
 from ash_core.fast.character import PoseStage
-from ash_core.fast.convolutions import KERNELS
+from ash_core.fast.convolutions import KERNELS, PACK
 from ash_core.fast.decoders import NativeNetwork, ReleasedNetworks, supports_side
 from ash_core.geometry.rotations import matrix_to_quat
 from ash_core.geometry.texel_frames import STRETCH
@@ -82,6 +82,7 @@ class Frames:
             splat.FORWARD.load(device)
         self._decoder.warm_up()
         self._pool = torch.cuda.graph_pool_handle() if self.captures else None
+        self._capturing = torch.cuda.Stream(device) if self.captures else None
         self._graphs: dict[tuple[str, object], torch.cuda.CUDAGraph] = {}
         self._slots: OrderedDict[bytes, int] = OrderedDict()
         self._decoded: tuple[bytes, ...] | None = None
@@ -126,11 +127,26 @@ class Frames:
         target: "_Target",
         timings: dict[str, float] | None,
     ) -> None:
+        try:
+            self._draw_window(window, background, target, timings)
+        except BaseException:
+            # Broken off anywhere: nothing of it is known to be whole.
+            self._slots.clear()
+            self._decoded = self._target = None
+            self._graphs = {k: graph for k, graph in self._graphs.items() if "R" not in k[0]}
+            raise
+
+    def _draw_window(
+        self,
+        window: PoseWindow,
+        background: Colour | None,
+        target: "_Target",
+        timings: dict[str, float] | None,
+    ) -> None:
         keys = _keys(window)
         missing = [
             i for i, key in enumerate(keys) if key not in self._slots and key not in keys[:i]
         ]
-        stages = "R" if keys == self._decoded else "MDR"
         for i in missing:
             self._slots[keys[i]] = self._free_slot(keys)
         for key in keys:
@@ -142,8 +158,11 @@ class Frames:
             self._run("P", target, timings)
         if not missing:
             self._inputs.send(window, 0, slots, background)
-        self._run(stages, target, timings)
-        self._decoded = keys
+        if keys != self._decoded:
+            self._decoded = None
+            self._run("MD", target, timings)
+            self._decoded = keys
+        self._run("R", target, timings)
 
     def _free_slot(self, wanted: tuple[bytes, ...]) -> int:
         if len(self._slots) < PoseStage.SLOTS:
@@ -194,7 +213,10 @@ class Frames:
     def _capture(self, stages: str, target: "_Target") -> torch.cuda.CUDAGraph | None:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            if "D" in stages:
+                self._decoder.run()  # cuDNN chooses its kernels on each thread anew
+            how = {"stream": self._capturing, "capture_error_mode": "thread_local"}
+            with torch.cuda.graph(graph, pool=self._pool, **how):
                 self._launch(stages, target)
         except RuntimeError as error:
             self.captures = False
@@ -361,6 +383,11 @@ class _NativeDecoder:
 
     def __init__(self, avatar: NativeAvatar, pose: PoseStage, device: torch.device) -> None:
         atlas, frames = avatar.atlas, avatar.frames
+        if avatar.config.width % PACK:
+            raise CudaError(
+                f"a decoder of width {avatar.config.width} is not a multiple of {PACK}: the plain "
+                "path takes it"
+            )
         self._network = NativeNetwork(avatar.decoder, device, atlas.resolution)
         self.motion_map = self._network.motion_map.permute(0, 2, 3, 1)
         u, v = atlas.texels.unbind(1)

@@ -28,13 +28,13 @@ def joint_transforms(skeleton: Skeleton, dofs: Float[Tensor, "*b D"]) -> Float[T
     costs six batched products instead of 39.
     """
     glob = local_transforms(skeleton, dofs)
-    for ancestors, has_ancestor in _doubling_schedule(skeleton.parents):
+    for ancestors, has_ancestor in doubling_schedule(skeleton.parents):
         up = glob[..., ancestors, :, :]
         glob = torch.where(has_ancestor[:, None, None], up @ glob, glob)
     return glob
 
 
-def _doubling_schedule(parents: Int[Tensor, "J"]) -> list[tuple[Tensor, Tensor]]:
+def doubling_schedule(parents: Int[Tensor, "J"]) -> list[tuple[Tensor, Tensor]]:
     """(ancestor, whether there is one) for each round of the doubling."""
     ancestors, rounds = parents, []
     while bool((ancestors >= 0).any()):

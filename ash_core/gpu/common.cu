@@ -1,4 +1,4 @@
-// Half precision and vector sums for every kernel, without headers. Halves travel as unsigned short.
+// Half precision, tensor-core products and vector sums for every kernel, without headers. Halves travel as unsigned short.
 
 #ifdef CUDA_ON_CPU
 
@@ -44,6 +44,33 @@ __device__ __forceinline__ float2 half2_to_float2(unsigned pair) {
 __device__ __forceinline__ unsigned float2_to_half2(float low, float high) {
     return float_to_half(low) | ((unsigned)float_to_half(high) << 16);
 }
+
+// c [16, 8] += a [16, 16] b [16, 8], halves in, the fragments of a warp's lanes as mma.m16n8k16 has them.
+#ifdef CUDA_ON_CPU
+static unsigned mma_operands[32][32][6];
+__device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
+    for (int i = 0; i < 4; ++i) mma_operands[warp][lane][i] = a[i];
+    mma_operands[warp][lane][4] = b0, mma_operands[warp][lane][5] = b1;
+    __syncwarp();
+    for (int i = 0; i < 4; ++i) {
+        int column = 2 * (lane & 3) + (i & 1);
+        for (int k = 0; k < 16; k += 2) {
+            float2 x = half2_to_float2(mma_operands[warp][lane / 4 * 4 + (k & 7) / 2][i / 2 + k / 8 * 2]);
+            float2 y = half2_to_float2(mma_operands[warp][column * 4 + (k & 7) / 2][4 + k / 8]);
+            c[i] += x.x * y.x + x.y * y.y;
+        }
+    }
+    __syncwarp();
+}
+#else
+__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+#endif
 
 // at[0..3] += (x, y, z, w), each atomically; `at` on 16 bytes.
 __device__ __forceinline__ void add4(float* at, float x, float y, float z, float w) {

@@ -193,7 +193,7 @@ def too_old(device: int) -> str | None:
         return None
     return (
         f"GPU {device}, {torch.cuda.get_device_name(device)}: expected compute capability "
-        f"{OLDEST[0]}.{OLDEST[1]} or newer (RTX 30, A100), got {major}.{minor}"
+        f"{OLDEST[0]}.{OLDEST[1]} or newer (RTX 30, A100), got {major}.{minor}: render on the CPU"
     )
 
 
@@ -242,6 +242,13 @@ def _driver() -> Any:
 
 def _nvrtc() -> Any:
     return importlib.import_module("cuda.bindings.nvrtc")
+
+
+def with_index(device: torch.device) -> torch.device:
+    """A GPU by its number, also where "cuda" alone was said."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def _device_index(device: torch.device | int | None) -> int:

@@ -11,6 +11,8 @@ Source: ideas of FlashGS, Faster-GS, HiGS and Taming 3DGS, put together in docs/
 import functools
 import math
 import struct
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ash_core import conventions
-from ash_core.gpu.kernels import Program
+from ash_core.gpu.kernels import Program, with_index
 from ash_core.records import Camera, Gaussians, Image
 
 TILE: Final = 8
@@ -54,7 +56,7 @@ ARENA: Final = 1 << 14
 ARENA_EACH: Final = 8
 """Entries of the arena for each Gaussian, at least: three tiles may hold them all."""
 ARENA_BYTES: Final = 1 << 30
-"""The arena grows to this; tiles that it has no room for search all Gaussians, much slower."""
+"""The arena stays under this; tiles that it has no room for search all Gaussians, much slower."""
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -138,10 +140,31 @@ def pack_cameras(cameras: Sequence[Camera], device: torch.device | str) -> Views
     return Views(_uploaded(words, torch.device(device)), sizes, pixels, tiles)
 
 
-@functools.lru_cache(maxsize=512)
 def _uploaded(words: bytes, device: torch.device) -> Tensor:
-    here = torch.frombuffer(bytearray(words), dtype=torch.int32) if words else torch.zeros(0)
-    return here.to(device, torch.int32).view(-1, CAMERA.size // 4)
+    """Cameras of before are found again; nothing waits for a new one but the stream."""
+    key = words, device
+    known = _UPLOADED.pop(key, None)
+    if known is None:
+        here = torch.frombuffer(bytearray(words), dtype=torch.int32) if words else torch.zeros(0)
+        # From pageable memory: taken before the call returns.
+        there = here.to(torch.int32).to(device, non_blocking=True).view(-1, CAMERA.size // 4)
+        copied = torch.cuda.current_stream(device).record_event() if there.is_cuda else None
+        known = there, copied
+        if len(_UPLOADED) >= _MOST_UPLOADED:
+            _UPLOADED.popitem(last=False)
+    _UPLOADED[key] = known
+    there, copied = known
+    if copied is not None and torch.cuda.is_current_stream_capturing():
+        _KEPT.append(there)  # the graph knows its address alone
+    elif copied is not None:
+        copied.wait(torch.cuda.current_stream(device))  # it may have been another stream's
+    return there
+
+
+_MOST_UPLOADED: Final = 512
+_UPLOADED: Final[OrderedDict[tuple[bytes, torch.device], tuple[Tensor, Any]]] = OrderedDict()
+_KEPT: Final[list[Tensor]] = []
+"""Small tensors that kernels may still use when Python has forgotten them."""
 
 
 class Room(NamedTuple):
@@ -165,26 +188,28 @@ class Growth:
     def __init__(self, device: torch.device) -> None:
         pinned = device.type == "cuda"
         self.needed = torch.zeros(2, dtype=torch.int32, pin_memory=pinned)
+        _KEPT.append(self.needed)
         """The longest list that did not fit, the units of the arena that a frame asked for."""
         self._needed = self.needed.numpy()
         self.room = Room(CAPACITY, ARENA)
 
-    def room_for(self, tiles: int, gaussians: int) -> Room:
+    def room_for(self, tiles: int, gaussians: int, entry_bytes: int = ENTRY_BYTES) -> Room:
         """Room for a call, as far as memory should go."""
         longest, asked = self._needed.tolist()
         capacity, arena = self.room
         if longest > capacity or asked > arena:
             self.room = Room(
-                min(max(capacity, _round_up(longest)), LONGEST),
-                min(max(arena, _round_up(asked)), ARENA_BYTES // (ENTRY_BYTES * ARENA_UNIT)),
+                min(max(capacity, _power_of_two(longest)), LONGEST),
+                max(arena, _power_of_two(asked)),
             )
-        most = LIST_BYTES // (ENTRY_BYTES * max(tiles, 1))
+        most = LIST_BYTES // (entry_bytes * max(tiles, 1))
         arena = max(self.room.arena, ARENA_EACH * gaussians // ARENA_UNIT)
+        arena = min(arena, ARENA_BYTES // (ENTRY_BYTES * ARENA_UNIT))
         return Room(max(min(self.room.capacity, most), 1), arena)
 
 
-def _round_up(count: int) -> int:
-    """To a power of two."""
+def _power_of_two(count: int) -> int:
+    """The least that is not below."""
     return 1 << max(count - 1, 0).bit_length()
 
 
@@ -208,7 +233,8 @@ class Lists:
         device: torch.device,
         for_backward: bool = False,
     ) -> None:
-        self.room = growth.room_for(views.tiles, len(views) * count)
+        bytes_of_entry = ENTRY_BYTES + 4 * for_backward
+        self.room = growth.room_for(views.tiles, len(views) * count, bytes_of_entry)
         self.needed = growth.needed
         self.key = len(views), views.tiles, count
         self.records = torch.empty((len(views), count, RECORD_FLOATS), device=device)
@@ -295,7 +321,8 @@ class Splatter:
     """
 
     def __init__(self, device: torch.device | str) -> None:
-        self.device = _with_index(torch.device(device))
+        self.device = with_index(torch.device(device))
+        self._turn = threading.Lock()
         self._growth = Growth(self.device)
         self._lists: Lists | None = None
 
@@ -321,24 +348,36 @@ class Splatter:
         """Pictures, or uint8 [h, w, 4] each: premultiplied colours (value x 255 + rounding, cut
         off), coverage as alpha.
         """
-        with _on(self.device):
+        with self._turn, _on(self.device):  # one frame's launches after the other's
             views = pack_cameras(cameras, self.device)
             parts = _parts(gaussians, self.device)
-            lists = self.lists(views, len(parts[0]))
             background = _background(background, self.device)
-            if views.pixels == 0:
-                return split_pictures(empty_pictures(views, self.device), views)
-            project(parts, views, lists)
-            if output == "float":
+            if output == "float" or views.pixels == 0:
                 pictures = empty_pictures(views, self.device)
-                blend(views, lists, background, pictures)
+                if views.pixels > 0:
+                    self._launch(parts, views, background, pictures)
                 return split_pictures(pictures, views)
             rgba8 = torch.empty((views.pixels, 4), dtype=torch.uint8, device=self.device)
-            blend(views, lists, background, rgba8=rgba8, rounding=rounding)
+            self._launch(parts, views, background, None, rgba8, rounding)
             return [
                 part.view(*size, 4)
                 for part, size in zip(_split_pixels(rgba8, views), views.sizes, strict=True)
             ]
+
+    def _launch(
+        self,
+        parts: Parts,
+        views: Views,
+        background: Tensor | None,
+        pictures: Pictures | None,
+        rgba8: Tensor | None = None,
+        rounding: float = 0.5,
+    ) -> None:
+        lists = self.lists(views, len(parts[0]))
+        self._lists = None  # if this is broken off, they are of no use
+        project(parts, views, lists)
+        blend(views, lists, background, pictures, rgba8, rounding=rounding)
+        self._lists = lists
 
 
 @functools.cache
@@ -369,6 +408,7 @@ class _Rasterize(torch.autograd.Function):
         last = torch.empty(views.pixels, dtype=torch.int32, device=device)
         project(parts, views, lists)
         blend(views, lists, background, pictures, last=last)
+        lists.entries = lists.entries[:0]  # the backward pass has them in order
         ctx.views, ctx.lists = views, lists
         ctx.types = [part.dtype for part in (means, quats, scales, opacities, sh)]
         ctx.save_for_backward(*parts, pictures.rgb, pictures.alpha, pictures.depth, last)
@@ -387,6 +427,11 @@ class _Rasterize(torch.autograd.Function):
         program = DETERMINISTIC_BACKWARD if exact else BACKWARD
         kind = torch.int64 if exact else torch.float32
         given = [_joined(gradients[part::3], views) for part in range(3)]
+        unit = None
+        if exact and (present := [part.abs().amax() for part in given if part is not None]):
+            # Fixed point wants numbers of about one.
+            unit = torch.stack(present).amax().clamp_min(torch.finfo(torch.float32).tiny)
+            given = [None if part is None else part / unit for part in given]
         with _on(rgb.device):
             sums = torch.zeros((len(views), count, SUMS), dtype=kind, device=rgb.device)
             program.launch(
@@ -400,6 +445,8 @@ class _Rasterize(torch.autograd.Function):
                 BACKWARD_THREADS, count, len(views), *parts, views.packed, lists.records, sums,
                 *out,
             )  # fmt: skip
+        if unit is not None:
+            out = [part * unit for part in out]
         typed = (part.to(kind) for part, kind in zip(out, ctx.types, strict=True))
         return (*typed, None, None)
 
@@ -427,9 +474,13 @@ def render(
     )  # fmt: skip
     with _on(device):
         if not (torch.is_grad_enabled() and any(part.requires_grad for part in parts)):
-            stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-            images = _splatter(device, stream).draw(gaussians, cameras, background)
-            return images  # type: ignore[return-value]
+            splatter = _splatter(device, 0)
+            if device.type == "cuda":
+                # A captured graph gets lists of its own, in its own memory.
+                capturing = torch.cuda.is_current_stream_capturing()
+                stream = torch.cuda.current_stream(device).cuda_stream
+                splatter = Splatter(device) if capturing else _splatter(device, stream)
+            return splatter.draw(gaussians, cameras, background)  # type: ignore[return-value]
         views = pack_cameras(cameras, device)
         given = _background(background, device)
         outputs: Any = _Rasterize.apply(*parts, views, given)
@@ -450,7 +501,9 @@ def _parts(gaussians: Gaussians, device: torch.device) -> Parts:
 
 def _background(background: Tensor | None, device: torch.device) -> Tensor | None:
     return (
-        None if background is None else background.detach().to(device, torch.float32).contiguous()
+        None
+        if background is None
+        else background.detach().float().to(device, non_blocking=True).contiguous()
     )
 
 
@@ -475,12 +528,6 @@ def split_pictures(pictures: Pictures, views: Views) -> list[Image]:
         Image(rgb.view(*size, 3), alpha.view(size), depth.view(size))
         for size, rgb, alpha, depth in zip(views.sizes, *parts, strict=True)
     ]
-
-
-def _with_index(device: torch.device) -> torch.device:
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
 
 
 def _on(device: torch.device) -> Any:

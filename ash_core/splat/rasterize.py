@@ -124,7 +124,7 @@ def rasterize(
     chosen = _choose(backend, gaussians.means.is_cuda)
     _check_gaussians(gaussians)
     for number, camera in enumerate(wanted):
-        _check_camera(camera, f"cameras[{number}]" if several else "camera")
+        check_camera(camera, f"cameras[{number}]" if several else "camera")
     if background is not None:
         if background.shape != (3,) or not background.is_floating_point():
             _refuse_floats(background, "background", "[3]")
@@ -174,7 +174,8 @@ def _check_gaussians(gaussians: Gaussians) -> None:
         _check_finite({f"gaussians.{name}": tensor for name, tensor in tensors.items()})
 
 
-def _check_camera(camera: Camera, place: str) -> None:
+def check_camera(camera: Camera, place: str = "camera") -> None:
+    """Raises: InputError for shapes, sizes and numbers that no picture can be made of."""
     for name, shape in (("viewmat", (4, 4)), ("K", (3, 3))):
         tensor: Tensor = getattr(camera, name)
         if tensor.shape != shape or not tensor.is_floating_point():

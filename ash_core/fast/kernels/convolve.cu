@@ -36,23 +36,6 @@ __device__ __forceinline__ void load_matrices(unsigned (&m)[4], const unsigned s
     __syncwarp();
 }
 
-static unsigned operands[32][32][6];
-__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned* b) {
-    int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-    for (int i = 0; i < 6; ++i) operands[warp][lane][i] = i < 4 ? a[i] : b[i - 4];
-    __syncwarp();
-    for (int i = 0; i < 4; ++i) {
-        int column = 2 * (lane & 3) + (i & 1);
-        for (int k = 0; k < 16; k += 2) {
-            unsigned left = operands[warp][lane / 4 * 4 + (k & 7) / 2][i / 2 + k / 8 * 2];
-            unsigned right = operands[warp][column * 4 + (k & 7) / 2][4 + k / 8];
-            float2 x = half2_to_float2(left), y = half2_to_float2(right);
-            c[i] += x.x * y.x + x.y * y.y;
-        }
-    }
-    __syncwarp();
-}
-
 #else
 
 __device__ __forceinline__ unsigned shared_address(const void* pointer) {
@@ -75,13 +58,6 @@ __device__ __forceinline__ void load_matrices(unsigned (&m)[4], const unsigned s
                  : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
                  : "r"(shared_address(row))
                  : "memory");
-}
-// c [16, 8] += a [16, 16] b [16, 8], the warp's fragments.
-__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned* b) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 #endif
@@ -156,8 +132,8 @@ extern "C" __global__ void __launch_bounds__(CONVOLVE_THREADS) convolve(
                 load_matrices(b, weights + swapped(tap * N + n * 16 + own_output, own_weight_half) * 8);
 #pragma unroll
                 for (int m = 0; m < ROWS_OF_16; ++m) {
-                    multiply_add(sums[m][2 * n], a[m], b);
-                    multiply_add(sums[m][2 * n + 1], a[m], b + 2);
+                    multiply_add(sums[m][2 * n], a[m], b[0], b[1]);
+                    multiply_add(sums[m][2 * n + 1], a[m], b[2], b[3]);
                 }
             }
         }

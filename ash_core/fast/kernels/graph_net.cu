@@ -27,39 +27,6 @@
 // The dense layer's features as halves must not overflow: a power of two.
 #define DENSE_SCALE 0.015625f
 
-#ifdef CUDA_ON_CPU
-
-static unsigned product_operands[STEP_WARPS][32][6];
-__device__ __forceinline__ void multiply_add(
-    float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-    const unsigned own[6] = {a0, a1, a2, a3, b0, b1};
-    for (int i = 0; i < 6; ++i) product_operands[warp][lane][i] = own[i];
-    __syncwarp();
-    for (int i = 0; i < 4; ++i) {
-        int column = 2 * (lane & 3) + (i & 1);
-        for (int k = 0; k < 16; k += 2) {
-            float2 x = half2_to_float2(product_operands[warp][lane / 4 * 4 + (k & 7) / 2][i / 2 + k / 8 * 2]);
-            float2 y = half2_to_float2(product_operands[warp][column * 4 + (k & 7) / 2][4 + k / 8]);
-            c[i] += x.x * y.x + x.y * y.y;
-        }
-    }
-    __syncwarp();
-}
-
-#else
-
-// c [16, 8] += a [16, 16] b [16, 8], the warp's fragments.
-__device__ __forceinline__ void multiply_add(
-    float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-#endif
-
 __device__ __forceinline__ float warp_sum_of_eight(float value) {  // over lanes of the same l % 4
     for (int step = 16; step >= 4; step /= 2) value += __shfl_xor_sync(WHOLE_WARP, value, step);
     return value;
@@ -265,8 +232,8 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS) graph_dense(
             }
             for (int i = 0; i < 2; ++i)
                 for (int j = 0; j < 2; ++j) {
-                    multiply_add(sums[i][j], low[i].x, high[i].x, low[i].y, high[i].y, b[j].x, b[j].y);
-                    multiply_add(sums[i][j], low[i].z, high[i].z, low[i].w, high[i].w, b[j].z, b[j].w);
+                    multiply_add(sums[i][j], {low[i].x, high[i].x, low[i].y, high[i].y}, b[j].x, b[j].y);
+                    multiply_add(sums[i][j], {low[i].z, high[i].z, low[i].w, high[i].w}, b[j].z, b[j].w);
                 }
         }
         for (int i = 0; i < 2; ++i)

@@ -98,8 +98,7 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_released(
             float2 c0 = half2_to_float2(tint.x);
             float c1 = half2_to_float2(tint.y).x;
             return make_float3(
-                fmaxf(fmaf(SH_C0, c0.x, 0.5f), 0.0f), fmaxf(fmaf(SH_C0, c0.y, 0.5f), 0.0f),
-                fmaxf(fmaf(SH_C0, c1, 0.5f), 0.0f));
+                positive(fmaf(SH_C0, c0.x, 0.5f)), positive(fmaf(SH_C0, c0.y, 0.5f)), positive(fmaf(SH_C0, c1, 0.5f)));
         });
     }
     append_to_tiles(bin, group, found, camera, capacity, tiles_in(tile_state, n_tiles), lists);
@@ -123,7 +122,7 @@ __device__ __forceinline__ float3 raw_colour(const Raw& raw, float3 base, float3
         colour.y = fmaf(basis[k], raw[11 + 3 * k], colour.y);
         colour.z = fmaf(basis[k], raw[12 + 3 * k], colour.z);
     }
-    return make_float3(fmaxf(colour.x, 0.0f), fmaxf(colour.y, 0.0f), fmaxf(colour.z, 0.0f));
+    return make_float3(positive(colour.x), positive(colour.y), positive(colour.z));
 }
 
 __device__ __forceinline__ float stretched(float3 a, float3 b, float along, float across, float rest_length) {

@@ -84,16 +84,25 @@ __device__ __forceinline__ int lay(
     int4 box = make_int4(0, 0, 1, index);
     float log2_opacity = log2f(opacity);
     int found = 0;
-    if (opacity >= ALPHA_MIN && project(camera, mean, quat, scale, projection))
-        found = candidates(camera, projection, log2_opacity, box);
+    float4 shape = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    float3 colour = make_float3(0.0f, 0.0f, 0.0f);
+    float c = 0.0f;
+    if (opacity >= ALPHA_MIN && opacity <= MOST && project(camera, mean, quat, scale, projection)) {
+        float factor = -0.5f * LOG2_E / projection.determinant;
+        shape = make_float4(projection.x, projection.y, factor * projection.yy, -2.0f * factor * projection.xy);
+        c = factor * projection.xx;
+        float size = fabsf(shape.x) + fabsf(shape.y) + fabsf(shape.z) + fabsf(shape.w) + fabsf(c);
+        if (size <= MOST && projection.determinant <= MOST)  // else something was not finite
+            found = candidates(camera, projection, log2_opacity, box);
+    }
+    if (found > 0) {
+        colour = colour_of();
+        if (!(fabsf(colour.x) + fabsf(colour.y) + fabsf(colour.z) <= MOST)) found = 0;
+    }
     if (found == 0) {
         record[1] = make_float4(0.0f, NEVER, 0.0f, 0.0f);
         return 0;
     }
-    float factor = -0.5f * LOG2_E / projection.determinant;
-    float4 shape = make_float4(projection.x, projection.y, factor * projection.yy, -2.0f * factor * projection.xy);
-    float c = factor * projection.xx;
-    float3 colour = colour_of();
     bin.shape[threadIdx.x] = shape;
     bin.rest[threadIdx.x] = make_float4(c, log2_opacity, projection.depth, 0.0f);
     bin.box[threadIdx.x] = box;

@@ -12,7 +12,7 @@
 #ifdef DETERMINISTIC
 typedef unsigned long long Sum;  // fixed point: the order of additions does not matter
 __device__ __forceinline__ void add_to(Sum* at, float value) {
-    atomicAdd(at, (unsigned long long)(long long)((double)value * SUM_SCALE));
+    atomicAdd(at, (unsigned long long)(long long)rint((double)value * SUM_SCALE));
 }
 __device__ __forceinline__ void add_sums(Sum* at, float x, float y, float z, float w) {
     add_to(at, x), add_to(at + 1, y), add_to(at + 2, z), add_to(at + 3, w);
@@ -32,7 +32,7 @@ struct PixelState {
     float4 gradient;      // of red, green, blue, and of the sum of weight x depth
     float transmittance;  // in front of the next Gaussian
     float rest;           // gradient . everything from here on, background included
-    int last, unused;
+    int last, padding;
 };
 
 // Up to 32 Gaussians, front to back, against the 32 pixels of a half-tile.

@@ -17,7 +17,7 @@ __device__ __forceinline__ float3 sh_colour(const float* sh, float3 direction) {
         colour.y = fmaf(basis[k], sh[3 * k + 1], colour.y);
         colour.z = fmaf(basis[k], sh[3 * k + 2], colour.z);
     }
-    return make_float3(fmaxf(colour.x, 0.0f), fmaxf(colour.y, 0.0f), fmaxf(colour.z, 0.0f));
+    return make_float3(positive(colour.x), positive(colour.y), positive(colour.z));
 }
 
 // Of the block's row `row` of staged colours.

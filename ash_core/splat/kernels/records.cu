@@ -37,7 +37,6 @@ struct Tiles {
     int2* crowded;            // likewise
     int2* sorted;             // of a crowded one: where in the arena it is sorted, how many entries; or nothing, 0
 };
-#define TILE_WORDS 8
 __device__ __forceinline__ Tiles tiles_in(int* state, int count) {
     Tiles tiles;
     tiles.control = state;
@@ -58,6 +57,11 @@ __device__ __forceinline__ int mark_of_frame(const Tiles& tiles) { return tiles.
 __device__ __forceinline__ float log2_falloff(float a, float b, float c, float dx, float dy) {
     return fmaf(dx, fmaf(a, dx, b * dy), c * dy * dy);
 }
+
+#define MOST 3e38f             // what is not below this is not finite
+
+// At least zero; what is not finite stays so.
+__device__ __forceinline__ float positive(float x) { return x < 0.0f && x >= -MOST ? 0.0f : x; }
 
 __device__ __forceinline__ float clamped(float value, float low, float high) {
     return fminf(fmaxf(value, low), high);
