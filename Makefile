@@ -1,5 +1,6 @@
 # make demo    render the bundled avatar to demo/       make test   format, lint, types, tests
-# make lint    without the tests                        make clean  remove what make made
+# make view    the desktop viewer                       make lint   without the tests
+# make clean   remove what make made
 # make lock    choose newer dependencies again
 # Every target first makes .venv when it is missing or out of date; PYTHON=... chooses another Python.
 
@@ -18,10 +19,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 KEY := $(firstword $(shell { echo $(TORCH); cat requirements.lock pyproject.toml; } | sha256sum))
 READY := $(VENV)/.ready-$(KEY)
 
-.PHONY: demo test lint setup lock clean
+.PHONY: demo view test lint setup lock clean
 
 demo: $(READY)
 	@$(BIN)/ash-studio demo --out demo
+
+view: $(READY)
+	@$(BIN)/ash-studio view
 
 test: lint
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -52,7 +56,7 @@ lock:
 	pip="$$dir/bin/python -m pip --disable-pip-version-check --no-input"; \
 	$$pip install --quiet $(TORCH); \
 	$$pip install --quiet --upgrade 'pip>=25.1'; \
-	$$pip install --quiet '.[cuda,video]' --group dev; \
+	$$pip install --quiet '.[cuda,gui,video]' --group dev; \
 	{ sed '/^#/!d' requirements.lock; \
 	  $$pip freeze --all --exclude pip --exclude torch --exclude ash-studio; } > $$dir/lock; \
 	cp $$dir/lock requirements.lock

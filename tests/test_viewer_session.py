@@ -1,0 +1,435 @@
+"""The viewer without a window: what is open, edits and their history, every command, frames."""
+
+import dataclasses
+import json
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from toy import make_toy_character
+
+from ash_core.errors import InputError
+from ash_core.files.avatar_file import save_avatar
+from ash_core.files.released import import_ash
+from ash_core.geometry.motion import pose_window
+from ash_core.look import Look
+from ash_core.render import Renderer, RenderRequest
+from viewer import commands
+from viewer.camera_controls import CameraKey
+from viewer.engine import Engine
+from viewer.session import SESSION_SUFFIX, Document, History, Session
+
+DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
+SIZE = (40, 30)
+
+
+class Hand:
+    """A clock that stands until it is moved, s."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    folder: Path
+    avatar: Path
+    motion: Path
+    cameras: Path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    folder = tmp_path_factory.mktemp("toy")
+    toy = make_toy_character(folder)
+    data, _ = import_ash(toy.conf)
+    save_avatar(folder / "toy.safetensors", dataclasses.replace(data, decoder=DECODER))
+    return Files(folder, folder / "toy.safetensors", toy.motion, toy.cameras)
+
+
+@pytest.fixture
+def hand() -> Hand:
+    return Hand()
+
+
+@pytest.fixture
+def session(files: Files, hand: Hand) -> Session:
+    return Session(str(files.avatar), str(files.motion), "cpu", now=hand)
+
+
+def state(session: Session) -> tuple[object, ...]:
+    return session.avatar, id(session.data), session.document, session.view, session.clock.frame
+
+
+# ---- what is open ----
+
+
+def test_the_bundled_avatar_opens_with_its_motions() -> None:
+    session = Session(device="cpu", preset="cpu")
+    assert len(session.motions) >= 3
+    assert session.document.motion == "dance"
+    assert session.clock.frames == len(session.motion.dofs)
+
+
+def test_an_avatar_without_a_motion_stands(files: Files) -> None:
+    session = Session(str(files.avatar), device="cpu")
+    assert session.document.motion == "rest"
+    assert torch.equal(session.pose(), session.data.rest_dofs)
+
+
+def test_what_cannot_be_opened_at_the_start_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such avatar file"):
+        Session(str(tmp_path / "none.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.safetensors", b"not one", "a.safetensors"),
+        ("a.motion", b"nonsense", "a.motion"),
+        ("a.json", b"[1, 2", "a.json"),
+        ("a.ash-session", b"{}", "expected an ash-studio session"),
+        ("a.ash-session", b"\xff\xfe", "expected JSON"),
+        ("a.txt", b"", "expected an avatar (.safetensors, .conf), a .motion"),
+        ("none.motion", None, "none.motion"),
+    ],
+)
+def test_wrong_files_become_messages_and_change_nothing(
+    session: Session, tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    before = state(session)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    session.open(str(tmp_path / name))
+    assert session.messages[-1].severity == "error"
+    assert said in session.messages[-1].text
+    assert state(session) == before
+
+
+def test_files_are_opened_by_their_kind(session: Session, files: Files) -> None:
+    session.open(str(files.cameras))
+    assert set(session.cameras) >= {"front", "side"} or len(session.cameras) >= 2
+    session.open(str(files.motion))
+    assert session.recent[0] == str(files.motion)
+    assert session.messages[-1].severity == "info"
+
+
+# ---- edits ----
+
+
+def test_history_goes_back_and_forth() -> None:
+    documents = [Document(str(n)) for n in range(5)]
+    history = History(documents[0])
+    for document in documents[1:]:
+        history.apply(f"to {document.motion}", document)
+    assert history.labels == ("to 1", "to 2", "to 3", "to 4")
+    for document in documents[-2::-1]:
+        history.undo()
+        assert history.document == document
+    assert history.undo() is None
+    assert history.redo() == "to 1"
+    assert history.document == documents[1]
+    history.apply("other", Document("other"))
+    assert history.redo() is None
+    assert history.labels == ("to 1", "other")
+
+
+def test_a_dragged_slider_is_one_edit() -> None:
+    history = History(Document("m"))
+    for n in range(1, 9):
+        history.apply("size", dataclasses.replace(history.document, look=Look(splat_scale=n)), "s")
+    history.settle()
+    history.apply("size", dataclasses.replace(history.document, look=Look(splat_scale=0.5)), "s")
+    assert len(history.labels) == 2
+    history.undo()
+    assert history.document.look.splat_scale == 8
+    history.undo()
+    assert history.document == Document("m")
+
+
+def test_an_edit_without_a_change_is_none() -> None:
+    history = History(Document("m"))
+    history.apply("nothing", Document("m"))
+    assert history.labels == ()
+
+
+# ---- commands ----
+
+
+def test_names_and_shortcuts_are_unique() -> None:
+    names = [command.name for command in commands.COMMANDS]
+    keys = [command.shortcut for command in commands.COMMANDS if command.shortcut]
+    assert len(set(names)) == len(names)
+    assert len(set(keys)) == len(keys)
+    assert {command.group for command in commands.COMMANDS} <= set(commands.GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("undo", "edit.undo"),
+        ("set in", "time.set_in"),
+        ("show depth", "look.depth"),
+        ("cam home", "camera.home"),
+        ("play", "time.play"),
+    ],
+)
+def test_the_palette_finds(text: str, first: str) -> None:
+    assert commands.search(text)[0].name == first
+
+
+def test_the_palette_finds_nothing_for_nonsense_and_all_for_nothing() -> None:
+    assert commands.search("zzzzqq") == ()
+    assert commands.search("") == commands.COMMANDS
+
+
+def test_time_commands(session: Session, hand: Hand) -> None:
+    clock = session.clock
+    commands.run(session, "time.next_frame")
+    assert clock.frame == 1
+    commands.run(session, "time.set_in")
+    commands.run(session, "time.next_ten")
+    commands.run(session, "time.set_out")
+    assert (clock.first, clock.last) == (1, 11)
+    commands.run(session, "time.first")
+    commands.run(session, "time.play")
+    hand.now += 4.5 / clock.fps
+    clock.tick(hand.now)
+    assert (clock.playing, clock.frame) == (True, 5)
+    commands.run(session, "time.play")
+    assert not clock.playing
+    commands.run(session, "time.faster")
+    assert clock.speed == commands.SPEED_STEP
+    commands.run(session, "time.loop")
+    assert clock.loop == "once"
+    commands.run(session, "time.whole")
+    assert (clock.first, clock.last) == (0, clock.frames - 1)
+
+
+def test_look_commands_and_undo(session: Session) -> None:
+    before = session.document
+    commands.run(session, "look.depth")
+    commands.run(session, "look.skeleton")
+    commands.run(session, "look.background")
+    assert session.document.look.mode == "depth"
+    assert session.document.overlays.skeleton
+    assert session.document.background == "white"
+    for _ in range(3):
+        commands.run(session, "edit.undo")
+    assert session.document == before
+    commands.run(session, "edit.redo")
+    assert session.document.look.mode == "depth"
+
+
+def test_every_edit_is_undone(session: Session) -> None:
+    for command in commands.COMMANDS:
+        if command.group in ("Edit", "File", "Window"):
+            continue
+        before = session.document
+        command.run(session)
+        if session.document != before:
+            commands.run(session, "edit.undo")
+            assert session.document == before, command.name
+
+
+def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -> None:
+    session.open(str(files.cameras))
+    commands.run(session, "camera.next")
+    assert session.locked_camera is not None
+    theirs = session.cameras[session.locked_camera]
+    ours = session.camera(theirs.width, theirs.height)
+    assert torch.equal(ours.K, theirs.K)
+    assert torch.equal(ours.viewmat, theirs.viewmat)
+    commands.run(session, "camera.free")
+    assert session.locked_camera is None
+
+
+def test_ten_thousand_random_commands(session: Session, hand: Hand) -> None:
+    """Two hours of use: no exception, bounded memory of what was done, frames all the while."""
+    chosen = random.Random(0)
+    usual = [c for c in commands.COMMANDS if c.name not in ("file.quit", "pose.still")]
+    for n in range(10_000):
+        chosen.choice(usual).run(session)
+        hand.now += chosen.random()
+        session.clock.tick(hand.now)
+        assert 0 <= session.clock.frame < session.clock.frames
+        if n % 500 == 0:
+            request = session.request(*SIZE)
+            assert bool(request.camera.viewmat.isfinite().all())
+            assert bool(session.renderer.render(request).rgb.isfinite().all())
+    assert len(session.messages) <= 200
+
+
+# ---- frames ----
+
+
+def test_a_request_is_the_motion_s_window(session: Session) -> None:
+    session.clock.seek(7)
+    request = session.request(*SIZE)
+    want = pose_window(session.motion, 7, session.data.skeleton)
+    assert torch.equal(request.window.dofs, want.dofs)
+    assert torch.equal(request.window.normalised, want.normalised)
+    assert (request.camera.width, request.camera.height) == SIZE
+
+
+def test_what_is_recorded_is_what_is_seen(session: Session) -> None:
+    """Without a camera path: the same request, frame by frame; with one: the path's camera."""
+    commands.run(session, "look.ellipsoids")
+    for frame in (0, 3, 9):
+        session.clock.seek(frame)
+        seen, recorded = session.request(*SIZE), session.recorded(frame, *SIZE)
+        renderer = session.renderer
+        assert torch.equal(renderer.render(seen).rgb, renderer.render(recorded).rgb)
+    start = session.view
+    session.edit("path", path=session.document.path.with_key(CameraKey(0, start)))
+    session.view = session.view.orbit(1.0, 0.2)
+    session.edit("path", path=session.document.path.with_key(CameraKey(9, session.view)))
+    there = session.recorded(9, *SIZE).camera.viewmat
+    assert torch.allclose(there, session.view.camera(*SIZE).viewmat, atol=1e-5)
+    assert torch.allclose(session.recorded(0, *SIZE).camera.viewmat, start.camera(*SIZE).viewmat)
+
+
+def test_following_keeps_the_character_in_place(session: Session) -> None:
+    commands.run(session, "camera.follow")
+    places = []
+    for frame in (0, 5, 10):
+        session.clock.seek(frame)
+        camera = session.camera(*SIZE)
+        point = camera.viewmat[:3, :3].double() @ session.joints()[0] + camera.viewmat[:3, 3]
+        places.append(point[[0, 2]])
+    assert torch.allclose(places[0], places[1], atol=0.15)
+    assert torch.allclose(places[0], places[2], atol=0.15)
+
+
+# ---- session files ----
+
+
+def test_a_session_is_saved_and_reopened(session: Session, files: Files, tmp_path: Path) -> None:
+    session.open(str(files.motion))
+    for name in ("look.normals", "look.grid", "camera.add_key", "time.loop", "pose.hold"):
+        commands.run(session, name)
+    session.clock.seek(4)
+    path = tmp_path / f"a{SESSION_SUFFIX}"
+    session.save(path)
+    other = Session(str(files.avatar), device="cpu")
+    other.open(str(path))
+    assert other.messages[-1].severity == "info", other.messages[-1]
+    assert other.document == session.document
+    assert other.view == session.view
+    assert (other.clock.frame, other.clock.loop) == (4, session.clock.loop)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"version": 99},
+        {"motion": "nobody"},
+        {"background": "plaid"},
+        {"look": {"mode": "colour", "colour": 1}},
+        {"view": {}},
+        {"range": 3},
+        {"avatar": "missing.safetensors"},
+    ],
+)
+def test_a_damaged_session_changes_nothing(
+    session: Session, tmp_path: Path, damage: dict[str, object]
+) -> None:
+    path = tmp_path / f"a{SESSION_SUFFIX}"
+    session.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    before = state(session)
+    session.open(str(path))
+    assert session.messages[-1].severity == "error"
+    assert state(session) == before
+
+
+# ---- the engine ----
+
+
+class Slow:
+    """A renderer that waits until it may go on."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+        self.gate = threading.Semaphore(0)
+        self.timings: dict[str, float] = {}
+
+    def draw(self, request: RenderRequest) -> torch.Tensor:
+        self.gate.acquire()
+        self.drawn.append(request.camera.width)
+        if request.camera.width == 13:
+            raise InputError("unlucky")
+        return torch.zeros(1, request.camera.width, 4, dtype=torch.uint8)
+
+
+def request(session: Session, width: int) -> RenderRequest:
+    return session.request(width, 10)
+
+
+def until(condition, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_the_newest_request_wins(session: Session) -> None:
+    slow = Slow()
+    engine = Engine(slow)  # type: ignore[arg-type]
+    engine.submit(request(session, 1))
+    until(lambda: not engine._wanted)
+    for width in (2, 3, 4):
+        engine.submit(request(session, width))
+    slow.gate.release(2)
+    frame = engine.wait()
+    assert slow.drawn == [1, 4]
+    assert frame is not None
+    assert frame.pixels.shape[1] == 4
+    engine.close()
+
+
+def test_no_frame_is_begun_before_the_last_was_taken(session: Session) -> None:
+    slow = Slow()
+    engine = Engine(slow)  # type: ignore[arg-type]
+    slow.gate.release(9)
+    engine.submit(request(session, 1))
+    until(lambda: len(slow.drawn) == 1 and not engine._busy)
+    engine.submit(request(session, 2))
+    time.sleep(0.05)
+    assert slow.drawn == [1]
+    engine.take()
+    until(lambda: len(slow.drawn) == 2)
+    engine.close()
+
+
+def test_a_failed_frame_is_said_and_the_next_is_drawn(session: Session) -> None:
+    slow = Slow()
+    engine = Engine(slow)  # type: ignore[arg-type]
+    slow.gate.release(9)
+    engine.submit(request(session, 13))
+    engine.wait()
+    assert engine.error == "unlucky"
+    engine.submit(request(session, 5))
+    frame = engine.wait()
+    assert frame is not None
+    assert engine.error is None
+    engine.close()
+
+
+def test_the_engine_draws_what_the_renderer_draws(session: Session) -> None:
+    engine = Engine(session.renderer)
+    wanted = session.request(*SIZE)
+    engine.submit(wanted)
+    frame = engine.wait()
+    assert frame is not None
+    assert torch.equal(frame.pixels, Renderer(session.renderer.avatar).draw(wanted))
+    engine.close()
+    engine.close()

@@ -1,0 +1,203 @@
+"""The real window on a software OpenGL without a display: drawn, used by mouse and keys, looked at.
+
+Each test drives a window in a process of its own: OpenGL's platform is chosen once a process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+PROLOGUE = """
+import json, os, sys, time
+from pathlib import Path
+from viewer import app as window
+from viewer import commands
+from viewer.session import Session
+from imgui_bundle import hello_imgui, imgui, immapp
+out = Path(sys.argv[1])
+session = Session(device="cpu", preset="cpu")
+app = window.open_without_display(session)
+
+def draw(frames=1):
+    for _ in range(frames):
+        immapp.manual_render.render()
+
+def settle(most=600):
+    quiet = 0
+    for _ in range(most):
+        draw()
+        quiet = quiet + 1 if app.settled else 0
+        if quiet > 4:
+            return
+        time.sleep(0.005)
+    raise SystemExit("no picture came")
+
+def mouse(x, y, *buttons):
+    io = imgui.get_io()
+    io.add_mouse_pos_event(x, y)
+    for button in (0, 1, 2):
+        io.add_mouse_button_event(button, button in buttons)
+    draw(2)
+
+def key(name):
+    io = imgui.get_io()
+    for down in (True, False):
+        io.add_key_event(getattr(imgui.Key, name), down)
+        draw(2)
+
+def middle():
+    return app.area.x + app.area.width / 2, app.area.y + app.area.height / 2
+
+settle()
+"""
+EPILOGUE = """
+window.close_without_display(app, out)
+print(json.dumps(said))
+"""
+
+
+def has_egl() -> bool:
+    script = "from ash_core.doctor import open_egl; open_egl()"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(not has_egl(), reason="no EGL: apt install libegl1 libegl-mesa0")
+
+
+def use(tmp_path: Path, script: str) -> tuple[np.ndarray, dict]:
+    """Run a script in a window; its last picture, and what it put into `said`."""
+    out = tmp_path / "window.png"
+    text = PROLOGUE + "said = {}\n" + textwrap.dedent(script) + EPILOGUE
+    done = subprocess.run(
+        [sys.executable, "-c", text, str(out)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return np.asarray(PillowImage.open(out).convert("RGB")), json.loads(
+        done.stdout.splitlines()[-1]
+    )
+
+
+def test_the_check_that_users_send(tmp_path: Path) -> None:
+    out = tmp_path / "check.png"
+    command = [sys.executable, "-m", "ash_core.cli", "view", "--headless-check", str(out)]
+    done = subprocess.run([*command, "--device", "cpu"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    picture = np.asarray(PillowImage.open(out).convert("RGB")).astype(int)
+    assert picture.shape == (800, 1280, 3)
+    view = picture[60:640, 300:980]
+    skin = (view[..., 0] > view[..., 2] + 40) & (view[..., 0] > 150)
+    assert skin.sum() > 500  # somebody is there
+
+
+def test_mouse_and_keys_move_what_they_should(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        start = session.view
+        x, y = middle()
+        mouse(x, y); mouse(x, y, 0); mouse(x + 60, y + 20, 0); mouse(x + 60, y + 20)
+        said["orbited"] = session.view.yaw != start.yaw and session.view.target == start.target
+        turned = session.view
+        mouse(x, y); mouse(x, y, 2); mouse(x + 30, y, 2); mouse(x + 30, y)
+        said["panned"] = session.view.target != turned.target and session.view.yaw == turned.yaw
+        imgui.get_io().add_mouse_wheel_event(0, 2); draw(3)
+        said["nearer"] = session.view.distance < turned.distance
+        key("right_arrow"); key("right_arrow")
+        said["frame"] = session.clock.frame
+        key("space"); said["playing"] = session.clock.playing
+        time.sleep(0.3); draw(3); said["moved"] = session.clock.frame
+        key("space")
+        key("s"); said["skeleton"] = session.document.overlays.skeleton
+        mouse(x, y); mouse(x, y, 0); mouse(x, y)
+        settle()
+        said["picked"] = session.selected_joint
+        key("h"); said["home"] = session.view == start
+        """,
+    )
+    assert said["orbited"]
+    assert said["panned"]
+    assert said["nearer"]
+    assert said["frame"] == 2
+    assert said["playing"]
+    assert said["moved"] > 4
+    assert said["skeleton"]
+    assert said["home"]
+
+
+def test_every_panel_and_dialog_draws(tmp_path: Path) -> None:
+    """Palette, help, recording and every look, one after the other, without an exception."""
+    picture, said = use(
+        tmp_path,
+        """
+        for command in commands.COMMANDS:
+            if command.name not in ("file.quit", "file.open"):
+                command.run(session)
+                draw(2)
+        for name in ("help", "palette", "record_dialog"):
+            setattr(session.panels, name, True)
+            draw(3)
+        said["shown"] = [session.panels.help, session.panels.palette, session.panels.record_dialog]
+        session.panels.palette = session.panels.record_dialog = session.panels.help = False
+        session.panels.shown = True
+        commands.run(session, "look.plain")
+        settle()
+        said["error"] = app.engine.error
+        """,
+    )
+    assert said == {"shown": [True, True, True], "error": None}
+    assert picture.std() > 20
+
+
+def test_a_recording_from_the_window_is_the_command_s(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        session.clock.first, session.clock.last = 3, 6
+        app.record.name, app.record.kind = str(out.parent / "pictures"), 3
+        app.record.size = [64, 48]
+        app.record._begin(session, range(3, 7), app.engine.lock)
+        for _ in range(2000):
+            draw()
+            if not app.record.running:
+                break
+            time.sleep(0.005)
+        said["message"] = session.messages[-1].text
+        """,
+    )
+    assert "4 frames" in said["message"]
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == [f"frame_{n:06d}.png" for n in range(3, 7)]
+
+
+def test_a_window_that_is_resized_while_playing(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        import resource
+        commands.run(session, "time.play")
+        sizes = [(1280, 800), (700, 500), (1600, 900), (420, 300)]
+        for n in range(24):
+            hello_imgui.change_window_size(sizes[n % len(sizes)])
+            draw(3)
+            if n == 8:
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        commands.run(session, "time.play")
+        hello_imgui.change_window_size((1280, 800))
+        settle()
+        said["grown_mb"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        said["error"] = app.engine.error
+        """,
+    )
+    assert said["error"] is None
+    assert said["grown_mb"] < 300

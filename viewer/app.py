@@ -1,0 +1,395 @@
+"""The window: Dear ImGui through imgui-bundle, one loop, the picture from a thread of its own.
+
+Import order: imgui_bundle, glfw, OpenGL; the first tells the second which library to use.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from imgui_bundle import hello_imgui, imgui, immapp
+
+from ash_core.errors import InputError
+from ash_core.records import Camera
+from viewer.engine import Engine, Frame
+from viewer.panels import dialogs, look, motions, timeline, view
+from viewer.panels.pose import PosePanel
+from viewer.panels.profiler import Profiler
+from viewer.panels.record import RecordDialog
+from viewer.present import Presenter, make_presenter
+from viewer.session import Session
+from viewer.shortcuts import run_pressed
+
+_log = logging.getLogger(__name__)
+
+TITLE: Final = "ASH Studio"
+SIZE: Final = (1280, 800)
+IDLE_FPS: Final = 6.0
+QUICK_MS: Final = 33.0
+"""While the camera moves, pictures are made small enough to be drawn in this time."""
+LEAST_SCALE: Final = 0.25
+REST_S: Final = 0.15
+"""After the last movement the picture is drawn in full."""
+MESSAGE_S: Final = 6.0
+ERROR_COLOUR: Final = (1.0, 0.45, 0.40, 1.0)
+SWIZZLE_A: Final = 0x8E45
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the last request was made of; another one is only made if this changes."""
+
+    avatar: int
+    frame: int
+    document: object
+    view: object
+    camera: str | None
+    follows: bool
+    size: tuple[int, int]
+
+
+class App:
+    """One window on one session."""
+
+    def __init__(self, session: Session, interop: bool = True) -> None:
+        self.session = session
+        self.engine = Engine(session.renderer)
+        self.profiler = Profiler()
+        self.palette = dialogs.Palette()
+        self.pose = PosePanel()
+        self.record = RecordDialog()
+        self.presenter: Presenter | None = None
+        self.area = view.Rectangle(0, 0, *SIZE)
+        self._renderer = session.renderer
+        self._interop = interop
+        self._asked: _Asked | None = None
+        self._shown = 0
+        self._moved_s = -math.inf
+        self._last_s = session.now()
+        self._open_dialog: Any = None
+        self._texture = 0
+        self._panels: list[hello_imgui.DockableWindow] = []
+        self._panels_shown = True
+        self._started_s = time.monotonic()
+        self.first_picture_s: float | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether what is shown is what was asked for, and nothing is being drawn."""
+        return self._shown > 0 and not self.engine.busy
+
+    # ---- the loop ----
+
+    def params(self) -> hello_imgui.RunnerParams:
+        """How imgui-bundle is to run the window; it keeps no reference, so we do."""
+        params = self._params = hello_imgui.RunnerParams()
+        params.app_window_params.window_title = TITLE
+        params.app_window_params.window_geometry.size = SIZE
+        params.app_window_params.restore_previous_geometry = True
+        params.imgui_window_params.default_imgui_window_type = (
+            hello_imgui.DefaultImGuiWindowType.provide_full_screen_dock_space
+        )
+        params.imgui_window_params.show_menu_bar = True
+        params.imgui_window_params.show_menu_app = False
+        params.imgui_window_params.show_menu_view = False
+        params.imgui_window_params.show_status_bar = True
+        params.imgui_window_params.show_status_fps = False
+        params.imgui_window_params.tweaked_theme = hello_imgui.ImGuiTweakedTheme(
+            hello_imgui.ImGuiTheme_.darcula_darker
+        )
+        params.renderer_backend_options.open_gl_options.anti_aliasing_samples = 0
+        params.fps_idling.fps_idle = IDLE_FPS
+        params.ini_folder_type = hello_imgui.IniFolderType.app_user_config_folder
+        params.ini_filename = "ash-studio/window.ini"
+        params.callbacks.show_menus = self._draw_menus
+        params.callbacks.show_status = self._draw_status
+        params.callbacks.show_gui = self._draw_over
+        params.callbacks.pre_new_frame = self._before_frame
+        params.callbacks.enqueue_post_init(self._start)
+        params.callbacks.enqueue_before_exit(self._stop)
+        params.docking_params = self._docking()
+        return params
+
+    def _docking(self) -> hello_imgui.DockingParams:
+        docking = hello_imgui.DockingParams()
+        docking.docking_splits = [
+            hello_imgui.DockingSplit("MainDockSpace", "bottom", imgui.Dir.down, 0.13),
+            hello_imgui.DockingSplit("MainDockSpace", "left", imgui.Dir.left, 0.21),
+            hello_imgui.DockingSplit("MainDockSpace", "right", imgui.Dir.right, 0.27),
+            hello_imgui.DockingSplit("left", "left_low", imgui.Dir.down, 0.68),
+            hello_imgui.DockingSplit("right", "right_low", imgui.Dir.down, 0.30),
+        ]
+        places: list[tuple[str, str, Callable[[], None]]] = [
+            ("View", "MainDockSpace", self._draw_view),
+            ("Motions", "left", lambda: motions.draw(self.session)),
+            ("Pose", "left_low", lambda: self.pose.draw(self.session)),
+            ("Look", "right", lambda: look.draw(self.session)),
+            ("Profiler", "right_low", self.profiler.draw),
+            ("Timeline", "bottom", lambda: timeline.draw(self.session)),
+        ]
+        docking.dockable_windows = [
+            hello_imgui.DockableWindow(label, place, draw) for label, place, draw in places
+        ]
+        view_window = docking.dockable_windows[0]
+        view_window.can_be_closed = False
+        view_window.imgui_window_flags = int(
+            imgui.WindowFlags_.no_scrollbar | imgui.WindowFlags_.no_scroll_with_mouse
+        )
+        self._panels = docking.dockable_windows[1:]
+        return docking
+
+    def _start(self) -> None:
+        self.presenter, reason = make_presenter(self.session.renderer.device, self._interop)
+        if reason is not None:
+            self.session.say(reason, "error")
+
+    def _stop(self) -> None:
+        self.record.close()
+        self.engine.close()
+        if self.presenter is not None:
+            self.presenter.close()
+
+    def _before_frame(self) -> None:
+        session, now = self.session, self.session.now()
+        session.clock.tick(now)
+        if session.renderer is not self._renderer:
+            self._renderer = session.renderer
+            self.engine.use(session.renderer)
+        params = hello_imgui.get_runner_params()
+        busy = session.clock.playing or self.engine.busy or now - self._moved_s < 2 * REST_S
+        params.fps_idling.enable_idling = not (busy or self.record.running)
+        params.app_shall_exit = params.app_shall_exit or session.panels.quit
+        for panel in self._panels:
+            if (
+                panel.is_visible != session.panels.shown
+                and self._panels_follow != session.panels.shown
+            ):
+                panel.is_visible = session.panels.shown
+        self._panels_follow = session.panels.shown
+
+    _panels_follow = True
+
+    # ---- the picture ----
+
+    def _draw_view(self) -> None:
+        session, now = self.session, self.session.now()
+        place, room = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
+        self.area = view.Rectangle(place.x, place.y, max(room.x, 1.0), max(room.y, 1.0))
+        self._take_picture()
+        if self.presenter is not None and self._shown:
+            imgui.image(imgui.ImTextureRef(self.presenter.texture), (room.x, room.y))
+            imgui.set_cursor_screen_pos(place)
+        imgui.set_next_item_allow_overlap()
+        imgui.invisible_button(
+            "picture",
+            (self.area.width, self.area.height),
+            int(
+                imgui.ButtonFlags_.mouse_button_left
+                | imgui.ButtonFlags_.mouse_button_right
+                | imgui.ButtonFlags_.mouse_button_middle
+            ),
+        )
+        if view.mouse_and_keys(session, self.area, now - self._last_s):
+            self._moved_s = now
+        self._last_s = now
+        camera = session.camera(round(self.area.width), round(self.area.height))
+        at = view.clicked(self.area)
+        if at is not None:
+            view.pick_joint(session, camera, at)
+        view.draw_overlays(session, camera, self.area)
+        self._draw_corners(camera)
+        self._ask(now)
+
+    def _draw_corners(self, camera: Camera) -> None:
+        session, draw = self.session, imgui.get_window_draw_list()
+        grey = imgui.get_color_u32((0.85, 0.87, 0.9, 0.8))
+        left, top = self.area.x + 10, self.area.y + 8
+        name = session.locked_camera or (
+            "orthographic" if session.view.orthographic else "perspective"
+        )
+        draw.add_text((left, top), grey, f"{session.data.name}   {session.document.motion}")
+        draw.add_text((left, top + imgui.get_font_size() * 1.2), grey, name)
+        if self.engine.error is not None:
+            colour = imgui.get_color_u32(ERROR_COLOUR)
+            draw.add_text((left, top + imgui.get_font_size() * 2.4), colour, self.engine.error)
+
+    def _ask(self, now: float) -> None:
+        """Ask for the picture of what is shown now, if that is new."""
+        session, scale = self.session, self._scale(now)
+        ratio = imgui.get_io().display_framebuffer_scale.x or 1.0
+        size = (
+            max(round(self.area.width * ratio * scale), 1),
+            max(round(self.area.height * ratio * scale), 1),
+        )
+        asked = _Asked(
+            id(session.renderer),
+            session.clock.frame,
+            session.document,
+            session.view,
+            session.locked_camera,
+            session.follows_root,
+            size,
+        )
+        if asked == self._asked or min(self.area.width, self.area.height) < 2:
+            return
+        try:
+            self.engine.submit(session.request(*size))
+            self._asked = asked
+        except InputError as error:
+            session.say(str(error), "error")
+
+    def _scale(self, now: float) -> float:
+        """Smaller pictures while the camera moves, where full ones are slow."""
+        if now - self._moved_s > REST_S or self.session.renderer.device.type == "cuda":
+            return 1.0
+        full = self.profiler.median("frame")
+        return min(max(math.sqrt(QUICK_MS / max(full, 1e-3)), LEAST_SCALE), 1.0)
+
+    def _take_picture(self) -> None:
+        frame = self.engine.take()
+        if frame is None or self.presenter is None or frame.number == self._shown:
+            return
+        start = time.perf_counter()
+        pixels = frame.pixels
+        if frame.request.background is None:
+            pixels = view.over_checkerboard(pixels)
+        self.presenter.show(pixels)
+        self._ignore_alpha()
+        self._note(frame, 1e3 * (time.perf_counter() - start))
+
+    def _ignore_alpha(self) -> None:
+        """Dear ImGui would blend a picture whose background is under it already."""
+        from OpenGL import GL
+
+        assert self.presenter is not None
+        if self.presenter.texture != self._texture:
+            self._texture = self.presenter.texture
+            GL.glBindTexture(GL.GL_TEXTURE_2D, self._texture)
+            GL.glTexParameteri(GL.GL_TEXTURE_2D, SWIZZLE_A, GL.GL_ONE)
+            GL.glBindTexture(GL.GL_TEXTURE_2D, 0)
+
+    def _note(self, frame: Frame, present_ms: float) -> None:
+        self._shown = frame.number
+        if self.first_picture_s is None:
+            self.first_picture_s = time.monotonic() - self._started_s
+            _log.info("first picture after %.2f s", self.first_picture_s)
+        self.profiler.add({"frame": frame.milliseconds, **frame.stages, "present": present_ms})
+
+    # ---- around it ----
+
+    def _draw_over(self) -> None:
+        session = self.session
+        run_pressed(session)
+        self.palette.draw(session)
+        dialogs.draw_help(session)
+        self.record.draw(session, self.engine.lock)
+        self._ask_for_file()
+        if not imgui.is_any_item_active():
+            session.history.settle()
+
+    def _ask_for_file(self) -> None:
+        from imgui_bundle import portable_file_dialogs as pfd
+
+        panels = self.session.panels
+        if panels.open_dialog:
+            panels.open_dialog = False
+            kinds = [
+                "All we read",
+                "*.safetensors *.conf *.motion *.json *.calibration *.ash-session",
+            ]
+            self._open_dialog = pfd.open_file("Open", "", kinds)
+        if self._open_dialog is not None and self._open_dialog.ready():
+            for path in self._open_dialog.result():
+                self.session.open(path)
+            self._open_dialog = None
+
+    def _draw_menus(self) -> None:
+        dialogs.draw_menus(self.session)
+        hello_imgui.show_view_menu(hello_imgui.get_runner_params())
+
+    def _draw_status(self) -> None:
+        session = self.session
+        presenter = "-" if self.presenter is None else self.presenter.name
+        device = session.renderer.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        splats = f"{len(session.renderer.avatar.flat):,} splats"
+        frame = self.profiler.median("frame")
+        parts = [presenter, name, splats, f"{frame:.1f} ms", f"{hello_imgui.frame_rate():.0f} Hz"]
+        history = session.history
+        imgui.text("  ·  ".join(parts))
+        imgui.same_line()
+        imgui.text_disabled(f"     edits {history.position} / {len(history.labels)}")
+        if session.messages:
+            message = session.messages[-1]
+            if session.now() - message.time_s < MESSAGE_S:
+                imgui.same_line()
+                colour = ERROR_COLOUR if message.severity == "error" else (0.8, 0.9, 0.8, 1.0)
+                imgui.text_colored(colour, f"     {message.text}")
+
+
+def run(session: Session, interop: bool = True) -> int:
+    """Open the window until it is closed; the exit code."""
+    import glfw
+
+    app = App(session, interop)
+    immapp.manual_render.setup_from_runner_params(app.params(), immapp.AddOnsParams())
+    window = glfw.get_current_context()
+    if window:
+
+        def dropped(_: object, paths: Any) -> None:
+            for path in paths:
+                session.open(path)
+
+        glfw.set_drop_callback(window, dropped)  # pyright: ignore[reportArgumentType]
+    while not hello_imgui.get_runner_params().app_shall_exit:
+        immapp.manual_render.render()
+    immapp.manual_render.tear_down()
+    return 0
+
+
+def open_without_display(session: Session) -> App:
+    """A window that nobody sees: drawn by EGL, without X or Wayland. Raises: InputError."""
+    os.environ["PYOPENGL_PLATFORM"] = "egl"
+    import glfw
+
+    glfw.init_hint(glfw.PLATFORM, glfw.PLATFORM_NULL)
+    if not glfw.init():
+        raise InputError("view: this machine has no OpenGL without a display")
+    glfw.window_hint(glfw.CONTEXT_CREATION_API, glfw.EGL_CONTEXT_API)
+    app = App(session, interop=False)
+    params = app.params()
+    params.ini_disable = True
+    params.app_window_params.restore_previous_geometry = False
+    immapp.manual_render.setup_from_runner_params(params, immapp.AddOnsParams())
+    return app
+
+
+def close_without_display(app: App, out: Path) -> None:
+    """Close it and write its last picture as PNG."""
+    from PIL import Image as PillowImage
+
+    hello_imgui.get_runner_params().app_shall_exit = True
+    immapp.manual_render.tear_down()
+    PillowImage.fromarray(hello_imgui.final_app_window_screenshot()).save(out)
+
+
+def headless_check(session: Session, out: Path, frames: int = 400) -> int:
+    """Draw the window without a display until its picture is there, and write it as PNG."""
+    app = open_without_display(session)
+    settled = 0
+    for _ in range(frames):
+        immapp.manual_render.render()
+        settled = settled + 1 if app.settled else 0
+        if settled > 8:
+            break
+        time.sleep(0.01)
+    close_without_display(app, out)
+    if settled == 0:
+        raise InputError(f"{out}: the window was drawn, but no picture of the avatar came")
+    return 0

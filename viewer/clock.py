@@ -1,0 +1,190 @@
+"""Playback of a motion: which frame is due now, by the wall clock and never by the frame rate."""
+
+import math
+from typing import Final, Literal
+
+LoopMode = Literal["loop", "once", "ping-pong"]
+
+SPEEDS: Final = (0.1, 4.0)
+"""Slowest and fastest playback, times the motion's own speed."""
+
+
+class Clock:
+    """The playhead of one motion.
+
+    Every frame is due for one frame's time: frame k while the position is in [k, k + 1), on
+    ping-pong's way back in (k - 1, k]. A playhead put outside the in and out points plays on from
+    there: up to the in point, from behind the out point to the motion's end (ping-pong: back).
+    """
+
+    def __init__(self, fps: float, frames: int) -> None:
+        self._speed = 1.0
+        self._loop: LoopMode = "loop"
+        self._playing = False
+        self.set_motion(fps, frames)
+
+    def set_motion(self, fps: float, frames: int) -> None:
+        """Another motion: from its first frame, all of it; playing, speed and loop mode stay."""
+        assert 0 < fps < math.inf, fps
+        assert frames > 0, frames
+        self.fps = float(fps)
+        self.frames = frames
+        self.dropped = 0
+        """Frames that were due but never shown, since the last `play`."""
+        self._first, self._last = 0, frames - 1
+        self._position = 0.0
+        self._direction = 1
+        self._ticked_s: float | None = None
+        """When the position was right; None: at the next tick, whenever that is."""
+        self._shown = 0
+
+    @property
+    def position(self) -> float:
+        """Place in the motion, frames."""
+        return self._position
+
+    @property
+    def frame(self) -> int:
+        """The frame that is due."""
+        place = math.floor(self._position) if self._direction > 0 else math.ceil(self._position)
+        return min(max(place, 0), self.frames - 1)
+
+    @property
+    def time_s(self) -> float:
+        """When the frame is in the motion, s."""
+        return self.frame / self.fps
+
+    @property
+    def playing(self) -> bool:
+        return self._playing
+
+    @property
+    def speed(self) -> float:
+        """Times the motion's own speed."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        self._speed = min(max(float(speed), SPEEDS[0]), SPEEDS[1])
+
+    @property
+    def loop(self) -> LoopMode:
+        """What happens at the out point."""
+        return self._loop
+
+    @loop.setter
+    def loop(self, loop: LoopMode) -> None:
+        self._loop = loop
+        if loop != "ping-pong":
+            self._direction = 1
+
+    @property
+    def first(self) -> int:
+        """In point: the first frame that plays."""
+        return self._first
+
+    @first.setter
+    def first(self, frame: int) -> None:
+        self._first = min(max(int(frame), 0), self._last)
+
+    @property
+    def last(self) -> int:
+        """Out point: the last frame that plays."""
+        return self._last
+
+    @last.setter
+    def last(self, frame: int) -> None:
+        self._last = min(max(int(frame), self._first), self.frames - 1)
+        if self._playing and self.frame > self._last:
+            self.seek(self._first if self._loop == "loop" else self._last)
+
+    def play(self, now_s: float) -> None:
+        """Start; "once" that stands at its end starts at the in point again."""
+        if self._playing:
+            return
+        if self._loop == "once" and self.frame in (self._last, self.frames - 1):
+            self._position = float(self._first)
+        self._playing = True
+        self._ticked_s = now_s
+        self.dropped = 0
+
+    def pause(self) -> None:
+        self._playing = False
+
+    def toggle(self, now_s: float) -> None:
+        if self._playing:
+            self.pause()
+        else:
+            self.play(now_s)
+
+    def tick(self, now_s: float) -> bool:
+        """Bring the playhead to now; whether another frame is due than at the last tick."""
+        if self._playing:
+            since = now_s if self._ticked_s is None else self._ticked_s
+            self._advance(max(0.0, now_s - since) * self.fps * self._speed)
+        self._ticked_s = now_s
+        changed = self.frame != self._shown
+        self._shown = self.frame
+        return changed
+
+    def seek(self, frame: int) -> None:
+        """Put the playhead on a frame of the motion; if playing, it goes on from there."""
+        self._position = float(min(max(int(frame), 0), self.frames - 1))
+        self._ticked_s = None
+
+    def step(self, frames: int) -> None:
+        """Pause, some frames further (or back, if negative)."""
+        self.pause()
+        self.seek(self.frame + frames)
+
+    def go_to_first(self) -> None:
+        """To the in point."""
+        self.seek(self._first)
+
+    def go_to_last(self) -> None:
+        """To the out point."""
+        self.seek(self._last)
+
+    def _advance(self, distance: float) -> None:
+        """Play on by a number of frames (time, not places: a way back counts as well)."""
+        if self._loop == "once":
+            end = self._last if self.frame <= self._last else self.frames - 1
+            left = max(0.0, end - self._position)
+            if distance >= left:
+                distance = left
+                self._playing = False
+        if self._loop == "ping-pong" and self._position > self._last:
+            self._direction = -1
+        elif self._position < self._first:
+            self._direction = 1
+        # Frames change where the playhead's way, measured forwards, passes whole numbers.
+        way = self._direction * self._position
+        self.dropped += max(0, math.floor(way + distance) - math.floor(way) - 1)
+        if self._loop == "loop":
+            self._wrap(distance)
+        elif self._loop == "ping-pong":
+            self._bounce(distance)
+        else:
+            self._position += distance
+
+    def _wrap(self, distance: float) -> None:
+        end = self._last + 1 if self._position < self._last + 1 else self.frames
+        self._position += distance
+        if self._position >= end:
+            over = (self._position - end) % (self._last + 1 - self._first)
+            self._position = min(self._first + over, math.nextafter(self._last + 1, 0))
+
+    def _bounce(self, distance: float) -> None:
+        outside = max(self._position - self._last, self._first - self._position, 0.0)
+        if distance <= outside:
+            self._position += self._direction * distance
+            return
+        span = self._last - self._first
+        if span == 0:
+            self._position, self._direction = float(self._first), 1
+            return
+        inside = min(max(self._position, self._first), self._last) - self._first
+        phase = inside if self._direction > 0 else 2 * span - inside
+        phase = (phase + distance - outside) % (2 * span)
+        self._direction = 1 if phase < span else -1
+        self._position = self._first + (phase if phase < span else 2 * span - phase)

@@ -1,0 +1,348 @@
+"""Every action of a person as a named command: menus, shortcuts, the palette and tests run these.
+
+The table at the end is the only place where a shortcut is given to an action.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ash_core.look import PLAIN, Look, Mode
+from ash_core.records import Motion
+from viewer.camera_controls import AXIS_VIEWS, CameraKey
+from viewer.clock import LoopMode
+from viewer.pose import PoseEdit, joint_tree, node_of
+from viewer.session import ASPECT, BACKGROUNDS, Session
+
+SPEED_STEP: Final = 1.25
+LOOPS: Final[tuple[LoopMode, ...]] = ("loop", "once", "ping-pong")
+MODES: Final[tuple[Mode, ...]] = (
+    "colour",
+    "depth",
+    "alpha",
+    "normals",
+    "ellipsoids",
+    "centres",
+)
+GROUPS: Final = ("File", "Edit", "Time", "Pose", "Camera", "Look", "Record", "Window")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One action."""
+
+    name: str
+    """`group.action`, for tests, scripts and session logs."""
+    title: str
+    run: Callable[[Session], None]
+    shortcut: str = ""
+    """Keys joined by +, e.g. "Ctrl+Shift+Z"; letters in capitals."""
+
+    @property
+    def group(self) -> str:
+        return self.name.partition(".")[0].capitalize()
+
+
+def run(session: Session, name: str) -> None:
+    """Run a command by its name. Raises: KeyError for an unknown one."""
+    BY_NAME[name].run(session)
+
+
+def search(text: str) -> tuple[Command, ...]:
+    """Commands whose group and title hold the text's words, the best first.
+
+    A word counts if its letters come in this order somewhere; in a row is better, at the beginning
+    of a word better still.
+    """
+    words = text.lower().split()
+    scored = []
+    for number, command in enumerate(COMMANDS):
+        scores = [_score(word, f"{command.group} {command.title}".lower()) for word in words]
+        if all(score > 0 for score in scores):
+            scored.append((-sum(scores), number, command))
+    return tuple(command for _, _, command in sorted(scored, key=lambda entry: entry[:2]))
+
+
+def _score(word: str, text: str) -> float:
+    if f" {word}" in f" {text}":
+        return 3.0
+    if word in text:
+        return 2.0
+    rest = iter(text)
+    return 1.0 if all(letter in rest for letter in word) else 0.0
+
+
+# ---- time ----
+
+
+def _step(count: int) -> Callable[[Session], None]:
+    return lambda session: session.clock.step(count)
+
+
+def _speed(factor: float) -> Callable[[Session], None]:
+    def change(session: Session) -> None:
+        session.clock.speed = session.clock.speed * factor
+
+    return change
+
+
+def _normal_speed(session: Session) -> None:
+    session.clock.speed = 1.0
+
+
+def _next_loop(session: Session) -> None:
+    session.clock.loop = LOOPS[(LOOPS.index(session.clock.loop) + 1) % len(LOOPS)]
+
+
+def _set_in(session: Session) -> None:
+    session.clock.first = session.clock.frame
+
+
+def _set_out(session: Session) -> None:
+    session.clock.last = session.clock.frame
+
+
+def _whole_range(session: Session) -> None:
+    session.clock.first, session.clock.last = 0, session.clock.frames - 1
+
+
+def _next_motion(session: Session) -> None:
+    names = list(session.motions)
+    session.choose_motion(names[(names.index(session.document.motion) + 1) % len(names)])
+
+
+# ---- pose ----
+
+
+def _reset_pose(session: Session) -> None:
+    session.edit("reset pose", edit=PoseEdit())
+
+
+def _reset_joint(session: Session) -> None:
+    tree = joint_tree(session.data.skeleton)
+    node = node_of(tree, session.selected_joint or "")
+    if node is None:
+        session.say("no joint is selected: click one in the view or the tree")
+        return
+    session.edit(f"reset {node.name}", edit=session.document.edit.without_joint(node))
+
+
+def _mirror_pose(session: Session) -> None:
+    session.edit("mirror pose", edit=session.document.edit.mirrored(session.data.skeleton))
+
+
+def _rest_pose(session: Session) -> None:
+    values = {dof: float(value) for dof, value in enumerate(session.data.rest_dofs) if dof >= 3}
+    session.edit("rest pose", edit=PoseEdit(values))
+
+
+def _hold_pose(session: Session) -> None:
+    values = {dof: float(value) for dof, value in enumerate(session.pose())}
+    session.edit("hold this pose", edit=PoseEdit(values))
+
+
+# ---- camera ----
+
+
+def _home(session: Session) -> None:
+    session.home()
+
+
+def _frame(session: Session) -> None:
+    session.frame_character(ASPECT)
+
+
+def _axis(name: str) -> Callable[[Session], None]:
+    def look(session: Session) -> None:
+        yaw, pitch = AXIS_VIEWS[name]
+        session.locked_camera = None
+        session.view = replace(session.view, yaw=yaw, pitch=pitch, roll=0.0)
+
+    return look
+
+
+def _orthographic(session: Session) -> None:
+    session.view = replace(session.view, orthographic=not session.view.orthographic)
+
+
+def _roll(angle_rad: float) -> Callable[[Session], None]:
+    def turn(session: Session) -> None:
+        session.view = session.view.roll_by(angle_rad)
+
+    return turn
+
+
+def _follow(session: Session) -> None:
+    session.follows_root = not session.follows_root
+
+
+def _next_camera(step: int) -> Callable[[Session], None]:
+    def jump(session: Session) -> None:
+        names = [None, *session.cameras]
+        if len(names) == 1:
+            session.say("no capture cameras are open: open a cameras.json")
+            return
+        place = names.index(session.locked_camera)
+        session.locked_camera = names[(place + step) % len(names)]
+
+    return jump
+
+
+def _leave_camera(session: Session) -> None:
+    session.locked_camera = None
+
+
+def _add_key(session: Session) -> None:
+    frame = session.clock.frame
+    key = CameraKey(frame, session.view)
+    session.edit(f"camera key at {frame}", path=session.document.path.with_key(key))
+
+
+def _remove_key(session: Session) -> None:
+    frame = session.clock.frame
+    session.edit(f"remove camera key at {frame}", path=session.document.path.without(frame))
+
+
+def _look_along_path(session: Session) -> None:
+    keyed = session.document.path.at(session.clock.frame)
+    if keyed is None:
+        session.say("the camera path has no keys yet: Camera, Add key")
+    else:
+        session.locked_camera, session.view = None, keyed
+
+
+# ---- look ----
+
+
+def _mode(mode: Mode) -> Callable[[Session], None]:
+    def show(session: Session) -> None:
+        session.edit(f"show {mode}", look=replace(session.document.look, mode=mode))
+
+    return show
+
+
+def _plain_look(session: Session) -> None:
+    session.edit("plain look", look=PLAIN)
+
+
+def _degree(step: int) -> Callable[[Session], None]:
+    def change(session: Session) -> None:
+        look = session.document.look
+        degree = 3 if look.sh_degree is None else look.sh_degree
+        wanted = min(max(degree + step, 0), 3)
+        changed = Look(look.mode, look.splat_scale, look.opacity, None if wanted == 3 else wanted)
+        session.edit(f"SH degree {wanted}", look=changed)
+
+    return change
+
+
+def _overlay(name: str) -> Callable[[Session], None]:
+    def toggle(session: Session) -> None:
+        overlays = session.document.overlays
+        shown = not getattr(overlays, name)
+        title = name.replace("_", " ")
+        session.edit(
+            f"{'show' if shown else 'hide'} {title}", overlays=replace(overlays, **{name: shown})
+        )
+
+    return toggle
+
+
+def _next_background(session: Session) -> None:
+    names = list(BACKGROUNDS)
+    name = names[(names.index(session.document.background) + 1) % len(names)]
+    session.edit(f"background {name}", background=name)
+
+
+# ---- windows ----
+
+
+def _toggle_panel(name: str) -> Callable[[Session], None]:
+    def toggle(session: Session) -> None:
+        setattr(session.panels, name, not getattr(session.panels, name))
+
+    return toggle
+
+
+def _play(session: Session) -> None:
+    session.clock.toggle(session.now())
+
+
+def _undo(session: Session) -> None:
+    session.undo()
+
+
+def _redo(session: Session) -> None:
+    session.redo()
+
+
+def _still(session: Session) -> None:
+    """The motion's present pose as a motion of its own."""
+    name = f"{session.document.motion} @ {session.clock.frame}"
+    session.motions[name] = Motion(session.pose()[None].repeat(5, 1), name=name)
+    session.choose_motion(name)
+
+
+COMMANDS: Final[tuple[Command, ...]] = (
+    Command("file.open", "Open...", _toggle_panel("open_dialog"), "Ctrl+O"),
+    Command("file.quit", "Quit", _toggle_panel("quit"), "Ctrl+Q"),
+    Command("edit.undo", "Undo", _undo, "Ctrl+Z"),
+    Command("edit.redo", "Redo", _redo, "Ctrl+Shift+Z"),
+    Command("time.play", "Play or pause", _play, "Space"),
+    Command("time.next_frame", "Next frame", _step(1), "RightArrow"),
+    Command("time.previous_frame", "Previous frame", _step(-1), "LeftArrow"),
+    Command("time.next_ten", "Ten frames on", _step(10), "Shift+RightArrow"),
+    Command("time.previous_ten", "Ten frames back", _step(-10), "Shift+LeftArrow"),
+    Command("time.first", "Go to the in point", lambda s: s.clock.go_to_first(), "Home"),
+    Command("time.last", "Go to the out point", lambda s: s.clock.go_to_last(), "End"),
+    Command("time.set_in", "Set the in point", _set_in, "I"),
+    Command("time.set_out", "Set the out point", _set_out, "O"),
+    Command("time.whole", "Whole motion", _whole_range, "Shift+I"),
+    Command("time.faster", "Faster", _speed(SPEED_STEP), "RightBracket"),
+    Command("time.slower", "Slower", _speed(1 / SPEED_STEP), "LeftBracket"),
+    Command("time.normal_speed", "Normal speed", _normal_speed, "Backslash"),
+    Command("time.loop", "Loop, once or ping-pong", _next_loop, "L"),
+    Command("time.next_motion", "Next motion", _next_motion, "Ctrl+M"),
+    Command("pose.reset", "Reset the pose", _reset_pose, "Ctrl+R"),
+    Command("pose.reset_joint", "Reset the selected joint", _reset_joint, "R"),
+    Command("pose.mirror", "Mirror the edit left and right", _mirror_pose, "M"),
+    Command("pose.rest", "Rest pose", _rest_pose),
+    Command("pose.hold", "Hold this pose", _hold_pose, "Shift+H"),
+    Command("pose.still", "This pose as a motion of its own", _still),
+    Command("camera.home", "Home", _home, "H"),
+    Command("camera.frame", "Frame the character", _frame, "F"),
+    Command("camera.front", "From the front", _axis("front"), "1"),
+    Command("camera.right", "From the right", _axis("right"), "2"),
+    Command("camera.back", "From behind", _axis("back"), "3"),
+    Command("camera.left", "From the left", _axis("left"), "4"),
+    Command("camera.top", "From above", _axis("top"), "5"),
+    Command("camera.orthographic", "Orthographic or perspective", _orthographic, "P"),
+    Command("camera.roll_left", "Roll left", _roll(-math.radians(5)), "Comma"),
+    Command("camera.roll_right", "Roll right", _roll(math.radians(5)), "Period"),
+    Command("camera.follow", "Follow the character", _follow, "T"),
+    Command("camera.next", "Next capture camera", _next_camera(1), "PageDown"),
+    Command("camera.previous", "Previous capture camera", _next_camera(-1), "PageUp"),
+    Command("camera.free", "Leave the capture camera", _leave_camera),
+    Command("camera.add_key", "Add a key to the camera path", _add_key, "K"),
+    Command("camera.remove_key", "Remove the camera key here", _remove_key, "Shift+K"),
+    Command("camera.along_path", "Look from the camera path", _look_along_path, "Ctrl+K"),
+    *(
+        Command(f"look.{mode}", f"Show {mode}", _mode(mode), f"Shift+{n}")
+        for n, mode in enumerate(MODES, 1)
+    ),
+    Command("look.plain", "Plain look", _plain_look),
+    Command("look.more_sh", "One SH degree more", _degree(1)),
+    Command("look.less_sh", "One SH degree less", _degree(-1)),
+    Command("look.skeleton", "Skeleton", _overlay("skeleton"), "S"),
+    Command("look.joint_names", "Joint names", _overlay("joint_names"), "N"),
+    Command("look.grid", "Floor grid", _overlay("grid"), "G"),
+    Command("look.cameras", "Capture cameras", _overlay("cameras"), "C"),
+    Command("look.camera_path", "Camera path", _overlay("camera_path"), "Shift+C"),
+    Command("look.background", "Next background", _next_background, "B"),
+    Command("record.video", "Record...", _toggle_panel("record_dialog"), "Ctrl+E"),
+    Command("window.panels", "Show or hide the panels", _toggle_panel("shown"), "Tab"),
+    Command("window.palette", "Find a command", _toggle_panel("palette"), "Ctrl+P"),
+    Command("window.help", "Keys and help", _toggle_panel("help"), "F1"),
+)  # fmt: skip
+BY_NAME: Final = {command.name: command for command in COMMANDS}

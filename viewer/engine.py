@@ -1,0 +1,127 @@
+"""Frames on a thread of their own: the window never waits for one. The newest request wins."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ash_core.errors import CudaError, InputError
+from ash_core.render import Renderer, RenderRequest
+
+_log = logging.getLogger(__name__)
+_JOIN_S: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A finished picture."""
+
+    request: RenderRequest
+    pixels: Tensor
+    """uint8 [h, w, 4], premultiplied; the renderer's own buffer until the next frame but one."""
+    number: int
+    milliseconds: float
+    """From the request's turn to the picture, GPU included."""
+    stages: dict[str, float]
+
+
+class Engine:
+    """Draws what was asked for last. One thread; `lock` is held while it uses the renderer.
+
+    Whoever else uses the renderer (a recording) takes the lock for each of its frames.
+    """
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.lock = threading.Lock()
+        self.error: str | None = None
+        """What the last request failed with, once; None while all is well."""
+        self._renderer = renderer
+        self._wake = threading.Condition()
+        self._wanted: RenderRequest | None = None
+        self._latest: Frame | None = None
+        self._closed = False
+        self._busy = False
+        self._number = self._taken = 0
+        self._thread = threading.Thread(target=self._work, name="renderer", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being drawn or waits to be."""
+        with self._wake:
+            return self._busy or self._wanted is not None
+
+    def take(self) -> Frame | None:
+        """The newest picture. It stays as it is until the next `take`: no other frame is begun
+        before this one was taken, since the renderer writes two buffers in turn.
+        """
+        with self._wake:
+            self._taken = self._number
+            self._wake.notify_all()
+            return self._latest
+
+    def submit(self, request: RenderRequest) -> None:
+        """Ask for a frame; what was asked before and not begun is dropped."""
+        with self._wake:
+            self._wanted = request
+            self._wake.notify_all()
+
+    def use(self, renderer: Renderer) -> None:
+        """Draw with another renderer from now on."""
+        with self.lock, self._wake:
+            self._renderer, self._wanted, self._latest = renderer, None, None
+
+    def wait(self, timeout_s: float = 60.0) -> Frame | None:
+        """Until nothing is wanted; the newest picture. For tests and headless checks."""
+        end = time.monotonic() + timeout_s
+        while self.busy and time.monotonic() < end:
+            self.take()
+            with self._wake:
+                self._wake.wait(0.02)
+        return self.take()
+
+    def close(self) -> None:
+        """End the thread; what it draws is finished first."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+        self._thread.join(_JOIN_S)
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                self._busy = False
+                self._wake.notify_all()
+                while not self._closed and (self._wanted is None or self._taken < self._number):
+                    self._wake.wait()
+                if self._closed:
+                    return
+                request, self._wanted, self._busy = self._wanted, None, True
+            assert request is not None
+            self._draw(request)
+
+    def _draw(self, request: RenderRequest) -> None:
+        try:
+            with self.lock:
+                renderer = self._renderer
+                start = time.perf_counter()
+                pixels = renderer.draw(request)
+                if pixels.is_cuda:
+                    torch.cuda.current_stream(pixels.device).synchronize()
+                taken = 1e3 * (time.perf_counter() - start)
+                stages = dict(renderer.timings)
+        except (InputError, CudaError, torch.OutOfMemoryError) as error:
+            said = str(error).split("\n")[0]
+            if said != self.error:
+                _log.warning("no picture: %s", said)
+            self.error = said
+            return
+        self.error = None
+        with self._wake:
+            if renderer is self._renderer:
+                self._number += 1
+                self._latest = Frame(request, pixels, self._number, taken, stages)

@@ -1,0 +1,118 @@
+"""What comes up over the window: the command palette, keys and help."""
+
+from typing import Final
+
+from imgui_bundle import imgui
+
+from viewer.commands import COMMANDS, GROUPS, Command, search
+from viewer.session import Session
+from viewer.shortcuts import shown
+
+ROWS: Final = 14
+MOUSE: Final = (
+    ("drag", "turn about the character"),
+    ("Shift + drag, middle drag", "shift"),
+    ("wheel", "come nearer to what is under the cursor"),
+    ("right drag", "look around; with W A S D Q E fly, Shift is faster"),
+    ("click", "select a joint"),
+    ("double click on a slider", "its default"),
+)
+
+
+class Palette:
+    """Find a command by a few letters and run it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.row = 0
+
+    def draw(self, session: Session) -> None:
+        """While the session wants it."""
+        if not session.panels.palette:
+            self.text, self.row = "", 0
+            return
+        centre = imgui.get_main_viewport().get_center()
+        imgui.set_next_window_pos((centre.x, centre.y * 0.45), pivot=(0.5, 0.0))
+        imgui.set_next_window_size((imgui.get_font_size() * 30, 0))
+        flags = (
+            imgui.WindowFlags_.no_title_bar
+            | imgui.WindowFlags_.no_resize
+            | imgui.WindowFlags_.no_saved_settings
+            | imgui.WindowFlags_.no_docking
+        )
+        imgui.begin("Find a command", flags=int(flags))
+        if imgui.is_window_appearing():
+            imgui.set_keyboard_focus_here()
+        imgui.set_next_item_width(-1)
+        entered, self.text = imgui.input_text_with_hint(
+            "##text", "find a command", self.text, int(imgui.InputTextFlags_.enter_returns_true)
+        )
+        found = search(self.text)[:ROWS]
+        self._move(len(found))
+        chosen = found[self.row] if entered and found else None
+        for number, command in enumerate(found):
+            if _row(command, number == self.row):
+                chosen = command
+        imgui.end()
+        if chosen is not None or imgui.is_key_pressed(imgui.Key.escape):
+            session.panels.palette = False
+        if chosen is not None:
+            chosen.run(session)
+
+    def _move(self, count: int) -> None:
+        down = imgui.is_key_pressed(imgui.Key.down_arrow)
+        up = imgui.is_key_pressed(imgui.Key.up_arrow)
+        self.row = min(max(self.row + down - up, 0), max(count - 1, 0))
+
+
+def _row(command: Command, selected: bool) -> bool:
+    clicked, _ = imgui.selectable(f"{command.group}: {command.title}##{command.name}", selected)
+    if command.shortcut:
+        keys = shown(command)
+        imgui.same_line(imgui.get_content_region_avail().x - imgui.calc_text_size(keys).x)
+        imgui.text_disabled(keys)
+    return clicked
+
+
+def draw_help(session: Session) -> None:
+    """Every key, from the commands' own table."""
+    if not session.panels.help:
+        return
+    imgui.set_next_window_size(
+        (imgui.get_font_size() * 46, imgui.get_font_size() * 34), imgui.Cond_.appearing
+    )
+    centre = imgui.get_main_viewport().get_center()
+    imgui.set_next_window_pos(centre, imgui.Cond_.appearing, (0.5, 0.5))
+    _, stays = imgui.begin("Keys and help", True, int(imgui.WindowFlags_.no_docking))
+    session.panels.help = bool(stays)
+    if imgui.begin_table("keys", 2):
+        for group in GROUPS:
+            commands = [command for command in COMMANDS if command.group == group]
+            imgui.table_next_column()
+            imgui.separator_text(group)
+            for command in commands:
+                imgui.text(command.title)
+                if command.shortcut:
+                    keys = shown(command)
+                    imgui.same_line(imgui.get_column_width() - imgui.calc_text_size(keys).x - 12)
+                    imgui.text_disabled(keys)
+        imgui.table_next_column()
+        imgui.separator_text("Mouse in the view")
+        for what, does in MOUSE:
+            imgui.text(what)
+            imgui.text_disabled(f"    {does}")
+        imgui.end_table()
+    imgui.end()
+
+
+def draw_menus(session: Session) -> None:
+    """One menu for each group of commands."""
+    for group in GROUPS:
+        if imgui.begin_menu(group):
+            for command in COMMANDS:
+                if command.group == group:
+                    keys = shown(command) if command.shortcut else ""
+                    clicked, _ = imgui.menu_item(command.title, keys, False)
+                    if clicked:
+                        command.run(session)
+            imgui.end_menu()

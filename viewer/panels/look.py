@@ -1,0 +1,103 @@
+"""How the character is shown, and the camera."""
+
+import math
+from dataclasses import replace
+from typing import Final
+
+from imgui_bundle import imgui
+
+from ash_core.look import Look
+from viewer import commands
+from viewer.session import BACKGROUNDS, Session
+
+LABEL_EM: Final = 6.5
+"""Room for the labels beside sliders."""
+
+
+def draw(session: Session) -> None:
+    """Mode, overlays, background, camera."""
+    look = session.document.look
+    imgui.push_item_width(-imgui.get_font_size() * LABEL_EM)
+    imgui.separator_text("Look")
+    mode = _combo("mode", look.mode, commands.MODES)
+    if mode is not None:
+        commands.run(session, f"look.{mode}")
+    scale = _slider("size", look.splat_scale, 0.05, 2.0, 1.0, "%.2fx")
+    opacity = _slider("opacity", look.opacity, 0.0, 1.0, 1.0, "%.2f")
+    degree = 3 if look.sh_degree is None else look.sh_degree
+    changed, degree = imgui.slider_int("SH degree", degree, 0, 3)
+    wanted = replace(
+        look,
+        splat_scale=look.splat_scale if scale is None else scale,
+        opacity=look.opacity if opacity is None else opacity,
+        sh_degree=(None if degree == 3 else degree) if changed else look.sh_degree,
+    )
+    if wanted != look and wanted.mode == session.document.look.mode:
+        session.edit(_what_changed(look, wanted), merge="look", look=wanted)
+    background = _combo("background", session.document.background, tuple(BACKGROUNDS))
+    if background is not None:
+        session.edit(f"background {background}", background=background)
+    overlays = session.document.overlays
+    for name, shown in vars(overlays).items():
+        changed, _ = imgui.checkbox(name.replace("_", " "), shown)
+        if changed:
+            commands.run(session, f"look.{name}")
+    _camera(session)
+    imgui.pop_item_width()
+
+
+def _what_changed(before: Look, after: Look) -> str:
+    names = {"splat_scale": "splat size", "opacity": "opacity", "sh_degree": "SH degree"}
+    return ", ".join(
+        title for name, title in names.items() if getattr(before, name) != getattr(after, name)
+    )
+
+
+def _camera(session: Session) -> None:
+    imgui.separator_text("Camera")
+    names = ("free", *session.cameras)
+    chosen = _combo("camera", session.locked_camera or "free", names)
+    if chosen is not None:
+        session.locked_camera = None if chosen == "free" else chosen
+    view = session.view
+    fov = _slider("field of view", math.degrees(view.fov_y), 5.0, 100.0, 40.0, "%.0f deg")
+    if fov is not None:
+        session.view = view.with_fov(math.radians(fov))
+    changed, _ = imgui.checkbox("orthographic", view.orthographic)
+    if changed:
+        commands.run(session, "camera.orthographic")
+    changed, _ = imgui.checkbox("follow the character", session.follows_root)
+    if changed:
+        commands.run(session, "camera.follow")
+    x, y, z = view.eye
+    imgui.text_disabled(f"eye {x:.2f} {y:.2f} {z:.2f} m, {view.distance:.2f} m away")
+    for title, command in (
+        ("Home", "camera.home"),
+        ("Frame", "camera.frame"),
+        ("Add key", "camera.add_key"),
+    ):
+        if imgui.button(title):
+            commands.run(session, command)
+        imgui.same_line()
+    imgui.new_line()
+
+
+def _slider(
+    name: str, value: float, low: float, high: float, default: float, form: str
+) -> float | None:
+    """A new value, None without one; a double click brings the default."""
+    changed, new = imgui.slider_float(name, value, low, high, form)
+    if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
+        return default
+    return new if changed else None
+
+
+def _combo(name: str, value: str, choices: tuple[str, ...]) -> str | None:
+    chosen = None
+    if imgui.begin_combo(name, value):
+        for choice in choices:
+            picked, _ = imgui.selectable(choice, choice == value)
+            if picked and choice != value:
+                chosen = choice
+        imgui.end_combo()
+    return chosen

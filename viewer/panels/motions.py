@@ -1,0 +1,28 @@
+"""Motions that are open, files that were open before."""
+
+from pathlib import Path
+
+from imgui_bundle import imgui
+
+from viewer.session import Session
+
+
+def draw(session: Session) -> None:
+    """A list each."""
+    for name, motion in session.motions.items():
+        seconds = len(motion.dofs) / motion.fps
+        chosen, _ = imgui.selectable(
+            f"{name}##motion", name == session.document.motion, size=(0, 0)
+        )
+        imgui.same_line(imgui.get_content_region_avail().x - imgui.get_font_size() * 3)
+        imgui.text_disabled(f"{seconds:.1f} s")
+        if chosen:
+            session.choose_motion(name)
+    if session.recent:
+        imgui.separator_text("Recent")
+        for path in session.recent:
+            chosen, _ = imgui.selectable(f"{Path(path).name}##{path}", False)
+            if imgui.is_item_hovered():
+                imgui.set_tooltip(path)
+            if chosen:
+                session.open(path)

@@ -1,0 +1,105 @@
+"""Posing by hand: a searchable tree of joints, a slider for each degree of freedom."""
+
+from dataclasses import replace
+from typing import Final
+
+from imgui_bundle import imgui
+
+from ash_core.records import AvatarData
+from viewer import commands
+from viewer.pose import JointNode, Slider, joint_tree, search, sliders
+from viewer.session import Session
+
+EDITED: Final = (0.98, 0.72, 0.24, 1.0)
+
+
+class PosePanel:
+    """Remembers what is searched for."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._of: AvatarData | None = None
+        self._tree: tuple[JointNode, ...] = ()
+        self._rows: tuple[Slider, ...] = ()
+
+    def draw(self, session: Session) -> None:
+        """Buttons, blend, search, tree."""
+        edit = session.document.edit
+        for title, command in (
+            ("Reset", "pose.reset"),
+            ("Mirror", "pose.mirror"),
+            ("Rest", "pose.rest"),
+            ("Hold", "pose.hold"),
+        ):
+            if imgui.button(title):
+                commands.run(session, command)
+            if imgui.is_item_hovered():
+                imgui.set_tooltip(commands.BY_NAME[command].title)
+            imgui.same_line()
+        imgui.new_line()
+        imgui.set_next_item_width(-imgui.get_font_size() * 3.5)
+        changed, blend = imgui.slider_float("blend", edit.blend, 0.0, 1.0, "%.2f")
+        if imgui.is_item_hovered():
+            imgui.set_tooltip("0: the motion alone, 1: the edit alone")
+        if changed:
+            session.edit("blend", merge="blend", edit=replace(edit, blend=blend))
+        imgui.set_next_item_width(-1)
+        _, self.text = imgui.input_text_with_hint("##joint", "search joints", self.text)
+        if self._of is not session.data:
+            self._of = session.data
+            self._tree = joint_tree(session.data.skeleton)
+            self._rows = sliders(session.data.skeleton, session.data.rest_dofs)
+        shown = search(self._tree, self.text) if self.text else self._tree
+        present = session.pose().tolist()
+        by_name = {node.name: node for node in shown}
+        for node in shown:
+            if node.parent not in by_name:
+                self._draw_node(session, node, by_name, present)
+
+    def _draw_node(
+        self,
+        session: Session,
+        node: JointNode,
+        shown: dict[str, JointNode],
+        present: list[float],
+    ) -> None:
+        picked = session.selected_joint in (node.name, *node.joint_names)
+        flags = imgui.TreeNodeFlags_.open_on_arrow | imgui.TreeNodeFlags_.span_avail_width
+        if picked:
+            flags |= imgui.TreeNodeFlags_.selected
+        if self.text or node.depth < 2:
+            flags |= imgui.TreeNodeFlags_.default_open
+        edited = any(dof in session.document.edit.values for dof in node.dofs)
+        if edited:
+            imgui.push_style_color(imgui.Col_.text, EDITED)
+        is_open = imgui.tree_node_ex(node.name, int(flags))
+        if edited:
+            imgui.pop_style_color()
+        if imgui.is_item_clicked():
+            session.selected_joint = node.joint_names[0]
+        if not is_open:
+            return
+        for dof in node.dofs:
+            _draw_slider(session, self._rows[dof], present[dof])
+        for child in node.children:
+            if child in shown:
+                self._draw_node(session, shown[child], shown, present)
+        imgui.tree_pop()
+
+
+def _draw_slider(session: Session, row: Slider, value: float) -> None:
+    scale, edit = row.shown_scale, session.document.edit
+    imgui.set_next_item_width(imgui.get_content_region_avail().x * 0.5)
+    low, high = row.lower * scale, row.upper * scale
+    changed, new = imgui.slider_float(
+        f"{row.name}##{row.dof}", value * scale, low, high, f"%.{_digits(row)}f {row.shown_unit}"
+    )
+    if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
+        session.edit(f"reset {row.name}", edit=edit.without_dof(row.dof))
+    elif changed:
+        posed = edit.with_dof(row.dof, new / scale)
+        session.edit(f"pose {row.name}", merge=row.name, edit=posed)
+
+
+def _digits(row: Slider) -> int:
+    return 2 if row.unit == "m" else 1

@@ -1,0 +1,108 @@
+"""Recording: what, how large, where to; and how far it is."""
+
+import threading
+from pathlib import Path
+from typing import Final
+
+from imgui_bundle import imgui
+
+from ash_core.errors import InputError
+from viewer.recorder import Recorder, RecordSettings
+from viewer.session import BACKGROUNDS, Session
+
+SUFFIXES: Final = (".mp4", ".webm", ".mov", "")
+NAMES: Final = ("mp4 (H.264)", "webm (VP9, alpha)", "mov (ProRes 4444, alpha)", "folder of PNGs")
+
+
+class RecordDialog:
+    """One recording at a time."""
+
+    def __init__(self) -> None:
+        self.name = str(Path.cwd() / "recording")
+        self.kind = 0
+        self.size = [1280, 960]
+        self.step = 1
+        self._recorder: Recorder | None = None
+        self._said = True
+
+    @property
+    def running(self) -> bool:
+        return self._recorder is not None and not self._said
+
+    def close(self) -> None:
+        """Cancel what runs; what was done stays playable."""
+        if self._recorder is not None and self.running:
+            self._recorder.cancel()
+            self._recorder.wait()
+
+    def draw(self, session: Session, lock: threading.Lock) -> None:
+        """While the session wants it, or something runs."""
+        self._finish(session)
+        if not (session.panels.record_dialog or self.running):
+            return
+        centre = imgui.get_main_viewport().get_center()
+        imgui.set_next_window_pos(centre, imgui.Cond_.appearing, (0.5, 0.5))
+        imgui.set_next_window_size((imgui.get_font_size() * 28, 0), imgui.Cond_.appearing)
+        _, stays = imgui.begin("Record", True, int(imgui.WindowFlags_.no_docking))
+        session.panels.record_dialog = bool(stays)
+        if self.running:
+            self._draw_progress()
+        else:
+            self._draw_settings(session, lock)
+        imgui.end()
+
+    def _draw_settings(self, session: Session, lock: threading.Lock) -> None:
+        clock = session.clock
+        _, self.name = imgui.input_text("to", self.name)
+        _, self.kind = imgui.combo("format", self.kind, list(NAMES))
+        _, self.size = imgui.input_int2("width, height", self.size)
+        _, self.step = imgui.input_int("every n-th frame", self.step)
+        self.step = max(self.step, 1)
+        frames = range(clock.first, clock.last + 1, self.step)
+        along = "the camera path" if session.document.path.keys else "the present camera"
+        imgui.text_disabled(
+            f"{len(frames)} frames, {len(frames) / clock.fps:.2f} s at {clock.fps:g} fps, {along}"
+        )
+        if imgui.button("Record"):
+            self._begin(session, frames, lock)
+
+    def _begin(self, session: Session, frames: range, lock: threading.Lock) -> None:
+        out, (width, height) = Path(self.name + SUFFIXES[self.kind]), self.size
+        settings = RecordSettings(
+            out=out,
+            first=frames.start,
+            last=frames[-1],
+            step=frames.step,
+            width=width,
+            height=height,
+            fps=session.clock.fps,
+            background=BACKGROUNDS[session.document.background],
+        )
+        requests = ((frame, session.recorded(frame, width, height)) for frame in frames)
+        try:
+            self._recorder = Recorder(
+                session.renderer, list(requests), len(frames), settings, lock=lock
+            )
+            self._recorder.start()
+            self._said = False
+        except (InputError, OSError) as error:
+            session.say(str(error), "error")
+
+    def _draw_progress(self) -> None:
+        assert self._recorder is not None
+        progress = self._recorder.progress
+        share = progress.done / max(progress.total, 1)
+        imgui.progress_bar(share, (-1, 0), f"{progress.done} of {progress.total}")
+        if imgui.button("Cancel"):
+            self._recorder.cancel()
+
+    def _finish(self, session: Session) -> None:
+        recorder = self._recorder
+        if recorder is None or self._said or not recorder.finished:
+            return
+        self._said = True
+        if recorder.error is not None:
+            session.say(recorder.error, "error")
+        else:
+            session.say(f"{recorder.settings.out}: {recorder.progress.done} frames")
+            session.panels.record_dialog = False

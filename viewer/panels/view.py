@@ -1,0 +1,250 @@
+"""The picture: shown, turned by the mouse, with skeleton, floor and cameras drawn over it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from imgui_bundle import imgui
+
+from ash_core.conventions import NEAR_M
+from ash_core.records import Camera
+from viewer.session import Session
+
+ORBIT_RAD_PER_PX: Final = 0.008
+LOOK_RAD_PER_PX: Final = 0.003
+WHEEL_FACTOR: Final = 0.88
+FLY_M_PER_S: Final = 1.5
+FAST: Final = 4.0
+CLICK_PX: Final = 4.0
+PICK_PX: Final = 14.0
+GRID_M: Final = 3
+AXIS_COLOURS: Final = ((0.86, 0.30, 0.30, 1.0), (0.36, 0.74, 0.36, 1.0))
+GRID_COLOUR: Final = (0.55, 0.58, 0.62, 0.35)
+BONE_COLOUR: Final = (0.98, 0.72, 0.24, 0.95)
+JOINT_COLOUR: Final = (0.99, 0.90, 0.62, 1.0)
+PICKED_COLOUR: Final = (0.35, 0.75, 1.0, 1.0)
+CAMERA_COLOUR: Final = (0.50, 0.78, 0.95, 0.8)
+FRUSTUM_M: Final = 0.25
+MOST_CAMERAS: Final = 64
+
+
+@dataclass
+class Rectangle:
+    """Where the picture is, in the window's own units."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def mouse_and_keys(session: Session, area: Rectangle, dt_s: float) -> bool:
+    """Turn, shift, approach and fly; whether the person is moving the camera right now."""
+    io = imgui.get_io()
+    active, hovered = imgui.is_item_active(), imgui.is_item_hovered()
+    moving = False
+    height = max(area.height, 1.0)
+    dx, dy = io.mouse_delta.x, io.mouse_delta.y
+    if active and (dx or dy):
+        left, right, middle = (imgui.is_mouse_down(button) for button in (0, 1, 2))
+        free_camera(session)
+        if middle or (left and io.key_shift):
+            session.view = session.view.pan(dx, dy, height)
+        elif right:
+            session.view = session.view.look_around(dx * LOOK_RAD_PER_PX, dy * LOOK_RAD_PER_PX)
+        elif left:
+            session.view = session.view.orbit(dx * ORBIT_RAD_PER_PX, dy * ORBIT_RAD_PER_PX)
+        moving = True
+    if hovered and io.mouse_wheel:
+        free_camera(session)
+        x, y = io.mouse_pos.x - area.x, io.mouse_pos.y - area.y
+        factor = WHEEL_FACTOR**io.mouse_wheel
+        session.view = session.view.zoom_at(factor, x, y, area.width, height)
+        moving = True
+    if active and imgui.is_mouse_down(1):
+        moving |= _fly(session, dt_s)
+    return moving
+
+
+def free_camera(session: Session) -> None:
+    """Leave a capture camera where it stands, to move on from there."""
+    if session.locked_camera is not None:
+        camera = session.cameras[session.locked_camera]
+        session.view = type(session.view).of_camera(camera, session.view.distance)
+        session.locked_camera = None
+
+
+def _fly(session: Session, dt_s: float) -> bool:
+    keys = imgui.Key
+    right = imgui.is_key_down(keys.d) - imgui.is_key_down(keys.a)
+    up = imgui.is_key_down(keys.e) - imgui.is_key_down(keys.q)
+    ahead = imgui.is_key_down(keys.w) - imgui.is_key_down(keys.s)
+    if not (right or up or ahead):
+        return False
+    free_camera(session)
+    speed = FLY_M_PER_S * (FAST if imgui.get_io().key_shift else 1.0)
+    session.view = session.view.fly(right, up, ahead, dt_s, speed)
+    return True
+
+
+def clicked(area: Rectangle) -> tuple[float, float] | None:
+    """Where the picture was clicked without dragging, pixels from its corner."""
+    io = imgui.get_io()
+    if not (imgui.is_item_deactivated() and imgui.is_mouse_released(0)):
+        return None
+    if io.mouse_drag_max_distance_sqr[0] > CLICK_PX**2:
+        return None
+    return io.mouse_pos.x - area.x, io.mouse_pos.y - area.y
+
+
+def pick_joint(session: Session, camera: Camera, at: tuple[float, float]) -> None:
+    """Select the joint nearest to a click, or none."""
+    points, seen = project(camera, session.joints().numpy())
+    away = np.linalg.norm(points - np.array(at), axis=1)
+    away[~seen] = np.inf
+    nearest = int(away.argmin())
+    names = session.data.skeleton.joint_names
+    session.selected_joint = names[nearest] if away[nearest] < PICK_PX else None
+
+
+def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """World points [n, 3] to pixels [n, 2], and which are before the camera."""
+    view, K = camera.viewmat.double().numpy(), camera.K.double().numpy()
+    seen = points.astype(np.float64) @ view[:3, :3].T + view[:3, 3]
+    z = np.maximum(seen[:, 2], 1e-6)
+    pixels = np.stack(
+        (K[0, 0] * seen[:, 0] / z + K[0, 2], K[1, 1] * seen[:, 1] / z + K[1, 2]), axis=1
+    )
+    return pixels, seen[:, 2] > NEAR_M
+
+
+def segments(camera: Camera, lines: np.ndarray) -> np.ndarray:
+    """World segments [n, 2, 3] to pixels [m, 2, 2], cut at the near plane."""
+    view = camera.viewmat.double().numpy()
+    ends = lines.astype(np.float64) @ view[:3, :3].T + view[:3, 3]
+    first, second = ends[:, 0], ends[:, 1]
+    in_front = (first[:, 2] > NEAR_M) | (second[:, 2] > NEAR_M)
+    first, second = first[in_front], second[in_front]
+    span = second[:, 2] - first[:, 2]
+    cut = (NEAR_M - first[:, 2]) / np.where(span == 0, 1.0, span)
+    at_plane = first + cut[:, None] * (second - first)
+    first = np.where((first[:, 2] < NEAR_M)[:, None], at_plane, first)
+    second = np.where((second[:, 2] < NEAR_M)[:, None], at_plane, second)
+    K = camera.K.double().numpy()
+    both = np.stack((first, second), 1)
+    z = np.maximum(both[..., 2], 1e-6)
+    return np.stack(
+        (K[0, 0] * both[..., 0] / z + K[0, 2], K[1, 1] * both[..., 1] / z + K[1, 2]), -1
+    )
+
+
+def floor_lines() -> np.ndarray:
+    """A grid of metres on the floor, [n, 2, 3]; the two axes last."""
+    reach = np.arange(-GRID_M, GRID_M + 1, dtype=np.float64)
+    along_x = [[(-GRID_M, y, 0), (GRID_M, y, 0)] for y in reach if y]
+    along_y = [[(x, -GRID_M, 0), (x, GRID_M, 0)] for x in reach if x]
+    axes = [[(-GRID_M, 0, 0), (GRID_M, 0, 0)], [(0, -GRID_M, 0), (0, GRID_M, 0)]]
+    return np.array([*along_x, *along_y, *axes], dtype=np.float64)
+
+
+def bone_lines(session: Session) -> np.ndarray:
+    """From each joint to its parent, without the ones that do not move apart, [n, 2, 3]."""
+    joints = session.joints().numpy()
+    parents = session.data.skeleton.parents.numpy()
+    lines = np.stack((joints, joints[np.maximum(parents, 0)]), 1)
+    lengths = np.linalg.norm(lines[:, 0] - lines[:, 1], axis=1)
+    return lines[(parents >= 0) & (lengths > 1e-4)]
+
+
+def frustum_lines(camera: Camera, depth_m: float = FRUSTUM_M) -> np.ndarray:
+    """The eye to the picture's corners, and its frame, [8, 2, 3]."""
+    K, view = camera.K.double().numpy(), camera.viewmat.double().numpy()
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (camera.width, camera.height)
+    rays = np.stack(
+        (
+            (corners[:, 0] - K[0, 2]) / K[0, 0],
+            (corners[:, 1] - K[1, 2]) / K[1, 1],
+            np.ones(4),
+        ),
+        1,
+    )
+    eye = -view[:3, :3].T @ view[:3, 3]
+    places = (depth_m * rays - view[:3, 3]) @ view[:3, :3]
+    sides = [(eye, place) for place in places]
+    frame = [(places[n], places[(n + 1) % 4]) for n in range(4)]
+    return np.array([*sides, *frame])
+
+
+def draw_overlays(session: Session, camera: Camera, area: Rectangle) -> None:
+    """Lines and names over the picture. camera: of the picture's own size in window units."""
+    shown, draw = session.document.overlays, imgui.get_window_draw_list()
+    corner = (area.x, area.y)
+    draw.push_clip_rect(corner, (area.x + area.width, area.y + area.height), True)
+    if shown.grid:
+        lines = floor_lines()
+        _lines(draw, corner, segments(camera, lines[:-2]), GRID_COLOUR, 1.0)
+        for axis, colour in zip(lines[-2:], AXIS_COLOURS, strict=True):
+            _lines(draw, corner, segments(camera, axis[None]), colour, 1.5)
+    if shown.cameras:
+        for other in list(session.cameras.values())[:MOST_CAMERAS]:
+            _lines(draw, corner, segments(camera, frustum_lines(other)), CAMERA_COLOUR, 1.0)
+    if shown.camera_path:
+        _draw_path(session, draw, corner, camera)
+    if shown.skeleton or session.selected_joint is not None:
+        _draw_skeleton(session, draw, corner, camera)
+    draw.pop_clip_rect()
+
+
+def _draw_path(session: Session, draw, corner: tuple[float, float], camera: Camera) -> None:
+    path = session.document.path
+    if len(path.keys) < 2:
+        return
+    first, last = path.keys[0].frame, path.keys[-1].frame
+    views = [path.at(frame) for frame in np.linspace(first, last, 64)]
+    eyes = np.array([view.eye for view in views if view is not None])
+    _lines(draw, corner, segments(camera, np.stack((eyes[:-1], eyes[1:]), 1)), CAMERA_COLOUR, 2.0)
+    keys, seen = project(camera, np.array([key.view.eye for key in path.keys]))
+    colour = imgui.get_color_u32(CAMERA_COLOUR)
+    for place in keys[seen]:
+        draw.add_circle_filled((corner[0] + place[0], corner[1] + place[1]), 4.0, colour)
+
+
+def _draw_skeleton(session: Session, draw, corner: tuple[float, float], camera: Camera) -> None:
+    overlays, skeleton = session.document.overlays, session.data.skeleton
+    points, seen = project(camera, session.joints().numpy())
+    if overlays.skeleton:
+        _lines(draw, corner, segments(camera, bone_lines(session)), BONE_COLOUR, 2.0)
+    dot, picked = imgui.get_color_u32(JOINT_COLOUR), imgui.get_color_u32(PICKED_COLOUR)
+    named: set[tuple[int, int]] = set()
+    for joint, name in enumerate(skeleton.joint_names):
+        if not seen[joint]:
+            continue
+        place = corner[0] + points[joint, 0], corner[1] + points[joint, 1]
+        if name == session.selected_joint:
+            draw.add_circle(place, 8.0, picked, 0, 2.0)
+            draw.add_text((place[0] + 11, place[1] - 8), picked, name)
+        elif overlays.skeleton:
+            draw.add_circle_filled(place, 2.5, dot)
+            cell = round(place[0] / 8), round(place[1] / 8)
+            if overlays.joint_names and cell not in named:  # joints in one place: one name
+                draw.add_text((place[0] + 6, place[1] - 7), dot, name)
+                named.add(cell)
+
+
+def _lines(draw, corner: tuple[float, float], pixels: np.ndarray, colour, width: float) -> None:
+    packed = imgui.get_color_u32(colour)
+    x, y = corner
+    for (ax, ay), (bx, by) in pixels.tolist():
+        draw.add_line((x + ax, y + ay), (x + bx, y + by), packed, width)
+
+
+def over_checkerboard(pixels: torch.Tensor, square_px: int = 12) -> torch.Tensor:
+    """Premultiplied pixels [h, w, 4] over grey squares: what transparency looks like."""
+    height, width = pixels.shape[:2]
+    rows = torch.arange(height, device=pixels.device)[:, None] // square_px
+    columns = torch.arange(width, device=pixels.device)[None] // square_px
+    grey = torch.where((rows + columns) % 2 == 0, 102.0, 140.0)[..., None]
+    left = 1 - pixels[..., 3:].float() / 255
+    rgb = (pixels[..., :3].float() + left * grey).clamp(0, 255).to(torch.uint8)
+    return torch.cat((rgb, torch.full_like(pixels[..., 3:], 255)), -1)

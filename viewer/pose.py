@@ -1,0 +1,525 @@
+"""Posing by hand: a tree of joints, sliders for dofs, edits over a motion, the poses just shown."""
+
+import json
+import math
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ash_core.conventions import FPS, HISTORY
+from ash_core.errors import InputError
+from ash_core.files.skeletool import read_motion, write_motion
+from ash_core.files.text import bad, show
+from ash_core.geometry.framing import SIDE_NAMES
+from ash_core.geometry.kinematics import joint_transforms
+from ash_core.geometry.motion import live_window, pose_window
+from ash_core.records import Motion, PoseWindow, Skeleton
+
+REACH_RAD: Final = math.pi
+"""How far a slider goes where the skeleton sets no limit: a turn, and a slide."""
+REACH_M: Final = 2.0
+LIVE_POSES: Final = 2 * HISTORY - 1
+"""What a live window is made of: t and the four poses before it."""
+LARGEST: Final = 3e38
+"""Numbers beyond it are not finite in float32."""
+POSE_FORMAT: Final = "ash-studio pose"
+
+_SAME_PLACE_M: Final = 1e-6
+_BODY_M: Final = 0.1
+_AT_ONCE: Final = 64
+"""Dofs that are looked at together: bounds the memory of a large skeleton."""
+
+
+# ---- the tree of joints ----
+
+
+@dataclass(frozen=True)
+class JointNode:
+    """One line of the tree: the joints of one name at one place, such as `LeftArm_rx`, `_ry`."""
+
+    name: str
+    """What the joints' names share before the last `_`; never that of another node."""
+    joints: tuple[int, ...]
+    joint_names: tuple[str, ...]
+    dofs: tuple[int, ...]
+    """Those that move these joints more than any other."""
+    dof_names: tuple[str, ...]
+    parent: str | None
+    children: tuple[str, ...]
+    depth: int
+
+
+def joint_tree(skeleton: Skeleton) -> tuple[JointNode, ...]:
+    """All nodes, depth first: a parent stands right before its first child.
+
+    A joint is on its parent's line if both share a name and a place. Every dof is on one line; one
+    that moves no joint is on none.
+    """
+    groups = _groups(skeleton)
+    names = _group_names(skeleton, groups)
+    group_of = {joint: number for number, group in enumerate(groups) for joint in group}
+    strongest = skeleton.dof_matrix.abs().max(0)
+    dofs: list[list[int]] = [[] for _ in groups]
+    for dof, (weight, joint) in enumerate(zip(*map(torch.Tensor.tolist, strongest), strict=True)):
+        if weight > 0:
+            dofs[group_of[joint]].append(dof)
+    parents: list[int] = skeleton.parents.tolist()
+    above = [group_of.get(parents[group[0]]) for group in groups]
+    children: list[list[int]] = [[] for _ in groups]
+    for number, parent in enumerate(above):
+        if parent is not None:
+            children[parent].append(number)
+    nodes: list[JointNode] = []
+    waiting = [(n, 0) for n, parent in reversed(list(enumerate(above))) if parent is None]
+    while waiting:
+        number, depth = waiting.pop()
+        parent = above[number]
+        nodes.append(
+            JointNode(
+                name=names[number],
+                joints=tuple(groups[number]),
+                joint_names=tuple(skeleton.joint_names[joint] for joint in groups[number]),
+                dofs=tuple(dofs[number]),
+                dof_names=tuple(skeleton.dof_names[dof] for dof in dofs[number]),
+                parent=None if parent is None else names[parent],
+                children=tuple(names[child] for child in children[number]),
+                depth=depth,
+            )
+        )
+        waiting += [(child, depth + 1) for child in reversed(children[number])]
+    return tuple(nodes)
+
+
+def search(tree: Sequence[JointNode], text: str) -> tuple[JointNode, ...]:
+    """Nodes with the text in their name or a dof's, in any case, and all above them; tree order."""
+    wanted = text.strip().lower()
+    by_name = {node.name: node for node in tree}
+    found: set[str] = set()
+    for node in tree:
+        if any(wanted in name.lower() for name in (node.name, *node.dof_names)):
+            at: JointNode | None = node
+            while at is not None and at.name not in found:
+                found.add(at.name)
+                at = by_name[at.parent] if at.parent is not None else None
+    return tuple(node for node in tree if node.name in found)
+
+
+def node_of(tree: Sequence[JointNode], name: str) -> JointNode | None:
+    """The node of this name, or the one on whose line the joint of this name stands."""
+    found = (node for node in tree if name == node.name or name in node.joint_names)
+    return next(found, None)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("_")[0] or name
+
+
+def _groups(skeleton: Skeleton) -> list[list[int]]:
+    """Joints of each line, in the skeleton's order."""
+    parents: list[int] = skeleton.parents.tolist()
+    away: list[float] = skeleton.offsets.norm(dim=-1).tolist()
+    stems = [_stem(name) for name in skeleton.joint_names]
+    groups: list[list[int]] = []
+    group_of: list[int] = []
+    for joint, parent in enumerate(parents):
+        # The place counts: `left_hip` and `left_knee` share a name too.
+        if parent >= 0 and away[joint] <= _SAME_PLACE_M and stems[joint] == stems[parent]:
+            group_of.append(group_of[parent])
+            groups[group_of[joint]].append(joint)
+        else:
+            group_of.append(len(groups))
+            groups.append([joint])
+    return groups
+
+
+def _group_names(skeleton: Skeleton, groups: list[list[int]]) -> list[str]:
+    """What each group shares; its first joint's whole name where that is not its alone."""
+    stems = [_stem(skeleton.joint_names[group[0]]) for group in groups]
+    count = Counter(stems)
+    whole = {name: joint for joint, name in enumerate(skeleton.joint_names)}
+    return [
+        stem
+        if count[stem] == 1 and (stem not in whole or whole[stem] in group)
+        else skeleton.joint_names[group[0]]
+        for stem, group in zip(stems, groups, strict=True)
+    ]
+
+
+# ---- sliders ----
+
+
+@dataclass(frozen=True)
+class Slider:
+    """What a slider of one dof needs to know. Values in `unit`."""
+
+    dof: int
+    name: str
+    unit: Literal["m", "rad"]
+    lower: float
+    upper: float
+    rest: float
+
+    @property
+    def shown_unit(self) -> str:
+        return "m" if self.unit == "m" else "deg"
+
+    @property
+    def shown_scale(self) -> float:
+        """Times a value: what is shown."""
+        return 1.0 if self.unit == "m" else math.degrees(1.0)
+
+
+def sliders(
+    skeleton: Skeleton,
+    rest: Float[Tensor, "D"],
+    present: Float[Tensor, "D"] | None = None,
+) -> tuple[Slider, ...]:
+    """One slider a dof, with finite limits.
+
+    Where the skeleton has none: half a turn to both sides; 2 m to both sides of the present pose
+    (of the rest pose, if there is none).
+    """
+    owners = skeleton.dof_matrix.abs().argmax(0)
+    slides: list[bool] = skeleton.is_prismatic[owners].tolist()
+    now: list[float] = (rest if present is None else present).tolist()
+    made: list[Slider] = []
+    for dof, (low, high) in enumerate(skeleton.dof_limits.tolist()):
+        centre, reach = (now[dof], REACH_M) if slides[dof] else (0.0, REACH_RAD)
+        lower = low if math.isfinite(low) else min(centre - reach, high)
+        upper = high if math.isfinite(high) else max(centre + reach, low)
+        unit = "m" if slides[dof] else "rad"
+        made.append(Slider(dof, skeleton.dof_names[dof], unit, lower, upper, float(rest[dof])))
+    return tuple(made)
+
+
+# ---- left and right ----
+
+
+class Mirror(NamedTuple):
+    """How a pose becomes its mirror image: dof i goes to `partners[i]`, times `signs[i]`."""
+
+    partners: tuple[int, ...]
+    signs: tuple[float, ...]
+
+
+def mirror_of(skeleton: Skeleton) -> Mirror:
+    """The reflection x -> -x of the body frame, in dofs.
+
+    Partners are told by their names (framing.SIDE_NAMES); a dof without one is its own. The sign is
+    the skeleton's own: where a dof moves the joints a little, from the pose of zeros, the same move
+    of its partner times the sign moves the mirrored joints by the mirror image, or as near as can
+    be. A joint is a body of 0.1 m here, not a point: a turn about a bone, and one of the last joint
+    of a chain, moves no point. A dof that moves nothing keeps its sign.
+    """
+    partners = _partners(skeleton.dof_names)
+    other_joints = _partners(skeleton.joint_names)
+    upstream, twists = _upstream(skeleton.parents), _twists(skeleton)
+    reflection = torch.tensor([-1.0, 1.0, 1.0, 1.0, -1.0, -1.0], dtype=torch.float64)
+    pairs = [(dof, other) for dof, other in enumerate(partners) if dof <= other]
+    signs = [1.0] * len(partners)
+    for start in range(0, len(pairs), _AT_ONCE):
+        some = torch.tensor(pairs[start : start + _AT_ONCE])
+        moves = torch.einsum("knp,kc->pknc", skeleton.dof_matrix.double()[:, some], twists)
+        here, there = torch.einsum("jk,pknc->pjnc", upstream, moves)
+        image = _about_joints(skeleton, here) * reflection
+        fit = (image * _about_joints(skeleton, there)[other_joints]).sum((0, 2))
+        for (dof, other), value in zip(some.tolist(), fit.tolist(), strict=True):
+            signs[dof] = signs[other] = 1.0 if value >= 0 else -1.0
+    return Mirror(tuple(partners), tuple(signs))
+
+
+def mirror_pose(dofs: Float[Tensor, "*b D"], skeleton: Skeleton) -> Float[Tensor, "*b D"]:
+    """The mirror image of whole poses."""
+    partners, signs = mirror_of(skeleton)
+    return (dofs * torch.tensor(signs).to(dofs))[..., list(partners)]
+
+
+def _partners(names: Sequence[str]) -> list[int]:
+    """Index of each name's other side; its own index where there is none."""
+    index = {name: number for number, name in enumerate(names)}
+    partners = list(range(len(names)))
+    for number, name in enumerate(names):
+        for left, right in SIDE_NAMES:
+            other = index.get(name.replace(left, right), number)
+            if other != number and (partners[number], partners[other]) == (number, other):
+                partners[number], partners[other] = other, number
+    return partners
+
+
+def _upstream(parents: Int[Tensor, "J"]) -> Float[Tensor, "J J"]:
+    """1 where the second joint is the first one itself, or above it."""
+    upstream = torch.eye(len(parents), dtype=torch.float64)
+    for joint, parent in enumerate(parents.tolist()):
+        if parent >= 0:
+            upstream[joint] += upstream[parent]
+    return upstream
+
+
+def _twists(skeleton: Skeleton) -> Float[Tensor, "J 6"]:
+    """What each joint's unit value moves below it, in the pose of zeros: velocity at the body's
+    origin, then angular velocity. All joints' frames are the body's there.
+    """
+    axes, slides = skeleton.axes.double(), skeleton.is_prismatic[:, None]
+    turns = torch.where(slides, 0.0, axes)
+    velocity = torch.where(slides, axes, _origins(skeleton).cross(turns, dim=-1))
+    return torch.cat((velocity, turns), -1)
+
+
+def _about_joints(skeleton: Skeleton, twists: Float[Tensor, "J n 6"]) -> Float[Tensor, "J n 6"]:
+    """The same moves as velocities of the joints themselves, and of what is 0.1 m about them."""
+    velocity, turns = twists.split(3, -1)
+    origins = _origins(skeleton)[:, None].expand_as(turns)
+    return torch.cat((velocity + turns.cross(origins, dim=-1), _BODY_M * turns), -1)
+
+
+def _origins(skeleton: Skeleton) -> Float[Tensor, "J 3"]:
+    """Joints in the pose of zeros, m, body frame."""
+    zeros = torch.zeros(len(skeleton.dof_names), dtype=torch.float64)
+    return joint_transforms(skeleton, zeros)[:, :3, 3]
+
+
+# ---- edits ----
+
+
+@dataclass(frozen=True)
+class PoseEdit:
+    """What a hand has changed of a motion's poses. Raises: InputError for values that cannot be."""
+
+    values: Mapping[int, float] = field(default_factory=dict)
+    """Dof to value (m or rad): it replaces the motion's."""
+    blend: float = 1.0
+    """0: the motion alone, 1: the edit alone; between them linear in every dof."""
+
+    def __post_init__(self) -> None:
+        for dof, value in self.values.items():
+            if dof < 0 or not abs(value) < LARGEST:
+                raise InputError(f"pose edit: expected a finite value of dof {dof}, got {value}")
+        if not 0.0 <= self.blend <= 1.0:
+            raise InputError(f"pose edit: blend: expected 0 to 1, got {self.blend}")
+        ordered = {int(dof): float(value) for dof, value in sorted(self.values.items())}
+        object.__setattr__(self, "values", ordered)
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.values.items()), self.blend))
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every pose stays as the motion has it."""
+        return not self.values or self.blend == 0.0
+
+    def with_dof(self, dof: int, value: float) -> "PoseEdit":
+        """One more dof held at a value, m or rad."""
+        return replace(self, values={**self.values, dof: value})
+
+    def without_dof(self, dof: int) -> "PoseEdit":
+        """One dof left to the motion again."""
+        return self._keeping([kept for kept in self.values if kept != dof])
+
+    def without_joint(self, node: JointNode) -> "PoseEdit":
+        """The dofs of one line of the tree left to the motion again."""
+        return self._keeping([kept for kept in self.values if kept not in node.dofs])
+
+    def mirrored(self, skeleton: Skeleton) -> "PoseEdit":
+        """Left on the right, and right on the left (see `mirror_of`)."""
+        self.check(skeleton)
+        partners, signs = mirror_of(skeleton)
+        values = {partners[dof]: signs[dof] * value for dof, value in self.values.items()}
+        return replace(self, values=values)
+
+    def clamped(self, skeleton: Skeleton) -> "PoseEdit":
+        """Every value within the skeleton's limits, where it has some."""
+        self.check(skeleton)
+        limits = skeleton.dof_limits.tolist()
+        values = {
+            dof: min(max(value, limits[dof][0]), limits[dof][1])
+            for dof, value in self.values.items()
+        }
+        return replace(self, values=values)
+
+    def apply(self, dofs: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
+        """The edited poses; what came in stays as it is."""
+        edited = dofs.clone()
+        if self.changes_nothing:
+            return edited
+        self._check(dofs.shape[-1])
+        places = list(self.values)
+        held = torch.tensor(list(self.values.values()), dtype=torch.float64).to(dofs)
+        edited[..., places] = (1.0 - self.blend) * dofs[..., places] + self.blend * held
+        return edited
+
+    def check(self, skeleton: Skeleton) -> None:
+        """Raise InputError for a dof that the skeleton does not have."""
+        self._check(len(skeleton.dof_names))
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` takes: text keys, numbers."""
+        return {
+            "values": {str(dof): value for dof, value in self.values.items()},
+            "blend": self.blend,
+        }
+
+    @classmethod
+    def from_json(cls, content: object, skeleton: Skeleton | None = None) -> "PoseEdit":
+        """Raises: InputError that names the field. skeleton: which dofs there may be."""
+        if not isinstance(content, dict) or sorted(map(str, content)) != ["blend", "values"]:
+            raise InputError("pose edit: expected the fields values and blend")
+        values, blend = content["values"], content["blend"]
+        if not isinstance(values, dict):
+            raise InputError(f"pose edit: values: expected dofs, got {show(str(values))}")
+        if not _is_number(blend):
+            raise InputError(f"pose edit: blend: expected 0 to 1, got {show(str(blend))}")
+        for dof, value in values.items():
+            if not (isinstance(dof, str) and dof.isascii() and dof.isdigit() and len(dof) < 6):
+                raise InputError(
+                    f"pose edit: values: expected numbers of dofs, got {show(str(dof))}"
+                )
+            if not _is_number(value):
+                place = f"pose edit: values: dof {dof}"
+                raise InputError(f"{place}: expected a finite number, got {show(str(value))}")
+        edit = cls({int(dof): float(value) for dof, value in values.items()}, float(blend))
+        if skeleton is not None:
+            edit.check(skeleton)
+        return edit
+
+    def _keeping(self, dofs: Sequence[int]) -> "PoseEdit":
+        return replace(self, values={dof: self.values[dof] for dof in dofs})
+
+    def _check(self, count: int) -> None:
+        if self.values and (highest := max(self.values)) >= count:
+            raise InputError(f"pose edit: values: expected dofs 0 to {count - 1}, got {highest}")
+
+
+def window_of(motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton) -> PoseWindow:
+    """What the character sees of an edited motion at a frame.
+
+    Without edits that of the motion, its first two frames and published windows included. With
+    edits frames before the first are the first, and all are normalised here.
+    """
+    count = len(motion.dofs)
+    if edit.changes_nothing or not 0 <= frame < count:  # which raises for the latter
+        return pose_window(motion, frame, skeleton)
+    frames = [max(frame - back, 0) for back in reversed(range(LIVE_POSES))]
+    return live_window(edit.apply(motion.dofs[frames]), skeleton)
+
+
+# ---- poses just shown ----
+
+
+class PoseHistory:
+    """The last poses that were shown, so that motion made by hand looks like motion played.
+
+    Every picture's pose is pushed, that of a still picture too: between two pushes a pose is
+    taken to have moved evenly.
+    """
+
+    def __init__(self, fps: float = FPS) -> None:
+        """fps: of the motions that the character was trained on."""
+        assert 0 < fps < math.inf, fps
+        self.fps = fps
+        self._shown: deque[tuple[float, Float[Tensor, "D"]]] = deque()
+
+    def push(self, dofs: Float[Tensor, "D"], time_s: float) -> None:
+        """A pose and when it was shown. An earlier time than the last begins anew; the same time
+        replaces the last.
+        """
+        assert math.isfinite(time_s), time_s
+        if self._shown and time_s < self._shown[-1][0]:
+            self._shown.clear()
+        if self._shown and time_s == self._shown[-1][0]:
+            self._shown.pop()
+        self._shown.append((time_s, dofs.detach().to("cpu", torch.float64, copy=True)))
+        # One pose before the oldest sample stays: the samples lie between two.
+        oldest = time_s - LIVE_POSES / self.fps
+        while len(self._shown) > 1 and self._shown[1][0] <= oldest:
+            self._shown.popleft()
+
+    def reset(self, dofs: Float[Tensor, "D"]) -> None:
+        """As if this pose had been shown for ever: nothing moves."""
+        self._shown.clear()
+        self._shown.append((-math.inf, dofs.detach().to("cpu", torch.float64, copy=True)))
+
+    def window(self, skeleton: Skeleton, time_s: float | None = None) -> PoseWindow:
+        """The window now: the poses of the last four frames' times, and the newest.
+
+        time_s: what now is; by default the last push. After the last push its pose stays, before
+        the first that one stood.
+        """
+        assert self._shown, "no pose was pushed"
+        now = self._shown[-1][0] if time_s is None else time_s
+        poses = [self._at(now - back / self.fps) for back in reversed(range(LIVE_POSES))]
+        return live_window(torch.stack(poses), skeleton)
+
+    def _at(self, time_s: float) -> Float[Tensor, "D"]:
+        later_s, later = self._shown[-1]
+        if time_s >= later_s:
+            return later
+        for earlier_s, earlier in reversed(self._shown):
+            if earlier_s <= time_s:
+                if math.isinf(earlier_s):
+                    return earlier
+                share = (time_s - earlier_s) / (later_s - earlier_s)
+                return earlier + share * (later - earlier)
+            later_s, later = earlier_s, earlier
+        return later
+
+
+# ---- single poses as text and files ----
+
+
+def pose_to_text(dofs: Float[Tensor, "D"], skeleton: Skeleton) -> str:
+    """A pose for the clipboard: JSON with a number (m or rad) for each dof's name."""
+    named = dict(zip(skeleton.dof_names, dofs.tolist(), strict=True))
+    return json.dumps({"format": POSE_FORMAT, "dofs": named}, indent=1)
+
+
+def pose_from_text(text: str, skeleton: Skeleton) -> Float[Tensor, "D"]:
+    """The pose of `pose_to_text`, float64. Raises: InputError that names what is wrong in it."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _bad(f"expected a copied pose, got {show(text.strip())}") from error
+    dofs = content.get("dofs") if isinstance(content, dict) else None
+    if not isinstance(dofs, dict) or content.get("format") != POSE_FORMAT:
+        raise _bad(f"expected a copied pose, got {show(text.strip())}")
+    wanted = skeleton.dof_names
+    if missing := [name for name in wanted if name not in dofs]:
+        raise _bad(f"expected the {len(wanted)} dofs of this skeleton, missing: {_some(missing)}")
+    known = set(wanted)
+    if unknown := [name for name in dofs if name not in known]:
+        raise _bad(f"expected the {len(wanted)} dofs of this skeleton, unknown: {_some(unknown)}")
+    for name in wanted:
+        if not _is_number(dofs[name]):
+            raise _bad(f"{name}: expected a finite number, got {show(str(dofs[name]))}")
+    return torch.tensor([float(dofs[name]) for name in wanted], dtype=torch.float64)
+
+
+def save_pose(path: Path | str, dofs: Float[Tensor, "D"]) -> None:
+    """Write a pose as a `.motion` of one frame."""
+    if Path(path).suffix.lower() != ".motion":
+        raise InputError(f"{path}: expected the name of a .motion file")
+    write_motion(path, dofs[None])
+
+
+def load_pose(path: Path | str, skeleton: Skeleton) -> Float[Tensor, "D"]:
+    """The first frame of a `.motion`, float64."""
+    return read_motion(path, skeleton).dofs[0]
+
+
+def _bad(text: str) -> InputError:
+    return bad("pose", None, text)
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(map(show, names[:count])) + more
+
+
+def _is_number(value: object) -> bool:
+    """A finite number, in float32 too; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST

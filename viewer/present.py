@@ -1,0 +1,555 @@
+"""How a picture becomes an OpenGL texture that Dear ImGui draws by its id.
+
+A picture is a uint8 tensor [h, w, 4], row 0 at the top, premultiplied colours, on any device. Two
+ways lead to the texture: CUDA writes it (interop: nothing leaves the GPU), or the host uploads it.
+Everything here runs in the thread whose OpenGL context is current. Within a frame, show the picture
+first and ask for `texture` after: a presenter that falls back has another one.
+"""
+
+import ctypes
+import functools
+import importlib
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ash_core.errors import CudaError
+from viewer.gl_context import GlError, describe_gl, opengl
+
+Magnify = Literal["linear", "nearest"]
+
+INSTALL: Final = "pip install 'ash-studio[cuda]'"
+PRIME: Final = "__NV_PRIME_RENDER_OFFLOAD=1 __GLX_VENDOR_LIBRARY_NAME=nvidia"
+"""Makes OpenGL run on the NVIDIA GPU of a machine with two. Never set by us: it can freeze windows.
+
+Source: MrNeRF/LichtFeld-Studio, issues 406 and 407."""
+SOFTWARE: Final = ("llvmpipe", "softpipe", "swrast", "software rasterizer")
+
+_log = logging.getLogger(__name__)
+
+
+class Presenter(Protocol):
+    """Keeps one texture, and puts pictures into it."""
+
+    @property
+    def name(self) -> str:
+        """The way that pictures take, for the status bar."""
+        ...
+
+    @property
+    def texture(self) -> int:
+        """OpenGL's id of the texture; 0 before the first picture."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the picture in the texture; (0, 0) before the first."""
+        ...
+
+    def show(self, pixels: Tensor) -> None:
+        """Put a picture into the texture. One without pixels (a minimised window) changes nothing.
+
+        A picture on a GPU is taken in the order of torch's current stream there.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the texture back, while the context is still there; a second time does nothing."""
+        ...
+
+
+class InteropError(CudaError):
+    """A call that CUDA-OpenGL interop needs has failed."""
+
+
+class HostPresenter:
+    """Uploads pictures from host memory: works wherever OpenGL does."""
+
+    name = "host copy"
+
+    def __init__(self, magnify: Magnify = "linear") -> None:
+        self._texture = _Texture(magnify)
+        self._staging: Tensor | None = None
+        """Pinned, as large as the largest picture of a GPU so far."""
+
+    @property
+    def texture(self) -> int:
+        return self._texture.id
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._texture.size
+
+    def show(self, pixels: Tensor) -> None:
+        check_picture(pixels)
+        if pixels.numel() == 0:
+            return
+        if pixels.is_cuda:
+            pixels = self._fetch(pixels)
+        pixels, pitch = _in_rows(pixels, unit=4)
+        height, width, _ = pixels.shape
+        if (width, height) != self.size:
+            self._texture.allocate(width, height)
+        gl = opengl()
+        with self._texture.bound(), _pixel_store("UNPACK", pitch // 4):
+            _raw().glTexSubImage2D(
+                gl.GL_TEXTURE_2D,
+                0,
+                0,
+                0,
+                width,
+                height,
+                gl.GL_RGBA,
+                gl.GL_UNSIGNED_BYTE,
+                ctypes.c_void_p(pixels.data_ptr()),
+            )
+
+    def close(self) -> None:
+        self._texture.delete()
+        self._staging = None
+
+    def _fetch(self, pixels: Tensor) -> Tensor:
+        """The picture in the staging buffer; waits for it."""
+        if self._staging is None or self._staging.numel() < pixels.numel():
+            self._staging = None  # given back before the larger one is taken
+            self._staging = _host_buffer(pixels.numel())
+        fetched = self._staging[: pixels.numel()].view(pixels.shape)
+        return fetched.copy_(pixels)
+
+
+class InteropPresenter:
+    """CUDA copies pictures into the texture: nothing leaves the GPU. Raises InteropError.
+
+    device: the GPU that pictures are on; OpenGL must run on the same one.
+    runtime: cuda.bindings.runtime, or what stands in for it in tests.
+    """
+
+    name = "CUDA interop"
+
+    def __init__(
+        self, device: torch.device, magnify: Magnify = "linear", runtime: Any = None
+    ) -> None:
+        self._device = device
+        self._cuda = _Cuda(runtime)
+        self._texture = _Texture(magnify)
+        self._resource: Any = None
+        """CUDA's handle of the texture; None while it is not registered."""
+
+    @property
+    def texture(self) -> int:
+        return self._texture.id
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._texture.size
+
+    def show(self, pixels: Tensor) -> None:
+        check_picture(pixels)
+        if pixels.numel() == 0:
+            return
+        with _current_stream(self._device) as stream:
+            self._cuda("cudaSetDevice", _index(self._device))
+            if pixels.is_cuda:
+                pixels = pixels.to(self._device)
+            pixels, pitch = _in_rows(pixels)
+            height, width, _ = pixels.shape
+            if self._resource is None or (width, height) != self.size:
+                self._unregister()
+                self._texture.allocate(width, height)
+                self._register()
+            self._copy(pixels, pitch, stream)
+
+    def close(self) -> None:
+        try:
+            self._unregister()
+        except InteropError as error:
+            _log.debug("closing: %s", error)
+        self._texture.delete()
+
+    def _register(self) -> None:
+        flags = self._cuda.runtime.cudaGraphicsRegisterFlags
+        self._resource = self._cuda(
+            "cudaGraphicsGLRegisterImage",
+            self._texture.id,
+            int(opengl().GL_TEXTURE_2D),
+            int(flags.cudaGraphicsRegisterFlagsWriteDiscard),
+        )
+        if not int(self._resource):  # cuda-bindings 12.9.3 succeeds so: NVIDIA/cuda-python#1122
+            self._resource = None
+            raise InteropError("cudaGraphicsGLRegisterImage: no handle (update cuda-bindings)")
+
+    def _unregister(self) -> None:
+        resource, self._resource = self._resource, None
+        if resource is not None:
+            self._cuda("cudaGraphicsUnregisterResource", resource)
+
+    def _copy(self, pixels: Tensor, pitch: int, stream: int) -> None:
+        height, width, _ = pixels.shape
+        kinds = self._cuda.runtime.cudaMemcpyKind
+        kind = kinds.cudaMemcpyDeviceToDevice if pixels.is_cuda else kinds.cudaMemcpyHostToDevice
+        self._cuda("cudaGraphicsMapResources", 1, self._resource, stream)
+        try:
+            array = self._cuda("cudaGraphicsSubResourceGetMappedArray", self._resource, 0, 0)
+            source = pixels.data_ptr()
+            self._cuda(
+                "cudaMemcpy2DToArrayAsync",
+                *(array, 0, 0, source, pitch, 4 * width, height, kind, stream),
+            )
+        finally:
+            self._cuda("cudaGraphicsUnmapResources", 1, self._resource, stream)
+        if pixels.is_cuda:
+            pixels.record_stream(torch.cuda.current_stream(pixels.device))
+        else:
+            self._cuda("cudaStreamSynchronize", stream)
+
+
+class FallbackPresenter:
+    """Uses one presenter until it fails, then another with the same picture: never a black window.
+
+    explain: the sentence for a failure, logged once and kept in `reason`.
+    """
+
+    def __init__(
+        self,
+        first: Presenter,
+        second: Callable[[], Presenter],
+        explain: Callable[[Exception], str],
+    ) -> None:
+        self._now, self._second, self._explain = first, second, explain
+        self.reason: str | None = None
+        """Why the first was left; None while it works."""
+
+    @property
+    def name(self) -> str:
+        return self._now.name
+
+    @property
+    def texture(self) -> int:
+        return self._now.texture
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._now.size
+
+    def show(self, pixels: Tensor) -> None:
+        check_picture(pixels)
+        try:
+            self._now.show(pixels)
+            return
+        except GlError:
+            raise
+        except Exception as error:  # CUDA, torch and the bindings each have their own kinds
+            if self.reason is not None:
+                raise
+            self.reason = self._explain(error)
+            _log.warning("%s", self.reason)
+        failed, self._now = self._now, self._second()
+        try:
+            failed.close()
+        except Exception as error:  # as above; what could not be closed is left
+            _log.debug("closing after a failure: %s", error)
+        self._now.show(pixels)
+
+    def close(self) -> None:
+        self._now.close()
+
+
+def make_presenter(
+    device: torch.device,
+    interop: bool = True,
+    magnify: Magnify = "linear",
+    runtime: Any = None,
+) -> tuple[Presenter, str | None]:
+    """The best presenter for pictures on a device, and why it is not the better one: a sentence.
+
+    None for the sentence where nothing is amiss: interop works, the device is the CPU, or interop
+    is not wanted. The context is current; a small picture is shown and read back as a trial.
+    """
+    if device.type != "cuda" or not interop:
+        return HostPresenter(magnify), None
+
+    def explain(error: Exception) -> str:
+        return diagnose(error, device, runtime)
+
+    try:
+        presenter = InteropPresenter(device, magnify, runtime)
+    except Exception as error:  # the bindings may be missing, or their libraries
+        return HostPresenter(magnify), explain(error)
+    try:
+        _try_out(presenter)
+    except Exception as error:  # as above
+        presenter.close()
+        return HostPresenter(magnify), explain(error)
+    return FallbackPresenter(presenter, lambda: HostPresenter(magnify), explain), None
+
+
+def diagnose(error: Exception, device: torch.device, runtime: Any = None) -> str:
+    """Why interop failed here: asks OpenGL and CUDA who they are. Leaves no CUDA error behind."""
+    try:
+        gl_devices = _Cuda(runtime).gl_devices()
+    except CudaError:
+        gl_devices = ()
+    try:
+        gl_name = describe_gl()
+    except GlError as missing:
+        return f"pictures go through host memory: {missing}"
+    return why_no_interop(
+        error, gl_name, gl_devices, _index(device), os.environ, platform.release()
+    )
+
+
+def why_no_interop(
+    error: Exception,
+    gl_name: str,
+    gl_devices: Sequence[int],
+    device: int,
+    environ: Mapping[str, str],
+    kernel: str,
+) -> str:
+    """What hinders interop, and its cure: one sentence.
+
+    gl_name: as describe_gl says it.  gl_devices: GPUs of the OpenGL context, as CUDA counts them.
+    device: the GPU that renders.  kernel: the operating system's release.
+    """
+    return "pictures go through host memory, " + ": ".join(
+        _hindrance(error, gl_name, gl_devices, device, environ, kernel)
+    )
+
+
+def read_texture(texture: int, size: tuple[int, int]) -> Tensor:
+    """A texture's bytes, uint8 [h, w, 4] on the CPU; what `show` was given."""
+    gl = opengl()
+    pixels = torch.empty(size[1], size[0], 4, dtype=torch.uint8)
+    with _bound(texture), _pixel_store("PACK", size[0]):
+        _raw().glGetTexImage(
+            gl.GL_TEXTURE_2D,
+            0,
+            gl.GL_RGBA,
+            gl.GL_UNSIGNED_BYTE,
+            ctypes.c_void_p(pixels.data_ptr()),
+        )
+    return pixels
+
+
+def check_picture(pixels: Tensor) -> None:
+    """What the presenters take."""
+    good = pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.shape[2] == 4
+    assert good, f"expected uint8 [h, w, 4], got {pixels.dtype} {list(pixels.shape)}"
+
+
+class _Texture:
+    """An RGBA8 texture without mipmaps. Its id stays when its size changes."""
+
+    def __init__(self, magnify: Magnify) -> None:
+        self._magnify = magnify
+        self.id = 0
+        self.size = (0, 0)
+
+    def allocate(self, width: int, height: int) -> None:
+        """New storage, with nothing in it."""
+        gl = opengl()
+        most = int(gl.glGetIntegerv(gl.GL_MAX_TEXTURE_SIZE))
+        if max(width, height) > most:
+            raise GlError(
+                f"picture of {width}x{height}: expected at most {most} pixels a side, which is "
+                "all that OpenGL takes here, make it smaller"
+            )
+        new = not self.id
+        if new:
+            self.id = int(gl.glGenTextures(1))
+        with self.bound(), _pixel_store("UNPACK", 0):
+            if new:
+                self._set_sampling()
+            _raw().glTexImage2D(
+                gl.GL_TEXTURE_2D,
+                0,
+                gl.GL_RGBA8,
+                width,
+                height,
+                0,
+                gl.GL_RGBA,
+                gl.GL_UNSIGNED_BYTE,
+                None,
+            )
+        self.size = (width, height)
+
+    def delete(self) -> None:
+        if self.id:
+            opengl().glDeleteTextures(1, [self.id])
+        self.id, self.size = 0, (0, 0)
+
+    def bound(self) -> Any:
+        return _bound(self.id)
+
+    def _set_sampling(self) -> None:
+        gl = opengl()
+        magnify = {"linear": gl.GL_LINEAR, "nearest": gl.GL_NEAREST}[self._magnify]
+        for name, value in (
+            (gl.GL_TEXTURE_MIN_FILTER, gl.GL_LINEAR),
+            (gl.GL_TEXTURE_MAG_FILTER, magnify),
+            (gl.GL_TEXTURE_WRAP_S, gl.GL_CLAMP_TO_EDGE),
+            (gl.GL_TEXTURE_WRAP_T, gl.GL_CLAMP_TO_EDGE),
+            (gl.GL_TEXTURE_MAX_LEVEL, 0),
+        ):
+            gl.glTexParameteri(gl.GL_TEXTURE_2D, name, value)
+
+
+class _Cuda:
+    """The CUDA runtime: a failed call raises InteropError and leaves no error state behind."""
+
+    def __init__(self, runtime: Any = None) -> None:
+        if runtime is None:
+            try:
+                runtime = importlib.import_module("cuda.bindings.runtime")
+            except ImportError as error:
+                raise _BindingsMissingError("the package cuda-bindings is not installed") from error
+        self.runtime = runtime
+
+    def __call__(self, name: str, *args: Any) -> Any:
+        try:
+            error, *values = getattr(self.runtime, name)(*args)
+        except Exception as problem:  # the bindings' own kinds: a library is missing
+            raise InteropError(f"{name}: {problem}") from problem
+        if int(error) != 0:
+            self.runtime.cudaGetLastError()
+            raise InteropError(f"{name}: {error.name} ({int(error)})")
+        return values[0] if len(values) == 1 else tuple(values)
+
+    def gl_devices(self) -> tuple[int, ...]:
+        """The GPUs of the current OpenGL context, as CUDA counts them; none where it has none."""
+        every = self.runtime.cudaGLDeviceList.cudaGLDeviceListAll
+        count, devices = self("cudaGLGetDevices", 16, every)
+        return tuple(devices[:count])
+
+
+class _BindingsMissingError(InteropError):
+    """Nothing can be asked of CUDA."""
+
+
+def _hindrance(
+    error: Exception,
+    gl_name: str,
+    gl_devices: Sequence[int],
+    device: int,
+    environ: Mapping[str, str],
+    kernel: str,
+) -> tuple[str, str]:
+    """(what hinders, cure)."""
+    if isinstance(error, _BindingsMissingError):
+        return str(error), INSTALL
+    if "microsoft" in kernel.lower():
+        return "WSL has no CUDA-OpenGL interop", "run on Linux itself for more speed"
+    if gl_name.startswith("NVIDIA"):
+        if gl_devices and device not in gl_devices:
+            there = gl_devices[0]
+            return (
+                f"OpenGL runs on GPU {there} and pictures are rendered on GPU {device}",
+                f"start with `CUDA_VISIBLE_DEVICES={there}`",
+            )
+        return (
+            f"CUDA cannot share a texture with OpenGL ({error}; OpenGL is {gl_name})",
+            "update the NVIDIA driver, and restart after an update",
+        )
+    display_host = environ.get("DISPLAY", "").rpartition(":")[0]
+    if display_host not in ("", "unix") and not display_host.startswith("/"):
+        return (
+            f"the window is on another machine's display ({environ['DISPLAY']}, {gl_name})",
+            "start on the display of the machine with the GPU, or through VirtualGL's `vglrun`",
+        )
+    software = any(name in gl_name.lower() for name in SOFTWARE)
+    where = f"OpenGL runs {'on the CPU' if software else 'on another GPU'} ({gl_name})"
+    capabilities = environ.get("NVIDIA_DRIVER_CAPABILITIES", "all").split(",")
+    if not {"all", "graphics"} & set(capabilities):
+        return where, "start the container with `-e NVIDIA_DRIVER_CAPABILITIES=all`"
+    cure = f"start with `{PRIME}`"
+    if "WAYLAND_DISPLAY" in environ or environ.get("XDG_SESSION_TYPE") == "wayland":
+        cure += ", or in an Xorg session instead of Wayland"
+    elif software:
+        cure += ", or on VNC and Xvfb through VirtualGL's `vglrun`"
+    return where, cure
+
+
+def _try_out(presenter: Presenter) -> None:
+    picture = torch.arange(3 * 5 * 4, dtype=torch.uint8).view(3, 5, 4)
+    presenter.show(picture)
+    if not torch.equal(read_texture(presenter.texture, presenter.size), picture):
+        raise InteropError("a trial picture came back changed")
+
+
+def _in_rows(pixels: Tensor, unit: int = 1) -> tuple[Tensor, int]:
+    """A picture whose pixels follow each other within a row, and the bytes from row to row.
+
+    That distance is a multiple of `unit`. A copy only where it must be one.
+    """
+    height, width, _ = pixels.shape
+    pitch, step, byte = pixels.stride()
+    if height == 1:
+        pitch = 4 * width
+    if byte == 1 and (step == 4 or width == 1) and pitch >= 4 * width and pitch % unit == 0:
+        return pixels, pitch
+    return pixels.clone(memory_format=torch.contiguous_format), 4 * width
+
+
+def _host_buffer(count: int) -> Tensor:
+    """Pinned, where the system still has memory that can be pinned."""
+    try:
+        return torch.empty(count, dtype=torch.uint8, pin_memory=True)
+    except RuntimeError as error:
+        _log.debug("no pinned memory: %s", error)
+        return torch.empty(count, dtype=torch.uint8)
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+@contextmanager
+def _current_stream(device: torch.device) -> Iterator[int]:
+    """Torch's current stream on a GPU, which is the current one meanwhile."""
+    with torch.cuda.device(device):
+        yield torch.cuda.current_stream(device).cuda_stream
+
+
+@functools.cache
+def _raw() -> Any:
+    """OpenGL's functions as they are: PyOpenGL's others take arrays, and set pixel storage."""
+    return importlib.import_module("OpenGL.raw.GL.VERSION.GL_1_1")
+
+
+@contextmanager
+def _bound(texture: int) -> Iterator[None]:
+    gl = opengl()
+    before = int(gl.glGetIntegerv(gl.GL_TEXTURE_BINDING_2D))
+    gl.glBindTexture(gl.GL_TEXTURE_2D, texture)
+    try:
+        yield
+    finally:
+        gl.glBindTexture(gl.GL_TEXTURE_2D, before)
+
+
+@contextmanager
+def _pixel_store(direction: Literal["PACK", "UNPACK"], row_length: int) -> Iterator[None]:
+    """Pictures lie in plain memory, `row_length` pixels from row to row; then all is as before."""
+    gl = opengl()
+    names = [
+        getattr(gl, f"GL_{direction}_{what}")
+        for what in ("ALIGNMENT", "ROW_LENGTH", "SKIP_ROWS", "SKIP_PIXELS")
+    ]
+    buffer = getattr(gl, f"GL_PIXEL_{direction}_BUFFER")
+    before = [int(gl.glGetIntegerv(name)) for name in names]
+    bound = int(gl.glGetIntegerv(getattr(gl, f"GL_PIXEL_{direction}_BUFFER_BINDING")))
+    try:
+        gl.glBindBuffer(buffer, 0)
+        for name, value in zip(names, (1, row_length, 0, 0), strict=True):
+            gl.glPixelStorei(name, value)
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            gl.glPixelStorei(name, value)
+        gl.glBindBuffer(buffer, bound)

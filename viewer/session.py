@@ -1,0 +1,456 @@
+"""What is open, what is edited, where the clock stands: all that a front end shows, no toolkit.
+
+`Document` is what a person edits: one frozen value, and every edit puts a new one into the
+history. The view, the clock and the selection are not edits. Every change goes through
+`viewer.commands`; a frame is drawn from `Session.request` alone, by the window and the recorder
+alike.
+"""
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import torch
+
+from ash_core.commands.scene import (
+    BUNDLED,
+    Backend,
+    Device,
+    Preset,
+    load_avatar_data,
+    load_motion,
+    make_renderer,
+)
+from ash_core.errors import InputError
+from ash_core.files.capture import read_calibration, read_cameras
+from ash_core.files.released import import_ash
+from ash_core.files.skeletool import read_motion
+from ash_core.files.text import write_text
+from ash_core.geometry.camera import resize_camera
+from ash_core.geometry.framing import joint_positions
+from ash_core.look import PLAIN, Look
+from ash_core.records import AvatarData, Camera, Motion
+from ash_core.render import Colour, Renderer, RenderRequest
+from ash_core.resources import resource
+from viewer.camera_controls import CameraPath, View
+from viewer.clock import Clock, LoopMode
+from viewer.pose import PoseEdit, window_of
+
+FOV_RAD: Final = math.radians(40.0)
+ASPECT: Final = 4 / 3
+"""Of the picture for which a new avatar is framed."""
+MESSAGES: Final = 200
+RECENT: Final = 12
+SESSION_VERSION: Final = 1
+SESSION_SUFFIX: Final = ".ash-session"
+BACKGROUNDS: Final[dict[str, Colour | None]] = {
+    "dark": (0.11, 0.12, 0.13),
+    "white": (1.0, 1.0, 1.0),
+    "black": (0.0, 0.0, 0.0),
+    "transparent": None,
+}
+"""None is shown over a checkerboard and recorded with alpha."""
+
+Severity = Literal["info", "error"]
+
+
+@dataclass(frozen=True)
+class Overlays:
+    """What is drawn over the picture."""
+
+    skeleton: bool = False
+    joint_names: bool = False
+    grid: bool = True
+    cameras: bool = False
+    camera_path: bool = True
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a person edits."""
+
+    motion: str
+    edit: PoseEdit = field(default_factory=PoseEdit)
+    path: CameraPath = field(default_factory=CameraPath)
+    look: Look = PLAIN
+    overlays: Overlays = Overlays()
+    background: str = "dark"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One line for the person."""
+
+    text: str
+    severity: Severity
+    time_s: float
+
+
+class History:
+    """Documents, the newest last, and where undo stands."""
+
+    def __init__(self, document: Document) -> None:
+        self._entries: list[tuple[str, Document]] = [("open", document)]
+        self._position = 0
+        self._merge: str | None = None
+
+    @property
+    def document(self) -> Document:
+        return self._entries[self._position][1]
+
+    @property
+    def position(self) -> int:
+        """Edits that are in force."""
+        return self._position
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of all edits, undone ones too."""
+        return tuple(label for label, _ in self._entries[1:])
+
+    def apply(self, label: str, document: Document, merge: str | None = None) -> None:
+        """Put an edit in force; what was undone is forgotten.
+
+        merge: edits in a row of the same name are one to undo (a slider that is being dragged).
+        """
+        if document == self.document:
+            return
+        if merge is not None and merge == self._merge and self._position > 0:
+            self._entries[self._position] = label, document
+        else:
+            self._entries[self._position + 1 :] = [(label, document)]
+            self._position += 1
+        self._merge = merge
+
+    def settle(self) -> None:
+        """The next edit is one of its own, whatever its name."""
+        self._merge = None
+
+    def undo(self) -> str | None:
+        """Back by one edit; its label, None if there is none."""
+        self._merge = None
+        if self._position == 0:
+            return None
+        self._position -= 1
+        return self._entries[self._position + 1][0]
+
+    def redo(self) -> str | None:
+        """Forward by one edit."""
+        self._merge = None
+        if self._position + 1 == len(self._entries):
+            return None
+        self._position += 1
+        return self._entries[self._position][0]
+
+
+@dataclass
+class Panels:
+    """Which parts of a front end are to be seen."""
+
+    shown: bool = True
+    help: bool = False
+    palette: bool = False
+    open_dialog: bool = False
+    record_dialog: bool = False
+    quit: bool = False
+
+
+class Session:
+    """One avatar with its motions, seen by one person.
+
+    Raises: InputError for an avatar or a motion that cannot be opened at the start; later ones
+    become messages, and what was open stays open.
+    """
+
+    def __init__(
+        self,
+        avatar: str = BUNDLED,
+        motion: str | None = None,
+        device: Device = "auto",
+        backend: Backend = "auto",
+        preset: Preset | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.now = now
+        self.messages: deque[Message] = deque(maxlen=MESSAGES)
+        self.recent: list[str] = []
+        self.panels = Panels()
+        self.selected_joint: str | None = None
+        self.follows_root = False
+        self.locked_camera: str | None = None
+        self._device: Device = device
+        self._backend: Backend = backend
+        self._preset: Preset | None = preset
+        self._open(avatar, motion)
+
+    # ---- what is open ----
+
+    avatar: str
+    """Where the avatar came from: a file, or 'bundled'."""
+    data: AvatarData
+    renderer: Renderer
+    motions: dict[str, Motion]
+    cameras: dict[str, Camera]
+    """Of the capture stage, by name."""
+    history: History
+    clock: Clock
+    view: View
+
+    def _open(self, avatar: str, motion: str | None = None) -> None:
+        data = load_data(avatar)
+        motions = bundled_motions(data) if avatar == BUNDLED else {}
+        if motion is not None:
+            chosen = load_motion(motion, avatar, data)
+            motions[chosen.name or Path(motion).stem] = chosen
+            name = chosen.name or Path(motion).stem
+        elif motions:
+            name = "dance" if "dance" in motions else next(iter(motions))
+        else:
+            motions["rest"] = Motion(data.rest_dofs[None].repeat(5, 1), name="rest")
+            name = "rest"
+        # From here on nothing can fail: a refused file leaves everything as it was.
+        self.renderer = make_renderer(data, self._device, self._backend, self._preset)
+        self.avatar, self.data, self.motions = avatar, data, motions
+        self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
+        self.history = History(Document(name))
+        self.clock = Clock(self.motion.fps, len(self.motion.dofs))
+        self.locked_camera, self.selected_joint = None, None
+        self.home()
+        self._remember(avatar)
+
+    def open(self, path: str) -> None:
+        """An avatar, a motion, cameras or a session. A refused file becomes a message."""
+        try:
+            self._open_any(path)
+        except (InputError, OSError) as error:
+            self.say(str(error), "error")
+
+    def _open_any(self, path: str) -> None:
+        suffix = Path(path).suffix.lower()
+        if suffix == ".motion":
+            self._add_motion(path)
+        elif suffix in (".json", ".calibration"):
+            read = read_cameras if suffix == ".json" else read_calibration
+            found = read(Path(path))
+            self.cameras |= {c.name or str(n): c for n, c in enumerate(found)}
+            self.say(f"{path}: {len(found)} cameras")
+        elif suffix == SESSION_SUFFIX:
+            self.load(path)
+        elif suffix in (".safetensors", ".conf", ".character") or path == BUNDLED:
+            self._open(path)
+            self.say(f"{path}: {self.data.name}, {self.data.variant}")
+        else:
+            raise InputError(
+                f"{path}: expected an avatar (.safetensors, .conf), a .motion, cameras "
+                f"(.json, .calibration) or a session ({SESSION_SUFFIX})"
+            )
+
+    def _add_motion(self, path: str) -> None:
+        motion = read_motion(Path(path), self.data.skeleton)
+        name = motion.name or Path(path).stem
+        self.motions[name] = motion
+        self.choose_motion(name)
+        self._remember(path)
+        self.say(f"{path}: {len(motion.dofs)} frames")
+
+    def _remember(self, path: str) -> None:
+        if path != BUNDLED:
+            self.recent = [path, *(other for other in self.recent if other != path)][:RECENT]
+
+    # ---- edits ----
+
+    @property
+    def document(self) -> Document:
+        return self.history.document
+
+    @property
+    def motion(self) -> Motion:
+        return self.motions[self.document.motion]
+
+    def edit(self, label: str, merge: str | None = None, **changes: Any) -> None:
+        """Change parts of the document, undoably."""
+        self.history.apply(label, replace(self.document, **changes), merge)
+
+    def choose_motion(self, name: str) -> None:
+        """Play another of the open motions."""
+        if name not in self.motions:
+            raise InputError(f"motion: expected one of {', '.join(self.motions)}, got {name!r}")
+        self.edit(f"motion {name}", motion=name)
+        self._follow_document()
+
+    def undo(self) -> None:
+        """Take back the last edit."""
+        label = self.history.undo()
+        self.say("nothing to undo" if label is None else f"undone: {label}")
+        self._follow_document()
+
+    def redo(self) -> None:
+        """Do what was taken back once more."""
+        label = self.history.redo()
+        self.say("nothing to redo" if label is None else f"redone: {label}")
+        self._follow_document()
+
+    def _follow_document(self) -> None:
+        if (self.clock.fps, self.clock.frames) != (self.motion.fps, len(self.motion.dofs)):
+            self.clock.set_motion(self.motion.fps, len(self.motion.dofs))
+
+    # ---- where we look from ----
+
+    def home(self) -> None:
+        """Before the character, all of it in the picture at every time."""
+        self.view = View.front_of(self.data.skeleton, self.motion.dofs, ASPECT, FOV_RAD)
+        self.locked_camera = None
+
+    def frame_character(self, aspect: float) -> None:
+        """The character as it stands now, filling the picture."""
+        self.locked_camera = None
+        self.view = self.view.frame_points(self.joints(), aspect)
+
+    def joints(self) -> torch.Tensor:
+        """[J, 3] m, world: of the pose that is shown."""
+        return joint_positions(self.data.skeleton, self.pose())
+
+    def pose(self) -> torch.Tensor:
+        """[D] float64: the dofs that are shown."""
+        return self.document.edit.apply(self.motion.dofs[self.clock.frame])
+
+    def camera(self, width: int, height: int, frame: int | None = None) -> Camera:
+        """The camera of a picture. frame: of a recording along the camera path."""
+        if frame is not None and (keyed := self.document.path.at(frame)) is not None:
+            return keyed.camera(width, height)
+        if self.locked_camera is not None:
+            return resize_camera(self.cameras[self.locked_camera], width, height)
+        return self._followed(frame).camera(width, height)
+
+    def _followed(self, frame: int | None) -> View:
+        if not self.follows_root:
+            return self.view
+        shown = self.motion.dofs[self.clock.frame if frame is None else frame]
+        root = joint_positions(self.data.skeleton, shown)[0]
+        start = joint_positions(self.data.skeleton, self.motion.dofs[0])[0]
+        x, y, z = self.view.target
+        moved = (root - start).tolist()
+        return replace(self.view, target=(x + moved[0], y + moved[1], z))
+
+    # ---- frames ----
+
+    def request(self, width: int, height: int) -> RenderRequest:
+        """The frame that is shown now."""
+        return self._request(self.clock.frame, self.camera(width, height))
+
+    def recorded(self, frame: int, width: int, height: int) -> RenderRequest:
+        """A frame of a recording: from the camera path where there is one."""
+        return self._request(frame, self.camera(width, height, frame))
+
+    def _request(self, frame: int, camera: Camera) -> RenderRequest:
+        document = self.document
+        window = window_of(self.motion, frame, document.edit, self.data.skeleton)
+        return RenderRequest(window, camera, BACKGROUNDS[document.background], document.look)
+
+    # ---- messages and files ----
+
+    def say(self, text: str, severity: Severity = "info") -> None:
+        """A line for the person."""
+        self.messages.append(Message(text, severity, self.now()))
+
+    def save(self, path: str | Path) -> None:
+        """Everything that reopens this: versioned JSON, whole or not there."""
+        document = self.document
+        content = {
+            "format": "ash-studio session",
+            "version": SESSION_VERSION,
+            "avatar": self.avatar,
+            "motions": [name for name in self.recent if name.endswith(".motion")],
+            "motion": document.motion,
+            "frame": self.clock.frame,
+            "range": [self.clock.first, self.clock.last],
+            "speed": self.clock.speed,
+            "loop": self.clock.loop,
+            "view": self.view.as_json(),
+            "camera": self.locked_camera,
+            "follows root": self.follows_root,
+            "edit": document.edit.as_json(),
+            "path": document.path.as_json(),
+            "look": vars(document.look),
+            "overlays": vars(document.overlays),
+            "background": document.background,
+        }
+        write_text(Path(path), json.dumps(content, indent=1) + "\n")
+        self._remember(str(path))
+        self.say(f"{path}: session saved")
+
+    def load(self, path: str | Path) -> None:
+        """Reopen a saved session. Raises: InputError, and everything stays as it was."""
+        content = read_session(Path(path))
+        before = dict(vars(self))
+        try:
+            self._restore(content, Path(path))
+        except (KeyError, TypeError, ValueError) as error:
+            vars(self).update(before)
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: expected a session of this program ({error})") from error
+        self._remember(str(path))
+
+    def _restore(self, content: dict[str, Any], path: Path) -> None:
+        self._open(str(content["avatar"]))
+        for motion in content["motions"]:
+            self._add_motion(str(motion))
+        if content["motion"] not in self.motions:
+            raise InputError(f"{path}: motion: expected one that is open, got {content['motion']}")
+        if content["background"] not in BACKGROUNDS:
+            raise InputError(f"{path}: background: expected one of {', '.join(BACKGROUNDS)}")
+        self.history = History(
+            Document(
+                motion=content["motion"],
+                edit=PoseEdit.from_json(content["edit"], self.data.skeleton),
+                path=CameraPath.from_json(content["path"]),
+                look=Look(**content["look"]),
+                overlays=Overlays(**content["overlays"]),
+                background=content["background"],
+            )
+        )
+        self._follow_document()
+        first, last = content["range"]
+        self.clock.last, self.clock.first = int(last), int(first)
+        if content["loop"] not in get_args(LoopMode):
+            raise InputError(f"{path}: loop: expected one of {', '.join(get_args(LoopMode))}")
+        self.clock.speed, self.clock.loop = float(content["speed"]), content["loop"]
+        self.clock.seek(int(content["frame"]))
+        self.view = View.from_json(content["view"])
+        self.follows_root = bool(content["follows root"])
+        if content["camera"] in self.cameras:
+            self.locked_camera = content["camera"]
+
+
+def load_data(avatar: str) -> AvatarData:
+    """An avatar file, a published configuration, or the bundled one."""
+    if Path(avatar).suffix.lower() in (".conf", ".character"):
+        return import_ash(Path(avatar))[0]
+    return load_avatar_data(avatar)
+
+
+def bundled_motions(data: AvatarData) -> dict[str, Motion]:
+    """The motions that come with us, by name."""
+    found = sorted(resource("assets").rglob("motions/*.motion"))
+    return {path.stem: read_motion(path, data.skeleton) for path in found}
+
+
+def read_session(path: Path) -> dict[str, Any]:
+    """A session file's content. Raises: InputError."""
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: expected JSON, got something else ({error})") from error
+    if not isinstance(content, dict) or content.get("format") != "ash-studio session":
+        raise InputError(f"{path}: expected an ash-studio session")
+    if content.get("version") != SESSION_VERSION:
+        raise InputError(
+            f"{path}: expected version {SESSION_VERSION}, got {content.get('version')}"
+        )
+    return content

@@ -1,0 +1,56 @@
+"""The commands' shortcuts as Dear ImGui understands them."""
+
+from typing import Final
+
+from imgui_bundle import imgui
+
+from viewer.commands import COMMANDS, Command
+from viewer.session import Session
+
+_MODIFIERS: Final = {
+    "Ctrl": imgui.Key.mod_ctrl,
+    "Shift": imgui.Key.mod_shift,
+    "Alt": imgui.Key.mod_alt,
+}
+_NAMES: Final = {
+    "RightArrow": "right_arrow",
+    "LeftArrow": "left_arrow",
+    "PageUp": "page_up",
+    "PageDown": "page_down",
+    "RightBracket": "right_bracket",
+    "LeftBracket": "left_bracket",
+}
+_SHOWN: Final = {
+    "RightArrow": "Right",
+    "LeftArrow": "Left",
+    "RightBracket": "]",
+    "LeftBracket": "[",
+    "Backslash": "\\",
+    "Comma": ",",
+    "Period": ".",
+}
+
+
+def chord(shortcut: str) -> int:
+    """Key and modifiers of a shortcut as one number."""
+    *modifiers, key = shortcut.split("+")
+    name = _NAMES.get(key, f"_{key}" if key.isdigit() else key.lower())
+    total = int(getattr(imgui.Key, name))
+    for modifier in modifiers:
+        total |= int(_MODIFIERS[modifier])
+    return total
+
+
+def shown(command: Command) -> str:
+    """A shortcut as a menu shows it."""
+    *modifiers, key = command.shortcut.split("+")
+    return "+".join((*modifiers, _SHOWN.get(key, key)))
+
+
+def run_pressed(session: Session) -> None:
+    """Run the commands whose keys were pressed, unless somebody is typing or flying."""
+    if imgui.get_io().want_text_input or imgui.is_mouse_down(1):
+        return
+    for command in COMMANDS:
+        if command.shortcut and imgui.is_key_chord_pressed(chord(command.shortcut)):
+            command.run(session)
