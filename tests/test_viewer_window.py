@@ -40,10 +40,11 @@ def settle(most=600):
     raise SystemExit("no picture came")
 
 def mouse(x, y, *buttons):
-    io = imgui.get_io()
-    io.add_mouse_pos_event(x, y)
+    import glfw
+    glfw.set_cursor_pos(glfw.get_current_context(), x, y)
+    draw(2)
     for button in (0, 1, 2):
-        io.add_mouse_button_event(button, button in buttons)
+        imgui.get_io().add_mouse_button_event(button, button in buttons)
     draw(2)
 
 def key(name):

@@ -110,6 +110,7 @@ class App:
         params.callbacks.show_menus = self._draw_menus
         params.callbacks.show_status = self._draw_status
         params.callbacks.show_gui = self._draw_over
+        params.callbacks.setup_imgui_style = _style
         params.callbacks.pre_new_frame = self._before_frame
         params.callbacks.enqueue_post_init(self._start)
         params.callbacks.enqueue_before_exit(self._stop)
@@ -331,6 +332,14 @@ class App:
                 imgui.same_line()
                 colour = ERROR_COLOUR if message.severity == "error" else (0.8, 0.9, 0.8, 1.0)
                 imgui.text_colored(colour, f"     {message.text}")
+
+
+def _style() -> None:
+    """Windows over the picture are read through nothing."""
+    style = imgui.get_style()
+    background = style.color_(imgui.Col_.window_bg)
+    background.w = 0.98
+    style.set_color_(imgui.Col_.window_bg, background)
 
 
 def run(session: Session, interop: bool = True) -> int:
