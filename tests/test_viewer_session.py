@@ -7,8 +7,10 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 from toy import make_toy_character
 
 from ash_core.errors import InputError
@@ -238,6 +240,37 @@ def test_every_edit_is_undone(session: Session) -> None:
             assert session.document == before, command.name
 
 
+def test_a_pose_is_copied_and_pasted(session: Session) -> None:
+    session.clock.seek(9)
+    posed = session.pose()
+    commands.run(session, "pose.copy")
+    session.clock.seek(2)
+    commands.run(session, "pose.paste")
+    assert torch.equal(session.pose(), posed)
+    session.clipboard.write("not a pose")
+    before = session.document
+    commands.run(session, "pose.paste")
+    assert session.messages[-1].severity == "error"
+    assert session.document == before
+
+
+@pytest.mark.parametrize("background", ["white", "transparent"])
+def test_a_screenshot_is_the_request_s_picture(
+    session: Session, tmp_path: Path, background: str
+) -> None:
+    session.edit("background", background=background)
+    session.screenshot(tmp_path / "a.png", 90, 70)
+    with PillowImage.open(tmp_path / "a.png") as picture:
+        assert picture.size == (90, 70)
+        assert picture.mode == ("RGBA" if background == "transparent" else "RGB")
+        pixels = np.asarray(picture).copy()
+    want = session.renderer.render(session.request(90, 70))
+    if background == "white":
+        assert np.array_equal(pixels, session.renderer.to_uint8(want).numpy())
+    else:
+        assert np.abs(pixels[..., 3] / 255 - want.alpha.numpy()).max() < 0.01
+
+
 def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -> None:
     session.open(str(files.cameras))
     commands.run(session, "camera.next")
@@ -253,7 +286,9 @@ def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -
 def test_ten_thousand_random_commands(session: Session, hand: Hand) -> None:
     """Two hours of use: no exception, bounded memory of what was done, frames all the while."""
     chosen = random.Random(0)
-    usual = [c for c in commands.COMMANDS if c.name not in ("file.quit", "pose.still")]
+    usual = [
+        c for c in commands.COMMANDS if c.name not in ("file.quit", "pose.still", "pose.paste")
+    ]
     for n in range(10_000):
         chosen.choice(usual).run(session)
         hand.now += chosen.random()

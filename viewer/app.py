@@ -23,7 +23,7 @@ from viewer.panels.pose import PosePanel
 from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
 from viewer.present import Presenter, make_presenter
-from viewer.session import Session
+from viewer.session import SESSION_SUFFIX, Clipboard, Session
 from viewer.shortcuts import run_pressed
 
 _log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class App:
         self._moved_s = -math.inf
         self._last_s = session.now()
         self._open_dialog: Any = None
+        self._save_dialog: Any = None
         self._texture = 0
         self._panels: list[hello_imgui.DockableWindow] = []
         self._panels_shown = True
@@ -146,6 +147,7 @@ class App:
         return docking
 
     def _start(self) -> None:
+        self.session.clipboard = _SystemClipboard()
         self.presenter, reason = make_presenter(self.session.renderer.device, self._interop)
         if reason is not None:
             self.session.say(reason, "error")
@@ -305,10 +307,37 @@ class App:
                 "*.safetensors *.conf *.motion *.json *.calibration *.ash-session",
             ]
             self._open_dialog = pfd.open_file("Open", "", kinds)
+        if panels.save_dialog:
+            panels.save_dialog = False
+            self._save_dialog = pfd.save_file("Save the session", f"session{SESSION_SUFFIX}")
+        if self._save_dialog is not None and self._save_dialog.ready():
+            self._save(self._save_dialog.result())
+            self._save_dialog = None
+        if panels.screenshot:
+            panels.screenshot = False
+            self._screenshot()
         if self._open_dialog is not None and self._open_dialog.ready():
             for path in self._open_dialog.result():
                 self.session.open(path)
             self._open_dialog = None
+
+    def _save(self, path: str) -> None:
+        if not path:
+            return
+        try:
+            self.session.save(path if path.endswith(SESSION_SUFFIX) else path + SESSION_SUFFIX)
+        except OSError as error:
+            self.session.say(f"{path}: {error.strerror}", "error")
+
+    def _screenshot(self) -> None:
+        """Twice the window's own pixels, beside where the program was started."""
+        out = Path.cwd() / time.strftime("ash-studio-%Y%m%d-%H%M%S.png")
+        size = round(2 * self.area.width), round(2 * self.area.height)
+        try:
+            with self.engine.lock:
+                self.session.screenshot(out, *size)
+        except (InputError, OSError) as error:
+            self.session.say(str(error), "error")
 
     def _draw_menus(self) -> None:
         dialogs.draw_menus(self.session)
@@ -332,6 +361,16 @@ class App:
                 imgui.same_line()
                 colour = ERROR_COLOUR if message.severity == "error" else (0.8, 0.9, 0.8, 1.0)
                 imgui.text_colored(colour, f"     {message.text}")
+
+
+class _SystemClipboard(Clipboard):
+    """Everybody's."""
+
+    def read(self) -> str:
+        return imgui.get_clipboard_text()
+
+    def write(self, text: str) -> None:
+        imgui.set_clipboard_text(text)
 
 
 def _style() -> None:

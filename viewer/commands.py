@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
 from ash_core.records import Motion
 from viewer.camera_controls import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
-from viewer.pose import PoseEdit, joint_tree, node_of
+from viewer.pose import PoseEdit, joint_tree, node_of, pose_from_text, pose_to_text
 from viewer.session import ASPECT, BACKGROUNDS, Session
 
 SPEED_STEP: Final = 1.25
@@ -135,6 +136,21 @@ def _mirror_pose(session: Session) -> None:
 def _rest_pose(session: Session) -> None:
     values = {dof: float(value) for dof, value in enumerate(session.data.rest_dofs) if dof >= 3}
     session.edit("rest pose", edit=PoseEdit(values))
+
+
+def _copy_pose(session: Session) -> None:
+    session.clipboard.write(pose_to_text(session.pose(), session.data.skeleton))
+    session.say("pose copied")
+
+
+def _paste_pose(session: Session) -> None:
+    try:
+        dofs = pose_from_text(session.clipboard.read(), session.data.skeleton)
+    except InputError as error:
+        session.say(str(error), "error")
+        return
+    values = {dof: float(value) for dof, value in enumerate(dofs)}
+    session.edit("paste pose", edit=PoseEdit(values))
 
 
 def _hold_pose(session: Session) -> None:
@@ -286,6 +302,8 @@ def _still(session: Session) -> None:
 
 COMMANDS: Final[tuple[Command, ...]] = (
     Command("file.open", "Open...", _toggle_panel("open_dialog"), "Ctrl+O"),
+    Command("file.save", "Save the session...", _toggle_panel("save_dialog"), "Ctrl+S"),
+    Command("file.screenshot", "Screenshot", _toggle_panel("screenshot"), "F12"),
     Command("file.quit", "Quit", _toggle_panel("quit"), "Ctrl+Q"),
     Command("edit.undo", "Undo", _undo, "Ctrl+Z"),
     Command("edit.redo", "Redo", _redo, "Ctrl+Shift+Z"),
@@ -309,6 +327,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("pose.mirror", "Mirror the edit left and right", _mirror_pose, "M"),
     Command("pose.rest", "Rest pose", _rest_pose),
     Command("pose.hold", "Hold this pose", _hold_pose, "Shift+H"),
+    Command("pose.copy", "Copy the pose", _copy_pose, "Ctrl+C"),
+    Command("pose.paste", "Paste a pose", _paste_pose, "Ctrl+V"),
     Command("pose.still", "This pose as a motion of its own", _still),
     Command("camera.home", "Home", _home, "H"),
     Command("camera.frame", "Frame the character", _frame, "F"),

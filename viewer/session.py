@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, get_args
 
 import torch
 
+from ash_core.commands.render import as_bytes
 from ash_core.commands.scene import (
     BUNDLED,
     Backend,
@@ -31,6 +32,7 @@ from ash_core.files.capture import read_calibration, read_cameras
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
 from ash_core.files.text import write_text
+from ash_core.files.video import open_writer
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
 from ash_core.look import PLAIN, Look
@@ -156,8 +158,24 @@ class Panels:
     help: bool = False
     palette: bool = False
     open_dialog: bool = False
+    save_dialog: bool = False
     record_dialog: bool = False
+    screenshot: bool = False
+    """One is wanted; the front end knows how large."""
     quit: bool = False
+
+
+class Clipboard:
+    """Text of this program alone; a front end puts the system's in its place."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def read(self) -> str:
+        return self._text
+
+    def write(self, text: str) -> None:
+        self._text = text
 
 
 class Session:
@@ -180,6 +198,7 @@ class Session:
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
         self.recent: list[str] = []
         self.panels = Panels()
+        self.clipboard = Clipboard()
         self.selected_joint: str | None = None
         self.follows_root = False
         self.locked_camera: str | None = None
@@ -357,6 +376,18 @@ class Session:
     def say(self, text: str, severity: Severity = "info") -> None:
         """A line for the person."""
         self.messages.append(Message(text, severity, self.now()))
+
+    def screenshot(self, out: Path, width: int, height: int) -> None:
+        """What is shown now as a picture of any size, with alpha where the background is none.
+
+        The caller keeps the renderer to itself meanwhile. Raises: InputError.
+        """
+        request = self.request(width, height)
+        alpha = request.background is None
+        pixels = as_bytes(self.renderer, self.renderer.render(request), alpha)
+        with open_writer(out, width, height, alpha=alpha) as writer:
+            writer.write(pixels)
+        self.say(f"{out}: {width}x{height}{', with alpha' if alpha else ''}")
 
     def save(self, path: str | Path) -> None:
         """Everything that reopens this: versioned JSON, whole or not there."""
