@@ -13,6 +13,7 @@ import torch
 from PIL import Image as PillowImage
 from toy import make_toy_character
 
+from ash_core import cli
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import save_avatar
 from ash_core.files.released import import_ash
@@ -358,6 +359,29 @@ def test_a_session_is_saved_and_reopened(session: Session, files: Files, tmp_pat
     assert other.document == session.document
     assert other.view == session.view
     assert (other.clock.frame, other.clock.loop) == (4, session.clock.loop)
+
+
+def test_a_session_is_recorded_without_a_window(
+    session: Session, files: Files, tmp_path: Path
+) -> None:
+    """By the command, and byte for byte what `render` writes of the same frames."""
+    session.open(str(files.motion))
+    session.edit("background", background="white")
+    session.clock.first, session.clock.last = 2, 4
+    camera = session.camera(64, 48)
+    session.save(tmp_path / f"a{SESSION_SUFFIX}")
+    flags = ["--session", str(tmp_path / f"a{SESSION_SUFFIX}"), "--device", "cpu"]
+    out = tmp_path / "pictures"
+    assert (
+        cli.main(["view", str(files.avatar), *flags, "--record", str(out), "--size", "64x48"]) == 0
+    )
+    assert sorted(path.name for path in out.iterdir()) == [f"frame_{n:06d}.png" for n in (2, 3, 4)]
+    for number in (2, 3, 4):
+        window = pose_window(session.motion, number, session.data.skeleton)
+        request = RenderRequest(window, camera, (1.0, 1.0, 1.0))
+        want = session.renderer.to_uint8(session.renderer.render(request)).numpy()
+        with PillowImage.open(out / f"frame_{number:06d}.png") as picture:
+            assert np.array_equal(np.asarray(picture), want)
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_a_recording_from_the_window_is_the_command_s(tmp_path: Path) -> None:
         session.clock.first, session.clock.last = 3, 6
         app.record.name, app.record.kind = str(out.parent / "pictures"), 3
         app.record.size = [64, 48]
-        app.record._begin(session, range(3, 7), app.engine.lock)
+        app.record._begin(session, app.engine.lock)
         for _ in range(2000):
             draw()
             if not app.record.running:

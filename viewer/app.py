@@ -30,7 +30,8 @@ _log = logging.getLogger(__name__)
 
 TITLE: Final = "ASH Studio"
 SIZE: Final = (1280, 800)
-IDLE_FPS: Final = 6.0
+IDLE_FPS: Final = 1.0
+"""Frames while nothing changes; an event of mouse or keys wakes the window at once."""
 QUICK_MS: Final = 33.0
 """While the camera moves, pictures are made small enough to be drawn in this time."""
 LEAST_SCALE: Final = 0.25
@@ -395,9 +396,11 @@ def run(session: Session, interop: bool = True) -> int:
                 session.open(path)
 
         glfw.set_drop_callback(window, dropped)  # pyright: ignore[reportArgumentType]
-    while not hello_imgui.get_runner_params().app_shall_exit:
-        immapp.manual_render.render()
-    immapp.manual_render.tear_down()
+    try:
+        while not hello_imgui.get_runner_params().app_shall_exit:
+            immapp.manual_render.render()
+    finally:  # Ctrl-C too: threads end before the window
+        immapp.manual_render.tear_down()
     return 0
 
 

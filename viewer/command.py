@@ -4,12 +4,18 @@ import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 
+from ash_core.commands.options import parse_size
+from ash_core.commands.render import INTERRUPTED
 from ash_core.commands.scene import BUNDLED, Backend, Device, Preset
+from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.errors import InputError
+
+if TYPE_CHECKING:
+    from viewer.session import Session
 
 NEEDED: Final = ("imgui_bundle", "glfw", "OpenGL")
 INSTALL: Final = "pip install 'ash-studio[gui]'"
@@ -40,18 +46,27 @@ class ViewCommand:
     ] = None
     """Draw the window without a display, write it to this picture and leave: for bug reports."""
 
+    record: Annotated[Path | None, tyro.conf.arg(metavar="OUT", help_behavior_hint="")] = None
+    """Record the session's range, from its camera path if it has one, without a window, and leave:
+    .mp4, .webm, .mov or a folder, as 'ash-studio render'."""
+    size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "1280x960"
+    """Picture size of --record, pixels."""
+
     def run(self) -> int:
-        for name in NEEDED:
-            if find_spec(name) is None:
-                raise InputError(f"view: the package {name} is not installed: {INSTALL}")
         from viewer.session import Session
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        if self.record is None:
+            for name in NEEDED:
+                if find_spec(name) is None:
+                    raise InputError(f"view: the package {name} is not installed: {INSTALL}")
         session = Session(
             self.avatar, self.motion, self.device, self.backend, self._chosen_preset()
         )
         if self.session is not None:
             session.load(self.session)
+        if self.record is not None:
+            return record_session(session, self.record, *parse_size(self.size))
         from viewer import app
 
         if self.headless_check is not None:
@@ -65,3 +80,26 @@ class ViewCommand:
         if self.preset is None and self.avatar == BUNDLED and not torch.cuda.is_available():
             return "cpu"
         return self.preset
+
+
+def record_session(session: "Session", out: Path, width: int, height: int) -> int:
+    """What the window's record dialog does; the exit code. Ctrl-C keeps what was done."""
+    from viewer.recorder import Recorder
+
+    settings, requests = session.recording(out, width, height)
+    recorder = Recorder(session.renderer, requests, len(settings.frames), settings)
+    recorder.start()
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("recording", total=recorder.progress.total)
+            while not recorder.wait(0.1):
+                progress.update(task, completed=recorder.progress.done)
+    except KeyboardInterrupt:
+        recorder.cancel()
+        recorder.wait()
+        note(f"stopped: {out} holds {recorder.progress.done} of {recorder.progress.total} frames")
+        return INTERRUPTED
+    if recorder.error is not None:
+        raise InputError(recorder.error)
+    say(f"{out}: {recorder.progress.done} frames")
+    return 0

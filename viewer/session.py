@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -42,6 +42,7 @@ from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View
 from viewer.clock import Clock, LoopMode
 from viewer.pose import PoseEdit, window_of
+from viewer.recorder import RecordSettings
 
 FOV_RAD: Final = math.radians(40.0)
 ASPECT: Final = 4 / 3
@@ -370,6 +371,25 @@ class Session:
         document = self.document
         window = window_of(self.motion, frame, document.edit, self.data.skeleton)
         return RenderRequest(window, camera, BACKGROUNDS[document.background], document.look)
+
+    def recording(
+        self, out: Path, width: int, height: int, step: int = 1
+    ) -> tuple[RecordSettings, Iterator[tuple[int, RenderRequest]]]:
+        """The clock's range as a recording: its settings, its frames one by one."""
+        frames = range(self.clock.first, self.clock.last + 1, step)
+        settings = RecordSettings(
+            out=out,
+            first=frames[0],
+            last=frames[-1],
+            step=step,
+            width=width,
+            height=height,
+            fps=self.clock.fps,
+            background=BACKGROUNDS[self.document.background],
+        )
+        # Made now: what is edited while it runs is not in it.
+        requests = [(frame, self.recorded(frame, width, height)) for frame in frames]
+        return settings, iter(requests)
 
     # ---- messages and files ----
 

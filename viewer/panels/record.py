@@ -7,8 +7,8 @@ from typing import Final
 from imgui_bundle import imgui
 
 from ash_core.errors import InputError
-from viewer.recorder import Recorder, RecordSettings
-from viewer.session import BACKGROUNDS, Session
+from viewer.recorder import Recorder
+from viewer.session import Session
 
 SUFFIXES: Final = (".mp4", ".webm", ".mov", "")
 NAMES: Final = ("mp4 (H.264)", "webm (VP9, alpha)", "mov (ProRes 4444, alpha)", "folder of PNGs")
@@ -64,25 +64,14 @@ class RecordDialog:
             f"{len(frames)} frames, {len(frames) / clock.fps:.2f} s at {clock.fps:g} fps, {along}"
         )
         if imgui.button("Record"):
-            self._begin(session, frames, lock)
+            self._begin(session, lock)
 
-    def _begin(self, session: Session, frames: range, lock: threading.Lock) -> None:
+    def _begin(self, session: Session, lock: threading.Lock) -> None:
         out, (width, height) = Path(self.name + SUFFIXES[self.kind]), self.size
-        settings = RecordSettings(
-            out=out,
-            first=frames.start,
-            last=frames[-1],
-            step=frames.step,
-            width=width,
-            height=height,
-            fps=session.clock.fps,
-            background=BACKGROUNDS[session.document.background],
-        )
-        requests = ((frame, session.recorded(frame, width, height)) for frame in frames)
         try:
-            self._recorder = Recorder(
-                session.renderer, list(requests), len(frames), settings, lock=lock
-            )
+            settings, requests = session.recording(out, width, height, self.step)
+            count = len(settings.frames)
+            self._recorder = Recorder(session.renderer, requests, count, settings, lock=lock)
             self._recorder.start()
             self._said = False
         except (InputError, OSError) as error:

@@ -46,7 +46,7 @@ def mouse_and_keys(session: Session, area: Rectangle, dt_s: float) -> bool:
     moving = False
     height = max(area.height, 1.0)
     dx, dy = io.mouse_delta.x, io.mouse_delta.y
-    if active and (dx or dy):
+    if active and not imgui.is_item_activated() and (dx or dy):
         left, right, middle = (imgui.is_mouse_down(button) for button in (0, 1, 2))
         free_camera(session)
         if middle or (left and io.key_shift):
