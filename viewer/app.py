@@ -19,6 +19,7 @@ from ash_core.errors import InputError
 from ash_core.records import Camera
 from viewer.engine import Engine, Frame
 from viewer.panels import dialogs, look, motions, timeline, view
+from viewer.panels.atlas import AtlasPanel
 from viewer.panels.pose import PosePanel
 from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
@@ -65,6 +66,7 @@ class App:
         self.palette = dialogs.Palette()
         self.pose = PosePanel()
         self.record = RecordDialog()
+        self.atlas = AtlasPanel()
         self.presenter: Presenter | None = None
         self.area = view.Rectangle(0, 0, *SIZE)
         self._renderer = session.renderer
@@ -102,6 +104,7 @@ class App:
         params.imgui_window_params.show_menu_view = False
         params.imgui_window_params.show_status_bar = True
         params.imgui_window_params.show_status_fps = False
+        params.imgui_window_params.remember_theme = True
         params.imgui_window_params.tweaked_theme = hello_imgui.ImGuiTweakedTheme(
             hello_imgui.ImGuiTheme_.darcula_darker
         )
@@ -126,13 +129,14 @@ class App:
             hello_imgui.DockingSplit("MainDockSpace", "left", imgui.Dir.left, 0.21),
             hello_imgui.DockingSplit("MainDockSpace", "right", imgui.Dir.right, 0.27),
             hello_imgui.DockingSplit("left", "left_low", imgui.Dir.down, 0.68),
-            hello_imgui.DockingSplit("right", "right_low", imgui.Dir.down, 0.30),
+            hello_imgui.DockingSplit("right", "right_low", imgui.Dir.down, 0.42),
         ]
         places: list[tuple[str, str, Callable[[], None]]] = [
             ("View", "MainDockSpace", self._draw_view),
             ("Motions", "left", lambda: motions.draw(self.session)),
             ("Pose", "left_low", lambda: self.pose.draw(self.session)),
             ("Look", "right", lambda: look.draw(self.session)),
+            ("Atlas", "right_low", lambda: self.atlas.draw(self.session, self.engine.lock)),
             ("Profiler", "right_low", self.profiler.draw),
             ("Timeline", "bottom", lambda: timeline.draw(self.session)),
         ]
@@ -156,6 +160,7 @@ class App:
     def _stop(self) -> None:
         self.record.close()
         self.engine.close()
+        self.atlas.close()
         if self.presenter is not None:
             self.presenter.close()
 
@@ -206,7 +211,11 @@ class App:
         at = view.clicked(self.area)
         if at is not None:
             view.pick_joint(session, camera, at)
+            if session.selected_joint is None:
+                self.atlas.pick(session, self.engine.lock, *at, (camera.width, camera.height))
         view.draw_overlays(session, camera, self.area)
+        if self.atlas.splat is not None:
+            view.mark(camera, self.area, self.atlas.splat.mean)
         self._draw_corners(camera)
         self._ask(now)
 

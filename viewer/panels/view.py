@@ -99,7 +99,10 @@ def clicked(area: Rectangle) -> tuple[float, float] | None:
 
 
 def pick_joint(session: Session, camera: Camera, at: tuple[float, float]) -> None:
-    """Select the joint nearest to a click, or none."""
+    """Select the joint nearest to a click, or none; only where joints are to be seen."""
+    session.selected_joint = None
+    if not session.document.overlays.skeleton:
+        return
     points, seen = project(camera, session.joints().numpy())
     away = np.linalg.norm(points - np.array(at), axis=1)
     away[~seen] = np.inf
@@ -194,6 +197,15 @@ def draw_overlays(session: Session, camera: Camera, area: Rectangle) -> None:
     if shown.skeleton or session.selected_joint is not None:
         _draw_skeleton(session, draw, corner, camera)
     draw.pop_clip_rect()
+
+
+def mark(camera: Camera, area: Rectangle, place: tuple[float, float, float]) -> None:
+    """A ring about a point of the world."""
+    (at,), (seen,) = project(camera, np.array([place]))
+    if seen:
+        colour = imgui.get_color_u32(PICKED_COLOUR)
+        middle = area.x + at[0], area.y + at[1]
+        imgui.get_window_draw_list().add_circle(middle, 7.0, colour, 0, 2.0)
 
 
 def _draw_path(session: Session, draw, corner: tuple[float, float], camera: Camera) -> None:
