@@ -137,6 +137,34 @@ def test_mouse_and_keys_move_what_they_should(tmp_path: Path) -> None:
     assert said["home"]
 
 
+def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        from viewer.gizmo import handles
+        from viewer.overlay import project
+        from viewer.pose import joint_tree
+        skeleton = session.data.skeleton
+        node = next(n for n in joint_tree(skeleton) if n.depth > 2 and n.dofs)
+        session.selected_joint = node.joint_names[0]
+        settle()
+        camera = session.camera(round(app.area.width), round(app.area.height))
+        handle = handles(skeleton, session.pose(), node, camera)[0]
+        x, y = project(camera, handle.points)[0][5] + (app.area.x, app.area.y)
+        view = session.view
+        mouse(x, y); mouse(x, y, 0); mouse(x + 15, y + 9, 0); mouse(x + 30, y + 18, 0)
+        said["edited"] = list(session.document.edit.values) == [handle.dof]
+        mouse(x + 30, y + 18)
+        said["still"] = session.view == view
+        said["selected"] = session.selected_joint == node.joint_names[0]
+        settle()
+        commands.run(session, "edit.undo")
+        said["undone"] = dict(session.document.edit.values) == {}
+        """,
+    )
+    assert said == {"edited": True, "still": True, "selected": True, "undone": True}
+
+
 def test_every_panel_and_dialog_draws(tmp_path: Path) -> None:
     """Palette, help, recording and every look, one after the other, without an exception."""
     picture, said = use(

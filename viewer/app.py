@@ -20,6 +20,7 @@ from ash_core.records import Camera
 from viewer.engine import Engine, Frame
 from viewer.panels import dialogs, look, motions, timeline, view
 from viewer.panels.atlas import AtlasPanel
+from viewer.panels.gizmo import Gizmo
 from viewer.panels.pose import PosePanel
 from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
@@ -67,6 +68,7 @@ class App:
         self.pose = PosePanel()
         self.record = RecordDialog()
         self.atlas = AtlasPanel()
+        self.gizmo = Gizmo()
         self.presenter: Presenter | None = None
         self.area = view.Rectangle(0, 0, *SIZE)
         self._renderer = session.renderer
@@ -204,11 +206,13 @@ class App:
                 | imgui.ButtonFlags_.mouse_button_middle
             ),
         )
-        if view.mouse_and_keys(session, self.area, now - self._last_s):
-            self._moved_s = now
-        self._last_s = now
         camera = session.camera(round(self.area.width), round(self.area.height))
-        at = view.clicked(self.area)
+        taken = self.gizmo.draw(session, camera, self.area)
+        if taken or view.mouse_and_keys(session, self.area, now - self._last_s):
+            self._moved_s = now
+            camera = session.camera(round(self.area.width), round(self.area.height))
+        self._last_s = now
+        at = None if taken else view.clicked(self.area)
         if at is not None:
             view.pick_joint(session, camera, at)
             if session.selected_joint is None:

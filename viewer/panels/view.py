@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from imgui_bundle import imgui
 
-from ash_core.conventions import NEAR_M
 from ash_core.records import Camera
+from viewer.overlay import bone_lines, floor_lines, frustum_lines, project, segments
 from viewer.session import Session
 
 ORBIT_RAD_PER_PX: Final = 0.008
@@ -18,14 +18,12 @@ FLY_M_PER_S: Final = 1.5
 FAST: Final = 4.0
 CLICK_PX: Final = 4.0
 PICK_PX: Final = 14.0
-GRID_M: Final = 3
 AXIS_COLOURS: Final = ((0.86, 0.30, 0.30, 1.0), (0.36, 0.74, 0.36, 1.0))
 GRID_COLOUR: Final = (0.55, 0.58, 0.62, 0.35)
 BONE_COLOUR: Final = (0.98, 0.72, 0.24, 0.95)
 JOINT_COLOUR: Final = (0.99, 0.90, 0.62, 1.0)
 PICKED_COLOUR: Final = (0.35, 0.75, 1.0, 1.0)
 CAMERA_COLOUR: Final = (0.50, 0.78, 0.95, 0.8)
-FRUSTUM_M: Final = 0.25
 MOST_CAMERAS: Final = 64
 
 
@@ -109,74 +107,6 @@ def pick_joint(session: Session, camera: Camera, at: tuple[float, float]) -> Non
     nearest = int(away.argmin())
     names = session.data.skeleton.joint_names
     session.selected_joint = names[nearest] if away[nearest] < PICK_PX else None
-
-
-def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World points [n, 3] to pixels [n, 2], and which are before the camera."""
-    view, K = camera.viewmat.double().numpy(), camera.K.double().numpy()
-    seen = points.astype(np.float64) @ view[:3, :3].T + view[:3, 3]
-    z = np.maximum(seen[:, 2], 1e-6)
-    pixels = np.stack(
-        (K[0, 0] * seen[:, 0] / z + K[0, 2], K[1, 1] * seen[:, 1] / z + K[1, 2]), axis=1
-    )
-    return pixels, seen[:, 2] > NEAR_M
-
-
-def segments(camera: Camera, lines: np.ndarray) -> np.ndarray:
-    """World segments [n, 2, 3] to pixels [m, 2, 2], cut at the near plane."""
-    view = camera.viewmat.double().numpy()
-    ends = lines.astype(np.float64) @ view[:3, :3].T + view[:3, 3]
-    first, second = ends[:, 0], ends[:, 1]
-    in_front = (first[:, 2] > NEAR_M) | (second[:, 2] > NEAR_M)
-    first, second = first[in_front], second[in_front]
-    span = second[:, 2] - first[:, 2]
-    cut = (NEAR_M - first[:, 2]) / np.where(span == 0, 1.0, span)
-    at_plane = first + cut[:, None] * (second - first)
-    first = np.where((first[:, 2] < NEAR_M)[:, None], at_plane, first)
-    second = np.where((second[:, 2] < NEAR_M)[:, None], at_plane, second)
-    K = camera.K.double().numpy()
-    both = np.stack((first, second), 1)
-    z = np.maximum(both[..., 2], 1e-6)
-    return np.stack(
-        (K[0, 0] * both[..., 0] / z + K[0, 2], K[1, 1] * both[..., 1] / z + K[1, 2]), -1
-    )
-
-
-def floor_lines() -> np.ndarray:
-    """A grid of metres on the floor, [n, 2, 3]; the two axes last."""
-    reach = np.arange(-GRID_M, GRID_M + 1, dtype=np.float64)
-    along_x = [[(-GRID_M, y, 0), (GRID_M, y, 0)] for y in reach if y]
-    along_y = [[(x, -GRID_M, 0), (x, GRID_M, 0)] for x in reach if x]
-    axes = [[(-GRID_M, 0, 0), (GRID_M, 0, 0)], [(0, -GRID_M, 0), (0, GRID_M, 0)]]
-    return np.array([*along_x, *along_y, *axes], dtype=np.float64)
-
-
-def bone_lines(session: Session) -> np.ndarray:
-    """From each joint to its parent, without the ones that do not move apart, [n, 2, 3]."""
-    joints = session.joints().numpy()
-    parents = session.data.skeleton.parents.numpy()
-    lines = np.stack((joints, joints[np.maximum(parents, 0)]), 1)
-    lengths = np.linalg.norm(lines[:, 0] - lines[:, 1], axis=1)
-    return lines[(parents >= 0) & (lengths > 1e-4)]
-
-
-def frustum_lines(camera: Camera, depth_m: float = FRUSTUM_M) -> np.ndarray:
-    """The eye to the picture's corners, and its frame, [8, 2, 3]."""
-    K, view = camera.K.double().numpy(), camera.viewmat.double().numpy()
-    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (camera.width, camera.height)
-    rays = np.stack(
-        (
-            (corners[:, 0] - K[0, 2]) / K[0, 0],
-            (corners[:, 1] - K[1, 2]) / K[1, 1],
-            np.ones(4),
-        ),
-        1,
-    )
-    eye = -view[:3, :3].T @ view[:3, 3]
-    places = (depth_m * rays - view[:3, 3]) @ view[:3, :3]
-    sides = [(eye, place) for place in places]
-    frame = [(places[n], places[(n + 1) % 4]) for n in range(4)]
-    return np.array([*sides, *frame])
 
 
 def draw_overlays(session: Session, camera: Camera, area: Rectangle) -> None:

@@ -1,0 +1,100 @@
+"""The handles of the selected joint in the picture: seen, taken and dragged."""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from imgui_bundle import imgui
+
+from ash_core.records import AvatarData, Camera
+from viewer.gizmo import Grip, Handle, drag, handles, under
+from viewer.overlay import project
+from viewer.panels.view import Rectangle
+from viewer.pose import JointNode, Slider, joint_tree, node_of, sliders
+from viewer.session import Session
+
+COLOURS: Final = ((0.93, 0.33, 0.33), (0.42, 0.80, 0.40), (0.38, 0.58, 0.98))
+HELD: Final = (1.0, 0.86, 0.30, 1.0)
+FAR_ALPHA: Final = 0.25
+"""Of the half of a ring that is behind its joint."""
+
+
+class Gizmo:
+    """Of one window."""
+
+    def __init__(self) -> None:
+        self._held: Grip | None = None
+        self._of: AvatarData | None = None
+        self._tree: tuple[JointNode, ...] = ()
+        self._rows: tuple[Slider, ...] = ()
+
+    def draw(self, session: Session, camera: Camera, area: Rectangle) -> bool:
+        """Right after the picture's own button; whether the mouse is the gizmo's."""
+        if self._of is not session.data:
+            self._of, self._held = session.data, None
+            self._tree = joint_tree(session.data.skeleton)
+            self._rows = sliders(session.data.skeleton, session.data.rest_dofs)
+        node = node_of(self._tree, session.selected_joint) if session.selected_joint else None
+        if node is None or not node.dofs:
+            self._held = None
+            return False
+        found = handles(session.data.skeleton, session.pose(), node, camera)
+        was_held = self._held is not None
+        hot = self._follow(session, camera, area, {handle.dof: handle for handle in found})
+        for number, handle in enumerate(found):
+            _draw(camera, area, handle, COLOURS[number % 3], handle.dof == hot)
+        if hot is not None:
+            self._tell(session, hot)
+        return was_held or self._held is not None
+
+    def _follow(
+        self, session: Session, camera: Camera, area: Rectangle, found: dict[int, Handle]
+    ) -> int | None:
+        """Take, drag and leave; the dof under the mouse or held."""
+        io = imgui.get_io()
+        if self._held is not None and not (
+            imgui.is_mouse_down(imgui.MouseButton_.left) and self._held.dof in found
+        ):
+            self._held = None
+        if self._held is not None:
+            dof, delta = self._held.dof, io.mouse_delta
+            if delta.x or delta.y:
+                self._held = drag(self._held, found[dof], camera, delta.x, delta.y)
+                row = self._rows[dof]
+                value = min(max(self._held.value, row.lower), row.upper)
+                posed = session.document.edit.with_dof(dof, value)
+                session.edit(f"pose {row.name}", merge=row.name, edit=posed)
+            return dof
+        if not imgui.is_item_hovered():
+            return None
+        at = io.mouse_pos.x - area.x, io.mouse_pos.y - area.y
+        grip = under(tuple(found.values()), camera, at)
+        if grip is None:
+            return None
+        if imgui.is_item_activated() and imgui.is_mouse_down(imgui.MouseButton_.left):
+            self._held = replace(grip, value=float(session.pose()[grip.dof]))
+        return grip.dof
+
+    def _tell(self, session: Session, dof: int) -> None:
+        row = self._rows[dof]
+        value = float(session.pose()[dof]) * row.shown_scale
+        imgui.set_tooltip(f"{row.name} {value:.{2 if row.unit == 'm' else 1}f} {row.shown_unit}")
+
+
+def _draw(
+    camera: Camera, area: Rectangle, handle: Handle, rgb: tuple[float, float, float], hot: bool
+) -> None:
+    pixels, seen = project(camera, handle.points)
+    view = camera.viewmat.double().numpy()
+    behind = (handle.points - handle.centre) @ view[2, :3] > 1e-6
+    near, far = (imgui.get_color_u32(HELD if hot else (*rgb, alpha)) for alpha in (1.0, FAR_ALPHA))
+    draw = imgui.get_window_draw_list()
+    draw.push_clip_rect((area.x, area.y), (area.x + area.width, area.y + area.height), True)
+    places = (pixels + np.array((area.x, area.y))).tolist()
+    for n in range(len(places) - 1):
+        if seen[n] and seen[n + 1]:
+            colour = far if behind[n] and not handle.slides else near
+            draw.add_line(places[n], places[n + 1], colour, 3.0 if hot else 2.0)
+    if handle.slides and seen[-1]:
+        draw.add_circle_filled(places[-1], 5.0, near)
+    draw.pop_clip_rect()
