@@ -165,6 +165,23 @@ def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> N
     assert said == {"edited": True, "still": True, "selected": True, "undone": True}
 
 
+def test_a_frame_and_its_times_become_files(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        for name in ("file.splats", "file.times", "file.screenshot"):
+            commands.run(session, name)
+        draw(3)
+        files = {path.suffix: path for path in Path.cwd().glob("ash-studio-*")}
+        said["kinds"] = sorted(files)
+        head = files[".ply"].read_bytes()[:200].decode("latin1")
+        said["splats"] = f"vertex {len(session.renderer.avatar.flat)}" in head
+        said["times"] = files[".csv"].read_text().startswith("frame,")
+        """,
+    )
+    assert said == {"kinds": [".csv", ".ply", ".png"], "splats": True, "times": True}
+
+
 def test_every_panel_and_dialog_draws(tmp_path: Path) -> None:
     """Palette, help, recording and every look, one after the other, without an exception."""
     picture, said = use(

@@ -329,7 +329,14 @@ class App:
             self._save_dialog = None
         if panels.screenshot:
             panels.screenshot = False
-            self._screenshot()
+            size = round(2 * self.area.width), round(2 * self.area.height)
+            self._write("png", lambda out: self.session.screenshot(out, *size))
+        if panels.splats:
+            panels.splats = False
+            self._write("ply", self.session.save_splats)
+        if panels.times:
+            panels.times = False
+            self._write("csv", self._save_times)
         if self._open_dialog is not None and self._open_dialog.ready():
             for path in self._open_dialog.result():
                 self.session.open(path)
@@ -343,15 +350,18 @@ class App:
         except OSError as error:
             self.session.say(f"{path}: {error.strerror}", "error")
 
-    def _screenshot(self) -> None:
-        """Twice the window's own pixels, beside where the program was started."""
-        out = Path.cwd() / time.strftime("ash-studio-%Y%m%d-%H%M%S.png")
-        size = round(2 * self.area.width), round(2 * self.area.height)
+    def _write(self, suffix: str, save: Callable[[Path], None]) -> None:
+        """A file named after the moment, where the program was started."""
+        out = Path.cwd() / time.strftime(f"ash-studio-%Y%m%d-%H%M%S.{suffix}")
         try:
             with self.engine.lock:
-                self.session.screenshot(out, *size)
+                save(out)
         except (InputError, OSError) as error:
             self.session.say(str(error), "error")
+
+    def _save_times(self, out: Path) -> None:
+        self.profiler.save(out)
+        self.session.say(f"{out}: {len(self.profiler.rows)} frames")
 
     def _draw_menus(self) -> None:
         dialogs.draw_menus(self.session)

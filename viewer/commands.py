@@ -304,6 +304,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("file.open", "Open...", _toggle_panel("open_dialog"), "Ctrl+O"),
     Command("file.save", "Save the session...", _toggle_panel("save_dialog"), "Ctrl+S"),
     Command("file.screenshot", "Screenshot", _toggle_panel("screenshot"), "F12"),
+    Command("file.splats", "Save this frame's splats as .ply", _toggle_panel("splats")),
+    Command("file.times", "Save the profiler's times as .csv", _toggle_panel("times")),
     Command("file.quit", "Quit", _toggle_panel("quit"), "Ctrl+Q"),
     Command("edit.undo", "Undo", _undo, "Ctrl+Z"),
     Command("edit.redo", "Redo", _redo, "Ctrl+Shift+Z"),

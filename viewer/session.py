@@ -29,6 +29,7 @@ from ash_core.commands.scene import (
 )
 from ash_core.errors import InputError
 from ash_core.files.capture import read_calibration, read_cameras
+from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
 from ash_core.files.text import write_text
@@ -163,6 +164,10 @@ class Panels:
     record_dialog: bool = False
     screenshot: bool = False
     """One is wanted; the front end knows how large."""
+    splats: bool = False
+    """A file of them is wanted."""
+    times: bool = False
+    """A table of the profiler's is wanted."""
     quit: bool = False
 
 
@@ -408,6 +413,15 @@ class Session:
         with open_writer(out, width, height, alpha=alpha) as writer:
             writer.write(pixels)
         self.say(f"{out}: {width}x{height}{', with alpha' if alpha else ''}")
+
+    def save_splats(self, out: Path) -> None:
+        """The Gaussians of this frame as a .ply, in the world.
+
+        The caller keeps the renderer to itself meanwhile. Raises: InputError.
+        """
+        gaussians = self.renderer.gaussians(self.request(4, 4).window)
+        write_ply(out, gaussians)
+        self.say(f"{out}: {len(gaussians.means):,} splats")
 
     def save(self, path: str | Path) -> None:
         """Everything that reopens this: versioned JSON, whole or not there."""

@@ -14,7 +14,8 @@ MOUSE: Final = (
     ("Shift + drag, middle drag", "shift"),
     ("wheel", "come nearer to what is under the cursor"),
     ("right drag", "look around; with W A S D Q E fly, Shift is faster"),
-    ("click", "select a joint"),
+    ("click", "a joint where the skeleton is shown, else the splat in the atlas"),
+    ("drag a joint's ring or arrow", "turn or slide it"),
     ("double click on a slider", "its default"),
 )
 
