@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -406,11 +407,17 @@ def _style() -> None:
 
 
 def run(session: Session, interop: bool = True) -> int:
-    """Open the window until it is closed; the exit code."""
+    """Open the window until it is closed; the exit code. Raises: InputError."""
     import glfw
 
+    with warnings.catch_warnings(action="ignore"):  # told below, in one line
+        if not glfw.init():
+            raise _no_window(_text(glfw.get_error()[1]))
     app = App(session, interop)
-    immapp.manual_render.setup_from_runner_params(app.params(), immapp.AddOnsParams())
+    try:
+        immapp.manual_render.setup_from_runner_params(app.params(), immapp.AddOnsParams())
+    except RuntimeError as error:
+        raise _no_window("this display gives no OpenGL 3.3") from error
     window = glfw.get_current_context()
     if window:
 
@@ -425,6 +432,19 @@ def run(session: Session, interop: bool = True) -> int:
     finally:  # Ctrl-C too: threads end before the window
         immapp.manual_render.tear_down()
     return 0
+
+
+def _text(said: Any) -> str:
+    """Of GLFW: bytes, whatever its annotations say, or nothing."""
+    return said.decode() if isinstance(said, bytes) else str(said or "no OpenGL")
+
+
+def _no_window(reason: str) -> InputError:
+    return InputError(
+        f"view: no window can be opened here: {reason}. "
+        "Without a display, 'view --session S --record OUT' and 'render' make pictures; "
+        "'doctor' tells what OpenGL there is"
+    )
 
 
 def open_without_display(session: Session) -> App:
