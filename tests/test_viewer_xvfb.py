@@ -1,5 +1,6 @@
 """The user's own command on an X server: a real window with the avatar in it, Ctrl-C ends it."""
 
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,63 @@ def test_the_window_shows_the_avatar_and_ends_by_ctrl_c(display: str, tmp_path: 
         viewer.kill()
     assert viewer.returncode == 130
     assert "Traceback" not in errors
+
+
+RESIZED = """
+import json, os, sys
+from pathlib import Path
+import glfw
+from imgui_bundle import immapp
+from viewer import app as window, commands
+from viewer.session import Session
+session = Session(device="cpu", preset="cpu")
+app = window.App(session, interop=True)
+immapp.manual_render.setup_from_runner_params(app.params(), immapp.AddOnsParams())
+handle = glfw.get_current_context()
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def resize(times):
+    for n in range(times):
+        glfw.set_window_size(handle, 200 + 37 * n % 1100, 120 + 53 * n % 700)
+        for _ in range(2):
+            immapp.manual_render.render()
+
+commands.run(session, "time.play")
+resize(200)
+before, frame = resident(), session.clock.frame
+resize(300)
+said = {
+    "grown_mb": (resident() - before) / 2**20,
+    "played": session.clock.playing and session.clock.frame != frame,
+    "error": app.engine.error,
+}
+immapp.manual_render.tear_down()
+print(json.dumps(said))
+"""
+
+
+def test_five_hundred_sizes_while_it_plays(display: str, tmp_path: Path) -> None:
+    # Not on GLFW's null platform: there an empty window grows with every size.
+    done = subprocess.run(
+        [sys.executable, "-c", RESIZED],
+        env={
+            **os.environ,
+            "DISPLAY": display,
+            "HOME": str(tmp_path),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["played"]
+    assert said["error"] is None
+    assert said["grown_mb"] < 60, said
 
 
 def test_without_a_server_there_is_one_line_and_what_to_do(tmp_path: Path) -> None:
