@@ -61,7 +61,9 @@ class Gizmo:
             if delta.x or delta.y:
                 self._held = drag(self._held, found[dof], camera, delta.x, delta.y)
                 row = self._rows[dof]
-                value = min(max(self._held.value, row.lower), row.upper)
+                # The skeleton's own limits: a slider's may be narrower than a motion that turns.
+                lower, upper = session.data.skeleton.dof_limits[dof].tolist()
+                value = min(max(self._held.value, lower), upper)
                 posed = session.document.edit.with_dof(dof, value)
                 session.edit(f"pose {row.name}", merge=row.name, edit=posed)
             return dof
