@@ -486,3 +486,10 @@ def test_a_pose_file_is_a_motion_of_one_frame(tmp_path: Path, bundled: Skeleton)
         pose.load_pose(path, toy_skeleton())
     with pytest.raises(InputError, match=r"bow\.txt: expected the name of a \.motion file"):
         pose.save_pose(tmp_path / "bow.txt", dofs)
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.25, 1.0])
+def test_what_is_set_is_what_is_seen_at_any_blend(blend: float) -> None:
+    motion = torch.tensor([0.1, -0.3], dtype=torch.float64)
+    edit = PoseEdit(values={0: 0.7}, blend=blend).showing(1, 0.4, float(motion[1]))
+    assert float(edit.apply(motion)[1]) == pytest.approx(0.4)

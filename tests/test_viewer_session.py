@@ -483,6 +483,25 @@ def test_a_failed_frame_is_said_and_the_next_is_drawn(session: Session) -> None:
     engine.close()
 
 
+def test_a_failure_that_nobody_knows_is_logged_whole_and_the_next_is_drawn(
+    session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, good = Engine(session.renderer), session.request(*SIZE)
+    window = dataclasses.replace(
+        good.window,
+        dofs=good.window.dofs.repeat(1, 2),
+        normalised=good.window.normalised.repeat(1, 1, 2),
+    )
+    engine.submit(dataclasses.replace(good, window=window))  # of another skeleton
+    assert engine.wait() is None
+    assert engine.error
+    assert any(record.exc_info for record in caplog.records)
+    engine.submit(good)
+    assert engine.wait() is not None
+    assert engine.error is None
+    engine.close()
+
+
 def test_the_engine_draws_what_the_renderer_draws(session: Session) -> None:
     engine = Engine(session.renderer)
     wanted = session.request(*SIZE)

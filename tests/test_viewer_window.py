@@ -165,6 +165,43 @@ def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> N
     assert said == {"edited": True, "still": True, "selected": True, "undone": True}
 
 
+def test_a_clicked_splat_is_marked_in_its_own_pose_of_its_own_avatar(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        def until(true):
+            for _ in range(600):
+                draw()
+                if true():
+                    return True
+                time.sleep(0.01)
+            return False
+
+        x, y = middle()
+        mouse(x, y); mouse(x, y, 0); mouse(x, y)
+        said["picked"] = until(lambda: app.atlas.splat is not None)
+        first = app.atlas.splat
+        said["marked"] = app.atlas.marked(session) == first.mean
+        session.clock.seek(100)
+        said["not where it was"] = app.atlas.marked(session) is None
+        said["followed"] = until(lambda: app.atlas.marked(session) is not None)
+        said["moved"] = app.atlas.splat.index == first.index and app.atlas.splat.mean != first.mean
+        def fails(window):
+            raise RuntimeError("no room")
+
+        session.renderer.gaussians = fails
+        session.clock.seek(50)
+        said["told"] = until(lambda: session.messages and "no room" in session.messages[-1].text)
+        session.open("bundled")
+        draw(2)
+        said["gone"] = app.atlas.splat is None
+        settle()
+        said["drawn"] = app.engine.error is None and session.renderer is app._renderer
+        """,
+    )
+    assert all(said.values()), said
+
+
 def test_a_frame_and_its_times_become_files(tmp_path: Path) -> None:
     _, said = use(
         tmp_path,
@@ -172,6 +209,9 @@ def test_a_frame_and_its_times_become_files(tmp_path: Path) -> None:
         for name in ("file.splats", "file.times", "file.screenshot"):
             commands.run(session, name)
         draw(3)
+        commands.run(session, "file.screenshot")
+        draw(3)
+        said["pictures"] = len(list(Path.cwd().glob("ash-studio-*.png")))
         files = {path.suffix: path for path in Path.cwd().glob("ash-studio-*")}
         said["kinds"] = sorted(files)
         head = files[".ply"].read_bytes()[:200].decode("latin1")
@@ -179,7 +219,7 @@ def test_a_frame_and_its_times_become_files(tmp_path: Path) -> None:
         said["times"] = files[".csv"].read_text().startswith("frame,")
         """,
     )
-    assert said == {"kinds": [".csv", ".ply", ".png"], "splats": True, "times": True}
+    assert said == {"pictures": 2, "kinds": [".csv", ".ply", ".png"], "splats": True, "times": True}
 
 
 def test_every_panel_and_dialog_draws(tmp_path: Path) -> None:

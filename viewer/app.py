@@ -3,6 +3,7 @@
 Import order: imgui_bundle, glfw, OpenGL; the first tells the second which library to use.
 """
 
+import itertools
 import logging
 import math
 import os
@@ -45,11 +46,25 @@ ERROR_COLOUR: Final = (1.0, 0.45, 0.40, 1.0)
 SWIZZLE_A: Final = 0x8E45
 
 
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """Equal to what holds the same object alone; it is kept, so that no other gets its place."""
+
+    held: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.held is other.held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What the last request was made of; another one is only made if this changes."""
 
-    avatar: int
+    renderer: _Same
+    motion: _Same
     frame: int
     document: object
     view: object
@@ -139,7 +154,7 @@ class App:
             ("Motions", "left", lambda: motions.draw(self.session)),
             ("Pose", "left_low", lambda: self.pose.draw(self.session)),
             ("Look", "right", lambda: look.draw(self.session)),
-            ("Atlas", "right_low", lambda: self.atlas.draw(self.session, self.engine.lock)),
+            ("Atlas", "right_low", lambda: self.atlas.draw(self.session)),
             ("Profiler", "right_low", self.profiler.draw),
             ("Timeline", "bottom", lambda: timeline.draw(self.session)),
         ]
@@ -170,11 +185,15 @@ class App:
     def _before_frame(self) -> None:
         session, now = self.session, self.session.now()
         session.clock.tick(now)
-        if session.renderer is not self._renderer:
-            self._renderer = session.renderer
-            self.engine.use(session.renderer)
+        self._follow_renderer()
+        self.atlas.follow(session, self.engine.lock)
         params = hello_imgui.get_runner_params()
-        busy = session.clock.playing or self.engine.busy or now - self._moved_s < 2 * REST_S
+        busy = (
+            session.clock.playing
+            or self.engine.busy
+            or self.atlas.busy
+            or now - self._moved_s < 2 * REST_S
+        )
         params.fps_idling.enable_idling = not (busy or self.record.running)
         params.app_shall_exit = params.app_shall_exit or session.panels.quit
         for panel in self._panels:
@@ -186,6 +205,12 @@ class App:
         self._panels_follow = session.panels.shown
 
     _panels_follow = True
+
+    def _follow_renderer(self) -> None:
+        """Another avatar's frames are another renderer's."""
+        if self.session.renderer is not self._renderer:
+            self._renderer = self.session.renderer
+            self.engine.use(self._renderer)
 
     # ---- the picture ----
 
@@ -217,10 +242,11 @@ class App:
         if at is not None:
             view.pick_joint(session, camera, at)
             if session.selected_joint is None:
-                self.atlas.pick(session, self.engine.lock, *at, (camera.width, camera.height))
+                self.atlas.pick(camera, *at)
         view.draw_overlays(session, camera, self.area)
-        if self.atlas.splat is not None:
-            view.mark(camera, self.area, self.atlas.splat.mean)
+        marked = self.atlas.marked(session)
+        if marked is not None:
+            view.mark(camera, self.area, marked)
         self._draw_corners(camera)
         self._ask(now)
 
@@ -240,13 +266,15 @@ class App:
     def _ask(self, now: float) -> None:
         """Ask for the picture of what is shown now, if that is new."""
         session, scale = self.session, self._scale(now)
+        self._follow_renderer()  # a menu of this very frame may have opened an avatar
         ratio = imgui.get_io().display_framebuffer_scale.x or 1.0
         size = (
             max(round(self.area.width * ratio * scale), 1),
             max(round(self.area.height * ratio * scale), 1),
         )
         asked = _Asked(
-            id(session.renderer),
+            _Same(session.renderer),
+            _Same(session.motion),
             session.clock.frame,
             session.document,
             session.view,
@@ -353,12 +381,14 @@ class App:
 
     def _write(self, suffix: str, save: Callable[[Path], None]) -> None:
         """A file named after the moment, where the program was started."""
-        out = Path.cwd() / time.strftime(f"ash-studio-%Y%m%d-%H%M%S.{suffix}")
         try:
+            moment = Path.cwd() / time.strftime("ash-studio-%Y%m%d-%H%M%S")
+            names = (f"-{n}" if n else "" for n in itertools.count())
+            outs = (moment.with_name(f"{moment.name}{name}.{suffix}") for name in names)
             with self.engine.lock:
-                save(out)
-        except (InputError, OSError) as error:
-            self.session.say(str(error), "error")
+                save(next(out for out in outs if not out.exists()))
+        except (InputError, OSError, RuntimeError) as error:  # torch's are RuntimeErrors
+            self.session.say(str(error).split("\n")[0], "error")
 
     def _save_times(self, out: Path) -> None:
         self.profiler.save(out)

@@ -114,10 +114,11 @@ class Engine:
                     torch.cuda.current_stream(pixels.device).synchronize()
                 taken = 1e3 * (time.perf_counter() - start)
                 stages = dict(renderer.timings)
-        except (InputError, CudaError, torch.OutOfMemoryError) as error:
-            said = str(error).split("\n")[0]
+        except Exception as error:  # whatever it is, the next request may be a good one
+            said = str(error).split("\n")[0] or type(error).__name__
             if said != self.error:
-                _log.warning("no picture: %s", said)
+                known = isinstance(error, (InputError, CudaError, torch.OutOfMemoryError))
+                _log.warning("no picture: %s", said, exc_info=None if known else error)
             self.error = said
             return
         self.error = None

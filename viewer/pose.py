@@ -317,6 +317,15 @@ class PoseEdit:
         """One more dof held at a value, m or rad."""
         return replace(self, values={**self.values, dof: value})
 
+    def showing(self, dof: int, value: float, moving: float) -> "PoseEdit":
+        """One more dof held, so that `value` is what is seen where the motion has `moving`.
+
+        An edit that is blended out altogether is blended in, for there is no such value.
+        """
+        if self.blend <= 0:
+            return replace(self, blend=1.0).with_dof(dof, value)
+        return self.with_dof(dof, (value - (1 - self.blend) * moving) / self.blend)
+
     def without_dof(self, dof: int) -> "PoseEdit":
         """One dof left to the motion again."""
         return self._keeping([kept for kept in self.values if kept != dof])

@@ -1,47 +1,137 @@
 """The UV atlas: what the decoder made of each texel, linked both ways with the picture."""
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import Lock
+from typing import Final
 
 from imgui_bundle import imgui
 
-from ash_core.records import Gaussians
+from ash_core.records import Camera, Gaussians, Motion
+from ash_core.render import Renderer, RenderRequest
 from viewer.inspect import CHANNELS, Channel, Splat, atlas_picture, describe, pick, texel_at
+from viewer.pose import PoseEdit
 from viewer.present import HostPresenter
 from viewer.session import Session
 
-MARK = (0.35, 0.75, 1.0, 1.0)
+MARK: Final = (0.35, 0.75, 1.0, 1.0)
+REST_S: Final = 0.25
+"""A pose that stands this long is decoded for the panel; before, the picture goes first."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """What Gaussians were made of. Held, so that nothing new can pass for it."""
+
+    renderer: Renderer
+    motion: Motion
+    edit: PoseEdit
+    frame: int
+
+    @classmethod
+    def of(cls, session: Session) -> "_Moment":
+        edit = session.document.edit
+        return cls(session.renderer, session.motion, edit, session.clock.frame)
+
+    def same(self, other: "_Moment | None") -> bool:
+        return (
+            other is not None
+            and self.renderer is other.renderer
+            and self.motion is other.motion
+            and self.edit == other.edit
+            and self.frame == other.frame
+        )
 
 
 class AtlasPanel:
-    """A picture of the atlas and what is known of one splat. Drawn anew where it is asked for."""
+    """A picture of the atlas and what is known of one splat.
+
+    Gaussians are decoded on a thread of their own: the window waits for none.
+    """
 
     def __init__(self) -> None:
         self.splat: Splat | None = None
         self._channel: Channel = "colour"
         self._presenter: HostPresenter | None = None
-        self._shown: tuple[object, ...] = ()
-        self._wanted = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="atlas")
+        self._job: tuple[_Moment, Future[Gaussians]] | None = None
+        self._known: tuple[_Moment, Gaussians] | None = None
+        self._failed: _Moment | None = None
+        self._choice: Callable[[Gaussians], int | None] | None = None
+        self._drawn: tuple[_Moment, Channel] | None = None
+        self._last: _Moment | None = None
+        self._since_s = 0.0
+        self._visible = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being decoded or asked for."""
+        return self._job is not None or self._choice is not None
 
     def close(self) -> None:
         """While the window's OpenGL is still there."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
         if self._presenter is not None:
             self._presenter.close()
 
-    def gaussians(self, session: Session, lock: Lock) -> Gaussians:
-        """Of the pose that is shown."""
-        request = session.request(4, 4)
-        with lock:
-            return session.renderer.gaussians(request.window)
+    def pick(self, camera: Camera, x: float, y: float) -> None:
+        """Choose the splat under a click in the picture, once its Gaussians are there."""
+        self._choice = lambda gaussians: pick(gaussians, camera, x, y)
 
-    def pick(self, session: Session, lock: Lock, x: float, y: float, size: tuple[int, int]) -> None:
-        """The splat under a click in the picture."""
-        gaussians = self.gaussians(session, lock)
-        index = pick(gaussians, session.camera(*size), x, y)
-        avatar = session.renderer.avatar
+    def marked(self, session: Session) -> tuple[float, float, float] | None:
+        """Where the chosen splat is in the pose that is shown, m; None where that is not known."""
+        if self.splat is None or self._known is None:
+            return None
+        return self.splat.mean if self._known[0].same(_Moment.of(session)) else None
+
+    def follow(self, session: Session, lock: Lock) -> None:
+        """Once a frame, before all drawing: fetch what is there, ask for what is missing."""
+        now, moment = session.now(), _Moment.of(session)
+        if not moment.same(self._last):
+            if self._last is not None and self._last.renderer is not moment.renderer:
+                self.splat, self._choice, self._known = None, None, None
+            self._last, self._since_s = moment, now
+        self._collect(session)
+        known = self._known is not None and self._known[0].same(moment)
+        if known:
+            self._choose()
+        if moment.same(self._failed):
+            self._choice = None
+        rests = not session.clock.playing and now - self._since_s > REST_S
+        needed = (rests and (self._visible or self.splat is not None)) or self._choice is not None
+        self._visible = False
+        if needed and not known and self._job is None and not moment.same(self._failed):
+            request = session.request(4, 4)
+            self._job = moment, self._pool.submit(_decode, moment.renderer, request, lock)
+
+    def _collect(self, session: Session) -> None:
+        if self._job is None or not self._job[1].done():
+            return
+        (moment, job), self._job = self._job, None
+        if moment.renderer is not session.renderer:
+            return
+        error = job.exception()
+        if error is not None:
+            self._failed, self._choice = moment, None
+            session.say(f"no atlas: {str(error).splitlines()[0]}", "error")
+            return
+        self._known = moment, job.result()
+        self._choose()
+        if self.splat is not None:
+            self.splat = describe(moment.renderer.avatar, self._known[1], self.splat.index)
+
+    def _choose(self) -> None:
+        if self._choice is None or self._known is None:
+            return
+        (moment, gaussians), choice = self._known, self._choice
+        index, self._choice = choice(gaussians), None
+        avatar = moment.renderer.avatar
         self.splat = None if index is None else describe(avatar, gaussians, index)
 
-    def draw(self, session: Session, lock: Lock) -> None:
+    def draw(self, session: Session) -> None:
         """Channel, picture, values."""
+        self._visible = True
         imgui.set_next_item_width(imgui.get_font_size() * 7)
         if imgui.begin_combo("channel", self._channel):
             for channel in CHANNELS:
@@ -50,33 +140,32 @@ class AtlasPanel:
                     self._channel = channel
             imgui.end_combo()
         imgui.same_line()
-        state = (id(session.renderer), session.document.edit, session.document.motion)
-        if not session.clock.playing:
-            self._renew(session, lock, (*state, session.clock.frame, self._channel))
+        self._renew()
         if self._presenter is None:
+            imgui.new_line()
             return
         room = imgui.get_content_region_avail().x
         side = max(min(room, imgui.get_font_size() * 20), 32.0)
         imgui.text_disabled(f"{session.renderer.avatar.atlas.resolution} texels a side")
         place = imgui.get_cursor_screen_pos()
         imgui.image(imgui.ImTextureRef(self._presenter.texture), (side, side))
-        self._hover(session, lock, place, side)
+        self._click(session, place, side)
         self._mark(session, place, side)
         if self.splat is not None:
             _draw_splat(self.splat)
 
-    def _renew(self, session: Session, lock: Lock, state: tuple[object, ...]) -> None:
-        if state == self._shown:
+    def _renew(self) -> None:
+        if self._known is None:
             return
-        self._shown = state
+        moment, gaussians = self._known
+        if self._drawn is not None and self._drawn[0] is moment and self._drawn[1] == self._channel:
+            return
         if self._presenter is None:
             self._presenter = HostPresenter("nearest")
-        avatar, gaussians = session.renderer.avatar, self.gaussians(session, lock)
-        self._presenter.show(atlas_picture(avatar, gaussians, self._channel))
-        if self.splat is not None and self.splat.index < len(gaussians.means):
-            self.splat = describe(avatar, gaussians, self.splat.index)
+        self._presenter.show(atlas_picture(moment.renderer.avatar, gaussians, self._channel))
+        self._drawn = moment, self._channel
 
-    def _hover(self, session: Session, lock: Lock, place: imgui.ImVec2, side: float) -> None:
+    def _click(self, session: Session, place: imgui.ImVec2, side: float) -> None:
         if not (imgui.is_item_hovered() and imgui.is_mouse_clicked(0)):
             return
         avatar, mouse = session.renderer.avatar, imgui.get_mouse_pos()
@@ -85,7 +174,7 @@ class AtlasPanel:
         v = resolution - 1 - int((mouse.y - place.y) / side * resolution)
         index = texel_at(avatar, u, v)
         if index is not None:
-            self.splat = describe(avatar, self.gaussians(session, lock), index)
+            self._choice = lambda _: index
 
     def _mark(self, session: Session, place: imgui.ImVec2, side: float) -> None:
         if self.splat is None:
@@ -95,6 +184,11 @@ class AtlasPanel:
         x = place.x + (u + 0.5) / resolution * side
         y = place.y + (resolution - v - 0.5) / resolution * side
         imgui.get_window_draw_list().add_circle((x, y), 6.0, imgui.get_color_u32(MARK), 0, 2.0)
+
+
+def _decode(renderer: Renderer, request: RenderRequest, lock: Lock) -> Gaussians:
+    with lock:
+        return renderer.gaussians(request.window)
 
 
 def _draw_splat(splat: Splat) -> None:

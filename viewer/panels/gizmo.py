@@ -64,7 +64,8 @@ class Gizmo:
                 # The skeleton's own limits: a slider's may be narrower than a motion that turns.
                 lower, upper = session.data.skeleton.dof_limits[dof].tolist()
                 value = min(max(self._held.value, lower), upper)
-                posed = session.document.edit.with_dof(dof, value)
+                moving = float(session.motion.dofs[session.clock.frame, dof])
+                posed = session.document.edit.showing(dof, value, moving)
                 session.edit(f"pose {row.name}", merge=row.name, edit=posed)
             return dof
         if not imgui.is_item_hovered():

@@ -97,7 +97,8 @@ def _draw_slider(session: Session, row: Slider, value: float) -> None:
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         session.edit(f"reset {row.name}", edit=edit.without_dof(row.dof))
     elif changed:
-        posed = edit.with_dof(row.dof, new / scale)
+        moving = float(session.motion.dofs[session.clock.frame, row.dof])
+        posed = edit.showing(row.dof, new / scale, moving)
         session.edit(f"pose {row.name}", merge=row.name, edit=posed)
 
 
