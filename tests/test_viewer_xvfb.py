@@ -61,7 +61,7 @@ def test_the_window_shows_the_avatar_and_ends_by_ctrl_c(display: str, tmp_path: 
         _, errors = viewer.communicate(timeout=PATIENCE_S)
     finally:
         viewer.kill()
-    assert viewer.returncode == 130
+    assert viewer.returncode == 130, errors
     assert "Traceback" not in errors
 
 

@@ -7,6 +7,7 @@ import itertools
 import logging
 import math
 import os
+import signal
 import time
 import warnings
 from collections.abc import Callable
@@ -456,11 +457,22 @@ def run(session: Session, interop: bool = True) -> int:
                 session.open(path)
 
         glfw.set_drop_callback(window, dropped)  # pyright: ignore[reportArgumentType]
-    try:
-        while not hello_imgui.get_runner_params().app_shall_exit:
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, before)  # a second one need not wait for the frame
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:  # Ctrl-C ends between two frames: within one, Dear ImGui cannot be torn down
+        while not (interrupted or hello_imgui.get_runner_params().app_shall_exit):
             immapp.manual_render.render()
-    finally:  # Ctrl-C too: threads end before the window
+    finally:
+        signal.signal(signal.SIGINT, before)
         immapp.manual_render.tear_down()
+    if interrupted:
+        raise KeyboardInterrupt
     return 0
 
 
