@@ -13,7 +13,7 @@ from ash_core.look import PLAIN, Look, Mode
 from ash_core.records import Motion
 from viewer.camera_controls import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
-from viewer.pose import PoseEdit, joint_tree, node_of, pose_from_text, pose_to_text
+from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
 from viewer.session import ASPECT, BACKGROUNDS, Session
 
 SPEED_STEP: Final = 1.25
@@ -121,8 +121,7 @@ def _reset_pose(session: Session) -> None:
 
 
 def _reset_joint(session: Session) -> None:
-    tree = joint_tree(session.data.skeleton)
-    node = node_of(tree, session.selected_joint or "")
+    node = node_of(session.tree, session.selected_joint or "")
     if node is None:
         session.say("no joint is selected: click one in the view or the tree")
         return

@@ -14,19 +14,27 @@ FRUSTUM_M: Final = 0.25
 
 def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """World points [n, 3] to pixels [n, 2], and which are before the camera."""
-    view, K = camera.viewmat.double().numpy(), camera.K.double().numpy()
-    seen = points.astype(np.float64) @ view[:3, :3].T + view[:3, 3]
-    z = np.maximum(seen[:, 2], 1e-6)
-    pixels = np.stack(
-        (K[0, 0] * seen[:, 0] / z + K[0, 2], K[1, 1] * seen[:, 1] / z + K[1, 2]), axis=1
+    seen = _in_camera(camera, points)
+    return _pixels(camera, seen), seen[:, 2] > NEAR_M
+
+
+def _in_camera(camera: Camera, points: np.ndarray) -> np.ndarray:
+    """World to camera, m, [..., 3]."""
+    view = camera.viewmat.double().numpy()
+    return points.astype(np.float64) @ view[:3, :3].T + view[:3, 3]
+
+
+def _pixels(camera: Camera, seen: np.ndarray) -> np.ndarray:
+    """Camera to pixels, [..., 2]; what is behind goes far away."""
+    K, z = camera.K.double().numpy(), np.maximum(seen[..., 2], 1e-6)
+    return np.stack(
+        (K[0, 0] * seen[..., 0] / z + K[0, 2], K[1, 1] * seen[..., 1] / z + K[1, 2]), axis=-1
     )
-    return pixels, seen[:, 2] > NEAR_M
 
 
 def segments(camera: Camera, lines: np.ndarray) -> np.ndarray:
     """World segments [n, 2, 3] to pixels [m, 2, 2], cut at the near plane."""
-    view = camera.viewmat.double().numpy()
-    ends = lines.astype(np.float64) @ view[:3, :3].T + view[:3, 3]
+    ends = _in_camera(camera, lines)
     first, second = ends[:, 0], ends[:, 1]
     in_front = (first[:, 2] > NEAR_M) | (second[:, 2] > NEAR_M)
     first, second = first[in_front], second[in_front]
@@ -35,12 +43,7 @@ def segments(camera: Camera, lines: np.ndarray) -> np.ndarray:
     at_plane = first + cut[:, None] * (second - first)
     first = np.where((first[:, 2] < NEAR_M)[:, None], at_plane, first)
     second = np.where((second[:, 2] < NEAR_M)[:, None], at_plane, second)
-    K = camera.K.double().numpy()
-    both = np.stack((first, second), 1)
-    z = np.maximum(both[..., 2], 1e-6)
-    return np.stack(
-        (K[0, 0] * both[..., 0] / z + K[0, 2], K[1, 1] * both[..., 1] / z + K[1, 2]), -1
-    )
+    return _pixels(camera, np.stack((first, second), 1))
 
 
 def floor_lines() -> np.ndarray:

@@ -42,7 +42,7 @@ from ash_core.render import Colour, Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View
 from viewer.clock import Clock, LoopMode
-from viewer.pose import PoseEdit, window_of
+from viewer.pose import PoseEdit, joint_tree, sliders, window_of
 from viewer.recorder import RecordSettings
 
 FOV_RAD: Final = math.radians(40.0)
@@ -231,8 +231,8 @@ class Session:
         motions = bundled_motions(data) if avatar == BUNDLED else {}
         if motion is not None:
             chosen = load_motion(motion, avatar, data)
-            motions[chosen.name or Path(motion).stem] = chosen
             name = chosen.name or Path(motion).stem
+            motions[name] = chosen
         elif motions:
             name = "dance" if "dance" in motions else next(iter(motions))
         else:
@@ -241,6 +241,8 @@ class Session:
         # From here on nothing can fail: a refused file leaves everything as it was.
         self.renderer = make_renderer(data, self._device, self._backend, self._preset)
         self.avatar, self.data, self.motions = avatar, data, motions
+        self.tree = joint_tree(data.skeleton)
+        self.sliders = sliders(data.skeleton, data.rest_dofs)
         self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
         self.history = History(Document(name))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
@@ -300,6 +302,13 @@ class Session:
     def edit(self, label: str, merge: str | None = None, **changes: Any) -> None:
         """Change parts of the document, undoably."""
         self.history.apply(label, replace(self.document, **changes), merge)
+
+    def show_dof(self, dof: int, value: float) -> None:
+        """Pose by hand: a dof is to be seen at a value, m or rad."""
+        name = self.data.skeleton.dof_names[dof]
+        moving = float(self.motion.dofs[self.clock.frame, dof])
+        posed = self.document.edit.showing(dof, value, moving)
+        self.edit(f"pose {name}", merge=name, edit=posed)
 
     def choose_motion(self, name: str) -> None:
         """Play another of the open motions."""

@@ -11,11 +11,12 @@ from imgui_bundle import imgui
 from ash_core.records import Camera, Gaussians, Motion
 from ash_core.render import Renderer, RenderRequest
 from viewer.inspect import CHANNELS, Channel, Splat, atlas_picture, describe, pick, texel_at
+from viewer.panels.view import PICKED_COLOUR
+from viewer.panels.widgets import combo
 from viewer.pose import PoseEdit
 from viewer.present import HostPresenter
 from viewer.session import Session
 
-MARK: Final = (0.35, 0.75, 1.0, 1.0)
 REST_S: Final = 0.25
 """A pose that stands this long is decoded for the panel; before, the picture goes first."""
 
@@ -133,12 +134,7 @@ class AtlasPanel:
         """Channel, picture, values."""
         self._visible = True
         imgui.set_next_item_width(imgui.get_font_size() * 7)
-        if imgui.begin_combo("channel", self._channel):
-            for channel in CHANNELS:
-                chosen, _ = imgui.selectable(channel, channel == self._channel)
-                if chosen:
-                    self._channel = channel
-            imgui.end_combo()
+        self._channel = combo("channel", self._channel, CHANNELS) or self._channel
         imgui.same_line()
         self._renew()
         if self._presenter is None:
@@ -183,7 +179,9 @@ class AtlasPanel:
         u, v = self.splat.texel
         x = place.x + (u + 0.5) / resolution * side
         y = place.y + (resolution - v - 0.5) / resolution * side
-        imgui.get_window_draw_list().add_circle((x, y), 6.0, imgui.get_color_u32(MARK), 0, 2.0)
+        imgui.get_window_draw_list().add_circle(
+            (x, y), 6.0, imgui.get_color_u32(PICKED_COLOUR), 0, 2.0
+        )
 
 
 def _decode(renderer: Renderer, request: RenderRequest, lock: Lock) -> Gaussians:

@@ -10,7 +10,7 @@ from ash_core.records import AvatarData, Camera
 from viewer.gizmo import Grip, Handle, drag, handles, under
 from viewer.overlay import project
 from viewer.panels.view import Rectangle
-from viewer.pose import JointNode, Slider, joint_tree, node_of, sliders
+from viewer.pose import node_of
 from viewer.session import Session
 
 COLOURS: Final = ((0.93, 0.33, 0.33), (0.42, 0.80, 0.40), (0.38, 0.58, 0.98))
@@ -25,16 +25,12 @@ class Gizmo:
     def __init__(self) -> None:
         self._held: Grip | None = None
         self._of: AvatarData | None = None
-        self._tree: tuple[JointNode, ...] = ()
-        self._rows: tuple[Slider, ...] = ()
 
     def draw(self, session: Session, camera: Camera, area: Rectangle) -> bool:
         """Right after the picture's own button; whether the mouse is the gizmo's."""
         if self._of is not session.data:
             self._of, self._held = session.data, None
-            self._tree = joint_tree(session.data.skeleton)
-            self._rows = sliders(session.data.skeleton, session.data.rest_dofs)
-        node = node_of(self._tree, session.selected_joint) if session.selected_joint else None
+        node = node_of(session.tree, session.selected_joint) if session.selected_joint else None
         if node is None or not node.dofs:
             self._held = None
             return False
@@ -60,13 +56,10 @@ class Gizmo:
             dof, delta = self._held.dof, io.mouse_delta
             if delta.x or delta.y:
                 self._held = drag(self._held, found[dof], camera, delta.x, delta.y)
-                row = self._rows[dof]
                 # The skeleton's own limits: a slider's may be narrower than a motion that turns.
                 lower, upper = session.data.skeleton.dof_limits[dof].tolist()
                 value = min(max(self._held.value, lower), upper)
-                moving = float(session.motion.dofs[session.clock.frame, dof])
-                posed = session.document.edit.showing(dof, value, moving)
-                session.edit(f"pose {row.name}", merge=row.name, edit=posed)
+                session.show_dof(dof, value)
             return dof
         if not imgui.is_item_hovered():
             return None
@@ -79,7 +72,7 @@ class Gizmo:
         return grip.dof
 
     def _tell(self, session: Session, dof: int) -> None:
-        row = self._rows[dof]
+        row = session.sliders[dof]
         value = float(session.pose()[dof]) * row.shown_scale
         imgui.set_tooltip(f"{row.name} {value:.{2 if row.unit == 'm' else 1}f} {row.shown_unit}")
 

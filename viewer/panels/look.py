@@ -8,6 +8,7 @@ from imgui_bundle import imgui
 
 from ash_core.look import Look
 from viewer import commands
+from viewer.panels.widgets import combo
 from viewer.session import BACKGROUNDS, Session
 
 LABEL_EM: Final = 6.5
@@ -19,7 +20,7 @@ def draw(session: Session) -> None:
     look = session.document.look
     imgui.push_item_width(-imgui.get_font_size() * LABEL_EM)
     imgui.separator_text("Look")
-    mode = _combo("mode", look.mode, commands.MODES)
+    mode = combo("mode", look.mode, commands.MODES)
     if mode is not None:
         commands.run(session, f"look.{mode}")
     scale = _slider("size", look.splat_scale, 0.05, 2.0, 1.0, "%.2fx")
@@ -34,7 +35,7 @@ def draw(session: Session) -> None:
     )
     if wanted != look and wanted.mode == session.document.look.mode:
         session.edit(_what_changed(look, wanted), merge="look", look=wanted)
-    background = _combo("background", session.document.background, tuple(BACKGROUNDS))
+    background = combo("background", session.document.background, tuple(BACKGROUNDS))
     if background is not None:
         session.edit(f"background {background}", background=background)
     overlays = session.document.overlays
@@ -56,7 +57,7 @@ def _what_changed(before: Look, after: Look) -> str:
 def _camera(session: Session) -> None:
     imgui.separator_text("Camera")
     names = ("free", *session.cameras)
-    chosen = _combo("camera", session.locked_camera or "free", names)
+    chosen = combo("camera", session.locked_camera or "free", names)
     if chosen is not None:
         session.locked_camera = None if chosen == "free" else chosen
     view = session.view
@@ -90,14 +91,3 @@ def _slider(
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         return default
     return new if changed else None
-
-
-def _combo(name: str, value: str, choices: tuple[str, ...]) -> str | None:
-    chosen = None
-    if imgui.begin_combo(name, value):
-        for choice in choices:
-            picked, _ = imgui.selectable(choice, choice == value)
-            if picked and choice != value:
-                chosen = choice
-        imgui.end_combo()
-    return chosen

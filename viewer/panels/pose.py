@@ -5,9 +5,8 @@ from typing import Final
 
 from imgui_bundle import imgui
 
-from ash_core.records import AvatarData
-from viewer import commands
-from viewer.pose import JointNode, Slider, joint_tree, search, sliders
+from viewer.panels.widgets import button
+from viewer.pose import JointNode, Slider, search
 from viewer.session import Session
 
 EDITED: Final = (0.98, 0.72, 0.24, 1.0)
@@ -18,9 +17,6 @@ class PosePanel:
 
     def __init__(self) -> None:
         self.text = ""
-        self._of: AvatarData | None = None
-        self._tree: tuple[JointNode, ...] = ()
-        self._rows: tuple[Slider, ...] = ()
 
     def draw(self, session: Session) -> None:
         """Buttons, blend, search, tree."""
@@ -31,11 +27,7 @@ class PosePanel:
             ("Rest", "pose.rest"),
             ("Hold", "pose.hold"),
         ):
-            if imgui.button(title):
-                commands.run(session, command)
-            if imgui.is_item_hovered():
-                imgui.set_tooltip(commands.BY_NAME[command].title)
-            imgui.same_line()
+            button(session, title, command)
         imgui.new_line()
         imgui.set_next_item_width(-imgui.get_font_size() * 3.5)
         changed, blend = imgui.slider_float("blend", edit.blend, 0.0, 1.0, "%.2f")
@@ -45,11 +37,7 @@ class PosePanel:
             session.edit("blend", merge="blend", edit=replace(edit, blend=blend))
         imgui.set_next_item_width(-1)
         _, self.text = imgui.input_text_with_hint("##joint", "search joints", self.text)
-        if self._of is not session.data:
-            self._of = session.data
-            self._tree = joint_tree(session.data.skeleton)
-            self._rows = sliders(session.data.skeleton, session.data.rest_dofs)
-        shown = search(self._tree, self.text) if self.text else self._tree
+        shown = search(session.tree, self.text) if self.text else session.tree
         present = session.pose().tolist()
         by_name = {node.name: node for node in shown}
         for node in shown:
@@ -80,7 +68,7 @@ class PosePanel:
         if not is_open:
             return
         for dof in node.dofs:
-            _draw_slider(session, self._rows[dof], present[dof])
+            _draw_slider(session, session.sliders[dof], present[dof])
         for child in node.children:
             if child in shown:
                 self._draw_node(session, shown[child], shown, present)
@@ -97,9 +85,7 @@ def _draw_slider(session: Session, row: Slider, value: float) -> None:
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         session.edit(f"reset {row.name}", edit=edit.without_dof(row.dof))
     elif changed:
-        moving = float(session.motion.dofs[session.clock.frame, row.dof])
-        posed = edit.showing(row.dof, new / scale, moving)
-        session.edit(f"pose {row.name}", merge=row.name, edit=posed)
+        session.show_dof(row.dof, new / scale)
 
 
 def _digits(row: Slider) -> int:

@@ -5,6 +5,7 @@ from typing import Final
 from imgui_bundle import imgui
 
 from viewer import commands
+from viewer.panels.widgets import button
 from viewer.session import Session
 
 HEIGHT_EM: Final = 1.5
@@ -22,21 +23,13 @@ def draw(session: Session) -> None:
     _track(session)
 
 
-def _button(session: Session, label: str, command: str) -> None:
-    if imgui.button(label):
-        commands.run(session, command)
-    if imgui.is_item_hovered():
-        imgui.set_tooltip(commands.BY_NAME[command].title)
-    imgui.same_line()
-
-
 def _transport(session: Session) -> None:
     clock = session.clock
-    _button(session, "|<##first", "time.first")
-    _button(session, "<##back", "time.previous_frame")
-    _button(session, "Pause##play" if clock.playing else "Play##play", "time.play")
-    _button(session, ">##on", "time.next_frame")
-    _button(session, ">|##last", "time.last")
+    button(session, "|<##first", "time.first")
+    button(session, "<##back", "time.previous_frame")
+    button(session, "Pause##play" if clock.playing else "Play##play", "time.play")
+    button(session, ">##on", "time.next_frame")
+    button(session, ">|##last", "time.last")
     imgui.set_next_item_width(imgui.get_font_size() * 7)
     changed, speed = imgui.slider_float("##speed", clock.speed, *SPEEDS, "%.2fx speed")
     if changed:
@@ -44,7 +37,7 @@ def _transport(session: Session) -> None:
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         commands.run(session, "time.normal_speed")
     imgui.same_line()
-    _button(session, f"{clock.loop}##loop", "time.loop")
+    button(session, f"{clock.loop}##loop", "time.loop")
     imgui.set_next_item_width(imgui.get_font_size() * 6)
     changed, frame = imgui.input_int("##frame", clock.frame, 1, 10)
     if changed:
