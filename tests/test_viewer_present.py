@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from viewer import present
-from viewer.gl_context import GlError, OffscreenContext, describe_gl, offscreen_context, opengl
+from ash_core.gl.context import GlError, OffscreenContext, describe_gl, offscreen_context, opengl
 from viewer.present import (
     FallbackPresenter,
     HostPresenter,
@@ -796,7 +796,7 @@ def test_importing_leaves_the_choice_of_platform_open() -> None:
 def test_another_platform_in_use_is_a_sentence() -> None:
     script = """if True:
         import OpenGL.platform
-        from viewer.gl_context import GlError, offscreen_context
+        from ash_core.gl.context import GlError, offscreen_context
         try:
             offscreen_context(8, 8)
         except GlError as error:
@@ -817,7 +817,7 @@ def test_missing_libraries_are_a_sentence(missing: str) -> None:
                 raise OSError(name)
             return real(name, *args, **kwargs)
         ctypes.cdll._dlltype = load
-        from viewer.gl_context import GlError, offscreen_context
+        from ash_core.gl.context import GlError, offscreen_context
         try:
             offscreen_context(8, 8)
         except GlError as error:
@@ -830,7 +830,7 @@ def test_missing_libraries_are_a_sentence(missing: str) -> None:
 
 def test_no_device_is_a_sentence() -> None:
     script = """if True:
-        from viewer import gl_context
+        from ash_core.gl import context as gl_context
         gl_context._candidates = lambda: [("device 0", gl_context.PLATFORM_DEVICE, None)]
         try:
             gl_context.offscreen_context(8, 8)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ash_core.errors import CudaError
-from viewer.gl_context import GlError, describe_gl, opengl
+from ash_core.gl.context import GlError, describe_gl, opengl
 
 Magnify = Literal["linear", "nearest"]
 
