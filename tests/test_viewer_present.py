@@ -25,8 +25,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from viewer import present
 from ash_core.gl.context import GlError, OffscreenContext, describe_gl, offscreen_context, opengl
+from viewer import present
 from viewer.present import (
     FallbackPresenter,
     HostPresenter,

@@ -1,1 +1,1 @@
-"""OpenGL without a window: contexts, programs, meshes. Shared by the capture studio and the viewer."""
+"""OpenGL without a window: contexts, programs, meshes; for filming and for the viewer."""
