@@ -1,6 +1,7 @@
 """Programs of kernels: compiled for every architecture, cached, refused with a word that helps."""
 
 import ctypes
+import importlib
 import logging
 import os
 import re
@@ -193,6 +194,18 @@ class Driver:
         self.launches.append((*given[:9], words))
         return (self.error,)
 
+    def cuLaunchKernelEx(self, config: Any, *given: Any) -> tuple[Any]:  # noqa: N802
+        (attribute,) = config.attrs
+        assert attribute.value.programmaticStreamSerializationAllowed == 1
+        blocks = config.gridDimX, config.gridDimY, config.gridDimZ
+        threads = config.blockDimX, config.blockDimY, config.blockDimZ
+        self.launches.append(("early", given[0], *blocks, *threads, int(config.hStream)))
+        return (self.error,)
+
+    def __getattr__(self, name: str) -> Any:
+        assert name.startswith("CUlaunch"), name
+        return getattr(importlib.import_module("cuda.bindings.driver"), name)
+
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Driver:
@@ -203,11 +216,29 @@ def driver(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Driver:
     for name, value in {
         "current_device": lambda: 0,
         "current_stream": lambda: stream,
+        "is_current_stream_capturing": lambda: False,
         "get_device_capability": lambda _: (9, 0),
         "device": lambda _: nullcontext(),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     return listening
+
+
+@needs_nvrtc
+def test_captured_launches_may_begin_early(
+    driver: Driver, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    program.launch("put", (3, 2), 64, torch.zeros(3), None, 7, 0.5)
+    assert driver.launches == [("early", "module.put", 3, 2, 1, 64, 1, 1, 123)]
+
+
+def test_every_kernel_begins_by_waiting_for_the_one_before() -> None:
+    """Launched early, it would read what is not written yet."""
+    for path in Path(kernels.__file__).parents[1].rglob("*.cu"):
+        for head in path.read_text().replace("\\\n", "\n").split("__global__")[1:]:
+            body = head.split("{", 1)[1].lstrip()
+            assert body.startswith(("begin_kernel();", "await_previous();")), (path.name, head[:80])
 
 
 @needs_nvrtc

@@ -1,5 +1,21 @@
 // Half precision, tensor-core products and vector sums for every kernel, without headers. Halves travel as unsigned short.
 
+// In a graph kernels start while the one before still runs (programmatic dependent launch), so every kernel begins by
+// waiting for it: what it wrote is there afterwards, and not earlier.
+__device__ __forceinline__ void await_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The next kernel's blocks may take their places already. Not for a kernel whose own blocks need the room.
+__device__ __forceinline__ void begin_kernel() {
+    await_previous();
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 #ifdef CUDA_ON_CPU
 
 __device__ inline float half_to_float(unsigned short h) {

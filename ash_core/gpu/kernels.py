@@ -136,9 +136,13 @@ class Program:
         stream = torch.cuda.current_stream().cuda_stream
         with self._turn:
             packed.fill(args)
-            (error,) = _driver().cuLaunchKernel(
-                function, *blocks, *threads, 0, stream, packed.address, 0
-            )
+            if torch.cuda.is_current_stream_capturing():
+                config = _early(blocks, threads, stream)
+                (error,) = _driver().cuLaunchKernelEx(config, function, packed.address, 0)
+            else:
+                (error,) = _driver().cuLaunchKernel(
+                    function, *blocks, *threads, 0, stream, packed.address, 0
+                )
         if error != 0:
             raise CudaError(f"{kernel}: {_says(error)}")
 
@@ -261,6 +265,20 @@ def _three(dimensions: Dimensions) -> tuple[int, int, int]:
     sizes = (dimensions,) if isinstance(dimensions, int) else dimensions
     x, y, z = (*sizes, 1, 1)[:3]
     return x, y, z
+
+
+def _early(blocks: tuple[int, ...], threads: tuple[int, ...], stream: int) -> Any:
+    """A launch that a graph begins while the kernel before it still runs: kernels wait for it."""
+    driver = _driver()
+    early = driver.CUlaunchAttribute()
+    early.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+    early.value.programmaticStreamSerializationAllowed = 1
+    config = driver.CUlaunchConfig()
+    config.gridDimX, config.gridDimY, config.gridDimZ = blocks
+    config.blockDimX, config.blockDimY, config.blockDimZ = threads
+    config.hStream = stream
+    config.attrs, config.numAttrs = [early], 1
+    return config
 
 
 def _literal(value: int | float) -> str:

@@ -33,6 +33,8 @@ TILE: Final = 8
 FEW: Final = 65_536
 """Up to this many Gaussians more threads share the tiles of one."""
 TILE_THREADS: Final = TILE * TILE
+SORT_THREADS: Final = 512
+"""Of a block that sorts one crowded tile."""
 RESIDENT: Final = 10
 """Blocks of `blend` that a multiprocessor runs at once."""
 CONTROL_WORDS, TILE_WORDS = 8, 8
@@ -75,7 +77,7 @@ def _constants() -> dict[str, int | float]:
     }
     numbers |= {f"SH_C2_{i}": value for i, value in enumerate(c.SH_C2)}
     numbers |= {f"SH_C3_{i}": value for i, value in enumerate(c.SH_C3)}
-    return {"RESIDENT": RESIDENT, "ARENA_UNIT": ARENA_UNIT, **numbers}
+    return {"RESIDENT": RESIDENT, "SORT_THREADS": SORT_THREADS, "ARENA_UNIT": ARENA_UNIT, **numbers}
 
 
 def _program(*names: str, **defines: int | float) -> Program:
@@ -302,7 +304,7 @@ def blend(
         floats = (pictures.rgb, pictures.alpha, pictures.depth)
     count, blocks = lists.records.shape[1], min(resident_blocks(lists.records.device), views.tiles)
     FORWARD.launch(
-        "sort_crowded", -(-blocks // RESIDENT), TILE_THREADS,
+        "sort_crowded", -(-blocks // RESIDENT), SORT_THREADS,
         count, views.packed, lists.records, views.tiles, lists.state, lists.arena,
         lists.room.arena, lists.needed,
     )  # fmt: skip

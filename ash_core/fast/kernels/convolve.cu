@@ -69,6 +69,7 @@ extern "C" __global__ void __launch_bounds__(CONVOLVE_THREADS) convolve(
     const unsigned short* __restrict__ map, const unsigned short* __restrict__ all_weights,
     const float* __restrict__ bias, int side_in, int channels, int outputs, float slope, int lifted,
     unsigned short* out) {
+    await_previous();
     const int TAPS = KERNEL * KERNEL, TILE_HEIGHT = POSITIONS / TILE_WIDTH, ROWS_OF_16 = POSITIONS / 64;
     const int SEEN_WIDTH = (TILE_WIDTH - 1) * STRIDE + KERNEL, SEEN = ((TILE_HEIGHT - 1) * STRIDE + KERNEL) * SEEN_WIDTH;
     const int STAGE = (SEEN + TAPS * N) * CHUNK, PITCH = N + 8;

@@ -89,6 +89,7 @@ __device__ __forceinline__ Pack block_sum(const Pack& p, float (*parts)[8], floa
 extern "C" __global__ void __launch_bounds__(1024) normalize_small(
     const unsigned short* in, const float* __restrict__ gain, const float* __restrict__ bias, float eps,
     int side, int channels, unsigned short* out, int out_channels, unsigned short* pooled) {
+    begin_kernel();
     __shared__ float parts[32][8];
     __shared__ float4 totals[2][2];
     int quad = threadIdx.x, quads = side * side / 4, first = blockIdx.x * 8;
@@ -142,6 +143,7 @@ extern "C" __global__ void __launch_bounds__(1024) normalize_small(
 //   out  partial [gridDim.x, channels / 8, 16]: eight sums, eight sums of squares; then the first position [channels]
 extern "C" __global__ void __launch_bounds__(SUM_THREADS) channel_sums(
     const unsigned short* __restrict__ map, int positions, int channels, float* __restrict__ partial) {
+    begin_kernel();
     __shared__ float mine[SUM_THREADS * 17];  // 17: the columns below fall into different banks
     int packs = channels / 8, rows = SUM_THREADS / packs, thread = threadIdx.x;
     int row = thread / packs, pack = thread - row * packs;
@@ -218,6 +220,7 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) normalize_large(
     const unsigned short* in, const float* __restrict__ partial, int parts, const float* __restrict__ gain,
     const float* __restrict__ bias, float eps, int side, int channels, unsigned short* out, int out_channels,
     unsigned short* pooled) {
+    begin_kernel();
     __shared__ float scale[SLAB * 8], shift[SLAB * 8];
     int first_pack = blockIdx.y * SLAB;
     combine_sums<SLAB>(partial, parts, side * side, channels, first_pack, gain, bias, eps, scale, shift);
@@ -287,6 +290,7 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) head_geometry(
     const unsigned short* __restrict__ map, const float* __restrict__ partial, int parts,
     const float* __restrict__ gain, const float* __restrict__ bias, float eps, int positions,
     const float* __restrict__ weight, const float* __restrict__ offset, unsigned short* __restrict__ out) {
+    begin_kernel();
     head<11, 16>(map, partial, parts, gain, bias, eps, positions, weight, offset, out);
 }
 
@@ -294,6 +298,7 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) head_appearance(
     const unsigned short* __restrict__ map, const float* __restrict__ partial, int parts,
     const float* __restrict__ gain, const float* __restrict__ bias, float eps, int positions,
     const float* __restrict__ weight, const float* __restrict__ offset, unsigned short* __restrict__ out) {
+    begin_kernel();
     head<3, 8>(map, partial, parts, gain, bias, eps, positions, weight, offset, out);
 }
 
@@ -304,6 +309,7 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) head_appearance(
 extern "C" __global__ void __launch_bounds__(256) lay_corners(
     const unsigned short* __restrict__ corners, const float* __restrict__ bias, int side, int channels,
     unsigned short* __restrict__ joined, int joined_channels, int first) {
+    begin_kernel();
     int packs = channels / 8, index = blockIdx.x * 256 + threadIdx.x;
     if (index >= 4 * side * side * packs) return;
     int position = index / packs, channel = (index - position * packs) * 8;
@@ -339,6 +345,7 @@ extern "C" __global__ void __launch_bounds__(256) code_bias(
     const float* __restrict__ b2, const float* __restrict__ w3, const float* __restrict__ b3,
     const float* __restrict__ code_weight, const float* __restrict__ base, int outputs,
     float* __restrict__ bias) {
+    begin_kernel();
     __shared__ float a[MAX_CODE], b[MAX_CODE];
     int thread = threadIdx.x;
     if (thread < EMBEDDING) {

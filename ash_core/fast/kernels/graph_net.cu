@@ -151,6 +151,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS) first_maps(
     const float* __restrict__ matrices, const int* __restrict__ link_starts, const uint2* __restrict__ links,
     const float* __restrict__ vertex_template, const float* __restrict__ vertex_kernels,
     const unsigned short* __restrict__ half_kernels, float* __restrict__ mapped) {
+    begin_kernel();
     const int row = blockIdx.x * STEP_WARPS + threadIdx.x / 32, lane = threadIdx.x & 31, output = lane & 15;
     if (row >= n_nodes + n_vertices) return;
     float sum = 0.0f;
@@ -188,6 +189,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS) graph_step(
     const float* __restrict__ norm, const float* __restrict__ kernels, const float* __restrict__ vertex_kernels,
     const unsigned short* __restrict__ half_kernels, const float* __restrict__ places, float* __restrict__ kept,
     float* __restrict__ next, unsigned short* __restrict__ dense_input, float* __restrict__ moves) {
+    begin_kernel();
     const int row = blockIdx.x * STEP_WARPS + threadIdx.x / 32;
     if (row >= n_rows) return;
     step_row(row, row < n_nodes ? node_mode : vertex_mode, n_nodes, starts, neighbours, mapped, bias, norm, kernels,
@@ -205,6 +207,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS) graph_dense(
     const unsigned short* __restrict__ half_kernels, float* __restrict__ kept, float* __restrict__ next,
     const float* __restrict__ dense_floats, const unsigned short* __restrict__ dense,
     const unsigned short* __restrict__ dense_input) {
+    begin_kernel();
     __shared__ float4 partial[STEP_WARPS][DENSE_ROWS][FEATURES / 4];
     const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, quad = lane & 3;
     const int tiles = (n_vertices + DENSE_ROWS - 1) / DENSE_ROWS;

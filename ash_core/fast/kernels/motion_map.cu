@@ -20,6 +20,7 @@ extern "C" __global__ void __launch_bounds__(256) motion_map_texels(
     int n_texels, const int4* __restrict__ corners, const float4* __restrict__ weights,
     const float* __restrict__ vertices, const float* __restrict__ normals, const float* __restrict__ root,
     const int* __restrict__ window, int n_vertices, unsigned short* __restrict__ map) {
+    begin_kernel();
     int item = blockIdx.x * blockDim.x + threadIdx.x, texel = item / 6, part = item - texel * 6;
     if (texel >= n_texels) return;
     int4 at = corners[texel];
@@ -37,6 +38,7 @@ extern "C" __global__ void __launch_bounds__(256) motion_map_pixels(
     const float4* __restrict__ weights, const float* __restrict__ vertices, const float* __restrict__ normals,
     const float* __restrict__ root, const int* __restrict__ window, int n_vertices,
     unsigned short* __restrict__ map) {
+    begin_kernel();
     int item = blockIdx.x * blockDim.x + threadIdx.x, pixel = item / 6, part = item - pixel * 6;
     if (pixel >= n_pixels) return;
     const float* newest = root + window[0] * 16;

@@ -120,6 +120,7 @@ extern "C" __global__ void __launch_bounds__(POSE_THREADS) pose_nodes(
     const float* __restrict__ node_weights, int n_nodes, int per_node, int heading_joint,
     const int* __restrict__ slot, float* __restrict__ nodes, float* __restrict__ matrices,
     float* __restrict__ node_inputs, float* __restrict__ root) {
+    begin_kernel();
     __shared__ double transforms[MAX_JOINTS * 12];
     __shared__ float4 bones[2 * MAX_BONES * 2];  // relative to rest, then in the body frame
     const int thread = threadIdx.x, row = blockIdx.x;
@@ -244,6 +245,7 @@ extern "C" __global__ void __launch_bounds__(256) pose_vertices(
     const float* __restrict__ moves, const int* __restrict__ starts, const uint2* __restrict__ neighbours,
     const float* __restrict__ mapped, const float* __restrict__ bias, const int* __restrict__ slot,
     float* __restrict__ vertices, float* __restrict__ canonical, float* __restrict__ quats) {
+    begin_kernel();
     const int item = (blockIdx.x * blockDim.x + threadIdx.x) / TEAM, lane = threadIdx.x & (TEAM - 1);
     const int vertex = min(item, n_vertices - 1);
     const float4* node_quats = reinterpret_cast<const float4*>(nodes);
@@ -289,6 +291,7 @@ extern "C" __global__ void __launch_bounds__(256) pose_vertices(
 extern "C" __global__ void __launch_bounds__(256) vertex_normals(
     int n_vertices, const int* __restrict__ face_starts, const int4* __restrict__ corners,
     const int* __restrict__ slot, const float* __restrict__ vertices, float* __restrict__ normals) {
+    begin_kernel();
     const int item = (blockIdx.x * blockDim.x + threadIdx.x) / TEAM, lane = threadIdx.x & (TEAM - 1);
     const int vertex = min(item, n_vertices - 1);
     const float* places = vertices + slot[0] * n_vertices * 3;

@@ -77,6 +77,7 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_released(
     int n_vertices, const uint4* __restrict__ geometry, const uint4* __restrict__ appearance,
     const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
     int* __restrict__ tile_state, uint2* __restrict__ lists) {
+    begin_kernel();
     __shared__ Bin bin;
     __shared__ Camera camera;
     load_camera(camera, cameras + blockIdx.y);
@@ -140,6 +141,7 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
     const float* __restrict__ base_sh, const unsigned short* __restrict__ all_raw,
     const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
     int* __restrict__ tile_state, uint2* __restrict__ lists) {
+    begin_kernel();
     __shared__ Bin bin;
     __shared__ Camera camera;
     load_camera(camera, cameras + blockIdx.y);

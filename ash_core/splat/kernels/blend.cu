@@ -156,6 +156,7 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS, RESIDENT) blend(
     int n_tiles, int* tile_state, const uint2* __restrict__ lists, const uint2* __restrict__ arena,
     unsigned* __restrict__ ordered, const float* __restrict__ background, float rounding, uchar4* __restrict__ rgba8, float* __restrict__ rgb,
     float* __restrict__ alpha, float* __restrict__ depth, int* __restrict__ last) {
+    begin_kernel();
     __shared__ TileList list;
     __shared__ int taken;
     Tiles tiles = tiles_in(tile_state, n_tiles);

@@ -189,6 +189,7 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS, RESIDENT) blend_backw
     const float* __restrict__ alpha, const float* __restrict__ depth, const int* __restrict__ last,
     const float* __restrict__ rgb_gradient, const float* __restrict__ alpha_gradient,
     const float* __restrict__ depth_gradient, Sum* __restrict__ sums) {
+    begin_kernel();
     __shared__ TileList list;
     __shared__ PixelState states[2][32];
     __shared__ int2 queues[2][64];

@@ -36,6 +36,7 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) project_gaussians(
     const float* __restrict__ scales, const float* __restrict__ opacities, const float* __restrict__ sh,
     const Camera* __restrict__ cameras, int capacity, float4* __restrict__ records, int n_tiles,
     int* __restrict__ tile_state, uint2* __restrict__ lists) {
+    begin_kernel();
     __shared__ Bin bin;
     __shared__ Camera camera;
     __shared__ float staged[MAX_GROUP * SH_PITCH(16)];

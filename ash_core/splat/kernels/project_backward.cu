@@ -179,6 +179,7 @@ __device__ __forceinline__ void backward_of_projection(
         const Camera* __restrict__ cameras, const float4* __restrict__ records, const Sum* __restrict__ sums,         \
         float* __restrict__ of_means, float4* __restrict__ of_quats, float* __restrict__ of_scales,                   \
         float* __restrict__ of_opacities, float* __restrict__ of_sh) {                                                \
+        begin_kernel();                                                                                               \
         backward_of_projection<K>(count, views, means, quats, scales, opacities, sh, cameras, records, sums,          \
                                   of_means, of_quats, of_scales, of_opacities, of_sh);                                \
     }

@@ -3,34 +3,61 @@
 //   in   records, tile_state (project.cu), cameras
 //   out  tile_state.sorted, arena [units * ARENA_UNIT] (depth bits, index)
 //        needed [2]: raised to the longest list that did not fit, and to the units that a frame asked for in vain
-// grid: any, a block takes every gridDim.x-th crowded tile; block TILE_THREADS.
+// grid: any, a block takes every gridDim.x-th crowded tile; block SORT_THREADS: a frame waits for its most crowded tile.
+
+#define SORT_WARPS (SORT_THREADS / 32)
 
 struct Sorting {
-    unsigned bins[2][BINS];       // of each warp's half
-    unsigned found[2 * BATCH];
+    unsigned bins[SORT_WARPS][BINS];  // of each warp's share
+    unsigned found[BATCH * SORT_WARPS + 1];
+    unsigned sums[BINS / 32];
     int start;
 };
 
-// Where BINS counts start, in place: an exclusive sum over both warps' bins, bin by bin. Warp 0 comes.
-__device__ __forceinline__ void starts_of_bins(unsigned (*bins)[BINS]) {
-    const int EACH = BINS / 32, lane = threadIdx.x & 31;
+// In place: how many were found before each warp's, and all. Warp 0 comes.
+__device__ __forceinline__ void places_of_found(unsigned* found) {
+    const int EACH = BATCH * SORT_WARPS / 32, lane = threadIdx.x & 31;
     unsigned own = 0;
-    for (int i = 0; i < EACH; i++) own += bins[0][lane * EACH + i] + bins[1][lane * EACH + i];
+    for (int i = 0; i < EACH; i++) own += found[lane * EACH + i];
     unsigned sum = own;
     for (int step = 1; step < 32; step *= 2) {
         unsigned other = __shfl_up_sync(ALL_LANES, sum, step);
         if (lane >= step) sum += other;
     }
+    if (lane == 31) found[BATCH * SORT_WARPS] = sum;
     sum -= own;
-    for (int i = 0; i < EACH; i++)
-        for (int warp = 0; warp < 2; warp++) {
-            unsigned count = bins[warp][lane * EACH + i];
-            bins[warp][lane * EACH + i] = sum;
-            sum += count;
-        }
+    for (int i = 0; i < EACH; i++) {
+        unsigned count = found[lane * EACH + i];
+        found[lane * EACH + i] = sum;
+        sum += count;
+    }
 }
 
-// Collect a tile's Gaussians from all records, by index, and sort them by depth: a radix sort, each warp one half.
+// Where BINS counts start, in place: an exclusive sum over all warps' bins, bin by bin. All threads come, one a bin.
+__device__ __forceinline__ void starts_of_bins(Sorting& sorting) {
+    const int bin = threadIdx.x, warp = bin >> 5, lane = bin & 31;
+    unsigned own = 0, sum = 0;
+    if (bin < BINS) {
+        for (int i = 0; i < SORT_WARPS; i++) own += sorting.bins[i][bin];
+        sum = own;
+        for (int step = 1; step < 32; step *= 2) {
+            unsigned other = __shfl_up_sync(ALL_LANES, sum, step);
+            if (lane >= step) sum += other;
+        }
+        if (lane == 31) sorting.sums[warp] = sum;
+    }
+    __syncthreads();
+    if (bin >= BINS) return;
+    for (int i = 0; i < warp; i++) sum += sorting.sums[i];
+    sum -= own;
+    for (int i = 0; i < SORT_WARPS; i++) {
+        unsigned count = sorting.bins[i][bin];
+        sorting.bins[i][bin] = sum;
+        sum += count;
+    }
+}
+
+// Collect a tile's Gaussians from all records, by index, and sort them by depth: a radix sort, each warp its share.
 // All threads of the block call it together.
 __device__ __forceinline__ void sort_tile(
     Sorting& sorting, const TileSource& source, const Tiles& tiles, int tile, uint2* arena, int units, int* needed) {
@@ -55,35 +82,37 @@ __device__ __forceinline__ void sort_tile(
 
     // 1. Collect, in the order of the records.
     int total = 0;
-    for (int first = 0; first < source.total; first += BATCH * TILE_THREADS) {
+    for (int first = 0; first < source.total; first += BATCH * SORT_THREADS) {
         Key keys[BATCH];
         unsigned masks[BATCH];
 #pragma unroll
         for (int j = 0; j < BATCH; j++) {
-            int at = first + j * TILE_THREADS + thread;
+            int at = first + j * SORT_THREADS + thread;
             bool there = at < source.total && source_entry(source, at, keys[j]);
             masks[j] = __ballot_sync(ALL_LANES, there);
-            if (lane == 0) sorting.found[j * 2 + warp] = __popc(masks[j]);
+            if (lane == 0) sorting.found[j * SORT_WARPS + warp] = __popc(masks[j]);
         }
+        __syncthreads();
+        if (warp == 0) places_of_found(sorting.found);
         __syncthreads();
 #pragma unroll
         for (int j = 0; j < BATCH; j++) {
-            int slot = total + (warp ? sorting.found[j * 2] : 0) + __popc(masks[j] & before);
+            int slot = total + sorting.found[j * SORT_WARPS + warp] + __popc(masks[j] & before);
             if ((masks[j] >> lane & 1) && slot < room) from[slot] = make_uint2((unsigned)(keys[j] >> 32), (unsigned)keys[j]);
-            total += sorting.found[j * 2] + sorting.found[j * 2 + 1];
         }
+        total += sorting.found[BATCH * SORT_WARPS];
         __syncthreads();
     }
     if (total > room) return;
 
     // 2. Four stable passes over the depths' bytes.
-    int half = (total + 1) / 2, first = warp * half, last = min(first + half, total);
+    int share = (total + SORT_WARPS - 1) / SORT_WARPS, first = min(warp * share, total), last = min(first + share, total);
     for (int shift = 0; shift < 32; shift += 8) {
-        for (int i = thread; i < 2 * BINS; i += TILE_THREADS) (&bins[0][0])[i] = 0;
+        for (int i = thread; i < SORT_WARPS * BINS; i += SORT_THREADS) (&bins[0][0])[i] = 0;
         __syncthreads();
         for (int i = first + lane; i < last; i += 32) atomicAdd(&bins[warp][from[i].x >> shift & (BINS - 1)], 1u);
         __syncthreads();
-        if (warp == 0) starts_of_bins(bins);
+        starts_of_bins(sorting);
         __syncthreads();
         for (int base = first; base < last; base += 32) {
             bool there = base + lane < last;
@@ -105,9 +134,10 @@ __device__ __forceinline__ void sort_tile(
     if (thread == 0) tiles.sorted[tile] = make_int2(start, total);  // four passes: where they began
 }
 
-extern "C" __global__ void __launch_bounds__(TILE_THREADS) sort_crowded(
+extern "C" __global__ void __launch_bounds__(SORT_THREADS) sort_crowded(
     int count, const Camera* __restrict__ cameras, const float4* __restrict__ records, int n_tiles, int* tile_state,
     uint2* arena, int units, int* needed) {
+    begin_kernel();
     __shared__ Sorting sorting;
     Tiles tiles = tiles_in(tile_state, n_tiles);
     for (int i = blockIdx.x; i < tiles.control[CROWDED]; i += gridDim.x) {
