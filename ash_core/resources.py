@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parent
 def resource(kind: str, name: str = "") -> Path:
     """Path of a bundled file or folder; kind is one of KINDS.
 
-    A wheel carries the folders inside the package (`_assets`, `_shaders`); a checkout has them beside it.
+    A wheel carries them inside the package (`_assets`, `_shaders`), a checkout beside it.
     """
     assert kind in KINDS, kind
     installed = _PACKAGE / f"_{kind}"

@@ -16,8 +16,8 @@ out vec4 rgba;
 
 const float SQUARE_PX = 12.0;
 const vec3 DARK = vec3(102.0 / 255.0), LIGHT = vec3(140.0 / 255.0);
-const vec3 LINE = vec3(0.55, 0.58, 0.62), AXIS_X = vec3(0.86, 0.30, 0.30),
-           AXIS_Y = vec3(0.36, 0.74, 0.36);
+const vec3 PALE = vec3(0.55, 0.58, 0.62), DIM = vec3(0.10, 0.11, 0.12);  // lines on dark, on light
+const vec3 AXIS_X = vec3(0.86, 0.30, 0.30), AXIS_Y = vec3(0.36, 0.74, 0.36);
 const float LINE_ALPHA = 0.45, AXIS_ALPHA = 0.9;
 const float GONE_PX = 3.0, FULL_PX = 24.0;  // between the lines: where they fade
 
@@ -26,8 +26,6 @@ float line_cover(vec3 line, vec3 pixel, float half_px) {
     float away = abs(dot(line, pixel)) / max(length(line.xy), 1e-20);
     return 1.0 - smoothstep(half_px - 0.5, half_px + 0.5, away);
 }
-
-
 
 vec3 with_floor(vec3 below, vec2 at) {
     vec3 pixel = vec3(at, 1.0), along_x = transpose(floor_from_pixel)[0],
@@ -39,13 +37,14 @@ vec3 with_floor(vec3 below, vec2 at) {
     vec2 slope = vec2(length(along_x.xy - place.x * along_w.xy),
                       length(along_y.xy - place.y * along_w.xy)) / w;
     float metre_px = 1.0 / max(max(slope.x, slope.y), 1e-20);
-    vec3 result = below;
+    bool is_light = background.a == 0.0 || dot(background.rgb, vec3(1.0 / 3.0)) > 0.35;
+    vec3 line = is_light ? DIM : PALE, result = below;
     for (float step_m = 1.0; step_m < 11.0; step_m *= 10.0) {
         vec2 near = step_m * round(place / step_m);
         float cover = max(line_cover(along_x - near.x * along_w, pixel, 0.6),
                           line_cover(along_y - near.y * along_w, pixel, 0.6));
         float fade = smoothstep(GONE_PX, FULL_PX, step_m * metre_px);
-        result = mix(result, LINE, LINE_ALPHA * fade * cover);
+        result = mix(result, line, LINE_ALPHA * fade * cover);
     }
     float fade = AXIS_ALPHA * smoothstep(GONE_PX, FULL_PX, 10.0 * metre_px);
     result = mix(result, AXIS_X, fade * line_cover(along_y, pixel, 0.9));

@@ -17,13 +17,17 @@ uniform sampler2D image;   // row 0 is v = 1
 out vec4 rgba;
 
 const float AMBIENT = 0.25;
+const float SPARSE_PX = 8.0, FAINT = 0.3;
 
-// Distance to the nearest edge, pixels.
-float edge_px() {
+// Cover of the nearest edge; fainter where triangles are so small that edges would fill them.
+float edge_cover() {
     vec3 across = dFdx(surface.corner), down = dFdy(surface.corner);
-    vec3 slope = sqrt(across * across + down * down);
-    vec3 away = abs(surface.corner) / max(slope, vec3(1e-12));
-    return min(away.x, min(away.y, away.z));
+    vec3 height = 1.0 / max(sqrt(across * across + down * down), vec3(1e-12));  // pixels
+    vec3 away = abs(surface.corner) * height;
+    float nearest = min(away.x, min(away.y, away.z));
+    float least = min(height.x, min(height.y, height.z));
+    float line = 1.0 - smoothstep(half_px - 0.5, half_px + 0.5, nearest);
+    return line * clamp(least / SPARSE_PX, FAINT, 1.0);
 }
 
 void main() {
@@ -37,7 +41,7 @@ void main() {
         rgba = vec4(texture(image, vec2(surface.uv.x, 1.0 - surface.uv.y)).rgb, 1.0);
     } else {
         // What is not an edge still hides what lies behind: it is written as nothing.
-        float line = 1.0 - smoothstep(half_px - 0.5, half_px + 0.5, edge_px());
+        float line = edge_cover();
         rgba = vec4(line * colour, line);
     }
 }
