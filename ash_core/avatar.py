@@ -1,6 +1,7 @@
 """An avatar: a character, its atlas and its decoder. A window of poses in, Gaussians out."""
 
 import math
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -113,6 +114,11 @@ class Avatar(nn.Module):
         """Raw values of each texel."""
         raise NotImplementedError
 
+    @property
+    def raw_channels(self) -> tuple[str, ...]:
+        """What each column of the raw values is."""
+        raise NotImplementedError
+
     def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
         """Raw values to Gaussians in the world frame."""
         raise NotImplementedError
@@ -144,6 +150,12 @@ class ReleasedAvatar(Avatar):
         motion_map = motion_map.contiguous(memory_format=torch.channels_last)
         pictures = (self.geometry(motion_map), self.appearance(motion_map, root[None]))
         return torch.cat([self._texels_of(picture) for picture in pictures], -1)
+
+    @property
+    def raw_channels(self) -> tuple[str, ...]:
+        """Geometry, then colour."""
+        geometry = (*_named("log scale", "xyz"), *_named("rotation", "wxyz"), "opacity")
+        return (*geometry, *_named("offset", "xyz"), *_colours(16))
 
     def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
         """Only positions are turned to world; rotations and scales live there already, and only the
@@ -203,6 +215,12 @@ class NativeAvatar(Avatar):
             self.decoder(motion_map.contiguous(memory_format=torch.channels_last))
         )
 
+    @property
+    def raw_channels(self) -> tuple[str, ...]:
+        """Residuals of the geometry, then of the colour."""
+        names = (_named(name, "xyz") for name in ("offset", "rotation", "log scale"))
+        return (*chain(*names), "opacity", *_colours((self.config.sh_degree + 1) ** 2))
+
     def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
         """Texel + residual, posed by the texel's dual quaternion, turned to world."""
         offset, turn, grow, opacity = raw[:, :10].split((3, 3, 3, 1), -1)
@@ -225,3 +243,12 @@ class NativeAvatar(Avatar):
             opacities=(opacity[:, 0] + OPACITY_LOGIT).sigmoid(),
             sh=rotate_sh(sh, quat_to_matrix(turned)),
         )
+
+
+def _named(name: str, axes: str) -> tuple[str, ...]:
+    return tuple(f"{name} {axis}" for axis in axes)
+
+
+def _colours(bases: int) -> tuple[str, ...]:
+    """Of each spherical harmonic, red, green and blue."""
+    return tuple(chain(*(_named(f"SH {base}", "rgb") for base in range(bases))))

@@ -110,6 +110,15 @@ class PosedMesh:
 
 
 @dataclass(frozen=True)
+class Surface:
+    """The template as it is posed now: world frame, m."""
+
+    vertices: Float[Tensor, "V 3"]
+    normals: Float[Tensor, "V 3"]
+    """Unit."""
+
+
+@dataclass(frozen=True)
 class Atlas:
     """The texels of a UV atlas that lie on the mesh: one Gaussian each, u-major order."""
 

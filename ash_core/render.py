@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.avatar import Avatar, ReleasedAvatar
+from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import CudaError
 from ash_core.gpu.kernels import with_index
 from ash_core.look import PLAIN, Look, colourise, dress
 from ash_core.networks.loading import weights_version
-from ash_core.records import Camera, Gaussians, Image, PoseWindow, to_device
+from ash_core.records import Camera, Gaussians, Image, PoseWindow, Surface, to_device
 from ash_core.splat.rasterize import check_camera, rasterize
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ class RenderRequest:
     background: Colour | None = None
     """RGB in [0, 1]; None leaves the picture transparent (colours premultiplied)."""
     look: Look = PLAIN
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a window of poses gives, by the plain path."""
+
+    raw: Float[Tensor, "N c"]
+    """The networks' own numbers at each texel; `Avatar.raw_channels` names them."""
+    gaussians: Gaussians
 
 
 class Renderer:
@@ -74,7 +84,7 @@ class Renderer:
         """Fill `timings` also on the fast path, which then waits after every stage."""
         self.timings: dict[str, float] = {}
         """Milliseconds of each stage of the last request; cached stages are absent."""
-        self._kept: tuple[PoseWindow, tuple[torch.device, int], Gaussians] | None = None
+        self._kept: tuple[PoseWindow, tuple[torch.device, int], Decoded] | None = None
         ours = backend in ("auto", "cuda") and precision == "half"
         self._may_be_fast = ours and self.device.type == "cuda"
         self._frames: tuple[int, "Frames"] | None = None
@@ -109,11 +119,13 @@ class Renderer:
                 return None
         return self._frames[1]
 
-    @torch.no_grad()
     def gaussians(self, window: PoseWindow) -> Gaussians:
-        """Gaussians of a window of poses, float32, by the plain path; kept while window and weights
-        stay.
-        """
+        """Gaussians of a window of poses, float32, by the plain path."""
+        return self.decoded(window).gaussians
+
+    @torch.no_grad()
+    def decoded(self, window: PoseWindow) -> Decoded:
+        """Raw values and Gaussians by the plain path; kept while window and weights stay."""
         if self.avatar.flat.device != self.device:
             self.avatar.to(self.device)
         device = self.avatar.flat.device
@@ -129,8 +141,26 @@ class Renderer:
             raw = self.avatar.decode(motion_map, mesh)
         with self._stage("assemble"):
             gaussians = self.avatar.assemble(raw, mesh)
-        self._kept = window, state, gaussians
-        return gaussians
+        self._kept = window, state, Decoded(raw, gaussians)
+        return self._kept[2]
+
+    @torch.no_grad()
+    def surface(self, window: PoseWindow) -> Surface:
+        """The posed template, on the CPU: the very one of a frame that was just drawn of this
+        window, else deformed now.
+        """
+        with self._turn:
+
+            def fast(frames: "Frames", window: PoseWindow) -> tuple[Tensor, Tensor] | None:
+                found = frames.surface(window)
+                return None if found is None else (found[0].cpu(), found[1].cpu())
+
+            found = self._by_frames(window, True, fast)
+            if found is None:
+                mesh = self.avatar.character(to_device(window, self.avatar.flat.device))
+                found = mesh.vertices[0].cpu(), mesh.normals[0].cpu()
+            world = torch.tensor(R_WORLD_BODY)
+            return Surface(found[0] @ world.T, found[1] @ world.T)
 
     @torch.no_grad()
     def render(self, request: RenderRequest) -> Image:
@@ -144,12 +174,12 @@ class Renderer:
                 image = frames.image(window, request.camera, request.background, timings)
                 return colourise(image, request.look, _colour(request))
 
-            image = self._by_frames(request, request.look.keeps_gaussians, fast)
+            image = self._by_frames(request.window, request.look.keeps_gaussians, fast)
             return self._render_plainly(request) if image is None else image
 
     def _by_frames(
         self,
-        request: RenderRequest,
+        window: PoseWindow,
         wanted: bool,
         draw: "Callable[[Frames, PoseWindow], Result]",
     ) -> "Result | None":
@@ -159,7 +189,7 @@ class Renderer:
             return None
         try:
             with torch.cuda.device(self.device):
-                return draw(frames, to_device(request.window, "cpu"))
+                return draw(frames, to_device(window, "cpu"))
         except _GPU_FAILURES as error:
             self._leave_fast(error)
             return None
@@ -209,7 +239,7 @@ class Renderer:
                 rounding = 0.0 if self._cuts_off else 0.5
                 return frames.rgba8(window, request.camera, request.background, rounding, timings)
 
-            pixels = self._by_frames(request, request.look == PLAIN, fast)
+            pixels = self._by_frames(request.window, request.look == PLAIN, fast)
             if pixels is not None:
                 return pixels
             image = self.render(request)

@@ -88,6 +88,27 @@ def plain_picture(avatar: Avatar, window: PoseWindow, camera: Camera, colour: An
 @needs_compiler
 @pytest.mark.usefixtures("emulated")
 @torch.no_grad()
+def test_the_posed_mesh_of_a_frame_is_the_character_s(toy: Toy) -> None:
+    data, motion = toy
+    avatar = trained(data)
+    frames = Frames(avatar, torch.device("cpu"))
+    windows = [pose_window(motion, number, data.skeleton) for number in (9, 10, 4)]
+    assert frames.surface(windows[0]) is None
+    for window in windows:
+        frames.rgba8(window, small_camera(), None)
+        found, want = frames.surface(window), avatar.character(window)
+        assert found is not None
+        torch.testing.assert_close(found[0], want.vertices[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(found[1], want.normals[0], atol=1e-3, rtol=0)
+    gap = (
+        avatar.character(windows[0]).vertices[0] - avatar.character(windows[2]).vertices[0]
+    ).abs()
+    assert gap.max() > 0.01  # poses differ, so that the right one was found
+
+
+@needs_compiler
+@pytest.mark.usefixtures("emulated")
+@torch.no_grad()
 def test_frames_are_the_plain_path_s(toy: Toy) -> None:
     data, motion = toy
     avatar, camera = trained(data), small_camera()

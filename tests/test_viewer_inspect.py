@@ -6,7 +6,15 @@ import torch
 
 from ash_core.geometry.motion import pose_window
 from ash_core.records import Gaussians
-from viewer.inspect import CHANNELS, atlas_picture, describe, pick, texel_at
+from viewer.inspect import (
+    CHANNELS,
+    NOTHING,
+    atlas_picture,
+    describe,
+    pick,
+    raw_picture,
+    texel_at,
+)
 from viewer.session import Session
 
 
@@ -63,3 +71,53 @@ def test_the_atlas_shows_every_texel(session: Session, gaussians: Gaussians, cha
         error = (picture[..., :3].float() - small).abs()[on].mean()
         assert float(error) < 25
     assert np.isfinite(picture.float().numpy()).all()
+
+
+def test_every_channel_of_the_decoder_is_shown_by_its_name(session: Session) -> None:
+    avatar = session.renderer.avatar
+    window = pose_window(session.motion, 0, session.data.skeleton)
+    raw = session.renderer.decoded(window).raw
+    names = avatar.raw_channels
+    assert len(names) == raw.shape[1] == len(set(names))
+    known = torch.linspace(-2, 1, len(raw))[:, None] * torch.arange(1, len(names) + 1)
+    for column, name in enumerate(names):
+        picture = raw_picture(avatar, known, name)
+        assert picture.greatest == pytest.approx(column + 1)
+        assert picture.least == pytest.approx(-2 * (column + 1))
+        u, v = avatar.atlas.texels[-1].tolist()
+        row = picture.pixels[avatar.atlas.resolution - 1 - v, u].tolist()
+        assert row[0] > row[2]  # above zero: orange
+        u, v = avatar.atlas.texels[0].tolist()
+        row = picture.pixels[avatar.atlas.resolution - 1 - v, u].tolist()
+        assert row[0] < row[2]  # below: blue
+
+
+def test_channels_mean_what_their_names_say(session: Session) -> None:
+    """A residual in one channel changes what its name says, and nothing else."""
+    avatar = session.renderer.avatar
+    window = pose_window(session.motion, 0, session.data.skeleton)
+    mesh, raw = avatar.character(window), session.renderer.decoded(window).raw
+    before = avatar.assemble(raw, mesh)
+    changes = {
+        "offset y": "means",
+        "rotation x": "quats",
+        "log scale z": "scales",
+        "opacity": "opacities",
+        "SH 0 g": "sh",
+    }
+    for name, field in changes.items():
+        moved = raw.clone()
+        moved[:, avatar.raw_channels.index(name)] += 0.3
+        after = avatar.assemble(moved, mesh)
+        changed = {f for f in vars(after) if not torch.equal(getattr(before, f), getattr(after, f))}
+        assert changed == {field}, name
+
+
+def test_a_decoder_that_says_nothing_is_grey(session: Session) -> None:
+    avatar = session.renderer.avatar
+    picture = raw_picture(
+        avatar, torch.zeros(len(avatar.flat), len(avatar.raw_channels)), "opacity"
+    )
+    on = picture.pixels[picture.pixels[..., 3] > 0]
+    assert (on[:, :3].float() / 255 - torch.tensor(NOTHING)).abs().max() < 0.01
+    assert (picture.reach, picture.least, picture.greatest) == (0, 0, 0)

@@ -14,6 +14,7 @@ from PIL import Image as PillowImage
 from toy import make_toy_character
 
 from ash_core import cli
+from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import save_avatar
 from ash_core.files.released import import_ash
@@ -23,7 +24,7 @@ from ash_core.render import Renderer, RenderRequest
 from viewer import commands
 from viewer.camera_controls import CameraKey
 from viewer.engine import Engine
-from viewer.session import SESSION_SUFFIX, Document, History, Session
+from viewer.session import BACKGROUNDS, SESSION_SUFFIX, Document, History, Overlays, Session
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
 SIZE = (40, 30)
@@ -230,6 +231,55 @@ def test_look_commands_and_undo(session: Session) -> None:
     assert session.document.look.mode == "depth"
 
 
+def test_mesh_commands_and_undo(session: Session) -> None:
+    before, shown = session.document, []
+    for _ in range(4):
+        commands.run(session, "look.mesh_next")
+        shown.append(session.document.overlays.mesh)
+    assert shown == ["wire", "shaded", "textured", "none"]
+    commands.run(session, "look.mesh_shaded")
+    commands.run(session, "look.mesh_place")
+    assert session.document.overlays.mesh_place == "under"
+    for _ in range(12):
+        commands.run(session, "look.mesh_less")
+    assert session.document.overlays.mesh_opacity == 0
+    commands.run(session, "look.mesh_more")
+    assert session.document.overlays.mesh_opacity == pytest.approx(0.1)
+    assert session.history.labels[-1] == "mesh opacity 0.10"
+    for _ in range(session.history.position):
+        session.undo()
+    assert session.document == before
+
+
+def test_a_mesh_is_kept_in_a_session_and_older_sessions_have_none(
+    session: Session, files: Files, tmp_path: Path
+) -> None:
+    session.open(str(files.motion))
+    path = tmp_path / f"a{SESSION_SUFFIX}"
+    for name in ("look.mesh_wire", "look.mesh_under", "look.mesh_less"):
+        commands.run(session, name)
+    overlays = session.document.overlays
+    session.save(path)
+    commands.run(session, "look.mesh_none")
+    session.open(str(path))
+    assert session.document.overlays == overlays
+    content = json.loads(path.read_text())
+    content["version"] = 1
+    content["overlays"] = {k: v for k, v in content["overlays"].items() if "mesh" not in k}
+    path.write_text(json.dumps(content))
+    session.open(str(path))
+    assert session.messages[-1].severity == "info"
+    assert session.document.overlays == Overlays()
+
+
+def test_a_recorded_frame_has_its_background_whatever_lies_about_it(session: Session) -> None:
+    commands.run(session, "look.mesh_shaded")
+    commands.run(session, "look.mesh_under")
+    assert session.document.overlays.grid
+    assert session.request(*SIZE).background == BACKGROUNDS["dark"]
+    assert session.recorded(0, *SIZE).background == BACKGROUNDS["dark"]
+
+
 def test_every_edit_is_undone(session: Session) -> None:
     for command in commands.COMMANDS:
         if command.group in ("Edit", "File", "Window"):
@@ -393,14 +443,23 @@ def test_a_session_is_recorded_without_a_window(
         {"look": {"mode": "colour", "colour": 1}},
         {"view": {}},
         {"range": 3},
+        {"overlays": {"mesh": "knitted"}},
+        {"overlays": {"mesh": []}},
+        {"overlays": {"mesh_place": "beside"}},
+        {"overlays": {"mesh_opacity": 2}},
+        {"overlays": {"mesh_opacity": "1"}},
+        {"version": "1"},
         {"avatar": "missing.safetensors"},
     ],
 )
 def test_a_damaged_session_changes_nothing(
-    session: Session, tmp_path: Path, damage: dict[str, object]
+    session: Session, files: Files, tmp_path: Path, damage: dict[str, object]
 ) -> None:
+    session.open(str(files.motion))
     path = tmp_path / f"a{SESSION_SUFFIX}"
     session.save(path)
+    session.open(str(path))
+    assert session.messages[-1].severity == "info"  # undamaged it opens
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     before = state(session)
     session.open(str(path))
@@ -510,4 +569,25 @@ def test_the_engine_draws_what_the_renderer_draws(session: Session) -> None:
     assert frame is not None
     assert torch.equal(frame.pixels, Renderer(session.renderer.avatar).draw(wanted))
     engine.close()
+    engine.close()
+
+
+def test_a_frame_brings_the_mesh_that_was_asked_for(session: Session) -> None:
+    engine = Engine(session.renderer)
+    for number in (3, 7):
+        session.clock.seek(number)
+        engine.submit(session.request(*SIZE), mesh=True)
+        frame = engine.wait()
+        assert frame is not None
+        assert frame.mesh is not None
+        assert frame.mesh.template is session.data.template
+        mesh = session.renderer.avatar.character(frame.request.window)
+        world = torch.tensor(R_WORLD_BODY)
+        torch.testing.assert_close(frame.mesh.surface.vertices, mesh.vertices[0] @ world.T)
+        torch.testing.assert_close(frame.mesh.surface.normals, mesh.normals[0] @ world.T)
+        assert frame.stages["mesh"] >= 0
+    engine.submit(session.request(*SIZE))
+    plain = engine.wait()
+    assert plain is not None
+    assert plain.mesh is None
     engine.close()

@@ -189,7 +189,7 @@ def test_a_clicked_splat_is_marked_in_its_own_pose_of_its_own_avatar(tmp_path: P
         def fails(window):
             raise RuntimeError("no room")
 
-        session.renderer.gaussians = fails
+        session.renderer.decoded = fails
         session.clock.seek(50)
         said["told"] = until(lambda: session.messages and "no room" in session.messages[-1].text)
         session.open("bundled")
@@ -239,10 +239,21 @@ def test_every_panel_and_dialog_draws(tmp_path: Path) -> None:
         session.panels.shown = True
         commands.run(session, "look.plain")
         settle()
+        for _ in range(600):
+            draw()
+            if app.atlas._known is not None:
+                break
+            time.sleep(0.01)
+        app.atlas._channel, channels = "decoder", []
+        for name in session.renderer.avatar.raw_channels:
+            app.atlas._raw_channel = name
+            draw(2)
+            channels.append(app.atlas._drawn[1][1])
+        said["channels"] = channels == list(session.renderer.avatar.raw_channels)
         said["error"] = app.engine.error
         """,
     )
-    assert said == {"shown": [True, True, True], "error": None}
+    assert said == {"shown": [True, True, True], "channels": True, "error": None}
     assert picture.std() > 20
 
 
@@ -288,3 +299,75 @@ def test_a_window_that_is_resized_while_playing(tmp_path: Path) -> None:
     )
     assert said["error"] is None
     assert said["grown_mb"] < 300
+
+
+def test_the_mesh_lies_on_the_body_and_the_floor_behind_it(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        import numpy as np
+        from ash_core.gl.texture import read_texture
+        from dataclasses import replace
+
+        def picture(*names):
+            for name in names:
+                commands.run(session, name)
+            settle()
+            return read_texture(app.scene.texture, app._pixels())[..., :3].numpy().astype(int)
+
+        session.clock.seek(40)
+        settle()
+        with_floor = picture()
+        without = picture("look.grid")
+        request = session.request(*app._pixels())
+        alpha = session.renderer.render(replace(request, background=None)).alpha.numpy()
+        solid, free = alpha > 0.97, alpha < 0.001
+        floor = np.abs(with_floor - without).max(-1)
+        said["floor in the open"] = int((floor[free] > 20).sum()) > 500
+        said["floor through the body"] = int(floor[alpha > 0.999].max()) <= 1
+        shaded = picture("look.mesh_shaded")
+        changed = np.abs(shaded - without).max(-1) > 3
+        said["mesh outside"] = float((changed & free).sum() / changed.sum())
+        said["body covered"] = float(changed[solid].mean())
+        wire = picture("look.mesh_wire")
+        lines = np.abs(wire - without).max(-1) > 3
+        said["wire outside"] = float((lines & ~changed).sum() / lines.sum())
+        textured = picture("look.mesh_textured")
+        said["texture off by"] = float(np.abs(textured - without)[solid].mean())
+        under = picture("look.mesh_shaded", "look.mesh_under")
+        said["seen under"] = int(np.abs(under - without)[alpha > 0.999].max())
+        frames = app.engine._number
+        commands.run(session, "look.mesh_less"); draw(3)
+        said["frames for opacity"] = app.engine._number - frames
+        """,
+    )
+    assert said["floor in the open"]
+    assert said["floor through the body"]
+    assert said["mesh outside"] < 0.01
+    assert said["body covered"] > 0.9
+    assert said["wire outside"] < 0.02
+    assert said["texture off by"] < 12
+    assert said["seen under"] <= 1
+    assert said["frames for opacity"] == 0
+
+
+def test_without_a_compositor_the_window_shows_the_avatar(tmp_path: Path) -> None:
+    picture, said = use(
+        tmp_path,
+        """
+        def broken(*_):
+            raise RuntimeError("no framebuffer")
+
+        app.scene._compositor.draw = broken
+        for name in ("look.mesh_wire", "look.background", "look.background", "look.background"):
+            commands.run(session, name)
+            settle()
+        said["plain"] = app.scene.texture == app.presenter.texture
+        said["told"] = [m.text for m in session.messages if m.severity == "error"]
+        """,
+    )
+    assert said["plain"]
+    assert len(said["told"]) == 1
+    assert "no framebuffer" in said["told"][0]
+    view = picture[60:640, 300:980].astype(int)
+    assert ((view[..., 0] > view[..., 2] + 40) & (view[..., 0] > 150)).sum() > 500

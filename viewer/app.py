@@ -28,6 +28,7 @@ from viewer.panels.pose import PosePanel
 from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
 from viewer.present import Presenter, make_presenter
+from viewer.scene import SceneView
 from viewer.session import SESSION_SUFFIX, Clipboard, Session
 from viewer.shortcuts import run_pressed
 
@@ -44,7 +45,6 @@ REST_S: Final = 0.15
 """After the last movement the picture is drawn in full."""
 MESSAGE_S: Final = 6.0
 ERROR_COLOUR: Final = (1.0, 0.45, 0.40, 1.0)
-SWIZZLE_A: Final = 0x8E45
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,10 @@ class _Asked:
     renderer: _Same
     motion: _Same
     frame: int
-    document: object
+    edit: object
+    look: object
+    background: object
+    mesh: bool
     view: object
     camera: str | None
     follows: bool
@@ -87,6 +90,7 @@ class App:
         self.atlas = AtlasPanel()
         self.gizmo = Gizmo()
         self.presenter: Presenter | None = None
+        self.scene: SceneView | None = None
         self.area = view.Rectangle(0, 0, *SIZE)
         self._renderer = session.renderer
         self._interop = interop
@@ -96,7 +100,6 @@ class App:
         self._last_s = session.now()
         self._open_dialog: Any = None
         self._save_dialog: Any = None
-        self._texture = 0
         self._panels: list[hello_imgui.DockableWindow] = []
         self._panels_shown = True
         self._started_s = time.monotonic()
@@ -175,11 +178,14 @@ class App:
         self.presenter, reason = make_presenter(self.session.renderer.device, self._interop)
         if reason is not None:
             self.session.say(reason, "error")
+        self.scene = SceneView(self.session, self.presenter)
 
     def _stop(self) -> None:
         self.record.close()
         self.engine.close()
         self.atlas.close()
+        if self.scene is not None:
+            self.scene.close()
         if self.presenter is not None:
             self.presenter.close()
 
@@ -220,8 +226,8 @@ class App:
         place, room = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
         self.area = view.Rectangle(place.x, place.y, max(room.x, 1.0), max(room.y, 1.0))
         self._take_picture()
-        if self.presenter is not None and self._shown:
-            imgui.image(imgui.ImTextureRef(self.presenter.texture), (room.x, room.y))
+        if self.scene is not None and self._shown:
+            imgui.image(imgui.ImTextureRef(self.scene.texture), (room.x, room.y))
             imgui.set_cursor_screen_pos(place)
         imgui.set_next_item_allow_overlap()
         imgui.invisible_button(
@@ -266,18 +272,19 @@ class App:
 
     def _ask(self, now: float) -> None:
         """Ask for the picture of what is shown now, if that is new."""
-        session, scale = self.session, self._scale(now)
+        session, scene, scale = self.session, self.scene, self._scale(now)
+        if scene is None:
+            return
         self._follow_renderer()  # a menu of this very frame may have opened an avatar
-        ratio = imgui.get_io().display_framebuffer_scale.x or 1.0
-        size = (
-            max(round(self.area.width * ratio * scale), 1),
-            max(round(self.area.height * ratio * scale), 1),
-        )
+        size = self._pixels(scale)
         asked = _Asked(
             _Same(session.renderer),
             _Same(session.motion),
             session.clock.frame,
-            session.document,
+            session.document.edit,
+            session.document.look,
+            None if scene.lies_under else session.document.background,
+            scene.shows_mesh,
             session.view,
             session.locked_camera,
             session.follows_root,
@@ -286,7 +293,7 @@ class App:
         if asked == self._asked or min(self.area.width, self.area.height) < 2:
             return
         try:
-            self.engine.submit(session.request(*size))
+            self.engine.submit(scene.wanted(session.request(*size)), scene.shows_mesh)
             self._asked = asked
         except InputError as error:
             session.say(str(error), "error")
@@ -298,28 +305,19 @@ class App:
         full = self.profiler.median("frame")
         return min(max(math.sqrt(QUICK_MS / max(full, 1e-3)), LEAST_SCALE), 1.0)
 
+    def _pixels(self, scale: float = 1.0) -> tuple[int, int]:
+        """(width, height) of the picture's place on the screen."""
+        ratio = scale * (imgui.get_io().display_framebuffer_scale.x or 1.0)
+        width, height = round(self.area.width * ratio), round(self.area.height * ratio)
+        return max(width, 1), max(height, 1)
+
     def _take_picture(self) -> None:
         frame = self.engine.take()
-        if frame is None or self.presenter is None or frame.number == self._shown:
+        if frame is None or self.scene is None:
             return
         start = time.perf_counter()
-        pixels = frame.pixels
-        if frame.request.background is None:
-            pixels = view.over_checkerboard(pixels)
-        self.presenter.show(pixels)
-        self._ignore_alpha()
-        self._note(frame, 1e3 * (time.perf_counter() - start))
-
-    def _ignore_alpha(self) -> None:
-        """Dear ImGui would blend a picture whose background is under it already."""
-        from OpenGL import GL
-
-        assert self.presenter is not None
-        if self.presenter.texture != self._texture:
-            self._texture = self.presenter.texture
-            GL.glBindTexture(GL.GL_TEXTURE_2D, self._texture)
-            GL.glTexParameteri(GL.GL_TEXTURE_2D, SWIZZLE_A, GL.GL_ONE)
-            GL.glBindTexture(GL.GL_TEXTURE_2D, 0)
+        if self.scene.show(frame, self._pixels()):
+            self._note(frame, 1e3 * (time.perf_counter() - start))
 
     def _note(self, frame: Frame, present_ms: float) -> None:
         self._shown = frame.number
@@ -515,11 +513,11 @@ def close_without_display(app: App, out: Path) -> None:
     PillowImage.fromarray(hello_imgui.final_app_window_screenshot()).save(out)
 
 
-def headless_check(session: Session, out: Path, frames: int = 400) -> int:
+def headless_check(session: Session, out: Path, patience_s: float = 120.0) -> int:
     """Draw the window without a display until its picture is there, and write it as PNG."""
     app = open_without_display(session)
-    settled = 0
-    for _ in range(frames):
+    settled, end = 0, time.monotonic() + patience_s
+    while time.monotonic() < end and app.engine.error is None:
         immapp.manual_render.render()
         settled = settled + 1 if app.settled else 0
         if settled > 8:
@@ -527,5 +525,6 @@ def headless_check(session: Session, out: Path, frames: int = 400) -> int:
         time.sleep(0.01)
     close_without_display(app, out)
     if settled == 0:
-        raise InputError(f"{out}: the window was drawn, but no picture of the avatar came")
+        why = f": {app.engine.error}" if app.engine.error else ""
+        raise InputError(f"{out}: the window was drawn, but no picture of the avatar came{why}")
     return 0

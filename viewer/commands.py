@@ -14,7 +14,7 @@ from ash_core.records import Motion
 from viewer.camera_controls import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
 from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
-from viewer.session import ASPECT, BACKGROUNDS, Session
+from viewer.session import ASPECT, BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle, Session
 
 SPEED_STEP: Final = 1.25
 LOOPS: Final[tuple[LoopMode, ...]] = ("loop", "once", "ping-pong")
@@ -264,6 +264,42 @@ def _overlay(name: str) -> Callable[[Session], None]:
     return toggle
 
 
+def _mesh(style: MeshStyle) -> Callable[[Session], None]:
+    def show(session: Session) -> None:
+        label = "hide mesh" if style == "none" else f"{style} mesh"
+        session.edit(label, overlays=replace(session.document.overlays, mesh=style))
+
+    return show
+
+
+def _next_mesh(session: Session) -> None:
+    place = MESH_STYLES.index(session.document.overlays.mesh) + 1
+    _mesh(MESH_STYLES[place % len(MESH_STYLES)])(session)
+
+
+def _mesh_place(place: MeshPlace) -> Callable[[Session], None]:
+    def put(session: Session) -> None:
+        overlays = replace(session.document.overlays, mesh_place=place)
+        session.edit(f"mesh {place} the splats", overlays=overlays)
+
+    return put
+
+
+def _other_mesh_place(session: Session) -> None:
+    over = session.document.overlays.mesh_place == "over"
+    _mesh_place("under" if over else "over")(session)
+
+
+def _mesh_opacity(step: float) -> Callable[[Session], None]:
+    def change(session: Session) -> None:
+        overlays = session.document.overlays
+        opacity = round(min(max(overlays.mesh_opacity + step, 0.0), 1.0), 3)
+        overlays = replace(overlays, mesh_opacity=opacity)
+        session.edit(f"mesh opacity {opacity:.2f}", merge="mesh opacity", overlays=overlays)
+
+    return change
+
+
 def _next_background(session: Session) -> None:
     names = list(BACKGROUNDS)
     name = names[(names.index(session.document.background) + 1) % len(names)]
@@ -360,6 +396,16 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("look.grid", "Floor grid", _overlay("grid"), "G"),
     Command("look.cameras", "Capture cameras", _overlay("cameras"), "C"),
     Command("look.camera_path", "Camera path", _overlay("camera_path"), "Shift+C"),
+    Command("look.mesh_next", "Mesh: wire, shaded, textured or none", _next_mesh, "W"),
+    Command("look.mesh_none", "Hide the mesh", _mesh("none")),
+    Command("look.mesh_wire", "Mesh as a wire", _mesh("wire")),
+    Command("look.mesh_shaded", "Mesh shaded", _mesh("shaded")),
+    Command("look.mesh_textured", "Mesh with its texture", _mesh("textured")),
+    Command("look.mesh_place", "Mesh under or over the splats", _other_mesh_place, "Shift+W"),
+    Command("look.mesh_under", "Mesh under the splats", _mesh_place("under")),
+    Command("look.mesh_over", "Mesh over the splats", _mesh_place("over")),
+    Command("look.mesh_more", "Mesh more opaque", _mesh_opacity(0.1), "Ctrl+UpArrow"),
+    Command("look.mesh_less", "Mesh less opaque", _mesh_opacity(-0.1), "Ctrl+DownArrow"),
     Command("look.background", "Next background", _next_background, "B"),
     Command("record.video", "Record...", _toggle_panel("record_dialog"), "Ctrl+E"),
     Command("window.panels", "Show or hide the panels", _toggle_panel("shown"), "Tab"),

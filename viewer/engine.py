@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ash_core.errors import CudaError, InputError
+from ash_core.records import Surface, Template
 from ash_core.render import Renderer, RenderRequest
 
 _log = logging.getLogger(__name__)
@@ -27,6 +28,16 @@ class Frame:
     milliseconds: float
     """From the request's turn to the picture, GPU included."""
     stages: dict[str, float]
+    mesh: "Posed | None" = None
+    """Where it was asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """The template of the frame's avatar, and how the frame has it."""
+
+    template: Template
+    surface: Surface
 
 
 class Engine:
@@ -41,7 +52,7 @@ class Engine:
         """What the last request failed with, once; None while all is well."""
         self._renderer = renderer
         self._wake = threading.Condition()
-        self._wanted: RenderRequest | None = None
+        self._wanted: tuple[RenderRequest, bool] | None = None
         self._latest: Frame | None = None
         self._closed = False
         self._busy = False
@@ -64,10 +75,13 @@ class Engine:
             self._wake.notify_all()
             return self._latest
 
-    def submit(self, request: RenderRequest) -> None:
-        """Ask for a frame; what was asked before and not begun is dropped."""
+    def submit(self, request: RenderRequest, mesh: bool = False) -> None:
+        """Ask for a frame; what was asked before and not begun is dropped.
+
+        mesh: with the posed template.
+        """
         with self._wake:
-            self._wanted = request
+            self._wanted = request, mesh
             self._wake.notify_all()
 
     def use(self, renderer: Renderer) -> None:
@@ -100,11 +114,11 @@ class Engine:
                     self._wake.wait()
                 if self._closed:
                     return
-                request, self._wanted, self._busy = self._wanted, None, True
-            assert request is not None
-            self._draw(request)
+                wanted, self._wanted, self._busy = self._wanted, None, True
+            assert wanted is not None
+            self._draw(*wanted)
 
-    def _draw(self, request: RenderRequest) -> None:
+    def _draw(self, request: RenderRequest, with_mesh: bool) -> None:
         try:
             with self.lock:
                 renderer = self._renderer
@@ -114,6 +128,12 @@ class Engine:
                     torch.cuda.current_stream(pixels.device).synchronize()
                 taken = 1e3 * (time.perf_counter() - start)
                 stages = dict(renderer.timings)
+                mesh = None
+                if with_mesh:
+                    start = time.perf_counter()
+                    surface = renderer.surface(request.window)
+                    mesh = Posed(renderer.avatar.data.template, surface)
+                    stages["mesh"] = 1e3 * (time.perf_counter() - start)
         except Exception as error:  # whatever it is, the next request may be a good one
             said = str(error).split("\n")[0] or type(error).__name__
             if said != self.error:
@@ -125,4 +145,4 @@ class Engine:
         with self._wake:
             if renderer is self._renderer:
                 self._number += 1
-                self._latest = Frame(request, pixels, self._number, taken, stages)
+                self._latest = Frame(request, pixels, self._number, taken, stages, mesh)

@@ -20,6 +20,9 @@ PICK_SIGMAS: Final = 2.0
 """A splat is hit within this many of its deviations in the picture."""
 LEAST_PX: Final = 1.5
 MOST_BONES: Final = 4
+POSITIVE: Final = (1.0, 0.62, 0.18)
+NEGATIVE: Final = (0.22, 0.55, 1.0)
+NOTHING: Final = (0.36, 0.37, 0.38)
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,38 @@ def texel_at(avatar: Avatar, u: int, v: int) -> int | None:
 
 def atlas_picture(avatar: Avatar, gaussians: Gaussians, channel: Channel) -> UInt8[Tensor, "r r 4"]:
     """A channel of all texels as a picture, transparent off the mesh; row 0 is v = 1, the top."""
+    return _picture(avatar, _values(to_device(gaussians, "cpu"), channel))
+
+
+def raw_picture(avatar: Avatar, raw: Float[Tensor, "N c"], name: str) -> "RawPicture":
+    """A channel of the decoder's own output, by its name among `Avatar.raw_channels`.
+
+    Zero, where the template stays as it is, is grey; the range is the same on both sides of it.
+    """
+    values = raw[:, avatar.raw_channels.index(name)].float().cpu()
+    reach = float(np.quantile(values.abs().numpy(), 0.99))
+    share = (values / reach if reach > 0 else torch.zeros_like(values)).clamp(-1, 1)[:, None]
+    ends = torch.tensor(POSITIVE), torch.tensor(NEGATIVE)
+    middle = torch.tensor(NOTHING)
+    colours = torch.where(share > 0, ends[0], ends[1])
+    rgb = middle + share.abs() * (colours - middle)
+    return RawPicture(_picture(avatar, rgb), reach, float(values.min()), float(values.max()))
+
+
+@dataclass(frozen=True)
+class RawPicture:
+    """One channel of the decoder, orange above zero and blue below."""
+
+    pixels: UInt8[Tensor, "r r 4"]
+    reach: float
+    """The colours are full at plus and minus this: 99 % of the texels lie within."""
+    least: float
+    greatest: float
+
+
+def _picture(avatar: Avatar, values: Float[Tensor, "N 3"]) -> UInt8[Tensor, "r r 4"]:
     side, texels = avatar.atlas.resolution, avatar.atlas.texels.cpu()
-    values = _values(to_device(gaussians, "cpu"), channel).clamp(0, 1)
+    values = values.clamp(0, 1)
     picture = torch.zeros(side, side, 4, dtype=torch.uint8)
     rows, columns = side - 1 - texels[:, 1], texels[:, 0]
     picture[rows, columns, :3] = (values * 255 + 0.5).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Lines over the picture: the skeleton, the floor, cameras; world to pixels."""
+"""Lines over the picture: the skeleton, cameras; world to pixels."""
 
 from typing import Final
 
@@ -8,7 +8,6 @@ from ash_core.conventions import NEAR_M
 from ash_core.records import Camera
 from viewer.session import Session
 
-GRID_M: Final = 3
 FRUSTUM_M: Final = 0.25
 
 
@@ -44,15 +43,6 @@ def segments(camera: Camera, lines: np.ndarray) -> np.ndarray:
     first = np.where((first[:, 2] < NEAR_M)[:, None], at_plane, first)
     second = np.where((second[:, 2] < NEAR_M)[:, None], at_plane, second)
     return _pixels(camera, np.stack((first, second), 1))
-
-
-def floor_lines() -> np.ndarray:
-    """A grid of metres on the floor, [n, 2, 3]; the two axes last."""
-    reach = np.arange(-GRID_M, GRID_M + 1, dtype=np.float64)
-    along_x = [[(-GRID_M, y, 0), (GRID_M, y, 0)] for y in reach if y]
-    along_y = [[(x, -GRID_M, 0), (x, GRID_M, 0)] for x in reach if x]
-    axes = [[(-GRID_M, 0, 0), (GRID_M, 0, 0)], [(0, -GRID_M, 0), (0, GRID_M, 0)]]
-    return np.array([*along_x, *along_y, *axes], dtype=np.float64)
 
 
 def bone_lines(session: Session) -> np.ndarray:

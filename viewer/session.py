@@ -50,7 +50,8 @@ ASPECT: Final = 4 / 3
 """Of the picture for which a new avatar is framed."""
 MESSAGES: Final = 200
 RECENT: Final = 12
-SESSION_VERSION: Final = 1
+SESSION_VERSION: Final = 2
+"""Version 1 knew no mesh; it is still read."""
 SESSION_SUFFIX: Final = ".ash-session"
 BACKGROUNDS: Final[dict[str, Colour | None]] = {
     "dark": (0.11, 0.12, 0.13),
@@ -61,6 +62,10 @@ BACKGROUNDS: Final[dict[str, Colour | None]] = {
 """None is shown over a checkerboard and recorded with alpha."""
 
 Severity = Literal["info", "error"]
+MeshStyle = Literal["none", "wire", "shaded", "textured"]
+MeshPlace = Literal["under", "over"]
+MESH_STYLES: Final[tuple[MeshStyle, ...]] = get_args(MeshStyle)
+MESH_PLACES: Final[tuple[MeshPlace, ...]] = get_args(MeshPlace)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,24 @@ class Overlays:
     grid: bool = True
     cameras: bool = False
     camera_path: bool = True
+    mesh: MeshStyle = "none"
+    """The posed template."""
+    mesh_place: MeshPlace = "over"
+    """Than the splats: "under" shows where they do not cover it."""
+    mesh_opacity: float = 1.0
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> "Overlays":
+        """Of a session's file; older ones know no mesh. Raises: InputError."""
+        shown = Overlays(**content)
+        for name, choices in (("mesh", MESH_STYLES), ("mesh_place", MESH_PLACES)):
+            if getattr(shown, name) not in choices:
+                found = getattr(shown, name)
+                raise InputError(f"{name}: expected one of {', '.join(choices)}, got {found!r}")
+        opacity = shown.mesh_opacity
+        if type(opacity) not in (int, float) or not 0 <= opacity <= 1:
+            raise InputError(f"mesh_opacity: expected a number from 0 to 1, got {opacity!r}")
+        return shown
 
 
 @dataclass(frozen=True)
@@ -485,7 +508,7 @@ class Session:
                 edit=PoseEdit.from_json(content["edit"], self.data.skeleton),
                 path=CameraPath.from_json(content["path"]),
                 look=Look(**content["look"]),
-                overlays=Overlays(**content["overlays"]),
+                overlays=Overlays.from_json(content["overlays"]),
                 background=content["background"],
             )
         )
@@ -523,8 +546,8 @@ def read_session(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected JSON, got something else ({error})") from error
     if not isinstance(content, dict) or content.get("format") != "ash-studio session":
         raise InputError(f"{path}: expected an ash-studio session")
-    if content.get("version") != SESSION_VERSION:
+    if content.get("version") not in range(1, SESSION_VERSION + 1):
         raise InputError(
-            f"{path}: expected version {SESSION_VERSION}, got {content.get('version')}"
+            f"{path}: expected version {SESSION_VERSION} or older, got {content.get('version')}"
         )
     return content

@@ -15,6 +15,8 @@ _MODIFIERS: Final = {
 _NAMES: Final = {
     "RightArrow": "right_arrow",
     "LeftArrow": "left_arrow",
+    "UpArrow": "up_arrow",
+    "DownArrow": "down_arrow",
     "PageUp": "page_up",
     "PageDown": "page_down",
     "RightBracket": "right_bracket",
@@ -23,6 +25,8 @@ _NAMES: Final = {
 _SHOWN: Final = {
     "RightArrow": "Right",
     "LeftArrow": "Left",
+    "UpArrow": "Up",
+    "DownArrow": "Down",
     "RightBracket": "]",
     "LeftBracket": "[",
     "Backslash": "\\",

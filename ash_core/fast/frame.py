@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.avatar import (
@@ -119,6 +119,15 @@ class Frames:
         target = self._aim(camera, "rgba8", rounding)
         self._draw(window, background, target, timings)
         return target.rgba8()
+
+    def surface(
+        self, window: PoseWindow
+    ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, "V 3"]] | None:
+        """Vertices (m) and normals of a window's newest pose, body frame, on the GPU; None where it
+        is not known any more. window: on the CPU. Valid until the next frame.
+        """
+        slot = self._slots.get(_keys(window)[0])
+        return None if slot is None else (self._pose.vertices[slot], self._pose.normals[slot])
 
     def _draw(
         self,

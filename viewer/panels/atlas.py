@@ -4,19 +4,30 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final
+from typing import Final, Literal
 
 from imgui_bundle import imgui
 
 from ash_core.records import Camera, Gaussians, Motion
-from ash_core.render import Renderer, RenderRequest
-from viewer.inspect import CHANNELS, Channel, Splat, atlas_picture, describe, pick, texel_at
+from ash_core.render import Decoded, Renderer, RenderRequest
+from viewer.inspect import (
+    CHANNELS,
+    Channel,
+    Splat,
+    atlas_picture,
+    describe,
+    pick,
+    raw_picture,
+    texel_at,
+)
 from viewer.panels.view import PICKED_COLOUR
 from viewer.panels.widgets import combo
 from viewer.pose import PoseEdit
 from viewer.present import HostPresenter
 from viewer.session import Session
 
+CHOICE_EM: Final = 6.0
+"""Room for a channel's name."""
 REST_S: Final = 0.25
 """A pose that stands this long is decoded for the panel; before, the picture goes first."""
 
@@ -53,14 +64,17 @@ class AtlasPanel:
 
     def __init__(self) -> None:
         self.splat: Splat | None = None
-        self._channel: Channel = "colour"
+        self._channel: Channel | Literal["decoder"] = "colour"
+        self._raw_channel = ""
+        """Of the decoder's output; another avatar may not have it."""
+        self._range = ""
         self._presenter: HostPresenter | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="atlas")
-        self._job: tuple[_Moment, Future[Gaussians]] | None = None
-        self._known: tuple[_Moment, Gaussians] | None = None
+        self._job: tuple[_Moment, Future[Decoded]] | None = None
+        self._known: tuple[_Moment, Decoded] | None = None
         self._failed: _Moment | None = None
         self._choice: Callable[[Gaussians], int | None] | None = None
-        self._drawn: tuple[_Moment, Channel] | None = None
+        self._drawn: tuple[_Moment, tuple[str, str]] | None = None
         self._last: _Moment | None = None
         self._since_s = 0.0
         self._visible = False
@@ -120,12 +134,15 @@ class AtlasPanel:
         self._known = moment, job.result()
         self._choose()
         if self.splat is not None:
-            self.splat = describe(moment.renderer.avatar, self._known[1], self.splat.index)
+            self.splat = describe(
+                moment.renderer.avatar, self._known[1].gaussians, self.splat.index
+            )
 
     def _choose(self) -> None:
         if self._choice is None or self._known is None:
             return
-        (moment, gaussians), choice = self._known, self._choice
+        (moment, decoded), choice = self._known, self._choice
+        gaussians = decoded.gaussians
         index, self._choice = choice(gaussians), None
         avatar = moment.renderer.avatar
         self.splat = None if index is None else describe(avatar, gaussians, index)
@@ -133,16 +150,28 @@ class AtlasPanel:
     def draw(self, session: Session) -> None:
         """Channel, picture, values."""
         self._visible = True
-        imgui.set_next_item_width(imgui.get_font_size() * 7)
-        self._channel = combo("channel", self._channel, CHANNELS) or self._channel
+        room = imgui.get_content_region_avail().x
+        imgui.set_next_item_width(imgui.get_font_size() * CHOICE_EM)
+        self._channel = combo("channel", self._channel, (*CHANNELS, "decoder")) or self._channel
         imgui.same_line()
+        if self._channel == "decoder":
+            names = session.renderer.avatar.raw_channels
+            if self._raw_channel not in names:
+                self._raw_channel = names[0]
+            imgui.set_next_item_width(imgui.get_font_size() * CHOICE_EM)
+            self._raw_channel = combo("##raw", self._raw_channel, names) or self._raw_channel
+            imgui.set_item_tooltip(
+                "The decoder's own output before anything is made of it.\n"
+                "Orange above zero, blue below; grey is the template as it is."
+            )
+        else:
+            imgui.text_disabled(f"{session.renderer.avatar.atlas.resolution} texels a side")
         self._renew()
         if self._presenter is None:
-            imgui.new_line()
             return
-        room = imgui.get_content_region_avail().x
+        if self._channel == "decoder":
+            imgui.text_disabled(self._range)
         side = max(min(room, imgui.get_font_size() * 20), 32.0)
-        imgui.text_disabled(f"{session.renderer.avatar.atlas.resolution} texels a side")
         place = imgui.get_cursor_screen_pos()
         imgui.image(imgui.ImTextureRef(self._presenter.texture), (side, side))
         self._click(session, place, side)
@@ -153,13 +182,22 @@ class AtlasPanel:
     def _renew(self) -> None:
         if self._known is None:
             return
-        moment, gaussians = self._known
-        if self._drawn is not None and self._drawn[0] is moment and self._drawn[1] == self._channel:
+        moment, decoded = self._known
+        avatar, channel = moment.renderer.avatar, self._channel
+        shown = channel, self._raw_channel if channel == "decoder" else ""
+        if self._drawn is not None and self._drawn[0] is moment and self._drawn[1] == shown:
             return
         if self._presenter is None:
             self._presenter = HostPresenter("nearest")
-        self._presenter.show(atlas_picture(moment.renderer.avatar, gaussians, self._channel))
-        self._drawn = moment, self._channel
+        if channel == "decoder":
+            if self._raw_channel not in avatar.raw_channels:
+                return
+            raw = raw_picture(avatar, decoded.raw, self._raw_channel)
+            self._range = f"{raw.least:.3g} to {raw.greatest:.3g}, colours to {raw.reach:.3g}"
+            self._presenter.show(raw.pixels)
+        else:
+            self._presenter.show(atlas_picture(avatar, decoded.gaussians, channel))
+        self._drawn = moment, shown
 
     def _click(self, session: Session, place: imgui.ImVec2, side: float) -> None:
         if not (imgui.is_item_hovered() and imgui.is_mouse_clicked(0)):
@@ -184,9 +222,9 @@ class AtlasPanel:
         )
 
 
-def _decode(renderer: Renderer, request: RenderRequest, lock: Lock) -> Gaussians:
+def _decode(renderer: Renderer, request: RenderRequest, lock: Lock) -> Decoded:
     with lock:
-        return renderer.gaussians(request.window)
+        return renderer.decoded(request.window)
 
 
 def _draw_splat(splat: Splat) -> None:

@@ -9,10 +9,12 @@ from imgui_bundle import imgui
 from ash_core.look import Look
 from viewer import commands
 from viewer.panels.widgets import combo
-from viewer.session import BACKGROUNDS, Session
+from viewer.session import BACKGROUNDS, MESH_PLACES, MESH_STYLES, Session
 
 LABEL_EM: Final = 6.5
 """Room for the labels beside sliders."""
+SWITCH_EM: Final = 8.0
+"""Where the second of two switches in a row begins."""
 
 
 def draw(session: Session) -> None:
@@ -38,13 +40,39 @@ def draw(session: Session) -> None:
     background = combo("background", session.document.background, tuple(BACKGROUNDS))
     if background is not None:
         session.edit(f"background {background}", background=background)
+    _overlays(session)
+    _camera(session)
+    imgui.pop_item_width()
+
+
+def _overlays(session: Session) -> None:
     overlays = session.document.overlays
-    for name, shown in vars(overlays).items():
+    imgui.separator_text("Overlays")
+    imgui.set_item_tooltip(
+        "Overlays are of this window alone: recordings and screenshots show the avatar\n"
+        "and its background without floor, mesh, skeleton or cameras."
+    )
+    switches = [(name, shown) for name, shown in vars(overlays).items() if isinstance(shown, bool)]
+    for number, (name, shown) in enumerate(switches):
+        if number % 2:
+            imgui.same_line(imgui.get_font_size() * SWITCH_EM)
         changed, _ = imgui.checkbox(name.replace("_", " "), shown)
         if changed:
             commands.run(session, f"look.{name}")
-    _camera(session)
-    imgui.pop_item_width()
+    mesh = combo("mesh", overlays.mesh, MESH_STYLES)
+    imgui.set_item_tooltip("The template as it is posed; a wire hides what lies behind it.")
+    if mesh is not None:
+        commands.run(session, f"look.mesh_{mesh}")
+    imgui.begin_disabled(overlays.mesh == "none")
+    place = combo("place", overlays.mesh_place, MESH_PLACES)
+    imgui.set_item_tooltip("Over the splats, or under: then it shows where they do not cover it.")
+    if place is not None:
+        commands.run(session, f"look.mesh_{place}")
+    opacity = _slider("mesh opacity", overlays.mesh_opacity, 0.0, 1.0, 1.0, "%.2f")
+    if opacity is not None:
+        changed_overlays = replace(overlays, mesh_opacity=opacity)
+        session.edit(f"mesh opacity {opacity:.2f}", merge="mesh opacity", overlays=changed_overlays)
+    imgui.end_disabled()
 
 
 def _what_changed(before: Look, after: Look) -> str:

@@ -1,14 +1,13 @@
-"""The picture: shown, turned by the mouse, with skeleton, floor and cameras drawn over it."""
+"""The picture: shown, turned by the mouse, with skeleton and cameras drawn over it."""
 
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from imgui_bundle import imgui
 
 from ash_core.records import Camera
-from viewer.overlay import bone_lines, floor_lines, frustum_lines, project, segments
+from viewer.overlay import bone_lines, frustum_lines, project, segments
 from viewer.session import Session
 
 ORBIT_RAD_PER_PX: Final = 0.008
@@ -18,8 +17,6 @@ FLY_M_PER_S: Final = 1.5
 FAST: Final = 4.0
 CLICK_PX: Final = 4.0
 PICK_PX: Final = 14.0
-AXIS_COLOURS: Final = ((0.86, 0.30, 0.30, 1.0), (0.36, 0.74, 0.36, 1.0))
-GRID_COLOUR: Final = (0.55, 0.58, 0.62, 0.35)
 BONE_COLOUR: Final = (0.98, 0.72, 0.24, 0.95)
 JOINT_COLOUR: Final = (0.99, 0.90, 0.62, 1.0)
 PICKED_COLOUR: Final = (0.35, 0.75, 1.0, 1.0)
@@ -114,11 +111,6 @@ def draw_overlays(session: Session, camera: Camera, area: Rectangle) -> None:
     shown, draw = session.document.overlays, imgui.get_window_draw_list()
     corner = (area.x, area.y)
     draw.push_clip_rect(corner, (area.x + area.width, area.y + area.height), True)
-    if shown.grid:
-        lines = floor_lines()
-        _lines(draw, corner, segments(camera, lines[:-2]), GRID_COLOUR, 1.0)
-        for axis, colour in zip(lines[-2:], AXIS_COLOURS, strict=True):
-            _lines(draw, corner, segments(camera, axis[None]), colour, 1.5)
     if shown.cameras:
         for other in list(session.cameras.values())[:MOST_CAMERAS]:
             _lines(draw, corner, segments(camera, frustum_lines(other)), CAMERA_COLOUR, 1.0)
@@ -179,14 +171,3 @@ def _lines(draw, corner: tuple[float, float], pixels: np.ndarray, colour, width:
     x, y = corner
     for (ax, ay), (bx, by) in pixels.tolist():
         draw.add_line((x + ax, y + ay), (x + bx, y + by), packed, width)
-
-
-def over_checkerboard(pixels: torch.Tensor, square_px: int = 12) -> torch.Tensor:
-    """Premultiplied pixels [h, w, 4] over grey squares: what transparency looks like."""
-    height, width = pixels.shape[:2]
-    rows = torch.arange(height, device=pixels.device)[:, None] // square_px
-    columns = torch.arange(width, device=pixels.device)[None] // square_px
-    grey = torch.where((rows + columns) % 2 == 0, 102.0, 140.0)[..., None]
-    left = 1 - pixels[..., 3:].float() / 255
-    rgb = (pixels[..., :3].float() + left * grey).clamp(0, 255).to(torch.uint8)
-    return torch.cat((rgb, torch.full_like(pixels[..., 3:], 255)), -1)

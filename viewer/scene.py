@@ -1,0 +1,138 @@
+"""What is drawn about the splats, when it is drawn anew, and what happens where it cannot be."""
+
+import logging
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ash_core.gl.projection import stretched
+from ash_core.render import RenderRequest
+from viewer.compositor import Compositor, Scene
+from viewer.engine import Frame
+from viewer.present import Presenter
+from viewer.session import BACKGROUNDS, Document, Session
+
+_log = logging.getLogger(__name__)
+ALPHA_BACKGROUND = (0.0, 0.0, 0.0)
+"""Under a picture of alpha: it shows nothing as black, as recordings do."""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What the picture was last put together from."""
+
+    frame: int
+    scene: Scene
+    size: tuple[int, int]
+
+
+class SceneView:
+    """The picture that the window shows: frames with what lies about them.
+
+    Where the compositor fails, once and for all, frames are shown plainly: never a black window.
+    """
+
+    def __init__(self, session: Session, presenter: Presenter) -> None:
+        self._session, self._presenter = session, presenter
+        self._compositor: Compositor | None = None
+        self._drawn: _Drawn | None = None
+        self._shown = 0
+        try:
+            self._compositor = Compositor()
+        except Exception as error:  # PyOpenGL's own kinds besides ours
+            self._give_up(error)
+
+    @property
+    def texture(self) -> int:
+        """OpenGL's id of the picture; 0 before the first."""
+        composed = self._compositor.texture if self._compositor is not None else 0
+        return composed or self._presenter.texture
+
+    @property
+    def shows_mesh(self) -> bool:
+        """Whether frames are to come with the posed template."""
+        overlays = self._session.document.overlays
+        return self._compositor is not None and overlays.mesh != "none"
+
+    @property
+    def lies_under(self) -> bool:
+        """Whether something is to be seen through the splats: frames are then transparent."""
+        return self._compositor is not None and lies_under(self._session.document)
+
+    def wanted(self, request: RenderRequest) -> RenderRequest:
+        """The request of a frame for this picture."""
+        return replace(request, background=None) if self.lies_under else request
+
+    def show(self, frame: Frame, size: tuple[int, int]) -> bool:
+        """Bring the picture up to date with a frame and with the session; whether it is new.
+
+        size: (width, height) in pixels.
+        """
+        new = frame.number != self._shown
+        if self._compositor is not None:
+            drawn = _Drawn(frame.number, scene_of(self._session.document), size)
+            if drawn == self._drawn:
+                return False
+            if new:
+                self._presenter.show(frame.pixels)
+            try:
+                self._compose(frame, drawn)
+                self._shown, self._drawn = frame.number, drawn
+                return new
+            except Exception as error:  # PyOpenGL's own kinds besides ours
+                self._give_up(error)
+                new = True
+        if new:
+            self._presenter.show(opaque(frame.pixels))
+            self._shown = frame.number
+        return new
+
+    def _compose(self, frame: Frame, drawn: _Drawn) -> None:
+        assert self._compositor is not None
+        camera = stretched(frame.request.camera, *drawn.size)
+        covers = frame.request.background is not None
+        self._compositor.draw(drawn.scene, self._presenter.texture, camera, frame.mesh, covers)
+
+    def _give_up(self, error: Exception) -> None:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        self._session.say(f"no floor and no mesh about the avatar: {said}", "error")
+        _log.warning("the picture is shown plainly: %s", said)
+        failed, self._compositor = self._compositor, None
+        try:
+            if failed is not None:
+                failed.close()
+        except Exception as problem:  # as above; what could not be given back is left
+            _log.debug("closing after a failure: %s", problem)
+
+    def close(self) -> None:
+        """While the context is still there."""
+        if self._compositor is not None:
+            self._compositor.close()
+
+
+def lies_under(document: Document) -> bool:
+    """Whether a document has something under its splats besides a colour."""
+    overlays = document.overlays
+    mesh = overlays.mesh != "none" and overlays.mesh_place == "under"
+    return overlays.grid or mesh or BACKGROUNDS[document.background] is None
+
+
+def scene_of(document: Document) -> Scene:
+    """What a document shows about the splats."""
+    overlays, background = document.overlays, BACKGROUNDS[document.background]
+    if background is not None and document.look.mode == "alpha":
+        background = ALPHA_BACKGROUND
+    return Scene(
+        background=background,
+        has_floor=overlays.grid,
+        mesh=None if overlays.mesh == "none" else overlays.mesh,
+        mesh_over=overlays.mesh_place == "over",
+        mesh_opacity=overlays.mesh_opacity,
+    )
+
+
+def opaque(pixels: UInt8[Tensor, "h w 4"]) -> UInt8[Tensor, "h w 4"]:
+    """A picture that Dear ImGui does not blend with what is under it."""
+    return torch.cat((pixels[..., :3], torch.full_like(pixels[..., 3:], 255)), -1)
