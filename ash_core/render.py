@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ash_core.avatar import Avatar, ReleasedAvatar
+from ash_core.avatar import Avatar, ReleasedAvatar, StillAvatar
 from ash_core.errors import CudaError
 from ash_core.gpu.kernels import with_index
 from ash_core.look import PLAIN, Look, colourise, dress
@@ -76,6 +76,7 @@ class Renderer:
         """Milliseconds of each stage of the last request; cached stages are absent."""
         self._kept: tuple[PoseWindow, tuple[torch.device, int], Gaussians] | None = None
         ours = backend in ("auto", "cuda") and precision == "half"
+        ours = ours and not isinstance(avatar, StillAvatar)  # nothing to pose or decode
         self._may_be_fast = ours and self.device.type == "cuda"
         self._frames: tuple[int, "Frames"] | None = None
 

@@ -15,14 +15,17 @@ from toy import make_toy_character
 
 from ash_core import cli
 from ash_core.errors import InputError
-from ash_core.files.avatar_file import save_avatar
+from ash_core.files.avatar_file import load_avatar, save_avatar
+from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
 from ash_core.geometry.motion import pose_window
 from ash_core.look import Look
+from ash_core.networks.decoder import Decoder, DecoderConfig
 from ash_core.render import Renderer, RenderRequest
 from viewer import commands
 from viewer.camera_controls import CameraKey
 from viewer.engine import Engine
+from viewer.overlay import project
 from viewer.session import SESSION_SUFFIX, Document, History, Session
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
@@ -99,7 +102,8 @@ def test_what_cannot_be_opened_at_the_start_is_an_error(tmp_path: Path) -> None:
         ("a.json", b"[1, 2", "a.json"),
         ("a.ash-session", b"{}", "expected an ash-studio session"),
         ("a.ash-session", b"\xff\xfe", "expected JSON"),
-        ("a.txt", b"", "expected an avatar (.safetensors, .conf), a .motion"),
+        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply), a .motion"),
+        ("a.ply", b"ply\n", "header ends with end_header"),
         ("none.motion", None, "none.motion"),
     ],
 )
@@ -121,6 +125,45 @@ def test_files_are_opened_by_their_kind(session: Session, files: Files) -> None:
     session.open(str(files.motion))
     assert session.recent[0] == str(files.motion)
     assert session.messages[-1].severity == "info"
+
+
+def test_splats_are_opened_framed_and_kept_still(session: Session, files: Files) -> None:
+    """Those of a frame of the avatar: from the same place the same picture, at every frame."""
+    commands.run(session, "time.next_ten")
+    camera, want = session.camera(*SIZE), session.renderer.render(session.request(*SIZE))
+    gaussians = session.renderer.gaussians(session.request(*SIZE).window)
+    write_ply(files.folder / "pose.ply", gaussians)
+    session.open(str(files.folder / "pose.ply"))
+    assert session.messages[-1].severity == "info", session.messages[-1]
+    assert f"{len(gaussians.means):,} splats" in session.messages[-1].text
+    for frame in (0, session.clock.frames - 1):
+        session.clock.seek(frame)
+        request = dataclasses.replace(session.request(*SIZE), camera=camera)
+        image = session.renderer.render(request)
+        background = torch.tensor(session.request(*SIZE).background)
+        assert (image.rgb - background).abs().max() > 0.1
+        assert torch.allclose(image.rgb, want.rgb, atol=0.02)
+    seen = project(session.camera(*SIZE), gaussians.means.numpy())[0]
+    assert ((seen > 0) & (seen < SIZE)).mean() > 0.95  # framed
+    before = session.document
+    for name in ("pose.rest", "pose.hold", "pose.mirror", "pose.still", "pose.copy"):
+        commands.run(session, name)
+        assert "no pose moves them" in session.messages[-1].text
+    session.open(str(files.motion))
+    assert "which no motion moves" in session.messages[-1].text
+    assert session.document == before
+    session.open(str(files.avatar))
+    assert not session.is_still
+
+
+def test_a_decoder_s_preset_is_no_hindrance_to_other_avatars(files: Files, tmp_path: Path) -> None:
+    """The choice is for avatars that have none; others come with their own."""
+    session = Session(device="cpu", preset="cpu")
+    state = Decoder(DecoderConfig(**DECODER)).state_dict()
+    data = dataclasses.replace(load_avatar(files.avatar), networks={"decoder": dict(state)})
+    save_avatar(tmp_path / "trained.safetensors", data)
+    session.open(str(tmp_path / "trained.safetensors"))
+    assert session.messages[-1].severity == "info", session.messages[-1]
 
 
 # ---- edits ----

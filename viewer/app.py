@@ -243,7 +243,7 @@ class App:
         if at is not None:
             view.pick_joint(session, camera, at)
             if session.selected_joint is None:
-                self.atlas.pick(camera, *at)
+                self.atlas.pick(session, camera, *at)
         view.draw_overlays(session, camera, self.area)
         marked = self.atlas.marked(session)
         if marked is not None:
@@ -348,7 +348,7 @@ class App:
             panels.open_dialog = False
             kinds = [
                 "All we read",
-                "*.safetensors *.conf *.motion *.json *.calibration *.ash-session",
+                "*.safetensors *.conf *.ply *.motion *.json *.calibration *.ash-session",
             ]
             self._open_dialog = pfd.open_file("Open", "", kinds)
         if panels.save_dialog:
@@ -404,7 +404,7 @@ class App:
         presenter = "-" if self.presenter is None else self.presenter.name
         device = session.renderer.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        splats = f"{len(session.renderer.avatar.flat):,} splats"
+        splats = f"{session.renderer.avatar.count:,} splats"
         frame = self.profiler.median("frame")
         parts = [presenter, name, splats, f"{frame:.1f} ms", f"{hello_imgui.frame_rate():.0f} Hz"]
         history = session.history

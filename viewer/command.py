@@ -26,7 +26,7 @@ class ViewCommand:
     """Open a window: play and scrub motions, pose by hand, look from anywhere, record."""
 
     avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")] = BUNDLED
-    """Avatar file (.safetensors), published .conf, or 'bundled'."""
+    """Avatar file (.safetensors), published .conf, splats (.ply), or 'bundled'."""
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )

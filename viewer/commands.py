@@ -14,7 +14,7 @@ from ash_core.records import Motion
 from viewer.camera_controls import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
 from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
-from viewer.session import ASPECT, BACKGROUNDS, Session
+from viewer.session import ASPECT, BACKGROUNDS, NOTHING_TO_MOVE, Session
 
 SPEED_STEP: Final = 1.25
 LOOPS: Final[tuple[LoopMode, ...]] = ("loop", "once", "ping-pong")
@@ -116,10 +116,24 @@ def _next_motion(session: Session) -> None:
 # ---- pose ----
 
 
+def _posing(change: Callable[[Session], None]) -> Callable[[Session], None]:
+    """Of what has a pose; of the rest it is said that it has none."""
+
+    def pose(session: Session) -> None:
+        if session.is_still:
+            session.say(NOTHING_TO_MOVE)
+        else:
+            change(session)
+
+    return pose
+
+
+@_posing
 def _reset_pose(session: Session) -> None:
     session.edit("reset pose", edit=PoseEdit())
 
 
+@_posing
 def _reset_joint(session: Session) -> None:
     node = node_of(session.tree, session.selected_joint or "")
     if node is None:
@@ -128,20 +142,24 @@ def _reset_joint(session: Session) -> None:
     session.edit(f"reset {node.name}", edit=session.document.edit.without_joint(node))
 
 
+@_posing
 def _mirror_pose(session: Session) -> None:
     session.edit("mirror pose", edit=session.document.edit.mirrored(session.data.skeleton))
 
 
+@_posing
 def _rest_pose(session: Session) -> None:
     values = {dof: float(value) for dof, value in enumerate(session.data.rest_dofs) if dof >= 3}
     session.edit("rest pose", edit=PoseEdit(values))
 
 
+@_posing
 def _copy_pose(session: Session) -> None:
     session.clipboard.write(pose_to_text(session.pose(), session.data.skeleton))
     session.say("pose copied")
 
 
+@_posing
 def _paste_pose(session: Session) -> None:
     try:
         dofs = pose_from_text(session.clipboard.read(), session.data.skeleton)
@@ -152,6 +170,7 @@ def _paste_pose(session: Session) -> None:
     session.edit("paste pose", edit=PoseEdit(values))
 
 
+@_posing
 def _hold_pose(session: Session) -> None:
     values = {dof: float(value) for dof, value in enumerate(session.pose())}
     session.edit("hold this pose", edit=PoseEdit(values))
@@ -292,6 +311,7 @@ def _redo(session: Session) -> None:
     session.redo()
 
 
+@_posing
 def _still(session: Session) -> None:
     """The motion's present pose as a motion of its own."""
     name = f"{session.document.motion} @ {session.clock.frame}"

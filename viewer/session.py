@@ -20,12 +20,14 @@ import torch
 from ash_core.commands.render import as_bytes
 from ash_core.commands.scene import (
     BUNDLED,
+    STILL_FRAMES,
     Backend,
     Device,
     Preset,
     load_avatar_data,
     load_motion,
     make_renderer,
+    still_motion,
 )
 from ash_core.errors import InputError
 from ash_core.files.capture import read_calibration, read_cameras
@@ -37,7 +39,7 @@ from ash_core.files.video import open_writer
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
 from ash_core.look import PLAIN, Look
-from ash_core.records import AvatarData, Camera, Motion
+from ash_core.records import AvatarData, Camera, Motion, SplatData
 from ash_core.render import Colour, Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View
@@ -48,6 +50,8 @@ from viewer.recorder import RecordSettings
 FOV_RAD: Final = math.radians(40.0)
 ASPECT: Final = 4 / 3
 """Of the picture for which a new avatar is framed."""
+REST_FRAMES: Final = 5
+NOTHING_TO_MOVE: Final = "these splats come from a .ply: no pose moves them"
 MESSAGES: Final = 200
 RECENT: Final = 12
 SESSION_VERSION: Final = 1
@@ -236,10 +240,12 @@ class Session:
         elif motions:
             name = "dance" if "dance" in motions else next(iter(motions))
         else:
-            motions["rest"] = Motion(data.rest_dofs[None].repeat(5, 1), name="rest")
-            name = "rest"
+            still = isinstance(data, SplatData)
+            name = "still" if still else "rest"
+            motions[name] = still_motion(data, STILL_FRAMES if still else REST_FRAMES)
+        preset = self._preset if _takes_preset(data) else None
         # From here on nothing can fail: a refused file leaves everything as it was.
-        self.renderer = make_renderer(data, self._device, self._backend, self._preset)
+        self.renderer = make_renderer(data, self._device, self._backend, preset)
         self.avatar, self.data, self.motions = avatar, data, motions
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
@@ -268,16 +274,19 @@ class Session:
             self.say(f"{path}: {len(found)} cameras")
         elif suffix == SESSION_SUFFIX:
             self.load(path)
-        elif suffix in (".safetensors", ".conf", ".character") or path == BUNDLED:
+        elif suffix in (".safetensors", ".conf", ".character", ".ply") or path == BUNDLED:
             self._open(path)
-            self.say(f"{path}: {self.data.name}, {self.data.variant}")
+            kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
+            self.say(f"{path}: {self.data.name}, {kind}")
         else:
             raise InputError(
-                f"{path}: expected an avatar (.safetensors, .conf), a .motion, cameras "
-                f"(.json, .calibration) or a session ({SESSION_SUFFIX})"
+                f"{path}: expected an avatar (.safetensors, .conf), splats (.ply), a .motion, "
+                f"cameras (.json, .calibration) or a session ({SESSION_SUFFIX})"
             )
 
     def _add_motion(self, path: str) -> None:
+        if self.is_still:
+            raise InputError(f"{path}: {self.avatar} holds splats, which no motion moves")
         motion = read_motion(Path(path), self.data.skeleton)
         name = motion.name or Path(path).stem
         self.motions[name] = motion
@@ -288,6 +297,11 @@ class Session:
     def _remember(self, path: str) -> None:
         if path != BUNDLED:
             self.recent = [path, *(other for other in self.recent if other != path)][:RECENT]
+
+    @property
+    def is_still(self) -> bool:
+        """Whether splats are open, which no pose moves: there is nothing but the camera to move."""
+        return isinstance(self.data, SplatData)
 
     # ---- edits ----
 
@@ -339,6 +353,8 @@ class Session:
         """Before the character, all of it in the picture at every time."""
         self.view = View.front_of(self.data.skeleton, self.motion.dofs, ASPECT, FOV_RAD)
         self.locked_camera = None
+        if self.is_still:  # of any size
+            self.frame_character(ASPECT)
 
     def frame_character(self, aspect: float) -> None:
         """The character as it stands now, filling the picture."""
@@ -503,10 +519,16 @@ class Session:
 
 
 def load_data(avatar: str) -> AvatarData:
-    """An avatar file, a published configuration, or the bundled one."""
+    """An avatar file, a published configuration, splats, or the bundled one."""
     if Path(avatar).suffix.lower() in (".conf", ".character"):
         return import_ash(Path(avatar))[0]
     return load_avatar_data(avatar)
+
+
+def _takes_preset(data: AvatarData) -> bool:
+    """Whether its decoder is ours to choose."""
+    fixed = isinstance(data, SplatData) or data.variant == "released"
+    return not fixed and "decoder" not in data.networks
 
 
 def bundled_motions(data: AvatarData) -> dict[str, Motion]:

@@ -43,7 +43,7 @@ class Render:
     """Render an avatar's motion, without a window, to a video or to pictures."""
 
     avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")]
-    """Avatar file (.safetensors), or 'bundled'."""
+    """Avatar file (.safetensors), splats (.ply), or 'bundled'."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="X")]
     """.mp4 (H.264), .webm (VP9, alpha), .mov (ProRes 4444, alpha), .png (one frame), or a folder.
     An existing file is replaced when the new one is complete."""

@@ -7,7 +7,7 @@ from imgui_bundle import imgui
 
 from viewer.panels.widgets import button
 from viewer.pose import JointNode, Slider, search
-from viewer.session import Session
+from viewer.session import NOTHING_TO_MOVE, Session
 
 EDITED: Final = (0.98, 0.72, 0.24, 1.0)
 
@@ -20,6 +20,9 @@ class PosePanel:
 
     def draw(self, session: Session) -> None:
         """Buttons, blend, search, tree."""
+        if session.is_still:
+            imgui.text_wrapped(f"{NOTHING_TO_MOVE}. The camera can move: Camera, Add key.")
+            return
         edit = session.document.edit
         for title, command in (
             ("Reset", "pose.reset"),

@@ -44,7 +44,8 @@ def _transport(session: Session) -> None:
         clock.seek(frame)
     imgui.same_line()
     dropped = f"   {clock.dropped} dropped" if clock.dropped else ""
-    imgui.text(f"of {clock.frames - 1}   {clock.time_s:.2f} s{dropped}")
+    still = "   nothing moves but the camera" if session.is_still else ""
+    imgui.text(f"of {clock.frames - 1}   {clock.time_s:.2f} s{dropped}{still}")
 
 
 def _track(session: Session) -> None:
