@@ -26,6 +26,7 @@ from viewer import commands
 from viewer.camera_controls import CameraKey
 from viewer.engine import Engine
 from viewer.overlay import project
+from viewer.recorder import Recorder
 from viewer.session import SESSION_SUFFIX, Document, History, Session
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
@@ -404,27 +405,61 @@ def test_a_session_is_saved_and_reopened(session: Session, files: Files, tmp_pat
     assert (other.clock.frame, other.clock.loop) == (4, session.clock.loop)
 
 
-def test_a_session_is_recorded_without_a_window(
-    session: Session, files: Files, tmp_path: Path
+def test_a_session_is_rendered_by_the_command(
+    session: Session, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the command, and byte for byte what `render` writes of the same frames."""
+    """Byte for byte what the viewer's recorder writes, and what `render` draws of those frames."""
     session.open(str(files.motion))
     session.edit("background", background="white")
     session.clock.first, session.clock.last = 2, 4
     camera = session.camera(64, 48)
     session.save(tmp_path / f"a{SESSION_SUFFIX}")
+    settings, requests = session.recording(tmp_path / "window", 64, 48)
+    recorder = Recorder(session.renderer, requests, 3, settings)
+    recorder.start()
+    assert recorder.wait(60)
+    monkeypatch.chdir("/")  # a session is found again from anywhere
     flags = ["--session", str(tmp_path / f"a{SESSION_SUFFIX}"), "--device", "cpu"]
-    out = tmp_path / "pictures"
-    assert (
-        cli.main(["view", str(files.avatar), *flags, "--record", str(out), "--size", "64x48"]) == 0
-    )
+    out = tmp_path / "command"
+    assert cli.main(["render", *flags, "-o", str(out), "--size", "64x48"]) == 0
     assert sorted(path.name for path in out.iterdir()) == [f"frame_{n:06d}.png" for n in (2, 3, 4)]
     for number in (2, 3, 4):
         window = pose_window(session.motion, number, session.data.skeleton)
         request = RenderRequest(window, camera, (1.0, 1.0, 1.0))
         want = session.renderer.to_uint8(session.renderer.render(request)).numpy()
-        with PillowImage.open(out / f"frame_{number:06d}.png") as picture:
-            assert np.array_equal(np.asarray(picture), want)
+        for folder in (out, tmp_path / "window"):
+            with PillowImage.open(folder / f"frame_{number:06d}.png") as picture:
+                assert np.array_equal(np.asarray(picture), want)
+
+
+@pytest.mark.parametrize("flags", [["bundled"], ["--camera", "orbit"], ["--frames", "3"]])
+def test_what_a_session_says_itself_is_not_said_again(
+    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    session.save(tmp_path / f"a{SESSION_SUFFIX}")
+    out = str(tmp_path / "a.png")
+    file = ["--session", str(tmp_path / f"a{SESSION_SUFFIX}")]
+    assert cli.main(["render", *flags, *file, "-o", out]) == 2
+    assert "expected none beside --session" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_session_comes_back_from_another_folder_with_all_that_was_opened(
+    session: Session, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By relative names; the motion of the start, cameras, and a pose kept as a motion too."""
+    monkeypatch.chdir(files.folder)
+    first = Session(files.avatar.name, str(files.motion.relative_to(files.folder)), "cpu")
+    first.open(files.cameras.name)
+    commands.run(first, "camera.next")
+    first.clock.seek(3)
+    commands.run(first, "pose.still")
+    first.save(tmp_path / f"a{SESSION_SUFFIX}")
+    monkeypatch.chdir(tmp_path)
+    again = Session(device="cpu", file=tmp_path / f"a{SESSION_SUFFIX}")
+    assert set(again.motions) >= set(first.motions)
+    assert again.locked_camera == first.locked_camera is not None
+    assert again.size_of_recording() == (160, 120)
+    assert torch.equal(again.pose(), first.pose())
 
 
 @pytest.mark.parametrize(
@@ -437,6 +472,9 @@ def test_a_session_is_recorded_without_a_window(
         {"view": {}},
         {"range": 3},
         {"avatar": "missing.safetensors"},
+        {"preset": "huge"},
+        {"files": ["missing.motion"]},
+        {"stills": {"mine": [1.0]}},
     ],
 )
 def test_a_damaged_session_changes_nothing(

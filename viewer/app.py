@@ -484,7 +484,7 @@ def _text(said: Any) -> str:
 def _no_window(reason: str) -> InputError:
     return InputError(
         f"view: no window can be opened here: {reason}. "
-        "Without a display, 'view --session S --record OUT' and 'render' make pictures; "
+        "Without a display, 'render' and 'render --session S' make pictures; "
         "'doctor' tells what OpenGL there is"
     )
 

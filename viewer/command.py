@@ -1,21 +1,17 @@
 """`ash-studio view`: the desktop viewer. Found by the command line through an entry point."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import tyro
 
-from ash_core.commands.options import parse_size
 from ash_core.commands.render import INTERRUPTED
 from ash_core.commands.scene import BUNDLED, Backend, Device, Preset
 from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.errors import InputError
-
-if TYPE_CHECKING:
-    from viewer.session import Session
 
 NEEDED: Final = ("imgui_bundle", "glfw", "OpenGL")
 INSTALL: Final = "pip install 'ash-studio[gui]'"
@@ -46,27 +42,21 @@ class ViewCommand:
     ] = None
     """Draw the window without a display, write it to this picture and leave: for bug reports."""
 
-    record: Annotated[Path | None, tyro.conf.arg(metavar="OUT", help_behavior_hint="")] = None
-    """Record the session's range, from its camera path if it has one, without a window, and leave:
-    .mp4, .webm, .mov or a folder, as 'ash-studio render'."""
-    size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "1280x960"
-    """Picture size of --record, pixels."""
-
     def run(self) -> int:
         from viewer.session import Session
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
-        if self.record is None:
-            for name in NEEDED:
-                if find_spec(name) is None:
-                    raise InputError(f"view: the package {name} is not installed: {INSTALL}")
+        for name in NEEDED:
+            if find_spec(name) is None:
+                raise InputError(f"view: the package {name} is not installed: {INSTALL}")
         session = Session(
-            self.avatar, self.motion, self.device, self.backend, self._chosen_preset()
+            self.avatar,
+            self.motion,
+            self.device,
+            self.backend,
+            self._chosen_preset(),
+            file=self.session,
         )
-        if self.session is not None:
-            session.load(self.session)
-        if self.record is not None:
-            return record_session(session, self.record, *parse_size(self.size))
         from viewer import app
 
         if self.headless_check is not None:
@@ -77,16 +67,31 @@ class ViewCommand:
         """The smallest decoder for the bundled avatar where the CPU draws it."""
         import torch
 
-        if self.preset is None and self.avatar == BUNDLED and not torch.cuda.is_available():
+        bundled = self.avatar == BUNDLED and self.session is None
+        if self.preset is None and bundled and not torch.cuda.is_available():
             return "cpu"
         return self.preset
 
 
-def record_session(session: "Session", out: Path, width: int, height: int) -> int:
-    """What the window's record dialog does; the exit code. Ctrl-C keeps what was done."""
-    from viewer.recorder import Recorder
+def record_session(
+    file: Path,
+    out: Path,
+    size: tuple[int, int] | None,
+    fps: float | None,
+    device: Device,
+    backend: Backend,
+    preset: Preset | None,
+) -> int:
+    """`ash-studio render --session`: what the window's record dialog does; the exit code.
 
-    settings, requests = session.recording(out, width, height)
+    Ctrl-C keeps what was done.
+    """
+    from viewer.recorder import Recorder
+    from viewer.session import Session
+
+    session = Session(device=device, backend=backend, preset=preset, file=file)
+    settings, requests = session.recording(out, *(size or session.size_of_recording()))
+    settings = replace(settings, fps=fps or settings.fps)
     recorder = Recorder(session.renderer, requests, len(settings.frames), settings)
     recorder.start()
     try:

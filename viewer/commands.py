@@ -10,7 +10,6 @@ from typing import Final
 
 from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
-from ash_core.records import Motion
 from viewer.camera_controls import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
 from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
@@ -314,9 +313,7 @@ def _redo(session: Session) -> None:
 @_posing
 def _still(session: Session) -> None:
     """The motion's present pose as a motion of its own."""
-    name = f"{session.document.motion} @ {session.clock.frame}"
-    session.motions[name] = Motion(session.pose()[None].repeat(5, 1), name=name)
-    session.choose_motion(name)
+    session.keep_still()
 
 
 COMMANDS: Final[tuple[Command, ...]] = (

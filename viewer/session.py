@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, get_args
 
 import torch
 
-from ash_core.commands.render import as_bytes
+from ash_core.commands.render import DEFAULT_SIZE, as_bytes
 from ash_core.commands.scene import (
     BUNDLED,
     STILL_FRAMES,
@@ -54,7 +54,7 @@ REST_FRAMES: Final = 5
 NOTHING_TO_MOVE: Final = "these splats come from a .ply: no pose moves them"
 MESSAGES: Final = 200
 RECENT: Final = 12
-SESSION_VERSION: Final = 1
+SESSION_VERSION: Final = 2
 SESSION_SUFFIX: Final = ".ash-session"
 BACKGROUNDS: Final[dict[str, Colour | None]] = {
     "dark": (0.11, 0.12, 0.13),
@@ -203,7 +203,9 @@ class Session:
         backend: Backend = "auto",
         preset: Preset | None = None,
         now: Callable[[], float] = time.monotonic,
+        file: Path | None = None,
     ) -> None:
+        """file: a saved session to reopen instead of an avatar. preset: goes before the file's."""
         self.now = now
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
         self.recent: list[str] = []
@@ -215,7 +217,10 @@ class Session:
         self._device: Device = device
         self._backend: Backend = backend
         self._preset: Preset | None = preset
-        self._open(avatar, motion)
+        if file is None:
+            self._open(avatar, motion)
+        else:
+            self.load(file)
 
     # ---- what is open ----
 
@@ -224,6 +229,10 @@ class Session:
     data: AvatarData
     renderer: Renderer
     motions: dict[str, Motion]
+    files: list[str]
+    """Of motions and cameras that were opened for this avatar."""
+    stills: dict[str, torch.Tensor]
+    """Motions that are one pose, made here."""
     cameras: dict[str, Camera]
     """Of the capture stage, by name."""
     history: History
@@ -233,6 +242,7 @@ class Session:
     def _open(self, avatar: str, motion: str | None = None) -> None:
         data = load_data(avatar)
         motions = bundled_motions(data) if avatar == BUNDLED else {}
+        files = [str(Path(motion).resolve())] if motion and Path(motion).exists() else []
         if motion is not None:
             chosen = load_motion(motion, avatar, data)
             name = chosen.name or Path(motion).stem
@@ -246,7 +256,8 @@ class Session:
         preset = self._preset if _takes_preset(data) else None
         # From here on nothing can fail: a refused file leaves everything as it was.
         self.renderer = make_renderer(data, self._device, self._backend, preset)
-        self.avatar, self.data, self.motions = avatar, data, motions
+        self.avatar = avatar if avatar == BUNDLED else str(Path(avatar).resolve())
+        self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
         self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
@@ -254,7 +265,7 @@ class Session:
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
         self.locked_camera, self.selected_joint = None, None
         self.home()
-        self._remember(avatar)
+        self._remember(self.avatar)
 
     def open(self, path: str) -> None:
         """An avatar, a motion, cameras or a session. A refused file becomes a message."""
@@ -268,10 +279,7 @@ class Session:
         if suffix == ".motion":
             self._add_motion(path)
         elif suffix in (".json", ".calibration"):
-            read = read_cameras if suffix == ".json" else read_calibration
-            found = read(Path(path))
-            self.cameras |= {c.name or str(n): c for n, c in enumerate(found)}
-            self.say(f"{path}: {len(found)} cameras")
+            self._add_cameras(path)
         elif suffix == SESSION_SUFFIX:
             self.load(path)
         elif suffix in (".safetensors", ".conf", ".character", ".ply") or path == BUNDLED:
@@ -289,10 +297,33 @@ class Session:
             raise InputError(f"{path}: {self.avatar} holds splats, which no motion moves")
         motion = read_motion(Path(path), self.data.skeleton)
         name = motion.name or Path(path).stem
-        self.motions[name] = motion
+        self.motions = {**self.motions, name: motion}
         self.choose_motion(name)
-        self._remember(path)
+        self._keep(path)
         self.say(f"{path}: {len(motion.dofs)} frames")
+
+    def _add_cameras(self, path: str) -> None:
+        read = read_cameras if Path(path).suffix.lower() == ".json" else read_calibration
+        found = read(Path(path))
+        self.cameras |= {c.name or str(n): c for n, c in enumerate(found)}
+        self._keep(path)
+        self.say(f"{path}: {len(found)} cameras")
+
+    def _keep(self, path: str) -> None:
+        """A session file names what was opened, from wherever it is reopened."""
+        whole = str(Path(path).resolve())
+        self.files = [*(other for other in self.files if other != whole), whole]
+        self._remember(whole)
+
+    def keep_still(self) -> None:
+        """The pose that is shown becomes a motion of its own."""
+        name = f"{self.document.motion} @ {self.clock.frame}"
+        self._add_still(name, self.pose())
+        self.choose_motion(name)
+
+    def _add_still(self, name: str, dofs: torch.Tensor) -> None:
+        self.stills = {**self.stills, name: dofs}
+        self.motions = {**self.motions, name: Motion(dofs[None].repeat(REST_FRAMES, 1), name=name)}
 
     def _remember(self, path: str) -> None:
         if path != BUNDLED:
@@ -402,6 +433,13 @@ class Session:
         window = window_of(self.motion, frame, document.edit, self.data.skeleton)
         return RenderRequest(window, camera, BACKGROUNDS[document.background], document.look)
 
+    def size_of_recording(self) -> tuple[int, int]:
+        """Where nobody says: the capture camera's own, else that of `render`."""
+        if self.locked_camera is None or self.document.path.keys:
+            return DEFAULT_SIZE
+        camera = self.cameras[self.locked_camera]
+        return camera.width, camera.height
+
     def recording(
         self, out: Path, width: int, height: int, step: int = 1
     ) -> tuple[RecordSettings, Iterator[tuple[int, RenderRequest]]]:
@@ -455,7 +493,9 @@ class Session:
             "format": "ash-studio session",
             "version": SESSION_VERSION,
             "avatar": self.avatar,
-            "motions": [name for name in self.recent if name.endswith(".motion")],
+            "preset": self._preset,
+            "files": self.files,
+            "stills": {name: pose.tolist() for name, pose in self.stills.items()},
             "motion": document.motion,
             "frame": self.clock.frame,
             "range": [self.clock.first, self.clock.last],
@@ -488,9 +528,17 @@ class Session:
         self._remember(str(path))
 
     def _restore(self, content: dict[str, Any], path: Path) -> None:
+        preset = content["preset"]
+        if preset not in (None, *get_args(Preset)):
+            raise InputError(f"{path}: preset: expected one of {', '.join(get_args(Preset))}")
+        self._preset = self._preset or preset
         self._open(str(content["avatar"]))
-        for motion in content["motions"]:
-            self._add_motion(str(motion))
+        for name in map(str, content["files"]):
+            if name.lower().endswith(".motion"):
+                self._add_motion(name)
+            else:
+                self._add_cameras(name)
+        self._restore_stills(content["stills"], path)
         if content["motion"] not in self.motions:
             raise InputError(f"{path}: motion: expected one that is open, got {content['motion']}")
         if content["background"] not in BACKGROUNDS:
@@ -516,6 +564,15 @@ class Session:
         self.follows_root = bool(content["follows root"])
         if content["camera"] in self.cameras:
             self.locked_camera = content["camera"]
+
+    def _restore_stills(self, stills: Any, path: Path) -> None:
+        for name, values in dict(stills).items():
+            pose = torch.tensor(values, dtype=torch.float64)
+            if pose.shape != self.data.rest_dofs.shape or not bool(pose.isfinite().all()):
+                raise InputError(
+                    f"{path}: {name}: expected {len(self.data.rest_dofs)} finite numbers"
+                )
+            self._add_still(name, pose)
 
 
 def load_data(avatar: str) -> AvatarData:

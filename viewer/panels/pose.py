@@ -21,7 +21,9 @@ class PosePanel:
     def draw(self, session: Session) -> None:
         """Buttons, blend, search, tree."""
         if session.is_still:
-            imgui.text_wrapped(f"{NOTHING_TO_MOVE}. The camera can move: Camera, Add key.")
+            imgui.text_wrapped(
+                f"{NOTHING_TO_MOVE.capitalize()}. The camera can move: Camera, Add key."
+            )
             return
         edit = session.document.edit
         for title, command in (
