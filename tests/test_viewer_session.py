@@ -26,6 +26,7 @@ from viewer import commands
 from viewer.camera_controls import CameraKey
 from viewer.engine import Engine
 from viewer.overlay import project
+from viewer.pose import window_of
 from viewer.recorder import Recorder
 from viewer.session import SESSION_SUFFIX, Document, History, Session
 
@@ -373,6 +374,43 @@ def test_what_is_recorded_is_what_is_seen(session: Session) -> None:
     there = session.recorded(9, *SIZE).camera.viewmat
     assert torch.allclose(there, session.view.camera(*SIZE).viewmat, atol=1e-5)
     assert torch.allclose(session.recorded(0, *SIZE).camera.viewmat, start.camera(*SIZE).viewmat)
+
+
+def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
+    session: Session, hand: Hand
+) -> None:
+    """Dragged for a while: the window is the hand's own motion; at rest the motion's again."""
+    skeleton, dof, rate = session.data.skeleton, 6, 1.5
+    session.clock.seek(7)
+    stood = session.pose()
+    begun = hand.now
+    for step in range(1, 31):  # at 60 Hz
+        hand.now = begun + step / 60
+        session.show_dof(dof, float(stood[dof]) + rate * (hand.now - begun))
+        window = session.request(*SIZE).window
+        assert torch.equal(window.dofs[0], session.pose())
+    steps = window.dofs[:-1, dof] - window.dofs[1:, dof]
+    torch.testing.assert_close(steps, torch.full_like(steps, rate / 25), rtol=1e-6, atol=1e-9)
+    others = [n for n in range(len(stood)) if n != dof]
+    assert torch.equal(window.dofs[1:, others], stood[others].expand(2, -1))  # nothing else moves
+    recorded = session.recorded(7, *SIZE).window
+    want = window_of(session.motion, 7, session.document.edit, skeleton)
+    assert torch.equal(recorded.dofs, want.dofs)
+    hand.now += 1.0
+    assert torch.equal(session.request(*SIZE).window.dofs, want.dofs)
+
+
+def test_the_first_move_of_a_hand_begins_from_standing(session: Session, hand: Hand) -> None:
+    session.clock.seek(7)
+    stood = session.pose()
+    session.show_dof(6, float(stood[6]) + 0.1)
+    window = session.request(*SIZE).window
+    assert torch.equal(window.dofs[1], stood)
+    hand.now += 0.01
+    commands.run(session, "time.play")
+    moving = session.request(*SIZE).window
+    want = window_of(session.motion, 7, session.document.edit, session.data.skeleton)
+    assert torch.equal(moving.dofs, want.dofs)  # a motion that plays has poses of its own
 
 
 def test_following_keeps_the_character_in_place(session: Session) -> None:

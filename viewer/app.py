@@ -72,6 +72,8 @@ class _Asked:
     camera: str | None
     follows: bool
     size: tuple[int, int]
+    hand_s: float | None
+    """The time, while a hand moves the character: its last poses then change by themselves."""
 
 
 class App:
@@ -193,6 +195,7 @@ class App:
             session.clock.playing
             or self.engine.busy
             or self.atlas.busy
+            or session.hand_moves
             or now - self._moved_s < 2 * REST_S
         )
         params.fps_idling.enable_idling = not (busy or self.record.running)
@@ -282,6 +285,7 @@ class App:
             session.locked_camera,
             session.follows_root,
             size,
+            now if session.hand_moves else None,
         )
         if asked == self._asked or min(self.area.width, self.area.height) < 2:
             return

@@ -44,7 +44,7 @@ from ash_core.render import Colour, Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View
 from viewer.clock import Clock, LoopMode
-from viewer.pose import PoseEdit, joint_tree, sliders, window_of
+from viewer.pose import LIVE_POSES, PoseEdit, PoseHistory, joint_tree, sliders, window_of
 from viewer.recorder import RecordSettings
 
 FOV_RAD: Final = math.radians(40.0)
@@ -238,6 +238,8 @@ class Session:
     history: History
     clock: Clock
     view: View
+    _hand: PoseHistory
+    _moved_s: float
 
     def _open(self, avatar: str, motion: str | None = None) -> None:
         data = load_data(avatar)
@@ -263,6 +265,7 @@ class Session:
         self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
         self.history = History(Document(name))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
+        self._hand, self._moved_s = PoseHistory(), -math.inf
         self.locked_camera, self.selected_joint = None, None
         self.home()
         self._remember(self.avatar)
@@ -350,10 +353,19 @@ class Session:
 
     def show_dof(self, dof: int, value: float) -> None:
         """Pose by hand: a dof is to be seen at a value, m or rad."""
+        if not self.hand_moves:  # until now it stood
+            self._hand.reset(self.pose())
         name = self.data.skeleton.dof_names[dof]
         moving = float(self.motion.dofs[self.clock.frame, dof])
         posed = self.document.edit.showing(dof, value, moving)
         self.edit(f"pose {name}", merge=name, edit=posed)
+        self._moved_s = self.now()
+
+    @property
+    def hand_moves(self) -> bool:
+        """Whether a hand moves the character now, or did a moment ago, and no motion does."""
+        reach_s = LIVE_POSES / self._hand.fps
+        return not self.clock.playing and self.now() - self._moved_s < reach_s
 
     def choose_motion(self, name: str) -> None:
         """Play another of the open motions."""
@@ -421,8 +433,17 @@ class Session:
     # ---- frames ----
 
     def request(self, width: int, height: int) -> RenderRequest:
-        """The frame that is shown now."""
-        return self._request(self.clock.frame, self.camera(width, height))
+        """The frame that is shown now.
+
+        While a hand moves the character, the poses before this one are those that were shown.
+        Otherwise, and in recordings always, they are the motion's: the same at any time.
+        """
+        request = self._request(self.clock.frame, self.camera(width, height))
+        if not self.hand_moves:
+            return request
+        now = self.now()
+        self._hand.push(self.pose(), now)
+        return replace(request, window=self._hand.window(self.data.skeleton, now))
 
     def recorded(self, frame: int, width: int, height: int) -> RenderRequest:
         """A frame of a recording: from the camera path where there is one."""

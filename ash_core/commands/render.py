@@ -130,7 +130,7 @@ class Render:
                 raise InputError(f"{flag}: expected none beside --session, which has its own")
         found = entry_points(group=SESSIONS, name="record")
         if not found:
-            raise InputError("--session: the viewer is not installed: pip install 'ash-studio'")
+            raise InputError("--session: this installation has no viewer: install ash-studio again")
         record = next(iter(found)).load()
         return record(session, self.out, size, self.fps, self.device, self.backend, self.preset)
 
