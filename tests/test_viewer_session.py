@@ -300,23 +300,6 @@ def test_a_pose_is_copied_and_pasted(session: Session) -> None:
     assert session.document == before
 
 
-@pytest.mark.parametrize("background", ["white", "transparent"])
-def test_a_screenshot_is_the_request_s_picture(
-    session: Session, tmp_path: Path, background: str
-) -> None:
-    session.edit("background", background=background)
-    session.screenshot(tmp_path / "a.png", 90, 70)
-    with PillowImage.open(tmp_path / "a.png") as picture:
-        assert picture.size == (90, 70)
-        assert picture.mode == ("RGBA" if background == "transparent" else "RGB")
-        pixels = np.asarray(picture).copy()
-    want = session.renderer.render(session.request(90, 70))
-    if background == "white":
-        assert np.array_equal(pixels, session.renderer.to_uint8(want).numpy())
-    else:
-        assert np.abs(pixels[..., 3] / 255 - want.alpha.numpy()).max() < 0.01
-
-
 def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -> None:
     session.open(str(files.cameras))
     commands.run(session, "camera.next")

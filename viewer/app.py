@@ -3,7 +3,6 @@
 Import order: imgui_bundle, glfw, OpenGL; the first tells the second which library to use.
 """
 
-import itertools
 import logging
 import math
 import os
@@ -28,6 +27,15 @@ from viewer.panels.pose import PosePanel
 from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
 from viewer.present import Presenter, make_presenter
+from viewer.saving import (
+    Saver,
+    copy_picture,
+    new_file,
+    save_picture,
+    save_pose,
+    save_splats,
+    save_table,
+)
 from viewer.session import SESSION_SUFFIX, Clipboard, Session
 from viewer.shortcuts import run_pressed
 
@@ -82,6 +90,7 @@ class App:
     def __init__(self, session: Session, interop: bool = True) -> None:
         self.session = session
         self.engine = Engine(session.renderer)
+        self.saver = Saver(session.say)
         self.profiler = Profiler()
         self.palette = dialogs.Palette()
         self.pose = PosePanel()
@@ -180,6 +189,7 @@ class App:
 
     def _stop(self) -> None:
         self.record.close()
+        self.saver.close()
         self.engine.close()
         self.atlas.close()
         if self.presenter is not None:
@@ -188,6 +198,7 @@ class App:
     def _before_frame(self) -> None:
         session, now = self.session, self.session.now()
         session.clock.tick(now)
+        self.saver.collect()
         self._follow_renderer()
         self.atlas.follow(session, self.engine.lock)
         params = hello_imgui.get_runner_params()
@@ -195,6 +206,7 @@ class App:
             session.clock.playing
             or self.engine.busy
             or self.atlas.busy
+            or self.saver.busy
             or session.hand_moves
             or now - self._moved_s < 2 * REST_S
         )
@@ -341,6 +353,7 @@ class App:
         dialogs.draw_help(session)
         self.record.draw(session, self.engine.lock)
         self._ask_for_file()
+        self._save_what_is_asked()
         if not imgui.is_any_item_active():
             session.history.settle()
 
@@ -361,20 +374,37 @@ class App:
         if self._save_dialog is not None and self._save_dialog.ready():
             self._save(self._save_dialog.result())
             self._save_dialog = None
-        if panels.screenshot:
-            panels.screenshot = False
-            size = round(2 * self.area.width), round(2 * self.area.height)
-            self._write("png", lambda out: self.session.screenshot(out, *size))
-        if panels.splats:
-            panels.splats = False
-            self._write("ply", self.session.save_splats)
-        if panels.times:
-            panels.times = False
-            self._write("csv", self._save_times)
         if self._open_dialog is not None and self._open_dialog.ready():
             for path in self._open_dialog.result():
                 self.session.open(path)
             self._open_dialog = None
+
+    def _save_what_is_asked(self) -> None:
+        session, panels, lock = self.session, self.session.panels, self.engine.lock
+        renderer = session.renderer
+        if panels.screenshot:
+            panels.screenshot = False
+            shot = session.request(*self._size_of_pictures())
+            self.saver.start(lambda: save_picture(renderer, shot, new_file("png"), lock))
+        if panels.copy_picture:
+            panels.copy_picture = False
+            copied = session.request(*self._size_of_pictures())
+            self.saver.start(lambda: copy_picture(renderer, copied, lock))
+        if panels.splats:
+            panels.splats = False
+            frame = session.request(4, 4)
+            self.saver.start(lambda: save_splats(renderer, frame, new_file("ply"), lock))
+        if panels.save_pose:
+            panels.save_pose = False
+            pose = session.pose()
+            self.saver.start(lambda: save_pose(new_file("motion"), pose))
+        if panels.times:
+            panels.times = False
+            table = self.profiler.as_csv()
+            self.saver.start(lambda: save_table(new_file("csv"), table))
+
+    def _size_of_pictures(self) -> tuple[int, int]:
+        return round(2 * self.area.width), round(2 * self.area.height)
 
     def _save(self, path: str) -> None:
         if not path:
@@ -383,21 +413,6 @@ class App:
             self.session.save(path if path.endswith(SESSION_SUFFIX) else path + SESSION_SUFFIX)
         except OSError as error:
             self.session.say(f"{path}: {error.strerror}", "error")
-
-    def _write(self, suffix: str, save: Callable[[Path], None]) -> None:
-        """A file named after the moment, where the program was started."""
-        try:
-            moment = Path.cwd() / time.strftime("ash-studio-%Y%m%d-%H%M%S")
-            names = (f"-{n}" if n else "" for n in itertools.count())
-            outs = (moment.with_name(f"{moment.name}{name}.{suffix}") for name in names)
-            with self.engine.lock:
-                save(next(out for out in outs if not out.exists()))
-        except (InputError, OSError, RuntimeError) as error:  # torch's are RuntimeErrors
-            self.session.say(str(error).split("\n")[0], "error")
-
-    def _save_times(self, out: Path) -> None:
-        self.profiler.save(out)
-        self.session.say(f"{out}: {len(self.profiler.rows)} frames")
 
     def _draw_menus(self) -> None:
         dialogs.draw_menus(self.session)

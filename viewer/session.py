@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, get_args
 
 import torch
 
-from ash_core.commands.render import DEFAULT_SIZE, as_bytes
+from ash_core.commands.render import DEFAULT_SIZE
 from ash_core.commands.scene import (
     BUNDLED,
     STILL_FRAMES,
@@ -31,11 +31,9 @@ from ash_core.commands.scene import (
 )
 from ash_core.errors import InputError
 from ash_core.files.capture import read_calibration, read_cameras
-from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
 from ash_core.files.text import write_text
-from ash_core.files.video import open_writer
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
 from ash_core.look import PLAIN, Look
@@ -167,6 +165,8 @@ class Panels:
     save_dialog: bool = False
     record_dialog: bool = False
     screenshot: bool = False
+    copy_picture: bool = False
+    save_pose: bool = False
     """One is wanted; the front end knows how large."""
     splats: bool = False
     """A file of them is wanted."""
@@ -485,27 +485,6 @@ class Session:
     def say(self, text: str, severity: Severity = "info") -> None:
         """A line for the person."""
         self.messages.append(Message(text, severity, self.now()))
-
-    def screenshot(self, out: Path, width: int, height: int) -> None:
-        """What is shown now as a picture of any size, with alpha where the background is none.
-
-        The caller keeps the renderer to itself meanwhile. Raises: InputError.
-        """
-        request = self.request(width, height)
-        alpha = request.background is None
-        pixels = as_bytes(self.renderer, self.renderer.render(request), alpha)
-        with open_writer(out, width, height, alpha=alpha) as writer:
-            writer.write(pixels)
-        self.say(f"{out}: {width}x{height}{', with alpha' if alpha else ''}")
-
-    def save_splats(self, out: Path) -> None:
-        """The Gaussians of this frame as a .ply, in the world.
-
-        The caller keeps the renderer to itself meanwhile. Raises: InputError.
-        """
-        gaussians = self.renderer.gaussians(self.request(4, 4).window)
-        write_ply(out, gaussians)
-        self.say(f"{out}: {len(gaussians.means):,} splats")
 
     def save(self, path: str | Path) -> None:
         """Everything that reopens this: versioned JSON, whole or not there."""
