@@ -24,8 +24,10 @@ from viewer.panels import dialogs, look, motions, timeline, view
 from viewer.panels.atlas import AtlasPanel
 from viewer.panels.gizmo import Gizmo
 from viewer.panels.pose import PosePanel
+from viewer.panels.preferences import PreferencesWindow
 from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
+from viewer.panels.theme import DRESS, colours
 from viewer.present import Presenter, make_presenter
 from viewer.saving import (
     Saver,
@@ -43,15 +45,15 @@ _log = logging.getLogger(__name__)
 
 TITLE: Final = "ASH Studio"
 SIZE: Final = (1280, 800)
-IDLE_FPS: Final = 1.0
-"""Frames while nothing changes; an event of mouse or keys wakes the window at once."""
 QUICK_MS: Final = 33.0
 """While the camera moves, pictures are made small enough to be drawn in this time."""
 LEAST_SCALE: Final = 0.25
 REST_S: Final = 0.15
 """After the last movement the picture is drawn in full."""
 MESSAGE_S: Final = 6.0
-ERROR_COLOUR: Final = (1.0, 0.45, 0.40, 1.0)
+INK: Final = (0.85, 0.87, 0.90, 0.8)
+INK_ON_WHITE: Final = (0.15, 0.17, 0.20, 0.9)
+OVER_PICTURE_ERROR: Final = (0.95, 0.35, 0.30, 1.0)
 SWIZZLE_A: Final = 0x8E45
 
 
@@ -94,7 +96,8 @@ class App:
         self.profiler = Profiler()
         self.palette = dialogs.Palette()
         self.pose = PosePanel()
-        self.record = RecordDialog()
+        self.record = RecordDialog(session.preferences.value)
+        self.preferences = PreferencesWindow()
         self.atlas = AtlasPanel()
         self.gizmo = Gizmo()
         self.presenter: Presenter | None = None
@@ -134,18 +137,14 @@ class App:
         params.imgui_window_params.show_menu_view = False
         params.imgui_window_params.show_status_bar = True
         params.imgui_window_params.show_status_fps = False
-        params.imgui_window_params.remember_theme = True
-        params.imgui_window_params.tweaked_theme = hello_imgui.ImGuiTweakedTheme(
-            hello_imgui.ImGuiTheme_.darcula_darker
-        )
+        params.imgui_window_params.remember_theme = False  # the preferences do
+        params.imgui_window_params.show_menu_view_themes = False
         params.renderer_backend_options.open_gl_options.anti_aliasing_samples = 0
-        params.fps_idling.fps_idle = IDLE_FPS
         params.ini_folder_type = hello_imgui.IniFolderType.app_user_config_folder
         params.ini_filename = "ash-studio/window.ini"
         params.callbacks.show_menus = self._draw_menus
         params.callbacks.show_status = self._draw_status
         params.callbacks.show_gui = self._draw_over
-        params.callbacks.setup_imgui_style = _style
         params.callbacks.pre_new_frame = self._before_frame
         params.callbacks.enqueue_post_init(self._start)
         params.callbacks.enqueue_before_exit(self._stop)
@@ -200,6 +199,7 @@ class App:
         session.clock.tick(now)
         self.saver.collect()
         self._follow_renderer()
+        self._follow_preferences()
         self.atlas.follow(session, self.engine.lock)
         params = hello_imgui.get_runner_params()
         busy = (
@@ -221,6 +221,16 @@ class App:
         self._panels_follow = session.panels.shown
 
     _panels_follow = True
+
+    def _follow_preferences(self) -> None:
+        store, idling = self.session.preferences, hello_imgui.get_runner_params().fps_idling
+        DRESS.wear(store.value)
+        idling.fps_idle = store.value.idle_hz
+        idling.vsync_to_monitor = store.value.vsync
+        store.write()
+        if store.problem is not None:
+            self.session.say(store.problem, "error")
+            store.problem = None
 
     def _follow_renderer(self) -> None:
         """Another avatar's frames are another renderer's."""
@@ -268,7 +278,8 @@ class App:
 
     def _draw_corners(self, camera: Camera) -> None:
         session, draw = self.session, imgui.get_window_draw_list()
-        grey = imgui.get_color_u32((0.85, 0.87, 0.9, 0.8))
+        ink = INK_ON_WHITE if session.document.background == "white" else INK
+        grey = imgui.get_color_u32(ink)
         left, top = self.area.x + 10, self.area.y + 8
         name = session.locked_camera or (
             "orthographic" if session.view.orthographic else "perspective"
@@ -276,7 +287,7 @@ class App:
         draw.add_text((left, top), grey, f"{session.data.name}   {session.document.motion}")
         draw.add_text((left, top + imgui.get_font_size() * 1.2), grey, name)
         if self.engine.error is not None:
-            colour = imgui.get_color_u32(ERROR_COLOUR)
+            colour = imgui.get_color_u32(OVER_PICTURE_ERROR)
             draw.add_text((left, top + imgui.get_font_size() * 2.4), colour, self.engine.error)
 
     def _ask(self, now: float) -> None:
@@ -352,6 +363,7 @@ class App:
         self.palette.draw(session)
         dialogs.draw_help(session)
         self.record.draw(session, self.engine.lock)
+        self.preferences.draw(session)
         self._ask_for_file()
         self._save_what_is_asked()
         if not imgui.is_any_item_active():
@@ -434,7 +446,7 @@ class App:
             message = session.messages[-1]
             if session.now() - message.time_s < MESSAGE_S:
                 imgui.same_line()
-                colour = ERROR_COLOUR if message.severity == "error" else (0.8, 0.9, 0.8, 1.0)
+                colour = colours().error if message.severity == "error" else colours().good
                 imgui.text_colored(colour, f"     {message.text}")
 
 
@@ -446,14 +458,6 @@ class _SystemClipboard(Clipboard):
 
     def write(self, text: str) -> None:
         imgui.set_clipboard_text(text)
-
-
-def _style() -> None:
-    """Windows over the picture are read through nothing."""
-    style = imgui.get_style()
-    background = style.color_(imgui.Col_.window_bg)
-    background.w = 0.98
-    style.set_color_(imgui.Col_.window_bg, background)
 
 
 def run(session: Session, interop: bool = True) -> int:

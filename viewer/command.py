@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 
@@ -12,6 +12,9 @@ from ash_core.commands.render import INTERRUPTED
 from ash_core.commands.scene import BUNDLED, Backend, Device, Preset
 from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.errors import InputError
+
+if TYPE_CHECKING:
+    from viewer.preferences import Preferences
 
 NEEDED: Final = ("imgui_bundle", "glfw", "OpenGL")
 INSTALL: Final = "pip install 'ash-studio[gui]'"
@@ -43,19 +46,23 @@ class ViewCommand:
     """Draw the window without a display, write it to this picture and leave: for bug reports."""
 
     def run(self) -> int:
+        from viewer.preferences import PreferenceStore, preferences_file
         from viewer.session import Session
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         for name in NEEDED:
             if find_spec(name) is None:
                 raise InputError(f"view: the package {name} is not installed: {INSTALL}")
+        # A picture for a bug report shows what everybody has.
+        store = PreferenceStore(None if self.headless_check else preferences_file())
         session = Session(
             self.avatar,
             self.motion,
-            self.device,
+            store.value.device if self.device == "auto" else self.device,
             self.backend,
-            self._chosen_preset(),
+            self._chosen_preset(store.value),
             file=self.session,
+            preferences=store,
         )
         from viewer import app
 
@@ -63,14 +70,15 @@ class ViewCommand:
             return app.headless_check(session, self.headless_check)
         return app.run(session, self.interop)
 
-    def _chosen_preset(self) -> Preset | None:
-        """The smallest decoder for the bundled avatar where the CPU draws it."""
+    def _chosen_preset(self, preferences: "Preferences") -> Preset | None:
+        """Else the preferred one, else the smallest for the bundled avatar where the CPU draws."""
         import torch
 
         bundled = self.avatar == BUNDLED and self.session is None
-        if self.preset is None and bundled and not torch.cuda.is_available():
+        chosen = self.preset or preferences.preset
+        if chosen is None and bundled and not torch.cuda.is_available():
             return "cpu"
-        return self.preset
+        return chosen
 
 
 def record_session(

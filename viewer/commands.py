@@ -298,6 +298,11 @@ def _toggle_panel(name: str) -> Callable[[Session], None]:
     return toggle
 
 
+def _other_theme(session: Session) -> None:
+    light = session.preferences.value.theme == "light"
+    session.preferences.change(theme="dark" if light else "light")
+
+
 def _play(session: Session) -> None:
     session.clock.toggle(session.now())
 
@@ -383,6 +388,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("record.video", "Record...", _toggle_panel("record_dialog"), "Ctrl+E"),
     Command("window.panels", "Show or hide the panels", _toggle_panel("shown"), "Tab"),
     Command("window.palette", "Find a command", _toggle_panel("palette"), "Ctrl+P"),
+    Command("window.preferences", "Preferences...", _toggle_panel("preferences"), "Ctrl+Comma"),
+    Command("window.theme", "Dark or light", _other_theme),
     Command("window.help", "Keys and help", _toggle_panel("help"), "F1"),
 )  # fmt: skip
 BY_NAME: Final = {command.name: command for command in COMMANDS}

@@ -43,6 +43,7 @@ from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View
 from viewer.clock import Clock, LoopMode
 from viewer.pose import LIVE_POSES, PoseEdit, PoseHistory, joint_tree, sliders, window_of
+from viewer.preferences import PreferenceStore
 from viewer.recorder import RecordSettings
 
 FOV_RAD: Final = math.radians(40.0)
@@ -51,7 +52,6 @@ ASPECT: Final = 4 / 3
 REST_FRAMES: Final = 5
 NOTHING_TO_MOVE: Final = "these splats come from a .ply: no pose moves them"
 MESSAGES: Final = 200
-RECENT: Final = 12
 SESSION_VERSION: Final = 2
 SESSION_SUFFIX: Final = ".ash-session"
 BACKGROUNDS: Final[dict[str, Colour | None]] = {
@@ -161,6 +161,7 @@ class Panels:
     shown: bool = True
     help: bool = False
     palette: bool = False
+    preferences: bool = False
     open_dialog: bool = False
     save_dialog: bool = False
     record_dialog: bool = False
@@ -204,11 +205,12 @@ class Session:
         preset: Preset | None = None,
         now: Callable[[], float] = time.monotonic,
         file: Path | None = None,
+        preferences: PreferenceStore | None = None,
     ) -> None:
         """file: a saved session to reopen instead of an avatar. preset: goes before the file's."""
         self.now = now
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
-        self.recent: list[str] = []
+        self.preferences = PreferenceStore() if preferences is None else preferences
         self.panels = Panels()
         self.clipboard = Clipboard()
         self.selected_joint: str | None = None
@@ -328,9 +330,14 @@ class Session:
         self.stills = {**self.stills, name: dofs}
         self.motions = {**self.motions, name: Motion(dofs[None].repeat(REST_FRAMES, 1), name=name)}
 
+    @property
+    def recent(self) -> tuple[str, ...]:
+        """Files that were opened, the last one first."""
+        return self.preferences.value.recent
+
     def _remember(self, path: str) -> None:
         if path != BUNDLED:
-            self.recent = [path, *(other for other in self.recent if other != path)][:RECENT]
+            self.preferences.remember(path)
 
     @property
     def is_still(self) -> bool:
@@ -511,7 +518,7 @@ class Session:
             "background": document.background,
         }
         write_text(Path(path), json.dumps(content, indent=1) + "\n")
-        self._remember(str(path))
+        self._remember(str(Path(path).resolve()))
         self.say(f"{path}: session saved")
 
     def load(self, path: str | Path) -> None:
@@ -525,7 +532,7 @@ class Session:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path}: expected a session of this program ({error})") from error
-        self._remember(str(path))
+        self._remember(str(Path(path).resolve()))
 
     def _restore(self, content: dict[str, Any], path: Path) -> None:
         preset = content["preset"]
