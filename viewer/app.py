@@ -512,8 +512,13 @@ def _no_window(reason: str) -> InputError:
     )
 
 
-def open_without_display(session: Session) -> App:
-    """A window that nobody sees: drawn by EGL, without X or Wayland. Raises: InputError."""
+def open_without_display(
+    session: Session, prepare: Callable[[hello_imgui.RunnerParams], None] | None = None
+) -> App:
+    """A window that nobody sees: drawn by EGL, without X or Wayland. Raises: InputError.
+
+    prepare: the last to change how it runs, such as with Dear ImGui's test engine.
+    """
     os.environ["PYOPENGL_PLATFORM"] = "egl"
     import glfw
 
@@ -525,6 +530,8 @@ def open_without_display(session: Session) -> App:
     params = app.params()
     params.ini_disable = True
     params.app_window_params.restore_previous_geometry = False
+    if prepare is not None:
+        prepare(params)
     immapp.manual_render.setup_from_runner_params(params, immapp.AddOnsParams())
     return app
 

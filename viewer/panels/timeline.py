@@ -24,7 +24,7 @@ def _transport(session: Session) -> None:
     clock = session.clock
     button(session, "|<##first", "time.first")
     button(session, "<##back", "time.previous_frame")
-    button(session, "Pause##play" if clock.playing else "Play##play", "time.play")
+    button(session, "Pause###play" if clock.playing else "Play###play", "time.play")
     button(session, ">##on", "time.next_frame")
     button(session, ">|##last", "time.last")
     imgui.set_next_item_width(imgui.get_font_size() * 7)
@@ -34,7 +34,7 @@ def _transport(session: Session) -> None:
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         commands.run(session, "time.normal_speed")
     imgui.same_line()
-    button(session, f"{clock.loop}##loop", "time.loop")
+    button(session, f"{clock.loop}###loop", "time.loop")
     imgui.set_next_item_width(imgui.get_font_size() * 6)
     changed, frame = imgui.input_int("##frame", clock.frame, 1, 10)
     if changed:
