@@ -25,7 +25,7 @@ from ash_core.geometry.texels import (
 from ash_core.networks.decoder import Decoder, config_of
 from ash_core.networks.loading import with_weights
 from ash_core.networks.unet import UNet
-from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, to_device
+from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, SplatData, to_device
 
 RELEASED_ROOT_SCALE = 1.2
 """The appearance network sees root / 1.2 - root translation. Source: ODDITIES A17."""
@@ -66,12 +66,14 @@ class Avatar(nn.Module):
 
         preset_name: atlas and decoder of a native avatar that carries no trained decoder.
         """
-        if data.variant == "released":
+        if isinstance(data, SplatData):
+            avatar: Avatar = StillAvatar(data)
+        elif data.variant == "released":
             if preset_name is not None:
                 raise InputError(
                     f"preset: {data.name} is a released avatar, its networks are fixed"
                 )
-            avatar: Avatar = ReleasedAvatar(data)
+            avatar = ReleasedAvatar(data)
         else:
             avatar = NativeAvatar(data, preset_name)
         return avatar.eval().to(device)
@@ -86,6 +88,11 @@ class Avatar(nn.Module):
         device = moved.device
         self.atlas, self._interpolate = to_device(self.atlas, device), self._interpolate.to(device)
         return self
+
+    @property
+    def count(self) -> int:
+        """Gaussians of a frame."""
+        return len(self.flat)
 
     def forward(self, window: PoseWindow) -> Gaussians:
         """Gaussians of a window of poses, in the world frame."""
@@ -125,6 +132,32 @@ class Avatar(nn.Module):
 
     def _texels_of(self, picture: Float[Tensor, "1 c r r"]) -> Float[Tensor, "N c"]:
         return picture[0].permute(1, 2, 0).flatten(0, 1)[self.flat]
+
+
+class StillAvatar(Avatar):
+    """The splats of a .ply: the same in every pose."""
+
+    def __init__(self, data: SplatData) -> None:
+        super().__init__(data, data.atlas_resolution)
+        self.splats = data.splats
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        super()._apply(fn, recurse)
+        self.splats = to_device(self.splats, fn(torch.empty(0)).device)
+        return self
+
+    @property
+    def count(self) -> int:
+        return len(self.splats.means)
+
+    def decode(
+        self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
+    ) -> Float[Tensor, "N 0"]:
+        """Nothing: there is no network."""
+        return motion_map.new_zeros(len(self.flat), 0)
+
+    def assemble(self, raw: Float[Tensor, "N 0"], mesh: PosedMesh) -> Gaussians:
+        return self.splats
 
 
 class ReleasedAvatar(Avatar):

@@ -192,6 +192,15 @@ class AvatarData:
     cameras: tuple[Camera, ...] = ()
 
 
+@dataclass(frozen=True)
+class SplatData(AvatarData):
+    """Splats that no pose moves, those of a .ply, in an avatar's place: framed by a skeleton that
+    is the box about them, with dofs and a speck of mesh that mean nothing.
+    """
+
+    splats: Gaussians = field(kw_only=True)
+
+
 Record = TypeVar("Record")
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ash_core.avatar import Avatar, ReleasedAvatar
+from ash_core.avatar import Avatar, ReleasedAvatar, StillAvatar
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import CudaError
 from ash_core.gpu.kernels import with_index
@@ -86,6 +86,7 @@ class Renderer:
         """Milliseconds of each stage of the last request; cached stages are absent."""
         self._kept: tuple[PoseWindow, tuple[torch.device, int], Decoded] | None = None
         ours = backend in ("auto", "cuda") and precision == "half"
+        ours = ours and not isinstance(avatar, StillAvatar)  # nothing to pose or decode
         self._may_be_fast = ours and self.device.type == "cuda"
         self._frames: tuple[int, "Frames"] | None = None
 

@@ -23,6 +23,7 @@ from ash_core.files.capture import encode_png, read_calibration, read_cameras, r
 from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.conf import read_conf
 from ash_core.files.obj import read_obj
+from ash_core.files.ply import load_splats
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
 from ash_core.networks.decoder import Decoder, DecoderConfig
@@ -170,6 +171,24 @@ def test_checkpoints(tmp_path: Path, mutations: Mutations) -> None:
     torch.save({"net": {"a": torch.ones(2, 3), "b": torch.zeros(4)}}, buffer)
     wanted = {"net": {"a": (2, 3), "b": (4,)}}
     check(tmp_path / "a.tar", buffer.getvalue(), mutations, lambda p: read_checkpoint(p, wanted))
+
+
+@pytest.mark.parametrize("kind", ["ascii", "binary_little_endian"])
+@fuzzed(120)
+def test_splats(tmp_path: Path, kind: str, mutations: Mutations) -> None:
+    names = ["x", "y", "z", "opacity", *(f"f_dc_{n}" for n in range(3))]
+    names += [f"scale_{n}" for n in range(3)] + [f"rot_{n}" for n in range(4)]
+    head = ["ply", f"format {kind} 1.0", "element vertex 4"]
+    head += [f"property float {name}" for name in names] + ["end_header", ""]
+    table = torch.arange(4 * len(names)).reshape(4, -1).float().numpy() / 8 - 3
+    rows = "".join(" ".join(map(str, row)) + "\n" for row in table.tolist()).encode()
+    body = rows if kind == "ascii" else table.tobytes()
+    check(
+        tmp_path / "a.ply",
+        "\n".join(head).encode() + body,
+        mutations,
+        lambda path: Avatar.from_data(load_splats(path)),
+    )
 
 
 @fuzzed(60)

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from ash_core import cli
+from ash_core.avatar import Avatar
+from ash_core.commands.scene import still_motion
 from ash_core.errors import InputError
-from ash_core.files.ply import write_ply
+from ash_core.files.capture import read_image
+from ash_core.files.ply import load_splats, read_ply, write_ply
+from ash_core.geometry.framing import joint_positions
+from ash_core.geometry.motion import pose_window
 from ash_core.records import Gaussians
+from ash_core.render import Renderer
 
 
 def some(count: int = 50, colours: int = 16) -> Gaussians:
@@ -60,3 +67,147 @@ def test_another_reader_gets_the_same_gaussians(tmp_path: Path, colours: int) ->
 def test_where_it_cannot_be_written_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         write_ply(tmp_path, some())
+
+
+# ---- reading ----
+
+
+def same(a: Gaussians, b: Gaussians) -> None:
+    for name in ("means", "quats", "scales", "opacities", "sh"):
+        torch.testing.assert_close(getattr(a, name), getattr(b, name), atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("colours", [1, 4, 9, 16])
+def test_what_was_written_is_read(tmp_path: Path, colours: int) -> None:
+    write_ply(tmp_path / "a.ply", some(colours=colours))
+    same(read_ply(tmp_path / "a.ply"), some(colours=colours))
+
+
+def foreign(path: Path, g: Gaussians, kind: str, ending: str = "\n") -> None:
+    """As another program may write them: another order, other properties, types and elements."""
+    rest = g.sh[:, 1:].transpose(1, 2).reshape(len(g.means), -1)
+    columns = {
+        "opacity": g.opacities.clamp(1e-6, 1 - 1e-6).logit(),
+        **{f"rot_{n}": 3 * g.quats[:, n] for n in range(4)},
+        **{f"f_rest_{n}": rest[:, n] for n in reversed(range(rest.shape[1]))},
+        "red": torch.arange(len(g.means)) % 256,
+        **{f"scale_{n}": g.scales[:, n].log() for n in range(3)},
+        **{f"f_dc_{n}": g.sh[:, 0, n] for n in range(3)},
+        "z": g.means[:, 2],
+        "x": g.means[:, 0],
+        "label": torch.full((len(g.means),), 7),
+        "y": g.means[:, 1],
+    }
+    types = {"red": ("uchar", "u1"), "label": ("int", "<i4"), "z": ("double", "<f8")}
+    row = np.dtype([(name, types.get(name, ("float", "<f4"))[1]) for name in columns])
+    table = np.zeros(len(g.means), row)
+    for name, values in columns.items():
+        table[name] = values.numpy()
+    head = ["ply", f"format {kind} 1.0", "comment by another program", "element camera 2"]
+    head += ["property float f", "property uchar on", f"element vertex {len(g.means)}"]
+    head += [f"property {types.get(name, ('float',))[0]} {name}" for name in columns]
+    head += ["element face 1", "property list uchar int vertex_indices", "end_header", ""]
+    if kind == "ascii":
+        lines = ["1.5 1", "2.5 0", *(" ".join(map(repr, map(float, line))) for line in table)]
+        body = (ending.join([*lines, "3 0 1 2"]) + ending).encode()
+    else:
+        cameras = np.array([(1.5, 1), (2.5, 0)], [("f", "<f4"), ("on", "u1")])
+        body = cameras.tobytes() + table.tobytes() + b"\3" + np.arange(3, dtype="<i4").tobytes()
+    path.write_bytes(ending.join(head).encode() + body)
+
+
+@pytest.mark.parametrize("kind", ["ascii", "binary_little_endian"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_another_program_s_layout_is_read(tmp_path: Path, kind: str, ending: str) -> None:
+    foreign(tmp_path / "a.ply", some(colours=9), kind, ending)
+    same(read_ply(tmp_path / "a.ply"), some(colours=9))
+
+
+def damaged(tmp_path: Path, old: bytes, new: bytes, kind: str = "ascii") -> Path:
+    foreign(tmp_path / "a.ply", some(count=3, colours=1), kind)
+    content = (tmp_path / "a.ply").read_bytes()
+    assert old in content
+    (tmp_path / "a.ply").write_bytes(content.replace(old, new, 1))
+    return tmp_path / "a.ply"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"ply\n", b"plx\n", "expected a .ply file"),
+        (b"ascii", b"binary_big_endian", "2: expected format ascii or binary_little_endian"),
+        (b"vertex 3", b"vertex -3", "expected format"),
+        (b"vertex 3", b"vertex 99999999999", "expected at most"),
+        (b"vertex 3", b"vertex 30000000", "expected 30000000 lines"),
+        (b"vertex 3", b"vertex 0", "got none"),
+        (b"vertex 3", b"vertex 5", "expected"),
+        (b"float opacity", b"float alpha", "missing: opacity"),
+        (b"float f_dc_0", b"float f_rest_0", "missing: f_dc_0"),
+        (b"float opacity", b"list uchar int opacity", "got lists"),
+        (b"int label", b"float f_rest_0", "expected f_rest_0 to _8"),
+        (b"int label", b"float opacity", "expected one property 'opacity'"),
+        (b"int label", b"complex label", "got 'property complex label'"),
+        (b"end_header", b"end_heater", "end_header"),
+        (b"1.5 1\n", b"1.5 1\nnan nan\n", "numbers a line"),
+        (b"1.5 1\n", b"", "numbers a line"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, old: bytes, new: bytes, said: str) -> None:
+    path = damaged(tmp_path, old, new)
+    with pytest.raises(InputError, match=said) as caught:
+        read_ply(path)
+    assert "\n" not in str(caught.value)
+    assert "a.ply" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_named(tmp_path: Path, value: float) -> None:
+    g = some(count=4)
+    g.means[2, 1] = value
+    write_ply(tmp_path / "a.ply", g)
+    with pytest.raises(InputError, match="splat 2: y: expected a finite number"):
+        read_ply(tmp_path / "a.ply")
+
+
+def test_a_binary_file_that_was_cut_off_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    write_ply(tmp_path / "a.ply", some())
+    content = (tmp_path / "a.ply").read_bytes()
+    for cut in (content[:-1], content.replace(b"vertex 50", b"vertex 99000000")):
+        (tmp_path / "b.ply").write_bytes(cut)
+        with pytest.raises(InputError, match=r"expected [0-9]+ bytes for"):
+            read_ply(tmp_path / "b.ply")
+
+
+def test_splats_are_an_avatar_that_no_pose_moves(tmp_path: Path) -> None:
+    """The same Gaussians at every frame; its joints are the box about nearly all of them."""
+    g = some(count=2000)
+    write_ply(tmp_path / "two words.ply", g)
+    data = load_splats(tmp_path / "two words.ply")
+    assert data.name == "two words"
+    renderer = Renderer(Avatar.from_data(data))
+    motion = still_motion(data, 9)
+    for frame in (0, 5):
+        same(renderer.gaussians(pose_window(motion, frame, data.skeleton)), g)
+    box = joint_positions(data.skeleton, motion.dofs[0])
+    inside = ((g.means >= box.amin(0)) & (g.means <= box.amax(0))).float().mean(0)
+    assert bool((inside > 0.97).all())
+    assert bool((box.amax(0) < g.means.amax(0)).all())
+
+
+def test_splats_are_rendered_by_the_command(tmp_path: Path) -> None:
+    write_ply(tmp_path / "a.ply", some(count=400))
+    out = tmp_path / "turn"
+    command = ["render", str(tmp_path / "a.ply"), "-o", str(out), "--size", "40x30"]
+    assert cli.main([*command, "--frames", "0:250:125", "--camera", "orbit"]) == 0
+    front, behind = (read_image(out / f"frame_{n:06d}.png") for n in (0, 125))
+    assert front.float().std() > 10
+    assert not torch.equal(front, behind)
+    assert cli.main([*command, "--motion", "dance"]) == 2
+
+
+def test_a_compressed_file_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    head = "ply\nformat binary_little_endian 1.0\nelement chunk 1\nproperty float min_x\n"
+    head += "element vertex 1\nproperty uint packed_position\nend_header\n"
+    (tmp_path / "a.ply").write_bytes(head.encode() + bytes(8))
+    with pytest.raises(InputError, match=r"missing: x, y, z.*compressed"):
+        read_ply(tmp_path / "a.ply")

@@ -12,7 +12,7 @@ from toy import toy_dofs, toy_skeleton
 
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
-from ash_core.files.skeletool import read_motion, read_skeleton
+from ash_core.files.skeletool import read_skeleton
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.motion import pose_window
@@ -475,17 +475,6 @@ def test_malformed_text_names_what_is_wrong(toy: Skeleton) -> None:
         assert said in str(raised.value)
         assert "\n" not in str(raised.value)
         assert len(str(raised.value)) < 200
-
-
-def test_a_pose_file_is_a_motion_of_one_frame(tmp_path: Path, bundled: Skeleton) -> None:
-    dofs, path = some_pose(bundled), tmp_path / "new" / "bow.motion"
-    pose.save_pose(path, dofs)
-    assert len(read_motion(path, bundled).dofs) == 1
-    torch.testing.assert_close(pose.load_pose(path, bundled), dofs, atol=1e-8, rtol=0.0)
-    with pytest.raises(InputError, match="expected 10 dofs"):
-        pose.load_pose(path, toy_skeleton())
-    with pytest.raises(InputError, match=r"bow\.txt: expected the name of a \.motion file"):
-        pose.save_pose(tmp_path / "bow.txt", dofs)
 
 
 @pytest.mark.parametrize("blend", [0.0, 0.25, 1.0])

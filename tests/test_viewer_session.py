@@ -16,14 +16,19 @@ from toy import make_toy_character
 from ash_core import cli
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
-from ash_core.files.avatar_file import save_avatar
+from ash_core.files.avatar_file import load_avatar, save_avatar
+from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
 from ash_core.geometry.motion import pose_window
 from ash_core.look import Look
+from ash_core.networks.decoder import Decoder, DecoderConfig
 from ash_core.render import Renderer, RenderRequest
 from viewer import commands
 from viewer.camera_controls import CameraKey
 from viewer.engine import Engine
+from viewer.overlay import project
+from viewer.pose import window_of
+from viewer.recorder import Recorder
 from viewer.session import BACKGROUNDS, SESSION_SUFFIX, Document, History, Overlays, Session
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
@@ -100,7 +105,8 @@ def test_what_cannot_be_opened_at_the_start_is_an_error(tmp_path: Path) -> None:
         ("a.json", b"[1, 2", "a.json"),
         ("a.ash-session", b"{}", "expected an ash-studio session"),
         ("a.ash-session", b"\xff\xfe", "expected JSON"),
-        ("a.txt", b"", "expected an avatar (.safetensors, .conf), a .motion"),
+        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply), a .motion"),
+        ("a.ply", b"ply\n", "header ends with end_header"),
         ("none.motion", None, "none.motion"),
     ],
 )
@@ -122,6 +128,45 @@ def test_files_are_opened_by_their_kind(session: Session, files: Files) -> None:
     session.open(str(files.motion))
     assert session.recent[0] == str(files.motion)
     assert session.messages[-1].severity == "info"
+
+
+def test_splats_are_opened_framed_and_kept_still(session: Session, files: Files) -> None:
+    """Those of a frame of the avatar: from the same place the same picture, at every frame."""
+    commands.run(session, "time.next_ten")
+    camera, want = session.camera(*SIZE), session.renderer.render(session.request(*SIZE))
+    gaussians = session.renderer.gaussians(session.request(*SIZE).window)
+    write_ply(files.folder / "pose.ply", gaussians)
+    session.open(str(files.folder / "pose.ply"))
+    assert session.messages[-1].severity == "info", session.messages[-1]
+    assert f"{len(gaussians.means):,} splats" in session.messages[-1].text
+    for frame in (0, session.clock.frames - 1):
+        session.clock.seek(frame)
+        request = dataclasses.replace(session.request(*SIZE), camera=camera)
+        image = session.renderer.render(request)
+        background = torch.tensor(session.request(*SIZE).background)
+        assert (image.rgb - background).abs().max() > 0.1
+        assert torch.allclose(image.rgb, want.rgb, atol=0.02)
+    seen = project(session.camera(*SIZE), gaussians.means.numpy())[0]
+    assert ((seen > 0) & (seen < SIZE)).mean() > 0.95  # framed
+    before = session.document
+    for name in ("pose.rest", "pose.hold", "pose.mirror", "pose.still", "pose.copy"):
+        commands.run(session, name)
+        assert "no pose moves them" in session.messages[-1].text
+    session.open(str(files.motion))
+    assert "which no motion moves" in session.messages[-1].text
+    assert session.document == before
+    session.open(str(files.avatar))
+    assert not session.is_still
+
+
+def test_a_decoder_s_preset_is_no_hindrance_to_other_avatars(files: Files, tmp_path: Path) -> None:
+    """The choice is for avatars that have none; others come with their own."""
+    session = Session(device="cpu", preset="cpu")
+    state = Decoder(DecoderConfig(**DECODER)).state_dict()
+    data = dataclasses.replace(load_avatar(files.avatar), networks={"decoder": dict(state)})
+    save_avatar(tmp_path / "trained.safetensors", data)
+    session.open(str(tmp_path / "trained.safetensors"))
+    assert session.messages[-1].severity == "info", session.messages[-1]
 
 
 # ---- edits ----
@@ -305,23 +350,6 @@ def test_a_pose_is_copied_and_pasted(session: Session) -> None:
     assert session.document == before
 
 
-@pytest.mark.parametrize("background", ["white", "transparent"])
-def test_a_screenshot_is_the_request_s_picture(
-    session: Session, tmp_path: Path, background: str
-) -> None:
-    session.edit("background", background=background)
-    session.screenshot(tmp_path / "a.png", 90, 70)
-    with PillowImage.open(tmp_path / "a.png") as picture:
-        assert picture.size == (90, 70)
-        assert picture.mode == ("RGBA" if background == "transparent" else "RGB")
-        pixels = np.asarray(picture).copy()
-    want = session.renderer.render(session.request(90, 70))
-    if background == "white":
-        assert np.array_equal(pixels, session.renderer.to_uint8(want).numpy())
-    else:
-        assert np.abs(pixels[..., 3] / 255 - want.alpha.numpy()).max() < 0.01
-
-
 def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -> None:
     session.open(str(files.cameras))
     commands.run(session, "camera.next")
@@ -381,6 +409,43 @@ def test_what_is_recorded_is_what_is_seen(session: Session) -> None:
     assert torch.allclose(session.recorded(0, *SIZE).camera.viewmat, start.camera(*SIZE).viewmat)
 
 
+def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
+    session: Session, hand: Hand
+) -> None:
+    """Dragged for a while: the window is the hand's own motion; at rest the motion's again."""
+    skeleton, dof, rate = session.data.skeleton, 6, 1.5
+    session.clock.seek(7)
+    stood = session.pose()
+    begun = hand.now
+    for step in range(1, 31):  # at 60 Hz
+        hand.now = begun + step / 60
+        session.show_dof(dof, float(stood[dof]) + rate * (hand.now - begun))
+        window = session.request(*SIZE).window
+        assert torch.equal(window.dofs[0], session.pose())
+    steps = window.dofs[:-1, dof] - window.dofs[1:, dof]
+    torch.testing.assert_close(steps, torch.full_like(steps, rate / 25), rtol=1e-6, atol=1e-9)
+    others = [n for n in range(len(stood)) if n != dof]
+    assert torch.equal(window.dofs[1:, others], stood[others].expand(2, -1))  # nothing else moves
+    recorded = session.recorded(7, *SIZE).window
+    want = window_of(session.motion, 7, session.document.edit, skeleton)
+    assert torch.equal(recorded.dofs, want.dofs)
+    hand.now += 1.0
+    assert torch.equal(session.request(*SIZE).window.dofs, want.dofs)
+
+
+def test_the_first_move_of_a_hand_begins_from_standing(session: Session, hand: Hand) -> None:
+    session.clock.seek(7)
+    stood = session.pose()
+    session.show_dof(6, float(stood[6]) + 0.1)
+    window = session.request(*SIZE).window
+    assert torch.equal(window.dofs[1], stood)
+    hand.now += 0.01
+    commands.run(session, "time.play")
+    moving = session.request(*SIZE).window
+    want = window_of(session.motion, 7, session.document.edit, session.data.skeleton)
+    assert torch.equal(moving.dofs, want.dofs)  # a motion that plays has poses of its own
+
+
 def test_following_keeps_the_character_in_place(session: Session) -> None:
     commands.run(session, "camera.follow")
     places = []
@@ -411,27 +476,61 @@ def test_a_session_is_saved_and_reopened(session: Session, files: Files, tmp_pat
     assert (other.clock.frame, other.clock.loop) == (4, session.clock.loop)
 
 
-def test_a_session_is_recorded_without_a_window(
-    session: Session, files: Files, tmp_path: Path
+def test_a_session_is_rendered_by_the_command(
+    session: Session, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the command, and byte for byte what `render` writes of the same frames."""
+    """Byte for byte what the viewer's recorder writes, and what `render` draws of those frames."""
     session.open(str(files.motion))
     session.edit("background", background="white")
     session.clock.first, session.clock.last = 2, 4
     camera = session.camera(64, 48)
     session.save(tmp_path / f"a{SESSION_SUFFIX}")
+    settings, requests = session.recording(tmp_path / "window", 64, 48)
+    recorder = Recorder(session.renderer, requests, 3, settings)
+    recorder.start()
+    assert recorder.wait(60)
+    monkeypatch.chdir("/")  # a session is found again from anywhere
     flags = ["--session", str(tmp_path / f"a{SESSION_SUFFIX}"), "--device", "cpu"]
-    out = tmp_path / "pictures"
-    assert (
-        cli.main(["view", str(files.avatar), *flags, "--record", str(out), "--size", "64x48"]) == 0
-    )
+    out = tmp_path / "command"
+    assert cli.main(["render", *flags, "-o", str(out), "--size", "64x48"]) == 0
     assert sorted(path.name for path in out.iterdir()) == [f"frame_{n:06d}.png" for n in (2, 3, 4)]
     for number in (2, 3, 4):
         window = pose_window(session.motion, number, session.data.skeleton)
         request = RenderRequest(window, camera, (1.0, 1.0, 1.0))
         want = session.renderer.to_uint8(session.renderer.render(request)).numpy()
-        with PillowImage.open(out / f"frame_{number:06d}.png") as picture:
-            assert np.array_equal(np.asarray(picture), want)
+        for folder in (out, tmp_path / "window"):
+            with PillowImage.open(folder / f"frame_{number:06d}.png") as picture:
+                assert np.array_equal(np.asarray(picture), want)
+
+
+@pytest.mark.parametrize("flags", [["bundled"], ["--camera", "orbit"], ["--frames", "3"]])
+def test_what_a_session_says_itself_is_not_said_again(
+    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    session.save(tmp_path / f"a{SESSION_SUFFIX}")
+    out = str(tmp_path / "a.png")
+    file = ["--session", str(tmp_path / f"a{SESSION_SUFFIX}")]
+    assert cli.main(["render", *flags, *file, "-o", out]) == 2
+    assert "expected none beside --session" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_session_comes_back_from_another_folder_with_all_that_was_opened(
+    session: Session, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By relative names; the motion of the start, cameras, and a pose kept as a motion too."""
+    monkeypatch.chdir(files.folder)
+    first = Session(files.avatar.name, str(files.motion.relative_to(files.folder)), "cpu")
+    first.open(files.cameras.name)
+    commands.run(first, "camera.next")
+    first.clock.seek(3)
+    commands.run(first, "pose.still")
+    first.save(tmp_path / f"a{SESSION_SUFFIX}")
+    monkeypatch.chdir(tmp_path)
+    again = Session(device="cpu", file=tmp_path / f"a{SESSION_SUFFIX}")
+    assert set(again.motions) >= set(first.motions)
+    assert again.locked_camera == first.locked_camera is not None
+    assert again.size_of_recording() == (160, 120)
+    assert torch.equal(again.pose(), first.pose())
 
 
 @pytest.mark.parametrize(
@@ -450,6 +549,9 @@ def test_a_session_is_recorded_without_a_window(
         {"overlays": {"mesh_opacity": "1"}},
         {"version": "1"},
         {"avatar": "missing.safetensors"},
+        {"preset": "huge"},
+        {"files": ["missing.motion"]},
+        {"stills": {"mine": [1.0]}},
     ],
 )
 def test_a_damaged_session_changes_nothing(

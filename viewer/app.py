@@ -3,7 +3,6 @@
 Import order: imgui_bundle, glfw, OpenGL; the first tells the second which library to use.
 """
 
-import itertools
 import logging
 import math
 import os
@@ -25,9 +24,20 @@ from viewer.panels import dialogs, look, motions, timeline, view
 from viewer.panels.atlas import AtlasPanel
 from viewer.panels.gizmo import Gizmo
 from viewer.panels.pose import PosePanel
+from viewer.panels.preferences import PreferencesWindow
 from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
+from viewer.panels.theme import DRESS, colours
 from viewer.present import Presenter, make_presenter
+from viewer.saving import (
+    Saver,
+    copy_picture,
+    new_file,
+    save_picture,
+    save_pose,
+    save_splats,
+    save_table,
+)
 from viewer.scene import SceneView
 from viewer.session import SESSION_SUFFIX, Clipboard, Session
 from viewer.shortcuts import run_pressed
@@ -36,15 +46,15 @@ _log = logging.getLogger(__name__)
 
 TITLE: Final = "ASH Studio"
 SIZE: Final = (1280, 800)
-IDLE_FPS: Final = 1.0
-"""Frames while nothing changes; an event of mouse or keys wakes the window at once."""
 QUICK_MS: Final = 33.0
 """While the camera moves, pictures are made small enough to be drawn in this time."""
 LEAST_SCALE: Final = 0.25
 REST_S: Final = 0.15
 """After the last movement the picture is drawn in full."""
 MESSAGE_S: Final = 6.0
-ERROR_COLOUR: Final = (1.0, 0.45, 0.40, 1.0)
+INK: Final = (0.85, 0.87, 0.90, 0.8)
+INK_ON_WHITE: Final = (0.15, 0.17, 0.20, 0.9)
+OVER_PICTURE_ERROR: Final = (0.95, 0.35, 0.30, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +85,8 @@ class _Asked:
     camera: str | None
     follows: bool
     size: tuple[int, int]
+    hand_s: float | None
+    """The time, while a hand moves the character: its last poses then change by themselves."""
 
 
 class App:
@@ -83,10 +95,12 @@ class App:
     def __init__(self, session: Session, interop: bool = True) -> None:
         self.session = session
         self.engine = Engine(session.renderer)
+        self.saver = Saver(session.say)
         self.profiler = Profiler()
         self.palette = dialogs.Palette()
         self.pose = PosePanel()
-        self.record = RecordDialog()
+        self.record = RecordDialog(session.preferences.value)
+        self.preferences = PreferencesWindow()
         self.atlas = AtlasPanel()
         self.gizmo = Gizmo()
         self.presenter: Presenter | None = None
@@ -126,18 +140,14 @@ class App:
         params.imgui_window_params.show_menu_view = False
         params.imgui_window_params.show_status_bar = True
         params.imgui_window_params.show_status_fps = False
-        params.imgui_window_params.remember_theme = True
-        params.imgui_window_params.tweaked_theme = hello_imgui.ImGuiTweakedTheme(
-            hello_imgui.ImGuiTheme_.darcula_darker
-        )
+        params.imgui_window_params.remember_theme = False  # the preferences do
+        params.imgui_window_params.show_menu_view_themes = False
         params.renderer_backend_options.open_gl_options.anti_aliasing_samples = 0
-        params.fps_idling.fps_idle = IDLE_FPS
         params.ini_folder_type = hello_imgui.IniFolderType.app_user_config_folder
         params.ini_filename = "ash-studio/window.ini"
         params.callbacks.show_menus = self._draw_menus
         params.callbacks.show_status = self._draw_status
         params.callbacks.show_gui = self._draw_over
-        params.callbacks.setup_imgui_style = _style
         params.callbacks.pre_new_frame = self._before_frame
         params.callbacks.enqueue_post_init(self._start)
         params.callbacks.enqueue_before_exit(self._stop)
@@ -182,6 +192,7 @@ class App:
 
     def _stop(self) -> None:
         self.record.close()
+        self.saver.close()
         self.engine.close()
         self.atlas.close()
         if self.scene is not None:
@@ -192,13 +203,17 @@ class App:
     def _before_frame(self) -> None:
         session, now = self.session, self.session.now()
         session.clock.tick(now)
+        self.saver.collect()
         self._follow_renderer()
+        self._follow_preferences()
         self.atlas.follow(session, self.engine.lock)
         params = hello_imgui.get_runner_params()
         busy = (
             session.clock.playing
             or self.engine.busy
             or self.atlas.busy
+            or self.saver.busy
+            or session.hand_moves
             or now - self._moved_s < 2 * REST_S
         )
         params.fps_idling.enable_idling = not (busy or self.record.running)
@@ -212,6 +227,16 @@ class App:
         self._panels_follow = session.panels.shown
 
     _panels_follow = True
+
+    def _follow_preferences(self) -> None:
+        store, idling = self.session.preferences, hello_imgui.get_runner_params().fps_idling
+        DRESS.wear(store.value)
+        idling.fps_idle = store.value.idle_hz
+        idling.vsync_to_monitor = store.value.vsync
+        store.write()
+        if store.problem is not None:
+            self.session.say(store.problem, "error")
+            store.problem = None
 
     def _follow_renderer(self) -> None:
         """Another avatar's frames are another renderer's."""
@@ -249,7 +274,7 @@ class App:
         if at is not None:
             view.pick_joint(session, camera, at)
             if session.selected_joint is None:
-                self.atlas.pick(camera, *at)
+                self.atlas.pick(session, camera, *at)
         view.draw_overlays(session, camera, self.area)
         marked = self.atlas.marked(session)
         if marked is not None:
@@ -259,7 +284,8 @@ class App:
 
     def _draw_corners(self, camera: Camera) -> None:
         session, draw = self.session, imgui.get_window_draw_list()
-        grey = imgui.get_color_u32((0.85, 0.87, 0.9, 0.8))
+        ink = INK_ON_WHITE if session.document.background == "white" else INK
+        grey = imgui.get_color_u32(ink)
         left, top = self.area.x + 10, self.area.y + 8
         name = session.locked_camera or (
             "orthographic" if session.view.orthographic else "perspective"
@@ -267,7 +293,7 @@ class App:
         draw.add_text((left, top), grey, f"{session.data.name}   {session.document.motion}")
         draw.add_text((left, top + imgui.get_font_size() * 1.2), grey, name)
         if self.engine.error is not None:
-            colour = imgui.get_color_u32(ERROR_COLOUR)
+            colour = imgui.get_color_u32(OVER_PICTURE_ERROR)
             draw.add_text((left, top + imgui.get_font_size() * 2.4), colour, self.engine.error)
 
     def _ask(self, now: float) -> None:
@@ -289,6 +315,7 @@ class App:
             session.locked_camera,
             session.follows_root,
             size,
+            now if session.hand_moves else None,
         )
         if asked == self._asked or min(self.area.width, self.area.height) < 2:
             return
@@ -334,7 +361,9 @@ class App:
         self.palette.draw(session)
         dialogs.draw_help(session)
         self.record.draw(session, self.engine.lock)
+        self.preferences.draw(session)
         self._ask_for_file()
+        self._save_what_is_asked()
         if not imgui.is_any_item_active():
             session.history.settle()
 
@@ -346,7 +375,7 @@ class App:
             panels.open_dialog = False
             kinds = [
                 "All we read",
-                "*.safetensors *.conf *.motion *.json *.calibration *.ash-session",
+                "*.safetensors *.conf *.ply *.motion *.json *.calibration *.ash-session",
             ]
             self._open_dialog = pfd.open_file("Open", "", kinds)
         if panels.save_dialog:
@@ -355,20 +384,37 @@ class App:
         if self._save_dialog is not None and self._save_dialog.ready():
             self._save(self._save_dialog.result())
             self._save_dialog = None
-        if panels.screenshot:
-            panels.screenshot = False
-            size = round(2 * self.area.width), round(2 * self.area.height)
-            self._write("png", lambda out: self.session.screenshot(out, *size))
-        if panels.splats:
-            panels.splats = False
-            self._write("ply", self.session.save_splats)
-        if panels.times:
-            panels.times = False
-            self._write("csv", self._save_times)
         if self._open_dialog is not None and self._open_dialog.ready():
             for path in self._open_dialog.result():
                 self.session.open(path)
             self._open_dialog = None
+
+    def _save_what_is_asked(self) -> None:
+        session, panels, lock = self.session, self.session.panels, self.engine.lock
+        renderer = session.renderer
+        if panels.screenshot:
+            panels.screenshot = False
+            shot = session.request(*self._size_of_pictures())
+            self.saver.start(lambda: save_picture(renderer, shot, new_file("png"), lock))
+        if panels.copy_picture:
+            panels.copy_picture = False
+            copied = session.request(*self._size_of_pictures())
+            self.saver.start(lambda: copy_picture(renderer, copied, lock))
+        if panels.splats:
+            panels.splats = False
+            frame = session.request(4, 4)
+            self.saver.start(lambda: save_splats(renderer, frame, new_file("ply"), lock))
+        if panels.save_pose:
+            panels.save_pose = False
+            pose = session.pose()
+            self.saver.start(lambda: save_pose(new_file("motion"), pose))
+        if panels.times:
+            panels.times = False
+            table = self.profiler.as_csv()
+            self.saver.start(lambda: save_table(new_file("csv"), table))
+
+    def _size_of_pictures(self) -> tuple[int, int]:
+        return round(2 * self.area.width), round(2 * self.area.height)
 
     def _save(self, path: str) -> None:
         if not path:
@@ -377,21 +423,6 @@ class App:
             self.session.save(path if path.endswith(SESSION_SUFFIX) else path + SESSION_SUFFIX)
         except OSError as error:
             self.session.say(f"{path}: {error.strerror}", "error")
-
-    def _write(self, suffix: str, save: Callable[[Path], None]) -> None:
-        """A file named after the moment, where the program was started."""
-        try:
-            moment = Path.cwd() / time.strftime("ash-studio-%Y%m%d-%H%M%S")
-            names = (f"-{n}" if n else "" for n in itertools.count())
-            outs = (moment.with_name(f"{moment.name}{name}.{suffix}") for name in names)
-            with self.engine.lock:
-                save(next(out for out in outs if not out.exists()))
-        except (InputError, OSError, RuntimeError) as error:  # torch's are RuntimeErrors
-            self.session.say(str(error).split("\n")[0], "error")
-
-    def _save_times(self, out: Path) -> None:
-        self.profiler.save(out)
-        self.session.say(f"{out}: {len(self.profiler.rows)} frames")
 
     def _draw_menus(self) -> None:
         dialogs.draw_menus(self.session)
@@ -402,7 +433,7 @@ class App:
         presenter = "-" if self.presenter is None else self.presenter.name
         device = session.renderer.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        splats = f"{len(session.renderer.avatar.flat):,} splats"
+        splats = f"{session.renderer.avatar.count:,} splats"
         frame = self.profiler.median("frame")
         parts = [presenter, name, splats, f"{frame:.1f} ms", f"{hello_imgui.frame_rate():.0f} Hz"]
         history = session.history
@@ -413,7 +444,7 @@ class App:
             message = session.messages[-1]
             if session.now() - message.time_s < MESSAGE_S:
                 imgui.same_line()
-                colour = ERROR_COLOUR if message.severity == "error" else (0.8, 0.9, 0.8, 1.0)
+                colour = colours().error if message.severity == "error" else colours().good
                 imgui.text_colored(colour, f"     {message.text}")
 
 
@@ -425,14 +456,6 @@ class _SystemClipboard(Clipboard):
 
     def write(self, text: str) -> None:
         imgui.set_clipboard_text(text)
-
-
-def _style() -> None:
-    """Windows over the picture are read through nothing."""
-    style = imgui.get_style()
-    background = style.color_(imgui.Col_.window_bg)
-    background.w = 0.98
-    style.set_color_(imgui.Col_.window_bg, background)
 
 
 def run(session: Session, interop: bool = True) -> int:
@@ -482,13 +505,18 @@ def _text(said: Any) -> str:
 def _no_window(reason: str) -> InputError:
     return InputError(
         f"view: no window can be opened here: {reason}. "
-        "Without a display, 'view --session S --record OUT' and 'render' make pictures; "
+        "Without a display, 'render' and 'render --session S' make pictures; "
         "'doctor' tells what OpenGL there is"
     )
 
 
-def open_without_display(session: Session) -> App:
-    """A window that nobody sees: drawn by EGL, without X or Wayland. Raises: InputError."""
+def open_without_display(
+    session: Session, prepare: Callable[[hello_imgui.RunnerParams], None] | None = None
+) -> App:
+    """A window that nobody sees: drawn by EGL, without X or Wayland. Raises: InputError.
+
+    prepare: the last to change how it runs, such as with Dear ImGui's test engine.
+    """
     os.environ["PYOPENGL_PLATFORM"] = "egl"
     import glfw
 
@@ -500,6 +528,8 @@ def open_without_display(session: Session) -> App:
     params = app.params()
     params.ini_disable = True
     params.app_window_params.restore_previous_geometry = False
+    if prepare is not None:
+        prepare(params)
     immapp.manual_render.setup_from_runner_params(params, immapp.AddOnsParams())
     return app
 

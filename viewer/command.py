@@ -1,21 +1,20 @@
 """`ash-studio view`: the desktop viewer. Found by the command line through an entry point."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 
-from ash_core.commands.options import parse_size
 from ash_core.commands.render import INTERRUPTED
 from ash_core.commands.scene import BUNDLED, Backend, Device, Preset
 from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
-    from viewer.session import Session
+    from viewer.preferences import Preferences
 
 NEEDED: Final = ("imgui_bundle", "glfw", "OpenGL")
 INSTALL: Final = "pip install 'ash-studio[gui]'"
@@ -26,7 +25,7 @@ class ViewCommand:
     """Open a window: play and scrub motions, pose by hand, look from anywhere, record."""
 
     avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")] = BUNDLED
-    """Avatar file (.safetensors), published .conf, or 'bundled'."""
+    """Avatar file (.safetensors), published .conf, splats (.ply), or 'bundled'."""
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
@@ -46,47 +45,61 @@ class ViewCommand:
     ] = None
     """Draw the window without a display, write it to this picture and leave: for bug reports."""
 
-    record: Annotated[Path | None, tyro.conf.arg(metavar="OUT", help_behavior_hint="")] = None
-    """Record the session's range, from its camera path if it has one, without a window, and leave:
-    .mp4, .webm, .mov or a folder, as 'ash-studio render'."""
-    size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "1280x960"
-    """Picture size of --record, pixels."""
-
     def run(self) -> int:
+        from viewer.preferences import PreferenceStore, preferences_file
         from viewer.session import Session
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
-        if self.record is None:
-            for name in NEEDED:
-                if find_spec(name) is None:
-                    raise InputError(f"view: the package {name} is not installed: {INSTALL}")
+        for name in NEEDED:
+            if find_spec(name) is None:
+                raise InputError(f"view: the package {name} is not installed: {INSTALL}")
+        # A picture for a bug report shows what everybody has.
+        store = PreferenceStore(None if self.headless_check else preferences_file())
         session = Session(
-            self.avatar, self.motion, self.device, self.backend, self._chosen_preset()
+            self.avatar,
+            self.motion,
+            store.value.device if self.device == "auto" else self.device,
+            self.backend,
+            self._chosen_preset(store.value),
+            file=self.session,
+            preferences=store,
         )
-        if self.session is not None:
-            session.load(self.session)
-        if self.record is not None:
-            return record_session(session, self.record, *parse_size(self.size))
         from viewer import app
 
         if self.headless_check is not None:
             return app.headless_check(session, self.headless_check)
         return app.run(session, self.interop)
 
-    def _chosen_preset(self) -> Preset | None:
-        """The smallest decoder for the bundled avatar where the CPU draws it."""
+    def _chosen_preset(self, preferences: "Preferences") -> Preset | None:
+        """Else the preferred one, else the smallest for the bundled avatar where the CPU draws."""
         import torch
 
-        if self.preset is None and self.avatar == BUNDLED and not torch.cuda.is_available():
+        bundled = self.avatar == BUNDLED and self.session is None
+        chosen = self.preset or preferences.preset
+        if chosen is None and bundled and not torch.cuda.is_available():
             return "cpu"
-        return self.preset
+        return chosen
 
 
-def record_session(session: "Session", out: Path, width: int, height: int) -> int:
-    """What the window's record dialog does; the exit code. Ctrl-C keeps what was done."""
+def record_session(
+    file: Path,
+    out: Path,
+    size: tuple[int, int] | None,
+    fps: float | None,
+    device: Device,
+    backend: Backend,
+    preset: Preset | None,
+) -> int:
+    """`ash-studio render --session`: what the window's record dialog does; the exit code.
+
+    Ctrl-C keeps what was done.
+    """
     from viewer.recorder import Recorder
+    from viewer.session import Session
 
-    settings, requests = session.recording(out, width, height)
+    session = Session(device=device, backend=backend, preset=preset, file=file)
+    settings, requests = session.recording(out, *(size or session.size_of_recording()))
+    settings = replace(settings, fps=fps or settings.fps)
     recorder = Recorder(session.renderer, requests, len(settings.frames), settings)
     recorder.start()
     try:

@@ -10,11 +10,18 @@ from typing import Final
 
 from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
-from ash_core.records import Motion
 from viewer.camera_controls import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
 from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
-from viewer.session import ASPECT, BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle, Session
+from viewer.session import (
+    ASPECT,
+    BACKGROUNDS,
+    MESH_STYLES,
+    NOTHING_TO_MOVE,
+    MeshPlace,
+    MeshStyle,
+    Session,
+)
 
 SPEED_STEP: Final = 1.25
 LOOPS: Final[tuple[LoopMode, ...]] = ("loop", "once", "ping-pong")
@@ -116,10 +123,24 @@ def _next_motion(session: Session) -> None:
 # ---- pose ----
 
 
+def _posing(change: Callable[[Session], None]) -> Callable[[Session], None]:
+    """Of what has a pose; of the rest it is said that it has none."""
+
+    def pose(session: Session) -> None:
+        if session.is_still:
+            session.say(NOTHING_TO_MOVE)
+        else:
+            change(session)
+
+    return pose
+
+
+@_posing
 def _reset_pose(session: Session) -> None:
     session.edit("reset pose", edit=PoseEdit())
 
 
+@_posing
 def _reset_joint(session: Session) -> None:
     node = node_of(session.tree, session.selected_joint or "")
     if node is None:
@@ -128,20 +149,24 @@ def _reset_joint(session: Session) -> None:
     session.edit(f"reset {node.name}", edit=session.document.edit.without_joint(node))
 
 
+@_posing
 def _mirror_pose(session: Session) -> None:
     session.edit("mirror pose", edit=session.document.edit.mirrored(session.data.skeleton))
 
 
+@_posing
 def _rest_pose(session: Session) -> None:
     values = {dof: float(value) for dof, value in enumerate(session.data.rest_dofs) if dof >= 3}
     session.edit("rest pose", edit=PoseEdit(values))
 
 
+@_posing
 def _copy_pose(session: Session) -> None:
     session.clipboard.write(pose_to_text(session.pose(), session.data.skeleton))
     session.say("pose copied")
 
 
+@_posing
 def _paste_pose(session: Session) -> None:
     try:
         dofs = pose_from_text(session.clipboard.read(), session.data.skeleton)
@@ -152,6 +177,7 @@ def _paste_pose(session: Session) -> None:
     session.edit("paste pose", edit=PoseEdit(values))
 
 
+@_posing
 def _hold_pose(session: Session) -> None:
     values = {dof: float(value) for dof, value in enumerate(session.pose())}
     session.edit("hold this pose", edit=PoseEdit(values))
@@ -316,6 +342,11 @@ def _toggle_panel(name: str) -> Callable[[Session], None]:
     return toggle
 
 
+def _other_theme(session: Session) -> None:
+    light = session.preferences.value.theme == "light"
+    session.preferences.change(theme="dark" if light else "light")
+
+
 def _play(session: Session) -> None:
     session.clock.toggle(session.now())
 
@@ -328,17 +359,17 @@ def _redo(session: Session) -> None:
     session.redo()
 
 
+@_posing
 def _still(session: Session) -> None:
     """The motion's present pose as a motion of its own."""
-    name = f"{session.document.motion} @ {session.clock.frame}"
-    session.motions[name] = Motion(session.pose()[None].repeat(5, 1), name=name)
-    session.choose_motion(name)
+    session.keep_still()
 
 
 COMMANDS: Final[tuple[Command, ...]] = (
     Command("file.open", "Open...", _toggle_panel("open_dialog"), "Ctrl+O"),
     Command("file.save", "Save the session...", _toggle_panel("save_dialog"), "Ctrl+S"),
     Command("file.screenshot", "Screenshot", _toggle_panel("screenshot"), "F12"),
+    Command("file.copy", "Copy the picture", _toggle_panel("copy_picture"), "Ctrl+Shift+C"),
     Command("file.splats", "Save this frame's splats as .ply", _toggle_panel("splats")),
     Command("file.times", "Save the profiler's times as .csv", _toggle_panel("times")),
     Command("file.quit", "Quit", _toggle_panel("quit"), "Ctrl+Q"),
@@ -366,6 +397,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("pose.hold", "Hold this pose", _hold_pose, "Shift+H"),
     Command("pose.copy", "Copy the pose", _copy_pose, "Ctrl+C"),
     Command("pose.paste", "Paste a pose", _paste_pose, "Ctrl+V"),
+    Command("pose.save", "Save the pose as .motion", _posing(_toggle_panel("save_pose"))),
     Command("pose.still", "This pose as a motion of its own", _still),
     Command("camera.home", "Home", _home, "H"),
     Command("camera.frame", "Frame the character", _frame, "F"),
@@ -410,6 +442,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("record.video", "Record...", _toggle_panel("record_dialog"), "Ctrl+E"),
     Command("window.panels", "Show or hide the panels", _toggle_panel("shown"), "Tab"),
     Command("window.palette", "Find a command", _toggle_panel("palette"), "Ctrl+P"),
+    Command("window.preferences", "Preferences...", _toggle_panel("preferences"), "Ctrl+Comma"),
+    Command("window.theme", "Dark or light", _other_theme),
     Command("window.help", "Keys and help", _toggle_panel("help"), "F1"),
 )  # fmt: skip
 BY_NAME: Final = {command.name: command for command in COMMANDS}

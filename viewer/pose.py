@@ -5,7 +5,6 @@ import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from ash_core.conventions import FPS, HISTORY
 from ash_core.errors import InputError
-from ash_core.files.skeletool import read_motion, write_motion
 from ash_core.files.text import bad, show
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
@@ -478,7 +476,7 @@ class PoseHistory:
         return later
 
 
-# ---- single poses as text and files ----
+# ---- single poses as text ----
 
 
 def pose_to_text(dofs: Float[Tensor, "D"], skeleton: Skeleton) -> str:
@@ -506,18 +504,6 @@ def pose_from_text(text: str, skeleton: Skeleton) -> Float[Tensor, "D"]:
         if not _is_number(dofs[name]):
             raise _bad(f"{name}: expected a finite number, got {show(str(dofs[name]))}")
     return torch.tensor([float(dofs[name]) for name in wanted], dtype=torch.float64)
-
-
-def save_pose(path: Path | str, dofs: Float[Tensor, "D"]) -> None:
-    """Write a pose as a `.motion` of one frame."""
-    if Path(path).suffix.lower() != ".motion":
-        raise InputError(f"{path}: expected the name of a .motion file")
-    write_motion(path, dofs[None])
-
-
-def load_pose(path: Path | str, skeleton: Skeleton) -> Float[Tensor, "D"]:
-    """The first frame of a `.motion`, float64."""
-    return read_motion(path, skeleton).dofs[0]
 
 
 def _bad(text: str) -> InputError:

@@ -17,41 +17,43 @@ from typing import Any, Final, Literal, get_args
 
 import torch
 
-from ash_core.commands.render import as_bytes
+from ash_core.commands.render import DEFAULT_SIZE
 from ash_core.commands.scene import (
     BUNDLED,
+    STILL_FRAMES,
     Backend,
     Device,
     Preset,
     load_avatar_data,
     load_motion,
     make_renderer,
+    still_motion,
 )
 from ash_core.errors import InputError
 from ash_core.files.capture import read_calibration, read_cameras
-from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
 from ash_core.files.text import write_text
-from ash_core.files.video import open_writer
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
 from ash_core.look import PLAIN, Look
-from ash_core.records import AvatarData, Camera, Motion
+from ash_core.records import AvatarData, Camera, Motion, SplatData
 from ash_core.render import Colour, Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View
 from viewer.clock import Clock, LoopMode
-from viewer.pose import PoseEdit, joint_tree, sliders, window_of
+from viewer.pose import LIVE_POSES, PoseEdit, PoseHistory, joint_tree, sliders, window_of
+from viewer.preferences import PreferenceStore
 from viewer.recorder import RecordSettings
 
 FOV_RAD: Final = math.radians(40.0)
 ASPECT: Final = 4 / 3
 """Of the picture for which a new avatar is framed."""
+REST_FRAMES: Final = 5
+NOTHING_TO_MOVE: Final = "these splats come from a .ply: no pose moves them"
 MESSAGES: Final = 200
-RECENT: Final = 12
 SESSION_VERSION: Final = 2
-"""Version 1 knew no mesh; it is still read."""
+"""Version 1 is still read."""
 SESSION_SUFFIX: Final = ".ash-session"
 BACKGROUNDS: Final[dict[str, Colour | None]] = {
     "dark": (0.11, 0.12, 0.13),
@@ -182,10 +184,13 @@ class Panels:
     shown: bool = True
     help: bool = False
     palette: bool = False
+    preferences: bool = False
     open_dialog: bool = False
     save_dialog: bool = False
     record_dialog: bool = False
     screenshot: bool = False
+    copy_picture: bool = False
+    save_pose: bool = False
     """One is wanted; the front end knows how large."""
     splats: bool = False
     """A file of them is wanted."""
@@ -222,10 +227,13 @@ class Session:
         backend: Backend = "auto",
         preset: Preset | None = None,
         now: Callable[[], float] = time.monotonic,
+        file: Path | None = None,
+        preferences: PreferenceStore | None = None,
     ) -> None:
+        """file: a saved session to reopen instead of an avatar. preset: goes before the file's."""
         self.now = now
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
-        self.recent: list[str] = []
+        self.preferences = PreferenceStore() if preferences is None else preferences
         self.panels = Panels()
         self.clipboard = Clipboard()
         self.selected_joint: str | None = None
@@ -234,7 +242,10 @@ class Session:
         self._device: Device = device
         self._backend: Backend = backend
         self._preset: Preset | None = preset
-        self._open(avatar, motion)
+        if file is None:
+            self._open(avatar, motion)
+        else:
+            self.load(file)
 
     # ---- what is open ----
 
@@ -243,15 +254,22 @@ class Session:
     data: AvatarData
     renderer: Renderer
     motions: dict[str, Motion]
+    files: list[str]
+    """Of motions and cameras that were opened for this avatar."""
+    stills: dict[str, torch.Tensor]
+    """Motions that are one pose, made here."""
     cameras: dict[str, Camera]
     """Of the capture stage, by name."""
     history: History
     clock: Clock
     view: View
+    _hand: PoseHistory
+    _moved_s: float
 
     def _open(self, avatar: str, motion: str | None = None) -> None:
         data = load_data(avatar)
         motions = bundled_motions(data) if avatar == BUNDLED else {}
+        files = [str(Path(motion).resolve())] if motion and Path(motion).exists() else []
         if motion is not None:
             chosen = load_motion(motion, avatar, data)
             name = chosen.name or Path(motion).stem
@@ -259,19 +277,23 @@ class Session:
         elif motions:
             name = "dance" if "dance" in motions else next(iter(motions))
         else:
-            motions["rest"] = Motion(data.rest_dofs[None].repeat(5, 1), name="rest")
-            name = "rest"
+            still = isinstance(data, SplatData)
+            name = "still" if still else "rest"
+            motions[name] = still_motion(data, STILL_FRAMES if still else REST_FRAMES)
+        preset = self._preset if _takes_preset(data) else None
         # From here on nothing can fail: a refused file leaves everything as it was.
-        self.renderer = make_renderer(data, self._device, self._backend, self._preset)
-        self.avatar, self.data, self.motions = avatar, data, motions
+        self.renderer = make_renderer(data, self._device, self._backend, preset)
+        self.avatar = avatar if avatar == BUNDLED else str(Path(avatar).resolve())
+        self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
         self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
         self.history = History(Document(name))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
+        self._hand, self._moved_s = PoseHistory(), -math.inf
         self.locked_camera, self.selected_joint = None, None
         self.home()
-        self._remember(avatar)
+        self._remember(self.avatar)
 
     def open(self, path: str) -> None:
         """An avatar, a motion, cameras or a session. A refused file becomes a message."""
@@ -285,32 +307,65 @@ class Session:
         if suffix == ".motion":
             self._add_motion(path)
         elif suffix in (".json", ".calibration"):
-            read = read_cameras if suffix == ".json" else read_calibration
-            found = read(Path(path))
-            self.cameras |= {c.name or str(n): c for n, c in enumerate(found)}
-            self.say(f"{path}: {len(found)} cameras")
+            self._add_cameras(path)
         elif suffix == SESSION_SUFFIX:
             self.load(path)
-        elif suffix in (".safetensors", ".conf", ".character") or path == BUNDLED:
+        elif suffix in (".safetensors", ".conf", ".character", ".ply") or path == BUNDLED:
             self._open(path)
-            self.say(f"{path}: {self.data.name}, {self.data.variant}")
+            kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
+            self.say(f"{path}: {self.data.name}, {kind}")
         else:
             raise InputError(
-                f"{path}: expected an avatar (.safetensors, .conf), a .motion, cameras "
-                f"(.json, .calibration) or a session ({SESSION_SUFFIX})"
+                f"{path}: expected an avatar (.safetensors, .conf), splats (.ply), a .motion, "
+                f"cameras (.json, .calibration) or a session ({SESSION_SUFFIX})"
             )
 
     def _add_motion(self, path: str) -> None:
+        if self.is_still:
+            raise InputError(f"{path}: {self.avatar} holds splats, which no motion moves")
         motion = read_motion(Path(path), self.data.skeleton)
         name = motion.name or Path(path).stem
-        self.motions[name] = motion
+        self.motions = {**self.motions, name: motion}
         self.choose_motion(name)
-        self._remember(path)
+        self._keep(path)
         self.say(f"{path}: {len(motion.dofs)} frames")
+
+    def _add_cameras(self, path: str) -> None:
+        read = read_cameras if Path(path).suffix.lower() == ".json" else read_calibration
+        found = read(Path(path))
+        self.cameras |= {c.name or str(n): c for n, c in enumerate(found)}
+        self._keep(path)
+        self.say(f"{path}: {len(found)} cameras")
+
+    def _keep(self, path: str) -> None:
+        """A session file names what was opened, from wherever it is reopened."""
+        whole = str(Path(path).resolve())
+        self.files = [*(other for other in self.files if other != whole), whole]
+        self._remember(whole)
+
+    def keep_still(self) -> None:
+        """The pose that is shown becomes a motion of its own."""
+        name = f"{self.document.motion} @ {self.clock.frame}"
+        self._add_still(name, self.pose())
+        self.choose_motion(name)
+
+    def _add_still(self, name: str, dofs: torch.Tensor) -> None:
+        self.stills = {**self.stills, name: dofs}
+        self.motions = {**self.motions, name: Motion(dofs[None].repeat(REST_FRAMES, 1), name=name)}
+
+    @property
+    def recent(self) -> tuple[str, ...]:
+        """Files that were opened, the last one first."""
+        return self.preferences.value.recent
 
     def _remember(self, path: str) -> None:
         if path != BUNDLED:
-            self.recent = [path, *(other for other in self.recent if other != path)][:RECENT]
+            self.preferences.remember(path)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether splats are open, which no pose moves: there is nothing but the camera to move."""
+        return isinstance(self.data, SplatData)
 
     # ---- edits ----
 
@@ -328,10 +383,19 @@ class Session:
 
     def show_dof(self, dof: int, value: float) -> None:
         """Pose by hand: a dof is to be seen at a value, m or rad."""
+        if not self.hand_moves:  # until now it stood
+            self._hand.reset(self.pose())
         name = self.data.skeleton.dof_names[dof]
         moving = float(self.motion.dofs[self.clock.frame, dof])
         posed = self.document.edit.showing(dof, value, moving)
         self.edit(f"pose {name}", merge=name, edit=posed)
+        self._moved_s = self.now()
+
+    @property
+    def hand_moves(self) -> bool:
+        """Whether a hand moves the character now, or did a moment ago, and no motion does."""
+        reach_s = LIVE_POSES / self._hand.fps
+        return not self.clock.playing and self.now() - self._moved_s < reach_s
 
     def choose_motion(self, name: str) -> None:
         """Play another of the open motions."""
@@ -362,6 +426,8 @@ class Session:
         """Before the character, all of it in the picture at every time."""
         self.view = View.front_of(self.data.skeleton, self.motion.dofs, ASPECT, FOV_RAD)
         self.locked_camera = None
+        if self.is_still:  # of any size
+            self.frame_character(ASPECT)
 
     def frame_character(self, aspect: float) -> None:
         """The character as it stands now, filling the picture."""
@@ -397,8 +463,17 @@ class Session:
     # ---- frames ----
 
     def request(self, width: int, height: int) -> RenderRequest:
-        """The frame that is shown now."""
-        return self._request(self.clock.frame, self.camera(width, height))
+        """The frame that is shown now.
+
+        While a hand moves the character, the poses before this one are those that were shown.
+        Otherwise, and in recordings always, they are the motion's: the same at any time.
+        """
+        request = self._request(self.clock.frame, self.camera(width, height))
+        if not self.hand_moves:
+            return request
+        now = self.now()
+        self._hand.push(self.pose(), now)
+        return replace(request, window=self._hand.window(self.data.skeleton, now))
 
     def recorded(self, frame: int, width: int, height: int) -> RenderRequest:
         """A frame of a recording: from the camera path where there is one."""
@@ -408,6 +483,13 @@ class Session:
         document = self.document
         window = window_of(self.motion, frame, document.edit, self.data.skeleton)
         return RenderRequest(window, camera, BACKGROUNDS[document.background], document.look)
+
+    def size_of_recording(self) -> tuple[int, int]:
+        """Where nobody says: the capture camera's own, else that of `render`."""
+        if self.locked_camera is None or self.document.path.keys:
+            return DEFAULT_SIZE
+        camera = self.cameras[self.locked_camera]
+        return camera.width, camera.height
 
     def recording(
         self, out: Path, width: int, height: int, step: int = 1
@@ -434,27 +516,6 @@ class Session:
         """A line for the person."""
         self.messages.append(Message(text, severity, self.now()))
 
-    def screenshot(self, out: Path, width: int, height: int) -> None:
-        """What is shown now as a picture of any size, with alpha where the background is none.
-
-        The caller keeps the renderer to itself meanwhile. Raises: InputError.
-        """
-        request = self.request(width, height)
-        alpha = request.background is None
-        pixels = as_bytes(self.renderer, self.renderer.render(request), alpha)
-        with open_writer(out, width, height, alpha=alpha) as writer:
-            writer.write(pixels)
-        self.say(f"{out}: {width}x{height}{', with alpha' if alpha else ''}")
-
-    def save_splats(self, out: Path) -> None:
-        """The Gaussians of this frame as a .ply, in the world.
-
-        The caller keeps the renderer to itself meanwhile. Raises: InputError.
-        """
-        gaussians = self.renderer.gaussians(self.request(4, 4).window)
-        write_ply(out, gaussians)
-        self.say(f"{out}: {len(gaussians.means):,} splats")
-
     def save(self, path: str | Path) -> None:
         """Everything that reopens this: versioned JSON, whole or not there."""
         document = self.document
@@ -462,7 +523,9 @@ class Session:
             "format": "ash-studio session",
             "version": SESSION_VERSION,
             "avatar": self.avatar,
-            "motions": [name for name in self.recent if name.endswith(".motion")],
+            "preset": self._preset,
+            "files": self.files,
+            "stills": {name: pose.tolist() for name, pose in self.stills.items()},
             "motion": document.motion,
             "frame": self.clock.frame,
             "range": [self.clock.first, self.clock.last],
@@ -478,7 +541,7 @@ class Session:
             "background": document.background,
         }
         write_text(Path(path), json.dumps(content, indent=1) + "\n")
-        self._remember(str(path))
+        self._remember(str(Path(path).resolve()))
         self.say(f"{path}: session saved")
 
     def load(self, path: str | Path) -> None:
@@ -492,12 +555,20 @@ class Session:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path}: expected a session of this program ({error})") from error
-        self._remember(str(path))
+        self._remember(str(Path(path).resolve()))
 
     def _restore(self, content: dict[str, Any], path: Path) -> None:
+        preset = content["preset"]
+        if preset not in (None, *get_args(Preset)):
+            raise InputError(f"{path}: preset: expected one of {', '.join(get_args(Preset))}")
+        self._preset = self._preset or preset
         self._open(str(content["avatar"]))
-        for motion in content["motions"]:
-            self._add_motion(str(motion))
+        for name in map(str, content["files"]):
+            if name.lower().endswith(".motion"):
+                self._add_motion(name)
+            else:
+                self._add_cameras(name)
+        self._restore_stills(content["stills"], path)
         if content["motion"] not in self.motions:
             raise InputError(f"{path}: motion: expected one that is open, got {content['motion']}")
         if content["background"] not in BACKGROUNDS:
@@ -524,12 +595,27 @@ class Session:
         if content["camera"] in self.cameras:
             self.locked_camera = content["camera"]
 
+    def _restore_stills(self, stills: Any, path: Path) -> None:
+        for name, values in dict(stills).items():
+            pose = torch.tensor(values, dtype=torch.float64)
+            if pose.shape != self.data.rest_dofs.shape or not bool(pose.isfinite().all()):
+                raise InputError(
+                    f"{path}: {name}: expected {len(self.data.rest_dofs)} finite numbers"
+                )
+            self._add_still(name, pose)
+
 
 def load_data(avatar: str) -> AvatarData:
-    """An avatar file, a published configuration, or the bundled one."""
+    """An avatar file, a published configuration, splats, or the bundled one."""
     if Path(avatar).suffix.lower() in (".conf", ".character"):
         return import_ash(Path(avatar))[0]
     return load_avatar_data(avatar)
+
+
+def _takes_preset(data: AvatarData) -> bool:
+    """Whether its decoder is ours to choose."""
+    fixed = isinstance(data, SplatData) or data.variant == "released"
+    return not fixed and "decoder" not in data.networks
 
 
 def bundled_motions(data: AvatarData) -> dict[str, Motion]:
@@ -550,4 +636,6 @@ def read_session(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: expected version {SESSION_VERSION} or older, got {content.get('version')}"
         )
+    if content["version"] == 1:
+        content = {"preset": None, "files": content.get("motions", []), "stills": {}} | content
     return content

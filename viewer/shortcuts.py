@@ -55,6 +55,8 @@ def run_pressed(session: Session) -> None:
     """Run the commands whose keys were pressed, unless somebody is typing or flying."""
     if imgui.get_io().want_text_input or imgui.is_mouse_down(1):
         return
+    # Or Dear ImGui would go to the next text field, and keep all keys from then on.
+    imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("shortcuts"))
     for command in COMMANDS:
         if command.shortcut and imgui.is_key_chord_pressed(chord(command.shortcut)):
             command.run(session)

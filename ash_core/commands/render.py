@@ -4,7 +4,8 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from ash_core.render import Renderer, RenderRequest
 
 DEFAULT_SIZE = (1280, 960)
+SESSIONS = "ash_studio.sessions"
+"""Entry point of a package above this one, the viewer: `record` renders a session file."""
+IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background")
+"""What a session file says itself."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM."""
 
@@ -42,11 +47,17 @@ INTERRUPTED = 130
 class Render:
     """Render an avatar's motion, without a window, to a video or to pictures."""
 
-    avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")]
-    """Avatar file (.safetensors), or 'bundled'."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="X")]
     """.mp4 (H.264), .webm (VP9, alpha), .mov (ProRes 4444, alpha), .png (one frame), or a folder.
     An existing file is replaced when the new one is complete."""
+    avatar: Annotated[
+        tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
+    ] = None
+    """Avatar file (.safetensors), splats (.ply), or 'bundled'. Not beside --session."""
+    session: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.ash-session", help_behavior_hint="")
+    ] = None
+    """Session saved by the viewer instead: its avatar, motion, range, poses, camera and look."""
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
@@ -76,7 +87,7 @@ class Render:
     backend: Backend = "auto"
     """Rasterizer: cpu is fast, reference is plain torch."""
     preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Decoder of a native avatar. Default: the file's own."""
+    """Decoder of a native avatar. Default: the file's own, or the session's."""
 
     def run(self) -> int:
         background = parse_background(self.background)
@@ -84,6 +95,10 @@ class Render:
         fov = math.radians(checked(self.fov, "--fov", 1.0, 170.0, "degrees"))
         if self.fps is not None:
             checked(self.fps, "--fps", 1.0, 1000.0, "frames a second")
+        if self.session is not None:
+            return self._record_session(self.session, size)
+        if self.avatar is None:
+            raise InputError("AVATAR: expected an avatar, or --session with a session file")
         from ash_core.files.video import (
             check_output,
             check_space,
@@ -107,6 +122,17 @@ class Render:
         first, fps, transparent = cameras[0], self.fps or motion.fps, background is None
         writer = open_writer(self.out, first.width, first.height, fps, alpha=transparent)
         return render_to_file(renderer, shots, len(frames), writer)
+
+    def _record_session(self, session: Path, size: tuple[int, int] | None) -> int:
+        for field in fields(self):
+            if field.name in IN_A_SESSION and getattr(self, field.name) != field.default:
+                flag = "AVATAR" if field.name == "avatar" else f"--{field.name}"
+                raise InputError(f"{flag}: expected none beside --session, which has its own")
+        found = entry_points(group=SESSIONS, name="record")
+        if not found:
+            raise InputError("--session: this installation has no viewer: install ash-studio again")
+        record = next(iter(found)).load()
+        return record(session, self.out, size, self.fps, self.device, self.backend, self.preset)
 
     def _choose_cameras(
         self,

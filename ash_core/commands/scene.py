@@ -18,25 +18,35 @@ Preset = Literal["cpu", "balanced", "quality"]
 
 BUNDLED: Final = "bundled"
 FIRST_MOTION: Final = "dance"
+STILL_FRAMES: Final = 250
+"""Frames of what does not move: ten seconds for a camera to go round it."""
 
 
 def load_avatar_data(name: str) -> "AvatarData":
-    """An avatar file, or the one that comes with us under the name `bundled`."""
+    """An avatar file, splats (.ply), or the avatar that comes with us under the name `bundled`."""
     from ash_core.files.avatar_file import load_avatar
+    from ash_core.files.ply import load_splats
 
     path = resource("assets", "avatar.safetensors") if name == BUNDLED else Path(name)
     if not path.exists():
+        if path.suffix.lower() == ".ply":
+            raise InputError(f"{path}: no such file")
         raise InputError(
             f"{path}: no such avatar file; 'ash-studio import ash CONF -o FILE' makes one, "
             f"'{BUNDLED}' names the one that comes with ash-studio"
         )
-    return load_avatar(path)
+    return load_splats(path) if path.suffix.lower() == ".ply" else load_avatar(path)
 
 
 def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
     """A .motion file or a bundled one by name; without a name the bundled avatar dances."""
     from ash_core.files.skeletool import read_motion
+    from ash_core.records import SplatData
 
+    if isinstance(data, SplatData):
+        if name is not None:
+            raise InputError(f"--motion: {avatar} holds splats, which no motion moves")
+        return still_motion(data, STILL_FRAMES)
     if name is None and avatar != BUNDLED:
         raise InputError("--motion: expected a .motion file for this avatar")
     found = sorted(resource("assets").rglob("motions/*.motion"))
@@ -51,6 +61,13 @@ def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
             f"{path}: no such motion file; bundled motions: {', '.join(bundled) or 'none'}"
         )
     return read_motion(path, data.skeleton)
+
+
+def still_motion(data: "AvatarData", frames: int) -> "Motion":
+    """The rest pose for some frames."""
+    from ash_core.records import Motion
+
+    return Motion(data.rest_dofs[None].repeat(frames, 1), name="still")
 
 
 def make_avatar(data: "AvatarData", device: str, preset: Preset | None) -> "Avatar":

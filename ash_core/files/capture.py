@@ -261,7 +261,7 @@ def decode_image(data: bytes, place: str) -> UInt8[Tensor, "h w 3"]:
     return torch.from_numpy(rgb)
 
 
-def encode_png(rgb: UInt8[Tensor, "h w 3"]) -> bytes:
+def encode_png(rgb: UInt8[Tensor, "h w c"]) -> bytes:
     """The bytes of a PNG file."""
     buffer = io.BytesIO()
     PillowImage.fromarray(rgb.cpu().numpy()).save(buffer, "PNG")

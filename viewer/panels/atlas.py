@@ -90,8 +90,10 @@ class AtlasPanel:
         if self._presenter is not None:
             self._presenter.close()
 
-    def pick(self, camera: Camera, x: float, y: float) -> None:
+    def pick(self, session: Session, camera: Camera, x: float, y: float) -> None:
         """Choose the splat under a click in the picture, once its Gaussians are there."""
+        if session.is_still:
+            return
         self._choice = lambda gaussians: pick(gaussians, camera, x, y)
 
     def marked(self, session: Session) -> tuple[float, float, float] | None:
@@ -102,6 +104,9 @@ class AtlasPanel:
 
     def follow(self, session: Session, lock: Lock) -> None:
         """Once a frame, before all drawing: fetch what is there, ask for what is missing."""
+        if session.is_still:
+            self.splat = None
+            return
         now, moment = session.now(), _Moment.of(session)
         if not moment.same(self._last):
             if self._last is not None and self._last.renderer is not moment.renderer:
@@ -149,6 +154,9 @@ class AtlasPanel:
 
     def draw(self, session: Session) -> None:
         """Channel, picture, values."""
+        if session.is_still:
+            imgui.text_wrapped("These splats come from a .ply: they have no atlas.")
+            return
         self._visible = True
         room = imgui.get_content_region_avail().x
         imgui.set_next_item_width(imgui.get_font_size() * CHOICE_EM)

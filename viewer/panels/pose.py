@@ -1,15 +1,13 @@
 """Posing by hand: a searchable tree of joints, a slider for each degree of freedom."""
 
 from dataclasses import replace
-from typing import Final
 
 from imgui_bundle import imgui
 
+from viewer.panels.theme import colours
 from viewer.panels.widgets import button
 from viewer.pose import JointNode, Slider, search
-from viewer.session import Session
-
-EDITED: Final = (0.98, 0.72, 0.24, 1.0)
+from viewer.session import NOTHING_TO_MOVE, Session
 
 
 class PosePanel:
@@ -20,6 +18,11 @@ class PosePanel:
 
     def draw(self, session: Session) -> None:
         """Buttons, blend, search, tree."""
+        if session.is_still:
+            imgui.text_wrapped(
+                f"{NOTHING_TO_MOVE.capitalize()}. The camera can move: Camera, Add key."
+            )
+            return
         edit = session.document.edit
         for title, command in (
             ("Reset", "pose.reset"),
@@ -59,7 +62,7 @@ class PosePanel:
             flags |= imgui.TreeNodeFlags_.default_open
         edited = any(dof in session.document.edit.values for dof in node.dofs)
         if edited:
-            imgui.push_style_color(imgui.Col_.text, EDITED)
+            imgui.push_style_color(imgui.Col_.text, colours().edited)
         is_open = imgui.tree_node_ex(node.name, int(flags))
         if edited:
             imgui.pop_style_color()

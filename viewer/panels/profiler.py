@@ -1,13 +1,10 @@
 """Where the milliseconds go: the last frames' stages, plotted, and written to a table."""
 
 from collections import deque
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from imgui_bundle import imgui
-
-from ash_core.files.text import write_text
 
 KEPT: Final = 240
 
@@ -39,10 +36,6 @@ class Profiler:
             for row in self.rows
         ]
         return "\n".join(lines) + "\n"
-
-    def save(self, path: Path) -> None:
-        """The table as a file."""
-        write_text(path, self.as_csv())
 
     def draw(self) -> None:
         """A line and a plot for each stage."""

@@ -7,20 +7,21 @@ from typing import Final
 from imgui_bundle import imgui
 
 from ash_core.errors import InputError
+from viewer.preferences import FORMATS, Preferences
 from viewer.recorder import Recorder
 from viewer.session import Session
 
-SUFFIXES: Final = (".mp4", ".webm", ".mov", "")
 NAMES: Final = ("mp4 (H.264)", "webm (VP9, alpha)", "mov (ProRes 4444, alpha)", "folder of PNGs")
+"""Of the formats, in their order."""
 
 
 class RecordDialog:
     """One recording at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, preferences: Preferences) -> None:
         self.name = str(Path.cwd() / "recording")
-        self.kind = 0
-        self.size = [1280, 960]
+        self.kind = FORMATS.index(preferences.record_format)
+        self.size = list(preferences.record_size)
         self.step = 1
         self._recorder: Recorder | None = None
         self._said = True
@@ -67,7 +68,7 @@ class RecordDialog:
             self._begin(session, lock)
 
     def _begin(self, session: Session, lock: threading.Lock) -> None:
-        out, (width, height) = Path(self.name + SUFFIXES[self.kind]), self.size
+        out, (width, height) = Path(self.name + FORMATS[self.kind]), self.size
         try:
             settings, requests = session.recording(out, width, height, self.step)
             count = len(settings.frames)

@@ -5,15 +5,12 @@ from typing import Final
 from imgui_bundle import imgui
 
 from viewer import commands
+from viewer.panels.theme import colours
 from viewer.panels.widgets import button
 from viewer.session import Session
 
 HEIGHT_EM: Final = 1.5
-TRACK: Final = (0.20, 0.22, 0.25, 1.0)
-RANGE: Final = (0.24, 0.42, 0.62, 1.0)
-HEAD: Final = (0.95, 0.96, 0.98, 1.0)
 KEY: Final = (0.98, 0.72, 0.24, 1.0)
-TICK: Final = (0.55, 0.58, 0.62, 0.8)
 SPEEDS: Final = (0.1, 4.0)
 
 
@@ -27,7 +24,7 @@ def _transport(session: Session) -> None:
     clock = session.clock
     button(session, "|<##first", "time.first")
     button(session, "<##back", "time.previous_frame")
-    button(session, "Pause##play" if clock.playing else "Play##play", "time.play")
+    button(session, "Pause###play" if clock.playing else "Play###play", "time.play")
     button(session, ">##on", "time.next_frame")
     button(session, ">|##last", "time.last")
     imgui.set_next_item_width(imgui.get_font_size() * 7)
@@ -37,14 +34,15 @@ def _transport(session: Session) -> None:
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         commands.run(session, "time.normal_speed")
     imgui.same_line()
-    button(session, f"{clock.loop}##loop", "time.loop")
+    button(session, f"{clock.loop}###loop", "time.loop")
     imgui.set_next_item_width(imgui.get_font_size() * 6)
     changed, frame = imgui.input_int("##frame", clock.frame, 1, 10)
     if changed:
         clock.seek(frame)
     imgui.same_line()
     dropped = f"   {clock.dropped} dropped" if clock.dropped else ""
-    imgui.text(f"of {clock.frames - 1}   {clock.time_s:.2f} s{dropped}")
+    still = "   nothing moves but the camera" if session.is_still else ""
+    imgui.text(f"of {clock.frames - 1}   {clock.time_s:.2f} s{dropped}{still}")
 
 
 def _track(session: Session) -> None:
@@ -61,22 +59,22 @@ def _track(session: Session) -> None:
         share = (imgui.get_mouse_pos().x - origin.x - 4) / (width - 8)
         clock.seek(round(min(max(share, 0.0), 1.0) * most))
     top, bottom = origin.y + 4, origin.y + height - 4
-    colour = imgui.get_color_u32
-    draw_list.add_rect_filled((place(0), top), (place(most), bottom), colour(TRACK), 4.0)
+    colour, dress = imgui.get_color_u32, colours()
+    draw_list.add_rect_filled((place(0), top), (place(most), bottom), colour(dress.track), 4.0)
     draw_list.add_rect_filled(
-        (place(clock.first), top), (place(clock.last), bottom), colour(RANGE), 4.0
+        (place(clock.first), top), (place(clock.last), bottom), colour(dress.range), 4.0
     )
     second = clock.fps
     while width * second / most < 40:
         second *= 5
     for n in range(int(most / second) + 1):
         x = place(n * second)
-        draw_list.add_line((x, bottom - 5), (x, bottom), colour(TICK))
+        draw_list.add_line((x, bottom - 5), (x, bottom), colour(dress.tick))
     for key in session.document.path.keys:
         x, y = place(key.frame), (top + bottom) / 2
         draw_list.add_quad_filled((x - 5, y), (x, y - 5), (x + 5, y), (x, y + 5), colour(KEY))
     x = place(clock.frame)
-    draw_list.add_line((x, origin.y), (x, origin.y + height), colour(HEAD), 2.0)
+    draw_list.add_line((x, origin.y), (x, origin.y + height), colour(dress.head), 2.0)
     draw_list.add_triangle_filled(
-        (x - 6, origin.y), (x + 6, origin.y), (x, origin.y + 8), colour(HEAD)
+        (x - 6, origin.y), (x + 6, origin.y), (x, origin.y + 8), colour(dress.head)
     )

@@ -1,0 +1,85 @@
+"""Preferences: a small window; what is changed holds at once and is kept."""
+
+from typing import Final
+
+from imgui_bundle import imgui
+
+from ash_core.files.capture import MAX_SIDE_PX
+from viewer.panels.record import NAMES
+from viewer.panels.widgets import combo
+from viewer.preferences import FORMATS, IDLE_HZ, PLACES, PRESETS, SCALES, THEMES
+from viewer.session import Session
+
+WIDTH_EM: Final = 27.0
+LABEL_EM: Final = 10.0
+OWN: Final = "as the file says"
+
+
+class PreferencesWindow:
+    """Remembers a scale that is being dragged: it holds once it is left."""
+
+    def __init__(self) -> None:
+        self._scale: float | None = None
+
+    def draw(self, session: Session) -> None:
+        """While the session wants it."""
+        if not session.panels.preferences:
+            return
+        centre = imgui.get_main_viewport().get_center()
+        imgui.set_next_window_pos(centre, imgui.Cond_.appearing, (0.5, 0.5))
+        imgui.set_next_window_size((imgui.get_font_size() * WIDTH_EM, 0))
+        flags = imgui.WindowFlags_.no_docking | imgui.WindowFlags_.no_resize
+        _, stays = imgui.begin("Preferences", True, int(flags))
+        session.panels.preferences = bool(stays)
+        imgui.push_item_width(-imgui.get_font_size() * LABEL_EM)
+        self._window(session)
+        _start(session)
+        _recording(session)
+        imgui.pop_item_width()
+        imgui.end()
+
+    def _window(self, session: Session) -> None:
+        store = session.preferences
+        imgui.separator_text("Window")
+        theme = combo("theme", store.value.theme, THEMES)
+        if theme is not None:
+            store.change(theme=theme)
+        shown = store.value.scale if self._scale is None else self._scale
+        changed, scale = imgui.slider_float("size of text", shown, *SCALES, "%.2fx")
+        if changed:
+            self._scale = min(max(scale, SCALES[0]), SCALES[1])
+        if self._scale is not None and not imgui.is_item_active():
+            store.change(scale=self._scale)
+            self._scale = None
+        changed, vsync = imgui.checkbox("wait for the screen (vsync)", store.value.vsync)
+        if changed:
+            store.change(vsync=vsync)
+        changed, hz = imgui.slider_float(
+            "frames while idle", store.value.idle_hz, *IDLE_HZ, "%.1f Hz"
+        )
+        if changed:
+            store.change(idle_hz=min(max(hz, IDLE_HZ[0]), IDLE_HZ[1]))
+
+
+def _start(session: Session) -> None:
+    store = session.preferences
+    imgui.separator_text("From the next start on")
+    device = combo("device", store.value.device, PLACES)
+    if device is not None:
+        store.change(device=device)
+    preset = combo("decoder", store.value.preset or OWN, (OWN, *PRESETS))
+    if preset is not None:
+        store.change(preset=None if preset == OWN else preset)
+
+
+def _recording(session: Session) -> None:
+    store = session.preferences
+    imgui.separator_text("Recordings begin with")
+    changed, size = imgui.input_int2("width, height", list(store.value.record_size))
+    if changed:
+        width, height = (min(max(side, 1), MAX_SIDE_PX) for side in size)
+        store.change(record_size=(width, height))
+    place = FORMATS.index(store.value.record_format)
+    changed, place = imgui.combo("format", place, list(NAMES))
+    if changed:
+        store.change(record_format=FORMATS[place])

@@ -1,0 +1,99 @@
+"""Dark and light: Dear ImGui's colours and sizes, and those of what we draw ourselves."""
+
+from typing import Any, Final, NamedTuple
+
+from imgui_bundle import hello_imgui, imgui
+
+from viewer.preferences import Preferences, Theme
+
+Colour = tuple[float, float, float, float]
+
+
+class Palette(NamedTuple):
+    """Of one theme, over a panel's background."""
+
+    base: hello_imgui.ImGuiTheme_
+    error: Colour
+    good: Colour
+    edited: Colour
+    track: Colour
+    range: Colour
+    head: Colour
+    tick: Colour
+
+
+PALETTES: Final[dict[Theme, Palette]] = {
+    "dark": Palette(
+        base=hello_imgui.ImGuiTheme_.darcula_darker,
+        error=(1.0, 0.45, 0.40, 1.0),
+        good=(0.80, 0.90, 0.80, 1.0),
+        edited=(0.98, 0.72, 0.24, 1.0),
+        track=(0.20, 0.22, 0.25, 1.0),
+        range=(0.24, 0.42, 0.62, 1.0),
+        head=(0.95, 0.96, 0.98, 1.0),
+        tick=(0.55, 0.58, 0.62, 0.8),
+    ),
+    "light": Palette(
+        base=hello_imgui.ImGuiTheme_.light_rounded,
+        error=(0.75, 0.10, 0.08, 1.0),
+        good=(0.10, 0.38, 0.16, 1.0),
+        edited=(0.66, 0.36, 0.00, 1.0),
+        track=(0.80, 0.82, 0.84, 1.0),
+        range=(0.55, 0.72, 0.91, 1.0),
+        head=(0.12, 0.14, 0.18, 1.0),
+        tick=(0.35, 0.38, 0.42, 0.8),
+    ),
+}
+
+
+class Dress:
+    """What Dear ImGui wears: the theme, and sizes times a factor."""
+
+    def __init__(self) -> None:
+        self.colours = PALETTES["dark"]
+        self._worn: tuple[Theme, float] | None = None
+        self._sizes: dict[str, Any] = {}
+        """Of both themes, those of the dark one; kept, or factors would gather."""
+
+    def wear(self, preferences: Preferences) -> None:
+        """Between two frames; does nothing while nothing has changed."""
+        wanted = preferences.theme, preferences.scale
+        if wanted == self._worn:
+            return
+        self._worn, self.colours = wanted, PALETTES[preferences.theme]
+        style = imgui.get_style()
+        if not self._sizes:
+            _apply(PALETTES["dark"])
+            self._sizes = _sizes_of(style)
+        _apply(self.colours)
+        for name, size in self._sizes.items():
+            setattr(style, name, imgui.ImVec2(*size) if isinstance(size, tuple) else size)
+        background = style.color_(imgui.Col_.window_bg)
+        background.w = 0.98  # windows over the picture are read through nothing
+        style.set_color_(imgui.Col_.window_bg, background)
+        style.scale_all_sizes(preferences.scale)
+        style.font_scale_main = self._sizes["font_scale_main"] * preferences.scale
+
+
+def _apply(palette: Palette) -> None:
+    hello_imgui.apply_tweaked_theme(hello_imgui.ImGuiTweakedTheme(palette.base))
+
+
+def _sizes_of(style: imgui.Style) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in dir(style):
+        value = getattr(style, name)
+        if isinstance(value, imgui.ImVec2):
+            found[name] = value.x, value.y
+        elif isinstance(value, float) and not name.startswith("_"):
+            found[name] = value
+    return found
+
+
+DRESS: Final = Dress()
+"""One, as Dear ImGui has one style."""
+
+
+def colours() -> Palette:
+    """Of the theme in force."""
+    return DRESS.colours

@@ -1,0 +1,137 @@
+"""What a person likes everywhere: a small file in the configuration folder, and files opened."""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from ash_core.commands.render import DEFAULT_SIZE
+from ash_core.commands.scene import Preset
+from ash_core.errors import InputError
+from ash_core.files.capture import MAX_SIDE_PX
+from ash_core.files.text import bad, read_json, show, write_text
+
+Theme = Literal["dark", "light"]
+Place = Literal["auto", "cpu"]
+Format = Literal[".mp4", ".webm", ".mov", ""]
+"""Suffix of a recording; none for a folder of PNGs."""
+
+THEMES: Final[tuple[Theme, ...]] = get_args(Theme)
+PLACES: Final[tuple[Place, ...]] = get_args(Place)
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
+SCALES: Final = (0.6, 3.0)
+IDLE_HZ: Final = (0.5, 60.0)
+FORMAT: Final = "ash-studio preferences"
+VERSION: Final = 1
+RECENT: Final = 12
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """The default is what we suggest."""
+
+    theme: Theme = "dark"
+    scale: float = 1.0
+    """Of text and buttons, times what the screen asks for."""
+    device: Place = "auto"
+    """Where frames are made, from the next start on."""
+    preset: Preset | None = None
+    """Decoder of avatars that have none, from the next start on; None: as the file says."""
+    vsync: bool = True
+    idle_hz: float = 1.0
+    """Frames a second while nothing changes."""
+    record_size: tuple[int, int] = DEFAULT_SIZE
+    record_format: Format = ".mp4"
+    recent: tuple[str, ...] = ()
+    """Files, the last opened first."""
+
+
+HOLDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    "theme": ("dark or light", lambda v: v in THEMES),
+    "scale": (f"{SCALES[0]} to {SCALES[1]}", lambda v: _between(v, SCALES)),
+    "device": ("auto or cpu", lambda v: v in PLACES),
+    "preset": ("null, cpu, balanced or quality", lambda v: v is None or v in PRESETS),
+    "vsync": ("true or false", lambda v: isinstance(v, bool)),
+    "idle_hz": (f"{IDLE_HZ[0]} to {IDLE_HZ[1]}", lambda v: _between(v, IDLE_HZ)),
+    "record_size": (
+        f"two sides of 1 to {MAX_SIDE_PX}",
+        lambda v: _is_list(v, int) and len(v) == 2 and all(0 < n <= MAX_SIDE_PX for n in v),
+    ),
+    "record_format": (".mp4, .webm, .mov or nothing", lambda v: v in FORMATS),
+    "recent": ("names of files", lambda v: _is_list(v, str)),
+}
+"""Field: what it may be, in words and as a test."""
+
+
+def _between(value: object, limits: tuple[float, float]) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return limits[0] <= value <= limits[1]
+
+
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+def preferences_file() -> Path:
+    """In the user's configuration folder (XDG_CONFIG_HOME or ~/.config)."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "ash-studio" / "preferences.json"
+
+
+def read_preferences(path: Path) -> Preferences:
+    """Raises: InputError for a file that is none; fields that are missing are the default."""
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise bad(path, None, "expected preferences of ash-studio")
+    if content.get("version") != VERSION:
+        raise bad(path, None, f"expected version {VERSION}, got {show(str(content['version']))}")
+    given = {f.name: content[f.name] for f in fields(Preferences) if f.name in content}
+    for name, value in given.items():
+        expected, holds = HOLDS[name]
+        if not holds(value):
+            raise bad(path, None, f"{name}: expected {expected}, got {show(str(value))}")
+        given[name] = tuple(value) if isinstance(value, list) else value
+    return replace(Preferences(), **given)
+
+
+class PreferenceStore:
+    """The preferences in force, and their file; without a path they are forgotten."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.value = Preferences()
+        self.problem: str | None = None
+        """Why the file counts for nothing, or was not written: one line, once."""
+        self._path = path
+        if path is not None and path.exists():
+            try:
+                self.value = read_preferences(path)
+            except InputError as error:
+                self.problem = f"{error}: the defaults hold"
+        self._written = self.value
+
+    def change(self, **changes: Any) -> None:
+        """In force at once; written by `write`."""
+        self.value = replace(self.value, **changes)
+
+    def remember(self, file: str) -> None:
+        """A file was opened."""
+        others = (other for other in self.value.recent if other != file)
+        self.change(recent=(file, *others)[:RECENT])
+
+    def write(self) -> None:
+        """Whole or not at all, if anything has changed. A folder that is closed is told once."""
+        if self._path is None or self.value == self._written:
+            return
+        self._written = self.value
+        content = {"format": FORMAT, "version": VERSION, **asdict(self.value)}
+        try:
+            write_text(self._path, json.dumps(content, indent=1) + "\n")
+        except InputError as error:
+            self.problem = str(error)
