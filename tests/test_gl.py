@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -321,7 +321,7 @@ def test_every_driver_s_message_gives_the_line(log: str) -> None:
 
 
 @with_gl
-def test_drawing_leaves_everything_as_it_was() -> None:
+def test_drawing_leaves_opengl_as_it_began() -> None:
     gl = opengl()
     framebuffer = int(gl.glGenFramebuffers(1))
     texture = int(gl.glGenTextures(1))
@@ -332,24 +332,26 @@ def test_drawing_leaves_everything_as_it_was() -> None:
     gl.glEnable(gl.GL_BLEND)
     gl.glEnable(gl.GL_SCISSOR_TEST)
     gl.glScissor(0, 0, 1, 1)
-    names = (
-        "GL_DRAW_FRAMEBUFFER_BINDING", "GL_READ_FRAMEBUFFER_BINDING", "GL_VIEWPORT",
-        "GL_ACTIVE_TEXTURE", "GL_TEXTURE_BINDING_2D", "GL_BLEND", "GL_SCISSOR_TEST",
-        "GL_DEPTH_TEST", "GL_CULL_FACE", "GL_DEPTH_FUNC", "GL_DEPTH_WRITEMASK",
-        "GL_CURRENT_PROGRAM", "GL_VERTEX_ARRAY_BINDING", "GL_ARRAY_BUFFER_BINDING",
-        "GL_RENDERBUFFER_BINDING", "GL_COLOR_CLEAR_VALUE",
-    )  # fmt: skip
+    ours = ("GL_DRAW_FRAMEBUFFER_BINDING", "GL_READ_FRAMEBUFFER_BINDING", "GL_VIEWPORT",
+            "GL_RENDERBUFFER_BINDING", "GL_COLOR_CLEAR_VALUE")  # fmt: skip
+    defaults = {
+        "GL_ACTIVE_TEXTURE": gl.GL_TEXTURE0, "GL_TEXTURE_BINDING_2D": 0, "GL_SCISSOR_TEST": 0,
+        "GL_BLEND": 0, "GL_DEPTH_TEST": 0, "GL_CULL_FACE": 0, "GL_DEPTH_FUNC": gl.GL_LESS,
+        "GL_DEPTH_WRITEMASK": 1, "GL_CURRENT_PROGRAM": 0, "GL_VERTEX_ARRAY_BINDING": 0,
+        "GL_ARRAY_BUFFER_BINDING": 0,
+    }  # fmt: skip
 
-    def state() -> list[list[float]]:
+    def state(names: Iterable[str]) -> list[list[float]]:
         return [np.ravel(gl.glGetFloatv(getattr(gl, name))).tolist() for name in names]
 
     try:
-        before = state()
+        before = state(ours)
         mesh, target = on_gpu(square()), Target(64, 48, samples=4)
         with target.drawing(NOWHERE):
             mesh.draw(odd_camera(1, 64, 48), "wire")
         assert bool((target.read()[..., 3] > 0).any())  # the scissor did not cut it
-        assert state() == before
+        assert state(ours) == before
+        assert state(defaults) == [[float(value)] for value in defaults.values()]
     finally:
         for off in (gl.GL_BLEND, gl.GL_SCISSOR_TEST):
             gl.glDisable(off)

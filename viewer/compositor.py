@@ -13,7 +13,6 @@ from ash_core.gl.context import opengl
 from ash_core.gl.mesh import GpuMesh, MeshPrograms, Style
 from ash_core.gl.program import Program
 from ash_core.gl.projection import floor_from_pixel
-from ash_core.gl.state import drawing_state
 from ash_core.gl.target import Target
 from ash_core.records import Camera
 from ash_core.render import Colour
@@ -22,6 +21,7 @@ from viewer.engine import Posed
 SAMPLES: Final = 4
 """Of the mesh, for each pixel."""
 NOWHERE: Final = (0.0, 0.0, 0.0, 0.0)
+NO_FLOOR: Final = np.eye(3)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Compositor:
             assert posed is not None
             self._draw_mesh(scene.mesh, camera, posed)
         floor = floor_from_pixel(camera) if scene.has_floor else None
-        with self._picture.drawing(), drawing_state():
+        with self._picture.drawing():
             self._compose(scene, splats, size, floor, shows_mesh, covers)
 
     def _compose(
@@ -86,7 +86,7 @@ class Compositor:
         covers: bool,
     ) -> None:
         gl = opengl()
-        for off in (gl.GL_BLEND, gl.GL_CULL_FACE, gl.GL_DEPTH_TEST, gl.GL_STENCIL_TEST):
+        for off in (gl.GL_BLEND, gl.GL_CULL_FACE, gl.GL_STENCIL_TEST):
             gl.glDisable(off)
         layer = self._layer.texture if shows_mesh and self._layer is not None else splats
         for unit, texture in ((gl.GL_TEXTURE1, layer), (gl.GL_TEXTURE0, splats)):
@@ -96,7 +96,7 @@ class Compositor:
             size=(float(size[0]), float(size[1])),
             background=NOWHERE if scene.background is None else (*scene.background, 1.0),
             has_floor=floor is not None,
-            floor_from_pixel=np.eye(3) if floor is None else floor,
+            floor_from_pixel=NO_FLOOR if floor is None else floor,
             splats=0,
             splats_cover=covers,
             mesh=1,

@@ -43,12 +43,16 @@ class Program:
             for shader in shaders:
                 gl.glDeleteShader(shader)
         self._places: dict[str, int] = {}
+        self._values: dict[str, Value] = {}
+        """What its uniforms are: a program keeps them."""
 
     def use(self, **uniforms: Value) -> None:
         """Draw with it from here on, with these values; matrices are given row by row."""
         opengl().glUseProgram(self.id)
         for name, value in uniforms.items():
-            self._set(name, value)
+            if not _same(self._values.get(name), value):
+                self._set(name, value)
+                self._values[name] = value
 
     def delete(self) -> None:
         """Give it back, while the context is there; a second time does nothing."""
@@ -72,6 +76,12 @@ class Program:
             put(place, 1, gl.GL_TRUE, rows)
         else:
             {2: gl.glUniform2f, 3: gl.glUniform3f, 4: gl.glUniform4f}[len(value)](place, *value)
+
+
+def _same(one: Value | None, other: Value) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return one is other
+    return type(one) is type(other) and one == other
 
 
 def _compile(path: Path) -> int:
