@@ -323,7 +323,7 @@ def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -
     assert session.locked_camera is None
 
 
-@pytest.mark.parametrize("kind", ["avatar", "splats"])
+@pytest.mark.parametrize(("kind", "count"), [("avatar", 10_000), ("splats", 1_000)])
 def test_ten_thousand_random_commands(
     session: Session, hand: Hand, files: Files, kind: str, count: int
 ) -> None:
