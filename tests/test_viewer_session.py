@@ -29,7 +29,15 @@ from viewer.engine import Engine
 from viewer.overlay import project
 from viewer.pose import window_of
 from viewer.recorder import Recorder
-from viewer.session import BACKGROUNDS, SESSION_SUFFIX, Document, History, Overlays, Session
+from viewer.session import (
+    BACKGROUNDS,
+    MOST_EDITS,
+    SESSION_SUFFIX,
+    Document,
+    History,
+    Overlays,
+    Session,
+)
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
 SIZE = (40, 30)
@@ -202,6 +210,17 @@ def test_a_dragged_slider_is_one_edit() -> None:
     assert history.document == Document("m")
 
 
+def test_the_oldest_edits_are_forgotten() -> None:
+    history = History(Document("0"))
+    for n in range(1, MOST_EDITS + 8):
+        history.apply(f"to {n}", Document(str(n)))
+    assert history.position == len(history.labels) == MOST_EDITS
+    while history.undo() is not None:
+        pass
+    assert history.document == Document("7")
+    assert history.redo() == "to 8"
+
+
 def test_an_edit_without_a_change_is_none() -> None:
     history = History(Document("m"))
     history.apply("nothing", Document("m"))
@@ -362,13 +381,22 @@ def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -
     assert session.locked_camera is None
 
 
-def test_ten_thousand_random_commands(session: Session, hand: Hand) -> None:
+@pytest.mark.parametrize(("kind", "count"), [("avatar", 10_000), ("splats", 1_000)])
+def test_ten_thousand_random_commands(
+    session: Session, hand: Hand, files: Files, kind: str, count: int
+) -> None:
     """Two hours of use: no exception, bounded memory of what was done, frames all the while."""
+    if kind == "splats":
+        write_ply(
+            files.folder / "any.ply", session.renderer.gaussians(session.request(4, 4).window)
+        )
+        session.open(str(files.folder / "any.ply"))
     chosen = random.Random(0)
     usual = [
         c for c in commands.COMMANDS if c.name not in ("file.quit", "pose.still", "pose.paste")
     ]
-    for n in range(10_000):
+    motions = len(session.motions)
+    for n in range(count):
         chosen.choice(usual).run(session)
         hand.now += chosen.random()
         session.clock.tick(hand.now)
@@ -378,6 +406,8 @@ def test_ten_thousand_random_commands(session: Session, hand: Hand) -> None:
             assert bool(request.camera.viewmat.isfinite().all())
             assert bool(session.renderer.render(request).rgb.isfinite().all())
     assert len(session.messages) <= 200
+    assert len(session.history.labels) <= MOST_EDITS
+    assert len(session.motions) == (1 if kind == "splats" else motions)
 
 
 # ---- frames ----

@@ -1,5 +1,6 @@
 """The user's own command on an X server: a real window with the avatar in it, Ctrl-C ends it."""
 
+import itertools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 from PIL import ImageGrab
 
 pytestmark = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="no Xvfb: apt install xvfb")
@@ -20,11 +22,12 @@ PATIENCE_S = 120.0
 
 
 @pytest.fixture
-def display() -> Iterator[str]:
-    """Of a server of this test's own; it chooses the number."""
+def display(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Of a server of this test's own; it chooses the number. Its parameter is the screen's size."""
+    screen = getattr(request, "param", "1280x800")
     ours, its = os.pipe()
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(its), "-screen", "0", "1280x800x24", "-nolisten", "tcp"],
+        ["Xvfb", "-displayfd", str(its), "-screen", "0", f"{screen}x24", "-nolisten", "tcp"],
         pass_fds=[its],
         stderr=subprocess.DEVNULL,
     )
@@ -120,6 +123,71 @@ def test_five_hundred_sizes_while_it_plays(display: str, tmp_path: Path) -> None
     assert said["played"]
     assert said["error"] is None
     assert said["grown_mb"] < 60, said
+
+
+LARGE = """
+import json, os, sys, time
+import glfw
+from PIL import ImageGrab
+from imgui_bundle import imgui, immapp
+from viewer import app as window, commands
+from viewer.session import Session
+session = Session(device="cpu", preset="cpu")
+session.preferences.change(scale=1.5)
+commands.run(session, "window.help")
+app = window.App(session, interop=True)
+immapp.manual_render.setup_from_runner_params(app.params(), immapp.AddOnsParams())
+handle = glfw.get_current_context()
+glfw.set_window_pos(handle, 0, 0)
+glfw.set_window_size(handle, 2560, 1440)
+quiet, end = 0, time.monotonic() + 100
+while quiet < 10 and time.monotonic() < end:
+    immapp.manual_render.render()
+    quiet = quiet + 1 if app.settled else 0
+    time.sleep(0.005)
+boxes = {}
+for name in ("View", "Motions", "Pose", "Look", "Atlas", "Timeline", "Keys and help"):
+    its = imgui.internal.find_window_by_name(name)
+    boxes[name] = [its.pos.x, its.pos.y, its.pos.x + its.size.x, its.pos.y + its.size.y]
+ImageGrab.grab(xdisplay=os.environ["DISPLAY"]).save(sys.argv[1])
+immapp.manual_render.tear_down()
+print(json.dumps(boxes))
+"""
+
+
+@pytest.mark.parametrize("display", ["2560x1440"], indirect=True)
+def test_a_large_screen_is_used_whole(display: str, tmp_path: Path) -> None:
+    """With larger text: panels side by side, none over the edge, most of it the picture."""
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, str(tmp_path / "large.png")],
+        env={
+            **os.environ,
+            "DISPLAY": display,
+            "HOME": str(tmp_path),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    boxes = json.loads(done.stdout.splitlines()[-1])
+    for name, (left, top, right, bottom) in boxes.items():
+        assert 0 <= left < right <= 2560, name
+        assert 0 <= top < bottom <= 1440, name
+        assert right - left > 300, name
+    panels = [box for name, box in boxes.items() if name != "Keys and help"]
+    for one, other in itertools.combinations(panels, 2):
+        across = min(one[2], other[2]) - max(one[0], other[0])
+        down = min(one[3], other[3]) - max(one[1], other[1])
+        assert min(across, down) <= 0, (one, other)
+    left, top, right, bottom = boxes["View"]
+    assert (right - left) * (bottom - top) > 0.4 * 2560 * 1440
+    picture = np.asarray(PillowImage.open(tmp_path / "large.png").convert("RGB"))
+    covered = picture.reshape(24, 60, 40, 64, 3).std((1, 3)).max(-1)  # of 24 x 40 places
+    assert (covered.max(1) > 5).all()  # nothing is left black from edge to edge
+    assert (covered.max(0) > 5).all()
 
 
 def test_without_a_server_there_is_one_line_and_what_to_do(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ LEAST_SCALE: Final = 0.25
 REST_S: Final = 0.15
 """After the last movement the picture is drawn in full."""
 MESSAGE_S: Final = 6.0
+PREPARING: Final = "preparing the first picture (on a new machine kernels are compiled, once)"
 INK: Final = (0.85, 0.87, 0.90, 0.8)
 INK_ON_WHITE: Final = (0.15, 0.17, 0.20, 0.9)
 OVER_PICTURE_ERROR: Final = (0.95, 0.35, 0.30, 1.0)
@@ -295,6 +296,8 @@ class App:
         if self.engine.error is not None:
             colour = imgui.get_color_u32(OVER_PICTURE_ERROR)
             draw.add_text((left, top + imgui.get_font_size() * 2.4), colour, self.engine.error)
+        elif self._shown == 0:
+            draw.add_text((left, top + imgui.get_font_size() * 2.4), grey, PREPARING)
 
     def _ask(self, now: float) -> None:
         """Ask for the picture of what is shown now, if that is new."""

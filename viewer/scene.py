@@ -53,8 +53,8 @@ class SceneView:
     @property
     def shows_mesh(self) -> bool:
         """Whether frames are to come with the posed template."""
-        overlays = self._session.document.overlays
-        return self._compositor is not None and overlays.mesh != "none"
+        shown = self._session.document.overlays.mesh != "none" and not self._session.is_still
+        return self._compositor is not None and shown
 
     @property
     def lies_under(self) -> bool:

@@ -50,6 +50,8 @@ FOV_RAD: Final = math.radians(40.0)
 ASPECT: Final = 4 / 3
 """Of the picture for which a new avatar is framed."""
 REST_FRAMES: Final = 5
+MOST_EDITS: Final = 1000
+"""That can be undone: what is older stays done."""
 NOTHING_TO_MOVE: Final = "these splats come from a .ply: no pose moves them"
 MESSAGES: Final = 200
 SESSION_VERSION: Final = 2
@@ -154,6 +156,9 @@ class History:
         else:
             self._entries[self._position + 1 :] = [(label, document)]
             self._position += 1
+            spare = max(len(self._entries) - 1 - MOST_EDITS, 0)
+            del self._entries[:spare]
+            self._position -= spare
         self._merge = merge
 
     def settle(self) -> None:

@@ -79,10 +79,12 @@ def draw_help(session: Session) -> None:
     """Every key, from the commands' own table."""
     if not session.panels.help:
         return
+    em, viewport = imgui.get_font_size(), imgui.get_main_viewport()
+    room = viewport.size.x * 0.9, viewport.size.y * 0.86
     imgui.set_next_window_size(
-        (imgui.get_font_size() * 46, imgui.get_font_size() * 34), imgui.Cond_.appearing
+        (min(46 * em, room[0]), min(58 * em, room[1])), imgui.Cond_.appearing
     )
-    centre = imgui.get_main_viewport().get_center()
+    centre = viewport.get_center()
     imgui.set_next_window_pos(centre, imgui.Cond_.appearing, (0.5, 0.5))
     _, stays = imgui.begin("Keys and help", True, int(imgui.WindowFlags_.no_docking))
     session.panels.help = bool(stays)

@@ -9,7 +9,8 @@ from viewer.panels.theme import colours
 from viewer.panels.widgets import button
 from viewer.session import Session
 
-HEIGHT_EM: Final = 1.5
+HEIGHTS_EM: Final = (1.5, 3.5)
+"""Of the track: it takes the room that there is."""
 KEY: Final = (0.98, 0.72, 0.24, 1.0)
 SPEEDS: Final = (0.1, 4.0)
 
@@ -48,26 +49,27 @@ def _transport(session: Session) -> None:
 def _track(session: Session) -> None:
     clock, draw_list = session.clock, imgui.get_window_draw_list()
     origin, width = imgui.get_cursor_screen_pos(), max(imgui.get_content_region_avail().x, 40.0)
-    height = imgui.get_font_size() * HEIGHT_EM
+    least, most = (imgui.get_font_size() * em for em in HEIGHTS_EM)
+    height = min(max(imgui.get_content_region_avail().y, least), most)
     imgui.invisible_button("track", (width, height))
-    most = max(clock.frames - 1, 1)
+    end = max(clock.frames - 1, 1)
 
     def place(frame: float) -> float:
-        return origin.x + 4 + (width - 8) * frame / most
+        return origin.x + 4 + (width - 8) * frame / end
 
     if imgui.is_item_active():
         share = (imgui.get_mouse_pos().x - origin.x - 4) / (width - 8)
-        clock.seek(round(min(max(share, 0.0), 1.0) * most))
+        clock.seek(round(min(max(share, 0.0), 1.0) * end))
     top, bottom = origin.y + 4, origin.y + height - 4
     colour, dress = imgui.get_color_u32, colours()
-    draw_list.add_rect_filled((place(0), top), (place(most), bottom), colour(dress.track), 4.0)
+    draw_list.add_rect_filled((place(0), top), (place(end), bottom), colour(dress.track), 4.0)
     draw_list.add_rect_filled(
         (place(clock.first), top), (place(clock.last), bottom), colour(dress.range), 4.0
     )
     second = clock.fps
-    while width * second / most < 40:
+    while width * second / end < 40:
         second *= 5
-    for n in range(int(most / second) + 1):
+    for n in range(int(end / second) + 1):
         x = place(n * second)
         draw_list.add_line((x, bottom - 5), (x, bottom), colour(dress.tick))
     for key in session.document.path.keys:
