@@ -6,6 +6,7 @@ where the source's do, scaled by the length of the legs; nobody sinks into the f
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -383,7 +384,9 @@ def _start(
             key=lambda pair: _depth(skeleton, target.joint(pair)),
         )
         wanted = turns[near.bone][0].R_body_joint.numpy()
-        angles = np.unwrap(Rotation.from_matrix(wanted).as_euler(letters), axis=0)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Gimbal lock")  # any of the ways is a good start
+            angles = np.unwrap(Rotation.from_matrix(wanted).as_euler(letters), axis=0)
         signs = np.array([axis[np.abs(axis).argmax()] for axis in axes])
         weights = skeleton.dof_matrix[chain, [3, 4, 5]].double().numpy()
         dofs[:, 3:6] = torch.from_numpy(angles / (signs * weights))

@@ -101,12 +101,56 @@ class ImportBvh:
 
 
 @dataclass(frozen=True)
+class ImportGltf:
+    """Turn a rigged .glb or .gltf character into template files, a skeleton and motions.
+
+    Meshes become one, materials one atlas, joints three turns each, animations .motion files at
+    25 frames a second; the folder is what 'import ash' reads.
+    """
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.glb")]
+    """The character: metres, Y up, as glTF has it."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")]
+    """Folder for the character's files; made when missing."""
+    avatar: Annotated[
+        Path | None, tyro.conf.arg(metavar="A.safetensors", help_behavior_hint="")
+    ] = None
+    """Also write the character as this avatar file."""
+    scale: float = 1.0
+    """Metres per unit of the file, for files that are not in metres."""
+
+    def run(self) -> int:
+        if self.avatar is not None:
+            check_avatar_name(self.avatar)
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out}: is a file, expected a folder")
+        if not 1e-6 <= self.scale <= 1e6:
+            raise InputError(f"--scale: expected 1e-6 to 1e6 m a unit, got {self.scale:g}")
+        from ash_core.capture.gltf_character import import_gltf
+        from ash_core.files.released import import_ash
+
+        with working("reading the character, laying out its atlas and graph"):
+            found = import_gltf(self.file, self.out, self.scale)
+        motions = {name: len(dofs) for name, dofs in found.actor.motions.items()}
+        listed = ", ".join(f"{name} ({count} frames)" for name, count in motions.items())
+        say(f"{self.out}: character.conf, motions/: {listed}")
+        for text in found.notes:
+            note(text)
+        if self.avatar is not None:
+            with working("importing it"):
+                data, _ = import_ash(self.out / "character.conf")
+            write_avatar(self.avatar, data)
+        return 0
+
+
+@dataclass(frozen=True)
 class Import:
     """Bring in what others made: published characters, .bvh motions, rigged glTF characters."""
 
     what: Annotated[
         Annotated[ImportAsh, tyro.conf.subcommand(name="ash")]
-        | Annotated[ImportBvh, tyro.conf.subcommand(name="bvh")],
+        | Annotated[ImportBvh, tyro.conf.subcommand(name="bvh")]
+        | Annotated[ImportGltf, tyro.conf.subcommand(name="gltf")],
         tyro.conf.arg(name=""),
     ]
 
