@@ -37,26 +37,34 @@ VERTICES = 7000
 HAND = 0.5
 """Share of a vertex that must hang on the hand's bones for the hand mask."""
 
-CONF = """\
-# The default character, made by `ash-studio actor`. Names are relative to this file.
+_CONF = """\
+# ABOUT. Names are relative to this file.
 dataset {
-  dataset_name = actor
+  dataset_name = NAME
   img_width = 1285
   img_height = 940
   fps = 25
   atlas_resolution = 256
 }
 character {
-  character = actor.character
-  skeleton = actor.skeleton
-  skin = actor.skin
-  mesh = actor.obj
-  pose = actor.motion
-  graph = actor_graph.obj
-  texture = actor.png
+  character = NAME.character
+  skeleton = NAME.skeleton
+  skin = NAME.skin
+  mesh = NAME.obj
+  pose = NAME.motion
+  graph = NAME_graph.obj
+  texture = NAME.png
   hand_mask = hand_segmentation.txt
 }
 """
+
+
+def conf(name: str, about: str) -> str:
+    """The configuration of a character whose files have this name."""
+    return _CONF.replace("NAME", name).replace("ABOUT", about)
+
+
+CONF = conf("actor", "The default character, made by `ash-studio actor`")
 
 
 @dataclass(frozen=True)
@@ -128,13 +136,13 @@ def _importance(body: Body) -> np.ndarray:
     return importance
 
 
-def write_actor(out: Path, actor: Actor) -> CharacterFiles:
+def write_actor(out: Path, actor: Actor, name: str = "actor") -> CharacterFiles:
     """Write the published formats: millimetres, a HOCON configuration that names everything."""
     files = CharacterFiles(
-        skeleton=out / "actor.skeleton",
-        mesh=out / "actor.obj",
-        skin=out / "actor.skin",
-        pose=out / "actor.motion",
+        skeleton=out / f"{name}.skeleton",
+        mesh=out / f"{name}.obj",
+        skin=out / f"{name}.skin",
+        pose=out / f"{name}.motion",
     )
     write_skeleton(files.skeleton, actor.skeleton)
     write_skin(files.skin, actor.skinning)
@@ -145,16 +153,17 @@ def write_actor(out: Path, actor: Actor) -> CharacterFiles:
         faces=torch.from_numpy(actor.faces),
         corner_uvs=torch.from_numpy(np.round(actor.corner_uvs, 6)),
     )
-    write_obj(files.mesh, template, texture_name="actor.png")
+    write_obj(files.mesh, template, texture_name=f"{name}.png")
     graph = ObjMesh(
         vertices=torch.from_numpy(in_mm[actor.graph_nodes]),
         faces=torch.from_numpy(actor.graph_faces),
     )
-    write_obj(out / "actor_graph.obj", graph)
-    write_character(out / "actor.character", files)
+    write_obj(out / f"{name}_graph.obj", graph)
+    write_character(out / f"{name}.character", files)
     write_text(out / "hand_segmentation.txt", "".join(f"{int(h)}\n" for h in actor.hands))
-    write_text(out / "actor.conf", CONF)
-    write_atomic(out / "actor.png", encode_png(torch.from_numpy(actor.texture)))
-    for name, dofs in actor.motions.items():
-        write_motion(out / "motions" / f"{name}.motion", torch.from_numpy(np.round(dofs, 6)))
+    text = CONF if name == "actor" else conf(name, "Made by `ash-studio import`")
+    write_text(out / f"{name}.conf", text)
+    write_atomic(out / f"{name}.png", encode_png(torch.from_numpy(actor.texture)))
+    for motion, dofs in actor.motions.items():
+        write_motion(out / "motions" / f"{motion}.motion", torch.from_numpy(np.round(dofs, 6)))
     return files

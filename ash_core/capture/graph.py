@@ -24,7 +24,7 @@ def make_graph(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
     hops = np.full(len(vertices), len(vertices))
     away = np.full(len(vertices), np.inf)
     _spread(hops, nodes[0], neighbours)
-    while hops.max() > REACH or len(nodes) < MIN_NODES:
+    while hops.max() > REACH or len(nodes) < min(MIN_NODES, len(vertices)):
         away = np.minimum(away, np.linalg.norm(vertices - vertices[nodes[-1]], axis=1))
         far = np.flatnonzero(hops == hops.max())
         nodes.append(int(far[np.argmax(away[far])]))
@@ -36,9 +36,22 @@ def make_graph(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
     triangles = triangles[distinct]
     _, first = np.unique(np.sort(triangles, 1), axis=0, return_index=True)
     triangles = triangles[np.sort(first)]
-    alone = np.setdiff1d(np.arange(len(nodes)), triangles)
-    assert not len(alone), alone
-    return np.array(nodes), triangles
+    return np.array(nodes), _with_the_lonely(vertices[nodes], triangles)
+
+
+def _with_the_lonely(places: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Nodes in no triangle (buttons, eyes: pieces of one or two nodes) join their nearest two."""
+    from scipy.spatial import KDTree
+
+    alone = np.setdiff1d(np.arange(len(places)), triangles)
+    if not len(alone):
+        return triangles
+    assert len(places) >= 3, len(places)
+    _, near = KDTree(places).query(places[alone], k=3)
+    pairs = zip(alone.tolist(), np.asarray(near).tolist(), strict=True)
+    others = [[n for n in row if n != node][:2] for node, row in pairs]
+    added = np.concatenate([alone[:, None], np.array(others)], 1)
+    return np.concatenate([triangles.reshape(-1, 3), added])
 
 
 def _spread(hops: np.ndarray, node: int, neighbours: list[list[int]]) -> None:

@@ -1,0 +1,293 @@
+"""Motions from .bvh files: reading them, and making our characters move the same way."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_fuzz_files import Mutations, check, fuzzed
+
+from ash_core import cli
+from ash_core.capture.joint_mapping import Tree, guess_mapping, read_mapping, write_mapping
+from ash_core.capture.joint_names import body_parts
+from ash_core.capture.retarget import Retargeted, read_bvh_motion
+from ash_core.errors import InputError
+from ash_core.files.avatar_file import load_avatar
+from ash_core.files.bvh import read_bvh, resample
+from ash_core.files.skeletool import read_motion, read_skeleton
+from ash_core.geometry.kinematics import joint_transforms
+from ash_core.records import Skeleton
+from ash_core.resources import resource
+
+DATA = Path(__file__).parent / "data"
+STRETCH = DATA / "stretch.bvh"
+SMALL = """HIERARCHY
+ROOT hips
+{
+  OFFSET 0 0 0
+  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+  JOINT knee
+  {
+    OFFSET 0 -1 0
+    CHANNELS 3 Zrotation Xrotation Yrotation
+    End Site
+    {
+      OFFSET 0 -2 0
+    }
+  }
+}
+MOTION
+Frames: 2
+Frame Time: 0.1
+1 2 3 0 0 0 0 0 0
+1 2 5 90 0 0 0 90 0
+"""
+
+
+@pytest.fixture(scope="module")
+def skeleton() -> Skeleton:
+    return read_skeleton(resource("assets", "actor/actor.skeleton"))
+
+
+@pytest.fixture(scope="module")
+def moved() -> Retargeted:
+    return read_bvh_motion(STRETCH, load_avatar(resource("assets", "avatar.safetensors")).skeleton)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.bvh"
+    path.write_text(SMALL)
+    return path
+
+
+# ---- the file ----
+
+
+def test_first_channel_is_the_outermost_turn(small: Path) -> None:
+    turns, places = read_bvh(small).poses()
+    np.testing.assert_allclose(places[1, 0], [1, 2, 5], atol=1e-12)
+    np.testing.assert_allclose(places[1, 1], [2, 2, 5], atol=1e-12)  # -Y turned by 90 about Z
+    tip = places[1, 1] + turns[1, 1] @ [0, -2, 0]
+    np.testing.assert_allclose(tip, [2, 2, 3], atol=1e-12)  # then the knee's own X: -Y to -Z
+
+
+def test_resampling_turns_evenly_and_keeps_the_ends(small: Path) -> None:
+    clip = resample(read_bvh(small), 40.0)
+    turns, places = clip.poses()
+    assert len(turns) == 5
+    np.testing.assert_allclose(places[:, 0, 2], [3, 3.5, 4, 4.5, 5])
+    angles = np.degrees(np.arctan2(turns[:, 0, 1, 0], turns[:, 0, 0, 0]))
+    np.testing.assert_allclose(angles, [0, 22.5, 45, 67.5, 90], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("HIERARCHY", "HIERACHY", "header"),
+        ("ROOT hips", "JOINT hips", "ROOT"),
+        ("JOINT knee", "JOINT hips", "new joint name"),
+        ("JOINT knee", "JOINT", "expected a name"),
+        ("OFFSET 0 -1 0", "OFFSET 0 -1", "three numbers"),
+        ("OFFSET 0 -1 0", "OFFSET 0 nan 0", "finite number"),
+        ("CHANNELS 3 Zrot", "CHANNELS 4 Zrot", "4 different ones"),
+        ("CHANNELS 3 Zrot", "CHANNELS 99999999999 Zrot", "number of channels"),
+        ("3 Zrotation Xrotation", "3 Xrotation Xrotation", "different ones"),
+        ("End Site\n    {", "End Site\n    {\nJOINT a", "inside it"),
+        ("Frames: 2", "Frames: 3", "expected 3 frames"),
+        ("Frames: 2", "Frames: 999999999", "number of frames"),
+        ("Frames: 2", "Frames: 0", "at least one frame"),
+        ("Frame Time: 0.1", "Frame Time: 0", "frame time"),
+        ("1 2 3 0", "1 2 nan 0", "finite"),
+        ("1 2 3 0", "1 2 1e300 0", "finite"),
+        ("1 2 3 0", "1 2 three 0", "expected numbers"),
+        ("1 2 3 0 0", "1 2 3 0", "expected 9 numbers"),
+        ("MOTION", "MOTOIN", "expected MOTION"),
+        ("}\nMOTION", "\nMOTION", "or '}'"),
+        (SMALL[200:], "", "end of the file"),
+    ],
+)
+def test_damage_is_named(small: Path, old: str, new: str, says: str) -> None:
+    assert old in SMALL
+    small.write_text(SMALL.replace(old, new, 1))
+    with pytest.raises(InputError, match=r"small\.bvh") as error:
+        read_bvh(small)
+    assert says in str(error.value)
+
+
+def test_deep_trees_do_not_recurse(tmp_path: Path) -> None:
+    path = tmp_path / "deep.bvh"
+    path.write_text("HIERARCHY\nROOT a\n{\n" + "".join(f"JOINT {n}\n{{\n" for n in range(5000)))
+    with pytest.raises(InputError, match="at most 1024 joints"):
+        read_bvh(path)
+
+
+@fuzzed(120)
+def test_damaged_files(tmp_path: Path, mutations: Mutations) -> None:
+    check(tmp_path / "a.bvh", SMALL.encode(), mutations, lambda p: read_bvh(p).poses())
+
+
+# ---- names ----
+
+
+@pytest.mark.parametrize(
+    ("names", "want"),
+    [
+        ("mixamorig:LeftShoulder mixamorig:LeftArm mixamorig:LeftForeArm mixamorig:LeftHand",
+         "clavicle upper_arm forearm hand"),
+        ("LeftCollar LeftShoulder LeftElbow LeftWrist", "clavicle upper_arm forearm hand"),
+        ("L_Collar L_Shoulder L_Elbow L_Wrist", "clavicle upper_arm forearm hand"),
+        ("clavicle_l upperarm_l lowerarm_l hand_l", "clavicle upper_arm forearm hand"),
+        ("lCollar lShldr lForeArm lHand", "clavicle upper_arm forearm hand"),
+        ("shoulder.L upper_arm.L forearm.L hand.L", "clavicle upper_arm forearm hand"),
+        ("L_Hip L_Knee L_Ankle L_Foot", "thigh shin foot toe"),
+        ("LHipJoint LeftUpLeg LeftLeg LeftFoot LeftToeBase", "- thigh shin foot toe"),
+        ("LeftThigh LeftShin LeftFoot LeftToe", "thigh shin foot toe"),
+        ("LeftHip LeftKnee LeftAnkle LeftToe", "thigh shin foot toe"),
+        ("Bip01_L_Thigh Bip01_L_Calf Bip01_L_Foot Bip01_L_Toe0", "thigh shin foot toe"),
+        ("LeftHandThumb1 LeftHandIndex2 index_03_l", "thumb1 index2 index3"),
+    ],
+)  # fmt: skip
+def test_common_names_are_known(names: str, want: str) -> None:
+    found = {name: part for part, name in body_parts(names.split()).items()}
+    assert [found.get(name, "-").removeprefix("left ") for name in names.split()] == want.split()
+
+
+def test_mapping_file_comes_back_as_it_was(tmp_path: Path, skeleton: Skeleton) -> None:
+    clip = read_bvh(STRETCH)
+    tree = Tree(clip.names, clip.parents)
+    mapping = guess_mapping(tree, skeleton, "y", STRETCH)
+    assert {(p.source, p.bone) for p in mapping.pairs} >= {
+        ("Hips", "Root"), ("Chest4", "Chest"), ("LeftShoulder", "LeftArm"), ("LeftToe", "LeftToe"),
+    }  # fmt: skip
+    write_mapping(tmp_path / "m.json", mapping)
+    assert read_mapping(tmp_path / "m.json", tree, skeleton) == mapping
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"joints": []}, "'joints'"),
+        ({"up": "x"}, "up: expected"),
+        ({"joints": {"Nose": "Head"}}, "a joint of the motion file"),
+        ({"joints": {"Head": "Nose"}}, "one of the skeleton's"),
+        ({"joints": {"Head": {"bone": "Head", "turn_degrees": [0, 1e9, 0]}}}, "three angles"),
+        ({"joints": {"Head": "Head"}}, "left thigh"),
+        ({"joints": {"Head": "Head", "Neck": "Head"}}, "one joint a bone"),
+    ],
+)
+def test_wrong_mappings_are_named(
+    tmp_path: Path, skeleton: Skeleton, change: dict, says: str
+) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps({"joints": {}, **change}))
+    clip = read_bvh(STRETCH)
+    with pytest.raises(InputError, match=r"m\.json") as error:
+        read_mapping(path, Tree(clip.names, clip.parents), skeleton)
+    assert says in str(error.value)
+
+
+def test_a_motion_without_legs_is_refused(small: Path, skeleton: Skeleton) -> None:
+    with pytest.raises(InputError, match=r"left thigh.*--mapping"):
+        read_bvh_motion(small, skeleton)
+
+
+# ---- the retargeted motion ----
+
+
+def test_bones_point_where_the_source_points(moved: Retargeted, skeleton: Skeleton) -> None:
+    clip = resample(read_bvh(STRETCH), 25.0)
+    _, theirs = clip.poses()
+    ours = joint_transforms(skeleton, moved.motion.dofs)[..., :3, 3].numpy()
+    pairs = {
+        ("LeftShoulder", "LeftElbow"): ("LeftArm_rx", "LeftForeArm"),
+        ("LeftElbow", "LeftWrist"): ("LeftForeArm", "LeftHand_rx"),
+        ("RightShoulder", "RightElbow"): ("RightArm_rx", "RightForeArm"),
+        ("RightHip", "RightKnee"): ("RightUpLeg_rx", "RightLeg"),
+        ("LeftKnee", "LeftAnkle"): ("LeftLeg", "LeftFoot_rx"),
+    }
+    for (a, b), (p, q) in pairs.items():
+        v = theirs[:, clip.names.index(b)] - theirs[:, clip.names.index(a)]
+        w = ours[:, skeleton.joint_names.index(q)] - ours[:, skeleton.joint_names.index(p)]
+        cosine = (v * w).sum(1) / np.linalg.norm(v, axis=1) / np.linalg.norm(w, axis=1)
+        assert np.degrees(np.arccos(cosine)).mean() < 8.0, (a, b)
+
+
+def test_dofs_keep_their_limits(moved: Retargeted, skeleton: Skeleton) -> None:
+    low, high = skeleton.dof_limits.double().unbind(-1)
+    assert (moved.motion.dofs >= low).all()
+    assert (moved.motion.dofs <= high).all()
+
+
+def test_no_dof_flips_between_frames(moved: Retargeted) -> None:
+    change = (moved.motion.dofs[1:] - moved.motion.dofs[:-1])[:, 3:].abs()
+    assert change.max() < 0.6
+
+
+def test_feet_stay_above_the_floor() -> None:
+    from ash_core.character import Character
+    from ash_core.geometry.motion import pose_window
+
+    avatar = load_avatar(resource("assets", "avatar.safetensors"))
+    motion = read_bvh_motion(STRETCH, avatar.skeleton, avatar=avatar).motion
+    character = Character(avatar)
+    with torch.no_grad():
+        for frame in (0, 5, 10):
+            posed = character(pose_window(motion, frame, avatar.skeleton))
+            assert -1e-3 < posed.vertices[0, :, 1].min() < 0.04
+
+
+def test_z_up_files_give_the_same_motion(
+    tmp_path: Path, moved: Retargeted, skeleton: Skeleton
+) -> None:
+    """The same file with y renamed to z, and z to minus y."""
+    lines = []
+    for line in STRETCH.read_text().splitlines():
+        words = line.split()
+        if words[0] == "OFFSET":
+            x, y, z = map(float, words[1:])
+            line = f"OFFSET {x} {-z} {y}"
+        elif words[0] == "CHANNELS":
+            other = {"Y": "Z", "Z": "Y", "X": "X"}
+            line = " ".join([*words[:2], *(other[word[0]] + word[1:] for word in words[2:])])
+        elif len(words) > 9:
+            numbers = [float(word) for word in words]
+            flipped = [-n if i % 3 == 2 else n for i, n in enumerate(numbers)]
+            line = " ".join(map(str, flipped))
+        lines.append(line)
+    path = tmp_path / "z.bvh"
+    path.write_text("\n".join(lines) + "\n")
+    found = read_bvh_motion(path, skeleton)
+    assert found.mapping.up == "z"
+    torch.testing.assert_close(found.motion.dofs, moved.motion.dofs, atol=1e-3, rtol=0.0)
+
+
+def test_published_skeletons_are_reached_too(reference: Path) -> None:
+    """Its root is the chest, it looks along -z, and its root's dofs count three times."""
+    skeleton = read_skeleton(reference / "ddc_sample" / "ddc.skeleton")
+    found = read_bvh_motion(STRETCH, skeleton)
+    assert found.turn_error_degrees < 6.0
+
+
+def test_command_writes_motion_and_mapping(
+    tmp_path: Path, skeleton: Skeleton, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.motion"
+    actor = resource("assets", "actor/actor.skeleton")
+    command = ["import", "bvh", str(STRETCH), "--avatar", str(actor), "-o", str(out)]
+    assert cli.main([*command, "--fps", "0"]) == 0
+    assert "24 frames at 40 a second, 23 joints matched" in capsys.readouterr().out
+    assert len(read_motion(out, skeleton).dofs) == 24
+    mapping = tmp_path / "out.mapping.json"
+    edited = json.loads(mapping.read_text())
+    del edited["joints"]["Head"]
+    edited["joints"]["LeftWrist"]["turn_degrees"] = [20, 0, 0]
+    (tmp_path / "my.json").write_text(json.dumps(edited))
+    before = read_motion(out, skeleton).dofs
+    assert cli.main([*command, "--mapping", str(tmp_path / "my.json"), "--fps", "0"]) == 0
+    wrist = skeleton.dof_names.index("left_wrist_flex")
+    after = read_motion(out, skeleton).dofs
+    assert (after - before)[:, wrist - 2 : wrist + 3].abs().max() > 0.1
+    assert cli.main([*command, "--fps", "-1"]) == 2
+    assert cli.main([*command[:-1], str(tmp_path / "out.txt")]) == 2
