@@ -723,3 +723,39 @@ def test_a_frame_brings_the_mesh_that_was_asked_for(session: Session) -> None:
     assert plain is not None
     assert plain.mesh is None
     engine.close()
+
+
+STRETCH = Path(__file__).parent / "data" / "stretch.bvh"
+
+
+def fitted(session: Session) -> None:
+    """Until what was opened is there."""
+    end = time.monotonic() + 120
+    while session.fits and time.monotonic() < end:
+        time.sleep(0.02)
+        session.collect()
+
+
+def test_another_skeleton_s_motion_is_fitted_beside_the_window(tmp_path: Path) -> None:
+    session = Session(device="cpu", preset="cpu")
+    before = session.document.motion
+    session.open(str(STRETCH))
+    assert session.document.motion == before  # the window goes on meanwhile
+    fitted(session)
+    assert session.document.motion == "stretch"
+    assert float(session.motion.dofs.std(0).max()) > 0.05
+    moved = session.motion.dofs
+    session.save(tmp_path / f"a{SESSION_SUFFIX}")
+    again = Session(device="cpu", preset="cpu")
+    again.load(tmp_path / f"a{SESSION_SUFFIX}")
+    assert again.document.motion == "stretch"
+    torch.testing.assert_close(again.motion.dofs, moved, atol=1e-6, rtol=0)
+
+
+def test_a_motion_that_does_not_fit_is_a_message(tmp_path: Path) -> None:
+    session, bad = Session(device="cpu", preset="cpu"), tmp_path / "bad.bvh"
+    bad.write_text("HIERARCHY\nROOT")
+    session.open(str(bad))
+    fitted(session)
+    assert session.messages[-1].severity == "error"
+    assert "bad.bvh" in session.messages[-1].text

@@ -205,6 +205,7 @@ class App:
         session, now = self.session, self.session.now()
         session.clock.tick(now)
         self.saver.collect()
+        session.collect()
         self._follow_renderer()
         self._follow_preferences()
         self.atlas.follow(session, self.engine.lock)
@@ -214,6 +215,7 @@ class App:
             or self.engine.busy
             or self.atlas.busy
             or self.saver.busy
+            or session.fits
             or session.hand_moves
             or now - self._moved_s < 2 * REST_S
         )
@@ -378,7 +380,7 @@ class App:
             panels.open_dialog = False
             kinds = [
                 "All we read",
-                "*.safetensors *.conf *.ply *.motion *.json *.calibration *.ash-session",
+                "*.safetensors *.conf *.ply *.motion *.bvh *.json *.calibration *.ash-session",
             ]
             self._open_dialog = pfd.open_file("Open", "", kinds)
         if panels.save_dialog:

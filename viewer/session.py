@@ -8,15 +8,18 @@ alike.
 
 import json
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import torch
 
+from ash_core.capture.retarget import Retargeted, read_bvh_motion
 from ash_core.commands.render import DEFAULT_SIZE
 from ash_core.commands.scene import (
     BUNDLED,
@@ -245,6 +248,7 @@ class Session:
         self.follows_root = False
         self.locked_camera: str | None = None
         self._device: Device = device
+        self._fitting: list[tuple[str, AvatarData, Future[Retargeted]]] = []
         self._backend: Backend = backend
         self._preset: Preset | None = preset
         if file is None:
@@ -311,6 +315,8 @@ class Session:
         suffix = Path(path).suffix.lower()
         if suffix == ".motion":
             self._add_motion(path)
+        elif suffix == ".bvh":
+            self._fit(path)
         elif suffix in (".json", ".calibration"):
             self._add_cameras(path)
         elif suffix == SESSION_SUFFIX:
@@ -321,14 +327,57 @@ class Session:
             self.say(f"{path}: {self.data.name}, {kind}")
         else:
             raise InputError(
-                f"{path}: expected an avatar (.safetensors, .conf), splats (.ply), a .motion, "
-                f"cameras (.json, .calibration) or a session ({SESSION_SUFFIX})"
+                f"{path}: expected an avatar (.safetensors, .conf), splats (.ply), a motion "
+                f"(.motion, .bvh), cameras (.json, .calibration) or a session ({SESSION_SUFFIX})"
             )
 
     def _add_motion(self, path: str) -> None:
+        self._check_moves(path)
+        if Path(path).suffix.lower() == ".bvh":
+            motion = read_bvh_motion(path, self.data.skeleton, avatar=self.data).motion
+        else:
+            motion = read_motion(Path(path), self.data.skeleton)
+        self._take_motion(path, motion)
+
+    def _fit(self, path: str) -> None:
+        """Another skeleton's motion, on a thread: that takes seconds. `collect` takes it."""
+        self._check_moves(path)
+        data, coming = self.data, Future[Retargeted]()
+        self.say(f"{path}: being fitted to {data.name}")
+
+        def work() -> None:
+            try:
+                coming.set_result(read_bvh_motion(path, data.skeleton, avatar=data))
+            except Exception as error:  # told by collect
+                coming.set_exception(error)
+
+        threading.Thread(target=work, name="retarget", daemon=True).start()
+        self._fitting.append((path, data, coming))
+
+    @property
+    def fits(self) -> bool:
+        """Whether motions are on their way."""
+        return bool(self._fitting)
+
+    def collect(self) -> None:
+        """Take the motions that have been fitted since."""
+        for entry in [entry for entry in self._fitting if entry[2].done()]:
+            self._fitting.remove(entry)
+            path, data, coming = entry
+            error = coming.exception()
+            if error is not None:
+                self.say(str(error), "error")
+            elif data is self.data:  # else another avatar was opened meanwhile
+                found = coming.result()
+                for text in found.notes:
+                    self.say(text)
+                self._take_motion(path, found.motion)
+
+    def _check_moves(self, path: str) -> None:
         if self.is_still:
             raise InputError(f"{path}: {self.avatar} holds splats, which no motion moves")
-        motion = read_motion(Path(path), self.data.skeleton)
+
+    def _take_motion(self, path: str, motion: Motion) -> None:
         name = motion.name or Path(path).stem
         self.motions = {**self.motions, name: motion}
         self.choose_motion(name)
@@ -569,7 +618,7 @@ class Session:
         self._preset = self._preset or preset
         self._open(str(content["avatar"]))
         for name in map(str, content["files"]):
-            if name.lower().endswith(".motion"):
+            if name.lower().endswith((".motion", ".bvh")):
                 self._add_motion(name)
             else:
                 self._add_cameras(name)
