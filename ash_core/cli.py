@@ -16,11 +16,13 @@ from ash_core.commands.doctor import Doctor
 from ash_core.commands.import_ import Import
 from ash_core.commands.render import INTERRUPTED, Render
 from ash_core.commands.terminal import complain, say
+from ash_core.commands.train import Train
 from ash_core.errors import CudaError, InputError
 
 COMMANDS: Final[dict[str, Any]] = {
     "render": Render,
     "import": Import,
+    "train": Train,
     "actor": Actor,
     "demo": Demo,
     "doctor": Doctor,
