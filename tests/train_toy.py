@@ -34,12 +34,17 @@ def toy_footage(folder: Path, cameras: int = 3, frames: int = COUNT) -> Path:
     ring = around(cameras)
     write_cameras(folder / CAMERAS, ring)
     dofs = toy_dofs()
-    for split, rows in (("training", range(0, 2 * frames, 2)), ("testing", range(FRAMES - 3, FRAMES))):
+    for split, rows in (
+        ("training", range(0, 2 * frames, 2)),
+        ("testing", range(FRAMES - 3, FRAMES)),
+    ):
         film(folder, split, renderer, ring, dofs[list(rows)])  # type: ignore[arg-type]
     return folder
 
 
-def film(folder: Path, split: Split, renderer: Renderer, ring: list[Camera], dofs: torch.Tensor) -> None:
+def film(
+    folder: Path, split: Split, renderer: Renderer, ring: list[Camera], dofs: torch.Tensor
+) -> None:
     write_motion(folder / split / POSES, dofs)
     skeleton = renderer.avatar.character.skeleton
     from ash_core.files.skeletool import read_motion
@@ -69,7 +74,9 @@ def around(count: int) -> list[Camera]:
 def painted(texture: torch.Tensor) -> torch.Tensor:
     """Stripes of other colours."""
     rows = torch.arange(texture.shape[0])[:, None, None]
-    stripes = torch.tensor([220, 60, 40]) * (rows // 6 % 2) + torch.tensor([30, 90, 160]) * (rows // 6 % 2 == 0)
+    stripes = torch.tensor([220, 60, 40]) * (rows // 6 % 2) + torch.tensor([30, 90, 160]) * (
+        rows // 6 % 2 == 0
+    )
     return stripes.expand_as(texture).to(torch.uint8).contiguous()
 
 

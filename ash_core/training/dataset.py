@@ -216,8 +216,8 @@ class Footage:
             mesh=poses.mesh(pose),
             window=poses.windows[pose],
             cameras=tuple(
-                crop_camera(self.cameras[view.camera], *corner, *self.size)
-                for view, corner in zip(views, corners.tolist(), strict=True)
+                crop_camera(self.cameras[view.camera], left, top, *self.size)
+                for view, (left, top) in zip(views, corners.tolist(), strict=True)
             ),
             pixels=self.pictures.windows(numbers, corners, self.size),
             backgrounds=torch.from_numpy(backgrounds).to(device, non_blocking=True),

@@ -34,6 +34,10 @@ PUBLISHED_WARM_UP = {
 """Weights of the first phase's squared differences. Source: ODDITIES D1."""
 
 
+RISE_STEPS = 100
+"""The learning rate rises over so many steps, or a twentieth of a shorter training."""
+
+
 def first_avatar(config: TrainConfig, character: AvatarData) -> AvatarData:
     """What the training begins with: DATA's character, or another avatar with its weights."""
     data = character if config.avatar is None else load_avatar(config.avatar)
@@ -41,8 +45,8 @@ def first_avatar(config: TrainConfig, character: AvatarData) -> AvatarData:
         raise InputError(f"{config.avatar}: expected the skeleton of {config.data}, got another")
     graph = {name: net for name, net in data.networks.items() if name.endswith("_gcn")}
     if config.variant == "native":
-        decoder = {} if config.preset or "decoder" not in data.networks else data.decoder
-        if decoder:
+        decoder = {} if config.preset else data.decoder
+        if decoder and "decoder" in data.networks:
             graph["decoder"] = data.networks["decoder"]
         return replace(data, variant="native", networks=graph, decoder=decoder)
     resolution = config.atlas or data.atlas_resolution
@@ -168,8 +172,9 @@ def learning_rate(config: TrainConfig, done: float, step: int) -> float:
     """The decoder's rate when a part of the training (0 to 1) is done: a short rise, a cosine."""
     assert config.learning_rate is not None
     assert config.final_rate is not None
+    assert config.steps is not None
     if config.final_rate == 1.0:
         return config.learning_rate
-    rise = min(1.0, (step + 1) / 100)
+    rise = min(1.0, (step + 1) / min(RISE_STEPS, 1 + config.steps // 20))
     fall = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
     return config.learning_rate * rise * fall

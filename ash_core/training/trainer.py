@@ -185,7 +185,7 @@ class Trainer:
     # ---- between steps ----
 
     def check(self) -> None:
-        """Raise InputError with frame and camera if numbers were not finite. Waits for the device."""
+        """Raise InputError with frame and camera if numbers were not finite; waits for the device."""
         code = int(self._blame)
         if code >= 0:
             step, frame, numbers = self._seen[code // ANY]
