@@ -16,8 +16,8 @@ class Eval:
     """Measure an avatar against photographs: PSNR, SSIM, LPIPS and flicker.
 
     Of train poses (training/, cameras trained on), novel views (training/, test cameras) and novel
-    poses (testing/). On the published window, 600x496 pixels around the person with all else painted
-    white, and on full pictures.
+    poses (testing/). On the published window, 600x496 pixels around the person with all else
+    painted white, and on full pictures.
     """
 
     avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")]

@@ -1,5 +1,6 @@
 """`ash-studio train`: footage to an avatar."""
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,10 @@ class Train(TrainConfig):
         self.resolved()  # mistakes are told before torch is imported
         from ash_core.training.train import train
 
+        speaks = os.environ.get("RANK", "0") == "0"  # one of those that train together
         with StopRequest() as stop, progress_bar() as progress:
-            code = train(self, _Terminal(progress, stop))
-        if code == 0 and not stop.is_set:
+            code = train(self, _Terminal(progress if speaks else None, stop))
+        if code == 0 and speaks and not stop.is_set:
             say(f"{self.out / 'avatar.safetensors'}: trained")
         return code
 
@@ -29,13 +31,14 @@ class Train(TrainConfig):
 class _Terminal:
     """Progress as bars, notes as lines."""
 
-    def __init__(self, progress: "Progress", request: StopRequest) -> None:
+    def __init__(self, progress: "Progress | None", request: StopRequest) -> None:
         self.progress, self.request = progress, request
         self.tasks: dict[str, TaskID] = {}
 
     def note(self, text: str) -> None:
         """A line above the bars."""
-        note(text)
+        if self.progress is not None:
+            note(text)
 
     def preparing(self, what: str, done: int, count: int) -> None:
         """A bar for each kind of work."""
@@ -46,6 +49,8 @@ class _Terminal:
         self._bar("training", text, step, steps)
 
     def _bar(self, key: str, text: str, done: int, count: int) -> None:
+        if self.progress is None:
+            return
         if key not in self.tasks:
             self.tasks[key] = self.progress.add_task(text)
         self.progress.update(self.tasks[key], description=text, completed=done, total=count)

@@ -31,8 +31,9 @@ class LossWeights:
     """Mean square of the Gaussians' offsets, as parts of what is allowed (native)."""
     scale: float = 0.01
     """Mean square of the Gaussians' growth, as parts of what is allowed (native)."""
-    smooth: float = 100.0
-    """How the tuned character's surface may bend: see --tune-character."""
+    smooth: float = 1000.0
+    """Mean square of the tuned surface's roughness, m: what each vertex was moved more than its
+    neighbours (--tune-character)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How good any avatar is on a data set: train pose, novel view, novel pose; as numbers and pictures."""
+"""How good any avatar is on a data set: train pose, novel view, novel pose."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -21,6 +21,7 @@ from ash_core.networks.unet import UNet
 from ash_core.records import AvatarData, Camera, Gaussians, PosedMesh, PoseWindow
 from ash_core.training.config import TrainConfig
 from ash_core.training.flat import Flat
+from ash_core.training.tuning import Tuning
 
 UNETS = ("unet_geometry", "unet_appearance")
 PUBLISHED_WARM_UP = {
@@ -79,6 +80,9 @@ class Model:
         )
         self.device = device
         self.flats = {"decoder": Flat(self._decoder_parameters())}
+        self.tuning = Tuning(self.avatar) if config.tune_character else None
+        if self.tuning is not None:
+            self.flats["character"] = Flat(self.tuning.parameters())
         self._targets: dict[int, dict[str, Tensor]] = {}
 
     def _decoder_parameters(self) -> list[tuple[str, nn.Parameter]]:
@@ -100,8 +104,13 @@ class Model:
         with self._autocast():
             return self.avatar.decode(motion_map, mesh).float()
 
-    def gaussians(self, mesh: PosedMesh, window: PoseWindow) -> Gaussians:
+    def mesh(self, untuned: PosedMesh, window: PoseWindow) -> PosedMesh:
+        """The mesh of a pose as the character is now."""
+        return untuned if self.tuning is None else self.tuning.mesh(window)
+
+    def gaussians(self, untuned: PosedMesh, window: PoseWindow) -> Gaussians:
         """Gaussians of a pose, with gradients where those are asked for."""
+        mesh = self.mesh(untuned, window)
         return self.avatar.assemble(self.raw(mesh, window), mesh)
 
     def warm_up_loss(self, pose: int, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Tensor:
@@ -143,6 +152,9 @@ class Model:
             for key, value in self.flats["decoder"].named_parts(vectors["decoder"]).items()
         }
         networks = {name: net for name, net in data.networks.items() if name.endswith("_gcn")}
+        if self.tuning is not None:
+            tuned = self.flats["character"].named_parts(vectors["character"])
+            data, networks = self.tuning.into(data, networks, tuned)
         if isinstance(self.avatar, NativeAvatar):
             networks["decoder"] = parts
             decoder = asdict(self.avatar.config)

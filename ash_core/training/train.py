@@ -206,6 +206,7 @@ class _Loop:
                 if trainer.step % config.log_every == 0:
                     self._log()
                 if trainer.step % config.checkpoint_every == 0:
+                    trainer.refresh_frames()
                     self._save()
                 if config.validate_every and trainer.step % config.validate_every == 0:
                     self._validate()
@@ -215,7 +216,7 @@ class _Loop:
             raise
         finally:
             batches.close()  # type: ignore[attr-defined]
-        self._save()
+        self._save(must=True)
         if stop == "no":
             self._finish()
         elif self.is_first:
@@ -275,8 +276,11 @@ class _Loop:
         assert self.config.steps is not None
         self.reporter.training(step, self.config.steps, self._line + self._validated)
 
-    def _save(self) -> None:
-        """A checkpoint and the avatar; the first process writes."""
+    def _save(self, must: bool = False) -> None:
+        """A checkpoint and the avatar; the first process writes.
+
+        On a full disk the training goes on and tries again later; at its end it must be saved.
+        """
         if not self.is_first:
             return
         out, trainer = self.config.out, self.trainer
@@ -284,9 +288,10 @@ class _Loop:
             write_checkpoint(out / "checkpoints", trainer.state(self.seconds))
             cameras = self.session.footage.cameras
             self.session.model.save(out, trainer.ema, cameras, trainer.step)
-        except InputError as error:  # a full disk: the training itself is fine
-            self.reporter.note(f"not saved at step {trainer.step}: {error}")
-            self._unsaved = error
+        except InputError as error:
+            if must:
+                raise
+            self.reporter.note(f"not saved at step {trainer.step}, training goes on: {error}")
 
     def _validate(self) -> None:
         """Measure the averaged weights on what is never trained on."""

@@ -59,6 +59,9 @@ class Trainer:
         self.step = 0
         self.flats = model.flats
         self.ema = {name: flat.values.clone() for name, flat in self.flats.items()}
+        if "character" in self.flats:
+            self.framed = self.flats["character"].values.clone()
+            """The tuned character that the Gaussians' directions and sizes were last taken from."""
         device = model.device
         groups = [{"params": [flat.values], "name": name} for name, flat in self.flats.items()]
         self.rate = config.learning_rate or 0.0
@@ -96,12 +99,13 @@ class Trainer:
     def pose_loss(self, pose: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a pose, divided by this process' poses of a step; its parts."""
         model, weights = self.model, self.config.weights
-        raw = model.raw(batch.mesh, batch.window)
+        mesh = model.mesh(batch.mesh, batch.window)
+        raw = model.raw(mesh, batch.window)
         parts: dict[str, Tensor] = {}
         if self.is_warming_up:
-            warm = model.warm_up_loss(pose, raw, batch.mesh)
+            warm = model.warm_up_loss(pose, raw, mesh)
             return warm / self.local_poses, {"warm_up": warm.detach()}
-        gaussians = model.avatar.assemble(raw, batch.mesh)
+        gaussians = model.avatar.assemble(raw, mesh)
         try:
             images = rasterize(gaussians, batch.cameras)
         except InputError as error:
@@ -113,6 +117,8 @@ class Trainer:
             parts["lpips"] = self.lpips.distances(rgb, truth)
         if self.config.variant == "native":
             parts |= bounds_losses(raw)
+        if model.tuning is not None:
+            parts["smooth"] = model.tuning.roughness(mesh, batch.mesh)
         loss = total(parts, weights)
         with torch.no_grad():
             parts["mse"] = (rgb - truth).square().mean((1, 2, 3))
@@ -185,7 +191,7 @@ class Trainer:
     # ---- between steps ----
 
     def check(self) -> None:
-        """Raise InputError with frame and camera if numbers were not finite; waits for the device."""
+        """Raise InputError, with frame and camera, if numbers were not finite. Waits."""
         code = int(self._blame)
         if code >= 0:
             step, frame, numbers = self._seen[code // ANY]
@@ -218,7 +224,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             name, flat = group["name"], self.flats[group["name"]]
             moments = self.optimiser.state[flat.values]
-            vectors = {"values": flat.values, "ema": self.ema[name]}
+            vectors = self._vectors(name)
             if moments:
                 vectors |= {key: moments[key] for key in ("exp_avg", "exp_avg_sq")}
                 tensors[f"{name}.step"] = moments["step"].detach().cpu().clone()
@@ -230,9 +236,32 @@ class Trainer:
                 }
         return Checkpoint(self.step, seconds, self._settings(), tensors)
 
+    def _vectors(self, name: str) -> dict[str, Tensor]:
+        """What is kept of a group besides the optimiser's moments."""
+        vectors = {"values": self.flats[name].values}
+        if self.config.ema:  # else the mean is the values
+            vectors["ema"] = self.ema[name]
+        if name == "character" and self.model.tuning is not None:
+            vectors["framed"] = self.framed
+        return vectors
+
+    def refresh_frames(self) -> None:
+        """Let the Gaussians' directions and sizes follow the tuned template."""
+        if self.model.tuning is not None:
+            self.framed.copy_(self.flats["character"].values)
+            self._apply_framed()
+
+    def _apply_framed(self) -> None:
+        tuning = self.model.tuning
+        if tuning is not None:
+            tuning.refresh_frames(self.flats["character"].named_parts(self.framed))
+
     def _settings(self) -> dict[str, object]:
         c = self.config
-        names = ("variant", "seed", "views_per_pose", "frames", "test_cameras", "crop")
+        names = (
+            *("variant", "seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
+            *("crop", "tune_character"),
+        )
         return {name: getattr(c, name) for name in names}
 
     def load(self, checkpoint: Checkpoint, place: str) -> None:
@@ -244,7 +273,7 @@ class Trainer:
                 raise InputError(f"--{flag}: expected {there} as in {place}, got {value}")
         for group in self.optimiser.param_groups:
             name, flat = group["name"], self.flats[group["name"]]
-            vectors = {"values": flat.values, "ema": self.ema[name]}
+            vectors = self._vectors(name)
             if f"{name}.step" in checkpoint.tensors:
                 moments = {key: torch.zeros_like(flat.values) for key in ("exp_avg", "exp_avg_sq")}
                 step = checkpoint.tensors[f"{name}.step"].to(flat.values.device)
@@ -261,6 +290,9 @@ class Trainer:
                 if {n: tuple(t.shape) for n, t in parts.items()} != wanted:
                     raise InputError(f"{place}: expected the weights of this avatar, got others")
                 flat.fill(vector, parts)
+            if not self.config.ema:
+                self.ema[name].copy_(flat.values)
+        self._apply_framed()
         self.step = checkpoint.step
 
 

@@ -90,6 +90,7 @@ class Validation:
     def run(self, step: int) -> dict[str, Scores]:
         """Mean scores by kind; pictures go to the folder, named by kind, view and step."""
         found: dict[str, list[Scores]] = {}
+        self.model.avatar.character.forget()
         for shot, split in self.shots:
             device = self.model.device
             gaussians = self.model.gaussians(shot.mesh, shot.window)
