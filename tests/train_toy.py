@@ -1,6 +1,5 @@
 """A tiny data set to train on: the toy character, filmed with another texture than its own."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import torch
 from toy import FRAMES, make_toy_character, toy_dofs
 
 from ash_core.avatar import Avatar
+from ash_core.files.avatar_file import save_avatar
 from ash_core.files.capture import encode_png, write_cameras
 from ash_core.files.dataset import CAMERAS, POSES, Split, image_path
 from ash_core.files.released import import_ash
-from ash_core.files.skeletool import write_motion
+from ash_core.files.skeletool import read_motion, write_motion
 from ash_core.files.text import write_atomic
 from ash_core.files.video import straight_colour
 from ash_core.geometry.camera import camera_from_fov, look_at
@@ -24,8 +24,10 @@ COUNT = 6
 
 
 def toy_footage(folder: Path, cameras: int = 3, frames: int = COUNT) -> Path:
-    """A data set of both splits. The character that comes with it is grey where the filmed one has
-    colours, so that there is something to learn.
+    """A data set of both splits. The character that comes with it has other colours than the one
+    that was filmed, so that there is something to learn.
+
+    `small.safetensors` in it is that character with the settings of a small decoder.
     """
     toy = make_toy_character(folder)
     data, _ = import_ash(toy.conf)
@@ -39,6 +41,8 @@ def toy_footage(folder: Path, cameras: int = 3, frames: int = COUNT) -> Path:
         ("testing", range(FRAMES - 3, FRAMES)),
     ):
         film(folder, split, renderer, ring, dofs[list(rows)])  # type: ignore[arg-type]
+    small = {"atlas": 48, "width": 8, "sh_degree": 1}
+    save_avatar(folder / "small.safetensors", replace(data, decoder=small))
     return folder
 
 
@@ -47,8 +51,6 @@ def film(
 ) -> None:
     write_motion(folder / split / POSES, dofs)
     skeleton = renderer.avatar.character.skeleton
-    from ash_core.files.skeletool import read_motion
-
     motion = read_motion(folder / split / POSES, skeleton)
     for frame in range(len(dofs)):
         window = pose_window(motion, frame, skeleton)
@@ -78,9 +80,3 @@ def painted(texture: torch.Tensor) -> torch.Tensor:
         rows // 6 % 2 == 0
     )
     return stripes.expand_as(texture).to(torch.uint8).contiguous()
-
-
-def copy_footage(folder: Path, to: Path) -> Path:
-    """A copy to spoil."""
-    shutil.copytree(folder, to)
-    return to

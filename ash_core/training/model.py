@@ -14,7 +14,7 @@ from ash_core.avatar import Avatar, NativeAvatar, ReleasedAvatar
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.checkpoint import read_checkpoint
-from ash_core.files.checks import ATLAS_STEP, network_shapes
+from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, network_shapes
 from ash_core.files.text import write_atomic
 from ash_core.geometry.warmup import published_texel_colours, warmup_targets
 from ash_core.networks.unet import UNet
@@ -51,8 +51,9 @@ def first_avatar(config: TrainConfig, character: AvatarData) -> AvatarData:
             graph["decoder"] = data.networks["decoder"]
         return replace(data, variant="native", networks=graph, decoder=decoder)
     resolution = config.atlas or data.atlas_resolution
-    if resolution % ATLAS_STEP or not 16 <= resolution <= 4096:
-        text = f"expected a multiple of {ATLAS_STEP} that the U-Nets need, got {resolution}"
+    least, most = 2 * ATLAS_STEP, ATLAS_RESOLUTIONS[1]  # one texel in the middle has no statistics
+    if resolution % ATLAS_STEP or not least <= resolution <= most:
+        text = f"expected {least} to {most} and a multiple of {ATLAS_STEP}, got {resolution}"
         raise InputError(f"--atlas: {text}")
     if config.gaussian_checkpoint is not None:
         shapes = network_shapes(len(data.template.vertices), len(data.graph.vertices))
