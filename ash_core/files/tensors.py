@@ -57,8 +57,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], Any]:
             if metadata.get("format") != f"ash-studio {kind}":
                 found = show(metadata.get("format", "none"))
                 raise bad(path, None, f"expected a {kind}, got the format {found}")
-            # Cloned: in memory of its own alignment, on which the last bit of products depends.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, json.loads(metadata["about"])
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         if isinstance(error, InputError):
