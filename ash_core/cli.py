@@ -13,14 +13,18 @@ from ash_core.commands.actor import Actor
 from ash_core.commands.bench import Bench
 from ash_core.commands.demo import Demo
 from ash_core.commands.doctor import Doctor
+from ash_core.commands.eval import Eval
 from ash_core.commands.import_ import Import
 from ash_core.commands.render import INTERRUPTED, Render
 from ash_core.commands.terminal import complain, say
+from ash_core.commands.train import Train
 from ash_core.errors import CudaError, InputError
 
 COMMANDS: Final[dict[str, Any]] = {
     "render": Render,
     "import": Import,
+    "train": Train,
+    "eval": Eval,
     "actor": Actor,
     "demo": Demo,
     "doctor": Doctor,

@@ -159,6 +159,14 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Crop(Camera):
+    """A window of a larger picture: the same projection, only these pixels."""
+
+    whole_width: int = 0
+    whole_height: int = 0
+
+
+@dataclass(frozen=True)
 class Image:
     """A rendered picture; the background is already under it."""
 

@@ -31,6 +31,16 @@ def golden() -> Path:
     return HERE / "golden"
 
 
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny data set to train on, and `small.safetensors`, an untrained avatar of a small decoder
+    to begin with. Not to be spoiled.
+    """
+    from train_toy import toy_footage
+
+    return toy_footage(tmp_path_factory.mktemp("footage"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `gpu` are skipped where kernels cannot run."""
     reason = kernels.missing()

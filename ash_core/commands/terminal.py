@@ -94,6 +94,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.is_set = False
+        self.number: int | None = None
+        """Of the signal."""
 
     def __enter__(self) -> "StopRequest":
         self._before = {}
@@ -109,4 +111,4 @@ class StopRequest:
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if self.is_set:
             raise KeyboardInterrupt
-        self.is_set = True
+        self.is_set, self.number = True, number

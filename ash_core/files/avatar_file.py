@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ash_core.files.capture import MAX_CAMERAS, MAX_IMAGE_BYTES, decode_image, encode_png
 from ash_core.files.checks import check_avatar
+from ash_core.files.tensors import STORED, serialise
 from ash_core.files.text import bad, show, write_atomic
 from ash_core.records import AvatarData, Camera
 
@@ -30,13 +31,6 @@ MAX_HEADER_BYTES = 4 << 20
 """Names, shapes and metadata. Those of a published character take 60 kB."""
 
 _FLOAT64 = ("rest_dofs", "corner_uvs")
-_STORED = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.int64: "I64",
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-}
 _NETWORK_TYPES = ("F32", "I64")
 
 
@@ -50,26 +44,7 @@ def save_avatar(path: Path | str, data: AvatarData) -> None:
         for key, tensor in state.items():
             tensors[f"networks.{network}.{key}"] = tensor.detach().cpu().contiguous()
     metadata = {"format": FORMAT, "version": str(VERSION), "avatar": json.dumps(values)}
-    write_atomic(path, _serialise(tensors, metadata))
-
-
-def _serialise(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
-) -> Iterator[bytes | memoryview]:
-    """The parts of a safetensors file. Its own writer would hold all of it in memory once more."""
-    header: dict[str, Any] = {"__metadata__": metadata}
-    end = 0
-    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # aligned
-    for name, tensor in ordered.items():
-        start, end = end, end + tensor.nbytes
-        stored, shape = _STORED[tensor.dtype], list(tensor.shape)
-        header[name] = {"dtype": stored, "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    yield struct.pack("<Q", len(text))
-    yield text
-    for tensor in ordered.values():
-        yield tensor.reshape(-1).view(torch.uint8).numpy().data
+    write_atomic(path, serialise(tensors, metadata))
 
 
 def _pack(record: Any, prefix: str, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -213,12 +188,12 @@ class _Loader:
         """One tensor, after its declared type and shape were found to fit the annotation."""
         dtype, dims = _schema(field)
         if _is_image(field):
-            self.declared(f"{name}.png", (_STORED[torch.uint8],), 1)
+            self.declared(f"{name}.png", (STORED[torch.uint8],), 1)
             if self.shape(f"{name}.png")[0] > MAX_IMAGE_BYTES:
                 raise bad(self.path, None, f"{name}: expected an image of at most 512 MiB")
             data = self.take(f"{name}.png").numpy().tobytes()
             return decode_image(data, f"{self.path}: {name}")
-        self.declared(name, (_STORED[dtype],), len(dims))
+        self.declared(name, (STORED[dtype],), len(dims))
         shape = self.shape(name)
         for dim, size in zip(dims, shape, strict=True):
             wanted, source = (int(dim), "") if dim.isdigit() else self.sizes.get(dim, (size, name))

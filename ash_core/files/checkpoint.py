@@ -51,6 +51,14 @@ def read_checkpoint(path: Path | str, wanted: Mapping[str, Shapes]) -> dict[str,
     return states
 
 
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """The plain tensors of a torch file that is one state dictionary; no code in it is ever run."""
+    content = _load_checkpoint(Path(path))
+    if not isinstance(content, Mapping) or not all(map(_is_dense, content.values())):
+        raise bad(path, None, "expected a dictionary of dense tensors, got something else")
+    return {str(name): tensor.clone() for name, tensor in content.items()}
+
+
 def _is_dense(value: object) -> bool:
     """A plain tensor that stores each of its numbers: an expanded one would grow when copied."""
     return (

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ash_core.conventions import FRUSTUM_CLAMP
 from ash_core.errors import InputError
-from ash_core.records import Camera
+from ash_core.records import Camera, Crop
 
 
 def look_at(
@@ -58,3 +59,23 @@ def resize_camera(camera: Camera, width: int, height: int) -> Camera:
 def camera_position(viewmat: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
     """Where the camera stands in the world, m."""
     return -viewmat[:3, :3].T @ viewmat[:3, 3]
+
+
+def crop_camera(camera: Camera, left: int, top: int, width: int, height: int) -> Crop:
+    """The camera of a window of the picture; the window may reach over its edges."""
+    K = camera.K.clone()
+    K[0, 2] -= left
+    K[1, 2] -= top
+    whole = camera.width, camera.height
+    return Crop(camera.viewmat, K, width, height, camera.name, *whole)
+
+
+def frustum_limits(camera: Camera) -> tuple[float, float]:
+    """Bounds of |x/z| and |y/z| at which the projection is linearised: those of the whole picture,
+    so that a window of it shows what the whole shows there.
+    """
+    width, height = camera.width, camera.height
+    if isinstance(camera, Crop):
+        width, height = camera.whole_width, camera.whole_height
+    fx, fy = float(camera.K[0, 0]), float(camera.K[1, 1])
+    return FRUSTUM_CLAMP * width / (2 * fx), FRUSTUM_CLAMP * height / (2 * fy)

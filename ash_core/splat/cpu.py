@@ -45,7 +45,6 @@ from ash_core.conventions import (
     ALPHA_MAX,
     ALPHA_MIN,
     BLUR_PX2,
-    FRUSTUM_CLAMP,
     NEAR_M,
     SH_C0,
     SH_C1,
@@ -53,6 +52,7 @@ from ash_core.conventions import (
     SH_C3,
     TRANSMITTANCE_MIN,
 )
+from ash_core.geometry.camera import frustum_limits
 from ash_core.records import Camera, Gaussians, Image
 from ash_core.resources import cache_folder
 
@@ -1030,9 +1030,7 @@ def _camera_arrays(camera: Camera) -> tuple[NDArray[np.float64], tuple[float, ..
     view = camera.viewmat.detach().to("cpu", torch.float64).contiguous().numpy()
     K = camera.K.detach().to("cpu", torch.float64)
     fx, fy, cx, cy = float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])
-    limit_u = FRUSTUM_CLAMP * camera.width / (2 * fx)
-    limit_v = FRUSTUM_CLAMP * camera.height / (2 * fy)
-    return view, (fx, fy, cx, cy, limit_u, limit_v)
+    return view, (fx, fy, cx, cy, *frustum_limits(camera))
 
 
 def _background_array(background: Tensor | None) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ash_core import conventions
+from ash_core.geometry.camera import frustum_limits
 from ash_core.gpu.kernels import Program, with_index
 from ash_core.records import Camera, Gaussians, Image
 
@@ -123,8 +124,7 @@ def camera_words(cameras: Sequence[Camera]) -> tuple[bytes, int, int]:
             CAMERA.pack(
                 *chain.from_iterable(camera.viewmat.tolist()[:3]),
                 *(fx, fy, cx, cy),
-                conventions.FRUSTUM_CLAMP * camera.width / (2 * fx),
-                conventions.FRUSTUM_CLAMP * camera.height / (2 * fy),
+                *frustum_limits(camera),
                 *(camera.width, camera.height, across, down, tiles, pixels),
             )
         )

@@ -19,10 +19,10 @@ from ash_core.conventions import (
     ALPHA_MAX,
     ALPHA_MIN,
     BLUR_PX2,
-    FRUSTUM_CLAMP,
     NEAR_M,
     TRANSMITTANCE_MIN,
 )
+from ash_core.geometry.camera import frustum_limits
 from ash_core.geometry.rotations import quat_to_matrix
 from ash_core.records import Camera, Gaussians, Image
 from ash_core.splat.spherical_harmonics import sh_to_rgb
@@ -67,8 +67,7 @@ def project(gaussians: Gaussians, camera: Camera) -> Projected:
     means2d = torch.stack([fx * u + cx, fy * v + cy], -1)
 
     # 2. Covariance: the blurred ellipse of J R_view_world R S.
-    limit_u = FRUSTUM_CLAMP * camera.width / (2 * float(fx))
-    limit_v = FRUSTUM_CLAMP * camera.height / (2 * float(fy))
+    limit_u, limit_v = frustum_limits(camera)
     zero = torch.zeros_like(z)
     jacobian = torch.stack(
         [

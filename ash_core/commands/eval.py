@@ -1,0 +1,73 @@
+"""`ash-studio eval`: how good an avatar is on a data set."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ash_core.commands.scene import Backend, Device, Preset, load_avatar_data, make_renderer
+from ash_core.commands.terminal import progress_bar, say
+from ash_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Measure an avatar against photographs: PSNR, SSIM, LPIPS and flicker.
+
+    Of train poses (training/, cameras trained on), novel views (training/, test cameras) and novel
+    poses (testing/). On the published window, 600x496 pixels around the person with all else
+    painted white, and on full pictures.
+    """
+
+    avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")]
+    """Avatar file (.safetensors), or 'bundled'."""
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """Data set, as `ash-studio extract` leaves it."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR", help_behavior_hint="")
+    ] = None
+    """Folder for report.json, report.txt and pictures.png (ours, truth, error)."""
+    test_cameras: Annotated[str, tyro.conf.arg(metavar="auto|none|N,N,...")] = "auto"
+    """The cameras that the training left out, as it was told."""
+    views: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Measure about so many pictures of each kind, evenly chosen. Default: all."""
+    lpips_weights: Annotated[
+        tuple[Path, ...], tyro.conf.arg(metavar="FILE", help_behavior_hint="")
+    ] = ()
+    """Files with LPIPS' weights: the backbone's (torchvision's alexnet or vgg16) and the heads'.
+    Nothing is ever downloaded."""
+    device: Device = "auto"
+    """Where the avatar lives; auto takes a usable GPU."""
+    backend: Backend = "auto"
+    """Rasterizer."""
+    preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Decoder of a native avatar without a trained one."""
+
+    def run(self) -> int:
+        if self.views is not None and self.views < 1:
+            raise InputError(f"--views: expected 1 or more, got {self.views}")
+        if self.out is not None and self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out}: is a file, expected a folder")
+        from ash_core.files.dataset import open_dataset
+        from ash_core.training.evaluation import as_text, measure, select, write_reports
+        from ash_core.training.lpips import Lpips
+
+        dataset = open_dataset(self.data)
+        selections = select(dataset, self.test_cameras, self.views)
+        data = load_avatar_data(self.avatar)
+        if data.skeleton.dof_names != dataset.character.skeleton.dof_names:
+            raise InputError(f"{self.avatar}: expected the skeleton of {self.data}, got another")
+        renderer = make_renderer(data, self.device, self.backend, self.preset)
+        lpips = Lpips(self.lpips_weights).to(renderer.device) if self.lpips_weights else None
+        with progress_bar() as progress:
+            tasks = {one.name: progress.add_task(one.name, total=None) for one in selections}
+
+            def tell(name: str, done: int, count: int) -> None:
+                progress.update(tasks[name], completed=done, total=count)
+
+            reports = [measure(renderer, one, lpips, tell) for one in selections]
+        if self.out is not None:
+            write_reports(self.out, reports)
+        say(as_text(reports).rstrip("\n"))
+        return 0

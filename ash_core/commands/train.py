@@ -1,0 +1,62 @@
+"""`ash-studio train`: footage to an avatar."""
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from ash_core.commands.terminal import StopRequest, note, progress_bar, say
+from ash_core.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from ash_core.training.train import Stop
+
+
+class Train(TrainConfig):
+    __doc__ = TrainConfig.__doc__
+
+    def run(self) -> int:
+        self.resolved()  # mistakes are told before torch is imported
+        from ash_core.training.train import train
+
+        speaks = os.environ.get("RANK", "0") == "0"  # one of those that train together
+        with StopRequest() as stop, progress_bar() as progress:
+            code = train(self, _Terminal(progress if speaks else None, stop))
+        if code == 0 and speaks and not stop.is_set:
+            say(f"{self.out / 'avatar.safetensors'}: trained")
+        return code
+
+
+class _Terminal:
+    """Progress as bars, notes as lines."""
+
+    def __init__(self, progress: "Progress | None", request: StopRequest) -> None:
+        self.progress, self.request = progress, request
+        self.tasks: dict[str, TaskID] = {}
+
+    def note(self, text: str) -> None:
+        """A line above the bars."""
+        if self.progress is not None:
+            note(text)
+
+    def preparing(self, what: str, done: int, count: int) -> None:
+        """A bar for each kind of work."""
+        self._bar(what, what, done, count)
+
+    def training(self, step: int, steps: int, text: str) -> None:
+        """The bar of the steps."""
+        self._bar("training", text, step, steps)
+
+    def _bar(self, key: str, text: str, done: int, count: int) -> None:
+        if self.progress is None:
+            return
+        if key not in self.tasks:
+            self.tasks[key] = self.progress.add_task(text)
+        self.progress.update(self.tasks[key], description=text, completed=done, total=count)
+
+    def stop(self) -> "Stop":
+        """Ctrl-C and SIGTERM."""
+        if not self.request.is_set:
+            return "no"
+        return "terminate" if self.request.number == signal.SIGTERM else "interrupt"

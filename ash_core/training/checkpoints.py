@@ -1,0 +1,58 @@
+"""A training's state in one file: weights, their mean, the optimiser's moments, the step.
+
+What is drawn at random follows from seed and step (`dataset`), so that these two are its whole
+random state.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ash_core.errors import InputError
+from ash_core.files.tensors import read_tensors, write_tensors
+
+KIND = "training checkpoint"
+KEPT = 2
+"""Newest checkpoints that stay."""
+_NAME = re.compile(r"step_(\d{9})\.safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training between two steps."""
+
+    step: int
+    """Steps that were done."""
+    seconds: float
+    """Time that they took, validations included."""
+    settings: dict[str, Any]
+    """What the next steps follow from besides the tensors: seed, sizes of a step."""
+    tensors: dict[str, Tensor]
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write it, then drop all but the newest."""
+    path = folder / f"step_{checkpoint.step:09d}.safetensors"
+    about = {name: getattr(checkpoint, name) for name in ("step", "seconds", "settings")}
+    write_tensors(path, KIND, checkpoint.tensors, about)
+    for old in _there(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
+    """The newest that is whole; damaged ones are passed over."""
+    for path in reversed(_there(folder)):
+        try:
+            tensors, about = read_tensors(path, KIND)
+            return path, Checkpoint(tensors=tensors, **about)
+        except (InputError, TypeError):
+            continue
+    return None
+
+
+def _there(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step_*") if _NAME.fullmatch(path.name))

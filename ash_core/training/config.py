@@ -1,0 +1,207 @@
+"""What a training can be told. Every field is a flag of `ash-studio train`."""
+
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ash_core.errors import InputError
+
+Hidden = tyro.conf.arg(help_behavior_hint="")
+Preset = Literal["cpu", "balanced", "quality"]
+Variant = Literal["native", "released"]
+Keep = Literal["auto", "gpu", "memory", "files"]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the loss' parts. What is not said follows the variant."""
+
+    l1: Annotated[float | None, Hidden] = None
+    """Mean absolute difference of colours. native 0.8, released 0.9."""
+    dssim: Annotated[float | None, Hidden] = None
+    """1 - SSIM. native 0.2, released 0.1."""
+    mask: Annotated[float | None, Hidden] = None
+    """Mean absolute difference of coverage and mask. native 0.1, released 0."""
+    lpips: float = 0.0
+    """LPIPS; needs --lpips-weights."""
+    offset: float = 0.01
+    """Mean square of the Gaussians' offsets, as parts of what is allowed (native)."""
+    scale: float = 0.01
+    """Mean square of the Gaussians' growth, as parts of what is allowed (native)."""
+    smooth: float = 1000.0
+    """Mean square of the tuned surface's roughness, m: what each vertex was moved more than its
+    neighbours (--tune-character)."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train an avatar from footage of one subject.
+
+    DATA is a folder as `ash-studio extract` leaves it. Under torchrun every process takes its share
+    of the poses of a step: torchrun --nproc-per-node N -m ash_core.cli train DATA -o OUT
+    """
+
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """Folder of the subject: character, cameras, training/images, perhaps testing/images."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
+    """Folder for avatar.safetensors, checkpoints/, validations_fine/ and TensorBoard's logs/."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in OUT."""
+
+    # ---- the avatar ----
+    avatar: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """Begin with this avatar file instead of DATA's own character."""
+    variant: Variant = "native"
+    """native is ours; released is the published networks, schedule and losses."""
+    preset: Annotated[Preset | None, Hidden] = None
+    """Decoder of a new native avatar. Default: balanced."""
+    atlas: Annotated[int | None, Hidden] = None
+    """Texels a side of a new released avatar. Default: what the character's configuration says."""
+    gaussian_checkpoint: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE.tar", help_behavior_hint="")
+    ] = None
+    """Released variant: begin with the networks in a published gaussian_checkpoints.tar."""
+    tune_character: bool = False
+    """Fit the deformable character too, through the rasterizer: its graph networks, or the
+    template's vertices where there is no checkpoint."""
+
+    # ---- the data ----
+    frames: Annotated[str, tyro.conf.arg(metavar="START:STOP:STEP")] = ":"
+    """Frames of training/ to use."""
+    test_cameras: Annotated[str, tyro.conf.arg(metavar="auto|none|N,N,...")] = "auto"
+    """Cameras that are never trained on. auto: one in twelve, from three cameras on."""
+    crop: Annotated[str, tyro.conf.arg(metavar="auto|WxH")] = "auto"
+    """Pixels of each picture that are compared. auto: around the masks; larger ones in parts."""
+    keep: Keep = "auto"
+    """Where the pictures wait: on the GPU, in memory, or in their files, decoded when needed.
+    auto: the first that has room."""
+    workers: int = 0
+    """Threads that decode pictures. 0: one for each processor, at most 16."""
+
+    # ---- the optimisation ----
+    steps: Annotated[int | None, Hidden] = None
+    """Steps in all. Default: native 20000, released 2000000 (published)."""
+    minutes: Annotated[float | None, Hidden] = None
+    """End after so much time, whatever --steps says; the learning rate falls with it."""
+    warm_up_steps: Annotated[int | None, Hidden] = None
+    """Released variant: steps of its first phase, towards the textured mesh. Default: 15000."""
+    views_per_pose: Annotated[int | None, Hidden] = None
+    """Cameras for each decoded pose. Default: native 8, released 1 (published)."""
+    poses_per_step: Annotated[int | None, Hidden] = None
+    """Poses of a step, over all processes. Default: one a process."""
+    learning_rate: Annotated[float | None, Hidden] = None
+    """Of the decoder. Default: native 0.001, released 0.0001 (published)."""
+    final_rate: Annotated[float | None, Hidden] = None
+    """What the learning rate falls to, as a part of it. Default: native 0.02, released 1."""
+    character_rate: float = 0.05
+    """Learning rate of the tuned character, as a part of the decoder's."""
+    ema: Annotated[float | None, Hidden] = None
+    """Decay of the averaged weights that are saved. Default: native 0.998, released 0 (off)."""
+    clip: Annotated[float | None, Hidden] = None
+    """Longest gradient; longer ones are shortened. Default: native 1, released none."""
+    background: Annotated[Literal["random", "black", "white"] | None, Hidden] = None
+    """Under pictures while training. Default: native random, released black (published)."""
+    precision: Literal["auto", "half", "float"] = "auto"
+    """Of the networks: bfloat16 or float32. auto: half on a GPU."""
+    weights: LossWeights = field(default_factory=LossWeights)
+    lpips_weights: Annotated[
+        tuple[Path, ...], tyro.conf.arg(metavar="FILE", help_behavior_hint="")
+    ] = ()
+    """Files with LPIPS' weights: the backbone's (torchvision's alexnet or vgg16) and the heads'.
+    Nothing is ever downloaded."""
+
+    # ---- the run ----
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a usable GPU."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    validate_every: int = 1000
+    """Steps between validations; 0: none."""
+    validation_views: int = 4
+    """Pictures of each kind in a validation."""
+    log_every: int = 50
+    """Steps between lines of the log."""
+
+    def resolved(self) -> "TrainConfig":
+        """The same with the variant's values where nothing was said; checked."""
+        native = self.variant == "native"
+        defaults: dict[str, object] = {
+            "steps": 20_000 if native else 2_000_000,  # Source: the published configuration
+            "warm_up_steps": 0 if native else 15_000,  # Source: ODDITIES D1
+            "views_per_pose": 8 if native else 1,
+            "learning_rate": 1e-3 if native else 1e-4,
+            "final_rate": 0.02 if native else 1.0,
+            "ema": 0.998 if native else 0.0,
+            "clip": 1.0 if native else math.inf,
+            "background": "random" if native else "black",
+        }
+        # Source: the published loss is 0.9 L1 + 0.1 (1 - SSIM), from the published configuration.
+        shares = (
+            {"l1": 0.8, "dssim": 0.2, "mask": 0.1}
+            if native
+            else {"l1": 0.9, "dssim": 0.1, "mask": 0.0}
+        )
+        said = {name: value for name in defaults if (value := getattr(self, name)) is not None}
+        parts = {
+            name: value for name in shares if (value := getattr(self.weights, name)) is not None
+        }
+        weights = replace(self.weights, **(shares | parts))
+        full = replace(self, **(defaults | said), weights=weights)  # type: ignore[arg-type]
+        full._check()
+        return full
+
+    def _check(self) -> None:
+        positive = ("steps", "learning_rate", "views_per_pose", "poses_per_step", "minutes",
+                    "clip", "checkpoint_every", "log_every", "validation_views")  # fmt: skip
+        for name in positive:
+            value = getattr(self, name)
+            _need(value is None or value > 0, name, "more than 0", value)
+        for name in ("workers", "validate_every", "warm_up_steps", "character_rate"):
+            _need(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        _need(0 <= self.ema < 1, "ema", "0 to below 1", self.ema)  # type: ignore[operator]
+        _need(0 < self.final_rate <= 1, "final_rate", "above 0, to 1", self.final_rate)  # type: ignore[operator]
+        _need(math.isfinite(self.learning_rate), "learning_rate", "a number", self.learning_rate)  # type: ignore[arg-type]
+        for part in fields(self.weights):
+            value = getattr(self.weights, part.name)
+            fine = math.isfinite(value) and value >= 0
+            _need(fine, f"weights.{part.name}", "a number, 0 or more", value)
+        if self.weights.lpips > 0 and not self.lpips_weights:
+            raise InputError("--weights.lpips: expected --lpips-weights with it, got none")
+        if self.variant == "released":
+            for name in ("preset", "tune_character"):
+                _need(
+                    not getattr(self, name),
+                    name,
+                    "none for the released variant",
+                    getattr(self, name),
+                )
+        else:
+            for name in ("atlas", "gaussian_checkpoint", "warm_up_steps"):
+                _need(
+                    not getattr(self, name),
+                    name,
+                    "none for the native variant",
+                    getattr(self, name),
+                )
+
+    def as_json(self) -> dict[str, object]:
+        """For the record beside the result."""
+
+        def plain(value: object) -> object:
+            if isinstance(value, dict):
+                return {key: plain(item) for key, item in value.items()}
+            if isinstance(value, tuple):
+                return [plain(item) for item in value]
+            return str(value) if isinstance(value, Path) or value == math.inf else value
+
+        return {key: plain(value) for key, value in asdict(self).items()}
+
+
+def _need(ok: bool, name: str, wanted: str, found: object) -> None:
+    if not ok:
+        raise InputError(f"--{name.replace('_', '-')}: expected {wanted}, got {found}")

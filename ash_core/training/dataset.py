@@ -1,0 +1,245 @@
+"""What a training sees: poses with their meshes, the cameras of each, and in which order.
+
+Everything that is drawn at random follows from the seed and the step alone, so that a training that
+goes on after a kill sees what it would have seen.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ash_core.avatar import Avatar
+from ash_core.character import Character
+from ash_core.errors import InputError
+from ash_core.files.dataset import SplitData
+from ash_core.files.tensors import read_tensors, write_tensors
+from ash_core.geometry.camera import crop_camera
+from ash_core.geometry.motion import pose_window
+from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
+from ash_core.training.config import TrainConfig
+from ash_core.training.pictures import Pictures, Tell
+
+CACHE_VERSION = "1"
+"""Changes with what the cache file holds."""
+TEST_EACH = 12
+"""One camera in so many is kept for testing."""
+ROUNDING = 16
+"""Sides of windows are multiples of this."""
+USUAL = 0.95
+"""The part of the boxes that a window holds whole."""
+
+
+class View(NamedTuple):
+    """One photograph."""
+
+    frame: int
+    camera: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One pose and its views, of fixed shapes; tensors on the device."""
+
+    frame: int
+    numbers: tuple[int, ...]
+    """Of the cameras."""
+    mesh: PosedMesh
+    window: PoseWindow
+    cameras: tuple[Camera, ...]
+    pixels: UInt8[Tensor, "v h w 4"]
+    backgrounds: Float[Tensor, "v 3"]
+
+
+def test_cameras(choice: str, there: Sequence[int]) -> tuple[int, ...]:
+    """The cameras that are not trained on, of those that have photographs."""
+    if choice == "none" or (choice == "auto" and len(there) < 3):
+        return ()
+    if choice == "auto":
+        return tuple(there[TEST_EACH // 2 :: TEST_EACH]) or (there[-1],)
+    try:
+        chosen = tuple(sorted({int(word) for word in choice.split(",")}))
+    except ValueError:
+        chosen = (-1,)
+    if not set(chosen) <= set(there) or set(chosen) == set(there):
+        held = ",".join(map(str, there))
+        raise InputError(f"--test-cameras: expected auto, none or some of {held}, got {choice!r}")
+    return chosen
+
+
+def parse_crop(choice: str, boxes: np.ndarray, smallest: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of the windows that are compared, at most the smallest picture's."""
+    if choice == "auto":
+        wanted = np.quantile(boxes[:, 2:], USUAL, axis=0)
+        rounded = (-(-wanted // ROUNDING) * ROUNDING).astype(int)
+    else:
+        words = choice.lower().split("x")
+        if len(words) != 2 or not all(word.isdigit() and 0 < int(word) < 10**6 for word in words):
+            raise InputError(f"--crop: expected auto or WxH such as 512x512, got {choice!r}")
+        rounded = np.array([int(word) for word in words])
+    width, height = np.minimum(rounded, smallest).tolist()
+    return width, height
+
+
+# ---- meshes ----
+
+
+class Poses:
+    """The posed meshes of a split's frames, computed once and kept in a file."""
+
+    def __init__(
+        self, avatar: Avatar, split: SplitData, frames: Sequence[int], cache: Path, tell: Tell
+    ) -> None:
+        skeleton = avatar.character.skeleton
+        self.frames = list(frames)
+        self.windows = [pose_window(split.motion, frame, skeleton) for frame in frames]
+        self.device = avatar.flat.device
+        key = _key(avatar.data, self.windows)
+        path = cache / f"character-{split.name}-{key[:16]}.safetensors"
+        stored = _stored(path, key)
+        if stored is None:
+            stored = _compute(avatar.character, self.windows, tell)
+            write_tensors(path, "character cache", stored, {"key": key})
+        self._stored = {name: tensor.to(self.device) for name, tensor in stored.items()}
+        self.windows = [to_device(window, self.device) for window in self.windows]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def mesh(self, index: int) -> PosedMesh:
+        """The mesh of one of the frames."""
+        return PosedMesh(**{name: tensor[index] for name, tensor in self._stored.items()})
+
+
+def _key(data: AvatarData, windows: Sequence[PoseWindow]) -> str:
+    """A digest of everything that the meshes follow from."""
+    digest = hashlib.sha256(CACHE_VERSION.encode())
+    records = (data.skeleton, data.skinning, data.template, data.graph)
+    tensors = [getattr(record, field.name) for record in records for field in fields(record)]
+    tensors += [data.rest_dofs, *(part for w in windows for part in (w.dofs, w.normalised))]
+    for name in ("spatial_gcn", "delta_gcn"):
+        tensors += list(data.networks.get(name, {}).values())
+    digest.update(repr([item for item in tensors if not isinstance(item, Tensor)]).encode())
+    digest.update(data.variant.encode())
+    for tensor in tensors:
+        if isinstance(tensor, Tensor):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _stored(path: Path, key: str) -> dict[str, Tensor] | None:
+    """What an earlier training left; None where it left nothing, or nothing whole."""
+    if not path.exists():
+        return None
+    try:
+        tensors, about = read_tensors(path, "character cache")
+    except InputError:
+        return None
+    return tensors if about.get("key") == key else None
+
+
+@torch.no_grad()
+def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) -> dict[str, Tensor]:
+    device = character.template_vertices.device
+    meshes = []
+    for done, window in enumerate(windows, start=1):
+        meshes.append(to_device(character(to_device(window, device)), "cpu"))
+        tell("posed meshes", done, len(windows))
+    names = [field.name for field in fields(PosedMesh)]
+    return {name: torch.stack([getattr(mesh, name) for mesh in meshes]) for name in names}
+
+
+# ---- what is seen when ----
+
+
+class Footage:
+    """A split's photographs by pose, for training."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        split: SplitData,
+        frames: Sequence[int],
+        cameras: Sequence[int],
+        device: torch.device,
+        tell: Tell,
+    ) -> None:
+        self.config, self.cameras = config, split.cameras
+        self.frames = list(frames)
+        self.views = views_of(split, frames, cameras)
+        self._of_pose: list[list[int]] = [[] for _ in self.frames]
+        pose_of = {frame: index for index, frame in enumerate(self.frames)}
+        for number, view in enumerate(self.views):
+            self._of_pose[pose_of[view.frame]].append(number)
+        sizes = [(self.cameras[v.camera].width, self.cameras[v.camera].height) for v in self.views]
+        paths = [view.path for view in self.views]
+        self.pictures = Pictures(paths, sizes, config.keep, device, config.workers, tell)
+        widths, heights = zip(*sizes, strict=True)
+        smallest = min(widths), min(heights)
+        self.size = parse_crop(config.crop, self.pictures.boxes, smallest)
+
+    def poses_of(self, step: int, poses_per_step: int) -> list[tuple[int, int]]:
+        """(draw, pose) of a step: every pose once, in another order, then again."""
+        count, found = len(self.frames), []
+        for draw in range(step * poses_per_step, (step + 1) * poses_per_step):
+            epoch, place = divmod(draw, count)
+            order = np.random.default_rng((self.config.seed, 0, epoch)).permutation(count)
+            found.append((draw, int(order[place])))
+        return found
+
+    def batch(self, draw: int, pose: int, poses: Poses) -> Batch:
+        """The views of a pose that a draw takes."""
+        config, chance = self.config, np.random.default_rng((self.config.seed, 1, draw))
+        there, count = self._of_pose[pose], config.views_per_pose or 1
+        # A camera again only when all were taken.
+        rounds = [chance.permutation(there) for _ in range(-(-count // len(there)))]
+        numbers = np.concatenate(rounds)[:count]
+        corners = self.pictures.corners(numbers, chance.random((count, 2)), self.size)
+        backgrounds = {
+            "random": chance.random((count, 3), np.float32),
+            "black": np.zeros((count, 3), np.float32),
+            "white": np.ones((count, 3), np.float32),
+        }[config.background or "black"]
+        views = [self.views[number] for number in numbers]
+        device = self.pictures.device
+        return Batch(
+            frame=self.frames[pose],
+            numbers=tuple(view.camera for view in views),
+            mesh=poses.mesh(pose),
+            window=poses.windows[pose],
+            cameras=tuple(
+                crop_camera(self.cameras[view.camera], left, top, *self.size)
+                for view, (left, top) in zip(views, corners.tolist(), strict=True)
+            ),
+            pixels=self.pictures.windows(numbers, corners, self.size),
+            backgrounds=torch.from_numpy(backgrounds).to(device, non_blocking=True),
+        )
+
+
+def views_of(split: SplitData, frames: Sequence[int], cameras: Sequence[int]) -> list[View]:
+    """The photographs of some frames by some cameras, pose by pose."""
+    wanted = set(cameras)
+    by_frame: dict[int, list[View]] = {frame: [] for frame in frames}
+    for (frame, camera), path in sorted(split.images.items()):
+        if frame in by_frame and camera in wanted:
+            by_frame[frame].append(View(frame, camera, path))
+    return [view for frame in frames for view in by_frame[frame]]
+
+
+def cameras_of(split: SplitData) -> list[int]:
+    """The cameras that have photographs."""
+    return sorted({camera for _, camera in split.images})
+
+
+def frames_with(split: SplitData, frames: Sequence[int], cameras: Sequence[int]) -> Iterator[int]:
+    """Those of the frames that have a photograph by one of the cameras."""
+    seen = {frame for frame, camera in split.images if camera in set(cameras)}
+    return (frame for frame in frames if frame in seen)

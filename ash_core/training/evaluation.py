@@ -1,0 +1,190 @@
+"""How good any avatar is on a data set: train pose, novel view, novel pose."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ash_core.errors import InputError
+from ash_core.files.dataset import Dataset, SplitData
+from ash_core.geometry.motion import pose_window
+from ash_core.records import Skeleton
+from ash_core.render import Renderer, RenderRequest
+from ash_core.training.dataset import cameras_of, test_cameras
+from ash_core.training.lpips import Lpips
+from ash_core.training.metrics import (
+    Scores,
+    flicker,
+    mean_scores,
+    published_window,
+    scores,
+)
+from ash_core.training.validation import comparison, evenly, read_truth
+
+WHITE = (1.0, 1.0, 1.0)
+SHOWN = 3
+"""Rows of each set in the picture."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One set's result."""
+
+    name: str
+    views: int
+    cameras: tuple[int, ...]
+    scores: Scores
+    flicker: float | None
+    """See metrics.flicker; None where no two frames stand beside each other."""
+    rows: tuple[UInt8[Tensor, "h w 3"], ...]
+    """Ours, truth and error of some views."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The photographs that a set is measured on."""
+
+    name: str
+    split: SplitData
+    cameras: tuple[int, ...]
+    frames: tuple[int, ...]
+    """Those measured; each one's successor is looked at too, for the flicker."""
+
+    def photographs(self) -> Iterator[tuple[int, int, bool]]:
+        """(frame, camera, is measured), frame by frame."""
+        measured = set(self.frames)
+        for frame in sorted(measured | {frame + 1 for frame in measured}):
+            for camera in self.cameras:
+                if (frame, camera) in self.split.images:
+                    yield frame, camera, frame in measured
+
+
+def select(dataset: Dataset, choice: str, views: int | None) -> list[Selection]:
+    """The sets that a data set has photographs for.
+
+    choice: its test cameras, as the training was told. views: about so many of each set.
+    """
+    found = []
+    training, testing = (dataset.splits.get(name) for name in ("training", "testing"))
+    held: tuple[int, ...] = ()
+    if training is not None and training.images:
+        there = cameras_of(training)
+        held = test_cameras(choice, there)
+        seen = tuple(camera for camera in there if camera not in held)
+        found += [("train pose", training, seen), ("novel view", training, held)]
+    if testing is not None and testing.images:
+        there = cameras_of(testing)
+        found.append(("novel pose", testing, tuple(c for c in held if c in there) or tuple(there)))
+    if not found:
+        raise InputError(f"{dataset.folder}: expected images in training/ or testing/, found none")
+    return [_selection(name, split, cameras, views) for name, split, cameras in found if cameras]
+
+
+def _selection(
+    name: str, split: SplitData, cameras: tuple[int, ...], views: int | None
+) -> Selection:
+    frames = sorted({frame for frame, camera in split.images if camera in cameras})
+    if views is not None:
+        frames = [frames[n] for n in evenly(len(frames), max(views // len(cameras), 1))]
+    return Selection(name, split, cameras, tuple(frames))
+
+
+def measure(
+    renderer: Renderer,
+    selection: Selection,
+    lpips: Lpips | None,
+    tell: Callable[[str, int, int], None],
+) -> Report:
+    """Render a set as everybody sees it, and compare."""
+    skeleton: Skeleton = renderer.avatar.data.skeleton
+    split, work = selection.split, list(selection.photographs())
+    before: dict[int, tuple[int, tuple[Tensor, Tensor]]] = {}
+    every: list[Scores] = []
+    flickers: list[float] = []
+    rows: list[Tensor] = []
+    measured = [(frame, camera) for frame, camera, counts in work if counts]
+    shown = {measured[n] for n in evenly(len(measured), SHOWN)}
+    for done, (frame, camera, counts) in enumerate(work, start=1):
+        window = pose_window(split.motion, frame, skeleton)
+        ours = renderer.render(RenderRequest(window, split.cameras[camera], WHITE)).rgb
+        truth, mask = (part.to(ours.device) for part in read_truth(split.images[frame, camera]))
+        pair = ours.clone(), truth
+        if counts:
+            every.append(scores(*pair, mask, lpips))
+        if camera in before and before[camera][0] == frame - 1:
+            flickers.append(flicker(before[camera][1], pair, mask))
+        before[camera] = frame, pair
+        if (frame, camera) in shown:
+            at = published_window(mask)
+            rows.append(comparison(ours[at], truth[at]).cpu())
+        tell(selection.name, done, len(work))
+    jitter = sum(flickers) / len(flickers) if flickers else None
+    return Report(
+        selection.name, len(every), selection.cameras, mean_scores(every), jitter, tuple(rows)
+    )
+
+
+def as_json(reports: Sequence[Report]) -> dict[str, object]:
+    """The report as a JSON object."""
+    return {
+        report.name: {
+            "views": report.views,
+            "cameras": list(report.cameras),
+            **asdict(report.scores),
+            "flicker": report.flicker,
+        }
+        for report in reports
+    }
+
+
+def as_text(reports: Sequence[Report]) -> str:
+    """The report as a table."""
+    head = (
+        "",
+        "views",
+        "PSNR dB",
+        "SSIM",
+        "LPIPS",
+        "PSNR full",
+        "SSIM full",
+        "LPIPS full",
+        "flicker",
+    )
+    lines = ["  ".join(f"{word:>10}" for word in head)]
+    for report in reports:
+        s = report.scores
+        cells = [report.name, str(report.views), f"{s.psnr:.2f}", f"{s.ssim:.4f}", _four(s.lpips)]
+        cells += [f"{s.psnr_full:.2f}", f"{s.ssim_full:.4f}", _four(s.lpips_full)]
+        cells.append("-" if report.flicker is None else f"{report.flicker:.2f}")
+        lines.append("  ".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(lines) + "\n"
+
+
+def _four(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def picture(reports: Sequence[Report]) -> UInt8[Tensor, "h w 3"]:
+    """Rows of all sets under each other, white where one is narrower."""
+    rows = [row for report in reports for row in report.rows]
+    width = max(row.shape[1] for row in rows)
+    padded: list[Float[Tensor, "h w 3"]] = []
+    for row in rows:
+        blank = torch.full((row.shape[0], width - row.shape[1], 3), 255, dtype=torch.uint8)
+        padded.append(torch.cat((row, blank), 1))
+    return torch.cat(padded)
+
+
+def write_reports(folder: Path, reports: Sequence[Report]) -> None:
+    """report.json, report.txt and pictures.png."""
+    import json
+
+    from ash_core.files.capture import encode_png
+    from ash_core.files.text import write_atomic, write_text
+
+    write_text(folder / "report.json", json.dumps(as_json(reports), indent=2) + "\n")
+    write_text(folder / "report.txt", as_text(reports))
+    write_atomic(folder / "pictures.png", encode_png(picture(reports)))

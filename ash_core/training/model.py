@@ -1,0 +1,193 @@
+"""The avatar that is trained: made, run with gradients, saved."""
+
+import io
+import math
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ash_core.avatar import Avatar, NativeAvatar, ReleasedAvatar
+from ash_core.errors import InputError
+from ash_core.files.avatar_file import load_avatar, save_avatar
+from ash_core.files.checkpoint import read_checkpoint
+from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, network_shapes
+from ash_core.files.text import write_atomic
+from ash_core.geometry.warmup import published_texel_colours, warmup_targets
+from ash_core.networks.unet import UNet
+from ash_core.records import AvatarData, Camera, Gaussians, PosedMesh, PoseWindow
+from ash_core.training.config import TrainConfig
+from ash_core.training.flat import Flat
+from ash_core.training.tuning import Tuning
+
+UNETS = ("unet_geometry", "unet_appearance")
+PUBLISHED_WARM_UP = {
+    "log_scales": 1.0,
+    "quats": 1.0,
+    "dc": 1.0,
+    "rest": 1.0,
+    "opacity": 0.1,
+    "offset": 1.0,
+}
+"""Weights of the first phase's squared differences. Source: ODDITIES D1."""
+
+
+RISE_STEPS = 100
+"""The learning rate rises over so many steps, or a twentieth of a shorter training."""
+
+
+def first_avatar(config: TrainConfig, character: AvatarData) -> AvatarData:
+    """What the training begins with: DATA's character, or another avatar with its weights."""
+    data = character if config.avatar is None else load_avatar(config.avatar)
+    if config.avatar is not None and data.skeleton.dof_names != character.skeleton.dof_names:
+        raise InputError(f"{config.avatar}: expected the skeleton of {config.data}, got another")
+    graph = {name: net for name, net in data.networks.items() if name.endswith("_gcn")}
+    if config.variant == "native":
+        decoder = {} if config.preset else data.decoder
+        if decoder and "decoder" in data.networks:
+            graph["decoder"] = data.networks["decoder"]
+        return replace(data, variant="native", networks=graph, decoder=decoder)
+    resolution = config.atlas or data.atlas_resolution
+    least, most = 2 * ATLAS_STEP, ATLAS_RESOLUTIONS[1]  # one texel in the middle has no statistics
+    if resolution % ATLAS_STEP or not least <= resolution <= most:
+        text = f"expected {least} to {most} and a multiple of {ATLAS_STEP}, got {resolution}"
+        raise InputError(f"--atlas: {text}")
+    if config.gaussian_checkpoint is not None:
+        shapes = network_shapes(len(data.template.vertices), len(data.graph.vertices))
+        nets = read_checkpoint(config.gaussian_checkpoint, {name: shapes[name] for name in UNETS})
+    elif data.variant == "released":
+        nets = {name: dict(data.networks[name]) for name in UNETS}
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            nets = {f"unet_{kind}": UNet(kind).state_dict() for kind in ("geometry", "appearance")}
+    return replace(
+        data, variant="released", networks=graph | nets, atlas_resolution=resolution, decoder={}
+    )
+
+
+class Model:
+    """An avatar whose decoder, and perhaps character, has gradients."""
+
+    def __init__(self, config: TrainConfig, data: AvatarData, device: torch.device) -> None:
+        preset = config.preset if config.variant == "native" else None
+        self.avatar = Avatar.from_data(data, device, preset)
+        self.avatar.requires_grad_(False)
+        self.half = config.precision == "half" or (
+            config.precision == "auto" and device.type == "cuda"
+        )
+        self.device = device
+        self.flats = {"decoder": Flat(self._decoder_parameters())}
+        self.tuning = Tuning(self.avatar) if config.tune_character else None
+        if self.tuning is not None:
+            self.flats["character"] = Flat(self.tuning.parameters())
+        self._targets: dict[int, dict[str, Tensor]] = {}
+
+    def _decoder_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        avatar = self.avatar
+        if isinstance(avatar, NativeAvatar):
+            return list(avatar.decoder.named_parameters())
+        assert isinstance(avatar, ReleasedAvatar)
+        nets = {"unet_geometry": avatar.geometry, "unet_appearance": avatar.appearance}
+        return [
+            (f"{net}.{key}", p) for net, part in nets.items() for key, p in part.named_parameters()
+        ]
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+
+    def raw(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "N c"]:
+        """The decoder's values at the texels."""
+        motion_map = self.avatar.motion_map(mesh, window)
+        with self._autocast():
+            return self.avatar.decode(motion_map, mesh).float()
+
+    def mesh(self, untuned: PosedMesh, window: PoseWindow) -> PosedMesh:
+        """The mesh of a pose as the character is now."""
+        return untuned if self.tuning is None else self.tuning.mesh(window)
+
+    def gaussians(self, untuned: PosedMesh, window: PoseWindow) -> Gaussians:
+        """Gaussians of a pose, with gradients where those are asked for."""
+        mesh = self.mesh(untuned, window)
+        return self.avatar.assemble(self.raw(mesh, window), mesh)
+
+    def warm_up_loss(self, pose: int, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Tensor:
+        """How far the published networks are from the textured mesh. Source: ODDITIES D1."""
+        if pose not in self._targets:
+            self._targets[pose] = self._warm_up_target(raw, mesh)
+        target = self._targets[pose]
+        ours = {
+            "log_scales": raw[:, 0:3],
+            "quats": raw[:, 3:7],
+            "opacity": raw[:, 7],
+            "offset": raw[:, 8:11],
+            "dc": raw[:, 11:14],
+            "rest": raw[:, 14:],
+        }
+        parts = [
+            PUBLISHED_WARM_UP[name] * (value - target.get(name, 0.0)).square().mean()
+            for name, value in ours.items()
+        ]
+        return torch.stack(parts).sum()
+
+    @torch.no_grad()
+    def _warm_up_target(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> dict[str, Tensor]:
+        avatar = self.avatar
+        means = avatar.assemble(torch.zeros_like(raw), mesh).means
+        normals = avatar.at_texels(mesh.normals[:1]) @ avatar._world.T  # type: ignore[operator]
+        atlas = avatar.atlas
+        colours = published_texel_colours(avatar.data.template.texture.to(self.device), atlas)
+        found = warmup_targets(means.cpu(), normals.cpu(), colours.cpu())
+        return {name: value.to(self.device) for name, value in found.items()}
+
+    # ---- saving ----
+
+    def avatar_data(self, vectors: dict[str, Tensor], cameras: tuple[Camera, ...]) -> AvatarData:
+        """The avatar file's content with these weights."""
+        data = self.avatar.data
+        parts = {
+            key: value.detach().clone(memory_format=torch.contiguous_format).cpu()
+            for key, value in self.flats["decoder"].named_parts(vectors["decoder"]).items()
+        }
+        networks = {name: net for name, net in data.networks.items() if name.endswith("_gcn")}
+        if self.tuning is not None:
+            tuned = self.flats["character"].named_parts(vectors["character"])
+            data, networks = self.tuning.into(data, networks, tuned)
+        if isinstance(self.avatar, NativeAvatar):
+            networks["decoder"] = parts
+            decoder = asdict(self.avatar.config)
+            return replace(data, networks=networks, decoder=decoder, cameras=cameras)
+        for name in UNETS:
+            own = {k.removeprefix(f"{name}."): v for k, v in parts.items() if k.startswith(name)}
+            # Running statistics stand in the published layout and are used by nobody (A1).
+            networks[name] = {**data.networks[name], **own}
+        return replace(data, networks=networks, cameras=cameras)
+
+    def save(
+        self, folder: Path, vectors: dict[str, Tensor], cameras: tuple[Camera, ...], step: int
+    ) -> Path:
+        """Write avatar.safetensors, and for the published networks their own layout too."""
+        data = self.avatar_data(vectors, cameras)
+        path = folder / "avatar.safetensors"
+        save_avatar(path, data)
+        if data.variant == "released":
+            buffer = io.BytesIO()
+            nets = {name: dict(data.networks[name]) for name in UNETS}
+            torch.save({**nets, "iter_step": step}, buffer)
+            write_atomic(folder / "gaussian_checkpoints.tar", buffer.getvalue())
+        return path
+
+
+def learning_rate(config: TrainConfig, done: float, step: int) -> float:
+    """The decoder's rate when a part of the training (0 to 1) is done: a short rise, a cosine."""
+    assert config.learning_rate is not None
+    assert config.final_rate is not None
+    assert config.steps is not None
+    if config.final_rate == 1.0:
+        return config.learning_rate
+    rise = min(1.0, (step + 1) / min(RISE_STEPS, 1 + config.steps // 20))
+    fall = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+    return config.learning_rate * rise * fall

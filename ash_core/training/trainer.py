@@ -1,0 +1,320 @@
+"""One step of a training and its state: gradients, clipping, the mean of weights, checkpoints."""
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ash_core.errors import InputError
+from ash_core.records import Image
+from ash_core.splat.rasterize import rasterize
+from ash_core.training.checkpoints import Checkpoint
+from ash_core.training.config import TrainConfig
+from ash_core.training.dataset import Batch
+from ash_core.training.losses import bounds_losses, picture_losses, total
+from ash_core.training.lpips import Lpips
+from ash_core.training.model import Model
+
+PUBLISHED_WHITE = 256.0
+"""The published loader divides bytes by this. Source: ODDITIES A20."""
+BETAS = {"native": (0.9, 0.99), "released": (0.9, 0.999)}
+EPSILON = 1e-15
+"""Of Adam. Source: the published configuration."""
+TINY = 1e-12
+ANY = 1 << 16
+"""More views than a pose has."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    @staticmethod
+    def from_environment() -> "World":
+        """As torchrun says it."""
+        return World(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    def share(self, items: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+        """This process' part of a step's poses."""
+        return items[self.rank :: self.size]
+
+
+class Trainer:
+    """Weights, their mean, the optimiser. Everything on the device has a fixed place and shape, and
+    nothing in a step waits for the device.
+    """
+
+    def __init__(
+        self, config: TrainConfig, model: Model, world: World, lpips: Lpips | None = None
+    ) -> None:
+        self.config, self.model, self.world, self.lpips = config, model, world, lpips
+        self.step = 0
+        self.flats = model.flats
+        self.ema = {name: flat.values.clone() for name, flat in self.flats.items()}
+        if "character" in self.flats:
+            self.framed = self.flats["character"].values.clone()
+            """The tuned character that the Gaussians' directions and sizes were last taken from."""
+        device = model.device
+        groups = [{"params": [flat.values], "name": name} for name, flat in self.flats.items()]
+        self.rate = config.learning_rate or 0.0
+        self.optimiser = torch.optim.Adam(
+            groups, lr=self.rate, betas=BETAS[config.variant], eps=EPSILON, fused=True
+        )
+        self._sums: dict[str, Tensor] = {}
+        self._counts = {"views": 0, "poses": 0, "steps": 0}
+        self._seen: list[tuple[int, int, tuple[int, ...]]] = []
+        """(step, frame, cameras) of every pose since the last look."""
+        self._blame = torch.full((), -1, dtype=torch.int64, device=device)
+        """Of the first numbers since the last look that are not finite: place in `_seen` times
+        `ANY`, plus the view's place, or minus one where only the gradient shows them."""
+
+    # ---- a step ----
+
+    def run_step(self, batches: Iterable[tuple[int, Batch]]) -> None:
+        """Gradients of this process' poses, then one step by the mean over all processes.
+
+        batches: (pose, its views). When numbers are not finite the weights stay as they were, and
+        `check` says whose they are.
+        """
+        for flat in self.flats.values():
+            flat.grad.zero_()
+        for pose, batch in batches:
+            loss, parts = self.pose_loss(pose, batch)
+            loss.backward()
+            self._note(parts, batch)
+        self._reduce_gradients()
+        failed = self._clip()
+        self._update(failed)
+        self.step += 1
+        self._counts["steps"] += 1
+
+    def pose_loss(self, pose: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a pose, divided by this process' poses of a step; its parts."""
+        model, weights = self.model, self.config.weights
+        mesh = model.mesh(batch.mesh, batch.window)
+        raw = model.raw(mesh, batch.window)
+        parts: dict[str, Tensor] = {}
+        if self.is_warming_up:
+            warm = model.warm_up_loss(pose, raw, mesh)
+            return warm / self.local_poses, {"warm_up": warm.detach()}
+        gaussians = model.avatar.assemble(raw, mesh)
+        try:
+            images = rasterize(gaussians, batch.cameras)
+        except InputError as error:
+            cameras = ",".join(map(str, batch.numbers))
+            raise _diverged(self.step, batch.frame, cameras, str(error)) from None
+        rgb, alpha, truth, mask = composed(images, batch.pixels, batch.backgrounds, self.white)
+        parts |= picture_losses(rgb, alpha, truth, mask, weights)
+        if weights.lpips and self.lpips is not None:
+            parts["lpips"] = self.lpips.distances(rgb, truth)
+        if self.config.variant == "native":
+            parts |= bounds_losses(raw)
+        if model.tuning is not None:
+            parts["smooth"] = model.tuning.roughness(mesh, batch.mesh)
+        loss = total(parts, weights)
+        with torch.no_grad():
+            parts["mse"] = (rgb - truth).square().mean((1, 2, 3))
+            parts["loss"] = loss.detach()
+        return loss / self.local_poses, parts
+
+    @property
+    def is_warming_up(self) -> bool:
+        """The published first phase: no pictures yet."""
+        return self.step < (self.config.warm_up_steps or 0)
+
+    @property
+    def local_poses(self) -> int:
+        """Poses of a step in this process."""
+        return (self.config.poses_per_step or self.world.size) // self.world.size
+
+    @property
+    def white(self) -> float:
+        """The byte that stands for 1 in a photograph."""
+        return PUBLISHED_WHITE if self.config.variant == "released" else 255.0
+
+    def _note(self, parts: dict[str, Tensor], batch: Batch) -> None:
+        """Add to the sums since the last look; remember views whose numbers are not finite."""
+        self._seen.append((self.step, batch.frame, batch.numbers))
+        for name, part in parts.items():
+            self._add(name, part.detach().mean())
+        self._counts["poses"] += 1
+        self._counts["views"] += 0 if "warm_up" in parts else len(batch.cameras)
+        bad = ~torch.isfinite(parts["warm_up" if "warm_up" in parts else "mse"].reshape(-1))
+        self._accuse(bad.any(), bad.float().argmax())
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def _accuse(self, bad: Tensor, view: Tensor | int) -> None:
+        code = (len(self._seen) - 1) * ANY + view
+        fresh = torch.as_tensor(code, device=self._blame.device)
+        self._blame = torch.where(bad & (self._blame < 0), fresh, self._blame)
+
+    def _reduce_gradients(self) -> None:
+        if self.world.size > 1:
+            for flat in self.flats.values():
+                dist.all_reduce(flat.grad)
+                flat.grad /= self.world.size
+
+    def _clip(self) -> Tensor:
+        """Shorten long gradients; returns whether one is not finite."""
+        norm = torch.stack([flat.grad.norm() for flat in self.flats.values()]).norm()
+        failed = ~torch.isfinite(norm)
+        self._accuse(failed, ANY - 1)
+        self._add("gradient", norm)
+        assert self.config.clip is not None
+        if math.isfinite(self.config.clip):
+            scale = (self.config.clip / (norm + TINY)).clamp(max=1.0)
+            for flat in self.flats.values():
+                flat.grad.mul_(scale)
+        return failed
+
+    def _update(self, failed: Tensor) -> None:
+        """Adam, which leaves the weights alone when numbers are not finite; then their mean."""
+        for group in self.optimiser.param_groups:
+            factor = 1.0 if group["name"] == "decoder" else self.config.character_rate
+            group["lr"] = self.rate * factor
+        self.optimiser.found_inf = failed.float()  # type: ignore[attr-defined]
+        self.optimiser.step()
+        decay = min(self.config.ema or 0.0, (1 + self.step) / (10 + self.step))
+        for name, flat in self.flats.items():
+            self.ema[name].lerp_(flat.values, 1 - decay)
+
+    # ---- between steps ----
+
+    def check(self) -> None:
+        """Raise InputError, with frame and camera, if numbers were not finite. Waits."""
+        code = int(self._blame)
+        if code >= 0:
+            step, frame, numbers = self._seen[code // ANY]
+            view = code % ANY
+            camera = str(numbers[view]) if view < len(numbers) else ",".join(map(str, numbers))
+            what = "the loss" if view < len(numbers) else "the gradient"
+            raise _diverged(step, frame, camera, f"{what} is not finite")
+
+    def look(self) -> dict[str, float]:
+        """Means since the last look, over all processes, and the number of views. Checks too."""
+        self.check()
+        names = sorted(self._sums)
+        counts = torch.tensor(list(self._counts.values()), dtype=torch.float64)
+        sums = torch.stack([self._sums[name].double() for name in names]).cpu()
+        values = torch.cat((counts, sums)).to(self.model.device)
+        if self.world.size > 1:
+            dist.all_reduce(values)
+        views, poses, steps, *totals = values.tolist()
+        means = {
+            name: value / (steps if name == "gradient" else poses)
+            for name, value in zip(names, totals, strict=True)
+        }
+        self._sums, self._seen = {}, []
+        self._counts = dict.fromkeys(self._counts, 0)
+        return means | {"views": views}
+
+    def state(self, seconds: float) -> Checkpoint:
+        """Everything that the next step follows from."""
+        tensors: dict[str, Tensor] = {}
+        for group in self.optimiser.param_groups:
+            name, flat = group["name"], self.flats[group["name"]]
+            moments = self.optimiser.state[flat.values]
+            vectors = self._vectors(name)
+            if moments:
+                vectors |= {key: moments[key] for key in ("exp_avg", "exp_avg_sq")}
+                tensors[f"{name}.step"] = moments["step"].detach().cpu().clone()
+            for key, vector in vectors.items():
+                parts = flat.named_parts(vector)
+                tensors |= {
+                    f"{name}.{key}.{n}": part.detach().cpu().contiguous()
+                    for n, part in parts.items()
+                }
+        return Checkpoint(self.step, seconds, self._settings(), tensors)
+
+    def _vectors(self, name: str) -> dict[str, Tensor]:
+        """What is kept of a group besides the optimiser's moments."""
+        vectors = {"values": self.flats[name].values}
+        if self.config.ema:  # else the mean is the values
+            vectors["ema"] = self.ema[name]
+        if name == "character" and self.model.tuning is not None:
+            vectors["framed"] = self.framed
+        return vectors
+
+    def refresh_frames(self) -> None:
+        """Let the Gaussians' directions and sizes follow the tuned template."""
+        if self.model.tuning is not None:
+            self.framed.copy_(self.flats["character"].values)
+            self._apply_framed()
+
+    def _apply_framed(self) -> None:
+        tuning = self.model.tuning
+        if tuning is not None:
+            tuning.refresh_frames(self.flats["character"].named_parts(self.framed))
+
+    def _settings(self) -> dict[str, object]:
+        c = self.config
+        names = (
+            *("variant", "seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
+            *("crop", "tune_character"),
+        )
+        return {name: getattr(c, name) for name in names}
+
+    def load(self, checkpoint: Checkpoint, place: str) -> None:
+        """Go on where a checkpoint ends."""
+        for name, value in self._settings().items():
+            there = checkpoint.settings.get(name)
+            if there != value:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag}: expected {there} as in {place}, got {value}")
+        for group in self.optimiser.param_groups:
+            name, flat = group["name"], self.flats[group["name"]]
+            vectors = self._vectors(name)
+            if f"{name}.step" in checkpoint.tensors:
+                moments = {key: torch.zeros_like(flat.values) for key in ("exp_avg", "exp_avg_sq")}
+                step = checkpoint.tensors[f"{name}.step"].to(flat.values.device)
+                self.optimiser.state[flat.values] = {"step": step, **moments}
+                vectors |= moments
+            for key, vector in vectors.items():
+                prefix = f"{name}.{key}."
+                parts = {
+                    n.removeprefix(prefix): t
+                    for n, t in checkpoint.tensors.items()
+                    if n.startswith(prefix)
+                }
+                wanted = {n: tuple(p.shape) for n, p in flat.named}
+                if {n: tuple(t.shape) for n, t in parts.items()} != wanted:
+                    raise InputError(f"{place}: expected the weights of this avatar, got others")
+                flat.fill(vector, parts)
+            if not self.config.ema:
+                self.ema[name].copy_(flat.values)
+        self._apply_framed()
+        self.step = checkpoint.step
+
+
+def _diverged(step: int, frame: int, camera: str, why: str) -> InputError:
+    return InputError(
+        f"step {step}, frame {frame}, camera {camera}: expected finite numbers: {why}; the last "
+        "checkpoint is whole: --resume with a lower --learning-rate goes on from it"
+    )
+
+
+def composed(
+    images: Sequence[Image],
+    pixels: UInt8[Tensor, "v h w 4"],
+    backgrounds: Float[Tensor, "v 3"],
+    white: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ours and the truth over each view's background: rgb, alpha, rgb, mask."""
+    rgb, alpha = (
+        torch.stack([getattr(image, name) for image in images]) for name in ("rgb", "alpha")
+    )
+    under = backgrounds[:, None, None]
+    photograph = pixels.float() / white
+    mask = photograph[..., 3:] * (white / 255)
+    truth = photograph[..., :3] * mask + under * (1 - mask)
+    return rgb + under * (1 - alpha[..., None]), alpha, truth, mask[..., 0]

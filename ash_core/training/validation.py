@@ -1,0 +1,104 @@
+"""Pictures that were never trained on, while training: held-out cameras, held-out motion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ash_core.files.capture import encode_png
+from ash_core.files.dataset import SplitData, read_masked
+from ash_core.files.text import write_atomic
+from ash_core.records import PosedMesh, PoseWindow
+from ash_core.splat.rasterize import rasterize
+from ash_core.training.dataset import Poses, View, cameras_of, views_of
+from ash_core.training.lpips import Lpips
+from ash_core.training.metrics import Scores, mean_scores, scores
+from ash_core.training.model import Model
+from ash_core.training.pictures import Tell
+
+ERROR_GAIN = 4.0
+"""The picture of errors shows them this much stronger."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One photograph to compare with, and the pose that it shows."""
+
+    kind: str
+    view: View
+    mesh: PosedMesh
+    window: PoseWindow
+
+
+def read_truth(path: Path) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"]]:
+    """A photograph over white, and its mask."""
+    rgb, alpha = (torch.from_numpy(part).float() / 255 for part in read_masked(path))
+    return rgb * alpha[..., None] + 1 - alpha[..., None], alpha
+
+
+def comparison(
+    ours: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]
+) -> UInt8[Tensor, "h w3 3"]:
+    """Side by side: ours, the truth, and where they differ, dark on white."""
+    ours = ours.clamp(0, 1)
+    error = 1 - (ERROR_GAIN * (ours - truth).abs().mean(-1, keepdim=True)).clamp(0, 1)
+    row = torch.cat((ours, truth, error.expand_as(ours)), 1)
+    return (row * 255 + 0.5).to(torch.uint8)
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """At most `wanted` of `count` numbers, spread evenly."""
+    wanted = min(count, wanted)
+    return [(2 * n + 1) * count // (2 * wanted) for n in range(wanted)]
+
+
+class Validation:
+    """A few views that stay the same, so that their pictures can be leafed through."""
+
+    def __init__(self, model: Model, lpips: Lpips | None, folder: Path) -> None:
+        self.model, self.lpips, self.folder = model, lpips, folder
+        self.shots: list[tuple[Shot, SplitData]] = []
+
+    def add(
+        self,
+        kind: str,
+        split: SplitData,
+        cameras: Sequence[int],
+        count: int,
+        cache: Path,
+        tell: Tell,
+    ) -> None:
+        """A number of photographs of a split by some cameras, spread over its frames."""
+        cameras = cameras or cameras_of(split)
+        views = views_of(split, range(len(split.motion.dofs)), cameras)
+        # Beside each other in the list are the cameras of one frame: take them in turn.
+        chosen = [views[n] for n in evenly(len(views), count)]
+        if not chosen:
+            return
+        frames = sorted({view.frame for view in chosen})
+        poses = Poses(self.model.avatar, split, frames, cache, tell)
+        at = {frame: index for index, frame in enumerate(frames)}
+        self.shots += [
+            (Shot(kind, v, poses.mesh(at[v.frame]), poses.windows[at[v.frame]]), split)
+            for v in chosen
+        ]
+
+    @torch.no_grad()
+    def run(self, step: int) -> dict[str, Scores]:
+        """Mean scores by kind; pictures go to the folder, named by kind, view and step."""
+        found: dict[str, list[Scores]] = {}
+        self.model.avatar.character.forget()
+        for shot, split in self.shots:
+            device = self.model.device
+            gaussians = self.model.gaussians(shot.mesh, shot.window)
+            camera = split.cameras[shot.view.camera]
+            ours = rasterize(gaussians, camera, torch.ones(3)).rgb
+            truth, mask = (part.to(device) for part in read_truth(shot.view.path))
+            found.setdefault(shot.kind, []).append(scores(ours, truth, mask, self.lpips))
+            name = f"{shot.kind.replace(' ', '_')}_c{shot.view.camera:03d}_f{shot.view.frame:06d}"
+            picture = encode_png(comparison(ours, truth).cpu())
+            write_atomic(self.folder / f"{name}_step_{step:09d}.png", picture)
+        return {kind: mean_scores(every) for kind, every in found.items()}

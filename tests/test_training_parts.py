@@ -1,0 +1,336 @@
+"""The trainer's parts: losses, metrics, LPIPS, windows, flat weights, both variants, tuning."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_training import ROOT, arguments, losses, run
+
+from ash_core.errors import InputError
+from ash_core.files.avatar_file import load_avatar, save_avatar
+from ash_core.files.checkpoint import read_checkpoint
+from ash_core.files.dataset import MaskedCrop
+from ash_core.files.released import import_ash
+from ash_core.geometry.camera import crop_camera
+from ash_core.networks.unet import expected_shapes
+from ash_core.splat.rasterize import rasterize
+from ash_core.training.config import LossWeights, TrainConfig
+from ash_core.training.flat import Flat
+from ash_core.training.losses import blur, picture_losses, ssim_map
+from ash_core.training.lpips import _ALEXNET, Lpips, _vgg16
+from ash_core.training.metrics import eroded, psnr, published_window, scores
+from ash_core.training.pictures import Pictures, mask_box
+from ash_core.training.train import Session
+
+
+class Silent:
+    """Nobody is told."""
+
+    def note(self, text: str) -> None:
+        pass
+
+    def preparing(self, what: str, done: int, count: int) -> None:
+        pass
+
+    def training(self, step: int, steps: int, text: str) -> None:
+        pass
+
+    def stop(self) -> str:
+        return "no"
+
+
+def plain_ssim(ours: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """By the definition, with autograd."""
+    mean_o, mean_t = blur(ours), blur(truth)
+    var_o, var_t = blur(ours**2) - mean_o**2, blur(truth**2) - mean_t**2
+    both = blur(ours * truth) - mean_o * mean_t
+    top = (2 * mean_o * mean_t + 1e-4) * (2 * both + 9e-4)
+    return top / ((mean_o**2 + mean_t**2 + 1e-4) * (var_o + var_t + 9e-4))
+
+
+def test_ssim_has_the_gradient_of_its_definition() -> None:
+    torch.manual_seed(0)
+    ours, truth = torch.rand(2, 3, 20, 31, requires_grad=True), torch.rand(2, 3, 20, 31)
+    weights = torch.rand_like(truth)
+    fused, plain = ssim_map(ours, truth), plain_ssim(ours.flatten(0, 1), truth.flatten(0, 1))
+    torch.testing.assert_close(fused, plain.view_as(fused), atol=1e-5, rtol=0)
+    got = torch.autograd.grad((fused * weights).sum(), ours)[0]
+    want = torch.autograd.grad((plain.view_as(fused) * weights).sum(), ours)[0]
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+
+
+def test_blur_is_the_same_by_matrices_and_by_convolution() -> None:
+    planes = torch.rand(2, 23, 17)
+    at = torch.arange(-5, 6, dtype=torch.float64)
+    taps = (-(at**2) / 4.5).exp()
+    kernel = (taps[:, None] * taps / taps.sum() ** 2).float()[None, None]
+    want = torch.nn.functional.conv2d(planes[:, None], kernel, padding=5)[:, 0]
+    torch.testing.assert_close(blur(planes), want, atol=1e-6, rtol=0)
+
+
+def test_equal_pictures_lose_nothing() -> None:
+    rgb, alpha = torch.rand(2, 24, 24, 3), torch.rand(2, 24, 24)
+    weights = LossWeights(l1=1.0, dssim=1.0, mask=1.0)
+    for name, part in picture_losses(rgb, alpha, rgb, alpha, weights).items():
+        assert float(part.abs().max()) < 1e-6, name
+
+
+def test_scores_look_at_the_person_alone_in_the_published_window() -> None:
+    truth = torch.rand(700, 800, 3)
+    mask = torch.zeros(700, 800)
+    mask[100:500, 50:250] = 1
+    assert published_window(mask) == (slice(0, 600), slice(0, 496))
+    ours = truth.clone()
+    ours[:90] = 0
+    found = scores(ours, truth, mask)
+    assert found.psnr == 100.0
+    assert found.psnr_full == pytest.approx(psnr(ours, truth))
+    assert found.psnr_full < 20
+    assert int(eroded(mask).sum()) == 398 * 198
+
+
+# ---- LPIPS ----
+
+
+def lpips_files(folder: Path, plan: object) -> list[Path]:
+    """Random weights in the two files' layout."""
+    torch.manual_seed(1)
+    backbone, heads = {}, {}
+    for number, (c_in, c_out, kernel, _, _) in plan.convolutions.items():
+        scale = (2 / (c_in * kernel**2)) ** 0.5
+        backbone[f"features.{number}.weight"] = torch.randn(c_out, c_in, kernel, kernel) * scale
+        backbone[f"features.{number}.bias"] = torch.zeros(c_out)
+    for index, tap in enumerate(plan.taps):
+        heads[f"lin{index}.model.1.weight"] = torch.rand(1, plan.convolutions[tap][1], 1, 1)
+    torch.save(backbone, folder / "backbone.pth")
+    torch.save(heads, folder / "heads.pth")
+    return [folder / "backbone.pth", folder / "heads.pth"]
+
+
+@pytest.mark.parametrize("plan", [_ALEXNET, _vgg16()], ids=lambda plan: plan.name)
+def test_lpips_by_the_users_weights(tmp_path: Path, plan: object) -> None:
+    lpips = Lpips(lpips_files(tmp_path, plan))
+    assert lpips.name == plan.name
+    assert [tuple(f.shape[1:2]) for f in lpips.features(torch.rand(1, 3, 64, 64))] == [
+        (plan.convolutions[tap][1],) for tap in plan.taps
+    ]
+    truth = torch.rand(40, 48, 3)
+    near, far = truth + 0.02 * torch.randn_like(truth), torch.rand(40, 48, 3)
+    assert float(lpips(truth, truth)) == 0
+    assert 0 < float(lpips(near, truth)) < float(lpips(far, truth))
+    assert float(lpips(torch.rand(8, 9, 3), torch.rand(8, 9, 3))) > 0
+
+
+def test_vgg_layers_are_torchvisions() -> None:
+    plan = _vgg16()
+    assert list(plan.convolutions) == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    assert list(plan.pools) == [4, 9, 16, 23]
+    assert plan.taps == [2, 7, 14, 21, 28]
+
+
+def test_other_weights_than_lpips_are_refused(tmp_path: Path) -> None:
+    torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"other\.pth: expected the weights of torchvision"):
+        Lpips([tmp_path / "other.pth"])
+
+
+# ---- windows ----
+
+
+def crop_of(height: int, width: int, top: int, left: int, size: tuple[int, int]) -> MaskedCrop:
+    rgb = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    alpha = np.zeros((size[1], size[0]), np.uint8)
+    alpha[top : top + height, left : left + width] = 255
+    return MaskedCrop(rgb, alpha, 0, 0, *size)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(8, 50), st.integers(8, 40), st.data())
+def test_windows_lie_in_the_picture_and_around_the_box(
+    height: int, width: int, across: int, down: int, data: st.DataObject
+) -> None:
+    top, left = data.draw(st.integers(0, 40 - height)), data.draw(st.integers(0, 50 - width))
+    box = mask_box(crop_of(height, width, top, left, (50, 40)))
+    pictures = Pictures.__new__(Pictures)
+    pictures.sizes = [(50, 40)]
+    shape = box.pixels.shape
+    pictures.boxes = np.array([[box.left, box.top, shape[1], shape[0]]])
+    chance = np.array([[data.draw(st.floats(0, 0.999)), data.draw(st.floats(0, 0.999))]])
+    (x, y), *_ = pictures.corners(np.array([0]), chance, (across, down)).tolist()
+    assert 0 <= x <= 50 - across
+    assert 0 <= y <= 40 - down
+    for start, side, at, size in ((x, across, box.left, shape[1]), (y, down, box.top, shape[0])):
+        if size <= side:
+            assert start <= at
+            assert at + size <= start + side
+        else:
+            assert at <= start
+            assert start + side <= at + size
+
+
+@pytest.mark.parametrize("keep", ["memory", "files"])
+def test_windows_are_the_photographs_pixels(footage: Path, keep: str) -> None:
+    session = make_session(footage, keep=keep)
+    pictures, number = session.footage.pictures, np.array([0, 5])
+    corners = np.array([[3, 2], [20, 1]])
+    got = pictures.windows(number, corners, (60, 64))
+    for at, (n, (x, y)) in enumerate(zip(number, corners, strict=True)):
+        box = pictures._read(int(n))
+        whole = np.zeros((72, 96, 4), np.uint8)
+        h, w = box.pixels.shape[:2]
+        whole[box.top : box.top + h, box.left : box.left + w] = box.pixels
+        assert np.array_equal(got[at].numpy(), whole[y : y + 64, x : x + 60])
+    session.close()
+
+
+def test_a_window_shows_what_the_whole_picture_shows(footage: Path) -> None:
+    session = make_session(footage)
+    split = session.dataset.splits["training"]
+    with torch.no_grad():
+        gaussians = session.model.gaussians(session.poses.mesh(0), session.poses.windows[0])
+        # Twice as near as it was filmed: most lies outside the window, far from its middle.
+        whole = replace(split.cameras[0], K=split.cameras[0].K * torch.tensor([[2.0], [2.0], [1]]))
+        for backend in ("cpu", "reference"):
+            full = rasterize(gaussians, whole, backend=backend)
+            part = rasterize(gaussians, crop_camera(whole, 66, 50, 30, 22), backend=backend)
+            assert float(part.alpha.max()) > 0.9
+            want = full.rgb[50:72, 66:96]
+            torch.testing.assert_close(part.rgb, want, atol=2e-5, rtol=0)
+    session.close()
+
+
+# ---- weights ----
+
+
+def test_flat_weights_are_the_networks_own() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 1))
+    net = net.to(memory_format=torch.channels_last)
+    before = {name: part.detach().clone() for name, part in net.named_parameters()}
+    flat = Flat(net.named_parameters())
+    picture = torch.rand(1, 3, 8, 8)
+    for name, part in flat.named_parts(flat.values).items():
+        assert torch.equal(part, before[name])
+    net(picture).sum().backward()
+    assert all(p.grad.data_ptr() >= flat.grad.data_ptr() for p in net.parameters())
+    assert float(flat.grad.norm()) > 0
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    flat.values.zero_()
+    assert not net(picture).detach().any()
+
+
+def make_session(footage: Path, **more: object) -> Session:
+    given = {"avatar": footage / "small.safetensors", "views_per_pose": 2, "validate_every": 0}
+    config = TrainConfig(footage, footage / "session", device="cpu", **(given | more))
+    return Session(config.resolved(), torch.device("cpu"), Silent())
+
+
+def steps(session: Session, count: int) -> list[float]:
+    """Losses of some steps."""
+    batches, found = session.batches(0), []
+    for _ in range(count):
+        session.trainer.run_step([next(batches)])
+        found.append(session.trainer.look()["loss"])
+    session.close()
+    return found
+
+
+def test_released_networks_train_and_leave_the_published_layout(
+    footage: Path,
+    tmp_path: Path,
+) -> None:
+    session = make_session(
+        footage, variant="released", atlas=32, avatar=None, warm_up_steps=4, views_per_pose=1
+    )
+    trainer, batches, warm = session.trainer, session.batches(0), []
+    for _ in range(4):
+        trainer.run_step([next(batches)])
+        warm.append(trainer.look()["warm_up"])
+    assert warm[-1] < warm[0]
+    before = trainer.flats["decoder"].values.clone()
+    trainer.run_step([next(batches)])
+    assert "loss" in trainer.look()
+    assert not torch.equal(before, trainer.flats["decoder"].values)
+    session.close()
+    session.model.save(tmp_path, trainer.ema, (), trainer.step)
+    wanted = {f"unet_{kind}": expected_shapes(kind) for kind in ("geometry", "appearance")}
+    stored = read_checkpoint(tmp_path / "gaussian_checkpoints.tar", wanted)
+    avatar = load_avatar(tmp_path / "avatar.safetensors")
+    assert avatar.variant == "released"
+    for name, net in stored.items():
+        for key, value in net.items():
+            assert torch.equal(value, avatar.networks[name][key]), key
+    weight = "outc.conv.weight"
+    view = trainer.flats["decoder"].named_parts(trainer.ema["decoder"])
+    assert torch.equal(stored["unet_geometry"][weight], view[f"unet_geometry.{weight}"])
+
+
+def test_the_tuned_template_moves_towards_the_photographs(footage: Path, tmp_path: Path) -> None:
+    """The character begins 3 cm too wide; photographs and masks pull it back."""
+    data = load_avatar(footage / "small.safetensors")
+    right = data.template.vertices
+    wide = right * torch.tensor([1.2, 1.0, 1.2])
+    path = tmp_path / "wide.safetensors"
+    save_avatar(path, replace(data, template=replace(data.template, vertices=wide)))
+    session = make_session(
+        footage, avatar=path, tune_character=True, learning_rate=2e-3, character_rate=1.0,
+        steps=80, weights=LossWeights(mask=1.0, offset=1.0, smooth=10.0),
+    )  # fmt: skip
+    losses_seen = steps(session, 60)
+    found = session.model.avatar_data(session.trainer.ema, ()).template.vertices
+    sides = slice(0, 56)
+    before = float((wide - right)[sides].norm(dim=-1).mean())
+    after = float((found - right)[sides].norm(dim=-1).mean())
+    assert losses_seen[-1] < losses_seen[0]
+    assert after < 0.8 * before
+
+
+def test_two_processes_train_as_one(footage: Path, tmp_path: Path) -> None:
+    more = ("--steps", 4, "--poses-per-step", 2, "--views-per-pose", 1)
+    assert run(*arguments(footage, tmp_path / "one", *more)) == 0
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words += ["-m", "ash_core.cli", *arguments(footage, tmp_path / "two", *more)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("poses, 12 pictures") == 1
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    gradients = [
+        [json.loads(line)["gradient"] for line in (tmp_path / n / "log.jsonl").open()]
+        for n in ("one", "two")
+    ]
+    assert gradients[0] == pytest.approx(gradients[1], rel=1e-4)
+
+
+def test_what_cannot_be_saved_is_told_and_training_goes_on(
+    footage: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "checkpoints").write_text("in the way")
+    assert run(*arguments(footage, tmp_path, "--steps", 3, "--checkpoint-every", 1)) == 2
+    errors = " ".join(capsys.readouterr().err.split())
+    assert "not saved at step 1, training goes on" in errors
+    assert max(losses(tmp_path)) == 3
+
+
+def test_the_character_cache_follows_its_inputs(footage: Path, tmp_path: Path) -> None:
+    data, _ = import_ash(footage / "toy.conf")
+    session = make_session(footage)
+    folder = footage / "session" / "cache"
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    session.close()
+    make_session(footage).close()
+    assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    moved = replace(data.template, vertices=data.template.vertices + 0.001)
+    small = {"atlas": 48, "width": 8, "sh_degree": 1}
+    save_avatar(tmp_path / "moved.safetensors", replace(data, template=moved, decoder=small))
+    make_session(footage, avatar=tmp_path / "moved.safetensors").close()
+    assert len(list(folder.iterdir())) == len(before) + 1
