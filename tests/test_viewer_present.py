@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 
 from ash_core.gl.context import GlError, OffscreenContext, describe_gl, offscreen_context, opengl
+from ash_core.gl.state import raw
+from ash_core.gl.texture import read_texture
 from viewer import present
 from viewer.present import (
     FallbackPresenter,
@@ -34,7 +36,6 @@ from viewer.present import (
     InteropPresenter,
     Presenter,
     make_presenter,
-    read_texture,
     why_no_interop,
 )
 
@@ -247,7 +248,7 @@ def fake_cuda() -> Iterator[FakeCuda]:
     with (
         mock.patch.object(present, "_current_stream", return_value=contextlib.nullcontext(7)),
         noting(opengl(), "glDeleteTextures"),
-        noting(present._raw(), "glTexImage2D"),
+        noting(raw(), "glTexImage2D"),
     ):
         yield fake
 
@@ -341,9 +342,7 @@ def test_host_copy_follows_the_size_both_ways() -> None:
 @with_gl
 def test_storage_is_made_once_for_a_size() -> None:
     presenter = HostPresenter()
-    with mock.patch.object(
-        present._raw(), "glTexImage2D", wraps=present._raw().glTexImage2D
-    ) as allocate:
+    with mock.patch.object(raw(), "glTexImage2D", wraps=raw().glTexImage2D) as allocate:
         for seed in range(5):
             presenter.show(picture(33, 21, seed))
         assert allocate.call_count == 1

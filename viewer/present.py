@@ -6,23 +6,20 @@ Everything here runs in the thread whose OpenGL context is current. Within a fra
 first and ask for `texture` after: a presenter that falls back has another one.
 """
 
-import ctypes
-import functools
 import importlib
 import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 
 from ash_core.errors import CudaError
 from ash_core.gl.context import GlError, describe_gl, opengl
-
-Magnify = Literal["linear", "nearest"]
+from ash_core.gl.texture import Magnify, Texture, read_texture
 
 INSTALL: Final = "pip install 'ash-studio[cuda]'"
 PRIME: Final = "__NV_PRIME_RENDER_OFFLOAD=1 __GLX_VENDOR_LIBRARY_NAME=nvidia"
@@ -74,7 +71,7 @@ class HostPresenter:
     name = "host copy"
 
     def __init__(self, magnify: Magnify = "linear") -> None:
-        self._texture = _Texture(magnify)
+        self._texture = Texture(magnify)
         self._staging: Tensor | None = None
         """Pinned, as large as the largest picture of a GPU so far."""
 
@@ -93,22 +90,7 @@ class HostPresenter:
         if pixels.is_cuda:
             pixels = self._fetch(pixels)
         pixels, pitch = _in_rows(pixels, unit=4)
-        height, width, _ = pixels.shape
-        if (width, height) != self.size:
-            self._texture.allocate(width, height)
-        gl = opengl()
-        with self._texture.bound(), _pixel_store("UNPACK", pitch // 4):
-            _raw().glTexSubImage2D(
-                gl.GL_TEXTURE_2D,
-                0,
-                0,
-                0,
-                width,
-                height,
-                gl.GL_RGBA,
-                gl.GL_UNSIGNED_BYTE,
-                ctypes.c_void_p(pixels.data_ptr()),
-            )
+        self._texture.put(pixels, pitch // 4)
 
     def close(self) -> None:
         self._texture.delete()
@@ -137,7 +119,7 @@ class InteropPresenter:
     ) -> None:
         self._device = device
         self._cuda = _Cuda(runtime)
-        self._texture = _Texture(magnify)
+        self._texture = Texture(magnify)
         self._resource: Any = None
         """CUDA's handle of the texture; None while it is not registered."""
 
@@ -322,82 +304,10 @@ def why_no_interop(
     )
 
 
-def read_texture(texture: int, size: tuple[int, int]) -> Tensor:
-    """A texture's bytes, uint8 [h, w, 4] on the CPU; what `show` was given."""
-    gl = opengl()
-    pixels = torch.empty(size[1], size[0], 4, dtype=torch.uint8)
-    with _bound(texture), _pixel_store("PACK", size[0]):
-        _raw().glGetTexImage(
-            gl.GL_TEXTURE_2D,
-            0,
-            gl.GL_RGBA,
-            gl.GL_UNSIGNED_BYTE,
-            ctypes.c_void_p(pixels.data_ptr()),
-        )
-    return pixels
-
-
 def check_picture(pixels: Tensor) -> None:
     """What the presenters take."""
     good = pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.shape[2] == 4
     assert good, f"expected uint8 [h, w, 4], got {pixels.dtype} {list(pixels.shape)}"
-
-
-class _Texture:
-    """An RGBA8 texture without mipmaps. Its id stays when its size changes."""
-
-    def __init__(self, magnify: Magnify) -> None:
-        self._magnify = magnify
-        self.id = 0
-        self.size = (0, 0)
-
-    def allocate(self, width: int, height: int) -> None:
-        """New storage, with nothing in it."""
-        gl = opengl()
-        most = int(gl.glGetIntegerv(gl.GL_MAX_TEXTURE_SIZE))
-        if max(width, height) > most:
-            raise GlError(
-                f"picture of {width}x{height}: expected at most {most} pixels a side, which is "
-                "all that OpenGL takes here, make it smaller"
-            )
-        new = not self.id
-        if new:
-            self.id = int(gl.glGenTextures(1))
-        with self.bound(), _pixel_store("UNPACK", 0):
-            if new:
-                self._set_sampling()
-            _raw().glTexImage2D(
-                gl.GL_TEXTURE_2D,
-                0,
-                gl.GL_RGBA8,
-                width,
-                height,
-                0,
-                gl.GL_RGBA,
-                gl.GL_UNSIGNED_BYTE,
-                None,
-            )
-        self.size = (width, height)
-
-    def delete(self) -> None:
-        if self.id:
-            opengl().glDeleteTextures(1, [self.id])
-        self.id, self.size = 0, (0, 0)
-
-    def bound(self) -> Any:
-        return _bound(self.id)
-
-    def _set_sampling(self) -> None:
-        gl = opengl()
-        magnify = {"linear": gl.GL_LINEAR, "nearest": gl.GL_NEAREST}[self._magnify]
-        for name, value in (
-            (gl.GL_TEXTURE_MIN_FILTER, gl.GL_LINEAR),
-            (gl.GL_TEXTURE_MAG_FILTER, magnify),
-            (gl.GL_TEXTURE_WRAP_S, gl.GL_CLAMP_TO_EDGE),
-            (gl.GL_TEXTURE_WRAP_T, gl.GL_CLAMP_TO_EDGE),
-            (gl.GL_TEXTURE_MAX_LEVEL, 0),
-        ):
-            gl.glTexParameteri(gl.GL_TEXTURE_2D, name, value)
 
 
 class _Cuda:
@@ -514,42 +424,3 @@ def _current_stream(device: torch.device) -> Iterator[int]:
     """Torch's current stream on a GPU, which is the current one meanwhile."""
     with torch.cuda.device(device):
         yield torch.cuda.current_stream(device).cuda_stream
-
-
-@functools.cache
-def _raw() -> Any:
-    """OpenGL's functions as they are: PyOpenGL's others take arrays, and set pixel storage."""
-    return importlib.import_module("OpenGL.raw.GL.VERSION.GL_1_1")
-
-
-@contextmanager
-def _bound(texture: int) -> Iterator[None]:
-    gl = opengl()
-    before = int(gl.glGetIntegerv(gl.GL_TEXTURE_BINDING_2D))
-    gl.glBindTexture(gl.GL_TEXTURE_2D, texture)
-    try:
-        yield
-    finally:
-        gl.glBindTexture(gl.GL_TEXTURE_2D, before)
-
-
-@contextmanager
-def _pixel_store(direction: Literal["PACK", "UNPACK"], row_length: int) -> Iterator[None]:
-    """Pictures lie in plain memory, `row_length` pixels from row to row; then all is as before."""
-    gl = opengl()
-    names = [
-        getattr(gl, f"GL_{direction}_{what}")
-        for what in ("ALIGNMENT", "ROW_LENGTH", "SKIP_ROWS", "SKIP_PIXELS")
-    ]
-    buffer = getattr(gl, f"GL_PIXEL_{direction}_BUFFER")
-    before = [int(gl.glGetIntegerv(name)) for name in names]
-    bound = int(gl.glGetIntegerv(getattr(gl, f"GL_PIXEL_{direction}_BUFFER_BINDING")))
-    try:
-        gl.glBindBuffer(buffer, 0)
-        for name, value in zip(names, (1, row_length, 0, 0), strict=True):
-            gl.glPixelStorei(name, value)
-        yield
-    finally:
-        for name, value in zip(names, before, strict=True):
-            gl.glPixelStorei(name, value)
-        gl.glBindBuffer(buffer, bound)
