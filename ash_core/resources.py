@@ -1,10 +1,10 @@
-"""Find `assets/`, in a checkout and in an installed wheel alike."""
+"""Find `assets/` and `shaders/`, in a checkout and in an installed wheel alike."""
 
 import os
 from pathlib import Path
 from typing import Final
 
-KINDS: Final = ("assets",)
+KINDS: Final = ("assets", "shaders")
 """Folders beside the package; pyproject.toml puts each of them into the wheel."""
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parent
 def resource(kind: str, name: str = "") -> Path:
     """Path of a bundled file or folder; kind is one of KINDS.
 
-    A wheel carries the folder inside the package (`_assets`); a checkout has it beside it.
+    A wheel carries the folders inside the package (`_assets`, `_shaders`); a checkout has them beside it.
     """
     assert kind in KINDS, kind
     installed = _PACKAGE / f"_{kind}"

@@ -6,16 +6,12 @@ process, and other tests open windows. There, CUDA is played by a stand-in that 
 
 import contextlib
 import ctypes
-import functools
 import importlib
 import logging
-import multiprocessing
 import os
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +19,10 @@ from unittest import mock
 
 import pytest
 import torch
+from gl_process import end_gl_process, the_context, with_gl
 from torch import Tensor
 
-from ash_core.gl.context import GlError, OffscreenContext, describe_gl, offscreen_context, opengl
+from ash_core.gl.context import GlError, describe_gl, offscreen_context, opengl
 from ash_core.gl.state import raw
 from ash_core.gl.texture import read_texture
 from viewer import present
@@ -48,51 +45,10 @@ LLVMPIPE = "Mesa/X.org, llvmpipe (LLVM 15.0.6, 256 bits), OpenGL 4.5 Mesa 22.3.6
 INTEL = "Intel, Mesa Intel(R) Iris(R) Xe Graphics, OpenGL 4.6 Mesa 24.0"
 
 
-@functools.cache
-def gl_process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _gl_process_ends() -> Iterator[None]:
     yield
-    if gl_process.cache_info().currsize:
-        gl_process().shutdown()
-        gl_process.cache_clear()
-
-
-def with_gl(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test in the process that has a current OpenGL context."""
-
-    @functools.wraps(test)
-    def run(**arguments: Any) -> None:
-        outcome, text = gl_process().submit(inside, test.__name__, arguments).result(timeout=300)
-        if outcome == "skipped":
-            pytest.skip(text)
-        if outcome == "failed":
-            pytest.fail(text, pytrace=False)
-
-    return run
-
-
-def inside(name: str, arguments: dict[str, Any]) -> tuple[str, str]:
-    """In that process: (outcome of a test, why)."""
-    try:
-        the_context()
-    except GlError as error:
-        return "skipped", str(error)
-    try:
-        globals()[name].__wrapped__(**arguments)
-    except pytest.skip.Exception as skip:
-        return "skipped", str(skip)
-    except Exception:
-        return "failed", traceback.format_exc()
-    return "passed", ""
-
-
-@functools.cache
-def the_context() -> OffscreenContext:
-    return offscreen_context(64, 48)
+    end_gl_process()
 
 
 def picture(width: int, height: int, seed: int = 0, device: str = "cpu") -> Tensor:

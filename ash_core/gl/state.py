@@ -46,3 +46,45 @@ def pixel_store(direction: Literal["PACK", "UNPACK"], row_length: int) -> Iterat
         for name, value in zip(names, before, strict=True):
             gl.glPixelStorei(name, value)
         gl.glBindBuffer(buffer, bound)
+
+
+@contextmanager
+def drawing_state() -> Iterator[None]:
+    """Programs, arrays, textures of two units, tests and masks are as before afterwards.
+
+    Dear ImGui sets what it needs and puts the rest back as it was found: so do we.
+    """
+    gl = opengl()
+    switches = (
+        gl.GL_BLEND,
+        gl.GL_CULL_FACE,
+        gl.GL_DEPTH_TEST,
+        gl.GL_SCISSOR_TEST,
+        gl.GL_STENCIL_TEST,
+    )
+    before = [(switch, bool(gl.glIsEnabled(switch))) for switch in switches]
+    program = int(gl.glGetIntegerv(gl.GL_CURRENT_PROGRAM))
+    array = int(gl.glGetIntegerv(gl.GL_VERTEX_ARRAY_BINDING))
+    buffer = int(gl.glGetIntegerv(gl.GL_ARRAY_BUFFER_BINDING))
+    compare = int(gl.glGetIntegerv(gl.GL_DEPTH_FUNC))
+    writes = bool(gl.glGetBooleanv(gl.GL_DEPTH_WRITEMASK))
+    active = int(gl.glGetIntegerv(gl.GL_ACTIVE_TEXTURE))
+    units = []
+    for unit in (gl.GL_TEXTURE0, gl.GL_TEXTURE1):
+        gl.glActiveTexture(unit)
+        units.append((unit, int(gl.glGetIntegerv(gl.GL_TEXTURE_BINDING_2D))))
+    gl.glActiveTexture(active)
+    try:
+        yield
+    finally:
+        for unit, texture in units:
+            gl.glActiveTexture(unit)
+            gl.glBindTexture(gl.GL_TEXTURE_2D, texture)
+        gl.glActiveTexture(active)
+        gl.glUseProgram(program)
+        gl.glBindVertexArray(array)
+        gl.glBindBuffer(gl.GL_ARRAY_BUFFER, buffer)
+        gl.glDepthFunc(compare)
+        gl.glDepthMask(writes)
+        for switch, on in before:
+            (gl.glEnable if on else gl.glDisable)(switch)

@@ -1,0 +1,106 @@
+"""Shaders of `shaders/` as programs; what does not compile is told with file and line."""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ash_core.gl.context import GlError, opengl
+from ash_core.resources import resource
+
+Value = bool | int | float | tuple[float, ...] | np.ndarray
+_STAGES: Final = {
+    ".vert": "GL_VERTEX_SHADER",
+    ".geom": "GL_GEOMETRY_SHADER",
+    ".frag": "GL_FRAGMENT_SHADER",
+}
+_PLACE: Final = re.compile(r"^\s*(?:ERROR:\s*)?\d+[:(](\d+)\)?(?:\(\d+\))?\s*:\s*(.*)")
+"""Mesa says `0:12(5): error: ...`, NVIDIA `0(12) : error ...`, others `ERROR: 0:12: ...`."""
+
+
+class Program:
+    """Shaders compiled and linked, in the current context. Raises GlError."""
+
+    def __init__(self, *names: str, folder: Path | None = None) -> None:
+        """names: files of `shaders/`, or of another folder, one for each stage."""
+        paths = [(folder or resource("shaders")) / name for name in names]
+        gl = opengl()
+        shaders: list[int] = []
+        self.id = int(gl.glCreateProgram())
+        try:
+            for path in paths:
+                shaders.append(_compile(path))
+                gl.glAttachShader(self.id, shaders[-1])
+            gl.glLinkProgram(self.id)
+            if not gl.glGetProgramiv(self.id, gl.GL_LINK_STATUS):
+                log = _text(gl.glGetProgramInfoLog(self.id)).strip() or "no reason is given"
+                raise GlError(f"{', '.join(map(str, paths))}: cannot be linked: {_first(log)}")
+        except Exception:
+            gl.glDeleteProgram(self.id)
+            raise
+        finally:
+            for shader in shaders:
+                gl.glDeleteShader(shader)
+        self._places: dict[str, int] = {}
+
+    def use(self, **uniforms: Value) -> None:
+        """Draw with it from here on, with these values; matrices are given row by row."""
+        opengl().glUseProgram(self.id)
+        for name, value in uniforms.items():
+            self._set(name, value)
+
+    def delete(self) -> None:
+        """Give it back, while the context is there; a second time does nothing."""
+        if self.id:
+            opengl().glDeleteProgram(self.id)
+        self.id = 0
+
+    def _set(self, name: str, value: Value) -> None:
+        gl = opengl()
+        if name not in self._places:
+            self._places[name] = int(gl.glGetUniformLocation(self.id, name))
+        place = self._places[name]
+        assert place >= 0, f"no uniform {name!r} in use"
+        if isinstance(value, bool | int):
+            gl.glUniform1i(place, int(value))
+        elif isinstance(value, float):
+            gl.glUniform1f(place, value)
+        elif isinstance(value, np.ndarray):
+            rows = np.ascontiguousarray(value, dtype=np.float32)
+            put = {(3, 3): gl.glUniformMatrix3fv, (4, 4): gl.glUniformMatrix4fv}[rows.shape]
+            put(place, 1, gl.GL_TRUE, rows)
+        else:
+            {2: gl.glUniform2f, 3: gl.glUniform3f, 4: gl.glUniform4f}[len(value)](place, *value)
+
+
+def _compile(path: Path) -> int:
+    gl = opengl()
+    try:
+        source = path.read_text()
+    except OSError as error:
+        raise GlError(f"{path}: expected a shader ({error.strerror}): reinstall") from error
+    shader = int(gl.glCreateShader(getattr(gl, _STAGES[path.suffix])))
+    gl.glShaderSource(shader, source)
+    gl.glCompileShader(shader)
+    if gl.glGetShaderiv(shader, gl.GL_COMPILE_STATUS):
+        return shader
+    log = _text(gl.glGetShaderInfoLog(shader))
+    gl.glDeleteShader(shader)
+    raise GlError(compile_error(path, log))
+
+
+def compile_error(path: Path, log: str) -> str:
+    """What a driver says of a shader, as `file:line: reason`."""
+    for line in log.splitlines():
+        if found := _PLACE.match(line):
+            return f"{path}:{found[1]}: {found[2].strip()}"
+    return f"{path}: {_first(log.strip() or 'does not compile, no reason is given')}"
+
+
+def _first(text: str) -> str:
+    return text.splitlines()[0]
+
+
+def _text(log: Any) -> str:
+    return log.decode(errors="replace") if isinstance(log, bytes) else str(log)
