@@ -11,6 +11,7 @@ import tyro
 from ash_core import __version__
 from ash_core.commands.actor import Actor
 from ash_core.commands.bench import Bench
+from ash_core.commands.capture import Capture
 from ash_core.commands.demo import Demo
 from ash_core.commands.doctor import Doctor
 from ash_core.commands.extract import Extract
@@ -23,6 +24,7 @@ COMMANDS: Final[dict[str, Any]] = {
     "render": Render,
     "import": Import,
     "actor": Actor,
+    "capture": Capture,
     "extract": Extract,
     "demo": Demo,
     "doctor": Doctor,

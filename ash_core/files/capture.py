@@ -29,6 +29,9 @@ MAX_IMAGE_BYTES = 512 << 20
 RIGID_TOLERANCE = 1e-3
 """How far R @ R.T may be from the identity. Published calibrations are within 1e-6."""
 
+SENSOR_MM = 10
+"""Width that we write for a sensor; nobody reads it."""
+
 _LENS_KEYWORDS = ("radial", "tangential", "distortion")
 _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
@@ -120,6 +123,31 @@ def read_calibration(path: Path | str) -> tuple[Camera, ...]:
             more = "ash-studio cameras --undistort makes cameras.json, extract straight images"
             raise bad(path, line, f"expected no lens distortion, got {show(text)}; {more}")
     return tuple(block.camera() for block in blocks)
+
+
+def write_calibration(path: Path | str, cameras: Sequence[Camera]) -> None:
+    """Write a Skeletool `.calibration`: straight lenses that stand still."""
+    T_world_body = np.eye(4)
+    T_world_body[:3, :3] = R_WORLD_BODY
+    lines = ["Skeletool Camera Calibration File V1.0"]
+    for number, camera in enumerate(cameras):
+        K = np.eye(4)
+        K[:3, :3] = camera.K.double().cpu().numpy()
+        assert K[0, 1] == 0.0, "the layout has no place for skew"
+        T_camera_body = camera.viewmat.double().cpu().numpy() @ T_world_body
+        T_camera_body[:3, 3] *= MM_PER_M
+        lines += [
+            f"name          {camera.name or number}",
+            f"  sensor      {SENSOR_MM} {SENSOR_MM * camera.height / camera.width:.6g}",
+            f"  size        {camera.width} {camera.height}",
+            "  animated    0",
+            *(
+                f"  {name}   " + " ".join(f"{value:.9g}" for value in matrix.flatten())
+                for name, matrix in (("intrinsic", K), ("extrinsic", T_camera_body))
+            ),
+            "  radial      0",
+        ]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def read_lenses(path: Path | str) -> tuple[tuple[Camera, ...], tuple[Lens, ...]]:
