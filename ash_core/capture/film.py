@@ -1,30 +1,36 @@
 """Films an actor on the virtual stage, a segment of frames at a time: a kill costs what was filmed
 since the last segment, and nothing else.
 
-    SPLIT/film.json          what is filmed, and whether it is finished
-    SPLIT/.film/             segments, until they are joined to videos
+    SPLIT/film.json          what is filmed, and whether it is finished (film_record.py)
+    SPLIT/.film/             segments, until they are joined to videos (reel.py)
+    SPLIT/truth/             what no real stage gives (film_truth.py)
 """
 
 import contextlib
-import fcntl
-import io
-import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from PIL import Image as PillowImage
+import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from ash_core.capture.film_pass import FilmPass
+from ash_core.capture.film_record import changes, only_one, read_record, write_record
 from ash_core.capture.film_stage import FilmStage, free_bytes
-from ash_core.capture.reel import Segment, chunks, join, remove_partials
+from ash_core.capture.film_truth import (
+    depth_unit,
+    truth_depth,
+    truth_mesh,
+    write_depth,
+    write_surface,
+    write_truth,
+)
+from ash_core.capture.reel import CuttingRoom, chunks, join, remove_partials
 from ash_core.capture.script import Script
-from ash_core.capture.true_surface import TrueFrame
 from ash_core.conventions import FPS
 from ash_core.errors import InputError
 from ash_core.files.dataset import (
@@ -37,16 +43,13 @@ from ash_core.files.dataset import (
     video_path,
 )
 from ash_core.files.skeletool import write_motion
-from ash_core.files.text import bad, read_json, write_atomic, write_text
+from ash_core.files.text import bad
 from ash_core.geometry.motion import normalise_motion
 from ash_core.gl.context import GlError, describe_gl, offscreen_context
 
 CHUNK: Final = 10
 """Frames of a segment, which begins with a key frame."""
-RECORD: Final = "film.json"
 SEGMENTS: Final = ".film"
-DEPTH_UNIT_M: Final = 1e-4
-"""Of a 16-bit depth picture, which reaches 6.5 m; of larger stages ten times this."""
 BYTES_PER_PIXEL: Final = 0.012
 BYTES_OF_DEPTH: Final = 0.05
 """Of both videos, and of a depth picture, a pixel: from below, so that only a disk that is surely
@@ -119,16 +122,16 @@ class Film:
         write_motion(job.folder / POSES, dofs)
         rows = normalise_motion(dofs, job.stage.actor.data.skeleton)
         write_motion(job.folder / NORMALISED_POSES, rows.reshape(-1, rows.shape[-1]))
-        self._write_record(finished=self.is_finished())
+        write_record(job.folder, self._settings(), finished=self.is_finished())
 
     def _changed(self) -> str:
-        """How the footage that lies there differs from ours; empty: not at all, or there is none."""
+        """How the footage that lies there differs from ours; empty: not at all, or none is."""
         if not self._footage():
             return ""
-        record = _read_record(self.job.folder)
+        record = read_record(self.job.folder)
         if record is None:
             return "without a record of it"
-        return ", ".join(_changes(record["settings"], self._settings()))
+        return ", ".join(changes(record["settings"], self._settings()))
 
     def is_finished(self) -> bool:
         """Every video is there, and the truth where it is asked for."""
@@ -136,9 +139,7 @@ class Film:
             not self._has_videos(camera) for camera in self._cameras
         )
 
-    def _dofs(self) -> Any:
-        import torch
-
+    def _dofs(self) -> Float64[Tensor, "F D"]:
         frames = self.job.frames
         return torch.from_numpy(self.job.script.dofs[frames.start : frames.stop].copy())
 
@@ -152,21 +153,17 @@ class Film:
             "takes": takes,
         }
 
-    def _write_record(self, finished: bool) -> None:
-        content = {"settings": self._settings(), "finished": finished}
-        write_text(self.job.folder / RECORD, json.dumps(content, indent=1) + "\n")
-
     def _check_other_splits(self) -> None:
         """All splits of a data set share the character and the cameras."""
         for split in SPLITS:
             folder = self.job.out / split
-            record = _read_record(folder) if split != self.job.split else None
+            record = read_record(folder) if split != self.job.split else None
             if record is None:
                 continue
             settings, ours = record.get("settings", {}), self.job.stage.identity
             theirs = {key: settings.get(key) for key in ours}
             if theirs != ours:
-                changed = ", ".join(_changes(theirs, ours))
+                changed = ", ".join(changes(theirs, ours))
                 text = f"was filmed on another stage ({changed})"
                 raise bad(folder, None, f"{text}: one data set has one, choose another folder")
 
@@ -243,7 +240,7 @@ class Film:
         Raises: InputError. What was made until then stays.
         """
         job, report = self.job, FilmReport()
-        with self._only_one():
+        with only_one(job.folder / SEGMENTS):
             remove_partials(job.folder)
             todo = [chunk for chunk in self._chunks if self._missing(chunk)]
             report.kept = job.images - sum(len(c) * len(self._missing(c)) for c in todo)
@@ -256,7 +253,7 @@ class Film:
             if report.stopped:
                 return report
             self._join()
-            self._write_record(finished=True)
+            write_record(job.folder, self._settings(), finished=True)
         shutil.rmtree(job.folder / SEGMENTS, ignore_errors=True)
         return report
 
@@ -271,11 +268,11 @@ class Film:
         cameras = job.stage.cameras
         motion = job.stage.actor.play(job.script.dofs, FPS)
         if job.truth:
-            self._write_surface()
+            write_surface(job.folder, job.stage.actor.surface, self._depth_unit())
         with (
             offscreen_context(64, 64),
             ThreadPoolExecutor(job.workers, "encoder") as pool,
-            contextlib.closing(_Bench(pool)) as bench,
+            contextlib.closing(CuttingRoom(pool)) as room,
         ):
             report.drawn_by = describe_gl()
             camera = cameras[0]
@@ -284,10 +281,7 @@ class Film:
             )
             for chunk in todo:
                 film, depth = self._unfilmed(chunk), self._unmeasured(chunk)
-                reels = {
-                    camera: bench.open(camera, self._segments(camera, chunk), cameras[camera])
-                    for camera in film
-                }
+                reels = {n: room.open(n, self._segments(n, chunk), cameras[n], FPS) for n in film}
                 for frame in chunk:
                     if stopped():
                         report.stopped = True
@@ -301,28 +295,19 @@ class Film:
                             shot = film_pass.shoot(cameras[number])
                             if shot.touches_border:
                                 report.touching.add(number)
-                            bench.put(number, reels[number].add, shot)
+                            room.put(number, reels[number].add, shot)
                         if number in depth:
                             seen = film_pass.shoot_depth(cameras[number])
                             path = truth_depth(job.folder, number, frame)
-                            bench.put(number, write_depth, path, seen, self._depth_unit())
+                            room.put(number, write_depth, path, seen, self._depth_unit())
                         report.made += 1
                         tell(1)
-                bench.finish()
+                room.finish()
 
     def _depth_unit(self) -> float:
-        far = max(
-            float(np.linalg.norm(camera.viewmat[:3, 3].numpy()))
-            for camera in self.job.stage.cameras
-        )
-        return DEPTH_UNIT_M if far + 2 * self.job.stage.reach_m < 6.5 else 10 * DEPTH_UNIT_M
-
-    def _write_surface(self) -> None:
-        surface, folder = self.job.stage.actor.surface, self.job.folder / TRUTH
-        write_npz(
-            folder / "surface.npz", faces=surface.faces, corner_uvs=surface.corner_uvs,
-            materials=surface.materials, depth_unit_m=np.array(self._depth_unit()),
-        )  # fmt: skip
+        stage = self.job.stage
+        away = [float(camera.viewmat[:3, 3].norm()) for camera in stage.cameras]
+        return depth_unit(max(away) + 2 * stage.reach_m)
 
     def _join(self) -> None:
         """Segments to videos; a camera's segments go when its videos are there."""
@@ -335,122 +320,3 @@ class Film:
             for pair in segments:
                 for path in pair:
                     path.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _only_one(self) -> Iterator[None]:
-        """Nobody else films into this folder meanwhile."""
-        folder = self.job.folder / SEGMENTS
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise bad(folder, None, f"cannot be written: {error.strerror or error}") from error
-        try:
-            with contextlib.suppress(OSError):  # a file system without locks
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    text = "expected to be the only one, another process films into it"
-                    raise bad(self.job.folder, None, text) from None
-            yield
-        finally:
-            os.close(lock)
-
-
-class _Bench:
-    """Encoders at work: a camera's pictures one after the other, cameras side by side."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._reels: dict[int, Segment] = {}
-        self._waiting: dict[int, Future[None]] = {}
-
-    def open(self, camera: int, paths: tuple[Path, Path], of: Any) -> Segment:
-        """A new segment of a camera."""
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
-        self._reels[camera] = Segment(*paths, (of.width, of.height), FPS)
-        return self._reels[camera]
-
-    def put(self, camera: int, work: Callable[..., None], *arguments: Any) -> None:
-        """Work on a camera's picture, after what it has to do already."""
-        if (before := self._waiting.pop(camera, None)) is not None:
-            before.result()
-        self._waiting[camera] = self._pool.submit(work, *arguments)
-
-    def finish(self) -> None:
-        """All segments get their names."""
-        for camera, reel in self._reels.items():
-            self.put(camera, reel.finish)
-        self._settle()
-        self._reels.clear()
-
-    def close(self) -> None:
-        """Drop what is not finished."""
-        with contextlib.suppress(Exception):
-            self._settle()
-        for work in self._waiting.values():
-            with contextlib.suppress(Exception):
-                work.result()
-        for reel in self._reels.values():
-            reel.discard()
-
-    def _settle(self) -> None:
-        for camera in list(self._waiting):
-            self._waiting.pop(camera).result()
-
-
-# ---- truth ----
-
-
-def truth_mesh(folder: Path, frame: int) -> Path:
-    """The true surface of a frame: vertices and normals, body frame, m."""
-    return folder / TRUTH / "meshes" / f"{frame:06d}.npz"
-
-
-def truth_depth(folder: Path, camera: int, frame: int) -> Path:
-    """View depth of the true surface at pixels' centres, 16 bits."""
-    name = f"depth_c_{camera:03d}_f_{frame:06d}.png"
-    return folder / TRUTH / "depth" / f"{frame:06d}" / name
-
-
-def write_truth(folder: Path, frame: int, true: TrueFrame) -> None:
-    """The mesh of a frame."""
-    write_npz(truth_mesh(folder, frame), vertices=true.vertices, normals=true.normals)
-
-
-def write_depth(path: Path, depth: np.ndarray, unit_m: float) -> None:
-    """0 where there is nobody."""
-    steps = np.minimum(depth / unit_m + 0.5, 65535).astype(np.uint16)
-    buffer = io.BytesIO()
-    PillowImage.fromarray(steps).save(buffer, "PNG", compress_level=1)
-    write_atomic(path, buffer.getvalue())
-
-
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Arrays by name, whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    write_atomic(path, buffer.getvalue())
-
-
-# ---- the record ----
-
-
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    path = folder / RECORD
-    if not path.is_file():
-        return None
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
-        raise bad(path, None, "expected the record of a film, got something else: remove it")
-    return content
-
-
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    keys = [key for key in now if before.get(key) != now[key]]
-    return [f"{key}: {_short(before.get(key))} -> {_short(now[key])}" for key in keys]
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 32 else text[:29] + "..."

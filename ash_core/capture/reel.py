@@ -5,7 +5,8 @@ import contextlib
 import itertools
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from ash_core.capture.studio_light import BACKDROP
 from ash_core.errors import InputError
 from ash_core.files.text import bad
 from ash_core.files.video import BT709
+from ash_core.records import Camera
 
 PARTIAL: Final = ".partial"
 _OPTIONS: Final = {
@@ -50,7 +52,8 @@ class Segment:
         planes = [_plane(frame, n) for frame in (rgb, mask) for n in range(3)]
         for plane, value in zip(planes, (*_BACKDROP_YUV, 16, 128, 128), strict=True):
             plane[:] = value
-        _paint(shot.rgba, shot.left, shot.top, *planes[:4], np.float64(BACKDROP))
+        y, u, v, grey = planes[:4]
+        _paint(shot.rgba, shot.left, shot.top, y, u, v, grey, _BACKDROP)
         for encoder, frame in zip(self._encoders, (rgb, mask), strict=True):
             encoder.add(frame)
 
@@ -105,6 +108,48 @@ class _Encoder:
             self._container.close()
         with contextlib.suppress(OSError):
             self._partial.unlink()
+
+
+class CuttingRoom:
+    """Encoders at work: a camera's pictures one after the other, cameras side by side."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._reels: dict[int, Segment] = {}
+        self._waiting: dict[int, Future[None]] = {}
+
+    def open(self, number: int, paths: tuple[Path, Path], camera: Camera, fps: float) -> Segment:
+        """A new segment of a camera."""
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        self._reels[number] = Segment(*paths, (camera.width, camera.height), fps)
+        return self._reels[number]
+
+    def put(self, camera: int, work: Callable[..., None], *arguments: Any) -> None:
+        """Work on a camera's picture, after what it has to do already."""
+        if (before := self._waiting.pop(camera, None)) is not None:
+            before.result()
+        self._waiting[camera] = self._pool.submit(work, *arguments)
+
+    def finish(self) -> None:
+        """All segments get their names."""
+        for camera, reel in self._reels.items():
+            self.put(camera, reel.finish)
+        self._settle()
+        self._reels.clear()
+
+    def close(self) -> None:
+        """Drop what is not finished."""
+        with contextlib.suppress(Exception):
+            self._settle()
+        for work in self._waiting.values():
+            with contextlib.suppress(Exception):
+                work.result()
+        for reel in self._reels.values():
+            reel.discard()
+
+    def _settle(self) -> None:
+        for camera in list(self._waiting):
+            self._waiting.pop(camera).result()
 
 
 def join(segments: Sequence[Path], out: Path, fps: float) -> None:
@@ -186,9 +231,10 @@ def _yuv_matrix() -> np.ndarray:
 
 
 _YUV: Final = _yuv_matrix()
+_BACKDROP: Final = np.array(BACKDROP, np.float64)
 _BACKDROP_YUV: Final = tuple(
     int(value + offset + 0.5)
-    for value, offset in zip(_YUV @ np.array(BACKDROP), (16, 128, 128), strict=True)
+    for value, offset in zip(_YUV @ _BACKDROP, (16, 128, 128), strict=True)
 )
 
 

@@ -111,27 +111,24 @@ def arriving_light(
     lamps'.  kinds: indices of MATERIALS.
     """
     share = (0.5 + 0.5 * normals[:, 2:]) * open_[:, None]
-    light = share * np.float32(SKY) + (open_[:, None] - share) * np.float32(GROUND)
-    soft = np.float32([_ANSWERS[name][2] for name in MATERIALS])[kinds]
+    sky, ground = np.array(SKY, np.float32), np.array(GROUND, np.float32)
+    light = share * sky + (open_[:, None] - share) * ground
+    soft = np.array([_ANSWERS[name][2] for name in MATERIALS], np.float32)[kinds]
     for n, lamp in enumerate(LAMPS):
         # Lamps without a shadow of their own are kept out of hollows by the occlusion.
         free = reached[:, n] if n < reached.shape[1] else open_
         facing = np.maximum(normals @ lamp.way.astype(np.float32) + soft, 0.0)
-        light += (free * facing / (1.0 + soft) ** 2)[:, None] * np.float32(lamp.light)
+        light += (free * facing / (1.0 + soft) ** 2)[:, None] * np.array(lamp.light, np.float32)
     return light
 
 
-_TURN: Final = np.pi * (3.0 - np.sqrt(5.0))
-_TAPS: Final = 24
-DISC: Final = np.float32(
-    [
-        (
-            np.sqrt((n + 0.5) / _TAPS) * np.cos(n * _TURN),
-            np.sqrt((n + 0.5) / _TAPS) * np.sin(n * _TURN),
-        )
-        for n in range(_TAPS)
-    ]
-)
+def _disc(count: int) -> Float32[np.ndarray, "n 2"]:
+    turn = np.arange(count) * np.pi * (3.0 - np.sqrt(5.0))
+    away = np.sqrt((np.arange(count) + 0.5) / count)
+    return np.stack((away * np.cos(turn), away * np.sin(turn)), 1).astype(np.float32)
+
+
+DISC: Final = _disc(24)
 """Points of a disc, evenly."""
 
 
