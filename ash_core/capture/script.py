@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 
 from ash_core.files.dataset import Split
 from ash_core.files.skeletool import read_motion
@@ -21,8 +20,9 @@ LEAST_BRIDGE: Final = 12
 GLIDE_M: Final = 0.05
 TURN_RAD: Final = 0.12
 """How far the actor may move and turn from frame to frame meanwhile, on average."""
-TESTING: Final = "testing"
-"""The folder in an actor's `motions` with those that training never sees."""
+TRAINING_PREFIX: Final = "training_"
+TESTING_PREFIXES: Final = ("unseen_", "retarget_")
+"""How the names of motions begin that are made for one split."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,19 @@ class Script:
 def find_motions(folder: Path) -> dict[Split, dict[str, Path]]:
     """An actor's motions by split and name.
 
-    Those in `motions/testing` are for testing; without that folder the last one by name is.
+    Names say which split they are for; where none says it is for testing, the last one by name is.
     """
-    training = {path.stem: path for path in sorted((folder / "motions").glob("*.motion"))}
-    testing = {path.stem: path for path in sorted((folder / "motions" / TESTING).glob("*.motion"))}
-    if not training and not testing:
+    found = {path.stem: path for path in sorted((folder / "motions").glob("*.motion"))}
+    if not found:
         raise bad(folder / "motions", None, "expected an actor's .motion files in it, found none")
-    if not testing and len(training) > 1:
-        last = list(training)[-1]
-        testing[last] = training.pop(last)
-    return {"training": training, "testing": testing}
+    testing = [name for name in found if name.startswith(TESTING_PREFIXES)]
+    if not testing and len(found) > 1:
+        others = [name for name in found if not name.startswith(TRAINING_PREFIX)]
+        testing = others[-1:]
+    return {
+        "training": {name: path for name, path in found.items() if name not in testing},
+        "testing": {name: found[name] for name in testing},
+    }
 
 
 def read_script(paths: Sequence[Path], skeleton: Skeleton) -> Script:
@@ -108,8 +111,3 @@ def motion_file(folder: Path, name: str) -> Path:
         return Path(name)
     names = ", ".join(found)
     raise bad(name, None, f"expected a .motion file or one of the actor's motions: {names}")
-
-
-def tensor_of(script: Script, frames: range) -> Float[torch.Tensor, "F D"]:
-    """The poses of some frames."""
-    return torch.from_numpy(script.dofs[frames.start : frames.stop])

@@ -1,22 +1,31 @@
 """`ash-studio capture`: film an actor on a virtual stage."""
 
+import contextlib
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import tyro
 
+from ash_core import __version__
+from ash_core.commands.actor import Actor
 from ash_core.commands.options import check_range, parse_frames, parse_size
 from ash_core.commands.render import INTERRUPTED
 from ash_core.commands.scene import BUNDLED
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, working
 from ash_core.errors import InputError
-from ash_core.resources import resource, usable_cores
+from ash_core.resources import cache_folder, resource, usable_cores
 
 if TYPE_CHECKING:
     from ash_core.capture.film import FilmJob, FilmReport
     from ash_core.files.dataset import Split
+
+Name = Literal["ida", "otto", "mira"]
+NAMES: Final[tuple[Name, ...]] = ("ida", "otto", "mira")
+"""Actors of the wardrobe."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Capture:
     """
 
     actor: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ACTOR")]
-    """Folder that `ash-studio actor` made, or `bundled`."""
+    """Folder that `ash-studio actor` made, or a name: bundled, ida, otto, mira."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")]
     """Folder of the data set; made when missing."""
     cameras: int = 24
@@ -38,8 +47,8 @@ class Capture:
     size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "1285x940"
     """Size of the pictures, px."""
     split: Literal["training", "testing", "both"] = "training"
-    """What to film. Testing plays the motions that training never sees: those in motions/testing,
-    or else the last one by name."""
+    """What to film. Testing plays what training never sees: motions named unseen_* or retarget_*,
+    or, where there are none, the last one by name."""
     motions: Annotated[
         str | None, tyro.conf.arg(metavar="NAME,NAME,...", help_behavior_hint="")
     ] = None
@@ -129,13 +138,33 @@ class Capture:
 
 
 def find_actor(name: str) -> Path:
-    """An actor's folder. Raises: InputError."""
+    """An actor's folder; one of the wardrobe is made first. Raises: InputError."""
     if name == BUNDLED:
         return resource("assets", "actor")
     folder = Path(name)
-    if not folder.is_dir():
-        text = "expected an actor's folder ('ash-studio actor -o DIR' makes one)"
-        raise InputError(f"{folder}: {text} or '{BUNDLED}', found none")
+    if folder.is_dir():
+        return folder
+    if name in NAMES:
+        return _make_actor(name)
+    names = ", ".join((BUNDLED, *NAMES))
+    text = f"expected an actor's folder ('ash-studio actor -o DIR' makes one) or one of {names}"
+    raise InputError(f"{folder}: {text}, found none")
+
+
+def _make_actor(name: Name) -> Path:
+    """An actor of the wardrobe, from the user's cache folder: made once, there only when whole."""
+    shelf = cache_folder() / "actors"
+    folder = shelf / f"{name}-{__version__}"
+    if folder.is_dir():
+        return folder
+    making = shelf / f".{folder.name}.{os.getpid()}"
+    note(f"making {name}, which takes a few minutes, once; it is kept in {folder}")
+    try:
+        Actor(making, name=name).run()
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
     return folder
 
 
