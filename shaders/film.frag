@@ -53,7 +53,7 @@ void main() {
                       step(0.04045, stored));
     vec4 material = materials[kind];
     float shine = texture(gloss, at).r;
-    float roughness = mix(material.x, 0.18, shine);
+    float roughness = mix(material.x, min(material.x, 0.30), shine);
     float head_on = mix(material.y, max(material.y, 0.06), shine);
 
     vec3 mirrored = vec3(0.0);

@@ -55,15 +55,18 @@ LAMPS: Final = (
 SKY: Final = (0.47, 0.475, 0.48)
 GROUND: Final = (0.26, 0.25, 0.24)
 
+CREEP: Final = (1.0, 0.55, 0.4)
+"""How far each colour creeps: red light goes furthest under the skin."""
+
 _ANSWERS: Final = {
     # roughness, reflectance head-on, how far light creeps round, fuzz of fibres on the outline
     "skin": (0.46, 0.028, 0.25, 0.10),
-    "hair": (0.36, 0.046, 0.30, 0.05),
+    "hair": (0.48, 0.046, 0.30, 0.05),
     "eye": (0.16, 0.04, 0.10, 0.0),
     "cotton": (0.80, 0.025, 0.10, 0.30),
     "wool": (0.90, 0.02, 0.20, 0.60),
     "denim": (0.72, 0.03, 0.05, 0.20),
-    "leather": (0.33, 0.05, 0.0, 0.0),
+    "leather": (0.36, 0.05, 0.0, 0.0),
     "rubber": (0.50, 0.04, 0.0, 0.0),
     "lining": (0.85, 0.02, 0.10, 0.10),
 }
@@ -113,12 +116,13 @@ def arriving_light(
     share = (0.5 + 0.5 * normals[:, 2:]) * open_[:, None]
     sky, ground = np.array(SKY, np.float32), np.array(GROUND, np.float32)
     light = share * sky + (open_[:, None] - share) * ground
-    soft = np.array([_ANSWERS[name][2] for name in MATERIALS], np.float32)[kinds]
+    soft = np.array([_ANSWERS[name][2] for name in MATERIALS], np.float32)[kinds, None]
+    soft = soft * np.array(CREEP, np.float32)
     for n, lamp in enumerate(LAMPS):
         # Lamps without a shadow of their own are kept out of hollows by the occlusion.
         free = reached[:, n] if n < reached.shape[1] else open_
-        facing = np.maximum(normals @ lamp.way.astype(np.float32) + soft, 0.0)
-        light += (free * facing / (1.0 + soft) ** 2)[:, None] * np.array(lamp.light, np.float32)
+        facing = np.maximum((normals @ lamp.way.astype(np.float32))[:, None] + soft, 0.0)
+        light += free[:, None] * facing / (1.0 + soft) ** 2 * np.array(lamp.light, np.float32)
     return light
 
 
