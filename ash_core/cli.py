@@ -11,9 +11,11 @@ import tyro
 from ash_core import __version__
 from ash_core.commands.actor import Actor
 from ash_core.commands.bench import Bench
+from ash_core.commands.capture import Capture
 from ash_core.commands.demo import Demo
 from ash_core.commands.doctor import Doctor
 from ash_core.commands.eval import Eval
+from ash_core.commands.extract import Extract
 from ash_core.commands.import_ import Import
 from ash_core.commands.render import INTERRUPTED, Render
 from ash_core.commands.terminal import complain, say
@@ -26,6 +28,8 @@ COMMANDS: Final[dict[str, Any]] = {
     "train": Train,
     "eval": Eval,
     "actor": Actor,
+    "capture": Capture,
+    "extract": Extract,
     "demo": Demo,
     "doctor": Doctor,
     "bench": Bench,

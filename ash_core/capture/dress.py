@@ -21,8 +21,8 @@ def dress(body: Body) -> tuple[np.ndarray, float]:
     marks, share = landmarks(body), shares(body)
     field = fields(body.vertices, share, marks)
     mean = mean_matrix(body.faces, len(body.vertices))
-    points = _smooth_anatomy(body, share, field, mean)
-    points = _legs_of_trousers(points, field, marks, share)
+    points = smooth_anatomy(body, share, field, mean)
+    points = straight_legs(points, field, marks, share)
     normals = vertex_normals(smooth(points, mean, np.ones(len(points)), 3), body.faces)
     normals = smooth(normals, mean, np.ones(len(points)), 3)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -33,7 +33,7 @@ def dress(body: Body) -> tuple[np.ndarray, float]:
     normals[:, 1] *= 1.0 - level
     reach = _thickness(body.vertices, field, marks)
     points = points + reach[:, None] * normals
-    points = _shoes(points, body, share, field)
+    points = shoes(points, body, share, field)
     garment = np.maximum.reduce([step(field[k], -0.004, 0.01) for k in ("shirt", "trousers")])
     garment = garment * (1.0 - step(field["shoe"], -0.01, 0.02))
     flat = smooth(points, mean, 0.35 * garment, 3)
@@ -44,7 +44,7 @@ def dress(body: Body) -> tuple[np.ndarray, float]:
     return points + np.array([0.0, lift, 0.0]), lift
 
 
-def _smooth_anatomy(body: Body, share: dict, field: dict, mean) -> np.ndarray:
+def smooth_anatomy(body: Body, share: dict, field: dict, mean) -> np.ndarray:
     """Cloth spans hollows: smooth strongly inside garments."""
     shirt = step(field["shirt"], 0.0, 0.03)
     trousers = step(field["trousers"], 0.0, 0.03)
@@ -66,7 +66,7 @@ def _smooth_anatomy(body: Body, share: dict, field: dict, mean) -> np.ndarray:
     return smooth(points, mean, 0.6 * crotch, 40)
 
 
-def _legs_of_trousers(points: np.ndarray, field: dict, marks: Landmarks, share: dict) -> np.ndarray:
+def straight_legs(points: np.ndarray, field: dict, marks: Landmarks, share: dict) -> np.ndarray:
     """Straight trouser legs: below the thigh they do not narrow to the ankle."""
     inside = step(field["trousers"], -0.004, 0.006)
     moved = points.copy()
@@ -104,8 +104,13 @@ def _thickness(points: np.ndarray, field: dict, marks: Landmarks) -> np.ndarray:
     return reach + step(hair, -0.002, 0.022) * thick
 
 
-def _shoes(points: np.ndarray, body: Body, share: dict, field: dict) -> np.ndarray:
-    """Sneakers: the foot grown a little, its front half moved onto a drawn shoe; a flat sole."""
+def shoes(
+    points: np.ndarray, body: Body, share: dict, field: dict, heel: bool = False
+) -> np.ndarray:
+    """Sneakers: the foot grown a little, its front half moved onto a drawn shoe; a flat sole.
+
+    heel: the lower half of the shoe's back is drawn too.
+    """
     foot = np.maximum(share["left_foot"], share["right_foot"])
     inside = step(field["shoe"], -0.004, 0.008)
     mean = mean_matrix(body.faces, len(points))
@@ -116,6 +121,8 @@ def _shoes(points: np.ndarray, body: Body, share: dict, field: dict) -> np.ndarr
     for name in ("left_foot", "right_foot"):
         mine = share[name] > 0.3
         drawn, front = _drawn_shoe(grown, points, mine & (body.vertices[:, 1] < 0.06))
+        if heel:
+            front = np.maximum(front, 1.0 - step(points[:, 1], 0.022, 0.05))
         front = (front * inside * mine)[:, None]
         grown = grown + front * (drawn - grown)
         grown = smooth(grown, mean, 0.5 * front[:, 0], 2)

@@ -32,9 +32,9 @@ def make_motions(
     return {"walk": walk(stage), "dance": dance(stage), "stretch": stretch(stage)}
 
 
-def walk(stage: Stage) -> np.ndarray:
-    """Two rounds of a circle of 1.0 m radius, six strides each, to the left."""
-    stride, strides, rounds, radius = 29, 12, 2, 1.0
+def walk(stage: Stage, rounds: int = 2) -> np.ndarray:
+    """Rounds of a circle of 1.0 m radius, six strides each, to the left."""
+    stride, strides, radius = 29, 6 * rounds, 1.0
     frames = stride * strides
     time = np.arange(frames)
     heading = lambda frame: TAU * rounds * np.asarray(frame) / frames  # noqa: E731

@@ -1,6 +1,6 @@
 """Paint the actor: every pixel is coloured by its place on the body, so that seams match."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -29,6 +29,17 @@ CANVAS = np.array([0.845, 0.330, 0.260])
 
 
 @dataclass(frozen=True)
+class Palette:
+    """Colours of a person."""
+
+    skin: np.ndarray = field(default_factory=lambda: SKIN)
+    blush: np.ndarray = field(default_factory=lambda: BLUSH)
+    hair: np.ndarray = field(default_factory=lambda: HAIR)
+    iris: np.ndarray = field(default_factory=lambda: IRIS)
+    lip: np.ndarray = field(default_factory=lambda: LIP)
+
+
+@dataclass(frozen=True)
 class Paper:
     """What the brushes see of each pixel."""
 
@@ -41,28 +52,29 @@ class Paper:
     share: dict[str, np.ndarray]
     field: dict[str, np.ndarray]
     marks: Landmarks
+    palette: Palette = field(default_factory=Palette)
 
 
 def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray:
     """The texture [PAINT_SIZE / 2, PAINT_SIZE / 2, 3] uint8, row 0 at the top."""
     texels = find_texels(corner_uvs, PAINT_SIZE)
-    paper = _paper(body, dressed, texels)
-    colour = _skin(paper)
-    colour = _face(colour, paper, body)
+    paper = paper_of(body, dressed, texels)
+    colour = paint_skin(paper)
+    colour = paint_face(colour, paper, body)
     field, share = paper.field, paper.share
     eye = body.eyes[texels.faces]
-    colour = _over(colour, _trousers(paper), step(field["trousers"], -0.0008, 0.0008))
+    colour = over(colour, _trousers(paper), step(field["trousers"], -0.0008, 0.0008))
     shirt = step(field["shirt"], -0.0008, 0.0008)
     # The shirt's hem throws a soft shadow on the trousers, the trousers' on the shoes.
     under = np.exp(-np.maximum(-field["hem"], 0) / 0.012) * (field["hem"] < 0)
     under = under * (1.0 - np.maximum(share["left_hand"], share["right_hand"]))
     colour = colour * (1 - 0.45 * under * (field["trousers"] > 0))[:, None]
-    colour = _over(colour, _shirt(paper), shirt)
+    colour = over(colour, _shirt(paper), shirt)
     is_foot = (share["left_foot"] + share["right_foot"]) > 0.02
     shoe = step(field["shoe"], -0.0008, 0.0008) * (1.0 - step(field["trousers"], -0.0008, 0.0008))
-    colour = _over(colour, _shoes(paper), shoe * is_foot)
-    colour = _hair(colour, paper)
-    colour = _eyes(colour, paper, body, eye)
+    colour = over(colour, paint_shoes(paper), shoe * is_foot)
+    colour = paint_hair(colour, paper)
+    colour = paint_eyes(colour, paper, body, eye)
     light = 0.90 + 0.10 * paper.normal[:, 1] - 0.30 * paper.hollow * (eye == 0)
     picture = texels.image(colour * light[:, None])
     half = PAINT_SIZE // 2
@@ -70,7 +82,7 @@ def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray
     return (blocks.mean((1, 3)) + 0.5).astype(np.uint8)
 
 
-def _paper(body: Body, dressed: np.ndarray, texels: Texels) -> Paper:
+def paper_of(body: Body, dressed: np.ndarray, texels: Texels) -> Paper:
     mean = mean_matrix(body.faces, len(dressed))
     normals = vertex_normals(dressed, body.faces)
     hollow = np.zeros(len(dressed))
@@ -94,11 +106,11 @@ def _paper(body: Body, dressed: np.ndarray, texels: Texels) -> Paper:
     )
 
 
-def _over(under: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def over(under: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return under + alpha[:, None] * (top - under)
 
 
-def _cloud(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
+def cloud(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
     """Smooth noise about -1 to 1: a few plane waves in random directions."""
     rng = np.random.default_rng(seed)
     total = np.zeros(len(points))
@@ -109,21 +121,21 @@ def _cloud(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
     return total / 3.0
 
 
-def _bump(x: np.ndarray, width: float) -> np.ndarray:
+def bump(x: np.ndarray, width: float) -> np.ndarray:
     return np.exp(-((x / width) ** 2))
 
 
-def _skin(paper: Paper) -> np.ndarray:
-    tone = 0.018 * _cloud(paper.bare, 0.09, 1) + 0.010 * _cloud(paper.bare, 0.02, 2)
-    colour = SKIN * (1.0 + tone)[:, None]
+def paint_skin(paper: Paper) -> np.ndarray:
+    tone = 0.018 * cloud(paper.bare, 0.09, 1) + 0.010 * cloud(paper.bare, 0.02, 2)
+    colour = paper.palette.skin * (1.0 + tone)[:, None]
     marks, share = paper.marks, paper.share
     ends = np.maximum(share["left_hand"], share["right_hand"])
     ends = ends * (0.25 + 0.2 * step(_finger_reach(paper), 0.09, 0.16))
     elbows = sum(
-        _bump(np.linalg.norm(paper.bare - e - [0, 0, -0.03], axis=1), 0.04) for e in marks.elbows
+        bump(np.linalg.norm(paper.bare - e - [0, 0, -0.03], axis=1), 0.04) for e in marks.elbows
     )
     red = np.clip(0.55 * ends + 0.35 * elbows + 0.30 * share["ear"], 0, 1)
-    return _over(colour, BLUSH, 0.55 * red)
+    return over(colour, paper.palette.blush, 0.55 * red)
 
 
 def _finger_reach(paper: Paper) -> np.ndarray:
@@ -132,16 +144,16 @@ def _finger_reach(paper: Paper) -> np.ndarray:
     return np.min([np.linalg.norm(paper.bare - w, axis=1) for w in wrists], axis=0)
 
 
-def _face(colour: np.ndarray, paper: Paper, body: Body) -> np.ndarray:
+def paint_face(colour: np.ndarray, paper: Paper, body: Body) -> np.ndarray:
     """Blush, lips, nose, brows and lashes, by distance from the eyes' midpoint."""
     at = paper.bare - paper.marks.eyes
     x, y = np.abs(at[:, 0]), at[:, 1]
     front = paper.share["head"] * step(at[:, 2], -0.045, -0.01)
-    cheeks = _bump(np.hypot(x - 0.042, (y + 0.040) * 1.2), 0.021)
-    nose = _bump(np.hypot(x, y + 0.043), 0.014) * step(at[:, 2], 0.0, 0.02)
-    colour = _over(colour, BLUSH, front * np.clip(0.34 * cheeks + 0.26 * nose, 0, 1))
-    sockets = _bump(np.hypot((x - 0.031) * 0.8, y - 0.008), 0.014)
-    colour = _over(colour, SKIN * [0.84, 0.78, 0.76], 0.40 * front * sockets)
+    cheeks = bump(np.hypot(x - 0.042, (y + 0.040) * 1.2), 0.021)
+    nose = bump(np.hypot(x, y + 0.043), 0.014) * step(at[:, 2], 0.0, 0.02)
+    colour = over(colour, paper.palette.blush, front * np.clip(0.34 * cheeks + 0.26 * nose, 0, 1))
+    sockets = bump(np.hypot((x - 0.031) * 0.8, y - 0.008), 0.014)
+    colour = over(colour, paper.palette.skin * [0.84, 0.78, 0.76], 0.40 * front * sockets)
     colour = _lips(colour, paper, body, front)
     # Brows: a tapering stroke from the nose outwards.
     t = np.clip((x - 0.013) / 0.042, 0.0, 1.0)
@@ -150,10 +162,10 @@ def _face(colour: np.ndarray, paper: Paper, body: Body) -> np.ndarray:
     hairs = 0.0006 * np.sin(2600 * (x * 0.8 + y * 0.6))
     brow = step(thick - np.abs(y - arch) + hairs, -0.0012, 0.0012)
     brow = brow * step(x, 0.0125, 0.0165) * (1.0 - step(x, 0.052, 0.057)) * front
-    colour = _over(colour, HAIR * 1.05, 0.86 * brow)
-    nostrils = _bump(np.hypot(x - 0.0085, (y + 0.0545) * 1.3), 0.0042)
+    colour = over(colour, paper.palette.hair * 1.05, 0.86 * brow)
+    nostrils = bump(np.hypot(x - 0.0085, (y + 0.0545) * 1.3), 0.0042)
     nostrils = nostrils * step(-paper.normal[:, 1], 0.25, 0.7) * front
-    return _over(colour, np.array([0.34, 0.18, 0.15]), 0.75 * np.clip(nostrils, 0, 1))
+    return over(colour, np.array([0.34, 0.18, 0.15]), 0.75 * np.clip(nostrils, 0, 1))
 
 
 def _lips(colour: np.ndarray, paper: Paper, body: Body, front: np.ndarray) -> np.ndarray:
@@ -163,18 +175,18 @@ def _lips(colour: np.ndarray, paper: Paper, body: Body, front: np.ndarray) -> np
     curve = np.polynomial.Polynomial.fit(np.abs((line[:, 0] - middle) / half), line[:, 1], 3)
     above = paper.bare[:, 1] - curve(np.clip(np.abs(u), 0, 1.0))
     taper = np.sqrt(np.clip(1.0 - np.clip(np.abs(u), 0, 1) ** 2.2, 0, 1))
-    bow = 1.0 - 0.22 * _bump(u, 0.13) + 0.06 * _bump(np.abs(u) - 0.24, 0.14)
+    bow = 1.0 - 0.22 * bump(u, 0.13) + 0.06 * bump(np.abs(u) - 0.24, 0.14)
     top, bottom = 0.0078 * taper * bow, 0.0105 * taper * (1.0 - 0.12 * np.abs(u))
     inside = np.where(above > 0, top - above, bottom + above)
     lip = step(inside, -0.0016, 0.0014) * (np.abs(u) < 1.02) * front
-    shade = LIP * (1.0 - 0.10 * step(above, -0.001, 0.004))[:, None]
-    shine = 0.10 * _bump(above + 0.0055, 0.0022) * _bump(u, 0.45)
-    colour = _over(colour, shade + shine[:, None], 0.85 * lip)
-    parting = _bump(above, 0.0011) * (1.0 - step(np.abs(u), 0.93, 1.03)) * front
-    return _over(colour, np.array([0.40, 0.17, 0.16]), 0.80 * parting)
+    shade = paper.palette.lip * (1.0 - 0.10 * step(above, -0.001, 0.004))[:, None]
+    shine = 0.10 * bump(above + 0.0055, 0.0022) * bump(u, 0.45)
+    colour = over(colour, shade + shine[:, None], 0.85 * lip)
+    parting = bump(above, 0.0011) * (1.0 - step(np.abs(u), 0.93, 1.03)) * front
+    return over(colour, np.array([0.40, 0.17, 0.16]), 0.80 * parting)
 
 
-def _eyes(colour: np.ndarray, paper: Paper, body: Body, eye: np.ndarray) -> np.ndarray:
+def paint_eyes(colour: np.ndarray, paper: Paper, body: Body, eye: np.ndarray) -> np.ndarray:
     """Eyeballs, and lashes on the lids around them."""
     for number, side in ((1, "Left"), (2, "Right")):
         centre, _radius = body.eyeballs[side]
@@ -188,16 +200,16 @@ def _eyes(colour: np.ndarray, paper: Paper, body: Body, eye: np.ndarray) -> np.n
         angle = np.arctan2(y, x)
         fibres = 1.0 + 0.14 * np.sin(23 * angle) * np.sin(9 * angle + 1)
         glow = 0.80 + 0.5 * step(-y, -0.25, 0.4)
-        iris = IRIS * (fibres * glow)[:, None]
-        iris = _over(iris, IRIS * 0.35, step(off, 0.34, 0.42))
-        ball = _over(white, iris, 1.0 - step(off, 0.40, 0.46))
-        ball = _over(ball, np.array([0.03, 0.03, 0.04]), 1.0 - step(off, 0.16, 0.20))
+        iris = paper.palette.iris * (fibres * glow)[:, None]
+        iris = over(iris, paper.palette.iris * 0.35, step(off, 0.34, 0.42))
+        ball = over(white, iris, 1.0 - step(off, 0.40, 0.46))
+        ball = over(ball, np.array([0.03, 0.03, 0.04]), 1.0 - step(off, 0.16, 0.20))
         rim = paper.bare[here]
         lid_top = rim[:, 1].max()
         below = lid_top - paper.bare[:, 1]
         ball = ball * (1.0 - 0.38 * np.exp(-np.maximum(below, 0) / 0.0022))[:, None]
         glint = np.hypot(x + 0.15, y - 0.17)
-        ball = _over(ball, np.ones(3), 1.0 - step(glint, 0.06, 0.10))
+        ball = over(ball, np.ones(3), 1.0 - step(glint, 0.06, 0.10))
         colour = np.where(here[:, None], ball, colour)
         colour = _lashes(colour, paper, body, number, eye)
     return colour
@@ -221,11 +233,11 @@ def _lashes(
     lash = (1.0 - step(distance, wide, wide * 1.9)) * (0.35 + 0.60 * upper)
     lash = lash * np.where(skin_side, 1.0, 0.75)
     colour = colour.copy()
-    colour[close] = _over(colour[close], np.array([0.13, 0.08, 0.065]), lash)
+    colour[close] = over(colour[close], np.array([0.13, 0.08, 0.065]), lash)
     return colour
 
 
-def _hair(colour: np.ndarray, paper: Paper) -> np.ndarray:
+def paint_hair(colour: np.ndarray, paper: Paper) -> np.ndarray:
     """Short strands that run from the crown; a ragged line where they end."""
     at = paper.bare - paper.marks.head
     crown = np.array([0.012, 0.11, -0.045])
@@ -235,49 +247,49 @@ def _hair(colour: np.ndarray, paper: Paper) -> np.ndarray:
     alpha = step(paper.field["hair"] + ends, -0.0015, 0.0035)
     swirl = around + 2.0 * down
     strands = 0.5 * np.sin(90 * swirl) + 0.3 * np.sin(173 * swirl + 2) + 0.2 * np.sin(311 * swirl)
-    patches = _cloud(paper.bare, 0.035, 5)
-    shine = _bump(down - 0.075, 0.022) * (0.6 + 0.4 * strands)
+    patches = cloud(paper.bare, 0.035, 5)
+    shine = bump(down - 0.075, 0.022) * (0.6 + 0.4 * strands)
     tone = 1.0 + 0.20 * strands + 0.10 * patches + 0.45 * shine
-    return _over(colour, HAIR * tone[:, None], alpha)
+    return over(colour, paper.palette.hair * tone[:, None], alpha)
 
 
 def _shirt(paper: Paper) -> np.ndarray:
     field = paper.field
     colour = (
         np.broadcast_to(CLOTH, paper.bare.shape)
-        * (1 + 0.012 * _cloud(paper.bare, 0.012, 7))[:, None]
+        * (1 + 0.012 * cloud(paper.bare, 0.012, 7))[:, None]
     )
     height = paper.dressed[:, 1] - paper.marks.hip[1]
     on_arm = field["sleeve"] < 0.19
     for k, stripe in enumerate(STRIPES):
         level = 0.335 - 0.048 * k
         band = step(0.018 - np.abs(height - level), -0.0008, 0.0008) * ~on_arm
-        colour = _over(colour, stripe, band)
+        colour = over(colour, stripe, band)
     sleeve = field["sleeve"]
     edge = step(0.026 - sleeve, -0.0008, 0.0008) * on_arm
-    colour = _over(colour, NAVY, edge)
-    colour = _over(
+    colour = over(colour, NAVY, edge)
+    colour = over(
         colour, STRIPES[1], step(0.0035 - np.abs(sleeve - 0.034), -0.0006, 0.0006) * on_arm
     )
     collar = field["collar"]
     rib = step(0.016 - collar, -0.0008, 0.0008)
-    colour = _over(colour, NAVY, rib)
+    colour = over(colour, NAVY, rib)
     hem = field["hem"]
-    stitch = _bump(hem - 0.018, 0.0012) * ~on_arm
+    stitch = bump(hem - 0.018, 0.0012) * ~on_arm
     colour = colour * (1.0 - 0.16 * stitch)[:, None]
-    folds = _cloud(paper.bare * [1.0, 0.55, 1.0], 0.075, 9) * _cloud(paper.bare, 0.2, 10)
+    folds = cloud(paper.bare * [1.0, 0.55, 1.0], 0.075, 9) * cloud(paper.bare, 0.2, 10)
     near_waist = step(-height, -0.16, -0.02) + 0.7 * on_arm
     return colour * (1.0 + 0.045 * folds * near_waist)[:, None]
 
 
 def _trousers(paper: Paper) -> np.ndarray:
     bare, marks, _field = paper.bare, paper.marks, paper.field
-    weave = 0.028 * np.sin(900 * (bare[:, 0] + bare[:, 1])) + 0.03 * _cloud(bare, 0.016, 12)
+    weave = 0.028 * np.sin(900 * (bare[:, 0] + bare[:, 1])) + 0.03 * cloud(bare, 0.016, 12)
     fade = sum(
-        _bump((bare[:, 1] - 0.72) / 0.16, 1.0) * _bump((bare[:, 0] - s * 0.11) / 0.06, 1.0)
+        bump((bare[:, 1] - 0.72) / 0.16, 1.0) * bump((bare[:, 0] - s * 0.11) / 0.06, 1.0)
         for s in (-1, 1)
     ) * step(paper.normal[:, 2], 0.0, 0.8)
-    colour = DENIM * (1.0 + weave + 0.30 * fade + 0.04 * _cloud(bare, 0.07, 13))[:, None]
+    colour = DENIM * (1.0 + weave + 0.30 * fade + 0.04 * cloud(bare, 0.07, 13))[:, None]
     side = bare[:, 0] > 0
     axis = np.where(
         side[:, None],
@@ -289,7 +301,7 @@ def _trousers(paper: Paper) -> np.ndarray:
     out = bare - axis
     outer = np.where(side, 1, -1) * out[:, 0] > 0.02
     seam = np.abs(out[:, 2] + 0.005) * np.where(outer, 1.0, 50.0)
-    colour = colour * (1.0 - 0.32 * _bump(seam, 0.0022))[:, None]
+    colour = colour * (1.0 - 0.32 * bump(seam, 0.0022))[:, None]
     front = step(paper.normal[:, 2], 0.1, 0.4)
     x, drop = np.abs(bare[:, 0]), marks.hip[1] + 0.02 - bare[:, 1]
     pocket = (
@@ -306,19 +318,19 @@ def _trousers(paper: Paper) -> np.ndarray:
         (hem, np.ones(len(x))),
     ):
         line = (1.0 - step(distance, 0.0010, 0.0022)) * mask
-        colour = _over(colour, THREAD, 0.75 * line)
-    inseam = _bump(bare[:, 0], 0.02) * step(0.02 + drop, 0.06, 0.14)
+        colour = over(colour, THREAD, 0.75 * line)
+    inseam = bump(bare[:, 0], 0.02) * step(0.02 + drop, 0.06, 0.14)
     return colour * (1.0 - 0.25 * inseam)[:, None]
 
 
-def _shoes(paper: Paper) -> np.ndarray:
+def paint_shoes(paper: Paper) -> np.ndarray:
     place, normal = paper.dressed, paper.normal
     side = np.where(place[:, 0] > 0, 0, 1)
     ankle = paper.marks.ankles[side]
     ahead = place[:, 2] - ankle[:, 2]
-    colour = np.broadcast_to(CANVAS, place.shape) * (1 + 0.03 * _cloud(place, 0.01, 15))[:, None]
+    colour = np.broadcast_to(CANVAS, place.shape) * (1 + 0.03 * cloud(place, 0.01, 15))[:, None]
     tip = step(ahead, 0.142, 0.146)
-    colour = _over(colour, RUBBER, tip)
+    colour = over(colour, RUBBER, tip)
     aside = place[:, 0] - ankle[:, 0] - np.where(side == 0, 1, -1) * 0.10 * np.maximum(ahead, 0)
     tongue = (
         step(0.022 - np.abs(aside), -0.001, 0.001)
@@ -326,13 +338,13 @@ def _shoes(paper: Paper) -> np.ndarray:
         * (1 - step(ahead, 0.128, 0.135))
     )
     upward = step(normal[:, 1], 0.15, 0.4)
-    colour = _over(colour, CANVAS * 0.72, tongue * upward)
+    colour = over(colour, CANVAS * 0.72, tongue * upward)
     laces = step(np.sin(2 * np.pi * ahead / 0.019), 0.1, 0.35) * tongue * upward
-    colour = _over(colour, RUBBER, laces)
+    colour = over(colour, RUBBER, laces)
     heel = step(-ahead, 0.062, 0.064) * step(place[:, 1], 0.05, 0.052)
-    colour = _over(colour, NAVY, heel)
+    colour = over(colour, NAVY, heel)
     sole = 1.0 - step(place[:, 1], 0.0275, 0.0290)
     rubber = np.broadcast_to(RUBBER, place.shape)
-    rubber = _over(rubber, NAVY, _bump(place[:, 1] - 0.019, 0.0022))
-    rubber = _over(rubber, RUBBER * 0.62, step(-normal[:, 1], 0.6, 0.8))
-    return _over(colour, rubber, sole)
+    rubber = over(rubber, NAVY, bump(place[:, 1] - 0.019, 0.0022))
+    rubber = over(rubber, RUBBER * 0.62, step(-normal[:, 1], 0.6, 0.8))
+    return over(colour, rubber, sole)

@@ -1,8 +1,9 @@
-"""`ash-studio actor`: make the default character."""
+"""`ash-studio actor`: make the default character, or an actor of the wardrobe."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -10,11 +11,18 @@ from ash_core.commands.import_ import check_avatar_name, write_avatar
 from ash_core.commands.terminal import note, progress_bar, say, working
 from ash_core.errors import InputError
 
+if TYPE_CHECKING:
+    from ash_core.capture.actor import Build
+
 
 @dataclass(frozen=True)
 class Actor:
-    """Make the default character from the anny body model, with three motions (extra 'studio').
+    """Make a character from the anny body model, with motions (extra 'studio').
 
+    Without --name the default character, with three motions. The actors of the wardrobe have
+    clothes that move (`dressing.safetensors`), eight motions of 20 s for training, two that
+    training never sees and one of another actor's: ida (T-shirt, loose skirt, pony tail), otto
+    (belted coat, trousers), mira (leather jacket, checked trousers, bob). They take a few minutes.
     Writes the published formats: .skeleton .skin .motion .character .obj .png and a .conf.
     """
 
@@ -22,6 +30,8 @@ class Actor:
     """Folder for the character's files; made when missing."""
     avatar: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Also import the character into this avatar file (.safetensors)."""
+    name: Literal["actor", "ida", "otto", "mira"] = "actor"
+    """Which character."""
 
     def run(self) -> int:
         if self.avatar is not None:
@@ -36,7 +46,7 @@ class Actor:
             def tell(what: str, done: float) -> None:
                 progress.update(task, description=what, completed=done)
 
-            make_actor(self.out, tell)
+            make_actor(self.out, tell, self._build())
         motions = sorted(path.stem for path in (self.out / "motions").glob("*.motion"))
         say(f"{self.out}: character with actor.conf, motions {', '.join(motions)}")
         if self.avatar is not None:
@@ -48,3 +58,12 @@ class Actor:
             for text in notes:
                 note(text)
         return 0
+
+    def _build(self) -> "Build | None":
+        """How to make it; None: the default character."""
+        if self.name == "actor":
+            return None
+        from ash_core.capture.wardrobe.make import build_dressed
+        from ash_core.capture.wardrobe.outfits import OUTFITS
+
+        return partial(build_dressed, OUTFITS[self.name])

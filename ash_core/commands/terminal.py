@@ -38,16 +38,27 @@ def _on_stderr(text: str, style: str) -> None:
 
 
 @contextmanager
-def progress_bar(counts: bool = True) -> "Iterator[Progress]":
-    """A bar with counts (or per cent) and times; log lines appear above it, not through it."""
+def progress_bar(counts: bool = True, speed: str = "") -> "Iterator[Progress]":
+    """A bar with counts (or per cent) and times; log lines appear above it, not through it.
+
+    speed: what is counted, to show how many of it are done in a second.
+    """
     from rich import progress as bars
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
+
+    class Speed(bars.ProgressColumn):
+        def render(self, task: bars.Task) -> Text:
+            rate = task.finished_speed or task.speed
+            return Text(f"{rate:.1f} {speed}/s" if rate else "")
+
     columns = (
         bars.TextColumn("{task.description}"),
         bars.BarColumn(),
         bars.MofNCompleteColumn() if counts else bars.TaskProgressColumn(),
+        *([Speed()] if speed else []),
         bars.TimeElapsedColumn(),
         bars.TextColumn("left"),
         bars.TimeRemainingColumn(),

@@ -46,6 +46,15 @@ def normalise_poses(poses: Float[Tensor, "*b 3 D"], skeleton: Skeleton) -> Float
     return torch.cat((turned, heading, poses[..., HEADING_DOF + 1 :]), -1)
 
 
+def normalise_motion(dofs: Float[Tensor, "F D"], skeleton: Skeleton) -> Float[Tensor, "F 3 D"]:
+    """Three rows a frame, as the published `poseAnglesRotationNormalized.motion` has them.
+
+    The first two frames are not normalised: their rows are that frame's raw pose. Source: A4.
+    """
+    windows = torch.stack((dofs[:-2], dofs[1:-1], dofs[2:]), 1)
+    return torch.cat((dofs[:2, None].expand(-1, 3, -1), normalise_poses(windows, skeleton)))
+
+
 def pose_window(motion: Motion, frame: int, skeleton: Skeleton) -> PoseWindow:
     """The window at a frame: that pose and the two before it, each with its own three poses.
 

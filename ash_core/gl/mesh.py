@@ -41,7 +41,9 @@ class GpuMesh:
     def __init__(self, template: Template, programs: MeshPrograms) -> None:
         gl = opengl()
         self.template, self._programs = template, programs
-        corners, uvs, faces = _split_at_seams(template)
+        corners, uvs, faces = split_at_seams(
+            template.faces.cpu().numpy(), template.corner_uvs.double().cpu().numpy()
+        )
         self._corners = corners
         """The template's vertex of each of ours; along seams several are of one."""
         self._vertices = np.zeros((0, 3), np.float32)
@@ -58,8 +60,8 @@ class GpuMesh:
                 gl.glVertexAttribPointer(
                     place, width, gl.GL_FLOAT, False, 4 * width, ctypes.c_void_p(0)
                 )
-            _fill(gl.GL_ARRAY_BUFFER, self._buffers[2], uvs, gl.GL_STATIC_DRAW)
-            _fill(gl.GL_ELEMENT_ARRAY_BUFFER, self._buffers[3], faces, gl.GL_STATIC_DRAW)
+            fill_buffer(gl.GL_ARRAY_BUFFER, self._buffers[2], uvs, gl.GL_STATIC_DRAW)
+            fill_buffer(gl.GL_ELEMENT_ARRAY_BUFFER, self._buffers[3], faces, gl.GL_STATIC_DRAW)
 
     def update(self, vertices: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"]) -> None:
         """Where the vertices are now, m, world, and their unit normals; float32."""
@@ -70,7 +72,7 @@ class GpuMesh:
             gl.glBindVertexArray(self._array)
             for buffer, values in zip(self._buffers, (vertices, normals), strict=False):
                 moved = values[self._corners]
-                _fill(gl.GL_ARRAY_BUFFER, buffer, moved, gl.GL_STREAM_DRAW)
+                fill_buffer(gl.GL_ARRAY_BUFFER, buffer, moved, gl.GL_STREAM_DRAW)
 
     def draw(
         self,
@@ -122,16 +124,24 @@ class GpuMesh:
         self._image.delete()
 
 
-def _split_at_seams(template: Template) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices with one texture coordinate each: (the template's vertex, uv, faces of them)."""
-    faces = template.faces.cpu().numpy().reshape(-1, 1).astype(np.float64)
-    uvs = template.corner_uvs.double().cpu().numpy().reshape(-1, 2)
-    unique, index = np.unique(np.concatenate((faces, uvs), 1), axis=0, return_inverse=True)
+def split_at_seams(
+    faces: np.ndarray, corner_uvs: np.ndarray, labels: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices with one texture coordinate (and one label) each.
+
+    faces [F, 3]; corner_uvs [F, 3, 2]; labels [F], of faces: those of different ones share nothing.
+    Returns (the mesh's vertex of each [V'], its uv [V', 2], faces of them [F, 3]).
+    """
+    columns = [faces.reshape(-1, 1).astype(np.float64), corner_uvs.reshape(-1, 2)]
+    if labels is not None:
+        columns.append(np.repeat(labels, 3)[:, None].astype(np.float64))
+    unique, index = np.unique(np.concatenate(columns, 1), axis=0, return_inverse=True)
     corners = unique[:, 0].astype(np.int64)
-    return corners, unique[:, 1:].astype(np.float32), index.reshape(-1, 3).astype(np.uint32)
+    return corners, unique[:, 1:3].astype(np.float32), index.reshape(-1, 3).astype(np.uint32)
 
 
-def _fill(kind: int, buffer: int, values: np.ndarray, use: int) -> None:
+def fill_buffer(kind: int, buffer: int, values: np.ndarray, use: int) -> None:
+    """Put values into a buffer, which stays bound."""
     gl = opengl()
     gl.glBindBuffer(kind, buffer)
     gl.glBufferData(kind, values.nbytes, np.ascontiguousarray(values), use)

@@ -1,0 +1,125 @@
+"""Round stand-ins for the body: what cloth collides with, and what throws soft shade."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from ash_core.records import Skeleton, Skinning
+
+STATIONS = 5
+"""Places along a bone at which its thickness is measured."""
+_SEGMENTS = (
+    # bones whose vertices count, joint that carries the stations, from joint, to joint
+    (("{s}UpLeg", "{s}UpLegRoll"), "{s}UpLegRoll", "{s}UpLeg_rx", "{s}Leg"),
+    (("{s}Leg",), "{s}Leg", "{s}Leg", "{s}Foot_rx"),
+    (("{s}Arm", "{s}ArmRoll"), "{s}ArmRoll", "{s}Arm_rx", "{s}ForeArm"),
+    (("{s}ForeArm", "{s}ForeArmRoll"), "{s}ForeArmRoll", "{s}ForeArm", "{s}Hand_twist"),
+)
+_TRUNK = (
+    (("Root", "Spine1"), "Root_rx", "Root_rx", "Spine2_rx"),
+    (("Spine2", "Spine3", "Chest"), "Chest_rx", "Spine3_rx", "Neck1_rx"),
+    (("Head",), "Head_rx", "Head_rx", "Head_rx"),
+)
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """Spheres on joints; two neighbours of one bone span a tapered capsule."""
+
+    joints: np.ndarray
+    """[S] joint that carries each sphere."""
+    centres: np.ndarray
+    """[S, 3] at rest, m."""
+    radii: np.ndarray
+    """[S]"""
+    capsules: np.ndarray
+    """[C, 2] pairs of spheres: the legs and the arms, for collisions."""
+
+    def posed(self, moves: np.ndarray) -> np.ndarray:
+        """[..., S, 3] centres, m. moves [..., J, 4, 4]: posed times the inverse of rest."""
+        move = moves[..., self.joints, :, :]
+        return np.einsum("...ij,...j->...i", move[..., :3, :3], self.centres) + move[..., :3, 3]
+
+
+def fit_proxies(
+    skeleton: Skeleton,
+    skinning: Skinning,
+    rest: np.ndarray,
+    vertices: np.ndarray,
+    solid: np.ndarray,
+) -> Proxies:
+    """Measure the body. rest [J, 4, 4], m; solid [V]: vertices that are the body's, not cloth."""
+    names = skeleton.joint_names
+    owner = skinning.bones[:, 0].numpy()
+    joints, centres, radii, capsules = [], [], [], []
+    limbs = [
+        (tuple(b.format(s=side) for b in bones), *(j.format(s=side) for j in where))
+        for side in ("Left", "Right")
+        for bones, *where in _SEGMENTS
+    ]
+    for bones, carrier, start, end in [*limbs, *_TRUNK]:
+        mine = solid & np.isin(owner, [skinning.bone_names.index(b) for b in bones])
+        a, b = (rest[names.index(j), :3, 3] for j in (start, end))
+        found = _stations(vertices[mine], a, b)
+        first = len(radii)
+        for centre, radius in found:
+            joints.append(names.index(carrier))
+            centres.append(centre)
+            radii.append(radius)
+        if (bones, carrier, start, end) in limbs:
+            capsules += [(k, k + 1) for k in range(first, len(radii) - 1)]
+    return Proxies(
+        np.array(joints),
+        np.array(centres),
+        np.array(radii),
+        np.array(capsules, np.int64).reshape(-1, 2),
+    )
+
+
+def _stations(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[tuple[np.ndarray, float]]:
+    """(centre, radius) at places along a bone; of a bone without length: one sphere."""
+    length = np.linalg.norm(b - a)
+    if length < 1e-3:
+        centre = (points.max(0) + points.min(0)) / 2
+        return [(centre, float(np.median(np.linalg.norm(points - centre, axis=1))))]
+    axis = (b - a) / length
+    along = (points - a) @ axis
+    found = []
+    for t in np.linspace(0.0, 1.0, STATIONS):
+        slab = points[np.abs(along - t * length) < 0.5 * length / (STATIONS - 1)]
+        at = a + t * length * axis
+        if len(slab) < 6:
+            continue
+        out = slab - at
+        out = out - np.outer(out @ axis, axis)
+        middle = (out.max(0) + out.min(0)) / 2
+        found.append((at + middle, float(np.quantile(np.linalg.norm(out - middle, axis=1), 0.9))))
+    return found
+
+
+@njit(cache=True, fastmath=True)
+def shade(
+    points: np.ndarray, normals: np.ndarray, centres: np.ndarray, radii: np.ndarray
+) -> np.ndarray:
+    """[V] how much of the sky over each point the spheres cover, 0 upwards (they may overlap).
+
+    Source: Quilez, analytic sphere occlusion: cosine times the sphere's solid angle over pi.
+    """
+    found = np.zeros(len(points), np.float32)
+    for v in range(len(points)):
+        total = 0.0
+        for s in range(len(radii)):
+            x = centres[s, 0] - points[v, 0]
+            y = centres[s, 1] - points[v, 1]
+            z = centres[s, 2] - points[v, 2]
+            square = x * x + y * y + z * z
+            r2 = radii[s] * radii[s]
+            if square > 25.0 * r2:
+                continue
+            d = np.sqrt(square) + 1e-9
+            cosine = (x * normals[v, 0] + y * normals[v, 1] + z * normals[v, 2]) / d
+            if cosine > -0.2:
+                total += max(0.0, 0.2 + cosine) / 1.2 * r2 / max(square, r2)
+        found[v] = total
+    return found

@@ -1,0 +1,189 @@
+"""`ash-studio capture`: film an actor on a virtual stage."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import tyro
+
+from ash_core import __version__
+from ash_core.commands.actor import Actor
+from ash_core.commands.options import check_range, parse_frames, parse_size
+from ash_core.commands.render import INTERRUPTED
+from ash_core.commands.scene import BUNDLED
+from ash_core.commands.terminal import StopRequest, note, progress_bar, say, working
+from ash_core.errors import InputError
+from ash_core.resources import cache_folder, resource, usable_cores
+
+if TYPE_CHECKING:
+    from ash_core.capture.film import FilmJob, FilmReport
+    from ash_core.files.dataset import Split
+
+Name = Literal["ida", "otto", "mira"]
+NAMES: Final[tuple[Name, ...]] = ("ida", "otto", "mira")
+"""Actors of the wardrobe."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Film an actor on a virtual stage: videos, masks, calibration and poses of a data set.
+
+    Needs EGL; an NVIDIA GPU is used where there is one. Run again, it goes on where it was stopped.
+    """
+
+    actor: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ACTOR")]
+    """Folder that `ash-studio actor` made, or a name: bundled, ida, otto, mira."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")]
+    """Folder of the data set; made when missing."""
+    cameras: int = 24
+    """Cameras in rings and a dome around the actor, 1 to 256."""
+    frames: Annotated[str, tyro.conf.arg(metavar="START:STOP")] = ":"
+    """Frames of the split's motions, one after the other, as a slice in Python (STOP is left out),
+    at 25 frames a second."""
+    size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "1285x940"
+    """Size of the pictures, px."""
+    split: Literal["training", "testing", "both"] = "training"
+    """What to film. Testing plays what training never sees: motions named unseen_* or retarget_*,
+    or, where there are none, the last one by name."""
+    motions: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME,NAME,...", help_behavior_hint="")
+    ] = None
+    """Motions to play, by name or as .motion files, in this order. Default: all of the split's."""
+    seed: int = 0
+    """Of the cameras' differences and of the cloth's folds."""
+    truth: bool = False
+    """Also write what no real stage gives, SPLIT/truth: the true surface's mesh of every frame and
+    the depth of every image."""
+    again: bool = False
+    """Remove footage of other settings that lies there, instead of refusing."""
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Threads that encode. Default: the machine's cores."""
+
+    def run(self) -> int:
+        from ash_core.capture.film import Film
+
+        jobs, write_shared = self._jobs()
+        films = [Film(job) for job in jobs]
+        for film in films:
+            film.check(self.again)
+        write_shared()
+        for film in films:
+            film.prepare()
+        with StopRequest() as stop, progress_bar(speed="images") as progress:
+            for film, job in zip(films, jobs, strict=True):
+                task = progress.add_task(f"filming {job.split}", total=job.images)
+
+                def tell(images: int, task: int = task) -> None:
+                    progress.advance(task, images)  # type: ignore[arg-type]
+
+                report = film.run(tell, lambda: stop.is_set)
+                progress.refresh()
+                if code := _report(job, report):
+                    return code
+        return 0
+
+    def _jobs(self) -> "tuple[list[FilmJob], Callable[[], None]]":
+        """One for each split, and what writes the files that they share.
+
+        Everything that can be said before is said now.
+        """
+        from ash_core.capture.camera_ring import CAMERAS_MAX, LEAST_SIDE_PX, MOST_SIDE_PX
+
+        check_range("--cameras", self.cameras, 1, CAMERAS_MAX, "cameras")
+        check_range("--seed", self.seed, 0, 2**31 - 1, "")
+        width, height = parse_size(self.size)
+        for side in (width, height):
+            check_range("--size", side, LEAST_SIDE_PX, MOST_SIDE_PX, "px a side")
+        if self.workers is not None:
+            check_range("--workers", self.workers, 1, 1024, "threads")
+        if self.split == "both" and self.motions is not None:
+            raise InputError("--motions: expected --split training or testing with it, got both")
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out}: is a file, expected a folder")
+        folder = find_actor(self.actor)
+        from ash_core.capture.film import FilmJob
+        from ash_core.capture.film_stage import build_stage, read_actor, write_stage
+        from ash_core.capture.script import find_motions, motion_file, read_script
+
+        with working("dressing the actor"):
+            found = find_motions(folder)
+            actor = read_actor(folder, self.seed)
+        splits: list[Split] = ["training", "testing"] if self.split == "both" else [self.split]
+        scripts = {}
+        for split, paths in found.items():
+            chosen = list(paths.values())
+            if split in splits and self.motions is not None:
+                chosen = [motion_file(folder, name.strip()) for name in self.motions.split(",")]
+            if chosen:
+                scripts[split] = read_script(chosen, actor.data.skeleton)
+        for split in splits:
+            if split not in scripts:
+                text = f"expected a motion for {split}, found none: --motions names one"
+                raise InputError(f"{folder / 'motions'}: {text}")
+        frames = {split: _frames(self.frames, len(scripts[split].dofs)) for split in splits}
+        with working("placing the cameras"):
+            motions = [script.dofs for script in scripts.values()]
+            size = (width, height)
+            stage = build_stage(folder, actor, motions, self.cameras, size, self.seed)
+        workers = self.workers or usable_cores()
+        jobs = [
+            FilmJob(self.out, split, stage, scripts[split], frames[split], self.truth, workers)
+            for split in splits
+        ]
+        return jobs, lambda: write_stage(self.out, folder, stage.cameras)
+
+
+def find_actor(name: str) -> Path:
+    """An actor's folder; one of the wardrobe is made first. Raises: InputError."""
+    if name == BUNDLED:
+        return resource("assets", "actor")
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if name in NAMES:
+        return _make_actor(name)
+    names = ", ".join((BUNDLED, *NAMES))
+    text = f"expected an actor's folder ('ash-studio actor -o DIR' makes one) or one of {names}"
+    raise InputError(f"{folder}: {text}, found none")
+
+
+def _make_actor(name: Name) -> Path:
+    """An actor of the wardrobe, from the user's cache folder: made once, there only when whole."""
+    shelf = cache_folder() / "actors"
+    folder = shelf / f"{name}-{__version__}"
+    if folder.is_dir():
+        return folder
+    making = shelf / f".{folder.name}.{os.getpid()}"
+    note(f"making {name}, which takes a few minutes, once; it is kept in {folder}")
+    try:
+        Actor(making, name=name).run()
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return folder
+
+
+def _frames(text: str, count: int) -> range:
+    frames = parse_frames(text, count)
+    if frames != list(range(frames[0], frames[0] + len(frames))):
+        raise InputError(f"--frames: expected START:STOP, every frame of it, got '{text}'")
+    return range(frames[0], frames[-1] + 1)
+
+
+def _report(job: "FilmJob", report: "FilmReport") -> int:
+    """Say what came of it; returns the exit code."""
+    if report.touching:
+        some = ", ".join(map(str, sorted(report.touching)))
+        note(f"the actor reaches the border of pictures of cameras {some}")
+    if report.stopped:
+        there = report.kept + report.made
+        note(f"stopped after {there} of {job.images} images; run it again to go on")
+        return INTERRUPTED
+    by = f" by {report.drawn_by}" if report.drawn_by else ""
+    say(f"{job.folder}: {report.made} images filmed{by}, {report.kept} were there")
+    return 0
