@@ -36,9 +36,7 @@ def make_graph(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
     triangles = triangles[distinct]
     _, first = np.unique(np.sort(triangles, 1), axis=0, return_index=True)
     triangles = triangles[np.sort(first)]
-    alone = np.setdiff1d(np.arange(len(nodes)), triangles)
-    assert not len(alone), alone
-    return np.array(nodes), triangles
+    return np.array(nodes), _with_lonely(triangles, owner, faces, len(nodes))
 
 
 def _spread(hops: np.ndarray, node: int, neighbours: list[list[int]]) -> None:
@@ -51,6 +49,24 @@ def _spread(hops: np.ndarray, node: int, neighbours: list[list[int]]) -> None:
             if hops[other] > hops[vertex] + 1:
                 hops[other] = hops[vertex] + 1
                 queue.append(other)
+
+
+def _with_lonely(
+    triangles: np.ndarray, owner: np.ndarray, faces: np.ndarray, count: int
+) -> np.ndarray:
+    """A triangle for each node that has none (on narrow strips): with its two nearest cells."""
+    pairs = owner[edges_of(faces)]
+    pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], 1), axis=0)
+    near: list[list[int]] = [[] for _ in range(count)]
+    for a, b in pairs.tolist():
+        near[a].append(b)
+        near[b].append(a)
+    added = []
+    for node in np.setdiff1d(np.arange(count), triangles).tolist():
+        ring = near[node] + [n for other in near[node] for n in near[other] if n != node]
+        first, second = list(dict.fromkeys(ring))[:2]
+        added.append((node, first, second))
+    return np.concatenate([triangles, np.array(added, np.int64).reshape(-1, 3)])
 
 
 def _cells(vertices: np.ndarray, nodes: np.ndarray, neighbours: list[list[int]]) -> np.ndarray:

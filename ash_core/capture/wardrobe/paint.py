@@ -8,7 +8,6 @@ from ash_core.capture.dressing import HAIR, LEATHER, LINING, RUBBER, SKIN
 from ash_core.capture.regions import step
 from ash_core.capture.texels import Texels, find_texels
 from ash_core.capture.texture import (
-    Palette,
     Paper,
     bump,
     cloud,
