@@ -10,13 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ash_core.capture.proxies import Proxies
 from ash_core.capture.surface import edges_of
 
 SUBSTEPS = 8
 SETTLE_S = 2.5
 """How long frame 0 is held before the motion starts, s."""
-MARGIN = 0.009
-"""Cloth keeps this far from the legs, m."""
+NEAR, SHARE, ROOM = 0.006, 0.4, 0.03
+"""Cloth keeps `NEAR` from the legs, m, and a share of the room, up to `ROOM`, that it has at rest:
+so that what lies over other cloth stays over it."""
 GRAVITY = 9.81
 PULL_SOFT, PULL_HARD = 3.5, 55.0
 """Angular frequency of the pull to the skinned place: of the loosest and the tightest points."""
@@ -42,6 +44,8 @@ class Fabric:
     lengths: np.ndarray
     stiffness: np.ndarray
     """[L]"""
+    margins: np.ndarray
+    """[P] how far each point keeps from the legs and arms, m; below zero: it is inside at rest."""
 
 
 @dataclass
@@ -55,7 +59,7 @@ class Swing:
         return Swing(self.places.copy(), self.velocities.copy())
 
 
-def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray) -> Fabric:
+def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: Proxies) -> Fabric:
     """Points with loose > 0 and the held ones next to them. loose [V]; its cloth is `faces`."""
     faces = faces[(loose[faces] > 0).any(1)]
     points = np.unique(faces)
@@ -68,7 +72,22 @@ def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray) -> Fabric:
     links, stiffness = links[moving], stiffness[moving]
     at = vertices[points]
     lengths = np.linalg.norm(at[links[:, 0]] - at[links[:, 1]], axis=1)
-    return Fabric(points, loose[points].astype(np.float64), links, lengths, stiffness)
+    free = _room(at, proxies.centres, proxies.radii, proxies.capsules)
+    margins = np.minimum(free - 0.001, NEAR + SHARE * np.clip(free, 0.0, ROOM))
+    return Fabric(points, loose[points].astype(np.float64), links, lengths, stiffness, margins)
+
+
+def _room(
+    points: np.ndarray, spheres: np.ndarray, radii: np.ndarray, capsules: np.ndarray
+) -> np.ndarray:
+    """[P] distance from the nearest capsule's surface."""
+    found = np.full(len(points), np.inf)
+    for a, b in capsules:
+        axis = spheres[b] - spheres[a]
+        t = np.clip((points - spheres[a]) @ axis / (axis @ axis), 0.0, 1.0)
+        away = np.linalg.norm(points - spheres[a] - t[:, None] * axis, axis=1)
+        found = np.minimum(found, away - radii[a] - t * (radii[b] - radii[a]))
+    return found
 
 
 def _across(faces: np.ndarray) -> np.ndarray:
@@ -103,13 +122,27 @@ def advance(
     if len(fabric.points):
         _advance(
             swing.places, swing.velocities, fabric.loose, fabric.links, fabric.lengths,
-            fabric.stiffness, *goals, *spheres, radii, capsules, pull, seconds,
+            fabric.stiffness, fabric.margins, *goals, *spheres, radii, capsules, pull, seconds,
         )  # fmt: skip
 
 
 @njit(cache=True)
 def _advance(
-    x, v, loose, links, lengths, stiffness, goal0, goal1, s0, s1, radii, capsules, pull, seconds
+    x,
+    v,
+    loose,
+    links,
+    lengths,
+    stiffness,
+    margins,
+    goal0,
+    goal1,
+    s0,
+    s1,
+    radii,
+    capsules,
+    pull,
+    seconds,
 ):
     dt = seconds / SUBSTEPS
     n = len(x)
@@ -133,7 +166,7 @@ def _advance(
                 x[i, d] += share * (goal[i, d] - x[i, d])
         for _ in range(2):
             _project(x, loose, links, lengths, stiffness)
-        _push_out(x, loose, spheres, radii, capsules)
+        _push_out(x, loose, margins, spheres, radii, capsules)
         for i in range(n):
             square = 0.0
             for d in range(3):
@@ -149,7 +182,7 @@ def _project(x, loose, links, lengths, stiffness):
     """Links back to their lengths. Cloth is stiff when pulled and yields when pushed."""
     for k in range(len(links)):
         i, j = links[k, 0], links[k, 1]
-        wi, wj = float(loose[i] > 0), float(loose[j] > 0)
+        wi, wj = 1.0 * (loose[i] > 0), 1.0 * (loose[j] > 0)
         if wi + wj == 0.0:
             continue
         dx, dy, dz = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1], x[j, 2] - x[i, 2]
@@ -165,7 +198,7 @@ def _project(x, loose, links, lengths, stiffness):
 
 
 @njit(cache=True)
-def _push_out(x, loose, spheres, radii, capsules):
+def _push_out(x, loose, margins, spheres, radii, capsules):
     """Out of the tapered capsules, and off the floor."""
     for i in range(len(x)):
         if loose[i] <= 0.0:
@@ -182,7 +215,7 @@ def _push_out(x, loose, spheres, radii, capsules):
             t = min(1.0, max(0.0, t))
             dx, dy, dz = px - t * ex, py - t * ey, pz - t * ez
             away = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-9
-            wanted = radii[a] + t * (radii[b] - radii[a]) + MARGIN
+            wanted = radii[a] + t * (radii[b] - radii[a]) + margins[i]
             if away < wanted:
                 out = (wanted - away) / away
                 x[i, 0] += out * dx

@@ -97,6 +97,9 @@ def load_dressing(path: Path, data: AvatarData) -> Dressing | None:
             raise InputError(
                 f"{path}: expected {name} of length {length}, found {found[name].shape}"
             )
+    for name in ("loose", "inset", "open"):
+        if not np.isfinite(found[name]).all():
+            raise InputError(f"{path}: expected finite numbers in {name}")
     partner, materials = found["partner"], found["materials"]
     if partner.min() < -1 or partner.max() >= count:
         raise InputError(f"{path}: expected partner within the {count} vertices")

@@ -147,11 +147,11 @@ def measure_squeeze(
     directions = np.einsum("fek,fnk->fne", np.linalg.pinv(edges), wanted)
     n = len(vertices)
     rows = faces.ravel()
-    incidence = sp.csr_matrix((np.ones(len(rows)), (rows, np.repeat(np.arange(len(faces)), 3))),
-                              (n, len(faces)))  # fmt: skip
+    columns = np.repeat(np.arange(len(faces)), 3)
+    incidence: Any = sp.csr_matrix((np.ones(len(rows)), (rows, columns)), (n, len(faces)))
     incidence = sp.diags(1.0 / np.maximum(np.asarray(incidence.sum(1)).ravel(), 1)) @ incidence
-    blur = 0.5 * (sp.identity(n) + mean_matrix(faces, n))
-    spread = (blur @ blur @ incidence @ sp.diags(cloth)).tocsr().astype(np.float32)
+    blur: Any = 0.5 * (sp.identity(n) + mean_matrix(faces, n))
+    spread: Any = (blur @ blur @ incidence @ sp.diags(cloth)).tocsr().astype(np.float32)
     return Squeeze(faces, directions.astype(np.float32), spread)
 
 

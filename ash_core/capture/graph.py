@@ -36,22 +36,7 @@ def make_graph(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
     triangles = triangles[distinct]
     _, first = np.unique(np.sort(triangles, 1), axis=0, return_index=True)
     triangles = triangles[np.sort(first)]
-    return np.array(nodes), _with_the_lonely(vertices[nodes], triangles)
-
-
-def _with_the_lonely(places: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Nodes in no triangle (buttons, eyes: pieces of one or two nodes) join their nearest two."""
-    from scipy.spatial import KDTree
-
-    alone = np.setdiff1d(np.arange(len(places)), triangles)
-    if not len(alone):
-        return triangles
-    assert len(places) >= 3, len(places)
-    _, near = KDTree(places).query(places[alone], k=3)
-    pairs = zip(alone.tolist(), np.asarray(near).tolist(), strict=True)
-    others = [[n for n in row if n != node][:2] for node, row in pairs]
-    added = np.concatenate([alone[:, None], np.array(others)], 1)
-    return np.concatenate([triangles.reshape(-1, 3), added])
+    return np.array(nodes), _with_lonely(triangles, owner, faces, vertices[nodes])
 
 
 def _spread(hops: np.ndarray, node: int, neighbours: list[list[int]]) -> None:
@@ -64,6 +49,33 @@ def _spread(hops: np.ndarray, node: int, neighbours: list[list[int]]) -> None:
             if hops[other] > hops[vertex] + 1:
                 hops[other] = hops[vertex] + 1
                 queue.append(other)
+
+
+def _with_lonely(
+    triangles: np.ndarray, owner: np.ndarray, faces: np.ndarray, places: np.ndarray
+) -> np.ndarray:
+    """A triangle for each node that has none, with two nearby nodes: by the mesh where it goes on
+    (narrow strips), else the nearest in space (buttons, eyes: pieces of one or two nodes).
+    """
+    from scipy.spatial import KDTree
+
+    alone = np.setdiff1d(np.arange(len(places)), triangles)
+    if not len(alone):
+        return triangles
+    assert len(places) >= 3, len(places)
+    pairs = owner[edges_of(faces)]
+    pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], 1), axis=0)
+    near: list[list[int]] = [[] for _ in places]
+    for a, b in pairs.tolist():
+        near[a].append(b)
+        near[b].append(a)
+    _, in_space = KDTree(places).query(places[alone], k=3)
+    added = []
+    for node, nearest in zip(alone.tolist(), np.asarray(in_space).tolist(), strict=True):
+        ring = [*near[node], *(n for other in near[node] for n in near[other]), *nearest]
+        first, second = [n for n in dict.fromkeys(ring) if n != node][:2]
+        added.append((node, first, second))
+    return np.concatenate([triangles.reshape(-1, 3), np.array(added, np.int64)])
 
 
 def _cells(vertices: np.ndarray, nodes: np.ndarray, neighbours: list[list[int]]) -> np.ndarray:

@@ -68,6 +68,8 @@ def fit_proxies(
             centres.append(centre)
             radii.append(radius)
         if (bones, carrier, start, end) in limbs:
+            if "UpLeg" in carrier:  # the hip's own slice is half pelvis, too wide for a leg
+                radii[first] = radii[first + 1]
             capsules += [(k, k + 1) for k in range(first, len(radii) - 1)]
     return Proxies(
         np.array(joints),

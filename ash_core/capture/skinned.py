@@ -44,6 +44,25 @@ def blend_bones(
 
 
 @njit(cache=True)
+def blend_matrices(
+    points: np.ndarray, bones: np.ndarray, weights: np.ndarray, moves: np.ndarray
+) -> np.ndarray:
+    """[V, 3] points [V, 3] under linear blend skinning. moves [B, 4, 4]."""
+    out = np.zeros_like(points)
+    for v in range(len(points)):
+        for s in range(bones.shape[1]):
+            w, m = weights[v, s], moves[bones[v, s]]
+            for d in range(3):
+                out[v, d] += w * (
+                    m[d, 0] * points[v, 0]
+                    + m[d, 1] * points[v, 1]
+                    + m[d, 2] * points[v, 2]
+                    + m[d, 3]
+                )
+    return out
+
+
+@njit(cache=True)
 def normals_of(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """[V, 3] unit normals, weighted by area; the points' own precision."""
     out = np.zeros_like(points)

@@ -20,6 +20,10 @@ HANG = -0.55
 """Shoulder dof at which an arm hangs beside the body, rad."""
 
 
+LEG_SLACK = 0.02
+"""What a leg's dof may miss its limit by before it is clipped, rad: the foot hardly turns."""
+
+
 class Stage:
     """The skeleton and the places on its feet that touch the floor."""
 
@@ -150,9 +154,9 @@ def finish(
     legs = [
         i for name, i in score.index.items() if "hip" in name or "knee" in name or "ankle" in name
     ]
-    free = np.setdiff1d(np.arange(len(limits)), legs)
-    score.dofs[:, free] = np.clip(score.dofs[:, free], limits[free, 0], limits[free, 1])
-    inside = (score.dofs >= limits[:, 0]) & (score.dofs <= limits[:, 1])
+    slack = np.full(len(limits), np.inf)
+    slack[legs] = LEG_SLACK
+    inside = (score.dofs >= limits[:, 0] - slack) & (score.dofs <= limits[:, 1] + slack)
     assert inside.all(), [
         (
             score.skeleton.dof_names[i],
@@ -162,7 +166,7 @@ def finish(
         )
         for i in np.flatnonzero(~inside.all(0))
     ]
-    return score.dofs
+    return np.clip(score.dofs, limits[:, 0], limits[:, 1])
 
 
 def _lift(path: FootPath, low: np.ndarray) -> FootPath:

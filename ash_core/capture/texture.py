@@ -1,6 +1,7 @@
 """Paint the actor: every pixel is coloured by its place on the body, so that seams match."""
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -32,11 +33,11 @@ CANVAS = np.array([0.845, 0.330, 0.260])
 class Palette:
     """Colours of a person."""
 
-    skin: np.ndarray = field(default_factory=lambda: SKIN)
-    blush: np.ndarray = field(default_factory=lambda: BLUSH)
-    hair: np.ndarray = field(default_factory=lambda: HAIR)
-    iris: np.ndarray = field(default_factory=lambda: IRIS)
-    lip: np.ndarray = field(default_factory=lambda: LIP)
+    skin: np.ndarray = dataclasses.field(default_factory=lambda: SKIN)
+    blush: np.ndarray = dataclasses.field(default_factory=lambda: BLUSH)
+    hair: np.ndarray = dataclasses.field(default_factory=lambda: HAIR)
+    iris: np.ndarray = dataclasses.field(default_factory=lambda: IRIS)
+    lip: np.ndarray = dataclasses.field(default_factory=lambda: LIP)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Paper:
     share: dict[str, np.ndarray]
     field: dict[str, np.ndarray]
     marks: Landmarks
-    palette: Palette = field(default_factory=Palette)
+    palette: Palette = dataclasses.field(default_factory=Palette)
 
 
 def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from ash_core.capture import cloth
 from ash_core.capture.dressing import Dressing, plain_dressing
 from ash_core.capture.folds import DEPTH, FAMILIES, find_limbs, measure_squeeze, patterns
 from ash_core.capture.proxies import fit_proxies, shade
-from ash_core.capture.skinned import blend_bones, normals_of
+from ash_core.capture.skinned import blend_bones, blend_matrices, normals_of
 from ash_core.capture.subdivide import subdivide
 from ash_core.capture.texels import find_texels
 from ash_core.conventions import FPS
@@ -24,6 +24,8 @@ from ash_core.records import AvatarData
 KEEP = 100
 """The state of the cloth is kept every so many frames, for jumps back and forth."""
 CHUNK = 50
+LINEAR = 0.85
+"""Share of linear blending in the posed surface."""
 RELIEF_SIZE = 1024
 SHADE, VALLEY = 0.9, 0.45
 """How dark another limb makes a place, and how dark the bottom of a full fold is."""
@@ -76,10 +78,11 @@ class TrueActor:
         rest = joint_transforms(data.skeleton, data.rest_dofs.double())
         self._unpose = torch.linalg.inv(rest)
         self._loose = np.where(self.dressing.partner >= 0, 0.0, self.dressing.loose)
-        self.fabric = cloth.weave(template, faces[self.dressing.swings[faces].all(1)], self._loose)
         self.proxies = fit_proxies(
             data.skeleton, data.skinning, rest.numpy(), template, self.dressing.solid
         )
+        swings = faces[self.dressing.swings[faces].all(1)]
+        self.fabric = cloth.weave(template, swings, self._loose, self.proxies)
         limbs = find_limbs(data.skeleton, data.skinning, rest.numpy())
         self.squeeze = measure_squeeze(template, faces, limbs, self.dressing.folding)
         self.fine = subdivide(faces, uvs, len(template))
@@ -112,12 +115,14 @@ class TrueActor:
         return joint_transforms(self.data.skeleton, torch.from_numpy(dofs)) @ self._unpose
 
     def skinned(self, moves: torch.Tensor) -> np.ndarray:
-        """[V, 3] the template under dual-quaternion skinning, as an avatar knows it."""
+        """[V, 3] the template, posed: between dual quaternions, which an avatar uses and which
+        bulge at raised shoulders, and linear blending, which caves in."""
         skin = self.data.skinning
-        real, dual = dq.from_matrix(moves[skin.bone_joints])
-        return blend_bones(
-            self.template, skin.bones.numpy(), skin.weights.numpy(), real.numpy(), dual.numpy()
-        )
+        bones = moves[skin.bone_joints]
+        real, dual = dq.from_matrix(bones)
+        shape = (self.template, skin.bones.numpy(), skin.weights.numpy())
+        round_ = blend_bones(*shape, real.numpy(), dual.numpy())
+        return round_ + LINEAR * (blend_matrices(*shape, bones.numpy()) - round_)
 
     def finish(self, skinned: np.ndarray, places: np.ndarray, centres: np.ndarray) -> TrueFrame:
         """The fine surface of one frame. places [P, 3]: the cloth's points."""

@@ -13,6 +13,10 @@ from ash_core.capture.wardrobe.outfits import BODY, BOTTOM, SCALP, TOP, Outfit
 from ash_core.capture.wardrobe.sew import sew
 from ash_core.capture.wardrobe.sheet import Sheet, split
 
+TROUSERS_UP = 0.045
+"""How much higher than in `regions` the trousers are cut; what hangs from there is sewn on, m."""
+CALM = 14
+"""Rounds of smoothing that take the last of anatomy out of a top."""
 PONY = 0.024
 """Radius of the patch of scalp from which a pony tail grows, m."""
 
@@ -74,7 +78,7 @@ def garment_fields(
     field["collar"] = field["collar"] + outfit.collar_raise
     field["top"] = np.minimum.reduce([field["sleeve"], field["collar"], field["hem"]])
     field["shirt"] = field["top"]
-    field["cuff"] = field["cuff"] - 0.026
+    field["cuff"] = field["cuff"] - TROUSERS_UP
     if outfit.hair == "bob":  # cut above the ears; what hangs from there is sewn on
         high = points[:, 1] - marks.eyes[1] - 0.012
         field["hair"] = np.where(
@@ -131,8 +135,9 @@ def _place(
     """Dressed places [V, 3] of each part, as if it covered everything."""
     mean = mean_matrix(body.faces, len(body.vertices))
     ones = np.ones(len(body.vertices))
-    bottom = np.minimum(field["below"] + 0.08, field["cuff"])
+    bottom = np.minimum(field["below"] + 0.08, field["cuff"] + 0.06)
     flat = smooth_anatomy(body, share, {**field, "trousers": bottom}, mean)
+    flat = smooth(flat, mean, 0.6 * step(field["top"], 0.02, 0.06), CALM)
     legs = straight_legs(flat, {**field, "trousers": bottom}, marks, share)
     normals = vertex_normals(smooth(flat, mean, ones, 3), body.faces)
     normals = smooth(normals, mean, ones, 3)

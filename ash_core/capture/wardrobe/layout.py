@@ -1,4 +1,6 @@
-"""The UV atlas of a sewn surface: the body's charts, cut where the outfit is; one per sewn piece."""
+"""The UV atlas of a sewn surface: the body's charts, cut where the outfit is, and one per piece."""
+
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,8 +24,6 @@ from ash_core.capture.wardrobe.outfits import (
 SEWN_DENSITY = {INSIDE: 0.32, LOCKS: 0.9, SKIRT: 1.0, TAIL: 1.0, CUFF: 1.1, BELT: 1.2}
 HIDDEN_DENSITY = 0.4
 """Of skin under the skirt."""
-SMALLEST = 8
-"""Faces of a chart; smaller pieces join a neighbour."""
 
 
 def layout(fitted: Fitted) -> np.ndarray:
@@ -52,8 +52,6 @@ def layout(fitted: Fitted) -> np.ndarray:
 
 
 def _of_faces(body: Body, keep: np.ndarray) -> Body:
-    from dataclasses import replace
-
     return replace(
         body, faces=body.faces[keep], corner_uvs=body.corner_uvs[keep], eyes=body.eyes[keep],
         islands=body.islands[keep],

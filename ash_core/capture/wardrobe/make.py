@@ -23,6 +23,7 @@ from ash_core.capture.wardrobe.outfits import (
 )
 from ash_core.capture.wardrobe.paint import Painted, paint
 from ash_core.capture.wardrobe.routines import make_routines, retarget
+from ash_core.capture.wardrobe.sheet import Sheet
 from ash_core.records import Skeleton, Skinning
 
 IN_THE_DARK = 0.45
@@ -112,7 +113,7 @@ def dressing_of(fitted: Fitted, outfit: Outfit, painted: Painted) -> Dressing:
     )
 
 
-def _open(sheet, outfit: Outfit) -> np.ndarray:
+def _open(sheet: Sheet, outfit: Outfit) -> np.ndarray:
     """[V] light from all sides at rest: less inside clothes and between the legs under them."""
     light = np.ones(len(sheet.points))
     inside = np.zeros(len(sheet.points), bool)
@@ -124,5 +125,5 @@ def _open(sheet, outfit: Outfit) -> np.ndarray:
     hem = sheet.points[sheet.faces[hung]][..., 1].min()
     top = sheet.points[sheet.faces[hung]][..., 1].max()
     below = ~sheet.added & (np.abs(sheet.points[:, 0]) < 0.22) & (sheet.points[:, 1] < top)
-    return np.where(below, 1.0 - (1 - IN_THE_DARK) * step(sheet.points[:, 1], hem - 0.05, hem + 0.10),
-                    light).astype(np.float32)  # fmt: skip
+    deep = step(sheet.points[:, 1], hem - 0.05, hem + 0.10)
+    return np.where(below, 1.0 - (1 - IN_THE_DARK) * deep, light).astype(np.float32)

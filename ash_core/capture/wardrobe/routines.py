@@ -142,9 +142,9 @@ def boxing(stage: Stage) -> np.ndarray:
     feet = stage.feet(FRAMES, left, right)
     score = Score(stage.skeleton, FRAMES)
     bounce = _beats(13)
-    jab = sum(_blow(t) for t in (1.6, 2.3, 5.2, 8.6, 9.2, 12.8, 15.9, 16.5))
-    cross = sum(_blow(t) for t in (2.8, 5.8, 9.8, 13.4, 17.1))
-    hook = sum(_blow(t, 4.0) for t in (6.7, 14.3))
+    jab = _blows((1.6, 2.3, 5.2, 8.6, 9.2, 12.8, 15.9, 16.5))
+    cross = _blows((2.8, 5.8, 9.8, 13.4, 17.1))
+    hook = _blows((6.7, 14.3), 4.0)
     weave = _keys({0: 0, 3.4: 0, 3.9: 1, 4.5: -1, 5.0: 0, 10.4: 0, 11: -1, 11.7: 1, 12.3: 0,
                    17.8: 0, 18.4: 1, 19: -0.6, 19.9: 0}, soften=4)  # fmt: skip
     balance(score, stage, feet, 0.0)
@@ -174,10 +174,10 @@ def boxing(stage: Stage) -> np.ndarray:
     return _close(stage, score, feet, drop, 12, 2.6)
 
 
-def _blow(second: float, width: float = 2.6) -> np.ndarray:
-    """A quick there and back."""
-    away = np.abs(np.arange(FRAMES) - 25 * second) / width
-    return np.exp(-(away**2))
+def _blows(seconds: tuple[float, ...], width: float = 3.3) -> np.ndarray:
+    """Quick there-and-backs."""
+    away = (np.arange(FRAMES) - 25 * np.array(seconds)[:, None]) / width
+    return np.exp(-(away**2)).sum(0)
 
 
 def squats(stage: Stage) -> np.ndarray:
@@ -280,8 +280,8 @@ def march(stage: Stage) -> np.ndarray:
         for side, sign, late in ((left, 1.0, 0), (right, -1.0, period // 2)):
             yaw = TAU * (t + late + 12) / FRAMES
             x, z = sign * 0.09 * np.cos(yaw), -sign * 0.09 * np.sin(yaw)
-            side.append(Step(t + late, t + late + 29, x + 0.07 * np.sin(yaw), z + 0.07 * np.cos(yaw),
-                             yaw + sign * 0.06, **step))  # fmt: skip
+            x, z = x + 0.07 * np.sin(yaw), z + 0.07 * np.cos(yaw)
+            side.append(Step(t + late, t + late + 29, x, z, yaw + sign * 0.06, **step))
     feet = stage.feet(FRAMES, left, right, turns=1)
     score = Score(stage.skeleton, FRAMES)
     phase = _beats(period)
@@ -303,7 +303,7 @@ def march(stage: Stage) -> np.ndarray:
 
 
 def freestyle(stage: Stage) -> np.ndarray:
-    """Parts of everything in another order: sways, a reach to each side, a curtsy, a twirl of hips."""
+    """Sways, a reach to each side, a curtsy, hips that whirl, arms crossed."""
     score, feet = _standing(stage, WIDE, 0.25)
     sway = np.sin(_beats(42))
     reach_left = _keys({0: 0, 3.0: 0, 4.2: 1, 5.0: 1, 6.2: 0, 19.9: 0})

@@ -4,6 +4,7 @@ import numpy as np
 
 from ash_core.capture.body import Body
 from ash_core.capture.regions import Landmarks, step
+from ash_core.capture.surface import boundary_loops
 from ash_core.capture.wardrobe.hang import Axis, Cut, axis_of, hang
 from ash_core.capture.wardrobe.outfits import (
     BELT,
@@ -24,7 +25,7 @@ from ash_core.capture.wardrobe.sheet import Ring, Sheet, join, seams
 
 CLOTH = 0.004
 """From cloth to lining, m."""
-TROUSER_END = Cut(0.042, 0.014, 0.003, 0.0)
+TROUSER_END = Cut(0.036, 0.012, 0.003, 0.0)
 
 
 def sew(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit) -> None:
@@ -126,8 +127,8 @@ def _waist(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit, loop, twi
     """The top's tail; under it the skirt, if there is one."""
     middle = np.array([0.0, sheet.points[loop, 1].mean(), sheet.points[loop, 2].mean()])
     axis = axis_of(middle, np.array([0.0, -1.0, 0.0]))
-    hands = sheet.weights[:, [b.startswith(("upperarm", "lowerarm", "wrist", "finger", "metacarpal"))
-                              for b in body.bones]].sum(1) > 0.3  # fmt: skip
+    arms = ("upperarm", "lowerarm", "wrist", "finger", "metacarpal")
+    hands = sheet.weights[:, [bone.startswith(arms) for bone in body.bones]].sum(1) > 0.3
     lower = of_parts(sheet, BODY, BOTTOM) & (sheet.bare[:, 1] < middle[1] + 0.02)
     under = sheet.points[~hands & lower]
     rings: list[Ring] = []
@@ -146,7 +147,7 @@ def _waist(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit, loop, twi
     rings += [_swinging(body, marks, axis, p, top, sheet.weights[loop], outfit.tail.length,
                         outfit.tail_loose, TAIL) for p in tail]  # fmt: skip
     rings += _lining(rings, axis, 1 if skirt is not None else 2, first)
-    if skirt is not None:
+    if skirt is not None and outfit.skirt is not None:
         base = len(rings)
         top = sheet.points[twin]
         rings += [_swinging(body, marks, axis, p, top, sheet.weights[twin], outfit.skirt.length,
@@ -189,8 +190,6 @@ def _hair(sheet: Sheet, marks: Landmarks, outfit: Outfit) -> None:
         rings = _bob(sheet, marks, loop) if outfit.hair == "bob" and widest else []
         join(sheet, loop, rings, twin, SCALP if not rings else INSIDE)
     if outfit.hair == "tail":
-        from ash_core.capture.surface import boundary_loops
-
         loops = boundary_loops(sheet.faces[sheet.parts == SCALP])
         used = boundary_loops(sheet.faces)
         (loop,) = [one for one in loops if any(set(one) == set(other) for other in used)]
@@ -250,7 +249,7 @@ def _bob(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
         t = k / count
         bulge = 0.006 * np.sin(np.pi * min(1.0, 1.2 * t))
         size = radius + step(np.array(2.2 * t), 0.0, 1.0) * np.maximum(wide - radius, 0.0)
-        size = size * (1 - step(azimuth, 52, 70)) * 0 + size + bulge * step(azimuth, 60, 90)
+        size = size + bulge * step(azimuth, 60, 90)
         size = size - 0.016 * step(np.array(t), 0.6, 1.0) * step(azimuth, 60, 90)
         down = np.stack([angle / (2 * np.pi), low + long * t], 1)
         free = 0.55 * step(long * t, 0.02, 0.13)

@@ -1,0 +1,48 @@
+"""An actor of the wardrobe from body to atlas: needs anny, and a few minutes."""
+
+import numpy as np
+import pytest
+
+from ash_core.capture.dressing import LEATHER, SKIN, WOOL
+from ash_core.capture.graph import MIN_NODES, make_graph
+from ash_core.capture.surface import boundary_loops
+from ash_core.capture.texels import find_texels
+from ash_core.capture.wardrobe.outfits import OUTFITS
+
+pytest.importorskip("anny")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OUTFITS)
+def test_an_actor_is_one_surface_with_one_atlas(name: str) -> None:
+    from ash_core.capture.wardrobe.layout import layout
+    from ash_core.capture.wardrobe.make import dressing_of, rigged
+    from ash_core.capture.wardrobe.paint import Painted
+
+    outfit = OUTFITS[name]
+    made = rigged(outfit)
+    sheet = made.fitted.sheet
+    assert 5_000 < len(sheet.points) < 12_000
+    assert not boundary_loops(sheet.faces)
+    assert sheet.points[:, 1].min() == pytest.approx(0.0, abs=1e-9)
+    weights = made.skinning.weights.numpy()
+    np.testing.assert_allclose(weights.sum(1), 1.0, atol=1e-5)
+    nodes, triangles = make_graph(sheet.points, sheet.faces)
+    assert len(nodes) >= MIN_NODES
+    assert len(np.unique(triangles)) == len(nodes)
+    none = Painted(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8))
+    dressing = dressing_of(made.fitted, outfit, none)
+    assert {SKIN, WOOL} <= set(dressing.materials.tolist())
+    assert (LEATHER in dressing.materials) == (name != "ida")
+    assert dressing.loose.max() > 0.5
+    assert (dressing.loose[dressing.solid] == 0).all()
+    if name != "ida":  # one atlas is enough for a test
+        return
+    uvs = layout(made.fitted)
+    edge, other = uvs[:, 1] - uvs[:, 0], uvs[:, 2] - uvs[:, 0]
+    areas = (edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0]) / 2
+    assert areas.min() > 0
+    texels = find_texels(uvs, 1024)
+    # Were there overlaps, faces would cover more than the texels that they own.
+    assert len(texels.rows) / 1024**2 == pytest.approx(areas.sum(), rel=2e-3)
+    assert areas.sum() > 0.5
