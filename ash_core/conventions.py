@@ -27,6 +27,9 @@ HISTORY: Final = 3
 FPS: Final = 25.0
 """Frames a second of a motion whose file does not say. Source: DynaCap was captured at 25 Hz."""
 
+MAX_SIDE_PX: Final = 16384
+"""Longest side of an image that is decoded or rendered."""
+
 # The one definition that every rasterizer backend shares. Source: Kerbl et al. 2023.
 # numba keeps compiled kernels by the time stamp of splat/cpu.py: touch it after a change here.
 BLUR_PX2: Final = 0.3

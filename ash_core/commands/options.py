@@ -3,6 +3,7 @@
 import math
 import re
 
+from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import InputError
 
 Colour = tuple[float, float, float]
@@ -15,8 +16,6 @@ def parse_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.strip().lower())
     if match is None:
         raise InputError(f"--size: expected WIDTHxHEIGHT such as 1285x940, got '{text}'")
-    from ash_core.files.capture import MAX_SIDE_PX  # here: it imports torch, --help must not
-
     width, height = int(match[1]), int(match[2])
     if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
         raise InputError(f"--size: expected sides of 1 to {MAX_SIDE_PX} pixels, got '{text}'")

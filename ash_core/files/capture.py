@@ -18,13 +18,11 @@ from jaxtyping import UInt8
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from ash_core.conventions import MM_PER_M, R_WORLD_BODY
+from ash_core.conventions import MAX_SIDE_PX, MM_PER_M, R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.files.text import LineReader, bad, read_bytes, read_json, show, write_text
 from ash_core.records import Camera
 
-MAX_SIDE_PX = 16384
-"""Longest side of an image that is decoded or rendered."""
 MAX_CAMERAS = 4096
 MAX_IMAGE_BYTES = 512 << 20
 RIGID_TOLERANCE = 1e-3

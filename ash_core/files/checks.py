@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ash_core.files.capture import MAX_SIDE_PX
+from ash_core.conventions import MAX_SIDE_PX
 from ash_core.files.skeletool import WEIGHT_TOLERANCE
 from ash_core.files.text import bad, show
 from ash_core.geometry.motion import HEADING_DOF

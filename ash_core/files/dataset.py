@@ -12,13 +12,28 @@
         truth/                                                what no real stage gives
 
 Cameras and frames count from 0. A .png has straight colours and the mask as alpha; a .jpg shows the
-person on black and has its mask beside it, mask_c_CCC_f_FFFFFF.png.
+person on black and has its mask beside it, mask_c_CCC_f_FFFFFF.png. Either may hold only the box
+around the person: then a text in it says where the box lay, and `read_masked` puts it back.
+
+Nothing heavy is imported before it is needed: the processes that extract images use this too.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image as PillowImage
+
+from ash_core.conventions import MAX_SIDE_PX
+from ash_core.errors import InputError
+from ash_core.files.text import bad, is_kind, show
+
+if TYPE_CHECKING:
+    from ash_core.records import AvatarData, Camera, Motion
 
 Split = Literal["training", "testing"]
 SPLITS: Final[tuple[Split, ...]] = ("training", "testing")
@@ -27,6 +42,9 @@ CAMERAS: Final = "cameras.json"
 POSES: Final = "skeletoolToGTPose/poseAngles.motion"
 NORMALISED_POSES: Final = "skeletoolToGTPose/poseAnglesRotationNormalized.motion"
 TRUTH: Final = "truth"
+BOX_KEY: Final = "ash-studio-box"
+"""Of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: where the box lay in a picture of that
+size. In a .png a tEXt entry of this name, in a .jpg a comment that begins with it."""
 _IMAGE: Final = re.compile(r"image_c_(\d+)_f_(\d+)\.(png|jpg)")
 
 
@@ -59,3 +77,202 @@ def images_of(folder: Path, split: Split) -> Iterator[tuple[int, int, Path]]:
         for path in sorted(shelf.glob("image_c_*_f_*.*")):
             if (found := _IMAGE.fullmatch(path.name)) is not None:
                 yield int(found[2]), int(found[1]), path
+
+
+# ---- images ----
+
+
+@dataclass(frozen=True)
+class MaskedCrop:
+    """A masked image as it lies on disk: the whole picture, or a box of it."""
+
+    rgb: UInt8[np.ndarray, "h w 3"]
+    """Straight colours; black where alpha is 0."""
+    alpha: UInt8[np.ndarray, "h w"]
+    left: int
+    top: int
+    width: int
+    """Of the whole picture, px."""
+    height: int
+
+
+def read_masked(
+    path: Path,
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+    """Colours and mask of an image, whole: outside the box of a cropped one both are 0.
+
+    Bytes, 255 is 1. Differs: the published loader divides by 256 (ODDITIES A20).
+    """
+    crop = read_masked_crop(path)
+    if crop.alpha.shape == (crop.height, crop.width):
+        return crop.rgb, crop.alpha
+    rows = slice(crop.top, crop.top + crop.rgb.shape[0])
+    columns = slice(crop.left, crop.left + crop.rgb.shape[1])
+    rgb = np.zeros((crop.height, crop.width, 3), np.uint8)
+    alpha = np.zeros((crop.height, crop.width), np.uint8)
+    rgb[rows, columns], alpha[rows, columns] = crop.rgb, crop.alpha
+    return rgb, alpha
+
+
+def read_masked_crop(path: Path) -> MaskedCrop:
+    """An image as it lies on disk. A .jpg has its mask beside it, a .png in its alpha."""
+    pixels, (left, top, width, height) = _read_pixels(path)
+    if path.suffix == ".png":
+        if pixels.ndim != 3 or pixels.shape[2] != 4:
+            raise bad(path, None, "expected RGB with alpha, got no alpha")
+        return MaskedCrop(pixels[..., :3], pixels[..., 3], left, top, width, height)
+    beside = mask_path(path)
+    alpha, _ = _read_pixels(beside)
+    if pixels.ndim != 3 or alpha.ndim != 2 or alpha.shape != pixels.shape[:2]:
+        found = f"{alpha.shape} beside {path.name} of {pixels.shape}"
+        raise bad(beside, None, f"expected a grey mask of the image's size, got {found}")
+    return MaskedCrop(pixels, alpha, left, top, width, height)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) of the whole picture, from the file's first bytes."""
+    with _open_image(path) as image:
+        return _box_of(path, image)[2:]
+
+
+def _read_pixels(path: Path) -> tuple[UInt8[np.ndarray, "h w *c"], tuple[int, int, int, int]]:
+    try:
+        with _open_image(path) as image:
+            box = _box_of(path, image)
+            mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
+            if mode not in ("L", "RGB", "RGBA"):
+                raise bad(path, None, f"expected 8 bits a channel, got mode {image.mode}")
+            return np.array(image.convert(mode)), box
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever their format's damage leads to
+        reason = show(str(error) or type(error).__name__)
+        raise bad(path, None, f"expected an image, could not decode it: {reason}") from error
+
+
+def _open_image(path: Path) -> PillowImage.Image:
+    if not is_kind(Path.is_file, path):
+        raise bad(path, None, "expected an image, found nothing there")
+    try:
+        image = PillowImage.open(path, formats=("PNG", "JPEG"))
+    except Exception as error:
+        raise bad(path, None, f"expected a .png or .jpg image: {show(str(error))}") from error
+    if max(image.size) > MAX_SIDE_PX:
+        raise bad(path, None, f"expected sides up to {MAX_SIDE_PX} px, got {image.size}")
+    return image
+
+
+def _box_of(path: Path, image: PillowImage.Image) -> tuple[int, int, int, int]:
+    """(left, top, width and height of the whole picture)."""
+    text = image.info.get(BOX_KEY)
+    comment = image.info.get("comment", b"")
+    if text is None and isinstance(comment, bytes) and comment.startswith(BOX_KEY.encode()):
+        text = comment.decode("ascii", "replace").removeprefix(BOX_KEY)
+    if text is None:
+        return (0, 0, *image.size)
+    words = str(text).split()
+    if len(words) == 4 and all(re.fullmatch(r"[0-9]{1,6}", word) for word in words):
+        left, top, width, height = map(int, words)
+        fits = left + image.width <= width and top + image.height <= height
+        if fits and max(width, height) <= MAX_SIDE_PX:
+            return left, top, width, height
+    raise bad(path, None, f"expected a box inside its picture, got {BOX_KEY} {show(str(text))}")
+
+
+# ---- the whole ----
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """One split of a data set: poses, cameras, images."""
+
+    name: Split
+    motion: "Motion"
+    """One pose a video frame; float64 dofs, with the published normalised ones where they lie
+    beside it."""
+    cameras: tuple["Camera", ...]
+    """By number, sized as this split's images are."""
+    images: Mapping[tuple[int, int], Path]
+    """(frame, camera) -> image; every frame has a pose and every camera its place in `cameras`.
+    May be empty: nothing extracted yet."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A subject: its character, cameras as calibrated, and its splits."""
+
+    folder: Path
+    character: "AvatarData"
+    cameras: tuple["Camera", ...]
+    splits: Mapping[Split, SplitData]
+    """Those whose folder is there; at least one."""
+    notes: tuple[str, ...]
+    """What the importer of the character says is missing."""
+
+
+def open_dataset(folder: Path | str) -> Dataset:
+    """Read a data set's character, cameras and poses and see which images are there.
+
+    cameras.json is read where there is one, else cameras.calibration. Images are not opened, but
+    for one header a camera. Raises: InputError.
+    """
+    from ash_core.files.released import import_ash
+
+    folder = Path(folder)
+    if not is_kind(Path.is_dir, folder):
+        raise bad(folder, None, "expected the folder of a data set, found none")
+    character, notes = import_ash(folder)
+    cameras = read_dataset_cameras(folder)
+    names: list[Split] = [name for name in SPLITS if is_kind(Path.is_dir, folder / name)]
+    if not names:
+        raise bad(folder, None, f"expected a folder {' or '.join(SPLITS)} in it, found none")
+    splits: dict[Split, SplitData] = {
+        name: _open_split(folder, name, character, cameras) for name in names
+    }
+    return Dataset(folder, character, cameras, splits, tuple(notes))
+
+
+def read_dataset_cameras(folder: Path) -> tuple["Camera", ...]:
+    """The cameras of a data set: cameras.json, else cameras.calibration."""
+    from ash_core.files.capture import read_calibration, read_cameras
+
+    if is_kind(Path.is_file, folder / CAMERAS):
+        return read_cameras(folder / CAMERAS)
+    if is_kind(Path.is_file, folder / CALIBRATION):
+        return read_calibration(folder / CALIBRATION)
+    raise bad(folder, None, f"expected {CAMERAS} or {CALIBRATION} in it, found neither")
+
+
+def _open_split(
+    folder: Path, split: Split, character: "AvatarData", cameras: tuple["Camera", ...]
+) -> SplitData:
+    from ash_core.files.skeletool import read_motion
+
+    motion = read_motion(folder / split / POSES, character.skeleton)
+    images: dict[tuple[int, int], Path] = {}
+    first: dict[int, Path] = {}
+    for frame, camera, path in images_of(folder, split):
+        if camera >= len(cameras):
+            raise bad(path, None, f"expected a camera of {len(cameras)}, got number {camera}")
+        if frame >= len(motion.dofs):
+            poses = folder / split / POSES
+            raise bad(path, None, f"expected a pose for it, but {poses} has {len(motion.dofs)}")
+        if (frame, camera) in images:
+            other = images[frame, camera].name
+            raise bad(path, None, f"expected one image of camera and frame, got {other} too")
+        images[frame, camera] = path
+        first.setdefault(camera, path)
+    sized = list(cameras)
+    for camera, path in first.items():
+        sized[camera] = stretch_camera(cameras[camera], *picture_size(path))
+    return SplitData(split, motion, tuple(sized), images)
+
+
+def stretch_camera(camera: "Camera", width: int, height: int) -> "Camera":
+    """The camera of its pictures resized, each side for itself."""
+    if (width, height) == (camera.width, camera.height):
+        return camera
+    K = camera.K.clone()
+    K[0] *= width / camera.width
+    K[1] *= height / camera.height
+    return replace(camera, K=K, width=width, height=height)
