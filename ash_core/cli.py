@@ -13,6 +13,7 @@ from ash_core.commands.actor import Actor
 from ash_core.commands.bench import Bench
 from ash_core.commands.demo import Demo
 from ash_core.commands.doctor import Doctor
+from ash_core.commands.extract import Extract
 from ash_core.commands.import_ import Import
 from ash_core.commands.render import INTERRUPTED, Render
 from ash_core.commands.terminal import complain, say
@@ -22,6 +23,7 @@ COMMANDS: Final[dict[str, Any]] = {
     "render": Render,
     "import": Import,
     "actor": Actor,
+    "extract": Extract,
     "demo": Demo,
     "doctor": Doctor,
     "bench": Bench,

@@ -21,6 +21,7 @@ from torch import Tensor
 from ash_core.conventions import MAX_SIDE_PX, MM_PER_M, R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.files.text import LineReader, bad, read_bytes, read_json, show, write_text
+from ash_core.geometry.lens import Lens
 from ash_core.records import Camera
 
 MAX_CAMERAS = 4096
@@ -28,6 +29,7 @@ MAX_IMAGE_BYTES = 512 << 20
 RIGID_TOLERANCE = 1e-3
 """How far R @ R.T may be from the identity. Published calibrations are within 1e-6."""
 
+_LENS_KEYWORDS = ("radial", "tangential", "distortion")
 _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
 
@@ -107,7 +109,30 @@ def write_cameras(path: Path | str, cameras: Sequence[Camera]) -> None:
 
 
 def read_calibration(path: Path | str) -> tuple[Camera, ...]:
-    """Read a Skeletool `.calibration`: camera-from-body matrices in mm; sizes as the file says."""
+    """Read a Skeletool `.calibration`: camera-from-body matrices in mm; sizes as the file says.
+
+    A lens that bends is refused: no Camera describes it.
+    """
+    blocks = _read_blocks(path)
+    for block in blocks:
+        if block.distortion is not None:
+            line, text = block.distortion
+            more = "ash-studio cameras --undistort makes cameras.json, extract straight images"
+            raise bad(path, line, f"expected no lens distortion, got {show(text)}; {more}")
+    return tuple(block.camera() for block in blocks)
+
+
+def read_lenses(path: Path | str) -> tuple[tuple[Camera, ...], tuple[Lens, ...]]:
+    """The same with each camera's lens; the cameras are those of the straightened pictures.
+
+    `radial` is read as k1 k2 ... k6 or, where the first number is the count of the others, as that
+    count and these; `tangential` as p1 p2; `distortion` as OpenCV orders it: k1 k2 p1 p2 k3 ... k6.
+    """
+    blocks = _read_blocks(path)
+    return tuple(block.camera() for block in blocks), tuple(block.lens() for block in blocks)
+
+
+def _read_blocks(path: Path | str) -> list["_Block"]:
     reader = LineReader(path)
     reader.header("Skeletool Camera Calibration")
     blocks: list[_Block] = []
@@ -123,7 +148,7 @@ def read_calibration(path: Path | str) -> tuple[Camera, ...]:
             blocks[-1].add(keyword, values)
     if not blocks:
         raise reader.bad("expected at least one camera, found none")
-    return tuple(block.camera() for block in blocks)
+    return blocks
 
 
 class _Block:
@@ -134,6 +159,8 @@ class _Block:
     def __init__(self, reader: LineReader, name: str) -> None:
         self.reader, self.name, self.line = reader, name, reader.line
         self.numbers: dict[str, list[float]] = {}
+        self.distortion: tuple[int, str] | None = None
+        """Line and text of the first one that is not zero."""
 
     def add(self, keyword: str, values: list[str]) -> None:
         """Take one line of the camera."""
@@ -143,10 +170,38 @@ class _Block:
         if keyword in self._counts and len(numbers) != self._counts[keyword]:
             wanted = self._counts[keyword]
             raise self.reader.bad(f"expected {wanted} numbers of {keyword}, got {len(numbers)}")
-        if keyword in ("radial", "tangential", "distortion", "animated") and any(numbers):
-            what = "a camera that stands still" if keyword == "animated" else "no lens distortion"
-            raise self.reader.bad(f"expected {what}, got {keyword} {show(' '.join(values))}")
+        text = " ".join((keyword, *values))
+        if keyword == "animated" and any(numbers):
+            raise self.reader.bad(f"expected a camera that stands still, got {show(text)}")
+        if keyword in _LENS_KEYWORDS:
+            if len(numbers) > 9:
+                raise self.reader.bad(f"expected up to 8 coefficients, got {show(text)}")
+            if any(numbers):
+                self.distortion = self.distortion or (self.reader.line, text)
         self.numbers[keyword] = numbers
+
+    def lens(self) -> Lens:
+        """The lens; without a word of it a straight one."""
+        radial, tangential, mixed = (self._coefficients(keyword) for keyword in _LENS_KEYWORDS)
+        if mixed and (radial or tangential):
+            place = f"camera {show(self.name)}"
+            raise bad(self.reader.path, self.line, f"{place}: expected one kind of distortion")
+        names = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+        if not mixed:
+            names = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+            mixed = [*radial[:6], *[0.0] * (6 - len(radial)), *tangential[:2]]
+        return Lens(**dict(zip(names, mixed, strict=False)))
+
+    def _coefficients(self, keyword: str) -> list[float]:
+        numbers = self.numbers.get(keyword, [])
+        counted = len(numbers) > 1 and numbers[0] == len(numbers) - 1
+        numbers = numbers[1:] if counted else numbers
+        most = {"radial": 6, "tangential": 2, "distortion": 8}[keyword]
+        if any(numbers[most:]):
+            place = f"camera {show(self.name)}: {keyword}"
+            found = f"expected up to {most} coefficients, got {len(numbers)}"
+            raise bad(self.reader.path, self.line, f"{place}: {found}")
+        return numbers if any(numbers) else []
 
     def camera(self) -> Camera:
         """The camera, once all its lines are there."""
@@ -158,6 +213,10 @@ class _Block:
         T_camera_body = np.array(self.numbers["extrinsic"]).reshape(4, 4)
         if K[0, 1] != 0.0:
             raise bad(path, self.line, f"{place}: expected no skew, got {K[0, 1]:g}")
+        if K[1, 0] != 0.0 or K[2, :3].tolist() != [0.0, 0.0, 1.0]:
+            text = f"{place}: expected an intrinsic matrix fx 0 cx 0, 0 fy cy 0, 0 0 1 0, got rows "
+            found = ", ".join(" ".join(f"{value:g}" for value in row) for row in K[1:3])
+            raise bad(path, self.line, text + found)
         _check_rigid(path, place, T_camera_body)
         T_camera_body[:3, 3] /= MM_PER_M
         T_body_world = np.eye(4)

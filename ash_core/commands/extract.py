@@ -1,0 +1,195 @@
+"""`ash-studio extract`: videos of a data set to masked images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from ash_core.commands.options import check_range, parse_frames, parse_size
+from ash_core.commands.render import INTERRUPTED
+from ash_core.commands.terminal import StopRequest, complain, note, progress_bar, say
+from ash_core.errors import InputError
+
+if TYPE_CHECKING:
+    from ash_core.capture.extract import CameraJob
+    from ash_core.capture.extract_jobs import Outcome
+
+FAILED = 2
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Turn RGB and mask videos into masked images, SPLIT/images/FFFFFF/image_c_CCC_f_FFFFFF.png.
+
+    The published steps: threshold the mask, erode, dilate. Run again, it makes what is missing or
+    damaged; with other settings it says so and makes everything again. Where the calibration has
+    lens distortion, images are straightened, so that cameras.json describes them.
+    """
+
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder of the data set: training/videos, training/foregroundSegmentation, ..."""
+    split: Annotated[
+        Literal["training", "testing"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """One split only. Default: those that are there."""
+    cameras: Annotated[str | None, tyro.conf.arg(metavar="N,N,...", help_behavior_hint="")] = None
+    """Numbers of cameras. Default: all of the calibration or, without one, of the videos."""
+    frames: Annotated[str, tyro.conf.arg(metavar="START:STOP:STEP")] = ":"
+    """Video frames: one number, or a slice as in Python (STOP is left out)."""
+    threshold: int = 128
+    """Brightness from which a mask is foreground, 1 to 255."""
+    erode: int = 6
+    """Side of the square that the mask is eroded by, px; 0: not at all."""
+    dilate: int = 3
+    """Side of the square that it is dilated by after that, px; 0: not at all."""
+    largest: bool = False
+    """Keep the mask's largest connected piece alone."""
+    crop: bool = False
+    """Store only the box around the person, with a text in the file that says where it lay;
+    cameras stay as they are, since ash-studio's readers put the box back."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint="")] = None
+    """Size of the images, px. Default: the camera's."""
+    kind: Literal["png", "jpg"] = "png"
+    """png: colours with the mask as alpha. jpg: the person on black and the mask in a png."""
+    quality: int = 95
+    """Of a jpg, 1 to 100."""
+    fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
+    """Frames a second by which frames are numbered. Default: each video's own."""
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Processes, a camera each at a time. Default: the machine's cores."""
+    slurm: bool = False
+    """Submit a Slurm job array instead, a task a camera, and wait for it (extra 'slurm').
+    Every node must see DIR under the same name."""
+    slurm_partition: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = (
+        None
+    )
+    """Partition of the tasks. Default: the cluster's."""
+    slurm_minutes: int = 240
+    """Time limit of a task."""
+    slurm_cpus: int = 1
+    """Processors of a task; the decoder uses one."""
+    slurm_parallel: int = 64
+    """Tasks that may run at once."""
+    slurm_executor: Literal["slurm", "local"] = "slurm"
+    """local: submitit's own processes on this machine, to try it without a cluster."""
+
+    def run(self) -> int:
+        jobs = self._jobs()
+        total = sum(len(job.frames) for job in jobs)
+        with StopRequest() as stop, progress_bar() as progress:
+            task = progress.add_task("extracting", total=total)
+
+            def tell(frames: int) -> None:
+                progress.advance(task, frames)
+
+            outcome = self._extract(jobs, tell, lambda: stop.is_set)
+        return _report(outcome, total)
+
+    def _extract(
+        self,
+        jobs: "list[CameraJob]",
+        tell: Callable[[int], None],
+        stopped: Callable[[], bool],
+    ) -> "Outcome":
+        from ash_core.capture.extract_jobs import SlurmOptions, run_in_processes, run_on_slurm
+        from ash_core.resources import usable_cores
+
+        if not self.slurm:
+            return run_in_processes(jobs, self.workers or usable_cores(), tell, stopped)
+        options = SlurmOptions(
+            logs=(self.data / "slurm").absolute(),
+            partition=self.slurm_partition,
+            minutes=self.slurm_minutes,
+            cpus=self.slurm_cpus,
+            parallel=self.slurm_parallel,
+            executor=self.slurm_executor,
+        )
+        return run_on_slurm(jobs, options, tell, stopped, say)
+
+    def _jobs(self) -> "list[CameraJob]":
+        """One for each camera and split; everything that can be said before is said now."""
+        check_range("--threshold", self.threshold, 1, 255, "grey levels")
+        check_range("--erode", self.erode, 0, 255, "px")
+        check_range("--dilate", self.dilate, 0, 255, "px")
+        check_range("--quality", self.quality, 1, 100, "")
+        for name in ("workers", "slurm_minutes", "slurm_cpus", "slurm_parallel"):
+            value = getattr(self, name)
+            if value is not None:
+                check_range(f"--{name.replace('_', '-')}", value, 1, 1_000_000, "")
+        if self.fps is not None:
+            check_range("--fps", self.fps, 1.0, 1000.0, "frames a second")
+        from ash_core.capture.cutter import ExtractSettings
+        from ash_core.capture.extract import CameraJob
+        from ash_core.capture.survey import survey
+
+        settings = ExtractSettings(
+            self.threshold,
+            self.erode,
+            self.dilate,
+            self.largest,
+            self.crop,
+            parse_size(self.size) if self.size else None,
+            self.kind,
+            self.quality,
+        )
+        wanted = _numbers(self.cameras)
+        footage = survey(self.data.absolute(), self.split, wanted)
+        for text in footage.notes:
+            note(text)
+        jobs = []
+        for split, frame_count in footage.frames.items():
+            frames = tuple(sorted(parse_frames(self.frames, frame_count)))
+            footage.check_motion(split, frames)
+            jobs += [
+                CameraJob(
+                    footage.folder,
+                    split,
+                    camera,
+                    frames,
+                    settings,
+                    footage.optics.get(camera),
+                    self.fps,
+                )
+                for camera in footage.cameras[split]
+            ]
+        return jobs
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    words = text.split(",")
+    if not all(word.strip().isascii() and word.strip().isdigit() for word in words):
+        raise InputError(f"--cameras: expected numbers such as 0,3,7, got '{text}'")
+    return sorted({int(word) for word in words})
+
+
+def _report(outcome: "Outcome", total: int) -> int:
+    """Say what came of it; returns the exit code."""
+    reports = sorted(outcome.reports, key=lambda report: (report.split, report.camera))
+    for report in reports:
+        for text in report.notes:
+            note(text)
+        if report.empty:
+            some = ", ".join(map(str, report.empty[:8])) + (" ..." if report.empty[8:] else "")
+            where = f"{report.split} camera {report.camera}"
+            note(f"{where}: no foreground in {len(report.empty)} frames ({some})")
+    for text in dict.fromkeys(report.changed for report in reports if report.changed):
+        cameras = ", ".join(f"{r.split} {r.camera}" for r in reports if r.changed == text)
+        note(f"made again for {_short(cameras)}: {text}")
+    made, kept = sum(r.made for r in reports), sum(r.kept for r in reports)
+    for text in outcome.errors:
+        complain(text)
+    stopped = any(report.stopped for report in reports)
+    if stopped:
+        note(f"stopped: {made + kept} of {total} images are there; run it again to go on")
+    say(f"{made} images made, {kept} were there")
+    if outcome.errors:
+        return FAILED
+    return INTERRUPTED if stopped else 0
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

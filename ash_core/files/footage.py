@@ -1,0 +1,210 @@
+"""Videos as they come from a stage, read frame by frame with nothing lost on the way.
+
+A frame's number is its time: variable frame rates keep their gaps. What is damaged is an
+`InputError` that says where, what is cut off at the end is left out and told. One thread each:
+whoever extracts many videos runs one process a camera.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ash_core.errors import InputError
+from ash_core.files.text import bad, is_kind, show
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+GRID_TOLERANCE: Final = 0.25
+"""How far, in frames, a frame may lie from its place before a frame rate counts as variable."""
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """What a pass over a video's packets, without decoding, tells."""
+
+    path: Path
+    width: int
+    height: int
+    times: dict[int, int]
+    """Frame number -> time stamp, in order; only frames that are wholly there."""
+    keys: tuple[int, ...]
+    """Time stamps at which decoding can begin."""
+    declared: int
+    """Frames that the file says it has, or, where it does not say, that were found."""
+    fps: float
+    is_variable: bool
+
+    @property
+    def cut_off(self) -> int:
+        """Frames at the end that the file announces and does not hold."""
+        return self.declared - len(self.times)
+
+    @property
+    def count(self) -> int:
+        """Frame numbers go up to this, gaps included."""
+        return max(self.times, default=-1) + 1
+
+    @property
+    def gaps(self) -> list[int]:
+        """Numbers without a frame, of a variable frame rate."""
+        return [number for number in range(self.count) if number not in self.times]
+
+
+def index_video(path: Path, fps: float | None = None) -> VideoIndex:
+    """Read the time stamps of a video.
+
+    fps: frames a second of the numbers. Default: one step of the video's own time stamps, the
+    one that most of its frames keep.
+    """
+    with _opened(path) as (container, stream):
+        found: list[tuple[int, bool]] = []
+        is_cut = False
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                is_cut = True  # what follows may need it
+                break
+            time = packet.pts if packet.pts is not None else packet.dts
+            if packet.size and time is not None:
+                found.append((time, packet.is_keyframe))
+        times = sorted({time for time, _ in found})
+        if not times:
+            raise bad(path, None, "expected a video with frames in it, found none that is whole")
+        second = 1.0 / float(stream.time_base or 1)
+        steps = sorted(after - before for before, after in itertools.pairwise(times))
+        own = steps[len(steps) // 2] if steps else second / float(stream.average_rate or 25)
+        step = own if fps is None else second / fps
+        places = [(time - times[0]) / step for time in times]
+        off = [abs(place - number) for number, place in enumerate(places)]
+        is_variable = max(off) > GRID_TOLERANCE
+        return VideoIndex(
+            path,
+            stream.width,
+            stream.height,
+            _numbered(times, places),
+            tuple(sorted(time for time, is_key in found if is_key)),
+            stream.frames or len(times) + is_cut,
+            second / step,
+            is_variable,
+        )
+
+
+def _numbered(times: list[int], places: list[float]) -> dict[int, int]:
+    """Frame numbers: the nearest one to each time; of two at one number the nearer."""
+    best: dict[int, tuple[float, int]] = {}
+    for time, place in zip(times, places, strict=True):
+        number = round(place)
+        mark = (abs(place - number), time)
+        best[number] = min(best.get(number, mark), mark)
+    return {number: time for number, (_, time) in best.items()}
+
+
+def declared_frames(path: Path) -> tuple[int, int]:
+    """(frames that a video says it has, the number after its last one), without reading it.
+
+    The two differ where the frame rate varies. Where the file does not say they are counted.
+    """
+    with _opened(path) as (_, stream):
+        declared, average, base = stream.frames, stream.average_rate, stream.base_rate
+        span = declared
+        # The base rate is the grid that all time stamps lie on; of odd ones nothing follows.
+        if declared and stream.duration and stream.time_base and average and base:
+            places = round(float(stream.duration * stream.time_base * base))
+            span = places if declared < places <= 4 * declared else declared
+    if declared:
+        return declared, span
+    index = index_video(path)
+    return index.declared, max(index.declared, index.count)
+
+
+def video_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a video, px."""
+    with _opened(path) as (_, stream):
+        return stream.width, stream.height
+
+
+def decode_frames(
+    index: VideoIndex, numbers: Iterable[int], thread_count: int = 1
+) -> Iterator[tuple[int, "av.VideoFrame"]]:
+    """Decode frames by their numbers, which rise and are all in `index.times`.
+
+    Goes on from frame to frame, and leaps to a key frame where that saves work.
+    Raises: InputError where the decoder finds damage.
+    """
+    with _opened(index.path) as (container, stream):
+        codec = stream.codec_context
+        # Without it a decoder paints over what it cannot read.
+        codec.options = {"err_detect": "explode"}
+        codec.thread_count = thread_count
+        at, pictures = index.times[0] - 1, iter(())
+        for number in numbers:
+            wanted = index.times[number]
+            key = max((key for key in index.keys if key <= wanted), default=index.times[0])
+            with _naming(index, number):
+                if key > at + 1 and key > index.times[0]:
+                    container.seek(key, stream=stream)
+                    pictures = _pictures(container, stream)
+                elif at < index.times[0]:
+                    pictures = _pictures(container, stream)
+                picture = next((p for p in pictures if (p.pts or 0) >= wanted), None)
+            if picture is None or picture.pts != wanted or picture.is_corrupt:
+                raise _damaged(index, number, "no whole picture")
+            at = wanted
+            yield number, picture
+
+
+def _pictures(container: "InputContainer", stream: "VideoStream") -> Iterator["av.VideoFrame"]:
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            break
+        yield from stream.codec_context.decode(packet if packet.size else None)
+        if not packet.size:
+            return
+    yield from stream.codec_context.decode(None)
+
+
+@contextmanager
+def _naming(index: VideoIndex, number: int) -> Iterator[None]:
+    """Say which frame the decoder stumbled over."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("av."):
+            raise
+        raise _damaged(index, number, str(error)) from error
+
+
+def _damaged(index: VideoIndex, number: int, reason: str) -> InputError:
+    place = f"frame {number} ({number / index.fps:.2f} s)"
+    return bad(index.path, None, f"{place} is damaged, expected one that decodes: {show(reason)}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
+    """A video file's first video stream; whatever cannot be opened is an InputError."""
+    try:
+        import av
+    except ImportError as error:
+        text = f"{path}: videos need PyAV: pip install 'ash-studio[video]'"
+        raise InputError(text) from error
+    if not is_kind(Path.is_file, path):
+        raise bad(path, None, "expected a video, found nothing there")
+    try:
+        container = av.open(str(path))
+    except (OSError, ValueError) as error:  # av's own errors are both
+        raise bad(path, None, f"expected a video: {show(str(error))}") from error
+    with container:
+        streams = container.streams.video
+        if not streams or streams[0].codec_context is None or not streams[0].width:
+            raise bad(path, None, "expected a video, found no picture stream that can be read")
+        try:
+            yield container, streams[0]
+        except Exception as error:
+            if not type(error).__module__.startswith("av."):
+                raise
+            raise bad(path, None, f"cannot be read as a video: {show(str(error))}") from error
