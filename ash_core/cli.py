@@ -11,10 +11,12 @@ import tyro
 from ash_core import __version__
 from ash_core.commands.actor import Actor
 from ash_core.commands.bench import Bench
+from ash_core.commands.cameras import Cameras
 from ash_core.commands.demo import Demo
 from ash_core.commands.doctor import Doctor
 from ash_core.commands.extract import Extract
 from ash_core.commands.import_ import Import
+from ash_core.commands.inspect_ import Inspect
 from ash_core.commands.render import INTERRUPTED, Render
 from ash_core.commands.terminal import complain, say
 from ash_core.errors import CudaError, InputError
@@ -24,6 +26,8 @@ COMMANDS: Final[dict[str, Any]] = {
     "import": Import,
     "actor": Actor,
     "extract": Extract,
+    "cameras": Cameras,
+    "inspect": Inspect,
     "demo": Demo,
     "doctor": Doctor,
     "bench": Bench,

@@ -103,6 +103,10 @@ class Cutter:
             grey = self._straighten(grey[..., None], self._places)[..., 0]
         return grey >= least
 
+    def colours(self, frame: "av.VideoFrame") -> UInt8[np.ndarray, "h w 3"]:
+        """The whole picture of a frame."""
+        return self._colours(frame, Box(0, 0, self.width, self.height))
+
     def _nobody(self) -> MaskedCrop:
         width, height = self.settings.size or (self.width, self.height)
         rgb, alpha = np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)

@@ -20,7 +20,7 @@ from ash_core.files.dataset import (
     mask_video_path,
     video_path,
 )
-from ash_core.files.footage import VideoIndex, decode_frames, index_video
+from ash_core.files.footage import VideoIndex, decode_frames, fits_camera, index_video
 from ash_core.files.masked_image import write_masked
 from ash_core.files.text import bad
 
@@ -93,10 +93,7 @@ def extract_camera(
 
 
 def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tuple[int, int]:
-    """Raise unless RGB and mask belong together and to the camera; returns the picture's size.
-
-    A video that is one row or column larger than an odd-sized camera was padded by its encoder.
-    """
+    """Raise unless RGB and mask belong together and to the camera; returns the picture's size."""
     if (rgb.width, rgb.height) != (mask.width, mask.height):
         found = f"{rgb.path} is {rgb.width}x{rgb.height}, {mask.path} {mask.width}x{mask.height}"
         raise bad(mask.path.parent, None, f"expected RGB and mask of one size, but {found}")
@@ -112,8 +109,7 @@ def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tupl
         raise bad(lacks, None, text)
     if optics is None:
         return rgb.width, rgb.height
-    padded = (optics.width + optics.width % 2, optics.height + optics.height % 2)
-    if (rgb.width, rgb.height) not in ((optics.width, optics.height), padded):
+    if not fits_camera((rgb.width, rgb.height), (optics.width, optics.height)):
         wanted = f"expected {optics.width}x{optics.height}, its camera's size"
         raise bad(rgb.path, None, f"{wanted}, got {rgb.width}x{rgb.height}")
     return optics.width, optics.height

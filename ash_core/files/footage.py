@@ -128,6 +128,15 @@ def video_size(path: Path) -> tuple[int, int]:
         return stream.width, stream.height
 
 
+def fits_camera(video: tuple[int, int], camera: tuple[int, int]) -> bool:
+    """Whether a video of that size shows a camera's picture.
+
+    Encoders pad odd sides to even ones: such a video has one row or column more.
+    """
+    padded = (camera[0] + camera[0] % 2, camera[1] + camera[1] % 2)
+    return video in (camera, padded)
+
+
 def decode_frames(
     index: VideoIndex, numbers: Iterable[int], thread_count: int = 1
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
