@@ -68,7 +68,7 @@ class Cutter:
         self._places = None
         if optics is not None and not optics.lens.is_straight:
             # Compiled code, which takes a while to load: only where it is needed.
-            from ash_core.geometry.remap import remap
+            from ash_core.capture.remap import remap
 
             self._straighten = remap
             self._places = straight_map(optics.lens, optics.pinhole, width, height)

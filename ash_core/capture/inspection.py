@@ -16,6 +16,7 @@ from torch import Tensor
 from ash_core.capture.cutter import Cutter, ExtractSettings, Optics
 from ash_core.capture.extract import check_pair
 from ash_core.capture.masks import largest_piece
+from ash_core.capture.silhouette import silhouette
 from ash_core.capture.survey import read_optics
 from ash_core.character import Character
 from ash_core.conventions import FPS, R_WORLD_BODY
@@ -31,7 +32,6 @@ from ash_core.files.dataset import (
 )
 from ash_core.files.footage import decode_frames, index_video
 from ash_core.geometry.motion import pose_window
-from ash_core.geometry.silhouette import silhouette
 from ash_core.records import AvatarData
 
 Severity = Literal["error", "warning", "note", "good"]
