@@ -15,8 +15,9 @@ from PIL import Image as PillowImage
 from small_dataset import FRAMES, HEIGHT, WIDTH, calibration_text, small_dataset, write_video
 from test_footage import cut_off, spoil_middle
 
-from ash_core.capture.cutter import ExtractSettings, Optics
+from ash_core.capture.cutter import Cutter, ExtractSettings, Optics
 from ash_core.capture.extract import CameraJob, CameraReport, extract_camera
+from ash_core.capture.masks import Box
 from ash_core.capture.survey import survey
 from ash_core.cli import main
 from ash_core.errors import InputError
@@ -342,3 +343,17 @@ def test_killed_half_way_it_goes_on_to_the_same(data: Path, tmp_path: Path) -> N
         extract(whole, ExtractSettings(erode=0), camera=camera)
     assert tree(data) == tree(whole)
     assert not list((data / "training").rglob("*.part"))
+
+
+@pytest.mark.parametrize("width", [64, 70, 86])
+def test_any_box_of_a_frame_has_the_frame_s_colours(tmp_path: Path, width: int) -> None:
+    """Converting the box alone gives what converting the whole frame gives, to the byte."""
+    noise = np.random.default_rng(0).integers(0, 255, (1, 50, width, 3), np.uint8)
+    write_video(tmp_path / "v.mp4", noise)
+    ((_, frame),) = decode_frames(index_video(tmp_path / "v.mp4"), [0])
+    whole = frame.to_ndarray(format="rgb24")
+    cutter = Cutter(THIN, None, width, 50)
+    for left, right in ((0, 1), (3, 20), (15, 17), (33, width), (width - 1, width), (0, width)):
+        for top, bottom in ((0, 50), (7, 8), (49, 50)):
+            got = cutter.colours(frame, Box(left, top, right, bottom))
+            np.testing.assert_array_equal(got, whole[top:bottom, left:right])

@@ -5,16 +5,14 @@ around the person alone, since decoding takes most of the time already. No torch
 one process a camera starts in a moment.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ash_core.capture.cutter import Cutter, ExtractSettings, Optics
+from ash_core.capture.cutter import Cut, Cutter, ExtractSettings, Optics
 from ash_core.capture.journal import Journal
 from ash_core.files.dataset import (
-    MaskedCrop,
     Split,
     image_path,
     mask_video_path,
@@ -73,13 +71,12 @@ def extract_camera(
         todo = [number for number in there if not journal.has(number)]
         report.kept = len(there) - len(todo)
         tell(len(job.frames) - len(todo))
-        for number, crop in _crops(job, rgb, mask, todo, width, height):
-            if not crop.alpha.any():
+        for number, (pixels, place) in _cuts(job, rgb, mask, todo, width, height):
+            if not pixels.any():
                 report.empty.append(number)
             path = image_path(job.folder, job.split, job.camera, number, job.settings.kind)
-            _make_folder(path.parent)
-            whole = not job.settings.crop
-            journal.add(number, write_masked(path, crop, whole, job.settings.quality))
+            sizes = write_masked(path, pixels, place, not job.settings.crop, job.settings.quality)
+            journal.add(number, sizes)
             report.made += 1
             tell(1)
             if stopped():
@@ -150,16 +147,9 @@ def _header(job: CameraJob) -> dict[str, Any]:
     return {"settings": settings, "camera": camera, **videos}
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise bad(path, None, f"cannot be made: {error.strerror or error}") from error
-
-
-def _crops(
+def _cuts(
     job: CameraJob, rgb: VideoIndex, mask: VideoIndex, todo: list[int], width: int, height: int
-) -> Iterator[tuple[int, MaskedCrop]]:
+) -> Iterator[tuple[int, Cut]]:
     """Frame by frame the person, cut out."""
     cutter = Cutter(job.settings, job.optics, width, height)
     pairs = zip(decode_frames(rgb, todo), decode_frames(mask, todo), strict=True)
