@@ -50,7 +50,8 @@ grid-template-columns:84px 190px 1fr;border-bottom:1px solid var(--line);overflo
 th,td{padding:6px 14px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600;color:var(--soft)}th:first-child,td:first-child{text-align:left}
 .grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(260px,1fr))}
-figure{margin:0}img{display:block;width:100%;height:auto}figcaption{padding:8px 12px}figcaption .soft{white-space:nowrap}
+figure{margin:0}img{display:block;width:100%;height:auto}figcaption{padding:8px 12px}
+figcaption .soft{white-space:nowrap}
 .key i{display:inline-block;width:11px;height:11px;border-radius:3px;margin:0 5px 0 14px}
 svg{display:block;width:100%;height:90px;padding:8px}polyline{fill:none;stroke:var(--note);
 stroke-width:1.5;vector-effect:non-scaling-stroke}.bar{stroke:var(--error);stroke-width:1;
