@@ -11,12 +11,14 @@ import tyro
 from ash_core import __version__
 from ash_core.commands.actor import Actor
 from ash_core.commands.bench import Bench
+from ash_core.commands.cameras import Cameras
 from ash_core.commands.capture import Capture
 from ash_core.commands.demo import Demo
 from ash_core.commands.doctor import Doctor
 from ash_core.commands.eval import Eval
 from ash_core.commands.extract import Extract
 from ash_core.commands.import_ import Import
+from ash_core.commands.inspect_ import Inspect
 from ash_core.commands.render import INTERRUPTED, Render
 from ash_core.commands.terminal import complain, say
 from ash_core.commands.train import Train
@@ -28,8 +30,10 @@ COMMANDS: Final[dict[str, Any]] = {
     "train": Train,
     "eval": Eval,
     "actor": Actor,
-    "capture": Capture,
     "extract": Extract,
+    "cameras": Cameras,
+    "inspect": Inspect,
+    "capture": Capture,
     "demo": Demo,
     "doctor": Doctor,
     "bench": Bench,

@@ -25,3 +25,17 @@ def cache_folder() -> Path:
     """The user's cache folder for compiled kernels (XDG_CACHE_HOME or ~/.cache)."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "ash-studio"
+
+
+def usable_cores() -> int:
+    """Cores that the scheduler and the control group leave us, at least one."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    try:
+        quota = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except OSError:
+        quota = []
+    if len(quota) == 2 and quota[0].isdigit():
+        cores = min(cores, round(int(quota[0]) / int(quota[1])))
+    return max(cores, 1)

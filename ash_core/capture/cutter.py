@@ -4,7 +4,7 @@ Work is done in the box around the person alone, since decoding takes most of th
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -18,7 +18,7 @@ from ash_core.capture.masks import (
     clean_mask,
     luma_threshold,
 )
-from ash_core.files.dataset import MaskedCrop
+from ash_core.files.masked_image import Place
 from ash_core.geometry.lens import Lens, Pinhole, straight_map
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 JPEG: Final = 2
 """PyAV's code for full-range video, 0 to 255."""
 PLANAR: Final = ("yuv420p", "yuvj420p")
+STEP_PX: Final = 16
 SOFT_EDGE_PX: Final = 2
 """Around a resized person: how far its edge may spread."""
 
@@ -55,6 +56,14 @@ class Optics:
     lens: Lens = field(default_factory=Lens)
 
 
+class Cut(NamedTuple):
+    """A person cut out of a frame."""
+
+    pixels: UInt8[np.ndarray, "h w 4"]
+    """Straight colours, the mask as alpha, black where it is 0."""
+    place: Place
+
+
 class Cutter:
     """Cuts persons out of one camera's frames; keeps what is the same for all of them."""
 
@@ -68,12 +77,12 @@ class Cutter:
         self._places = None
         if optics is not None and not optics.lens.is_straight:
             # Compiled code, which takes a while to load: only where it is needed.
-            from ash_core.geometry.remap import remap
+            from ash_core.capture.remap import remap
 
             self._straighten = remap
             self._places = straight_map(optics.lens, optics.pinhole, width, height)
 
-    def cut(self, picture: "av.VideoFrame", foreground: "av.VideoFrame") -> MaskedCrop:
+    def cut(self, picture: "av.VideoFrame", foreground: "av.VideoFrame") -> Cut:
         """The person of one frame."""
         settings = self.settings
         mask, box = clean_mask(
@@ -82,11 +91,11 @@ class Cutter:
         if box is None:
             return self._nobody()
         if settings.size is None or settings.size == (self.width, self.height):
-            rgb = self._colours(picture, box)
+            pixels = self._colours(picture, box)
             inside = mask[box.top : box.bottom, box.left : box.right]
-            rgb *= inside[..., None]
-            alpha = inside.astype(np.uint8) * np.uint8(255)
-            return MaskedCrop(rgb, alpha, box.left, box.top, self.width, self.height)
+            # All four bytes of a pixel at once; the decoder's alpha is 255.
+            pixels.view(np.uint32)[..., 0] *= inside
+            return Cut(pixels, Place(box.left, box.top, self.width, self.height))
         return self._resized(picture, mask, box, settings.size)
 
     def foreground(self, frame: "av.VideoFrame") -> Bool[np.ndarray, "h w"]:
@@ -103,27 +112,29 @@ class Cutter:
             grey = self._straighten(grey[..., None], self._places)[..., 0]
         return grey >= least
 
-    def _nobody(self) -> MaskedCrop:
-        width, height = self.settings.size or (self.width, self.height)
-        rgb, alpha = np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)
-        return MaskedCrop(rgb, alpha, 0, 0, width, height)
+    def colours(self, frame: "av.VideoFrame", box: Box | None = None) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture of a frame, or of a box of it."""
+        return self._colours(frame, box or Box(0, 0, self.width, self.height))[..., :3]
 
-    def _colours(self, frame: "av.VideoFrame", box: Box) -> UInt8[np.ndarray, "h w 3"]:
-        """The RGB of a box of a frame; only that is converted, where the format allows it."""
+    def _nobody(self) -> Cut:
+        width, height = self.settings.size or (self.width, self.height)
+        return Cut(np.zeros((1, 1, 4), np.uint8), Place(0, 0, width, height))
+
+    def _colours(self, frame: "av.VideoFrame", box: Box) -> UInt8[np.ndarray, "h w 4"]:
+        """The RGBA of a box of a frame; only that is converted, where the format allows it."""
         if self._places is not None:
-            whole = frame.to_ndarray(format="rgb24")[: self.height, : self.width]
+            whole = _rgba(frame)[: self.height, : self.width]
             return self._straighten(whole, self._places[box.top : box.bottom, box.left : box.right])
         if frame.format.name not in PLANAR:
-            whole = frame.to_ndarray(format="rgb24")
-            return whole[box.top : box.bottom, box.left : box.right].copy()
-        # Chroma has half the size: the box grows to even borders for the conversion.
-        left, top = box.left & ~1, box.top & ~1
-        right = min(box.right + 1 & ~1, frame.width)
-        bottom = min(box.bottom + 1 & ~1, frame.height)
-        part = _part_of(frame, Box(left, top, right, bottom))
-        rgb = self._reformatter.reformat(part, format="rgb24").to_ndarray()
+            return _rgba(frame)[box.top : box.bottom, box.left : box.right].copy()
+        # Chroma has half the size, and libswscale leaves the last pixels of widths that are no
+        # multiple of 16 unwritten: the box grows for the conversion.
+        left, top = box.left // STEP_PX * STEP_PX, box.top & ~1
+        right, bottom = -(-box.right // STEP_PX) * STEP_PX, (box.bottom + 1) & ~1
+        part = _part_of(frame, Box(left, top, right, min(bottom, frame.height)))
+        rgba = self._reformatter.reformat(part, format="rgba").to_ndarray()
         h, w = box.bottom - box.top, box.right - box.left
-        return rgb[box.top - top :, box.left - left :][:h, :w].copy()
+        return rgba[box.top - top :, box.left - left :][:h, :w].copy()
 
     def _resized(
         self,
@@ -131,7 +142,7 @@ class Cutter:
         mask: Bool[np.ndarray, "h w"],
         box: Box,
         size: tuple[int, int],
-    ) -> MaskedCrop:
+    ) -> Cut:
         """Colour and mask in another size: averaged over the pixels they cover, edges soft."""
         scale = (self.width / size[0], self.height / size[1])
         target = Box(
@@ -142,7 +153,7 @@ class Cutter:
         )
         premultiplied = np.zeros((self.height, self.width, 3), np.uint8)
         inside = (slice(box.top, box.bottom), slice(box.left, box.right))
-        premultiplied[inside] = self._colours(picture, box) * mask[inside][..., None]
+        premultiplied[inside] = self._colours(picture, box)[..., :3] * mask[inside][..., None]
         source = (
             target.left * scale[0],
             target.top * scale[1],
@@ -159,11 +170,15 @@ class Cutter:
         rgb = resize(premultiplied).astype(np.float32)
         straight = rgb * (255.0 / np.maximum(alpha, 1))[..., None]
         colours = (straight.clip(0, 255) + 0.5).astype(np.uint8) * (alpha > 0)[..., None]
-        return MaskedCrop(colours, alpha, target.left, target.top, *size)
+        pixels = np.concatenate((colours, alpha[..., None]), -1)
+        return Cut(pixels, Place(target.left, target.top, *size))
 
 
 def _part_of(frame: "av.VideoFrame", box: Box) -> "av.VideoFrame":
-    """A box with even borders of a yuv420p frame, with the same colours."""
+    """A box with even borders of a yuv420p frame, with the same colours.
+
+    Columns beyond the frame's are whatever the memory holds.
+    """
     import av
 
     width, height = box.right - box.left, box.bottom - box.top
@@ -182,3 +197,9 @@ def plane_of(frame: "av.VideoFrame", number: int) -> UInt8[np.ndarray, "h w"]:
     """The bytes of a plane, with the padding at its lines' ends; not a copy."""
     plane = frame.planes[number]
     return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+
+
+def _rgba(frame: "av.VideoFrame") -> UInt8[np.ndarray, "h w 4"]:
+    """A whole frame, of any format."""
+    rgb = frame.to_ndarray(format="rgb24")
+    return np.concatenate((rgb, np.full((*rgb.shape[:2], 1), 255, np.uint8)), -1)

@@ -5,22 +5,20 @@ around the person alone, since decoding takes most of the time already. No torch
 one process a camera starts in a moment.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ash_core.capture.cutter import Cutter, ExtractSettings, Optics
+from ash_core.capture.cutter import Cut, Cutter, ExtractSettings, Optics
 from ash_core.capture.journal import Journal
 from ash_core.files.dataset import (
-    MaskedCrop,
     Split,
     image_path,
     mask_video_path,
     video_path,
 )
-from ash_core.files.footage import VideoIndex, decode_frames, index_video
+from ash_core.files.footage import VideoIndex, decode_frames, fits_camera, index_video
 from ash_core.files.masked_image import write_masked
 from ash_core.files.text import bad
 
@@ -73,13 +71,12 @@ def extract_camera(
         todo = [number for number in there if not journal.has(number)]
         report.kept = len(there) - len(todo)
         tell(len(job.frames) - len(todo))
-        for number, crop in _crops(job, rgb, mask, todo, width, height):
-            if not crop.alpha.any():
+        for number, (pixels, place) in _cuts(job, rgb, mask, todo, width, height):
+            if not pixels.any():
                 report.empty.append(number)
             path = image_path(job.folder, job.split, job.camera, number, job.settings.kind)
-            _make_folder(path.parent)
-            whole = not job.settings.crop
-            journal.add(number, write_masked(path, crop, whole, job.settings.quality))
+            sizes = write_masked(path, pixels, place, not job.settings.crop, job.settings.quality)
+            journal.add(number, sizes)
             report.made += 1
             tell(1)
             if stopped():
@@ -93,10 +90,7 @@ def extract_camera(
 
 
 def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tuple[int, int]:
-    """Raise unless RGB and mask belong together and to the camera; returns the picture's size.
-
-    A video that is one row or column larger than an odd-sized camera was padded by its encoder.
-    """
+    """Raise unless RGB and mask belong together and to the camera; returns the picture's size."""
     if (rgb.width, rgb.height) != (mask.width, mask.height):
         found = f"{rgb.path} is {rgb.width}x{rgb.height}, {mask.path} {mask.width}x{mask.height}"
         raise bad(mask.path.parent, None, f"expected RGB and mask of one size, but {found}")
@@ -112,8 +106,7 @@ def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tupl
         raise bad(lacks, None, text)
     if optics is None:
         return rgb.width, rgb.height
-    padded = (optics.width + optics.width % 2, optics.height + optics.height % 2)
-    if (rgb.width, rgb.height) not in ((optics.width, optics.height), padded):
+    if not fits_camera((rgb.width, rgb.height), (optics.width, optics.height)):
         wanted = f"expected {optics.width}x{optics.height}, its camera's size"
         raise bad(rgb.path, None, f"{wanted}, got {rgb.width}x{rgb.height}")
     return optics.width, optics.height
@@ -154,16 +147,9 @@ def _header(job: CameraJob) -> dict[str, Any]:
     return {"settings": settings, "camera": camera, **videos}
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise bad(path, None, f"cannot be made: {error.strerror or error}") from error
-
-
-def _crops(
+def _cuts(
     job: CameraJob, rgb: VideoIndex, mask: VideoIndex, todo: list[int], width: int, height: int
-) -> Iterator[tuple[int, MaskedCrop]]:
+) -> Iterator[tuple[int, Cut]]:
     """Frame by frame the person, cut out."""
     cutter = Cutter(job.settings, job.optics, width, height)
     pairs = zip(decode_frames(rgb, todo), decode_frames(mask, todo), strict=True)

@@ -1,5 +1,6 @@
 """Extracts many cameras at once: in processes of this machine, or as tasks of a Slurm cluster."""
 
+import logging
 import multiprocessing
 import os
 import queue
@@ -164,6 +165,8 @@ def _executor(options: SlurmOptions) -> Any:
         executor = submitit.AutoExecutor(folder=options.logs, cluster=options.executor)
     except RuntimeError as error:
         raise InputError(f"--slurm: no Slurm here: {error}") from error
+    # Without Slurm's accounting it warns each second that it must look at files instead.
+    logging.getLogger("submitit").setLevel(logging.ERROR)
     executor.update_parameters(
         name="ash-studio-extract",
         timeout_min=options.minutes,

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 GRID_TOLERANCE: Final = 0.25
 """How far, in frames, a frame may lie from its place before a frame rate counts as variable."""
 
+LARGE_BYTES: Final = 256 << 20
+"""Files above this are not read whole just to look how many frames there are."""
+
 
 @dataclass(frozen=True)
 class VideoIndex:
@@ -105,19 +108,19 @@ def _numbered(times: list[int], places: list[float]) -> dict[int, int]:
 
 
 def declared_frames(path: Path) -> tuple[int, int]:
-    """(frames that a video says it has, the number after its last one), without reading it.
+    """(frames that a video says it has, the number after its last one).
 
-    The two differ where the frame rate varies. Where the file does not say they are counted.
+    The two differ where the frame rate varies. Large files are not read for it: where these vary,
+    the header's duration tells, one frame less than there are at worst.
     """
     with _opened(path) as (_, stream):
-        declared, average, base = stream.frames, stream.average_rate, stream.base_rate
-        span = declared
-        # The base rate is the grid that all time stamps lie on; of odd ones nothing follows.
-        if declared and stream.duration and stream.time_base and average and base:
-            places = round(float(stream.duration * stream.time_base * base))
-            span = places if declared < places <= 4 * declared else declared
-    if declared:
-        return declared, span
+        declared, base = stream.frames, stream.base_rate
+        if declared and path.stat().st_size > LARGE_BYTES:
+            places = declared
+            if stream.duration and stream.time_base and base:
+                # The grid that all time stamps lie on; from an odd one nothing follows.
+                places = round(float(stream.duration * stream.time_base * base))
+            return declared, places if declared < places <= 4 * declared else declared
     index = index_video(path)
     return index.declared, max(index.declared, index.count)
 
@@ -126,6 +129,15 @@ def video_size(path: Path) -> tuple[int, int]:
     """(width, height) of a video, px."""
     with _opened(path) as (_, stream):
         return stream.width, stream.height
+
+
+def fits_camera(video: tuple[int, int], camera: tuple[int, int]) -> bool:
+    """Whether a video of that size shows a camera's picture.
+
+    Encoders pad odd sides to even ones: such a video has one row or column more.
+    """
+    padded = (camera[0] + camera[0] % 2, camera[1] + camera[1] % 2)
+    return video in (camera, padded)
 
 
 def decode_frames(

@@ -9,14 +9,14 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
 from ash_core.errors import InputError
-from ash_core.files.dataset import BOX_KEY, MaskedCrop, mask_path
+from ash_core.files.dataset import BOX_KEY, mask_path
 from ash_core.files.text import bad
 
 PNG_START: Final = b"\x89PNG\r\n\x1a\n"
@@ -27,23 +27,32 @@ _COLOUR_TYPES: Final = {1: 0, 3: 2, 4: 6}
 _UP: Final = 2
 
 
-def write_masked(path: Path, crop: MaskedCrop, whole: bool, quality: int) -> list[int]:
+class Place(NamedTuple):
+    """Where a box of pixels lies in a picture of width x height."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def write_masked(
+    path: Path, pixels: UInt8[np.ndarray, "h w 4"], place: Place, whole: bool, quality: int
+) -> list[int]:
     """Write a .png, or a .jpg with its mask beside it; returns the files' bytes.
 
-    whole: with the empty picture around the crop; else the text says where it lay.
+    pixels: straight colours, the mask as alpha, black where it is 0.
+    whole: with the empty picture around the box; else a text says where it lay.
     quality: of a .jpg, 1 to 100.
     """
-    place = (crop.left, crop.top, crop.width, crop.height)
-    h, w = crop.alpha.shape
-    canvas = place if whole else (0, 0, w, h)
-    text = "" if whole or canvas == place else " ".join(map(str, place))
-    alpha = crop.alpha[..., None]
+    box = Place(0, 0, pixels.shape[1], pixels.shape[0])
+    canvas = place if whole else box
+    text = "" if canvas == place else " ".join(map(str, place))
     if path.suffix == ".png":
-        pixels = np.concatenate((crop.rgb, alpha), -1)
-        return [_replace(path, encode_png_box(pixels, *canvas, text=text))]
+        return [_replace(path, encode_png_box(pixels, canvas, text))]
     # The mask first: an image that is there has its mask.
-    mask = _replace(mask_path(path), encode_png_box(alpha, *canvas, text=text))
-    return [_replace(path, _encode_jpg(crop.rgb, *canvas, quality, text)), mask]
+    mask = _replace(mask_path(path), encode_png_box(pixels[..., 3:], canvas, text))
+    return [_replace(path, _encode_jpg(pixels, canvas, quality, text)), mask]
 
 
 def is_whole(path: Path, size: int) -> bool:
@@ -59,12 +68,11 @@ def is_whole(path: Path, size: int) -> bool:
         return False
 
 
-def encode_png_box(
-    pixels: UInt8[np.ndarray, "h w c"], left: int, top: int, width: int, height: int, text: str = ""
-) -> bytes:
+def encode_png_box(pixels: UInt8[np.ndarray, "h w c"], place: Place, text: str = "") -> bytes:
     """The PNG of a picture that is zero but for a box of pixels. text: see BOX_KEY."""
     from isal import isal_zlib  # where videos are extracted it is there
 
+    left, top, width, height = place
     h, w, channels = pixels.shape
     rows = np.zeros((height, 1 + channels * width), np.uint8)
     rows[:, 0] = _UP
@@ -86,22 +94,18 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _encode_jpg(
-    rgb: UInt8[np.ndarray, "h w 3"],
-    left: int,
-    top: int,
-    width: int,
-    height: int,
-    quality: int,
-    text: str,
-) -> bytes:
-    if rgb.shape[:2] != (height, width):
-        canvas = np.zeros((height, width, 3), np.uint8)
-        canvas[top : top + rgb.shape[0], left : left + rgb.shape[1]] = rgb
-        rgb = canvas
+def _encode_jpg(pixels: UInt8[np.ndarray, "h w 4"], place: Place, quality: int, text: str) -> bytes:
+    left, top, width, height = place
+    h, w = pixels.shape[:2]
+    if (w, h) != (width, height):
+        canvas = np.zeros((height, width, 4), np.uint8)
+        canvas[top : top + h, left : left + w] = pixels
+        pixels = canvas
+    # RGBX: the encoder passes over the fourth byte, so that nobody need take it out.
+    image = PillowImage.frombytes("RGBX", (width, height), pixels.tobytes())
     buffer = io.BytesIO()
     comment = f"{BOX_KEY} {text}".encode() if text else b""
-    PillowImage.fromarray(rgb).save(buffer, "JPEG", quality=quality, comment=comment)
+    image.save(buffer, "JPEG", quality=quality, comment=comment)
     return buffer.getvalue()
 
 
@@ -114,7 +118,11 @@ def _replace(path: Path, data: bytes) -> int:
     partial = path.with_name(f".{path.name}.part")
     try:
         try:
-            partial.write_bytes(data)
+            try:
+                partial.write_bytes(data)
+            except FileNotFoundError:  # the frame's first camera
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial.write_bytes(data)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)

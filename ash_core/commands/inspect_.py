@@ -1,0 +1,52 @@
+"""`ash-studio inspect`: look at a data set before training on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ash_core.commands.options import check_range
+from ash_core.commands.terminal import progress_bar, say
+from ash_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Check a data set and write one HTML page with pictures: the first thing to run on own data.
+
+    Counts and sizes, RGB against masks, cameras by laying the posed template over the pictures,
+    light and masks by camera, the motion's limits and jumps. Exit code 0 unless it cannot be read.
+    """
+
+    data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder of the data set."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(aliases=["-o"], metavar="X.html", help_behavior_hint="")
+    ] = None
+    """The page. Default: DIR/inspection.html."""
+    samples: int = 3
+    """Frames of each camera that are looked at."""
+
+    def run(self) -> int:
+        check_range("--samples", self.samples, 1, 1000, "frames")
+        out = self.out or self.data / "inspection.html"
+        if out.suffix != ".html":
+            raise InputError(f"{out}: expected a name that ends in .html")
+        from ash_core.capture.inspection import inspect_dataset
+        from ash_core.capture.inspection_page import inspection_page
+        from ash_core.files.text import write_text
+        from ash_core.resources import usable_cores
+
+        with progress_bar() as progress:
+            task = progress.add_task("looking at cameras", total=None)
+
+            def tell(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            found = inspect_dataset(self.data, self.samples, usable_cores(), tell)
+        for finding in found.sorted_findings():
+            say(f"{finding.severity:8} {finding.where}: {finding.text}")
+        write_text(out, inspection_page(found))
+        say(f"{out}: {len(found.cameras)} cameras, {out.stat().st_size / 1e6:.1f} MB")
+        return 0

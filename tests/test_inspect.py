@@ -1,0 +1,112 @@
+"""`ash-studio inspect`: what it finds in a sound data set and in spoilt ones."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_dataset import FRAMES, HEIGHT, WIDTH, small_dataset, write_video
+
+from ash_core.capture.inspection import Inspection, inspect_dataset
+from ash_core.capture.silhouette import silhouette
+from ash_core.cli import main
+from ash_core.files.capture import read_cameras, write_cameras
+from ash_core.files.dataset import CAMERAS, POSES, mask_video_path, video_path
+from ash_core.records import Camera
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return small_dataset(tmp_path / "subject")
+
+
+def look(folder: Path) -> Inspection:
+    return inspect_dataset(folder, 2, 1, lambda done, total: None)
+
+
+def complaints(found: Inspection) -> list[str]:
+    return [f"{f.where}: {f.text}" for f in found.findings if f.severity in ("error", "warning")]
+
+
+def test_a_sound_data_set_has_no_complaints(data: Path) -> None:
+    found = look(data)
+    assert complaints(found) == []
+    assert all(camera.middle("iou") > 0.75 for camera in found.cameras)
+
+
+def test_swapped_cameras_are_seen_in_the_pictures(data: Path) -> None:
+    first, second, third = read_cameras(data / CAMERAS)
+    turned = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0])) @ second.viewmat
+    write_cameras(data / CAMERAS, [first, replace(second, viewmat=turned), third])
+    assert any(re.match("training camera 1: .*are wrong", text) for text in complaints(look(data)))
+
+
+def test_light_masks_and_missing_videos(data: Path) -> None:
+    shape = (FRAMES, HEIGHT, WIDTH, 3)
+    write_video(video_path(data, "training", 0), np.full(shape, 255, np.uint8))
+    write_video(mask_video_path(data, "training", 1), np.zeros(shape, np.uint8))
+    video_path(data, "training", 2).unlink()
+    text = "\n".join(complaints(look(data)))
+    assert re.search("camera 0: 100% of the person is all white", text)
+    assert re.search("camera 1: the mask has no foreground", text)
+    assert re.search(r"camera 2: .*stream002\.mp4: expected a video, found nothing", text)
+
+
+def test_inverted_masks(data: Path) -> None:
+    shape = (FRAMES, HEIGHT, WIDTH, 3)
+    write_video(mask_video_path(data, "training", 1), np.full(shape, 255, np.uint8))
+    assert any("is it inverted?" in text for text in complaints(look(data)))
+
+
+def test_motion_that_jumps_and_ends_early(data: Path) -> None:
+    path = data / "training" / POSES
+    rows = [line.split() for line in path.read_text().splitlines()[1:]]
+    for row in rows[4:]:
+        row[1] = str(float(row[1]) + 2.0)
+    text = "\n".join(["Skeletool Motion File V1.0", *map(" ".join, rows[:-1])]) + "\n"
+    path.write_text(text)
+    found = "\n".join(complaints(look(data)))
+    assert re.search(r"training motion: jumps by [12]\.\d\d m from frame 3 to 4", found)
+    assert "8 frames, but the motion has 7 poses" in found
+
+
+def test_the_page_is_whole_and_alone(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(data), "-o", str(data / "page.html"), "--samples", "1"]) == 0
+    page = (data / "page.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 3
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    open_tags: list[str] = []
+
+    class Balance(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "img"):
+                open_tags.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: object) -> None:
+            pass
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+    Balance().feed(page)
+    assert open_tags == []
+    assert "good" in capfd.readouterr().out
+
+
+def test_what_is_no_data_set(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "expected a folder with one .character" in capfd.readouterr().err
+
+
+def test_silhouette_of_a_square() -> None:
+    """A square of 1 m, 2 m ahead: its pixels are those whose centres it covers."""
+    corners = torch.tensor([[-0.5, -0.5, 2.0], [0.5, -0.5, 2.0], [0.5, 0.5, 2.0], [-0.5, 0.5, 2.0]])
+    K = torch.tensor([[20.0, 0.0, 10.0], [0.0, 20.0, 8.0], [0.0, 0.0, 1.0]])
+    camera = Camera(torch.eye(4), K, 20, 16)
+    got = silhouette(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]), camera)
+    want = torch.zeros(16, 20, dtype=torch.bool)
+    want[3:13, 5:15] = True
+    assert torch.equal(got, want)
