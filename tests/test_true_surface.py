@@ -314,3 +314,11 @@ def test_a_torn_dressing_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match="expected a safetensors file"):
         load_dressing(path, skirted().data)
+
+
+def test_a_character_without_a_dressing_plays() -> None:
+    player = TrueActor.load(resource("assets", "actor") / "actor.conf")
+    frame = player.play(walk()[:2]).frame(1)
+    assert np.isfinite(frame.vertices).all()
+    assert len(player.fabric.points) == 0
+    assert len(frame.vertices) == len(frame.normals) == int(player.surface.faces.max()) + 1

@@ -1,22 +1,24 @@
 """What an actor truly looks like in each frame: the surface that cameras film, finer than the
 template and with what skinning does not have: wrinkles, cloth that swings, shade that follows.
 
-`TrueActor(data, dressing).play(dofs)` gives a `TrueMotion`; its `frame(t)` a `TrueFrame`.
+`TrueActor.load(conf).play(dofs)` gives a `TrueMotion`; its `frame(t)` a `TrueFrame`.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ash_core.capture import cloth
-from ash_core.capture.dressing import Dressing, plain_dressing
+from ash_core.capture.dressing import FILE, Dressing, load_dressing, plain_dressing
 from ash_core.capture.folds import DEPTH, FAMILIES, find_limbs, measure_squeeze, patterns
 from ash_core.capture.proxies import fit_proxies, shade
 from ash_core.capture.skinned import blend_bones, blend_matrices, normals_of
 from ash_core.capture.subdivide import subdivide
 from ash_core.capture.texels import find_texels
 from ash_core.conventions import FPS
+from ash_core.files.released import import_ash
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.records import AvatarData
@@ -101,6 +103,12 @@ class TrueActor:
             relief=_relief(self.fine.corner_uvs, self.fine.faces, self._patterns),
             depth=DEPTH,
         )
+
+    @classmethod
+    def load(cls, conf: Path, seed: int = 0) -> "TrueActor":
+        """From a character's configuration; a dressing beside it is taken along."""
+        data, _ = import_ash(conf)
+        return cls(data, load_dressing(conf.parent / FILE, data), seed)
 
     def play(self, dofs: np.ndarray, fps: float = FPS) -> "TrueMotion":
         """dofs [F, D]: a motion, from its start; the cloth is at rest in frame 0."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from ash_core.capture.dressing import HAIR, LEATHER, LINING, RUBBER, SKIN
 from ash_core.capture.regions import step
+from ash_core.capture.subdivide import subdivide
 from ash_core.capture.texels import Texels, find_texels
 from ash_core.capture.texture import (
     Paper,
@@ -41,7 +42,9 @@ def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
     body = bodily(sheet, fitted.body)
     texels = find_texels(corner_uvs, SIZE)
     colours, gloss = np.zeros((len(texels.rows), 3)), np.zeros(len(texels.rows))
-    dressed = sheet.points - [0.0, fitted.lift, 0.0]
+    # Stripes stay level on the smooth surface that is filmed, so its places count.
+    smooth = subdivide(sheet.faces, corner_uvs, len(sheet.points)).matrix[: len(sheet.points)]
+    dressed = smooth @ sheet.points - [0.0, fitted.lift, 0.0]
     palette = PALETTES[outfit.name]
     part_of = sheet.parts[texels.faces]
     for part in np.unique(sheet.parts):
