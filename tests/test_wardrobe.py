@@ -12,11 +12,12 @@ from ash_core.capture.body import Body
 from ash_core.capture.posing import Score
 from ash_core.capture.stage import Stage
 from ash_core.capture.surface import boundary_loops, face_normals
+from ash_core.capture.wardrobe.borrow import retarget
 from ash_core.capture.wardrobe.cut import cut
 from ash_core.capture.wardrobe.hang import Cut, axis_of, hang
 from ash_core.capture.wardrobe.outfits import OUTFITS
 from ash_core.capture.wardrobe.prints import every, houndstooth, letters, tartan
-from ash_core.capture.wardrobe.routines import FRAMES, make_routines, retarget, slower
+from ash_core.capture.wardrobe.routines import FRAMES, make_routines, slower
 from ash_core.capture.wardrobe.sheet import Ring, join, seams, split
 from ash_core.files.avatar_file import load_avatar
 from ash_core.records import AvatarData

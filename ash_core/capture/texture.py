@@ -77,9 +77,8 @@ def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray
     colour = paint_hair(colour, paper)
     colour = paint_eyes(colour, paper, body, eye)
     light = 0.90 + 0.10 * paper.normal[:, 1] - 0.30 * paper.hollow * (eye == 0)
-    picture = texels.image(colour * light[:, None])
     half = PAINT_SIZE // 2
-    blocks = picture.reshape(half, 2, half, 2, 3).astype(np.float64)
+    blocks = texels.image(colour * light[:, None]).reshape(half, 2, half, 2, 3).astype(np.float64)
     return (blocks.mean((1, 3)) + 0.5).astype(np.uint8)
 
 

@@ -11,6 +11,7 @@ from ash_core.capture.graph import make_graph
 from ash_core.capture.regions import shares, step
 from ash_core.capture.rig import build_rig, build_skin
 from ash_core.capture.trim import cap_toes, close_holes, thin
+from ash_core.capture.wardrobe.borrow import retarget
 from ash_core.capture.wardrobe.fit import Fitted, bodily, fit, garment_fields
 from ash_core.capture.wardrobe.layout import layout
 from ash_core.capture.wardrobe.outfits import (
@@ -22,7 +23,7 @@ from ash_core.capture.wardrobe.outfits import (
     Outfit,
 )
 from ash_core.capture.wardrobe.paint import Painted, paint
-from ash_core.capture.wardrobe.routines import make_routines, retarget
+from ash_core.capture.wardrobe.routines import make_routines
 from ash_core.capture.wardrobe.sheet import Sheet
 from ash_core.records import Skeleton, Skinning
 
