@@ -21,6 +21,7 @@ from ash_core.fast import character, convolutions, decoders, frame
 from ash_core.gpu import kernels
 from ash_core.gpu.kernels import Program
 from ash_core.splat import cuda
+from ash_core.training import losses
 
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
 PROGRAMS = {
@@ -30,6 +31,7 @@ PROGRAMS = {
     "character": character.PROGRAM,
     "frame": frame.PROGRAM,
     "decoders": decoders.PROGRAM,
+    "ssim": losses.SSIM,
     **{f"convolution {key}": program for key, program in convolutions.PROGRAMS.items()},
 }
 REGISTERS = 65536

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cuda_on_cpu import StandIn, needs_compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training import ROOT, arguments, losses, run
@@ -22,9 +24,10 @@ from ash_core.files.released import import_ash
 from ash_core.geometry.camera import crop_camera
 from ash_core.networks.unet import expected_shapes
 from ash_core.splat.rasterize import rasterize
+from ash_core.training import losses as loss_parts
 from ash_core.training.config import LossWeights, TrainConfig
 from ash_core.training.flat import Flat
-from ash_core.training.losses import blur, picture_losses, ssim_map
+from ash_core.training.losses import FusedSsim, blur, picture_losses, ssim_map
 from ash_core.training.lpips import _ALEXNET, Lpips, _vgg16
 from ash_core.training.metrics import eroded, psnr, published_window, scores
 from ash_core.training.pictures import Pictures, mask_box
@@ -56,14 +59,20 @@ def plain_ssim(ours: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return top / ((mean_o**2 + mean_t**2 + 1e-4) * (var_o + var_t + 9e-4))
 
 
-def test_ssim_has_the_gradient_of_its_definition() -> None:
+@pytest.mark.parametrize("how", [ssim_map, pytest.param(FusedSsim.apply, marks=needs_compiler)])
+def test_ssim_has_the_gradient_of_its_definition(
+    how: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss_parts, "SSIM", StandIn(loss_parts.SSIM))
     torch.manual_seed(0)
-    ours, truth = torch.rand(2, 3, 20, 31, requires_grad=True), torch.rand(2, 3, 20, 31)
+    ours, truth = torch.rand(2, 20, 31, 3, requires_grad=True), torch.rand(2, 20, 31, 3)
     weights = torch.rand_like(truth)
-    fused, plain = ssim_map(ours, truth), plain_ssim(ours.flatten(0, 1), truth.flatten(0, 1))
-    torch.testing.assert_close(fused, plain.view_as(fused), atol=1e-5, rtol=0)
+    planes = (part.movedim(-1, 1).flatten(0, 1) for part in (ours, truth))
+    plain = plain_ssim(*planes).view(2, 3, 20, 31).movedim(1, -1)
+    fused = how(ours, truth)
+    torch.testing.assert_close(fused, plain, atol=1e-5, rtol=0)
     got = torch.autograd.grad((fused * weights).sum(), ours)[0]
-    want = torch.autograd.grad((plain.view_as(fused) * weights).sum(), ours)[0]
+    want = torch.autograd.grad((plain * weights).sum(), ours)[0]
     torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
 
 

@@ -40,9 +40,9 @@ def psnr(ours: Float[Tensor, "*s 3"], truth: Float[Tensor, "*s 3"]) -> float:
 
 def ssim(ours: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]) -> float:
     """Mean structural similarity where the window lies inside the picture."""
-    planes = ssim_map(ours.movedim(-1, 0), truth.movedim(-1, 0))
+    found = ssim_map(ours[None], truth[None])[0]
     edge = WINDOW // 2
-    return float(planes[:, edge:-edge, edge:-edge].mean())
+    return float(found[edge:-edge, edge:-edge].mean())
 
 
 def eroded(mask: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
