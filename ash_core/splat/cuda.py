@@ -483,10 +483,21 @@ def render(
                 stream = torch.cuda.current_stream(device).cuda_stream
                 splatter = Splatter(device) if capturing else _splatter(device, stream)
             return splatter.draw(gaussians, cameras, background)  # type: ignore[return-value]
-        views = pack_cameras(cameras, device)
-        given = _background(background, device)
-        outputs: Any = _Rasterize.apply(*parts, views, given)
-        return [Image(*outputs[first : first + 3]) for first in range(0, len(outputs), 3)]
+        return render_views(gaussians, pack_cameras(cameras, device), background)
+
+
+def render_views(
+    gaussians: Gaussians, views: Views, background: Float[Tensor, "3"] | None = None
+) -> list[Image]:
+    """With gradients, of cameras that are on the device: a graph follows what is written there."""
+    given = _background(background, gaussians.means.device)
+    outputs: Any = _Rasterize.apply(*vars(gaussians).values(), views, given)
+    return [Image(*outputs[first : first + 3]) for first in range(0, len(outputs), 3)]
+
+
+def room_with_gradients(views: Views, count: int, device: torch.device) -> Room:
+    """What a call with gradients would have now."""
+    return growth_of(device).room_for(views.tiles, len(views) * count, ENTRY_BYTES + 4)
 
 
 def _parts(gaussians: Gaussians, device: torch.device) -> Parts:

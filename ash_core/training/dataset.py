@@ -23,6 +23,7 @@ from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.camera import crop_camera
 from ash_core.geometry.motion import pose_window
 from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
+from ash_core.splat.cuda import Views
 from ash_core.training.config import TrainConfig
 from ash_core.training.pictures import Pictures, Tell
 
@@ -56,6 +57,8 @@ class Batch:
     cameras: tuple[Camera, ...]
     pixels: UInt8[Tensor, "v h w 4"]
     backgrounds: Float[Tensor, "v 3"]
+    views: Views | None = None
+    """The cameras on a GPU, at a fixed place: a graph is captured around them."""
 
 
 def test_cameras(choice: str, there: Sequence[int]) -> tuple[int, ...]:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ash_core.errors import InputError
 from ash_core.records import Image
+from ash_core.splat.cuda import render_views
 from ash_core.splat.rasterize import rasterize
+from ash_core.training.captured import Captured, CapturedPose
 from ash_core.training.checkpoints import Checkpoint
 from ash_core.training.config import TrainConfig
 from ash_core.training.dataset import Batch
@@ -65,13 +67,26 @@ class Trainer:
         device = model.device
         groups = [{"params": [flat.values], "name": name} for name, flat in self.flats.items()]
         self.rate = config.learning_rate or 0.0
+        on_gpu = device.type == "cuda"
         self.optimiser = torch.optim.Adam(
-            groups, lr=self.rate, betas=BETAS[config.variant], eps=EPSILON, fused=True
-        )
+            groups, lr=self.rate, betas=BETAS[config.variant], eps=EPSILON, fused=True,
+            capturable=on_gpu,
+        )  # fmt: skip
+        if on_gpu:  # where a captured step finds them
+            for group in self.optimiser.param_groups:
+                group["lr"] = torch.tensor(self.rate, device=device)
+        self._new_share = torch.zeros((), device=device)
+        """Of the weights as they are, in the mean of weights."""
+        self._failed = torch.zeros((), device=device)
+        self.optimiser.found_inf = self._failed  # type: ignore[attr-defined]
+        self._pose: CapturedPose | None = None
+        self._end = Captured(self._end_step, device) if on_gpu else None
         self._sums: dict[str, Tensor] = {}
         self._counts = {"views": 0, "poses": 0, "steps": 0}
         self._seen: list[tuple[int, int, tuple[int, ...]]] = []
         """(step, frame, cameras) of every pose since the last look."""
+        self._place = torch.full((), -1, dtype=torch.int64, device=device)
+        """Of the last pose in `_seen`."""
         self._blame = torch.full((), -1, dtype=torch.int64, device=device)
         """Of the first numbers since the last look that are not finite: place in `_seen` times
         `ANY`, plus the view's place, or minus one where only the gradient shows them."""
@@ -87,14 +102,42 @@ class Trainer:
         for flat in self.flats.values():
             flat.grad.zero_()
         for pose, batch in batches:
-            loss, parts = self.pose_loss(pose, batch)
-            loss.backward()
-            self._note(parts, batch)
+            self._seen.append((self.step, batch.frame, batch.numbers))
+            if self._may_capture():
+                self._captured_pose(batch).run(batch)
+            else:
+                self._work_on(pose, batch)
+            self._counts["poses"] += 1
+            self._counts["views"] += 0 if self.is_warming_up else len(batch.cameras)
         self._reduce_gradients()
-        failed = self._clip()
-        self._update(failed)
+        self._set_rates()
+        if self._end is None or self.is_warming_up:
+            self._end_step()
+        else:
+            self._end.run()
         self.step += 1
         self._counts["steps"] += 1
+
+    def _work_on(self, pose: int, batch: Batch) -> None:
+        """A pose's gradients, and what is to be told of it."""
+        loss, parts = self.pose_loss(pose, batch)
+        loss.backward()
+        self._note(parts)
+
+    def _may_capture(self) -> bool:
+        """Whether every pose is the same work on other numbers."""
+        tuned = self.model.tuning is not None
+        return self._end is not None and not self.is_warming_up and not tuned
+
+    def _captured_pose(self, batch: Batch) -> CapturedPose:
+        if self._pose is None:
+            count = len(self.model.avatar.flat)
+            self._pose = CapturedPose(lambda static: self._work_on(0, static), batch, count)
+        return self._pose
+
+    def _end_step(self) -> None:
+        self._clip()
+        self._update()
 
     def pose_loss(self, pose: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a pose, divided by this process' poses of a step; its parts."""
@@ -107,7 +150,10 @@ class Trainer:
             return warm / self.local_poses, {"warm_up": warm.detach()}
         gaussians = model.avatar.assemble(raw, mesh)
         try:
-            images = rasterize(gaussians, batch.cameras)
+            if batch.views is not None:
+                images = render_views(gaussians, batch.views)
+            else:
+                images = rasterize(gaussians, batch.cameras)
         except InputError as error:
             cameras = ",".join(map(str, batch.numbers))
             raise _diverged(self.step, batch.frame, cameras, str(error)) from None
@@ -140,23 +186,22 @@ class Trainer:
         """The byte that stands for 1 in a photograph."""
         return PUBLISHED_WHITE if self.config.variant == "released" else 255.0
 
-    def _note(self, parts: dict[str, Tensor], batch: Batch) -> None:
+    def _note(self, parts: dict[str, Tensor]) -> None:
         """Add to the sums since the last look; remember views whose numbers are not finite."""
-        self._seen.append((self.step, batch.frame, batch.numbers))
+        self._place += 1
         for name, part in parts.items():
             self._add(name, part.detach().mean())
-        self._counts["poses"] += 1
-        self._counts["views"] += 0 if "warm_up" in parts else len(batch.cameras)
         bad = ~torch.isfinite(parts["warm_up" if "warm_up" in parts else "mse"].reshape(-1))
         self._accuse(bad.any(), bad.float().argmax())
 
     def _add(self, name: str, value: Tensor) -> None:
-        self._sums[name] = self._sums[name] + value if name in self._sums else value
+        if name not in self._sums:
+            self._sums[name] = torch.zeros_like(value)
+        self._sums[name] += value
 
     def _accuse(self, bad: Tensor, view: Tensor | int) -> None:
-        code = (len(self._seen) - 1) * ANY + view
-        fresh = torch.as_tensor(code, device=self._blame.device)
-        self._blame = torch.where(bad & (self._blame < 0), fresh, self._blame)
+        fresh = self._place * ANY + view
+        self._blame.copy_(torch.where(bad & (self._blame < 0), fresh, self._blame))
 
     def _reduce_gradients(self) -> None:
         if self.world.size > 1:
@@ -164,10 +209,11 @@ class Trainer:
                 dist.all_reduce(flat.grad)
                 flat.grad /= self.world.size
 
-    def _clip(self) -> Tensor:
-        """Shorten long gradients; returns whether one is not finite."""
+    def _clip(self) -> None:
+        """Shorten long gradients; remember whether one is not finite."""
         norm = torch.stack([flat.grad.norm() for flat in self.flats.values()]).norm()
         failed = ~torch.isfinite(norm)
+        self._failed.copy_(failed)
         self._accuse(failed, ANY - 1)
         self._add("gradient", norm)
         assert self.config.clip is not None
@@ -175,18 +221,22 @@ class Trainer:
             scale = (self.config.clip / (norm + TINY)).clamp(max=1.0)
             for flat in self.flats.values():
                 flat.grad.mul_(scale)
-        return failed
 
-    def _update(self, failed: Tensor) -> None:
-        """Adam, which leaves the weights alone when numbers are not finite; then their mean."""
+    def _set_rates(self) -> None:
         for group in self.optimiser.param_groups:
-            factor = 1.0 if group["name"] == "decoder" else self.config.character_rate
-            group["lr"] = self.rate * factor
-        self.optimiser.found_inf = failed.float()  # type: ignore[attr-defined]
-        self.optimiser.step()
+            rate = self.rate * (1.0 if group["name"] == "decoder" else self.config.character_rate)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
         decay = min(self.config.ema or 0.0, (1 + self.step) / (10 + self.step))
+        self._new_share.fill_(1 - decay)
+
+    def _update(self) -> None:
+        """Adam, which leaves the weights alone when numbers are not finite; then their mean."""
+        self.optimiser.step()
         for name, flat in self.flats.items():
-            self.ema[name].lerp_(flat.values, 1 - decay)
+            self.ema[name].lerp_(flat.values, self._new_share)
 
     # ---- between steps ----
 
@@ -203,7 +253,10 @@ class Trainer:
     def look(self) -> dict[str, float]:
         """Means since the last look, over all processes, and the number of views. Checks too."""
         self.check()
-        names = sorted(self._sums)
+        if self._pose is not None:
+            self._pose.follow_lists()
+        warm = self.is_warming_up
+        names = sorted(n for n in self._sums if n == "gradient" or (n == "warm_up") == warm)
         counts = torch.tensor(list(self._counts.values()), dtype=torch.float64)
         sums = torch.stack([self._sums[name].double() for name in names]).cpu()
         values = torch.cat((counts, sums)).to(self.model.device)
@@ -214,7 +267,10 @@ class Trainer:
             name: value / (steps if name == "gradient" else poses)
             for name, value in zip(names, totals, strict=True)
         }
-        self._sums, self._seen = {}, []
+        for total_so_far in self._sums.values():
+            total_so_far.zero_()
+        self._place.fill_(-1)
+        self._seen = []
         self._counts = dict.fromkeys(self._counts, 0)
         return means | {"views": views}
 

@@ -1,0 +1,108 @@
+"""A step's work as CUDA graphs: Python launches it once, then it is replayed."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ash_core.records import PosedMesh, PoseWindow, Record
+from ash_core.splat import cuda as splat
+from ash_core.training.dataset import Batch
+
+WARM_UP: Final = 3
+"""Times that work runs before it is captured: lists grow, cuDNN chooses."""
+
+
+class Captured:
+    """Work on tensors that stay where they are. It runs plainly at first, then as a graph."""
+
+    def __init__(self, work: Callable[[], None], device: torch.device) -> None:
+        self._work, self._device = work, device
+        self._stream = torch.cuda.Stream(device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._runs = 0
+
+    def run(self) -> None:
+        """The work, on the current stream's turn."""
+        if self._graph is None and self._runs >= WARM_UP:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._work()
+            self._graph = graph
+        if self._graph is not None:
+            self._graph.replay()
+            return
+        self._runs += 1
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            self._work()
+        current.wait_stream(self._stream)
+
+    def forget(self) -> None:
+        """Capture anew at the next run."""
+        self._graph, self._runs = None, WARM_UP - 1
+
+
+class CapturedPose:
+    """What is done with each pose, for batches of one shape. Its inputs are copied into place."""
+
+    def __init__(self, work: Callable[[Batch], None], example: Batch, count: int) -> None:
+        """count: Gaussians of a pose, whose lists may have to grow."""
+        words, pixels, tiles = splat.camera_words(example.cameras)
+        device = example.pixels.device
+        packed = torch.empty(len(words) // 4, dtype=torch.int32, device=device)
+        sizes = tuple((camera.height, camera.width) for camera in example.cameras)
+        views = splat.Views(packed.view(len(sizes), -1), sizes, pixels, tiles)
+        self._batch = replace(
+            example,
+            views=views,
+            mesh=PosedMesh(
+                **{f.name: getattr(example.mesh, f.name).clone() for f in fields(PosedMesh)}
+            ),
+            window=PoseWindow(
+                **{f.name: getattr(example.window, f.name).clone() for f in fields(PoseWindow)}
+            ),
+            pixels=example.pixels.clone(),
+            backgrounds=example.backgrounds.clone(),
+        )
+        self._packed, self._count, self._device = packed, count, device
+        self._places = _tensors(self._batch)
+        self._captured = Captured(lambda: work(self._batch), device)
+        self._room = self._room_now()
+
+    def run(self, batch: Batch) -> None:
+        """Do it with this batch."""
+        words, _, _ = splat.camera_words(batch.cameras)
+        # From pageable memory: taken before the call returns.
+        here = torch.frombuffer(bytearray(words), dtype=torch.int32)
+        self._packed.copy_(here, non_blocking=True)
+        for place, value in zip(self._places, _tensors(batch), strict=True):
+            place.copy_(value, non_blocking=True)
+        self._captured.run()
+
+    def follow_lists(self) -> None:
+        """Give the rasterizer more room if earlier calls needed it; without, it is slow."""
+        room = self._room_now()
+        if not self._room.holds(room):
+            self._room = room
+            self._captured.forget()
+
+    def _room_now(self) -> splat.Room:
+        assert self._batch.views is not None
+        return splat.room_with_gradients(self._batch.views, self._count, self._device)
+
+
+def _copy(record: Record) -> Record:
+    """With tensors of its own."""
+    tensors = {f.name: getattr(record, f.name).clone() for f in fields(record)}  # type: ignore[arg-type]
+    return replace(record, **tensors)  # type: ignore[type-var]
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    """What differs from batch to batch on the device."""
+    of_mesh = [getattr(batch.mesh, field.name) for field in fields(PosedMesh)]
+    of_window = [getattr(batch.window, field.name) for field in fields(PoseWindow)]
+    return [*of_mesh, *of_window, batch.pixels, batch.backgrounds]
