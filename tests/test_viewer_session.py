@@ -113,7 +113,7 @@ def test_what_cannot_be_opened_at_the_start_is_an_error(tmp_path: Path) -> None:
         ("a.json", b"[1, 2", "a.json"),
         ("a.ash-session", b"{}", "expected an ash-studio session"),
         ("a.ash-session", b"\xff\xfe", "expected JSON"),
-        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply), a .motion"),
+        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply), a motion"),
         ("a.ply", b"ply\n", "header ends with end_header"),
         ("none.motion", None, "none.motion"),
     ],

@@ -30,7 +30,7 @@ def rotate_sh(
         x, y, z = sum(columns, start=sh.new_zeros(())).unbind(1)
         parts.append(torch.stack((-y, z, -x), 1))
     if bases == 9:
-        c = torch.tensor(SH_C2, dtype=sh.dtype, device=sh.device)
+        c = torch.stack([torch.full_like(sh[0, 0, 0], value) for value in SH_C2])
         xy, yz, zz, xz, xx_yy = (sh[:, 4:] * c[:, None]).unbind(1)
         # c2 (2zz - xx - yy), c4 (xx - yy); off-diagonal terms are shared by two entries.
         xx, yy = -zz + xx_yy, -zz - xx_yy
