@@ -226,6 +226,7 @@ class NativeAvatar(Avatar):
             self.decoder.load_state_dict(dict(trained))
         self.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frames = texel_frames(data.template, self.atlas)
+        self._heading_joint = heading_joint(data.skeleton)
         colours = texel_colours(data.template.texture, self.atlas)
         self.register_buffer("base_sh", rgb_to_sh(colours), persistent=False)
 
@@ -238,7 +239,7 @@ class NativeAvatar(Avatar):
         skeleton = self.character.skeleton
         turn = heading_matrix(window.dofs[0], skeleton).to(mesh.vertices)
         # About the joint that turns, not the root dofs: it may stand off them.
-        return (mesh.vertices - mesh.joints[heading_joint(skeleton)]) @ turn, mesh.normals @ turn
+        return (mesh.vertices - mesh.joints[self._heading_joint]) @ turn, mesh.normals @ turn
 
     def decode(
         self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh

@@ -24,7 +24,7 @@ def heading_joint(skeleton: Skeleton) -> int:
 
 def heading_matrix(dofs: Float[Tensor, "D"], skeleton: Skeleton) -> Float[Tensor, "3 3"]:
     """R_body_heading: the turn about the vertical that a pose's root dof gives."""
-    angle = float(skeleton.dof_matrix[:, HEADING_DOF].sum()) * dofs[HEADING_DOF]
+    angle = skeleton.dof_matrix[:, HEADING_DOF].sum().to(dofs) * dofs[HEADING_DOF]
     up = torch.zeros_like(dofs[:3])  # made where it is needed: a graph may be captured around this
     up[1] = 1.0
     return axis_angle_to_matrix(up, angle)
