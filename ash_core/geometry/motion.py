@@ -25,9 +25,8 @@ def heading_joint(skeleton: Skeleton) -> int:
 def heading_matrix(dofs: Float[Tensor, "D"], skeleton: Skeleton) -> Float[Tensor, "3 3"]:
     """R_body_heading: the turn about the vertical that a pose's root dof gives."""
     angle = skeleton.dof_matrix[:, HEADING_DOF].sum().to(dofs) * dofs[HEADING_DOF]
-    up = torch.zeros_like(dofs[:3])  # made where it is needed: a graph may be captured around this
-    up[1] = 1.0
-    return axis_angle_to_matrix(up, angle)
+    none, one = torch.zeros_like(angle), torch.ones_like(angle)  # not copied there: for captures
+    return axis_angle_to_matrix(torch.stack((none, one, none)), angle)
 
 
 def normalise_poses(poses: Float[Tensor, "*b 3 D"], skeleton: Skeleton) -> Float[Tensor, "*b 3 D"]:
