@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 import threading
 import time
@@ -15,7 +16,7 @@ from toy import make_toy_character
 
 from ash_core import cli
 from ash_core.conventions import R_WORLD_BODY
-from ash_core.errors import InputError
+from ash_core.errors import CudaError, InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
@@ -113,7 +114,7 @@ def test_what_cannot_be_opened_at_the_start_is_an_error(tmp_path: Path) -> None:
         ("a.json", b"[1, 2", "a.json"),
         ("a.ash-session", b"{}", "expected an ash-studio session"),
         ("a.ash-session", b"\xff\xfe", "expected JSON"),
-        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply), a .motion"),
+        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply), a motion"),
         ("a.ply", b"ply\n", "header ends with end_header"),
         ("none.motion", None, "none.motion"),
     ],
@@ -577,6 +578,32 @@ def test_a_session_comes_back_from_another_folder_with_all_that_was_opened(
         {"overlays": {"mesh_place": "beside"}},
         {"overlays": {"mesh_opacity": 2}},
         {"overlays": {"mesh_opacity": "1"}},
+        {"overlays": {"grid": "yes"}},
+        {"overlays": {"lawn": True}},
+        {"look": {"mode": "nope"}},
+        {"look": {"mode": []}},
+        {"look": {"splat_scale": "a"}},
+        {"look": {"splat_scale": math.nan}},
+        {"look": {"opacity": -1}},
+        {"look": {"sh_degree": 4}},
+        {"look": {"sh_degree": True}},
+        {"look": []},
+        {"frame": math.inf},
+        {"frame": -1},
+        {"range": [0, math.inf]},
+        {"range": [0, "1"]},
+        {"speed": math.nan},
+        {"speed": 10**400},
+        {"loop": []},
+        {"camera": ["front"]},
+        {"follows root": "no"},
+        {"files": "missing.motion"},
+        {"avatar": "a" * 5000 + ".safetensors"},
+        {"avatar": "\0.safetensors"},
+        {"edit": {"values": {"0": math.inf}, "blend": 1}},
+        {"stills": {"mine": {"a": 1}}},
+        {"stills": {"mine": [[1.0]] * 10}},
+        {"stills": {"mine": [math.inf] * 10}},
         {"version": "1"},
         {"avatar": "missing.safetensors"},
         {"preset": "huge"},
@@ -593,10 +620,55 @@ def test_a_damaged_session_changes_nothing(
     session.open(str(path))
     assert session.messages[-1].severity == "info"  # undamaged it opens
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
-    before = state(session)
+    before, held = state(session), dict(vars(session))
     session.open(str(path))
     assert session.messages[-1].severity == "error"
+    assert session.messages[-1].text.startswith(f"{path}: ")
     assert state(session) == before
+    assert all(value is held[name] for name, value in vars(session).items())
+    with pytest.raises(InputError, match=SESSION_SUFFIX):
+        session.load(path)
+
+
+def test_a_session_names_every_field_that_it_lacks(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / f"a{SESSION_SUFFIX}"
+    session.save(path)
+    whole = json.loads(path.read_text())
+    for name in set(whole) - {"format", "version"}:
+        path.write_text(json.dumps({k: v for k, v in whole.items() if k != name}))
+        with pytest.raises(InputError, match=f"{name}: expected .*, got nothing"):
+            session.load(path)
+
+
+def test_a_session_nested_too_deep_is_a_message(session: Session, tmp_path: Path) -> None:
+    path, before = tmp_path / f"a{SESSION_SUFFIX}", state(session)
+    path.write_text("[" * 100_000)
+    session.open(str(path))
+    assert "expected JSON" in session.messages[-1].text
+    assert state(session) == before
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [CudaError("no kernels"), torch.OutOfMemoryError("too large\nof 2 GB"), RuntimeError("no")],
+)
+def test_a_renderer_that_cannot_be_made_leaves_what_was_open(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """What a GPU raises cannot be had on a machine without one, so it is raised for it."""
+    path = tmp_path / f"a{SESSION_SUFFIX}"
+    session.save(path)
+
+    def fail(*_: object) -> Renderer:
+        raise failure
+
+    monkeypatch.setattr("viewer.session.make_renderer", fail)
+    held = dict(vars(session))
+    for name in (str(path), session.avatar):
+        session.open(name)
+        said = str(failure).split("\n")[0]
+        assert session.messages[-1].text == f"{name}: cannot be opened: {said}"
+        assert all(value is held[name] for name, value in vars(session).items())
 
 
 # ---- the engine ----
