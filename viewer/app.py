@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ import torch
 from imgui_bundle import hello_imgui, imgui, immapp
 
 from ash_core.errors import InputError
+from ash_core.files.text import write_atomic
 from ash_core.records import Camera
 from viewer.engine import Engine, Frame
 from viewer.panels import dialogs, look, motions, timeline, view
@@ -426,8 +428,8 @@ class App:
             return
         try:
             self.session.save(path if path.endswith(SESSION_SUFFIX) else path + SESSION_SUFFIX)
-        except OSError as error:
-            self.session.say(f"{path}: {error.strerror}", "error")
+        except InputError as error:
+            self.session.say(str(error), "error")
 
     def _draw_menus(self) -> None:
         dialogs.draw_menus(self.session)
@@ -545,7 +547,9 @@ def close_without_display(app: App, out: Path) -> None:
 
     hello_imgui.get_runner_params().app_shall_exit = True
     immapp.manual_render.tear_down()
-    PillowImage.fromarray(hello_imgui.final_app_window_screenshot()).save(out)
+    png = BytesIO()
+    PillowImage.fromarray(hello_imgui.final_app_window_screenshot()).save(png, "PNG")
+    write_atomic(out, png.getvalue())
 
 
 def headless_check(session: Session, out: Path, patience_s: float = 120.0) -> int:
