@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from toy import make_toy_character
 
 from ash_core import cli
+from ash_core.commands.scene import Preset
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import CudaError, InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
@@ -26,9 +27,11 @@ from ash_core.networks.decoder import Decoder, DecoderConfig
 from ash_core.render import Renderer, RenderRequest
 from viewer import commands
 from viewer.camera_controls import CameraKey
+from viewer.command import ViewCommand
 from viewer.engine import Engine
 from viewer.overlay import project
 from viewer.pose import window_of
+from viewer.preferences import Preferences
 from viewer.recorder import Recorder
 from viewer.session import (
     BACKGROUNDS,
@@ -669,6 +672,77 @@ def test_a_renderer_that_cannot_be_made_leaves_what_was_open(
         said = str(failure).split("\n")[0]
         assert session.messages[-1].text == f"{name}: cannot be opened: {said}"
         assert all(value is held[name] for name, value in vars(session).items())
+
+
+def reopened(session: Session, path: Path, preset: str | None) -> str | None:
+    """The preset in force after opening a session that was saved with one."""
+    session.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"preset": preset}))
+    session.open(str(path))
+    assert session.messages[-1].severity == "info", session.messages[-1]
+    return session.preset
+
+
+def test_every_session_has_its_own_preset(tmp_path: Path) -> None:
+    """Not that of the session before it, nor what is usual on this machine; saved as it is."""
+    session, path = Session(device="cpu", usual_preset="cpu"), tmp_path / f"a{SESSION_SUFFIX}"
+    splats = session.renderer.avatar.count
+    for preset in ("balanced", "cpu", "balanced", None):
+        assert reopened(session, path, preset) == preset
+        assert (session.renderer.avatar.count > splats) == (preset != "cpu")
+        session.save(path)
+        assert json.loads(path.read_text())["preset"] == preset
+    session.open("bundled")
+    assert (session.preset, session.renderer.avatar.count) == ("cpu", splats)
+
+
+def test_a_preset_that_is_asked_for_goes_before_every_other(tmp_path: Path) -> None:
+    session = Session(device="cpu", preset="cpu", usual_preset="balanced")
+    assert session.preset == "cpu"
+    assert reopened(session, tmp_path / f"a{SESSION_SUFFIX}", "balanced") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--headless-check", "a.jpg2"], "--headless-check: expected a name in .png, got 'a.jpg2'"),
+        (["--headless-check", "a"], "--headless-check: expected a name in .png, got 'a'"),
+        (["--headless-check", "none/a.png"], "--headless-check: none: no such folder"),
+        (["bundled", "--session", "S"], "AVATAR: expected none beside --session"),
+        (["--session", "S", "--motion", "dance"], "--motion: expected none beside --session"),
+    ],
+)
+def test_view_refuses_what_cannot_be_before_any_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("viewer.session.Session.__init__", lambda *_, **__: pytest.fail("work"))
+    assert cli.main(["view", *flags]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "preferred", "want"),
+    [
+        (ViewCommand(), None, "cpu"),
+        (ViewCommand(session=Path("S")), None, "cpu"),
+        (ViewCommand("bundled"), "quality", "quality"),
+        (ViewCommand("mine.safetensors"), None, None),
+        (ViewCommand("mine.safetensors"), "quality", "quality"),
+    ],
+)
+def test_the_smallest_preset_is_usual_where_no_gpu_is(
+    monkeypatch: pytest.MonkeyPatch,
+    command: ViewCommand,
+    preferred: Preset | None,
+    want: str | None,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert command._usual_preset(Preferences(preset=preferred)) == want
 
 
 # ---- the engine ----

@@ -264,8 +264,13 @@ class Session:
         now: Callable[[], float] = time.monotonic,
         file: Path | None = None,
         preferences: PreferenceStore | None = None,
+        usual_preset: Preset | None = None,
     ) -> None:
-        """file: a saved session to reopen instead of an avatar. preset: goes before the file's."""
+        """file: a saved session to reopen instead of an avatar.
+
+        preset: asked for, it goes before any session's own. usual_preset: of avatars that are
+        opened without a session, which says itself what it was drawn with.
+        """
         self.now = now
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
         self.preferences = PreferenceStore() if preferences is None else preferences
@@ -277,9 +282,10 @@ class Session:
         self._device: Device = device
         self._fitting: list[tuple[str, AvatarData, Future[Retargeted]]] = []
         self._backend: Backend = backend
-        self._preset: Preset | None = preset
+        self._asked_preset: Preset | None = preset
+        self._usual_preset: Preset | None = usual_preset
         if file is None:
-            self._open(avatar, motion)
+            self._open(avatar, motion, usual_preset)
         else:
             self.load(file)
 
@@ -289,6 +295,8 @@ class Session:
     """Where the avatar came from: a file, or 'bundled'."""
     data: AvatarData
     renderer: Renderer
+    preset: Preset | None
+    """Of its decoder; None: as its file has it."""
     motions: dict[str, Motion]
     files: list[str]
     """Of motions and cameras that were opened for this avatar."""
@@ -302,7 +310,7 @@ class Session:
     _hand: PoseHistory
     _moved_s: float
 
-    def _open(self, avatar: str, motion: str | None = None) -> None:
+    def _open(self, avatar: str, motion: str | None, preset: Preset | None) -> None:
         data = load_data(avatar)
         motions = bundled_motions(data) if avatar == BUNDLED else {}
         files = [str(Path(motion).resolve())] if motion and Path(motion).exists() else []
@@ -316,9 +324,10 @@ class Session:
             still = isinstance(data, SplatData)
             name = "still" if still else "rest"
             motions[name] = still_motion(data, STILL_FRAMES if still else REST_FRAMES)
-        preset = self._preset if _takes_preset(data) else None
+        preset = (self._asked_preset or preset) if _takes_preset(data) else None
         # From here on nothing can fail: a refused file leaves everything as it was.
         self.renderer = make_renderer(data, self._device, self._backend, preset)
+        self.preset = preset
         self.avatar = avatar if avatar == BUNDLED else str(Path(avatar).resolve())
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
@@ -366,7 +375,7 @@ class Session:
         elif suffix == SESSION_SUFFIX:
             self.load(path)
         elif suffix in (".safetensors", ".conf", ".character", ".ply") or path == BUNDLED:
-            self._open(path)
+            self._open(path, None, self._usual_preset)
             kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
             self.say(f"{path}: {self.data.name}, {kind}")
         else:
@@ -622,7 +631,7 @@ class Session:
             "format": SESSION_FORMAT,
             "version": SESSION_VERSION,
             "avatar": self.avatar,
-            "preset": self._preset,
+            "preset": self.preset,
             "files": self.files,
             "stills": {name: pose.tolist() for name, pose in self.stills.items()},
             "motion": document.motion,
@@ -657,8 +666,7 @@ class Session:
 
     def _restore(self, content: dict[str, Any]) -> None:
         _check_choice("preset", content["preset"], (None, *get_args(Preset)))
-        self._preset = self._preset or content["preset"]
-        self._open(content["avatar"])
+        self._open(content["avatar"], None, content["preset"])
         for name in map(str, content["files"]):
             if name.lower().endswith((".motion", ".bvh")):
                 self._add_motion(name)
