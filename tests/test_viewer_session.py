@@ -284,6 +284,21 @@ def test_time_commands(session: Session, hand: Hand) -> None:
     assert (clock.first, clock.last) == (0, clock.frames - 1)
 
 
+def test_a_motion_keeps_its_range_and_frame_while_another_is_shown() -> None:
+    session = Session(device="cpu", preset="cpu")
+    clock, first = session.clock, session.document.motion
+    clock.first, clock.last = 10, 100
+    clock.seek(60)
+    commands.run(session, "time.next_motion")
+    assert (clock.first, clock.last, clock.frame) == (0, len(session.motion.dofs) - 1, 0)
+    clock.seek(7)
+    session.undo()
+    assert session.document.motion == first
+    assert (clock.first, clock.last, clock.frame) == (10, 100, 60)
+    session.redo()
+    assert (clock.first, clock.frame) == (0, 7)
+
+
 def test_look_commands_and_undo(session: Session) -> None:
     before = session.document
     commands.run(session, "look.depth")

@@ -46,7 +46,7 @@ from ash_core.records import AvatarData, Camera, Motion, SplatData
 from ash_core.render import Colour, Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
-from viewer.clock import SPEEDS, Clock, LoopMode
+from viewer.clock import SPEEDS, Clock, LoopMode, Place
 from viewer.pose import LARGEST, LIVE_POSES, PoseEdit, PoseHistory, joint_tree, sliders, window_of
 from viewer.preferences import PreferenceStore
 from viewer.recorder import RecordSettings
@@ -306,6 +306,10 @@ class Session:
     """Of the capture stage, by name."""
     history: History
     clock: Clock
+    _timed: str
+    """The motion that the clock is set to."""
+    _places: dict[str, Place]
+    """Where the clock stood in the others."""
     view: View
     _hand: PoseHistory
     _moved_s: float
@@ -335,6 +339,7 @@ class Session:
         self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
         self.history = History(Document(name))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
+        self._timed, self._places = name, {}
         self._hand, self._moved_s = PoseHistory(), -math.inf
         self.locked_camera, self.selected_joint = None, None
         self.home()
@@ -525,8 +530,15 @@ class Session:
         self._follow_document()
 
     def _follow_document(self) -> None:
-        if (self.clock.fps, self.clock.frames) != (self.motion.fps, len(self.motion.dofs)):
-            self.clock.set_motion(self.motion.fps, len(self.motion.dofs))
+        """The clock goes on with the motion that is chosen, from where that one stood last."""
+        name, motion = self.document.motion, self.motion
+        timing = motion.fps, len(motion.dofs)
+        if name != self._timed:
+            self._places = {**self._places, self._timed: self.clock.place}
+            self._timed = name
+            self.clock.set_motion(*timing, self._places.get(name))
+        elif timing != (self.clock.fps, self.clock.frames):  # read again from a file
+            self.clock.set_motion(*timing)
 
     # ---- where we look from ----
 
