@@ -31,7 +31,7 @@ from viewer.command import ViewCommand
 from viewer.engine import Engine
 from viewer.overlay import project
 from viewer.pose import window_of
-from viewer.preferences import Preferences
+from viewer.preferences import Preferences, PreferenceStore, preferences_file
 from viewer.recorder import Recorder
 from viewer.session import (
     BACKGROUNDS,
@@ -507,6 +507,32 @@ def test_following_keeps_the_character_in_place(session: Session) -> None:
     assert torch.allclose(places[0], places[2], atol=0.15)
 
 
+@pytest.mark.parametrize("size", [(300, 900), (900, 300), (400, 300)])
+def test_home_and_frame_fill_the_view_s_own_shape(session: Session, size: tuple[int, int]) -> None:
+    session.show_in(*size)
+    for name in ("camera.home", "camera.frame"):
+        commands.run(session, name)
+        seen = project(session.camera(*size), session.joints().numpy())[0] / size
+        assert seen.min() >= 0
+        assert seen.max() <= 1
+    assert (seen.max(0) - seen.min(0)).max() > 0.8  # of its tighter side
+
+
+def test_a_view_that_nobody_moved_follows_the_window_s_shape(session: Session) -> None:
+    before = session.view
+    session.show_in(300, 900)
+    assert session.view == before  # it may still be changing
+    session.show_in(300, 900)
+    tall = session.view
+    assert tall.distance > before.distance
+    commands.run(session, "camera.home")
+    assert session.view == tall
+    session.view = moved = tall.orbit(0.2, 0.1)
+    for _ in range(2):
+        session.show_in(900, 300)
+    assert session.view == moved
+
+
 # ---- session files ----
 
 
@@ -550,6 +576,27 @@ def test_a_session_is_rendered_by_the_command(
         for folder in (out, tmp_path / "window"):
             with PillowImage.open(folder / f"frame_{number:06d}.png") as picture:
                 assert np.array_equal(np.asarray(picture), want)
+
+
+def test_a_recording_is_as_large_in_the_window_as_by_the_command(
+    session: Session, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The camera's own size, else the preferred one."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    store = PreferenceStore(preferences_file())
+    store.change(record_size=(48, 32))
+    store.write()
+    session.preferences, file = store, tmp_path / f"a{SESSION_SUFFIX}"
+    session.clock.last = 0
+    for name, size in (("camera.free", (48, 32)), ("camera.next", (160, 120))):
+        session.open(str(files.cameras))
+        commands.run(session, name)
+        session.save(file)
+        out = tmp_path / f"{name}.png"
+        flags = ["--session", str(file), "--device", "cpu", "-o", str(out)]
+        assert cli.main(["render", *flags]) == 0
+        with PillowImage.open(out) as picture:
+            assert picture.size == session.size_of_recording() == size
 
 
 @pytest.mark.parametrize("flags", [["bundled"], ["--camera", "orbit"], ["--frames", "3"]])

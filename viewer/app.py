@@ -51,6 +51,8 @@ SIZE: Final = (1280, 800)
 QUICK_MS: Final = 33.0
 """While the camera moves, pictures are made small enough to be drawn in this time."""
 LEAST_SCALE: Final = 0.25
+LEAST_ROOM_PX: Final = 16.0
+"""A smaller view, as while panels find their places, frames nothing."""
 REST_S: Final = 0.15
 """After the last movement the picture is drawn in full."""
 MESSAGE_S: Final = 6.0
@@ -255,6 +257,8 @@ class App:
         session, now = self.session, self.session.now()
         place, room = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
         self.area = view.Rectangle(place.x, place.y, max(room.x, 1.0), max(room.y, 1.0))
+        if min(room.x, room.y) >= LEAST_ROOM_PX:
+            session.show_in(self.area.width, self.area.height)
         self._take_picture()
         if self.scene is not None and self._shown:
             imgui.image(imgui.ImTextureRef(self.scene.texture), (room.x, room.y))

@@ -112,12 +112,16 @@ def record_session(
 ) -> int:
     """`ash-studio render --session`: what the window's record dialog does; the exit code.
 
-    Ctrl-C keeps what was done.
+    size: where there is none, the one that the dialog begins with. Ctrl-C keeps what was done.
     """
+    from viewer.preferences import PreferenceStore, preferences_file
     from viewer.recorder import Recorder
     from viewer.session import Session
 
-    session = Session(device=device, backend=backend, preset=preset, file=file)
+    store = PreferenceStore(preferences_file())  # read alone: a command changes none
+    if store.problem is not None:
+        note(store.problem)
+    session = Session(device=device, backend=backend, preset=preset, file=file, preferences=store)
     settings, requests = session.recording(out, *(size or session.size_of_recording()))
     settings = replace(settings, fps=fps or settings.fps)
     recorder = Recorder(session.renderer, requests, len(settings.frames), settings)

@@ -14,7 +14,6 @@ from viewer.camera_controls import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
 from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
 from viewer.session import (
-    ASPECT,
     BACKGROUNDS,
     MESH_STYLES,
     NOTHING_TO_MOVE,
@@ -191,7 +190,7 @@ def _home(session: Session) -> None:
 
 
 def _frame(session: Session) -> None:
-    session.frame_character(ASPECT)
+    session.frame_character()
 
 
 def _axis(name: str) -> Callable[[Session], None]:

@@ -22,7 +22,6 @@ from typing import Any, Final, Literal, get_args
 import torch
 
 from ash_core.capture.retarget import Retargeted, read_bvh_motion
-from ash_core.commands.render import DEFAULT_SIZE
 from ash_core.commands.scene import (
     BUNDLED,
     STILL_FRAMES,
@@ -64,7 +63,7 @@ _log = logging.getLogger(__name__)
 
 FOV_RAD: Final = math.radians(40.0)
 ASPECT: Final = 4 / 3
-"""Of the picture for which a new avatar is framed."""
+"""Width over height of the picture for which an avatar is framed where no window shows it."""
 REST_FRAMES: Final = 5
 MOST_EDITS: Final = 1000
 """That can be undone: what is older stays done."""
@@ -279,6 +278,7 @@ class Session:
         self.selected_joint: str | None = None
         self.follows_root = False
         self.locked_camera: str | None = None
+        self.aspect = ASPECT
         self._device: Device = device
         self._fitting: list[tuple[str, AvatarData, Future[Retargeted]]] = []
         self._backend: Backend = backend
@@ -313,6 +313,8 @@ class Session:
     view: View
     _hand: PoseHistory
     _moved_s: float
+    _home: tuple[str, View, float]
+    """Of which motion, what `home` made of it, and for which aspect."""
 
     def _open(self, avatar: str, motion: str | None, preset: Preset | None) -> None:
         data = load_data(avatar)
@@ -544,15 +546,26 @@ class Session:
 
     def home(self) -> None:
         """Before the character, all of it in the picture at every time."""
-        self.view = View.front_of(self.data.skeleton, self.motion.dofs, ASPECT, FOV_RAD)
+        self.view = View.front_of(self.data.skeleton, self.motion.dofs, self.aspect, FOV_RAD)
         self.locked_camera = None
         if self.is_still:  # of any size
-            self.frame_character(ASPECT)
+            self.frame_character()
+        self._home = self.document.motion, self.view, self.aspect
 
-    def frame_character(self, aspect: float) -> None:
+    def frame_character(self) -> None:
         """The character as it stands now, filling the picture."""
         self.locked_camera = None
-        self.view = self.view.frame_points(self.joints(), aspect)
+        self.view = self.view.frame_points(self.joints(), self.aspect)
+
+    def show_in(self, width: float, height: float) -> None:
+        """Every frame, the shape of the picture's place: a view that nobody has moved since `home`
+        is framed anew as soon as the shape stays, for that takes a fraction of a second.
+        """
+        stays, self.aspect = width / height == self.aspect, width / height
+        motion, view, aspect = self._home
+        untouched = (self.document.motion, self.view) == (motion, view)
+        if stays and untouched and aspect != self.aspect and self.locked_camera is None:
+            self.home()
 
     def joints(self) -> torch.Tensor:
         """[J, 3] m, world: of the pose that is shown."""
@@ -605,9 +618,11 @@ class Session:
         return RenderRequest(window, camera, BACKGROUNDS[document.background], document.look)
 
     def size_of_recording(self) -> tuple[int, int]:
-        """Where nobody says: the capture camera's own, else that of `render`."""
+        """Where nobody says, in the window and for `render --session`: the own one of the capture
+        camera that is looked through, else the preferred one (1280x960 if nobody prefers any).
+        """
         if self.locked_camera is None or self.document.path.keys:
-            return DEFAULT_SIZE
+            return self.preferences.value.record_size
         camera = self.cameras[self.locked_camera]
         return camera.width, camera.height
 
