@@ -6,7 +6,7 @@ The table at the end is the only place where a shortcut is given to an action.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, get_args
 
 from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
@@ -23,15 +23,8 @@ from viewer.session import (
 )
 
 SPEED_STEP: Final = 1.25
-LOOPS: Final[tuple[LoopMode, ...]] = ("loop", "once", "ping-pong")
-MODES: Final[tuple[Mode, ...]] = (
-    "colour",
-    "depth",
-    "alpha",
-    "normals",
-    "ellipsoids",
-    "centres",
-)
+LOOPS: Final[tuple[LoopMode, ...]] = get_args(LoopMode)
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 GROUPS: Final = ("File", "Edit", "Time", "Pose", "Camera", "Look", "Record", "Window")
 
 
