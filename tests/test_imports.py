@@ -38,7 +38,15 @@ MAY_IMPORT["commands"] = MAY_IMPORT["render"] | {"render", "files", "__init__"} 
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 """Part of ash_core: the parts that it may import, besides itself."""
 
-WINDOWLESS_VIEWER = {"session", "commands", "clock", "recorder", "saving", "preferences"}
+WINDOWLESS_VIEWER = {
+    "session",
+    "session_file",
+    "commands",
+    "clock",
+    "recorder",
+    "saving",
+    "preferences",
+}
 GUI = {"imgui_bundle", "glfw", "OpenGL"}
 
 

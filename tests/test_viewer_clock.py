@@ -281,3 +281,16 @@ def test_time_that_runs_back_stands_still() -> None:
     clock.tick(10.1)
     clock.tick(9.0)
     assert clock.frame == 2
+
+
+def test_a_motion_goes_on_from_where_it_stood() -> None:
+    clock = Clock(25.0, 360)
+    clock.first, clock.last = 10, 100
+    clock.seek(60)
+    stood = clock.place
+    clock.set_motion(30.0, 20)
+    assert (clock.first, clock.last, clock.frame) == (0, 19, 0)
+    clock.set_motion(25.0, 360, stood)
+    assert (clock.first, clock.last, clock.frame) == (10, 100, 60)
+    clock.set_motion(25.0, 50, stood)  # shorter now
+    assert (clock.first, clock.last, clock.frame) == (10, 49, 49)

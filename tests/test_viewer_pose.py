@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from toy import toy_dofs, toy_skeleton
 
@@ -164,20 +166,41 @@ def test_sliders_are_finite_and_hold_the_skeleton_s_limits(skeleton: Skeleton) -
 
 
 def test_sliders_without_limits(toy: Skeleton) -> None:
-    rest, present = torch.zeros(10).double(), torch.full((10,), 5.0).double()
-    still, moved = pose.sliders(toy, rest), pose.sliders(toy, rest, present)
+    still = pose.sliders(toy, torch.zeros(10).double())
+    there = pose.sliders(toy, torch.full((10,), 5.0).double())
     assert (still[0].unit, still[0].lower, still[0].upper) == ("m", -2.0, 2.0)
-    assert (moved[0].lower, moved[0].upper, moved[0].rest) == (3.0, 7.0, 0.0)
-    assert (moved[3].unit, moved[3].lower, moved[3].upper) == ("rad", -math.pi, math.pi)
-    assert moved[3].upper * moved[3].shown_scale == pytest.approx(180.0)
-    assert (moved[3].shown_unit, still[0].shown_unit) == ("deg", "m")
+    assert (there[0].lower, there[0].upper, there[0].rest) == (3.0, 7.0, 5.0)
+    assert (there[3].unit, there[3].lower, there[3].upper) == ("rad", -math.pi, math.pi)
+    assert there[3].upper * there[3].shown_scale == pytest.approx(180.0)
+    assert (there[3].shown_unit, still[0].shown_unit) == ("deg", "m")
     limits = toy.dof_limits.clone()
     limits[0] = torch.tensor([-torch.inf, 1.0])  # on one side only, and far away
-    one_sided = pose.sliders(replace(toy, dof_limits=limits), rest, present)[0]
+    one_sided = pose.sliders(replace(toy, dof_limits=limits), torch.full((10,), 5.0).double())[0]
     assert (one_sided.lower, one_sided.upper) == (1.0, 1.0)
 
 
+@given(st.floats(-100.0, 100.0), st.floats(-math.pi, math.pi))
+def test_a_slider_that_goes_round_moves_by_less_than_a_turn(value: float, to: float) -> None:
+    slider = pose.Slider(3, "rotate_y", "rad", -math.pi, math.pi, 0.0, turns=True)
+    assert slider.lower <= slider.place(value) <= slider.upper
+    moved = slider.moved(value, to)
+    assert moved - value == pytest.approx(to - slider.place(value), abs=1e-9)
+    assert abs(math.remainder(moved - to, math.tau)) < 1e-9  # it stands where it was put
+
+
+def test_only_turns_without_limits_go_round(bundled: Skeleton) -> None:
+    rows = pose.sliders(bundled, torch.zeros(len(bundled.dof_names)).double())
+    assert [row.name for row in rows if row.turns] == ["rotate_y", "rotate_z", "rotate_x"]
+    spine = next(row for row in rows if row.name == "spine_twist")
+    assert (spine.place(12.0), spine.moved(12.0, 0.5)) == (12.0, 0.5)
+
+
 # ---- left and right ----
+
+
+def mirror_pose(dofs: Tensor, skeleton: Skeleton) -> Tensor:
+    partners, signs = pose.mirror_of(skeleton)
+    return (dofs * torch.tensor(signs).to(dofs))[..., list(partners)]
 
 
 def other_side(names: tuple[str, ...]) -> list[int]:
@@ -203,7 +226,7 @@ def test_a_mirrored_pose_has_mirrored_joints(
     for seed in range(3):
         dofs = some_pose(skeleton, seed)
         here = joint_transforms(skeleton, dofs)[:, :3, 3]
-        there = joint_transforms(skeleton, pose.mirror_pose(dofs, skeleton))[:, :3, 3]
+        there = joint_transforms(skeleton, mirror_pose(dofs, skeleton))[:, :3, 3]
         image = here[others] * torch.tensor([-1.0, 1.0, 1.0])
         assert (there - image).norm(dim=-1).max() < tolerance
         assert (there - here).norm(dim=-1).max() > 0.1
@@ -237,7 +260,7 @@ def test_signs_fit_better_than_their_opposites(skeleton: Skeleton) -> None:
 
 def test_mirrored_twice_is_the_identity(skeleton: Skeleton) -> None:
     dofs = some_pose(skeleton)
-    twice = pose.mirror_pose(pose.mirror_pose(dofs, skeleton), skeleton)
+    twice = mirror_pose(mirror_pose(dofs, skeleton), skeleton)
     assert torch.equal(twice, dofs)
     for chosen in (range(0, len(dofs), 3), range(len(dofs))):
         edit = PoseEdit({dof: float(dofs[dof]) for dof in chosen}, 0.5)
@@ -247,7 +270,7 @@ def test_mirrored_twice_is_the_identity(skeleton: Skeleton) -> None:
 def test_a_mirrored_edit_is_the_edit_of_the_mirrored_pose(bundled: Skeleton) -> None:
     zeros = torch.zeros(len(bundled.dof_names)).double()
     edit = PoseEdit({18: 0.3, 23: 1.0, 7: 0.2, 0: 0.4, 64: -0.2})
-    want = pose.mirror_pose(edit.apply(zeros), bundled)
+    want = mirror_pose(edit.apply(zeros), bundled)
     assert torch.equal(edit.mirrored(bundled).apply(zeros), want)
     assert sorted(bundled.dof_names[dof] for dof in edit.mirrored(bundled).values) == [
         "left_thumb_spread",

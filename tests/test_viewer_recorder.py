@@ -295,7 +295,6 @@ def test_others_get_the_renderer_between_frames(scene: Scene, tmp_path: Path) ->
         ({"width": 0}, "expected sides of 1 to 16384 pixels, got 0x36"),
         ({"height": 10**6}, "pixels, got 48x1000000"),
         ({"fps": float("nan")}, "expected 1 to 1000 frames a second, got nan"),
-        ({"supersample": 2}, "expected one sample a pixel, got 2"),
         ({"out": Path("a.avi")}, "unknown extension '.avi'"),
         ({"out": Path("a.png")}, "a .png holds one frame, 5 are to be recorded"),
         ({"out": Path("a.mp4"), "background": None}, ".mp4 has no transparency"),

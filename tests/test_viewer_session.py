@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 import threading
 import time
@@ -14,8 +15,9 @@ from PIL import Image as PillowImage
 from toy import make_toy_character
 
 from ash_core import cli
+from ash_core.commands.scene import Preset
 from ash_core.conventions import R_WORLD_BODY
-from ash_core.errors import InputError
+from ash_core.errors import CudaError, InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
@@ -25,9 +27,11 @@ from ash_core.networks.decoder import Decoder, DecoderConfig
 from ash_core.render import Renderer, RenderRequest
 from viewer import commands
 from viewer.camera_controls import CameraKey
+from viewer.command import ViewCommand
 from viewer.engine import Engine
 from viewer.overlay import project
 from viewer.pose import window_of
+from viewer.preferences import Preferences, PreferenceStore, preferences_file
 from viewer.recorder import Recorder
 from viewer.session import (
     BACKGROUNDS,
@@ -280,6 +284,21 @@ def test_time_commands(session: Session, hand: Hand) -> None:
     assert (clock.first, clock.last) == (0, clock.frames - 1)
 
 
+def test_a_motion_keeps_its_range_and_frame_while_another_is_shown() -> None:
+    session = Session(device="cpu", preset="cpu")
+    clock, first = session.clock, session.document.motion
+    clock.first, clock.last = 10, 100
+    clock.seek(60)
+    commands.run(session, "time.next_motion")
+    assert (clock.first, clock.last, clock.frame) == (0, len(session.motion.dofs) - 1, 0)
+    clock.seek(7)
+    session.undo()
+    assert session.document.motion == first
+    assert (clock.first, clock.last, clock.frame) == (10, 100, 60)
+    session.redo()
+    assert (clock.first, clock.frame) == (0, 7)
+
+
 def test_look_commands_and_undo(session: Session) -> None:
     before = session.document
     commands.run(session, "look.depth")
@@ -488,6 +507,32 @@ def test_following_keeps_the_character_in_place(session: Session) -> None:
     assert torch.allclose(places[0], places[2], atol=0.15)
 
 
+@pytest.mark.parametrize("size", [(300, 900), (900, 300), (400, 300)])
+def test_home_and_frame_fill_the_view_s_own_shape(session: Session, size: tuple[int, int]) -> None:
+    session.show_in(*size)
+    for name in ("camera.home", "camera.frame"):
+        commands.run(session, name)
+        seen = project(session.camera(*size), session.joints().numpy())[0] / size
+        assert seen.min() >= 0
+        assert seen.max() <= 1
+    assert (seen.max(0) - seen.min(0)).max() > 0.8  # of its tighter side
+
+
+def test_a_view_that_nobody_moved_follows_the_window_s_shape(session: Session) -> None:
+    before = session.view
+    session.show_in(300, 900)
+    assert session.view == before  # it may still be changing
+    session.show_in(300, 900)
+    tall = session.view
+    assert tall.distance > before.distance
+    commands.run(session, "camera.home")
+    assert session.view == tall
+    session.view = moved = tall.orbit(0.2, 0.1)
+    for _ in range(2):
+        session.show_in(900, 300)
+    assert session.view == moved
+
+
 # ---- session files ----
 
 
@@ -531,6 +576,27 @@ def test_a_session_is_rendered_by_the_command(
         for folder in (out, tmp_path / "window"):
             with PillowImage.open(folder / f"frame_{number:06d}.png") as picture:
                 assert np.array_equal(np.asarray(picture), want)
+
+
+def test_a_recording_is_as_large_in_the_window_as_by_the_command(
+    session: Session, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The camera's own size, else the preferred one."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    store = PreferenceStore(preferences_file())
+    store.change(record_size=(48, 32))
+    store.write()
+    session.preferences, file = store, tmp_path / f"a{SESSION_SUFFIX}"
+    session.clock.last = 0
+    for name, size in (("camera.free", (48, 32)), ("camera.next", (160, 120))):
+        session.open(str(files.cameras))
+        commands.run(session, name)
+        session.save(file)
+        out = tmp_path / f"{name}.png"
+        flags = ["--session", str(file), "--device", "cpu", "-o", str(out)]
+        assert cli.main(["render", *flags]) == 0
+        with PillowImage.open(out) as picture:
+            assert picture.size == session.size_of_recording() == size
 
 
 @pytest.mark.parametrize("flags", [["bundled"], ["--camera", "orbit"], ["--frames", "3"]])
@@ -577,6 +643,32 @@ def test_a_session_comes_back_from_another_folder_with_all_that_was_opened(
         {"overlays": {"mesh_place": "beside"}},
         {"overlays": {"mesh_opacity": 2}},
         {"overlays": {"mesh_opacity": "1"}},
+        {"overlays": {"grid": "yes"}},
+        {"overlays": {"lawn": True}},
+        {"look": {"mode": "nope"}},
+        {"look": {"mode": []}},
+        {"look": {"splat_scale": "a"}},
+        {"look": {"splat_scale": math.nan}},
+        {"look": {"opacity": -1}},
+        {"look": {"sh_degree": 4}},
+        {"look": {"sh_degree": True}},
+        {"look": []},
+        {"frame": math.inf},
+        {"frame": -1},
+        {"range": [0, math.inf]},
+        {"range": [0, "1"]},
+        {"speed": math.nan},
+        {"speed": 10**400},
+        {"loop": []},
+        {"camera": ["front"]},
+        {"follows root": "no"},
+        {"files": "missing.motion"},
+        {"avatar": "a" * 5000 + ".safetensors"},
+        {"avatar": "\0.safetensors"},
+        {"edit": {"values": {"0": math.inf}, "blend": 1}},
+        {"stills": {"mine": {"a": 1}}},
+        {"stills": {"mine": [[1.0]] * 10}},
+        {"stills": {"mine": [math.inf] * 10}},
         {"version": "1"},
         {"avatar": "missing.safetensors"},
         {"preset": "huge"},
@@ -593,10 +685,126 @@ def test_a_damaged_session_changes_nothing(
     session.open(str(path))
     assert session.messages[-1].severity == "info"  # undamaged it opens
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
-    before = state(session)
+    before, held = state(session), dict(vars(session))
     session.open(str(path))
     assert session.messages[-1].severity == "error"
+    assert session.messages[-1].text.startswith(f"{path}: ")
     assert state(session) == before
+    assert all(value is held[name] for name, value in vars(session).items())
+    with pytest.raises(InputError, match=SESSION_SUFFIX):
+        session.load(path)
+
+
+def test_a_session_names_every_field_that_it_lacks(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / f"a{SESSION_SUFFIX}"
+    session.save(path)
+    whole = json.loads(path.read_text())
+    for name in set(whole) - {"format", "version"}:
+        path.write_text(json.dumps({k: v for k, v in whole.items() if k != name}))
+        with pytest.raises(InputError, match=f"{name}: expected .*, got nothing"):
+            session.load(path)
+
+
+def test_a_session_nested_too_deep_is_a_message(session: Session, tmp_path: Path) -> None:
+    path, before = tmp_path / f"a{SESSION_SUFFIX}", state(session)
+    path.write_text("[" * 100_000)
+    session.open(str(path))
+    assert "expected JSON" in session.messages[-1].text
+    assert state(session) == before
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [CudaError("no kernels"), torch.OutOfMemoryError("too large\nof 2 GB"), RuntimeError("no")],
+)
+def test_a_renderer_that_cannot_be_made_leaves_what_was_open(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """What a GPU raises cannot be had on a machine without one, so it is raised for it."""
+    path = tmp_path / f"a{SESSION_SUFFIX}"
+    session.save(path)
+
+    def fail(*_: object) -> Renderer:
+        raise failure
+
+    monkeypatch.setattr("viewer.session.make_renderer", fail)
+    held = dict(vars(session))
+    for name in (str(path), session.avatar):
+        session.open(name)
+        said = str(failure).split("\n")[0]
+        assert session.messages[-1].text == f"{name}: cannot be opened: {said}"
+        assert all(value is held[name] for name, value in vars(session).items())
+
+
+def reopened(session: Session, path: Path, preset: str | None) -> str | None:
+    """The preset in force after opening a session that was saved with one."""
+    session.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"preset": preset}))
+    session.open(str(path))
+    assert session.messages[-1].severity == "info", session.messages[-1]
+    return session.preset
+
+
+def test_every_session_has_its_own_preset(tmp_path: Path) -> None:
+    """Not that of the session before it, nor what is usual on this machine; saved as it is."""
+    session, path = Session(device="cpu", usual_preset="cpu"), tmp_path / f"a{SESSION_SUFFIX}"
+    splats = session.renderer.avatar.count
+    for preset in ("balanced", "cpu", "balanced", None):
+        assert reopened(session, path, preset) == preset
+        assert (session.renderer.avatar.count > splats) == (preset != "cpu")
+        session.save(path)
+        assert json.loads(path.read_text())["preset"] == preset
+    session.open("bundled")
+    assert (session.preset, session.renderer.avatar.count) == ("cpu", splats)
+
+
+def test_a_preset_that_is_asked_for_goes_before_every_other(tmp_path: Path) -> None:
+    session = Session(device="cpu", preset="cpu", usual_preset="balanced")
+    assert session.preset == "cpu"
+    assert reopened(session, tmp_path / f"a{SESSION_SUFFIX}", "balanced") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--headless-check", "a.jpg2"], "--headless-check: expected a name in .png, got 'a.jpg2'"),
+        (["--headless-check", "a"], "--headless-check: expected a name in .png, got 'a'"),
+        (["--headless-check", "none/a.png"], "--headless-check: none: no such folder"),
+        (["bundled", "--session", "S"], "AVATAR: expected none beside --session"),
+        (["--session", "S", "--motion", "dance"], "--motion: expected none beside --session"),
+    ],
+)
+def test_view_refuses_what_cannot_be_before_any_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("viewer.session.Session.__init__", lambda *_, **__: pytest.fail("work"))
+    assert cli.main(["view", *flags]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "preferred", "want"),
+    [
+        (ViewCommand(), None, "cpu"),
+        (ViewCommand(session=Path("S")), None, "cpu"),
+        (ViewCommand("bundled"), "quality", "quality"),
+        (ViewCommand("mine.safetensors"), None, None),
+        (ViewCommand("mine.safetensors"), "quality", "quality"),
+    ],
+)
+def test_the_smallest_preset_is_usual_where_no_gpu_is(
+    monkeypatch: pytest.MonkeyPatch,
+    command: ViewCommand,
+    preferred: Preset | None,
+    want: str | None,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert command._usual_preset(Preferences(preset=preferred)) == want
 
 
 # ---- the engine ----

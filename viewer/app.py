@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ import torch
 from imgui_bundle import hello_imgui, imgui, immapp
 
 from ash_core.errors import InputError
+from ash_core.files.text import write_atomic
 from ash_core.records import Camera
 from viewer.engine import Engine, Frame
 from viewer.panels import dialogs, look, motions, timeline, view
@@ -49,6 +51,8 @@ SIZE: Final = (1280, 800)
 QUICK_MS: Final = 33.0
 """While the camera moves, pictures are made small enough to be drawn in this time."""
 LEAST_SCALE: Final = 0.25
+LEAST_ROOM_PX: Final = 16.0
+"""A smaller view, as while panels find their places, frames nothing."""
 REST_S: Final = 0.15
 """After the last movement the picture is drawn in full."""
 MESSAGE_S: Final = 6.0
@@ -253,6 +257,8 @@ class App:
         session, now = self.session, self.session.now()
         place, room = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
         self.area = view.Rectangle(place.x, place.y, max(room.x, 1.0), max(room.y, 1.0))
+        if min(room.x, room.y) >= LEAST_ROOM_PX:
+            session.show_in(self.area.width, self.area.height)
         self._take_picture()
         if self.scene is not None and self._shown:
             imgui.image(imgui.ImTextureRef(self.scene.texture), (room.x, room.y))
@@ -426,8 +432,8 @@ class App:
             return
         try:
             self.session.save(path if path.endswith(SESSION_SUFFIX) else path + SESSION_SUFFIX)
-        except OSError as error:
-            self.session.say(f"{path}: {error.strerror}", "error")
+        except InputError as error:
+            self.session.say(str(error), "error")
 
     def _draw_menus(self) -> None:
         dialogs.draw_menus(self.session)
@@ -545,7 +551,9 @@ def close_without_display(app: App, out: Path) -> None:
 
     hello_imgui.get_runner_params().app_shall_exit = True
     immapp.manual_render.tear_down()
-    PillowImage.fromarray(hello_imgui.final_app_window_screenshot()).save(out)
+    png = BytesIO()
+    PillowImage.fromarray(hello_imgui.final_app_window_screenshot()).save(png, "PNG")
+    write_atomic(out, png.getvalue())
 
 
 def headless_check(session: Session, out: Path, patience_s: float = 120.0) -> int:

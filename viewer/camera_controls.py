@@ -212,10 +212,12 @@ class View:
         if not isinstance(target, list | tuple) or len(target) != 3:
             raise InputError(f"{where}.target: expected 3 numbers, got {_shown(target)}")
         x, y, z = (
-            _number(v, f"{where}.target[{i}]", (-FARTHEST_M, FARTHEST_M))
+            checked_number(v, f"{where}.target[{i}]", (-FARTHEST_M, FARTHEST_M))
             for i, v in enumerate(target)
         )
-        numbers = {name: _number(entries[name], f"{where}.{name}", RANGES[name]) for name in RANGES}
+        numbers = {
+            name: checked_number(entries[name], f"{where}.{name}", RANGES[name]) for name in RANGES
+        }
         orthographic = entries["orthographic"]
         if not isinstance(orthographic, bool):
             raise InputError(
@@ -339,7 +341,7 @@ class CameraPath:
         for i, item in enumerate(value):
             place = f"{where}[{i}]"
             entries = _entries(item, place, ["frame", "view"])
-            frame = _frame(entries["frame"], f"{place}.frame")
+            frame = checked_frame(entries["frame"], f"{place}.frame")
             if frame in keys:
                 raise InputError(f"{place}.frame: expected one key a frame, got two at {frame}")
             keys[frame] = CameraKey(frame, View.from_json(entries["view"], f"{place}.view"))
@@ -458,7 +460,7 @@ def _entries(value: object, where: str, names: list[str]) -> dict[str, object]:
     return value
 
 
-def _number(value: object, where: str, limits: tuple[float, float]) -> float:
+def checked_number(value: object, where: str, limits: tuple[float, float]) -> float:
     is_number = not isinstance(value, bool)  # and not-a-number is in no range
     if is_number and isinstance(value, int | float) and limits[0] <= value <= limits[1]:
         return float(value)
@@ -467,7 +469,7 @@ def _number(value: object, where: str, limits: tuple[float, float]) -> float:
     )
 
 
-def _frame(value: object, where: str) -> int:
+def checked_frame(value: object, where: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LAST_FRAME:
         return value
     raise InputError(

@@ -1,12 +1,20 @@
 """Playback of a motion: which frame is due now, by the wall clock and never by the frame rate."""
 
 import math
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 LoopMode = Literal["loop", "once", "ping-pong"]
 
 SPEEDS: Final = (0.1, 4.0)
 """Slowest and fastest playback, times the motion's own speed."""
+
+
+class Place(NamedTuple):
+    """Where a motion stands: its in and out points, and the frame that is due."""
+
+    first: int
+    last: int
+    frame: int
 
 
 class Clock:
@@ -23,16 +31,20 @@ class Clock:
         self._playing = False
         self.set_motion(fps, frames)
 
-    def set_motion(self, fps: float, frames: int) -> None:
-        """Another motion: from its first frame, all of it; playing, speed and loop mode stay."""
+    def set_motion(self, fps: float, frames: int, place: Place | None = None) -> None:
+        """Another motion: from its first frame, all of it; playing, speed and loop mode stay.
+
+        place: where it stood before, as far as the motion still has these frames.
+        """
         assert 0 < fps < math.inf, fps
         assert frames > 0, frames
         self.fps = float(fps)
         self.frames = frames
         self.dropped = 0
         """Frames that were due but never shown, since the last `play`."""
-        self._first, self._last = 0, frames - 1
-        self._position = 0.0
+        first, last, frame = place or Place(0, frames - 1, 0)
+        self._first, self._last = min(first, frames - 1), min(last, frames - 1)
+        self._position = float(min(frame, frames - 1))
         self._direction = 1
         self._ticked_s: float | None = None
         """When the position was right; None: at the next tick, whenever that is."""
@@ -48,6 +60,11 @@ class Clock:
         """The frame that is due."""
         place = math.floor(self._position) if self._direction > 0 else math.ceil(self._position)
         return min(max(place, 0), self.frames - 1)
+
+    @property
+    def place(self) -> Place:
+        """What `set_motion` takes to come back here."""
+        return Place(self._first, self._last, self.frame)
 
     @property
     def time_s(self) -> float:

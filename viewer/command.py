@@ -24,20 +24,23 @@ INSTALL: Final = "pip install 'ash-studio[gui]'"
 class ViewCommand:
     """Open a window: play and scrub motions, pose by hand, look from anywhere, record."""
 
-    avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")] = BUNDLED
-    """Avatar file (.safetensors), published .conf, splats (.ply), or 'bundled'."""
+    avatar: Annotated[
+        tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
+    ] = None
+    """Avatar file (.safetensors), published .conf, splats (.ply), or 'bundled', the default."""
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
     """Motion file, or the name of a bundled motion. Without one: the bundled motions, else rest."""
     session: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """Session file to reopen instead."""
+    """Session file to reopen instead: it has its own avatar and motions."""
     device: Device = "auto"
     """Where frames are made."""
     backend: Backend = "auto"
     """Rasterizer."""
     preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Decoder of a native avatar. Default: the file's own; 'cpu' where there is no GPU."""
+    """Decoder of a native avatar. Default: the session's, else the preferred one, else the file's
+    own; 'cpu' for the bundled avatar where there is no GPU."""
     interop: bool = True
     """Hand frames from CUDA to OpenGL on the GPU; --no-interop copies them through the host."""
     headless_check: Annotated[
@@ -50,19 +53,21 @@ class ViewCommand:
         from viewer.session import Session
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        self._check()
         for name in NEEDED:
             if find_spec(name) is None:
                 raise InputError(f"view: the package {name} is not installed: {INSTALL}")
         # A picture for a bug report shows what everybody has.
         store = PreferenceStore(None if self.headless_check else preferences_file())
         session = Session(
-            self.avatar,
+            self.avatar or BUNDLED,
             self.motion,
             store.value.device if self.device == "auto" else self.device,
             self.backend,
-            self._chosen_preset(store.value),
+            self.preset,
             file=self.session,
             preferences=store,
+            usual_preset=self._usual_preset(store.value),
         )
         from viewer import app
 
@@ -70,15 +75,30 @@ class ViewCommand:
             return app.headless_check(session, self.headless_check)
         return app.run(session, self.interop)
 
-    def _chosen_preset(self, preferences: "Preferences") -> Preset | None:
-        """Else the preferred one, else the smallest for the bundled avatar where the CPU draws."""
+    def _check(self) -> None:
+        """What can be told before anything is read."""
+        from ash_core.files.text import is_kind
+        from ash_core.files.video import check_output
+
+        out = self.headless_check
+        if out is not None:
+            if out.suffix.lower() != ".png":
+                raise InputError(f"--headless-check: expected a name in .png, got '{out}'")
+            check_output(out, alpha=False)
+            if not is_kind(Path.is_dir, out.absolute().parent):
+                raise InputError(f"--headless-check: {out.parent}: no such folder")
+        for flag, value in (("AVATAR", self.avatar), ("--motion", self.motion)):
+            if self.session is not None and value is not None:
+                raise InputError(f"{flag}: expected none beside --session, which has its own")
+
+    def _usual_preset(self, preferences: "Preferences") -> Preset | None:
+        """The preferred one, else the smallest for the bundled avatar where the CPU draws."""
         import torch
 
-        bundled = self.avatar == BUNDLED and self.session is None
-        chosen = self.preset or preferences.preset
-        if chosen is None and bundled and not torch.cuda.is_available():
+        bundled = self.avatar in (None, BUNDLED)
+        if preferences.preset is None and bundled and not torch.cuda.is_available():
             return "cpu"
-        return chosen
+        return preferences.preset
 
 
 def record_session(
@@ -92,12 +112,16 @@ def record_session(
 ) -> int:
     """`ash-studio render --session`: what the window's record dialog does; the exit code.
 
-    Ctrl-C keeps what was done.
+    size: where there is none, the one that the dialog begins with. Ctrl-C keeps what was done.
     """
+    from viewer.preferences import PreferenceStore, preferences_file
     from viewer.recorder import Recorder
     from viewer.session import Session
 
-    session = Session(device=device, backend=backend, preset=preset, file=file)
+    store = PreferenceStore(preferences_file())  # read alone: a command changes none
+    if store.problem is not None:
+        note(store.problem)
+    session = Session(device=device, backend=backend, preset=preset, file=file, preferences=store)
     settings, requests = session.recording(out, *(size or session.size_of_recording()))
     settings = replace(settings, fps=fps or settings.fps)
     recorder = Recorder(session.renderer, requests, len(settings.frames), settings)

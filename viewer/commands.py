@@ -6,7 +6,7 @@ The table at the end is the only place where a shortcut is given to an action.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, get_args
 
 from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
@@ -14,7 +14,6 @@ from viewer.camera_controls import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
 from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
 from viewer.session import (
-    ASPECT,
     BACKGROUNDS,
     MESH_STYLES,
     NOTHING_TO_MOVE,
@@ -24,15 +23,8 @@ from viewer.session import (
 )
 
 SPEED_STEP: Final = 1.25
-LOOPS: Final[tuple[LoopMode, ...]] = ("loop", "once", "ping-pong")
-MODES: Final[tuple[Mode, ...]] = (
-    "colour",
-    "depth",
-    "alpha",
-    "normals",
-    "ellipsoids",
-    "centres",
-)
+LOOPS: Final[tuple[LoopMode, ...]] = get_args(LoopMode)
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 GROUPS: Final = ("File", "Edit", "Time", "Pose", "Camera", "Look", "Record", "Window")
 
 
@@ -191,7 +183,7 @@ def _home(session: Session) -> None:
 
 
 def _frame(session: Session) -> None:
-    session.frame_character(ASPECT)
+    session.frame_character()
 
 
 def _axis(name: str) -> Callable[[Session], None]:

@@ -162,6 +162,16 @@ class Slider:
     lower: float
     upper: float
     rest: float
+    turns: bool = False
+    """Whether it goes round without an end: all turns of a value stand at one place."""
+
+    def place(self, value: float) -> float:
+        """Where the slider stands."""
+        return math.remainder(value, math.tau) if self.turns else value
+
+    def moved(self, value: float, place: float) -> float:
+        """The value once the slider of this value is moved to a place: by no whole turns."""
+        return value + (place - self.place(value)) if self.turns else place
 
     @property
     def shown_unit(self) -> str:
@@ -173,26 +183,22 @@ class Slider:
         return 1.0 if self.unit == "m" else math.degrees(1.0)
 
 
-def sliders(
-    skeleton: Skeleton,
-    rest: Float[Tensor, "D"],
-    present: Float[Tensor, "D"] | None = None,
-) -> tuple[Slider, ...]:
+def sliders(skeleton: Skeleton, rest: Float[Tensor, "D"]) -> tuple[Slider, ...]:
     """One slider a dof, with finite limits.
 
-    Where the skeleton has none: half a turn to both sides; 2 m to both sides of the present pose
-    (of the rest pose, if there is none).
+    Where the skeleton has none: 2 m to both sides of the rest pose; half a turn to both sides, and
+    round and round if there is neither limit, as of a root, which motions turn for ever.
     """
     owners = skeleton.dof_matrix.abs().argmax(0)
     slides: list[bool] = skeleton.is_prismatic[owners].tolist()
-    now: list[float] = (rest if present is None else present).tolist()
     made: list[Slider] = []
     for dof, (low, high) in enumerate(skeleton.dof_limits.tolist()):
-        centre, reach = (now[dof], REACH_M) if slides[dof] else (0.0, REACH_RAD)
+        name, at = skeleton.dof_names[dof], float(rest[dof])
+        centre, reach = (at, REACH_M) if slides[dof] else (0.0, REACH_RAD)
         lower = low if math.isfinite(low) else min(centre - reach, high)
         upper = high if math.isfinite(high) else max(centre + reach, low)
-        unit = "m" if slides[dof] else "rad"
-        made.append(Slider(dof, skeleton.dof_names[dof], unit, lower, upper, float(rest[dof])))
+        turns = not slides[dof] and math.isinf(low) and math.isinf(high)
+        made.append(Slider(dof, name, "m" if slides[dof] else "rad", lower, upper, at, turns))
     return tuple(made)
 
 
@@ -230,12 +236,6 @@ def mirror_of(skeleton: Skeleton) -> Mirror:
         for (dof, other), value in zip(some.tolist(), fit.tolist(), strict=True):
             signs[dof] = signs[other] = 1.0 if value >= 0 else -1.0
     return Mirror(tuple(partners), tuple(signs))
-
-
-def mirror_pose(dofs: Float[Tensor, "*b D"], skeleton: Skeleton) -> Float[Tensor, "*b D"]:
-    """The mirror image of whole poses."""
-    partners, signs = mirror_of(skeleton)
-    return (dofs * torch.tensor(signs).to(dofs))[..., list(partners)]
 
 
 def _partners(names: Sequence[str]) -> list[int]:

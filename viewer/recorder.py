@@ -49,8 +49,6 @@ class RecordSettings:
     """Frames a second of the video."""
     background: Colour | None = None
     """RGB in [0, 1]; None records transparency."""
-    supersample: int = 1
-    """Samples a pixel, in each direction: only 1 for now."""
 
     @property
     def frames(self) -> range:
@@ -71,7 +69,6 @@ class RecordSettings:
                 0 < self.width <= MAX_SIDE_PX and 0 < self.height <= MAX_SIDE_PX
             ),
             f"{low:g} to {high:g} frames a second, got {self.fps:g}": low <= self.fps <= high,
-            f"one sample a pixel, got {self.supersample}": self.supersample == 1,
         }
         for text, ok in holds.items():
             if not ok:

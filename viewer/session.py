@@ -7,12 +7,14 @@ alike.
 """
 
 import json
+import logging
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -20,7 +22,6 @@ from typing import Any, Final, Literal, get_args
 import torch
 
 from ash_core.capture.retarget import Retargeted, read_bvh_motion
-from ash_core.commands.render import DEFAULT_SIZE
 from ash_core.commands.scene import (
     BUNDLED,
     STILL_FRAMES,
@@ -32,33 +33,42 @@ from ash_core.commands.scene import (
     make_renderer,
     still_motion,
 )
-from ash_core.errors import InputError
+from ash_core.errors import CudaError, InputError
 from ash_core.files.capture import read_calibration, read_cameras
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
-from ash_core.files.text import write_text
+from ash_core.files.text import bad, show, write_text
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
 from ash_core.look import PLAIN, Look
 from ash_core.records import AvatarData, Camera, Motion, SplatData
 from ash_core.render import Colour, Renderer, RenderRequest
 from ash_core.resources import resource
-from viewer.camera_controls import CameraPath, View
-from viewer.clock import Clock, LoopMode
-from viewer.pose import LIVE_POSES, PoseEdit, PoseHistory, joint_tree, sliders, window_of
+from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
+from viewer.clock import SPEEDS, Clock, LoopMode, Place
+from viewer.pose import LARGEST, LIVE_POSES, PoseEdit, PoseHistory, joint_tree, sliders, window_of
 from viewer.preferences import PreferenceStore
 from viewer.recorder import RecordSettings
+from viewer.session_file import (
+    SESSION_FORMAT,
+    SESSION_VERSION,
+    Holds,
+    check_fields,
+    is_number,
+    look_from_json,
+    read_session,
+)
+
+_log = logging.getLogger(__name__)
 
 FOV_RAD: Final = math.radians(40.0)
 ASPECT: Final = 4 / 3
-"""Of the picture for which a new avatar is framed."""
+"""Width over height of the picture for which an avatar is framed where no window shows it."""
 REST_FRAMES: Final = 5
 MOST_EDITS: Final = 1000
 """That can be undone: what is older stays done."""
 NOTHING_TO_MOVE: Final = "these splats come from a .ply: no pose moves them"
 MESSAGES: Final = 200
-SESSION_VERSION: Final = 2
-"""Version 1 is still read."""
 SESSION_SUFFIX: Final = ".ash-session"
 BACKGROUNDS: Final[dict[str, Colour | None]] = {
     "dark": (0.11, 0.12, 0.13),
@@ -67,6 +77,16 @@ BACKGROUNDS: Final[dict[str, Colour | None]] = {
     "transparent": None,
 }
 """None is shown over a checkerboard and recorded with alpha."""
+OF_A_FILE: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+    OSError,
+)
+"""What a damaged session may raise where no check of ours has found it before."""
 
 Severity = Literal["info", "error"]
 MeshStyle = Literal["none", "wire", "shaded", "textured"]
@@ -93,15 +113,21 @@ class Overlays:
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Overlays":
         """Of a session's file; older ones know no mesh. Raises: InputError."""
-        shown = Overlays(**content)
-        for name, choices in (("mesh", MESH_STYLES), ("mesh_place", MESH_PLACES)):
-            if getattr(shown, name) not in choices:
-                found = getattr(shown, name)
-                raise InputError(f"{name}: expected one of {', '.join(choices)}, got {found!r}")
-        opacity = shown.mesh_opacity
-        if type(opacity) not in (int, float) or not 0 <= opacity <= 1:
-            raise InputError(f"mesh_opacity: expected a number from 0 to 1, got {opacity!r}")
-        return shown
+        check_fields(content, OVERLAY_HOLDS, "overlays")
+        return Overlays(**content)
+
+
+_SWITCH: Final = ("true or false", lambda v: isinstance(v, bool))
+OVERLAY_HOLDS: Final[Holds] = {
+    "skeleton": _SWITCH,
+    "joint_names": _SWITCH,
+    "grid": _SWITCH,
+    "cameras": _SWITCH,
+    "camera_path": _SWITCH,
+    "mesh": (f"one of {', '.join(MESH_STYLES)}", lambda v: v in MESH_STYLES),
+    "mesh_place": (f"one of {', '.join(MESH_PLACES)}", lambda v: v in MESH_PLACES),
+    "mesh_opacity": ("a number from 0 to 1", lambda v: is_number(v, 0.0, 1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -237,8 +263,13 @@ class Session:
         now: Callable[[], float] = time.monotonic,
         file: Path | None = None,
         preferences: PreferenceStore | None = None,
+        usual_preset: Preset | None = None,
     ) -> None:
-        """file: a saved session to reopen instead of an avatar. preset: goes before the file's."""
+        """file: a saved session to reopen instead of an avatar.
+
+        preset: asked for, it goes before any session's own. usual_preset: of avatars that are
+        opened without a session, which says itself what it was drawn with.
+        """
         self.now = now
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
         self.preferences = PreferenceStore() if preferences is None else preferences
@@ -247,12 +278,14 @@ class Session:
         self.selected_joint: str | None = None
         self.follows_root = False
         self.locked_camera: str | None = None
+        self.aspect = ASPECT
         self._device: Device = device
         self._fitting: list[tuple[str, AvatarData, Future[Retargeted]]] = []
         self._backend: Backend = backend
-        self._preset: Preset | None = preset
+        self._asked_preset: Preset | None = preset
+        self._usual_preset: Preset | None = usual_preset
         if file is None:
-            self._open(avatar, motion)
+            self._open(avatar, motion, usual_preset)
         else:
             self.load(file)
 
@@ -262,6 +295,8 @@ class Session:
     """Where the avatar came from: a file, or 'bundled'."""
     data: AvatarData
     renderer: Renderer
+    preset: Preset | None
+    """Of its decoder; None: as its file has it."""
     motions: dict[str, Motion]
     files: list[str]
     """Of motions and cameras that were opened for this avatar."""
@@ -271,11 +306,17 @@ class Session:
     """Of the capture stage, by name."""
     history: History
     clock: Clock
+    _timed: str
+    """The motion that the clock is set to."""
+    _places: dict[str, Place]
+    """Where the clock stood in the others."""
     view: View
     _hand: PoseHistory
     _moved_s: float
+    _home: tuple[str, View, float]
+    """Of which motion, what `home` made of it, and for which aspect."""
 
-    def _open(self, avatar: str, motion: str | None = None) -> None:
+    def _open(self, avatar: str, motion: str | None, preset: Preset | None) -> None:
         data = load_data(avatar)
         motions = bundled_motions(data) if avatar == BUNDLED else {}
         files = [str(Path(motion).resolve())] if motion and Path(motion).exists() else []
@@ -289,9 +330,10 @@ class Session:
             still = isinstance(data, SplatData)
             name = "still" if still else "rest"
             motions[name] = still_motion(data, STILL_FRAMES if still else REST_FRAMES)
-        preset = self._preset if _takes_preset(data) else None
+        preset = (self._asked_preset or preset) if _takes_preset(data) else None
         # From here on nothing can fail: a refused file leaves everything as it was.
         self.renderer = make_renderer(data, self._device, self._backend, preset)
+        self.preset = preset
         self.avatar = avatar if avatar == BUNDLED else str(Path(avatar).resolve())
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
@@ -299,17 +341,35 @@ class Session:
         self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
         self.history = History(Document(name))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
+        self._timed, self._places = name, {}
         self._hand, self._moved_s = PoseHistory(), -math.inf
         self.locked_camera, self.selected_joint = None, None
         self.home()
         self._remember(self.avatar)
 
     def open(self, path: str) -> None:
-        """An avatar, a motion, cameras or a session. A refused file becomes a message."""
+        """An avatar, a motion, cameras or a session. Whatever goes wrong becomes a message, and
+        everything stays as it was.
+        """
         try:
-            self._open_any(path)
-        except (InputError, OSError) as error:
-            self.say(str(error), "error")
+            with self._all_or_nothing():
+                self._open_any(path)
+        except Exception as error:  # a window must outlive any file
+            said = str(error).split("\n")[0] or type(error).__name__
+            if not isinstance(error, (InputError, OSError, CudaError, torch.OutOfMemoryError)):
+                _log.warning("%s: cannot be opened: %s", path, said, exc_info=error)
+            ours = isinstance(error, (InputError, OSError))
+            self.say(said if ours else f"{path}: cannot be opened: {said}", "error")
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     def _open_any(self, path: str) -> None:
         suffix = Path(path).suffix.lower()
@@ -322,7 +382,7 @@ class Session:
         elif suffix == SESSION_SUFFIX:
             self.load(path)
         elif suffix in (".safetensors", ".conf", ".character", ".ply") or path == BUNDLED:
-            self._open(path)
+            self._open(path, None, self._usual_preset)
             kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
             self.say(f"{path}: {self.data.name}, {kind}")
         else:
@@ -387,7 +447,8 @@ class Session:
     def _add_cameras(self, path: str) -> None:
         read = read_cameras if Path(path).suffix.lower() == ".json" else read_calibration
         found = read(Path(path))
-        self.cameras |= {c.name or str(n): c for n, c in enumerate(found)}
+        named = {c.name or str(n): c for n, c in enumerate(found)}
+        self.cameras = {**self.cameras, **named}  # another one: it may have to be undone
         self._keep(path)
         self.say(f"{path}: {len(found)} cameras")
 
@@ -471,22 +532,40 @@ class Session:
         self._follow_document()
 
     def _follow_document(self) -> None:
-        if (self.clock.fps, self.clock.frames) != (self.motion.fps, len(self.motion.dofs)):
-            self.clock.set_motion(self.motion.fps, len(self.motion.dofs))
+        """The clock goes on with the motion that is chosen, from where that one stood last."""
+        name, motion = self.document.motion, self.motion
+        timing = motion.fps, len(motion.dofs)
+        if name != self._timed:
+            self._places = {**self._places, self._timed: self.clock.place}
+            self._timed = name
+            self.clock.set_motion(*timing, self._places.get(name))
+        elif timing != (self.clock.fps, self.clock.frames):  # read again from a file
+            self.clock.set_motion(*timing)
 
     # ---- where we look from ----
 
     def home(self) -> None:
         """Before the character, all of it in the picture at every time."""
-        self.view = View.front_of(self.data.skeleton, self.motion.dofs, ASPECT, FOV_RAD)
+        self.view = View.front_of(self.data.skeleton, self.motion.dofs, self.aspect, FOV_RAD)
         self.locked_camera = None
         if self.is_still:  # of any size
-            self.frame_character(ASPECT)
+            self.frame_character()
+        self._home = self.document.motion, self.view, self.aspect
 
-    def frame_character(self, aspect: float) -> None:
+    def frame_character(self) -> None:
         """The character as it stands now, filling the picture."""
         self.locked_camera = None
-        self.view = self.view.frame_points(self.joints(), aspect)
+        self.view = self.view.frame_points(self.joints(), self.aspect)
+
+    def show_in(self, width: float, height: float) -> None:
+        """Every frame, the shape of the picture's place: a view that nobody has moved since `home`
+        is framed anew as soon as the shape stays, for that takes a fraction of a second.
+        """
+        stays, self.aspect = width / height == self.aspect, width / height
+        motion, view, aspect = self._home
+        untouched = (self.document.motion, self.view) == (motion, view)
+        if stays and untouched and aspect != self.aspect and self.locked_camera is None:
+            self.home()
 
     def joints(self) -> torch.Tensor:
         """[J, 3] m, world: of the pose that is shown."""
@@ -539,9 +618,11 @@ class Session:
         return RenderRequest(window, camera, BACKGROUNDS[document.background], document.look)
 
     def size_of_recording(self) -> tuple[int, int]:
-        """Where nobody says: the capture camera's own, else that of `render`."""
+        """Where nobody says, in the window and for `render --session`: the own one of the capture
+        camera that is looked through, else the preferred one (1280x960 if nobody prefers any).
+        """
         if self.locked_camera is None or self.document.path.keys:
-            return DEFAULT_SIZE
+            return self.preferences.value.record_size
         camera = self.cameras[self.locked_camera]
         return camera.width, camera.height
 
@@ -574,10 +655,10 @@ class Session:
         """Everything that reopens this: versioned JSON, whole or not there."""
         document = self.document
         content = {
-            "format": "ash-studio session",
+            "format": SESSION_FORMAT,
             "version": SESSION_VERSION,
             "avatar": self.avatar,
-            "preset": self._preset,
+            "preset": self.preset,
             "files": self.files,
             "stills": {name: pose.tolist() for name, pose in self.stills.items()},
             "motion": document.motion,
@@ -601,62 +682,67 @@ class Session:
     def load(self, path: str | Path) -> None:
         """Reopen a saved session. Raises: InputError, and everything stays as it was."""
         content = read_session(Path(path))
-        before = dict(vars(self))
-        try:
-            self._restore(content, Path(path))
-        except (KeyError, TypeError, ValueError) as error:
-            vars(self).update(before)
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path}: expected a session of this program ({error})") from error
+        with self._all_or_nothing():
+            try:
+                self._restore(content)
+            except InputError as error:
+                raise bad(path, None, str(error)) from error
+            except OF_A_FILE as error:
+                raise bad(path, None, f"expected a session of this program ({error})") from error
         self._remember(str(Path(path).resolve()))
 
-    def _restore(self, content: dict[str, Any], path: Path) -> None:
-        preset = content["preset"]
-        if preset not in (None, *get_args(Preset)):
-            raise InputError(f"{path}: preset: expected one of {', '.join(get_args(Preset))}")
-        self._preset = self._preset or preset
-        self._open(str(content["avatar"]))
+    def _restore(self, content: dict[str, Any]) -> None:
+        _check_choice("preset", content["preset"], (None, *get_args(Preset)))
+        self._open(content["avatar"], None, content["preset"])
         for name in map(str, content["files"]):
             if name.lower().endswith((".motion", ".bvh")):
                 self._add_motion(name)
             else:
                 self._add_cameras(name)
-        self._restore_stills(content["stills"], path)
-        if content["motion"] not in self.motions:
-            raise InputError(f"{path}: motion: expected one that is open, got {content['motion']}")
-        if content["background"] not in BACKGROUNDS:
-            raise InputError(f"{path}: background: expected one of {', '.join(BACKGROUNDS)}")
+        self._restore_stills(content["stills"])
+        _check_choice("motion", content["motion"], tuple(self.motions))
+        _check_choice("background", content["background"], tuple(BACKGROUNDS))
         self.history = History(
             Document(
                 motion=content["motion"],
                 edit=PoseEdit.from_json(content["edit"], self.data.skeleton),
                 path=CameraPath.from_json(content["path"]),
-                look=Look(**content["look"]),
+                look=look_from_json(content["look"]),
                 overlays=Overlays.from_json(content["overlays"]),
                 background=content["background"],
             )
         )
         self._follow_document()
-        first, last = content["range"]
-        self.clock.last, self.clock.first = int(last), int(first)
-        if content["loop"] not in get_args(LoopMode):
-            raise InputError(f"{path}: loop: expected one of {', '.join(get_args(LoopMode))}")
-        self.clock.speed, self.clock.loop = float(content["speed"]), content["loop"]
-        self.clock.seek(int(content["frame"]))
+        self._restore_clock(content)
         self.view = View.from_json(content["view"])
-        self.follows_root = bool(content["follows root"])
+        self.follows_root = content["follows root"]
         if content["camera"] in self.cameras:
             self.locked_camera = content["camera"]
 
-    def _restore_stills(self, stills: Any, path: Path) -> None:
-        for name, values in dict(stills).items():
-            pose = torch.tensor(values, dtype=torch.float64)
-            if pose.shape != self.data.rest_dofs.shape or not bool(pose.isfinite().all()):
-                raise InputError(
-                    f"{path}: {name}: expected {len(self.data.rest_dofs)} finite numbers"
-                )
-            self._add_still(name, pose)
+    def _restore_clock(self, content: dict[str, Any]) -> None:
+        if len(content["range"]) != 2:
+            found = show(str(content["range"]))
+            raise InputError(f"range: expected a first and a last frame, got {found}")
+        first, last = (checked_frame(frame, "range") for frame in content["range"])
+        _check_choice("loop", content["loop"], get_args(LoopMode))
+        self.clock.last, self.clock.first = last, first
+        self.clock.speed = checked_number(content["speed"], "speed", SPEEDS)
+        self.clock.loop = content["loop"]
+        self.clock.seek(checked_frame(content["frame"], "frame"))
+
+    def _restore_stills(self, stills: dict[str, Any]) -> None:
+        count = len(self.data.rest_dofs)
+        for name, values in stills.items():
+            numbers = values if isinstance(values, list) else []
+            if len(numbers) != count or not all(is_number(v, -LARGEST, LARGEST) for v in numbers):
+                raise InputError(f"stills: {show(name)}: expected {count} finite numbers")
+            self._add_still(name, torch.tensor(numbers, dtype=torch.float64))
+
+
+def _check_choice(where: str, found: object, choices: tuple[object, ...]) -> None:
+    if found not in choices:
+        listed = ", ".join("null" if choice is None else str(choice) for choice in choices)
+        raise InputError(f"{where}: expected one of {listed}, got {show(str(found))}")
 
 
 def load_data(avatar: str) -> AvatarData:
@@ -676,20 +762,3 @@ def bundled_motions(data: AvatarData) -> dict[str, Motion]:
     """The motions that come with us, by name."""
     found = sorted(resource("assets").rglob("motions/*.motion"))
     return {path.stem: read_motion(path, data.skeleton) for path in found}
-
-
-def read_session(path: Path) -> dict[str, Any]:
-    """A session file's content. Raises: InputError."""
-    try:
-        content = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected JSON, got something else ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != "ash-studio session":
-        raise InputError(f"{path}: expected an ash-studio session")
-    if content.get("version") not in range(1, SESSION_VERSION + 1):
-        raise InputError(
-            f"{path}: expected version {SESSION_VERSION} or older, got {content.get('version')}"
-        )
-    if content["version"] == 1:
-        content = {"preset": None, "files": content.get("motions", []), "stills": {}} | content
-    return content

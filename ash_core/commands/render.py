@@ -76,7 +76,8 @@ class Render:
     fov: float = 40.0
     """Vertical field of view of front, orbit and look-at cameras, degrees."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint="")] = None
-    """Picture size, pixels. Default: the file camera's own, else 1280x960.
+    """Picture size, pixels. Default: the file camera's own, else 1280x960. Of a session: that of
+    the capture camera it looks through, else that of recordings in the viewer's preferences.
     Odd sizes grow to even ones in .mp4 and .webm: the last row or column is repeated."""
     background: Annotated[str, tyro.conf.arg(metavar="COLOUR")] = "white"
     """white, black, transparent or #rrggbb."""

@@ -83,12 +83,16 @@ def _draw_slider(session: Session, row: Slider, value: float) -> None:
     imgui.set_next_item_width(imgui.get_content_region_avail().x * 0.5)
     low, high = row.lower * scale, row.upper * scale
     changed, new = imgui.slider_float(
-        f"{row.name}##{row.dof}", value * scale, low, high, f"%.{_digits(row)}f {row.shown_unit}"
+        f"{row.name}##{row.dof}",
+        row.place(value) * scale,
+        low,
+        high,
+        f"%.{_digits(row)}f {row.shown_unit}",
     )
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         session.edit(f"reset {row.name}", edit=edit.without_dof(row.dof))
     elif changed:
-        session.show_dof(row.dof, new / scale)
+        session.show_dof(row.dof, row.moved(value, new / scale))
 
 
 def _digits(row: Slider) -> int:

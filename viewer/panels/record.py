@@ -21,7 +21,8 @@ class RecordDialog:
     def __init__(self, preferences: Preferences) -> None:
         self.name = str(Path.cwd() / "recording")
         self.kind = FORMATS.index(preferences.record_format)
-        self.size = list(preferences.record_size)
+        self.size: list[int] | None = None
+        """As typed; until then the session says."""
         self.step = 1
         self._recorder: Recorder | None = None
         self._said = True
@@ -56,7 +57,9 @@ class RecordDialog:
         clock = session.clock
         _, self.name = imgui.input_text("to", self.name)
         _, self.kind = imgui.combo("format", self.kind, list(NAMES))
-        _, self.size = imgui.input_int2("width, height", self.size)
+        changed, size = imgui.input_int2("width, height", self._size(session))
+        if changed:
+            self.size = size
         _, self.step = imgui.input_int("every n-th frame", self.step)
         self.step = max(self.step, 1)
         frames = range(clock.first, clock.last + 1, self.step)
@@ -67,8 +70,11 @@ class RecordDialog:
         if imgui.button("Record"):
             self._begin(session, lock)
 
+    def _size(self, session: Session) -> list[int]:
+        return self.size or [*session.size_of_recording()]
+
     def _begin(self, session: Session, lock: threading.Lock) -> None:
-        out, (width, height) = Path(self.name + FORMATS[self.kind]), self.size
+        out, (width, height) = Path(self.name + FORMATS[self.kind]), self._size(session)
         try:
             settings, requests = session.recording(out, width, height, self.step)
             count = len(settings.frames)

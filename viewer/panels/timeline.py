@@ -5,6 +5,7 @@ from typing import Final
 from imgui_bundle import imgui
 
 from viewer import commands
+from viewer.clock import SPEEDS
 from viewer.panels.theme import colours
 from viewer.panels.widgets import button
 from viewer.session import Session
@@ -12,7 +13,6 @@ from viewer.session import Session
 HEIGHTS_EM: Final = (1.5, 3.5)
 """Of the track: it takes the room that there is."""
 KEY: Final = (0.98, 0.72, 0.24, 1.0)
-SPEEDS: Final = (0.1, 4.0)
 
 
 def draw(session: Session) -> None:

@@ -1,0 +1,96 @@
+"""What a session file holds, checked value by value before a frame is drawn of it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from ash_core.errors import InputError
+from ash_core.files.text import bad, read_json, show
+from ash_core.look import Look, Mode
+
+SESSION_FORMAT: Final = "ash-studio session"
+SESSION_VERSION: Final = 2
+"""Version 1 is still read."""
+FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
+    "avatar": str,
+    "preset": (str, type(None)),
+    "files": list,
+    "stills": dict,
+    "motion": str,
+    "frame": int,
+    "range": list,
+    "speed": (int, float),
+    "loop": str,
+    "view": dict,
+    "camera": (str, type(None)),
+    "follows root": bool,
+    "edit": dict,
+    "path": list,
+    "look": dict,
+    "overlays": dict,
+    "background": str,
+}
+"""Of the newest version, and the kind of value that JSON gives for each."""
+KINDS: Final = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+Holds = Mapping[str, tuple[str, Callable[[Any], bool]]]
+"""Field: what it may be, in words and as a test."""
+
+
+def read_session(path: Path) -> dict[str, Any]:
+    """A session file's fields, all there and each of its kind. Raises: InputError."""
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != SESSION_FORMAT:
+        raise bad(path, None, f"expected an {SESSION_FORMAT}")
+    if content.get("version") not in range(1, SESSION_VERSION + 1):
+        found = show(str(content.get("version")))
+        raise bad(path, None, f"expected version {SESSION_VERSION} or older, got {found}")
+    if content["version"] == 1:
+        content = {"preset": None, "files": content.get("motions", []), "stills": {}} | content
+    for name, kind in FIELDS.items():
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        found = content.get(name, ...)
+        if type(found) not in kinds:
+            wanted = " or ".join(KINDS[one] for one in kinds)
+            got = "nothing" if found is ... else show(str(found))
+            raise bad(path, None, f"{name}: expected {wanted}, got {got}")
+    return content
+
+
+def is_number(value: Any, low: float, high: float) -> bool:
+    """Of JSON, between limits; true and not-a-number are none."""
+    return type(value) in (int, float) and low <= value <= high
+
+
+def check_fields(content: dict[str, Any], holds: Holds, where: str) -> None:
+    """Every value is what its field may be; fields may be absent. Raises: InputError."""
+    for name, value in content.items():
+        if name not in holds:
+            raise InputError(f"{where}: expected {', '.join(holds)}, got {show(name)}")
+        expected, is_fine = holds[name]
+        if not is_fine(value):
+            raise InputError(f"{where}.{name}: expected {expected}, got {show(str(value))}")
+
+
+MOST_SCALE: Final = 1000.0
+"""A slider takes what is typed into it, too."""
+LOOK_HOLDS: Final[Holds] = {
+    "mode": (f"one of {', '.join(get_args(Mode))}", lambda v: v in get_args(Mode)),
+    "splat_scale": (f"0 to {MOST_SCALE:g}", lambda v: is_number(v, 0.0, MOST_SCALE)),
+    "opacity": (f"0 to {MOST_SCALE:g}", lambda v: is_number(v, 0.0, MOST_SCALE)),
+    "sh_degree": ("null or 0 to 3", lambda v: v is None or (type(v) is int and 0 <= v <= 3)),
+}
+
+
+def look_from_json(content: dict[str, Any]) -> Look:
+    """Of a session's file. Raises: InputError."""
+    check_fields(content, LOOK_HOLDS, "look")
+    return Look(**content)
