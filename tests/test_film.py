@@ -203,6 +203,7 @@ def test_stopped_and_resumed_is_as_if_never_stopped(tmp_path: Path) -> None:
     assert (report.made, report.kept, report.touching) == (39, 0, set())
     stopped = film(twice, 13, until=34)
     assert stopped.stopped
+    assert stopped.made == 30, "what will be there when it goes on"
     assert not list(twice.rglob("stream*.mp4"))
     assert not list(twice.rglob("*.partial"))
     resumed = film(twice, 13)
@@ -236,6 +237,7 @@ def test_footage_of_other_settings_is_never_mixed(tmp_path: Path) -> None:
     job = FilmJob(tmp_path, "testing", stage(seed=1), script(), range(2), False, 1)
     with pytest.raises(InputError, match=r"another stage.*seed: 0 -> 1"):
         Film(job).check(again=True)
+    Film(job).check(again=True, beside=["training", "testing"])
     np.testing.assert_array_equal(decoded(tmp_path), before)
 
 
@@ -308,6 +310,27 @@ def test_film_extract_open(tmp_path: Path) -> None:
         assert both.sum() > 0.95 * (want > 0).sum()
         off = np.abs(depth * surface["depth_unit_m"] - want)[both]
         assert np.quantile(off, 0.98) < 2e-3
+
+
+@with_gl
+def test_splits_share_their_cameras_whatever_they_play(tmp_path: Path) -> None:
+    def shoot(*options: str, size: str = "96x72") -> int:
+        small = ["--cameras", "1", "--frames", "0:2", "--size", size]
+        try:
+            return main(["capture", "bundled", "-o", str(tmp_path), *small, *options])
+        finally:
+            the_context().make_current()
+
+    assert shoot("--motions", "stretch") == 0
+    cameras = (tmp_path / "cameras.json").read_bytes()
+    assert shoot("--split", "testing", "--motions", "dance") == 0
+    assert (tmp_path / "cameras.json").read_bytes() == cameras
+    assert shoot("--motions", "stretch") == 0, "goes on"
+    assert shoot("--split", "testing", "--motions", "walk") == 2, "another motion, not --again"
+    assert shoot("--split", "both", "--motions", "dance", "--again") == 0
+    assert shoot("--split", "both", "--again", size="64x64") == 0
+    assert decoded(tmp_path, 1).shape[2:] == (64, 64, 3)
+    assert (tmp_path / "cameras.json").read_bytes() != cameras
 
 
 @with_gl
@@ -438,7 +461,6 @@ def test_names_say_which_motions_training_never_sees(tmp_path: Path) -> None:
         (["bundled", "--size", "axb"], "--size: expected WIDTHxHEIGHT"),
         (["bundled", "--frames", "0:10:2"], "--frames: expected START:STOP, every frame"),
         (["bundled", "--motions", "polka"], "polka: expected a .motion file or one of the actor's"),
-        (["bundled", "--split", "both", "--motions", "walk"], "--motions: expected --split"),
         (["nobody"], "nobody: expected an actor's folder"),
     ],
 )

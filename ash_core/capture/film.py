@@ -7,8 +7,9 @@ since the last segment, and nothing else.
 """
 
 import contextlib
+import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,14 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ash_core.capture.film_pass import FilmPass
-from ash_core.capture.film_record import changes, only_one, read_record, write_record
+from ash_core.capture.film_record import (
+    SEGMENTS,
+    changes,
+    footage,
+    only_one,
+    read_record,
+    write_record,
+)
 from ash_core.capture.film_stage import FilmStage, free_bytes
 from ash_core.capture.film_truth import (
     depth_unit,
@@ -37,7 +45,6 @@ from ash_core.files.dataset import (
     NORMALISED_POSES,
     POSES,
     SPLITS,
-    TRUTH,
     Split,
     mask_video_path,
     video_path,
@@ -49,7 +56,6 @@ from ash_core.gl.context import GlError, describe_gl, offscreen_context
 
 CHUNK: Final = 10
 """Frames of a segment, which begins with a key frame."""
-SEGMENTS: Final = ".film"
 BYTES_PER_PIXEL: Final = 0.012
 BYTES_OF_DEPTH: Final = 0.05
 """Of both videos, and of a depth picture, a pixel: from below, so that only a disk that is surely
@@ -102,12 +108,13 @@ class Film:
 
     # ---- what is there ----
 
-    def check(self, again: bool) -> None:
+    def check(self, again: bool, beside: Collection[Split] = ()) -> None:
         """Raise InputError where it cannot be filmed; nothing is written.
 
-        again: footage of other settings may go.
+        again: footage of other settings may go.  beside: splits that are filmed too, each of
+        which checks its own footage.
         """
-        self._check_other_splits()
+        self._check_other_splits(beside)
         if (changed := self._changed()) and not again:
             text = f"holds other footage ({changed})"
             raise bad(self.job.folder, None, f"{text}: choose another folder, or --again")
@@ -126,7 +133,7 @@ class Film:
 
     def _changed(self) -> str:
         """How the footage that lies there differs from ours; empty: not at all, or none is."""
-        if not self._footage():
+        if not footage(self.job.out, self.job.split):
             return ""
         record = read_record(self.job.folder)
         if record is None:
@@ -151,13 +158,15 @@ class Film:
             "fps": FPS,
             "frames": [frames.start, frames.stop],
             "takes": takes,
+            "motion": hashlib.sha256(self.job.script.dofs.tobytes()).hexdigest()[:16],
         }
 
-    def _check_other_splits(self) -> None:
+    def _check_other_splits(self, beside: Collection[Split]) -> None:
         """All splits of a data set share the character and the cameras."""
         for split in SPLITS:
             folder = self.job.out / split
-            record = read_record(folder) if split != self.job.split else None
+            is_other = split != self.job.split and split not in beside
+            record = read_record(folder) if is_other and footage(self.job.out, split) else None
             if record is None:
                 continue
             settings, ours = record.get("settings", {}), self.job.stage.identity
@@ -165,7 +174,8 @@ class Film:
             if theirs != ours:
                 changed = ", ".join(changes(theirs, ours))
                 text = f"was filmed on another stage ({changed})"
-                raise bad(folder, None, f"{text}: one data set has one, choose another folder")
+                text += ": one data set has one, choose another folder, or --split both --again"
+                raise bad(folder, None, text)
 
     def _check_space(self) -> None:
         job = self.job
@@ -183,18 +193,8 @@ class Film:
                 f"least {need / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
             )  # fmt: skip
 
-    def _footage(self) -> list[Path]:
-        folder = self.job.folder
-        videos = [
-            path
-            for kind in (video_path, mask_video_path)
-            for path in kind(self.job.out, self.job.split, 0).parent.glob("stream*.mp4")
-        ]
-        rest = [folder / SEGMENTS, folder / TRUTH]
-        return videos + [path for path in rest if path.is_dir()]
-
     def _remove_footage(self) -> None:
-        for path in self._footage():
+        for path in footage(self.job.out, self.job.split):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -300,9 +300,10 @@ class Film:
                             seen = film_pass.shoot_depth(cameras[number])
                             path = truth_depth(job.folder, number, frame)
                             room.put(number, write_depth, path, seen, self._depth_unit())
-                        report.made += 1
                         tell(1)
                 room.finish()
+                # Of a segment that is stopped in the middle nothing stays.
+                report.made += len(chunk) * len({*film, *depth})
 
     def _depth_unit(self) -> float:
         stage = self.job.stage

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from ash_core.files.dataset import TRUTH, Split, mask_video_path, video_path
 from ash_core.files.text import bad, read_json, write_text
 
 RECORD: Final = "film.json"
+SEGMENTS: Final = ".film"
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -28,6 +30,17 @@ def write_record(folder: Path, settings: dict[str, Any], finished: bool) -> None
     """Say what is filmed into a split's folder."""
     content = {"settings": settings, "finished": finished}
     write_text(folder / RECORD, json.dumps(content, indent=1) + "\n")
+
+
+def footage(out: Path, split: Split) -> list[Path]:
+    """What lies there of a split that was filmed."""
+    videos = [
+        path
+        for kind in (video_path, mask_video_path)
+        for path in kind(out, split, 0).parent.glob("stream*.mp4")
+    ]
+    rest = [out / split / SEGMENTS, out / split / TRUTH]
+    return videos + [path for path in rest if path.is_dir()]
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -4,20 +4,23 @@ depend on what is filmed."""
 import hashlib
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from ash_core.capture.camera_ring import camera_ring
 from ash_core.capture.dressing import FILE as DRESSING
 from ash_core.capture.dressing import load_dressing
+from ash_core.capture.film_record import footage, read_record
 from ash_core.capture.true_surface import TrueActor
 from ash_core.conventions import R_WORLD_BODY
-from ash_core.files.capture import write_calibration, write_cameras
-from ash_core.files.dataset import CALIBRATION, CAMERAS
+from ash_core.errors import InputError
+from ash_core.files.capture import read_cameras, write_calibration, write_cameras
+from ash_core.files.dataset import CALIBRATION, CAMERAS, Split
 from ash_core.files.released import import_ash
 from ash_core.files.text import bad, write_atomic
 from ash_core.records import Camera
@@ -66,12 +69,32 @@ def build_stage(
     cameras = tuple(camera_ring(points, count, *size, seed))
     identity = {
         "actor": _fingerprint(character_files(folder)),
-        "motions": hashlib.sha256(b"".join(dofs.tobytes() for dofs in motions)).hexdigest()[:16],
         "cameras": count,
         "size": list(size),
         "seed": seed,
+        # The motions that the cameras were placed for.
+        "stage": hashlib.sha256(b"".join(dofs.tobytes() for dofs in motions)).hexdigest()[:16],
     }
     return FilmStage(actor, cameras, reach, identity)
+
+
+def stage_as_filmed(stage: FilmStage, out: Path, splits: Iterable[Split]) -> FilmStage:
+    """The stage with the cameras of footage of the same actor that stays, whatever it plays.
+
+    Where there is none, or it is of something else (which `Film.check` says): the stage itself.
+    """
+    for split in splits:
+        record = read_record(out / split) if footage(out, split) else None
+        theirs = record["settings"] if record is not None else {}
+        others = [key for key in stage.identity if theirs.get(key) != stage.identity[key]]
+        if others != ["stage"] or not (out / CAMERAS).is_file():
+            continue
+        cameras = read_cameras(out / CAMERAS)
+        if len(cameras) == len(stage.cameras):
+            return replace(
+                stage, cameras=cameras, identity={**stage.identity, "stage": theirs.get("stage")}
+            )
+    return stage
 
 
 def _outline(actor: TrueActor, dofs: Float[np.ndarray, "F D"]) -> Float[np.ndarray, "F P 3"]:
@@ -112,8 +135,25 @@ def write_stage(out: Path, folder: Path, cameras: Sequence[Camera]) -> None:
         target = out / path.name
         if not target.is_file() or not _same(path, target):
             write_atomic(target, path.read_bytes())
-    write_calibration(out / CALIBRATION, cameras)
-    write_cameras(out / CAMERAS, cameras)
+    if not _holds(out, cameras):
+        write_calibration(out / CALIBRATION, cameras)
+        write_cameras(out / CAMERAS, cameras)
+
+
+def _holds(out: Path, cameras: Sequence[Camera]) -> bool:
+    """These very cameras were read from there: written again, they would be rounded again."""
+    if not (out / CALIBRATION).is_file() or not (out / CAMERAS).is_file():
+        return False
+    try:
+        found = read_cameras(out / CAMERAS)
+    except InputError:
+        return False
+    return len(found) == len(cameras) and all(
+        torch.equal(a.viewmat, b.viewmat)
+        and torch.equal(a.K, b.K)
+        and (a.width, a.height) == (b.width, b.height)
+        for a, b in zip(found, cameras, strict=True)
+    )
 
 
 def _same(one: Path, other: Path) -> bool:

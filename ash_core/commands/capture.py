@@ -52,7 +52,8 @@ class Capture:
     motions: Annotated[
         str | None, tyro.conf.arg(metavar="NAME,NAME,...", help_behavior_hint="")
     ] = None
-    """Motions to play, by name or as .motion files, in this order. Default: all of the split's."""
+    """Motions to play, by name or as .motion files, in this order; with --split both in training.
+    Default: all of the split's."""
     seed: int = 0
     """Of the cameras' differences and of the cloth's folds."""
     truth: bool = False
@@ -69,7 +70,7 @@ class Capture:
         jobs, write_shared = self._jobs()
         films = [Film(job) for job in jobs]
         for film in films:
-            film.check(self.again)
+            film.check(self.again, [job.split for job in jobs])
         write_shared()
         for film in films:
             film.prepare()
@@ -100,14 +101,18 @@ class Capture:
             check_range("--size", side, LEAST_SIDE_PX, MOST_SIDE_PX, "px a side")
         if self.workers is not None:
             check_range("--workers", self.workers, 1, 1024, "threads")
-        if self.split == "both" and self.motions is not None:
-            raise InputError("--motions: expected --split training or testing with it, got both")
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
         folder = find_actor(self.actor)
         from ash_core.capture.film import FilmJob
-        from ash_core.capture.film_stage import build_stage, read_actor, write_stage
+        from ash_core.capture.film_stage import (
+            build_stage,
+            read_actor,
+            stage_as_filmed,
+            write_stage,
+        )
         from ash_core.capture.script import find_motions, motion_file, read_script
+        from ash_core.files.dataset import SPLITS
 
         with working("dressing the actor"):
             found = find_motions(folder)
@@ -116,7 +121,7 @@ class Capture:
         scripts = {}
         for split, paths in found.items():
             chosen = list(paths.values())
-            if split in splits and self.motions is not None:
+            if split == splits[0] and self.motions is not None:
                 chosen = [motion_file(folder, name.strip()) for name in self.motions.split(",")]
             if chosen:
                 scripts[split] = read_script(chosen, actor.data.skeleton)
@@ -129,6 +134,9 @@ class Capture:
             motions = [script.dofs for script in scripts.values()]
             size = (width, height)
             stage = build_stage(folder, actor, motions, self.cameras, size, self.seed)
+            refilmed = splits if self.again else []
+            staying: list[Split] = [split for split in SPLITS if split not in refilmed]
+            stage = stage_as_filmed(stage, self.out, staying)
         workers = self.workers or usable_cores()
         jobs = [
             FilmJob(self.out, split, stage, scripts[split], frames[split], self.truth, workers)
