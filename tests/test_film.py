@@ -29,6 +29,7 @@ from ash_core.capture.film_truth import truth_depth, truth_mesh
 from ash_core.capture.script import Script, find_motions, join_motions, read_script
 from ash_core.capture.studio_light import BACKDROP
 from ash_core.cli import main
+from ash_core.commands import capture as capture_command
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.files.capture import read_calibration
@@ -154,6 +155,16 @@ def test_a_mask_is_what_the_surface_covers() -> None:
         assert np.abs(got - want)[(want > 0) & (want < 1)].mean() < 0.12
         assert (got[want == 1] == 1).mean() > 0.999
         assert abs(got.sum() / want.sum() - 1) < 0.01
+
+
+@with_gl
+def test_an_actor_that_walks_into_a_camera_is_a_sentence() -> None:
+    film_pass, _, there = posed()
+    camera = there.cameras[0]
+    view = camera.viewmat.clone()
+    view[2, 3] -= 3.0  # the camera goes on into the actor
+    with pytest.raises(InputError, match=f"camera '{camera.name}': the motion leads the actor"):
+        film_pass.shoot(dataclasses.replace(camera, viewmat=view))
 
 
 @with_gl
@@ -358,6 +369,50 @@ def test_colours_survive_the_video(tmp_path: Path) -> None:
     assert np.sqrt((off**2).mean()) < 6
     backdrop = 255 * np.stack((red, green, blue), -1)[:8, :8].mean((0, 1))
     np.testing.assert_allclose(backdrop, BACKDROP, atol=1.2)
+
+
+def test_only_what_makes_an_actor_counts_and_goes_along(tmp_path: Path) -> None:
+    folder = tmp_path / "actor"
+    shutil.copytree(ACTOR, folder)
+    walk = [script().dofs[:4]]
+
+    def identity() -> dict[str, object]:
+        return build_stage(folder, stage().actor, walk, 1, SIZE, 0).identity
+
+    before = identity()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "cameras.calibration").write_text("another's")
+    assert identity() == before
+    write_stage(tmp_path / "out", folder, stage(1).cameras)
+    copied = {path.name for path in (tmp_path / "out").iterdir()}
+    assert copied >= {"actor.conf", "actor.obj", "actor.obj.mtl", "actor.png", "actor.motion"}
+    assert "notes.txt" not in copied
+    (folder / "actor.png").write_bytes((folder / "actor.png").read_bytes() + b"!")
+    assert identity() != before
+
+
+def test_an_actor_s_own_folder_is_no_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ACTOR, tmp_path / "a")
+    before = sorted((tmp_path / "a").rglob("*"))
+    assert main(["capture", str(tmp_path / "a"), "-o", str(tmp_path / "b" / ".." / "a")]) == 2
+    assert "expected another folder than the actor's" in " ".join(capsys.readouterr().err.split())
+    assert sorted((tmp_path / "a").rglob("*")) == before
+
+
+def test_other_source_code_makes_other_actors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("capture", "geometry", "commands"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "code.py").write_text(name)
+    monkeypatch.setattr(capture_command, "__file__", str(tmp_path / "commands" / "capture.py"))
+    before = capture_command._recipe()
+    (tmp_path / "commands" / "code.py").write_text("what films makes no actor")
+    assert capture_command._recipe() == before
+    (tmp_path / "capture" / "code.py").write_text("capture 2")
+    assert capture_command._recipe() != before
 
 
 # ---- cameras and script ----

@@ -27,6 +27,7 @@ from ash_core.capture.studio_light import (
 )
 from ash_core.capture.true_surface import TrueFrame, TrueSurface
 from ash_core.conventions import R_WORLD_BODY
+from ash_core.errors import InputError
 from ash_core.geometry.camera import camera_position
 from ash_core.gl.context import GlError, opengl
 from ash_core.gl.mesh import fill_buffer, split_at_seams
@@ -37,6 +38,7 @@ from ash_core.gl.texture import Texture
 from ash_core.records import Camera
 
 SAMPLES: Final = 4
+NEAREST_M: Final = 0.05
 BORDER_PX: Final = 2
 """Kept around the person's box."""
 _MOVING: Final = ((0, 3), (1, 3), (2, 3), (3, 3))
@@ -173,7 +175,9 @@ class FilmPass:
         K = camera.K.numpy()
         seen = self._places @ view[:3, :3].T + view[:3, 3]
         depth = seen[:, 2]
-        assert depth.min() > 0.05, "the actor stands in the camera"
+        if not depth.min() > NEAREST_M:
+            text = "the motion leads the actor into it or past it: film it into a folder of its own"
+            raise InputError(f"camera '{camera.name}': {text}, whose cameras stand around it")
         x, y = (K[n, n] * seen[:, n] / depth + K[n, 2] for n in (0, 1))
         low = np.floor((x.min(), y.min())).astype(int) - BORDER_PX
         high = np.ceil((x.max(), y.max())).astype(int) + BORDER_PX

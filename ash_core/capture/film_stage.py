@@ -21,7 +21,7 @@ from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.files.capture import read_cameras, write_calibration, write_cameras
 from ash_core.files.dataset import CALIBRATION, CAMERAS, Split
-from ash_core.files.released import import_ash
+from ash_core.files.released import character_files, import_ash
 from ash_core.files.text import bad, write_atomic
 from ash_core.records import Camera
 
@@ -68,7 +68,7 @@ def build_stage(
     points = np.unique(outlines.reshape(-1, 3).round(2), axis=0)
     cameras = tuple(camera_ring(points, count, *size, seed))
     identity = {
-        "actor": _fingerprint(character_files(folder)),
+        "actor": _fingerprint(files_of_actor(folder)),
         "cameras": count,
         "size": list(size),
         "seed": seed,
@@ -114,10 +114,11 @@ def _outline(actor: TrueActor, dofs: Float[np.ndarray, "F D"]) -> Float[np.ndarr
     return np.stack(found)
 
 
-def character_files(folder: Path) -> list[Path]:
-    """The files of an actor that a data set needs: all but motions and what is hidden."""
-    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
-    return [path for path in files if not path.name.startswith(".") and path.name not in (CAMERAS,)]
+def files_of_actor(folder: Path) -> list[Path]:
+    """The files of an actor that a data set needs; whatever else lies there stays there."""
+    home = folder.absolute()
+    named = [path for path in character_files(folder) if path.is_relative_to(home)]
+    return sorted({*named, *home.glob(DRESSING)})
 
 
 def _fingerprint(files: Iterable[Path]) -> str:
@@ -131,8 +132,8 @@ def _fingerprint(files: Iterable[Path]) -> str:
 
 def write_stage(out: Path, folder: Path, cameras: Sequence[Camera]) -> None:
     """The character and the calibration of a data set."""
-    for path in character_files(folder):
-        target = out / path.name
+    for path in files_of_actor(folder):
+        target = out / path.relative_to(folder.absolute())
         if not target.is_file() or not _same(path, target):
             write_atomic(target, path.read_bytes())
     if not _holds(out, cameras):

@@ -1,6 +1,7 @@
 """`ash-studio capture`: film an actor on a virtual stage."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import tyro
 
-from ash_core import __version__
 from ash_core.commands.actor import Actor
 from ash_core.commands.options import check_range, parse_frames, parse_size
 from ash_core.commands.render import INTERRUPTED
@@ -104,6 +104,9 @@ class Capture:
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
         folder = find_actor(self.actor)
+        if self.out.resolve() == folder.resolve():
+            text = "expected another folder than the actor's, whose files would mix with footage"
+            raise InputError(f"{self.out}: {text}")
         from ash_core.capture.film import FilmJob
         from ash_core.capture.film_stage import (
             build_stage,
@@ -162,7 +165,7 @@ def find_actor(name: str) -> Path:
 def _make_actor(name: Name) -> Path:
     """An actor of the wardrobe, from the user's cache folder: made once, there only when whole."""
     shelf = cache_folder() / "actors"
-    folder = shelf / f"{name}-{__version__}"
+    folder = shelf / f"{name}-{_recipe()}"
     if folder.is_dir():
         return folder
     making = shelf / f".{folder.name}.{os.getpid()}"
@@ -174,6 +177,16 @@ def _make_actor(name: Name) -> Path:
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return folder
+
+
+def _recipe() -> str:
+    """A mark of the source code that makes actors: from other code come other actors."""
+    package = Path(__file__).parent.parent
+    mark = hashlib.sha256()
+    for part in ("capture", "geometry"):
+        for path in sorted((package / part).rglob("*.py")):
+            mark.update(path.read_bytes())
+    return mark.hexdigest()[:12]
 
 
 def _frames(text: str, count: int) -> range:
