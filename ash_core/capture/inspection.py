@@ -27,7 +27,6 @@ from ash_core.files.dataset import (
     Split,
     SplitData,
     mask_video_path,
-    open_dataset,
     video_path,
 )
 from ash_core.files.footage import decode_frames, index_video
@@ -133,12 +132,11 @@ class Inspection:
 
 
 def inspect_dataset(
-    folder: Path, samples: int, threads: int, tell: Callable[[int, int], None]
+    dataset: Dataset, samples: int, threads: int, tell: Callable[[int, int], None]
 ) -> Inspection:
     """Look at `samples` frames of every camera. tell: (cameras done, of how many)."""
-    dataset = open_dataset(folder)
-    result = Inspection(folder)
-    optics, notes = read_optics(folder)
+    result = Inspection(dataset.folder)
+    optics, notes = read_optics(dataset.folder)
     for text in (*dataset.notes, *notes):
         result.add("note", "files", text)
     poser = _Poser(dataset.character)
