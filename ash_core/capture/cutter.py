@@ -74,6 +74,8 @@ class Cutter:
 
         self.settings, self.width, self.height = settings, width, height
         self._reformatter = VideoReformatter()
+        self.foreground_px = self.kept_px = 0
+        """Pixels of all masks so far, and those that erosion and dilation left."""
         self._places = None
         if optics is not None and not optics.lens.is_straight:
             # Compiled code, which takes a while to load: only where it is needed.
@@ -85,9 +87,12 @@ class Cutter:
     def cut(self, picture: "av.VideoFrame", foreground: "av.VideoFrame") -> Cut:
         """The person of one frame."""
         settings = self.settings
-        mask, box = clean_mask(
-            self.foreground(foreground), settings.erode, settings.dilate, settings.largest
-        )
+        mask = self.foreground(foreground)
+        if settings.largest:
+            mask, _ = clean_mask(mask, 0, 0, largest=True)
+        self.foreground_px += int(np.count_nonzero(mask))
+        mask, box = clean_mask(mask, settings.erode, settings.dilate, largest=False)
+        self.kept_px += int(np.count_nonzero(mask))
         if box is None:
             return self._nobody()
         if settings.size is None or settings.size == (self.width, self.height):

@@ -46,6 +46,7 @@ class Journal:
         self.changes: list[str] = []
         """What is not as it was when the images that lie there were made."""
         self._sizes: dict[int, list[int]] = {}
+        self._empty: set[int] = set()
 
     def __enter__(self) -> Self:
         with _writing(self.path):
@@ -74,17 +75,23 @@ class Journal:
         sizes = self._sizes.get(frame, [])
         return len(sizes) == len(files) and all(map(is_whole, files, sizes))
 
-    def add(self, frame: int, sizes: Sequence[int]) -> None:
-        """A frame's files are written."""
+    def add(self, frame: int, sizes: Sequence[int], is_empty: bool = False) -> None:
+        """A frame's files are written.  is_empty: nobody is in it."""
         self._sizes[frame] = list(sizes)
+        if is_empty:
+            self._empty.add(frame)
+            self._write({"empty": frame})  # first: an image without its line is made again
         self._write([frame, *sizes])
 
-    def forget(self) -> None:
-        """Remove the images that were made, as if none had been."""
-        self._remove_old(list(self._sizes))
-        self._sizes.clear()
-        with _writing(self.path):
-            self._file.truncate(0)
+    def is_empty(self, frame: int) -> bool:
+        """Whether nobody was in a frame that was made, now or in an earlier run."""
+        return frame in self._empty and self.has(frame)
+
+    def forget(self, frames: Sequence[int]) -> None:
+        """Remove images, as if they had not been made: their lines count for nothing then."""
+        self._remove_old(frames)
+        for frame in frames:
+            self._sizes.pop(frame, None)
 
     def _write(self, line: object) -> None:
         with _writing(self.path):
@@ -107,10 +114,11 @@ class Journal:
                 return  # a file system without locks
 
     def _load(self) -> None:
-        header, lines = _parse(read_lines(self.path))
+        header, lines, empty = _parse(read_lines(self.path))
         if header == self._header:
             for frame, *sizes in lines:
                 self._sizes[frame] = sizes
+            self._empty = empty
             # A line that a kill cut off must not run into the next one.
             if read_lines(self.path)[-1] != "":
                 with _writing(self.path):
@@ -123,7 +131,7 @@ class Journal:
             self._file.truncate(0)
         self._write(self._header)
 
-    def _remove_old(self, frames: list[int]) -> None:
+    def _remove_old(self, frames: Sequence[int]) -> None:
         """Images of other settings would mix with ours."""
         for frame in frames:
             for kind in ("png", "jpg"):
@@ -139,8 +147,9 @@ def frames_done(folder: Path, split: Split, camera: int) -> int:
     return len({frame for frame, *_ in _parse(read_lines(path))[1]}) if path.is_file() else 0
 
 
-def _parse(lines: list[str]) -> tuple[dict[str, Any] | None, list[list[int]]]:
-    """Settings and entries; lines that a kill or a disk has spoilt are no lines."""
+def _parse(lines: list[str]) -> tuple[dict[str, Any] | None, list[list[int]], set[int]]:
+    """Settings, entries, frames without a person; lines that a kill or a disk has spoilt are no
+    lines."""
     parsed: list[Any] = []
     for line in lines:
         with contextlib.suppress(ValueError):
@@ -151,7 +160,10 @@ def _parse(lines: list[str]) -> tuple[dict[str, Any] | None, list[list[int]]]:
         for entry in parsed[1:]
         if isinstance(entry, list) and entry and all(type(value) is int for value in entry)
     ]
-    return header, entries if header is not None else []
+    if header is None:
+        return None, [], set()
+    marks = [entry.get("empty") for entry in parsed[1:] if isinstance(entry, dict)]
+    return header, entries, {frame for frame in marks if type(frame) is int}
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:

@@ -29,6 +29,8 @@ class Footage:
     optics: dict[int, Optics] = field(default_factory=dict)
     """By camera; empty without a calibration."""
     notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """A line for each camera that is left out: its videos cannot be read or do not agree."""
 
     def check_motion(self, split: Split, frames: tuple[int, ...]) -> None:
         """Raise where a frame has no pose; a split without a motion is fine, and told."""
@@ -44,7 +46,10 @@ class Footage:
 
 
 def survey(folder: Path, only: Split | None, cameras: list[int] | None) -> Footage:
-    """Look which videos are there. Raises: InputError for one that is missing or cannot be read."""
+    """Look which videos are there. Raises: InputError where no camera has both.
+
+    A camera whose videos are missing, cannot be read or do not agree is one of `errors`.
+    """
     footage = Footage(folder)
     if not is_kind(Path.is_dir, folder):
         raise bad(folder, None, "expected the folder of a data set, found none")
@@ -66,12 +71,17 @@ def survey(folder: Path, only: Split | None, cameras: list[int] | None) -> Foota
             raise bad(path, None, text)
         if not wanted:
             raise bad(folder / split / "videos", None, "expected stream000.mp4, ..., found none")
-        counts = {number: _count(folder, split, number) for number in wanted}
-        footage.cameras[split], footage.frames[split] = wanted, max(counts.values())
+        counts, errors = _counts(folder, split, wanted)
+        footage.errors += map(str, errors)
+        if not counts:
+            continue
+        footage.cameras[split], footage.frames[split] = list(counts), max(counts.values())
         short = {n: count for n, count in counts.items() if count < footage.frames[split]}
         for number, count in short.items():
             path = video_path(folder, split, number)
             footage.notes.append(f"{path}: {count} frames, others have {footage.frames[split]}")
+    if footage.errors and not footage.cameras:
+        raise InputError(footage.errors[0])
     if not footage.cameras:
         raise bad(folder, None, f"expected {' or '.join(SPLITS)} with videos in it, found none")
     return footage
@@ -104,6 +114,19 @@ def read_optics(folder: Path) -> tuple[dict[int, Optics], list[str]]:
 def _stream_numbers(folder: Path, split: Split) -> list[int]:
     names = [path.stem.removeprefix("stream") for path in (folder / split / "videos").glob("*.mp4")]
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def _counts(
+    folder: Path, split: Split, cameras: list[int]
+) -> tuple[dict[int, int], list[InputError]]:
+    """Frame numbers by camera, and what is wrong with the cameras that are not among them."""
+    counts, errors = {}, []
+    for camera in cameras:
+        try:
+            counts[camera] = _count(folder, split, camera)
+        except InputError as error:
+            errors.append(error)
+    return counts, errors
 
 
 def _count(folder: Path, split: Split, camera: int) -> int:

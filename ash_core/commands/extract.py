@@ -76,7 +76,7 @@ class Extract:
     """local: submitit's own processes on this machine, to try it without a cluster."""
 
     def run(self) -> int:
-        jobs = self._jobs()
+        jobs, errors = self._jobs()
         total = sum(len(job.frames) for job in jobs)
         with StopRequest() as stop, progress_bar() as progress:
             task = progress.add_task("extracting", total=total)
@@ -85,6 +85,7 @@ class Extract:
                 progress.advance(task, frames)
 
             outcome = self._extract(jobs, tell, lambda: stop.is_set)
+        outcome.errors[:0] = errors
         return _report(outcome, total)
 
     def _extract(
@@ -108,8 +109,11 @@ class Extract:
         )
         return run_on_slurm(jobs, options, tell, stopped, say)
 
-    def _jobs(self) -> "list[CameraJob]":
-        """One for each camera and split; everything that can be said before is said now."""
+    def _jobs(self) -> "tuple[list[CameraJob], list[str]]":
+        """One for each camera and split, and what is wrong with those that are left out.
+
+        Everything that can be said before is said now.
+        """
         check_range("--threshold", self.threshold, 1, 255, "grey levels")
         check_range("--erode", self.erode, 0, 255, "px")
         check_range("--dilate", self.dilate, 0, 255, "px")
@@ -154,7 +158,7 @@ class Extract:
                 )
                 for camera in footage.cameras[split]
             ]
-        return jobs
+        return jobs, footage.errors
 
 
 def _numbers(text: str | None) -> list[int] | None:
