@@ -537,8 +537,7 @@ def test_without_egl_it_says_what_to_install(tmp_path: Path) -> None:
                 raise OSError(name)
             return real(name, *args, **kwargs)
         ctypes.cdll._dlltype = load
-        from ash_core.capture.studio_light import BACKDROP
-from ash_core.cli import main
+        from ash_core.cli import main
         sys.exit(main(sys.argv[1:]))
     """
     options = ["capture", "bundled", "-o", str(tmp_path), "--frames", "0:1", "--size", "96x72"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ash_core.files.dataset import TRUTH, Split, mask_video_path, video_path
-from ash_core.files.text import bad, read_json, write_text
+from ash_core.files.text import bad, read_json, shorten, write_text
 
 RECORD: Final = "film.json"
 SEGMENTS: Final = ".film"
@@ -46,12 +46,8 @@ def footage(out: Path, split: Split) -> list[Path]:
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What is other now, in words."""
     keys = [key for key in now if before.get(key) != now[key]]
-    return [f"{key}: {_short(before.get(key))} -> {_short(now[key])}" for key in keys]
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 32 else text[:29] + "..."
+    values = {key: (json.dumps(before.get(key)), json.dumps(now[key])) for key in keys}
+    return [f"{key}: {shorten(a, 32)} -> {shorten(b, 32)}" for key, (a, b) in values.items()]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 LEFT, RIGHT = "left", "right"
 SIDES = (LEFT, RIGHT)
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
-LIMB = ("clavicle", "upper_arm", "forearm", "hand", "thigh", "shin", "foot", "toe")
 
 _PREFIX = re.compile(
     r"^(?:.*:|character\d*_|bip\d*[ _]?|def[-_]|mixamorig\d*_?|valvebiped\.bip\d*_)"

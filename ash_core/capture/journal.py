@@ -14,10 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from ash_core.errors import InputError
 from ash_core.files.dataset import Split, image_path, mask_path
 from ash_core.files.masked_image import is_whole
-from ash_core.files.text import bad, read_lines
+from ash_core.files.text import bad, read_lines, shorten, writing
 
 LOCK_SECONDS: Final = 10.0
 """How long another process may hold the journal: workers outlive a killed run by one frame."""
@@ -49,7 +48,7 @@ class Journal:
         self._empty: set[int] = set()
 
     def __enter__(self) -> Self:
-        with _writing(self.path):
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b", buffering=0)
         try:
@@ -94,7 +93,7 @@ class Journal:
             self._sizes.pop(frame, None)
 
     def _write(self, line: object) -> None:
-        with _writing(self.path):
+        with writing(self.path):
             data = json.dumps(line).encode() + b"\n"
             if self._file.write(data) != len(data):
                 raise OSError("the disk is full")
@@ -121,13 +120,13 @@ class Journal:
             self._empty = empty
             # A line that a kill cut off must not run into the next one.
             if read_lines(self.path)[-1] != "":
-                with _writing(self.path):
+                with writing(self.path):
                     self._file.write(b"\n")
             return
         if header is not None:
             self.changes = list(_changes(header, self._header))
             self._remove_old([frame for frame, *_ in lines])
-        with _writing(self.path):
+        with writing(self.path):
             self._file.truncate(0)
         self._write(self._header)
 
@@ -172,19 +171,5 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
             if isinstance(now.get(key), dict):
                 yield from _changes(before.get(key) or {}, now[key])
             else:
-                yield f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}"
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, InputError):
-            raise
-        raise bad(path, None, f"cannot be written: {error.strerror or error}") from error
+                old, new = (shorten(json.dumps(d.get(key)), 40) for d in (before, now))
+                yield f"{key}: {old} -> {new}"

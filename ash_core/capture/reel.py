@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +16,7 @@ from numba import njit
 
 from ash_core.capture.film_pass import Shot
 from ash_core.capture.studio_light import BACKDROP
-from ash_core.errors import InputError
-from ash_core.files.text import bad
+from ash_core.files.text import writing
 from ash_core.files.video import BT709
 from ash_core.records import Camera
 
@@ -33,6 +32,7 @@ RGB_CRF: Final = "12"
 MASK_CRF: Final = "4"
 LIMITED: Final = 1
 """PyAV's code for 16-235, which every player and reader assumes."""
+AGAIN: Final = "; run it again to go on"
 
 
 class Segment:
@@ -77,7 +77,7 @@ class _Encoder:
         self.out, self._frames = out, 0
         self._partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}{PARTIAL}")
         rate = Fraction(fps).limit_denominator(1001)
-        with _writing(out):
+        with writing(out, AGAIN):
             self._container = av.open(str(self._partial), "w", format="mp4")
             self._stream: Any = self._container.add_stream("libx264", rate=rate)
             self._stream.width, self._stream.height = (side + side % 2 for side in size)
@@ -93,11 +93,11 @@ class _Encoder:
     def add(self, frame: Any) -> None:
         frame.pts, frame.time_base = self._frames, self._stream.codec_context.time_base
         self._frames += 1
-        with _writing(self.out):
+        with writing(self.out, AGAIN):
             self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
-        with _writing(self.out):
+        with writing(self.out, AGAIN):
             self._container.mux(self._stream.encode(None))
             self._container.close()
             _settle(self._partial, self.out)
@@ -157,7 +157,7 @@ def join(segments: Sequence[Path], out: Path, fps: float) -> None:
     import av
 
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}{PARTIAL}")
-    with _writing(out):
+    with writing(out, AGAIN):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             with av.open(str(partial), "w", format="mp4") as joined:
@@ -195,20 +195,6 @@ def _settle(partial: Path, out: Path) -> None:
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(out)
-
-
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Name the file in whatever the system or the encoder refuses."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith("av."):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise bad(out, None, f"cannot be written: {reason}; run it again to go on") from error
 
 
 # ---- pixels ----

@@ -12,11 +12,10 @@ import torch
 
 from ash_core.capture import cloth
 from ash_core.capture.dressing import FILE, Dressing, load_dressing, plain_dressing
-from ash_core.capture.folds import DEPTH, FAMILIES, find_limbs, measure_squeeze, patterns
+from ash_core.capture.folds import DEPTH, find_limbs, measure_squeeze, patterns
 from ash_core.capture.proxies import fit_proxies, shade
 from ash_core.capture.skinned import blend_bones, blend_matrices, normals_of
 from ash_core.capture.subdivide import subdivide
-from ash_core.capture.texels import find_texels
 from ash_core.conventions import FPS
 from ash_core.files.released import import_ash
 from ash_core.geometry import dual_quaternion as dq
@@ -28,7 +27,6 @@ KEEP = 100
 CHUNK = 50
 LINEAR = 0.85
 """Share of linear blending in the posed surface."""
-RELIEF_SIZE = 1024
 SHADE, VALLEY = 0.9, 0.45
 """How dark another limb makes a place, and how dark the bottom of a full fold is."""
 
@@ -47,11 +45,6 @@ class TrueSurface:
     """[h, w, 3] uint8: colour without light, row 0 at the top (v = 1)."""
     gloss: np.ndarray
     """[h, w] uint8: 0 matt, 255 like a mirror; for a highlight that moves with the view."""
-    relief: np.ndarray
-    """[h, w, 4] uint8: height of the four families of folds, 128 = mean: for fine normals in a
-    shader. The surface stands `depth` * sum(crease * (relief / 255)) higher than without folds."""
-    depth: float
-    """m"""
 
 
 @dataclass(frozen=True)
@@ -100,8 +93,6 @@ class TrueActor:
             materials=np.repeat(self.dressing.materials, 4).astype(np.int32),
             texture=data.template.texture.numpy(),
             gloss=self.dressing.gloss,
-            relief=_relief(self.fine.corner_uvs, self.fine.faces, self._patterns),
-            depth=DEPTH,
         )
 
     @classmethod
@@ -153,14 +144,6 @@ class TrueActor:
             occlusion=np.clip(light * (1.0 - VALLEY * valley), 0.0, 1.0),
             creases=creases,
         )
-
-
-def _relief(corner_uvs: np.ndarray, faces: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """The folds' heights [V, 4] (0 to 1) as a texture [RELIEF_SIZE, RELIEF_SIZE, 4]."""
-    texels = find_texels(corner_uvs, RELIEF_SIZE)
-    picture = np.full((RELIEF_SIZE, RELIEF_SIZE, FAMILIES), 128, np.uint8)
-    picture[texels.rows, texels.columns] = texels.carry(heights, faces) * 255 + 0.5
-    return picture
 
 
 class TrueMotion:

@@ -172,6 +172,8 @@ def _numbers(text: str | None) -> list[int] | None:
 
 def _report(outcome: "Outcome", total: int) -> int:
     """Say what came of it; returns the exit code."""
+    from ash_core.files.text import shorten
+
     reports = sorted(outcome.reports, key=lambda report: (report.split, report.camera))
     for report in reports:
         for text in report.notes:
@@ -182,7 +184,7 @@ def _report(outcome: "Outcome", total: int) -> int:
             note(f"{where}: no foreground in {len(report.empty)} frames ({some})")
     for text in dict.fromkeys(report.changed for report in reports if report.changed):
         cameras = ", ".join(f"{r.split} {r.camera}" for r in reports if r.changed == text)
-        note(f"made again for {_short(cameras)}: {text}")
+        note(f"made again for {shorten(cameras, 80)}: {text}")
     made, kept = sum(r.made for r in reports), sum(r.kept for r in reports)
     for text in outcome.errors:
         complain(text)
@@ -193,7 +195,3 @@ def _report(outcome: "Outcome", total: int) -> int:
     if outcome.errors:
         return FAILED
     return INTERRUPTED if stopped else 0
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."
