@@ -16,10 +16,10 @@ from PIL import Image as PillowImage
 from small_dataset import FRAMES, HEIGHT, WIDTH, calibration_text, small_dataset, write_video
 from test_footage import cut_off, spoil_middle
 
-from ash_core.capture.cutter import Cutter, ExtractSettings, Optics
-from ash_core.capture.extract import CameraJob, CameraReport, extract_camera
-from ash_core.capture.masks import Box
-from ash_core.capture.survey import survey
+from ash_core.capture.extract.cutter import Cutter, ExtractSettings, Optics
+from ash_core.capture.extract.extract import CameraJob, CameraReport, extract_camera
+from ash_core.capture.extract.masks import Box
+from ash_core.capture.extract.survey import survey
 from ash_core.cli import main
 from ash_core.errors import InputError
 from ash_core.files.capture import read_cameras

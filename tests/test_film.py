@@ -21,13 +21,13 @@ from numba import njit
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from ash_core.capture.camera_ring import MARGIN, camera_ring
-from ash_core.capture.film import Film, FilmJob
-from ash_core.capture.film_pass import FilmPass
-from ash_core.capture.film_stage import FilmStage, build_stage, read_actor, write_stage
-from ash_core.capture.film_truth import truth_depth, truth_mesh
-from ash_core.capture.script import Script, find_motions, join_motions, read_script
-from ash_core.capture.studio_light import BACKDROP
+from ash_core.capture.film.camera_ring import MARGIN, camera_ring
+from ash_core.capture.film.film import Film, FilmJob
+from ash_core.capture.film.film_pass import FilmPass
+from ash_core.capture.film.film_stage import FilmStage, build_stage, read_actor, write_stage
+from ash_core.capture.film.film_truth import truth_depth, truth_mesh
+from ash_core.capture.film.script import Script, find_motions, join_motions, read_script
+from ash_core.capture.film.studio_light import BACKDROP
 from ash_core.cli import main
 from ash_core.commands import capture as capture_command
 from ash_core.conventions import R_WORLD_BODY

@@ -13,8 +13,8 @@ from ash_core.commands.terminal import StopRequest, complain, note, progress_bar
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ash_core.capture.extract import CameraJob
-    from ash_core.capture.extract_jobs import Outcome
+    from ash_core.capture.extract.extract import CameraJob
+    from ash_core.capture.extract.extract_jobs import Outcome
 
 FAILED = 2
 
@@ -94,7 +94,11 @@ class Extract:
         tell: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> "Outcome":
-        from ash_core.capture.extract_jobs import SlurmOptions, run_in_processes, run_on_slurm
+        from ash_core.capture.extract.extract_jobs import (
+            SlurmOptions,
+            run_in_processes,
+            run_on_slurm,
+        )
         from ash_core.resources import usable_cores
 
         if not self.slurm:
@@ -124,9 +128,9 @@ class Extract:
                 check_range(f"--{name.replace('_', '-')}", value, 1, 1_000_000, "")
         if self.fps is not None:
             check_range("--fps", self.fps, 1.0, 1000.0, "frames a second")
-        from ash_core.capture.cutter import ExtractSettings
-        from ash_core.capture.extract import CameraJob
-        from ash_core.capture.survey import survey
+        from ash_core.capture.extract.cutter import ExtractSettings
+        from ash_core.capture.extract.extract import CameraJob
+        from ash_core.capture.extract.survey import survey
 
         settings = ExtractSettings(
             self.threshold,

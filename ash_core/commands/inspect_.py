@@ -37,8 +37,8 @@ class Inspect:
         out = self.out or self.data / "inspection.html"
         if out.suffix != ".html":
             raise InputError(f"{out}: expected a name that ends in .html")
-        from ash_core.capture.inspection import inspect_dataset
-        from ash_core.capture.inspection_page import inspection_page
+        from ash_core.capture.inspect.inspection import inspect_dataset
+        from ash_core.capture.inspect.inspection_page import inspection_page
         from ash_core.files.dataset import open_dataset
         from ash_core.files.text import write_text
         from ash_core.resources import usable_cores
