@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ash_core.resources import usable_cores
+
 State = Literal["ok", "missing", "info"]
 
 APT_GL: Final = "apt install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri"
@@ -68,7 +70,7 @@ def examine_system() -> list[Finding]:
         Finding("system", "system", f"{platform.system()} {platform.release()}, {_libc()}"),
         Finding("system", "Python", f"{platform.python_version()} at {sys.executable}", "ok"),
         Finding("system", "CPU", model[1] if model else platform.processor() or "unknown"),
-        Finding("system", "cores", f"{os.cpu_count()}, usable by us: {_usable_cores()}"),
+        Finding("system", "cores", f"{os.cpu_count()}, usable by us: {usable_cores()}"),
         Finding("system", "instructions", " ".join(isa) or "neither AVX2 nor newer: slow"),
         Finding(
             "system", "memory",
@@ -304,15 +306,6 @@ PROBES: Final[dict[str, Callable[[], list[Finding]]]] = {
     "GL": examine_gl,
     "codecs": examine_codecs,
 }
-
-
-def _usable_cores() -> str:
-    """Cores that the scheduler and the control group leave us."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        return f"{cores}, control group allows {int(quota[0]) / int(quota[1]):.1f}"
-    return str(cores)
 
 
 def _libc() -> str:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ash_core.capture.actor import CONF, Actor, write_actor
-from ash_core.capture.motions import make_motions
-from ash_core.capture.texels import find_texels
+from ash_core.capture.actor.actor import CONF, Actor, write_actor
+from ash_core.capture.choreography.motions import make_motions
+from ash_core.capture.mesh.texels import find_texels
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.obj import read_obj

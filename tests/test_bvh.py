@@ -9,9 +9,9 @@ import torch
 from test_fuzz_files import Mutations, check, fuzzed
 
 from ash_core import cli
-from ash_core.capture.joint_mapping import Tree, guess_mapping, read_mapping, write_mapping
-from ash_core.capture.joint_names import body_parts
-from ash_core.capture.retarget import Retargeted, read_bvh_motion
+from ash_core.capture.retarget.joint_mapping import Tree, guess_mapping, read_mapping, write_mapping
+from ash_core.capture.retarget.joint_names import body_parts
+from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.bvh import read_bvh, resample

@@ -1,6 +1,7 @@
 """Videos to images: what is in them, what is said of bad ones, what a kill leaves."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -15,10 +16,10 @@ from PIL import Image as PillowImage
 from small_dataset import FRAMES, HEIGHT, WIDTH, calibration_text, small_dataset, write_video
 from test_footage import cut_off, spoil_middle
 
-from ash_core.capture.cutter import Cutter, ExtractSettings, Optics
-from ash_core.capture.extract import CameraJob, CameraReport, extract_camera
-from ash_core.capture.masks import Box
-from ash_core.capture.survey import survey
+from ash_core.capture.extract.cutter import Cutter, ExtractSettings, Optics
+from ash_core.capture.extract.extract import CameraJob, CameraReport, extract_camera
+from ash_core.capture.extract.masks import Box
+from ash_core.capture.extract.survey import survey
 from ash_core.cli import main
 from ash_core.errors import InputError
 from ash_core.files.capture import read_cameras
@@ -178,8 +179,11 @@ def test_a_journal_line_that_a_kill_cut_off_is_no_line(data: Path) -> None:
 
 def test_missing_camera(data: Path) -> None:
     video_path(data, "training", 1).unlink()
+    found = survey(data, None, None)
+    assert found.cameras == {"training": [0, 2]}
+    assert "stream001.mp4: expected a video, found nothing" in found.errors[0]
     with pytest.raises(InputError, match=r"stream001\.mp4: expected a video, found nothing"):
-        survey(data, None, None)
+        survey(data, None, [1])
     assert survey(data, None, [0, 2]).cameras == {"training": [0, 2]}
     with pytest.raises(InputError, match=r"--cameras: expected numbers in 0\.\.2"):
         survey(data, None, [7])
@@ -232,7 +236,7 @@ def test_fewer_masks_than_frames(data: Path) -> None:
     path = mask_video_path(data, "training", 1)
     write_video(path, np.stack([raw(path, n) for n in range(FRAMES - 1)]))
     with pytest.raises(InputError, match=r"videos/stream001.mp4 has 8, .*tation/stream001.mp4 7"):
-        survey(data, None, None)
+        survey(data, None, [1])
 
 
 def test_masks_without_foreground(data: Path) -> None:
@@ -247,6 +251,19 @@ def test_masks_without_foreground(data: Path) -> None:
         with pytest.raises(InputError, match=r"found no foreground in any of 8 frames"):
             extract(data)
     assert not tree(data)
+    extract(data, stop_after=3)
+    assert len(tree(data)) == 3
+    with pytest.raises(InputError, match=r"found no foreground in any of 8 frames \(threshold 128"):
+        extract(data)  # goes on, and knows what the first run saw
+    assert not tree(data)
+
+
+def test_erosion_that_eats_the_person_is_told(data: Path) -> None:
+    assert not extract(data, ExtractSettings(erode=2, dilate=2)).notes
+    (text,) = extract(data, ExtractSettings(erode=6, dilate=3)).notes
+    assert re.search(r"stream000\.mp4: --erode 6 and --dilate 3 take [3-9]\d% of the mask", text)
+    with pytest.raises(InputError, match=r"no foreground .*--erode 40 takes all of the mask"):
+        extract(data, ExtractSettings(erode=40))
 
 
 def test_rgb_and_mask_of_different_size(data: Path) -> None:
@@ -327,6 +344,19 @@ def test_the_command_extracts_all_cameras(data: Path, capfd: pytest.CaptureFixtu
     images = [(frame, camera) for frame, camera, _ in images_of(data, "training")]
     assert images == [(frame, camera) for frame in (1, 4, 7) for camera in (0, 2)]
     assert "6 images made, 0 were there" in capfd.readouterr().out
+
+
+def test_one_unreadable_video_stops_no_other(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = video_path(data, "training", 1)
+    path.write_bytes(path.read_bytes()[:400])
+    assert main(["extract", str(data), "--erode", "0", "--frames", ":2", "--workers", "1"]) == 2
+    images = [(frame, camera) for frame, camera, _ in images_of(data, "training")]
+    assert images == [(0, 0), (0, 2), (1, 0), (1, 2)]
+    said = capfd.readouterr()
+    text = " ".join(said.err.split())
+    assert "stream001.mp4: expected a video, found a file that is damaged or cut off" in text
+    assert "Errno" not in text
+    assert "4 images made" in said.out
 
 
 def test_killed_half_way_it_goes_on_to_the_same(data: Path, tmp_path: Path) -> None:

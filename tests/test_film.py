@@ -21,14 +21,15 @@ from numba import njit
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from ash_core.capture.camera_ring import MARGIN, camera_ring
-from ash_core.capture.film import Film, FilmJob
-from ash_core.capture.film_pass import FilmPass
-from ash_core.capture.film_stage import FilmStage, build_stage, read_actor, write_stage
-from ash_core.capture.film_truth import truth_depth, truth_mesh
-from ash_core.capture.script import Script, find_motions, join_motions, read_script
-from ash_core.capture.studio_light import BACKDROP
+from ash_core.capture.film.camera_ring import MARGIN, camera_ring
+from ash_core.capture.film.film import Film, FilmJob
+from ash_core.capture.film.film_pass import FilmPass
+from ash_core.capture.film.film_stage import FilmStage, build_stage, read_actor, write_stage
+from ash_core.capture.film.film_truth import truth_depth, truth_mesh
+from ash_core.capture.film.script import Script, find_motions, join_motions, read_script
+from ash_core.capture.film.studio_light import BACKDROP
 from ash_core.cli import main
+from ash_core.commands import capture as capture_command
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.files.capture import read_calibration
@@ -157,6 +158,16 @@ def test_a_mask_is_what_the_surface_covers() -> None:
 
 
 @with_gl
+def test_an_actor_that_walks_into_a_camera_is_a_sentence() -> None:
+    film_pass, _, there = posed()
+    camera = there.cameras[0]
+    view = camera.viewmat.clone()
+    view[2, 3] -= 3.0  # the camera goes on into the actor
+    with pytest.raises(InputError, match=f"camera '{camera.name}': the motion leads the actor"):
+        film_pass.shoot(dataclasses.replace(camera, viewmat=view))
+
+
+@with_gl
 def test_depth_is_that_of_the_surface_at_pixel_centres() -> None:
     film_pass, true, there = posed()
     camera = there.cameras[2]
@@ -203,6 +214,7 @@ def test_stopped_and_resumed_is_as_if_never_stopped(tmp_path: Path) -> None:
     assert (report.made, report.kept, report.touching) == (39, 0, set())
     stopped = film(twice, 13, until=34)
     assert stopped.stopped
+    assert stopped.made == 30, "what will be there when it goes on"
     assert not list(twice.rglob("stream*.mp4"))
     assert not list(twice.rglob("*.partial"))
     resumed = film(twice, 13)
@@ -236,6 +248,7 @@ def test_footage_of_other_settings_is_never_mixed(tmp_path: Path) -> None:
     job = FilmJob(tmp_path, "testing", stage(seed=1), script(), range(2), False, 1)
     with pytest.raises(InputError, match=r"another stage.*seed: 0 -> 1"):
         Film(job).check(again=True)
+    Film(job).check(again=True, beside=["training", "testing"])
     np.testing.assert_array_equal(decoded(tmp_path), before)
 
 
@@ -311,6 +324,27 @@ def test_film_extract_open(tmp_path: Path) -> None:
 
 
 @with_gl
+def test_splits_share_their_cameras_whatever_they_play(tmp_path: Path) -> None:
+    def shoot(*options: str, size: str = "96x72") -> int:
+        small = ["--cameras", "1", "--frames", "0:2", "--size", size]
+        try:
+            return main(["capture", "bundled", "-o", str(tmp_path), *small, *options])
+        finally:
+            the_context().make_current()
+
+    assert shoot("--motions", "stretch") == 0
+    cameras = (tmp_path / "cameras.json").read_bytes()
+    assert shoot("--split", "testing", "--motions", "dance") == 0
+    assert (tmp_path / "cameras.json").read_bytes() == cameras
+    assert shoot("--motions", "stretch") == 0, "goes on"
+    assert shoot("--split", "testing", "--motions", "walk") == 2, "another motion, not --again"
+    assert shoot("--split", "both", "--motions", "dance", "--again") == 0
+    assert shoot("--split", "both", "--again", size="64x64") == 0
+    assert decoded(tmp_path, 1).shape[2:] == (64, 64, 3)
+    assert (tmp_path / "cameras.json").read_bytes() != cameras
+
+
+@with_gl
 def test_colours_survive_the_video(tmp_path: Path) -> None:
     there = stage(1, (320, 240))
     film(tmp_path, 1, of=there)
@@ -335,6 +369,50 @@ def test_colours_survive_the_video(tmp_path: Path) -> None:
     assert np.sqrt((off**2).mean()) < 6
     backdrop = 255 * np.stack((red, green, blue), -1)[:8, :8].mean((0, 1))
     np.testing.assert_allclose(backdrop, BACKDROP, atol=1.2)
+
+
+def test_only_what_makes_an_actor_counts_and_goes_along(tmp_path: Path) -> None:
+    folder = tmp_path / "actor"
+    shutil.copytree(ACTOR, folder)
+    walk = [script().dofs[:4]]
+
+    def identity() -> dict[str, object]:
+        return build_stage(folder, stage().actor, walk, 1, SIZE, 0).identity
+
+    before = identity()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "cameras.calibration").write_text("another's")
+    assert identity() == before
+    write_stage(tmp_path / "out", folder, stage(1).cameras)
+    copied = {path.name for path in (tmp_path / "out").iterdir()}
+    assert copied >= {"actor.conf", "actor.obj", "actor.obj.mtl", "actor.png", "actor.motion"}
+    assert "notes.txt" not in copied
+    (folder / "actor.png").write_bytes((folder / "actor.png").read_bytes() + b"!")
+    assert identity() != before
+
+
+def test_an_actor_s_own_folder_is_no_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ACTOR, tmp_path / "a")
+    before = sorted((tmp_path / "a").rglob("*"))
+    assert main(["capture", str(tmp_path / "a"), "-o", str(tmp_path / "b" / ".." / "a")]) == 2
+    assert "expected another folder than the actor's" in " ".join(capsys.readouterr().err.split())
+    assert sorted((tmp_path / "a").rglob("*")) == before
+
+
+def test_other_source_code_makes_other_actors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("capture", "geometry", "commands"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "code.py").write_text(name)
+    monkeypatch.setattr(capture_command, "__file__", str(tmp_path / "commands" / "capture.py"))
+    before = capture_command._recipe()
+    (tmp_path / "commands" / "code.py").write_text("what films makes no actor")
+    assert capture_command._recipe() == before
+    (tmp_path / "capture" / "code.py").write_text("capture 2")
+    assert capture_command._recipe() != before
 
 
 # ---- cameras and script ----
@@ -438,7 +516,6 @@ def test_names_say_which_motions_training_never_sees(tmp_path: Path) -> None:
         (["bundled", "--size", "axb"], "--size: expected WIDTHxHEIGHT"),
         (["bundled", "--frames", "0:10:2"], "--frames: expected START:STOP, every frame"),
         (["bundled", "--motions", "polka"], "polka: expected a .motion file or one of the actor's"),
-        (["bundled", "--split", "both", "--motions", "walk"], "--motions: expected --split"),
         (["nobody"], "nobody: expected an actor's folder"),
     ],
 )

@@ -15,10 +15,10 @@ from PIL import Image as PillowImage
 from test_fuzz_files import Mutations, check, fuzzed
 
 from ash_core import cli
-from ash_core.capture.gltf_atlas import Soup, make_atlas
-from ash_core.capture.gltf_character import inverse_binds, read_gltf_character
-from ash_core.capture.gltf_mesh import Material, skin_joints
-from ash_core.capture.gltf_motion import read_animations, world
+from ash_core.capture.gltf.gltf_atlas import Soup, make_atlas
+from ash_core.capture.gltf.gltf_character import inverse_binds, read_gltf_character
+from ash_core.capture.gltf.gltf_mesh import Material, skin_joints
+from ash_core.capture.gltf.gltf_motion import read_animations, world
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.gltf import Gltf, open_gltf

@@ -10,11 +10,11 @@ import pytest
 import torch
 from small_dataset import FRAMES, HEIGHT, WIDTH, small_dataset, write_video
 
-from ash_core.capture.inspection import Inspection, inspect_dataset
-from ash_core.capture.silhouette import silhouette
+from ash_core.capture.inspect.inspection import Inspection, inspect_dataset
+from ash_core.capture.inspect.silhouette import silhouette
 from ash_core.cli import main
 from ash_core.files.capture import read_cameras, write_cameras
-from ash_core.files.dataset import CAMERAS, POSES, mask_video_path, video_path
+from ash_core.files.dataset import CAMERAS, POSES, mask_video_path, open_dataset, video_path
 from ash_core.records import Camera
 
 
@@ -24,7 +24,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def look(folder: Path) -> Inspection:
-    return inspect_dataset(folder, 2, 1, lambda done, total: None)
+    return inspect_dataset(open_dataset(folder), 2, 1, lambda done, total: None)
 
 
 def complaints(found: Inspection) -> list[str]:
@@ -98,7 +98,15 @@ def test_the_page_is_whole_and_alone(data: Path, capfd: pytest.CaptureFixture[st
 
 def test_what_is_no_data_set(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tmp_path)]) == 2
-    assert "expected a folder with one .character" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "expected a folder with one .character" in said
+    assert "looking at cameras" not in said, "no bar of a work that never began"
+
+
+def test_an_error_is_the_exit_code(data: Path) -> None:
+    video_path(data, "training", 2).unlink()
+    assert main(["inspect", str(data), "--samples", "1"]) == 1
+    assert (data / "inspection.html").is_file()
 
 
 def test_silhouette_of_a_square() -> None:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from ash_core.capture.dressing import COTTON, LINING, Dressing, load_dressing, save_dressing
-from ash_core.capture.folds import DEPTH
-from ash_core.capture.skinned import blend_bones, blend_matrices, normals_of
-from ash_core.capture.subdivide import subdivide
-from ash_core.capture.surface import face_normals
-from ash_core.capture.true_surface import TrueActor, TrueFrame
+from ash_core.capture.mesh.subdivide import subdivide
+from ash_core.capture.mesh.surface import face_normals
+from ash_core.capture.truth.dressing import COTTON, LINING, Dressing, load_dressing, save_dressing
+from ash_core.capture.truth.folds import DEPTH
+from ash_core.capture.truth.skinned import blend_bones, blend_matrices, normals_of
+from ash_core.capture.truth.true_surface import TrueActor, TrueFrame
 from ash_core.capture.wardrobe.hang import Cut, axis_of, hang
 from ash_core.capture.wardrobe.sheet import Ring, Sheet, join
 from ash_core.errors import InputError

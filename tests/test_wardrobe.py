@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ash_core.capture.body import Body
-from ash_core.capture.posing import Score
-from ash_core.capture.stage import Stage
-from ash_core.capture.surface import boundary_loops, face_normals
+from ash_core.capture.actor.body import Body
+from ash_core.capture.choreography.posing import Score
+from ash_core.capture.choreography.stage import Stage
+from ash_core.capture.mesh.surface import boundary_loops, face_normals
 from ash_core.capture.wardrobe.borrow import retarget
 from ash_core.capture.wardrobe.cut import cut
 from ash_core.capture.wardrobe.hang import Cut, axis_of, hang

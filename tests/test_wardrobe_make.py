@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ash_core.capture.dressing import LEATHER, SKIN, WOOL
-from ash_core.capture.graph import MIN_NODES, make_graph
-from ash_core.capture.surface import boundary_loops
-from ash_core.capture.texels import find_texels
+from ash_core.capture.mesh.graph import MIN_NODES, make_graph
+from ash_core.capture.mesh.surface import boundary_loops
+from ash_core.capture.mesh.texels import find_texels
+from ash_core.capture.truth.dressing import LEATHER, SKIN, WOOL
 from ash_core.capture.wardrobe.outfits import OUTFITS
 
 pytest.importorskip("anny")

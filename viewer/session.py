@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, get_args
 
 import torch
 
-from ash_core.capture.retarget import Retargeted, read_bvh_motion
+from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.commands.scene import (
     BUNDLED,
     STILL_FRAMES,

@@ -1,6 +1,7 @@
 """`ash-studio capture`: film an actor on a virtual stage."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import tyro
 
-from ash_core import __version__
 from ash_core.commands.actor import Actor
 from ash_core.commands.options import check_range, parse_frames, parse_size
 from ash_core.commands.render import INTERRUPTED
@@ -20,7 +20,7 @@ from ash_core.errors import InputError
 from ash_core.resources import cache_folder, resource, usable_cores
 
 if TYPE_CHECKING:
-    from ash_core.capture.film import FilmJob, FilmReport
+    from ash_core.capture.film.film import FilmJob, FilmReport
     from ash_core.files.dataset import Split
 
 Name = Literal["ida", "otto", "mira"]
@@ -52,7 +52,8 @@ class Capture:
     motions: Annotated[
         str | None, tyro.conf.arg(metavar="NAME,NAME,...", help_behavior_hint="")
     ] = None
-    """Motions to play, by name or as .motion files, in this order. Default: all of the split's."""
+    """Motions to play, by name or as .motion files, in this order; with --split both in training.
+    Default: all of the split's."""
     seed: int = 0
     """Of the cameras' differences and of the cloth's folds."""
     truth: bool = False
@@ -64,12 +65,12 @@ class Capture:
     """Threads that encode. Default: the machine's cores."""
 
     def run(self) -> int:
-        from ash_core.capture.film import Film
+        from ash_core.capture.film.film import Film
 
         jobs, write_shared = self._jobs()
         films = [Film(job) for job in jobs]
         for film in films:
-            film.check(self.again)
+            film.check(self.again, [job.split for job in jobs])
         write_shared()
         for film in films:
             film.prepare()
@@ -91,7 +92,7 @@ class Capture:
 
         Everything that can be said before is said now.
         """
-        from ash_core.capture.camera_ring import CAMERAS_MAX, LEAST_SIDE_PX, MOST_SIDE_PX
+        from ash_core.capture.film.camera_ring import CAMERAS_MAX, LEAST_SIDE_PX, MOST_SIDE_PX
 
         check_range("--cameras", self.cameras, 1, CAMERAS_MAX, "cameras")
         check_range("--seed", self.seed, 0, 2**31 - 1, "")
@@ -100,14 +101,21 @@ class Capture:
             check_range("--size", side, LEAST_SIDE_PX, MOST_SIDE_PX, "px a side")
         if self.workers is not None:
             check_range("--workers", self.workers, 1, 1024, "threads")
-        if self.split == "both" and self.motions is not None:
-            raise InputError("--motions: expected --split training or testing with it, got both")
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
         folder = find_actor(self.actor)
-        from ash_core.capture.film import FilmJob
-        from ash_core.capture.film_stage import build_stage, read_actor, write_stage
-        from ash_core.capture.script import find_motions, motion_file, read_script
+        if self.out.resolve() == folder.resolve():
+            text = "expected another folder than the actor's, whose files would mix with footage"
+            raise InputError(f"{self.out}: {text}")
+        from ash_core.capture.film.film import FilmJob
+        from ash_core.capture.film.film_stage import (
+            build_stage,
+            read_actor,
+            stage_as_filmed,
+            write_stage,
+        )
+        from ash_core.capture.film.script import find_motions, motion_file, read_script
+        from ash_core.files.dataset import SPLITS
 
         with working("dressing the actor"):
             found = find_motions(folder)
@@ -116,7 +124,7 @@ class Capture:
         scripts = {}
         for split, paths in found.items():
             chosen = list(paths.values())
-            if split in splits and self.motions is not None:
+            if split == splits[0] and self.motions is not None:
                 chosen = [motion_file(folder, name.strip()) for name in self.motions.split(",")]
             if chosen:
                 scripts[split] = read_script(chosen, actor.data.skeleton)
@@ -129,6 +137,9 @@ class Capture:
             motions = [script.dofs for script in scripts.values()]
             size = (width, height)
             stage = build_stage(folder, actor, motions, self.cameras, size, self.seed)
+            refilmed = splits if self.again else []
+            staying: list[Split] = [split for split in SPLITS if split not in refilmed]
+            stage = stage_as_filmed(stage, self.out, staying)
         workers = self.workers or usable_cores()
         jobs = [
             FilmJob(self.out, split, stage, scripts[split], frames[split], self.truth, workers)
@@ -154,7 +165,7 @@ def find_actor(name: str) -> Path:
 def _make_actor(name: Name) -> Path:
     """An actor of the wardrobe, from the user's cache folder: made once, there only when whole."""
     shelf = cache_folder() / "actors"
-    folder = shelf / f"{name}-{__version__}"
+    folder = shelf / f"{name}-{_recipe()}"
     if folder.is_dir():
         return folder
     making = shelf / f".{folder.name}.{os.getpid()}"
@@ -166,6 +177,16 @@ def _make_actor(name: Name) -> Path:
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return folder
+
+
+def _recipe() -> str:
+    """A mark of the source code that makes actors: from other code come other actors."""
+    package = Path(__file__).parent.parent
+    mark = hashlib.sha256()
+    for part in ("capture", "geometry"):
+        for path in sorted((package / part).rglob("*.py")):
+            mark.update(path.read_bytes())
+    return mark.hexdigest()[:12]
 
 
 def _frames(text: str, count: int) -> range:

@@ -13,8 +13,8 @@ from ash_core.commands.terminal import StopRequest, complain, note, progress_bar
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ash_core.capture.extract import CameraJob
-    from ash_core.capture.extract_jobs import Outcome
+    from ash_core.capture.extract.extract import CameraJob
+    from ash_core.capture.extract.extract_jobs import Outcome
 
 FAILED = 2
 
@@ -76,7 +76,7 @@ class Extract:
     """local: submitit's own processes on this machine, to try it without a cluster."""
 
     def run(self) -> int:
-        jobs = self._jobs()
+        jobs, errors = self._jobs()
         total = sum(len(job.frames) for job in jobs)
         with StopRequest() as stop, progress_bar() as progress:
             task = progress.add_task("extracting", total=total)
@@ -85,6 +85,7 @@ class Extract:
                 progress.advance(task, frames)
 
             outcome = self._extract(jobs, tell, lambda: stop.is_set)
+        outcome.errors[:0] = errors
         return _report(outcome, total)
 
     def _extract(
@@ -93,7 +94,11 @@ class Extract:
         tell: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> "Outcome":
-        from ash_core.capture.extract_jobs import SlurmOptions, run_in_processes, run_on_slurm
+        from ash_core.capture.extract.extract_jobs import (
+            SlurmOptions,
+            run_in_processes,
+            run_on_slurm,
+        )
         from ash_core.resources import usable_cores
 
         if not self.slurm:
@@ -108,8 +113,11 @@ class Extract:
         )
         return run_on_slurm(jobs, options, tell, stopped, say)
 
-    def _jobs(self) -> "list[CameraJob]":
-        """One for each camera and split; everything that can be said before is said now."""
+    def _jobs(self) -> "tuple[list[CameraJob], list[str]]":
+        """One for each camera and split, and what is wrong with those that are left out.
+
+        Everything that can be said before is said now.
+        """
         check_range("--threshold", self.threshold, 1, 255, "grey levels")
         check_range("--erode", self.erode, 0, 255, "px")
         check_range("--dilate", self.dilate, 0, 255, "px")
@@ -120,9 +128,9 @@ class Extract:
                 check_range(f"--{name.replace('_', '-')}", value, 1, 1_000_000, "")
         if self.fps is not None:
             check_range("--fps", self.fps, 1.0, 1000.0, "frames a second")
-        from ash_core.capture.cutter import ExtractSettings
-        from ash_core.capture.extract import CameraJob
-        from ash_core.capture.survey import survey
+        from ash_core.capture.extract.cutter import ExtractSettings
+        from ash_core.capture.extract.extract import CameraJob
+        from ash_core.capture.extract.survey import survey
 
         settings = ExtractSettings(
             self.threshold,
@@ -154,7 +162,7 @@ class Extract:
                 )
                 for camera in footage.cameras[split]
             ]
-        return jobs
+        return jobs, footage.errors
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -168,6 +176,8 @@ def _numbers(text: str | None) -> list[int] | None:
 
 def _report(outcome: "Outcome", total: int) -> int:
     """Say what came of it; returns the exit code."""
+    from ash_core.files.text import shorten
+
     reports = sorted(outcome.reports, key=lambda report: (report.split, report.camera))
     for report in reports:
         for text in report.notes:
@@ -178,7 +188,7 @@ def _report(outcome: "Outcome", total: int) -> int:
             note(f"{where}: no foreground in {len(report.empty)} frames ({some})")
     for text in dict.fromkeys(report.changed for report in reports if report.changed):
         cameras = ", ".join(f"{r.split} {r.camera}" for r in reports if r.changed == text)
-        note(f"made again for {_short(cameras)}: {text}")
+        note(f"made again for {shorten(cameras, 80)}: {text}")
     made, kept = sum(r.made for r in reports), sum(r.kept for r in reports)
     for text in outcome.errors:
         complain(text)
@@ -189,7 +199,3 @@ def _report(outcome: "Outcome", total: int) -> int:
     if outcome.errors:
         return FAILED
     return INTERRUPTED if stopped else 0
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."

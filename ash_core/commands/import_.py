@@ -66,8 +66,8 @@ class ImportBvh:
             raise InputError(f"{self.out}: expected a name that ends in .motion")
         if self.fps != 0 and not 1.0 <= self.fps <= 1000.0:
             raise InputError(f"--fps: expected 0 or 1 to 1000 frames a second, got {self.fps:g}")
-        from ash_core.capture.joint_mapping import write_mapping
-        from ash_core.capture.retarget import read_bvh_motion
+        from ash_core.capture.retarget.joint_mapping import write_mapping
+        from ash_core.capture.retarget.retarget import read_bvh_motion
         from ash_core.commands.scene import load_avatar_data
         from ash_core.files.skeletool import read_skeleton, write_motion
 
@@ -126,7 +126,7 @@ class ImportGltf:
             raise InputError(f"{self.out}: is a file, expected a folder")
         if not 1e-6 <= self.scale <= 1e6:
             raise InputError(f"--scale: expected 1e-6 to 1e6 m a unit, got {self.scale:g}")
-        from ash_core.capture.gltf_character import import_gltf
+        from ash_core.capture.gltf.gltf_character import import_gltf
         from ash_core.files.released import import_ash
 
         with working("reading the character, laying out its atlas and graph"):

@@ -7,8 +7,11 @@ from typing import Annotated
 import tyro
 
 from ash_core.commands.options import check_range
-from ash_core.commands.terminal import progress_bar, say
+from ash_core.commands.terminal import progress_bar, say, working
 from ash_core.errors import InputError
+
+FAULTY = 1
+"""The exit code where a finding is an error."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,8 @@ class Inspect:
     """Check a data set and write one HTML page with pictures: the first thing to run on own data.
 
     Counts and sizes, RGB against masks, cameras by laying the posed template over the pictures,
-    light and masks by camera, the motion's limits and jumps. Exit code 0 unless it cannot be read.
+    light and masks by camera, the motion's limits and jumps. Exit code 1 when a finding is an
+    error (the page is written all the same), 2 when the data set cannot be read.
     """
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -33,20 +37,23 @@ class Inspect:
         out = self.out or self.data / "inspection.html"
         if out.suffix != ".html":
             raise InputError(f"{out}: expected a name that ends in .html")
-        from ash_core.capture.inspection import inspect_dataset
-        from ash_core.capture.inspection_page import inspection_page
+        from ash_core.capture.inspect.inspection import inspect_dataset
+        from ash_core.capture.inspect.inspection_page import inspection_page
+        from ash_core.files.dataset import open_dataset
         from ash_core.files.text import write_text
         from ash_core.resources import usable_cores
 
+        with working("reading the data set"):
+            dataset = open_dataset(self.data)
         with progress_bar() as progress:
             task = progress.add_task("looking at cameras", total=None)
 
             def tell(done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total)
 
-            found = inspect_dataset(self.data, self.samples, usable_cores(), tell)
+            found = inspect_dataset(dataset, self.samples, usable_cores(), tell)
         for finding in found.sorted_findings():
             say(f"{finding.severity:8} {finding.where}: {finding.text}")
         write_text(out, inspection_page(found))
         say(f"{out}: {len(found.cameras)} cameras, {out.stat().st_size / 1e6:.1f} MB")
-        return 0
+        return FAULTY if any(finding.severity == "error" for finding in found.findings) else 0

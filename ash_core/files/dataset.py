@@ -132,13 +132,13 @@ def read_masked_crop(path: Path) -> MaskedCrop:
 def picture_size(path: Path) -> tuple[int, int]:
     """(width, height) of the whole picture, from the file's first bytes."""
     with _open_image(path) as image:
-        return _box_of(path, image)[2:]
+        return _stored_box(path, image)[2:]
 
 
 def _read_pixels(path: Path) -> tuple[UInt8[np.ndarray, "h w *c"], tuple[int, int, int, int]]:
     try:
         with _open_image(path) as image:
-            box = _box_of(path, image)
+            box = _stored_box(path, image)
             mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
             if mode not in ("L", "RGB", "RGBA"):
                 raise bad(path, None, f"expected 8 bits a channel, got mode {image.mode}")
@@ -162,7 +162,7 @@ def _open_image(path: Path) -> PillowImage.Image:
     return image
 
 
-def _box_of(path: Path, image: PillowImage.Image) -> tuple[int, int, int, int]:
+def _stored_box(path: Path, image: PillowImage.Image) -> tuple[int, int, int, int]:
     """(left, top, width and height of the whole picture)."""
     text = image.info.get(BOX_KEY)
     comment = image.info.get("comment", b"")

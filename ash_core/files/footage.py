@@ -209,7 +209,7 @@ def _opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
     try:
         container = av.open(str(path))
     except (OSError, ValueError) as error:  # av's own errors are both
-        raise bad(path, None, f"expected a video: {show(str(error))}") from error
+        raise _unreadable(path, error) from error
     with container:
         streams = container.streams.video
         if not streams or streams[0].codec_context is None or not streams[0].width:
@@ -219,4 +219,12 @@ def _opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
         except Exception as error:
             if not type(error).__module__.startswith("av."):
                 raise
-            raise bad(path, None, f"cannot be read as a video: {show(str(error))}") from error
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    if not type(error).__module__.startswith("av."):
+        return bad(path, None, f"expected a video, cannot read it: {show(reason)}")
+    text = "expected a video, found a file that is damaged or cut off or none"
+    return bad(path, None, f"{text} ({show(reason)})")

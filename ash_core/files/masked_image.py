@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
-from ash_core.errors import InputError
 from ash_core.files.dataset import BOX_KEY, mask_path
 from ash_core.files.text import bad
 
@@ -130,12 +129,3 @@ def _replace(path: Path, data: bytes) -> int:
     except OSError as error:
         raise bad(path, None, f"cannot be written: {error.strerror or error}") from error
     return len(data)
-
-
-def require_igzip() -> None:
-    """Raise `InputError` where the PNG encoder is missing."""
-    try:
-        import isal  # noqa: F401
-    except ImportError as error:
-        text = "extracting images needs isal: pip install 'ash-studio[video]'"
-        raise InputError(text) from error

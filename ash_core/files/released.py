@@ -63,6 +63,21 @@ def import_ash(path: Path) -> tuple[AvatarData, list[str]]:
     return data, notes
 
 
+def character_files(path: Path) -> list[Path]:
+    """The configuration (or the `.character`) of a folder and the files that it names, in order.
+
+    Cameras are not among them. Raises: InputError.
+    """
+    path = _entry_file(Path(path))
+    settings, folders = _settings(path)
+    files = _find_files(path, settings, folders, _named_files(path, settings, folders))
+    files.pop("cameras", None)
+    material = Path(f"{files['mesh']}.mtl")
+    found = [path.absolute(), *files.values()]
+    found += [material] if is_kind(Path.is_file, material) else []
+    return sorted(set(found))
+
+
 # ---- which file is which ----
 
 

@@ -1,9 +1,10 @@
 """What all readers and writers share: bounded reads, whole-or-nothing writes, placed errors."""
 
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,27 @@ def bad(path: Path | str, line: int | None, text: str) -> InputError:
 def show(token: str) -> str:
     """A piece of a file as an error quotes it: short, printable."""
     return ascii(token if len(token) <= 40 else token[:37] + "...")
+
+
+def shorten(text: str, most: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+@contextlib.contextmanager
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """Name the file in whatever the system or the video encoder refuses; advice is added to it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        text = f"cannot be written: {error.strerror or error}"
+        raise bad(path, None, text + advice) from error
+    except Exception as error:
+        if not type(error).__module__.startswith("av."):
+            raise
+        raise bad(path, None, f"the encoder refused: {error}" + advice) from error
 
 
 def is_kind(kind: Callable[[Path], bool], path: Path) -> bool:

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
-from ash_core.files.text import is_kind
+from ash_core.files.text import is_kind, writing
 from ash_core.records import Image
 
 Pixels = UInt8[np.ndarray, "h w c"]
@@ -225,7 +224,7 @@ class FrameWriter:
             if self.frames == 0:
                 self._encoder.discard()
                 return
-            with _writing(self.out):
+            with writing(self.out):
                 self._encoder.finish()
         except BaseException:
             self._drop()
@@ -263,7 +262,7 @@ class FrameWriter:
 
     def _raise_error(self) -> None:
         if self._error is not None:
-            with _writing(self.out):
+            with writing(self.out):
                 raise self._error
 
     def _work(self) -> None:
@@ -286,7 +285,7 @@ def open_writer(
     """
     check_output(out, alpha)
     assert min(width, height) > 0, (width, height)
-    with _writing(out):
+    with writing(out):
         (out if _is_folder(out) else out.parent).mkdir(parents=True, exist_ok=True)
         encoder = _make_encoder(out, width, height, fps, alpha)
     return FrameWriter(out, encoder, width, height, alpha)
@@ -294,7 +293,7 @@ def open_writer(
 
 def check_output(out: Path, alpha: bool) -> None:
     """Raise `InputError` where the name alone says that `open_writer` must fail."""
-    with _writing(out):
+    with writing(out):
         out.exists()  # a name too long, a folder closed to us: before the work, not after it
     suffix = out.suffix.lower()
     if _is_folder(out):
@@ -376,16 +375,3 @@ def _require_av(out: Path) -> None:
         raise InputError(
             f"{out}: videos need PyAV: pip install 'ash-studio[video]' (or choose .png or a folder)"
         ) from error
-
-
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Name the output in whatever the operating system or the encoder refuses."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
-    except Exception as error:
-        if type(error).__module__.startswith("av."):
-            raise InputError(f"{out}: the encoder refused: {error}") from error
-        raise

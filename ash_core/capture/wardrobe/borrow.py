@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ash_core.capture.posing import Score, soft
-from ash_core.capture.stage import Stage
+from ash_core.capture.choreography.posing import Score, soft
+from ash_core.capture.choreography.stage import Stage
 from ash_core.records import Skeleton, Skinning
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ash_core.capture.regions import along, step
-from ash_core.capture.texture import Palette, Paper, bump, cloud, over
+from ash_core.capture.actor.regions import along, step
+from ash_core.capture.actor.texture import Palette, Paper, bump, cloud, over
 from ash_core.capture.wardrobe.outfits import (
     BELT,
     BOTTOM,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ash_core.capture.body import Body
-from ash_core.capture.surface import edges_of
+from ash_core.capture.actor.body import Body
+from ash_core.capture.mesh.surface import edges_of
 
 SNAP = 0.14
 """A vertex nearer to the line than this share of an edge moves onto it: no slivers."""

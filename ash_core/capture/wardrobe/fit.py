@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ash_core.capture.body import Body
-from ash_core.capture.dress import shoes, smooth_anatomy, straight_legs
-from ash_core.capture.regions import Landmarks, along, fields, landmarks, shares, step
-from ash_core.capture.surface import mean_matrix, smooth, vertex_normals
+from ash_core.capture.actor.body import Body
+from ash_core.capture.actor.dress import shoes, smooth_anatomy, straight_legs
+from ash_core.capture.actor.regions import Landmarks, along, fields, landmarks, shares, step
+from ash_core.capture.mesh.surface import mean_matrix, smooth, vertex_normals
 from ash_core.capture.wardrobe.cut import cut
 from ash_core.capture.wardrobe.outfits import BODY, BOTTOM, SCALP, TOP, Outfit
 from ash_core.capture.wardrobe.sew import sew

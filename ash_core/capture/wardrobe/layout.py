@@ -6,10 +6,10 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.csgraph as csgraph
 
-from ash_core.capture.atlas_layout import body_density, body_labels
-from ash_core.capture.body import Body
-from ash_core.capture.pack import pack
-from ash_core.capture.unwrap import cut_charts, flatten
+from ash_core.capture.actor.atlas_layout import body_density, body_labels
+from ash_core.capture.actor.body import Body
+from ash_core.capture.mesh.pack import pack
+from ash_core.capture.mesh.unwrap import cut_charts, flatten
 from ash_core.capture.wardrobe.fit import Fitted, bodily
 from ash_core.capture.wardrobe.outfits import (
     BELT,

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ash_core.capture.actor import HAND, Actor, Progress, importance_of
-from ash_core.capture.body import Body, load_body, repose
-from ash_core.capture.dressing import EYE, Dressing
-from ash_core.capture.graph import make_graph
-from ash_core.capture.regions import shares, step
-from ash_core.capture.rig import build_rig, build_skin
-from ash_core.capture.trim import cap_toes, close_holes, thin
+from ash_core.capture.actor.actor import HAND, Actor, Progress, importance_of
+from ash_core.capture.actor.body import Body, load_body, repose
+from ash_core.capture.actor.regions import shares, step
+from ash_core.capture.actor.rig import build_rig, build_skin
+from ash_core.capture.actor.trim import cap_toes, close_holes, thin
+from ash_core.capture.mesh.graph import make_graph
+from ash_core.capture.truth.dressing import EYE, Dressing
 from ash_core.capture.wardrobe.borrow import retarget
 from ash_core.capture.wardrobe.fit import Fitted, bodily, fit, garment_fields
 from ash_core.capture.wardrobe.layout import layout

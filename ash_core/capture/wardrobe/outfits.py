@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ash_core.capture.dressing import (
+from ash_core.capture.truth.dressing import (
     COTTON,
     HAIR,
     LEATHER,

@@ -4,11 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ash_core.capture.dressing import HAIR, LEATHER, LINING, RUBBER, SKIN
-from ash_core.capture.regions import step
-from ash_core.capture.subdivide import subdivide
-from ash_core.capture.texels import Texels, find_texels
-from ash_core.capture.texture import (
+from ash_core.capture.actor.regions import step
+from ash_core.capture.actor.texture import (
     Paper,
     bump,
     cloud,
@@ -19,6 +16,9 @@ from ash_core.capture.texture import (
     paint_skin,
     paper_of,
 )
+from ash_core.capture.mesh.subdivide import subdivide
+from ash_core.capture.mesh.texels import Texels, find_texels
+from ash_core.capture.truth.dressing import HAIR, LEATHER, LINING, RUBBER, SKIN
 from ash_core.capture.wardrobe.cloths import CLOTHS, PALETTES, Brush
 from ash_core.capture.wardrobe.fit import Fitted, bodily, garment_fields
 from ash_core.capture.wardrobe.outfits import BODY, INSIDE, LOCKS, SCALP, Outfit

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ash_core.capture.regions import step
+from ash_core.capture.actor.regions import step
 
 EDGE = 0.0006
 """Softness of a printed edge, m."""

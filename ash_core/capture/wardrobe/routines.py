@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from ash_core.capture.dance import dance
-from ash_core.capture.motions import stretch, walk
-from ash_core.capture.posing import FootPath, Score, Step, curve, soft
-from ash_core.capture.stage import (
+from ash_core.capture.choreography.dance import dance
+from ash_core.capture.choreography.motions import stretch, walk
+from ash_core.capture.choreography.posing import FootPath, Score, Step, curve, soft
+from ash_core.capture.choreography.stage import (
     HANG,
     TAU,
     Stage,

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ash_core.capture.body import Body
-from ash_core.capture.regions import Landmarks, step
-from ash_core.capture.surface import boundary_loops
+from ash_core.capture.actor.body import Body
+from ash_core.capture.actor.regions import Landmarks, step
+from ash_core.capture.mesh.surface import boundary_loops
 from ash_core.capture.wardrobe.hang import Axis, Cut, axis_of, hang
 from ash_core.capture.wardrobe.outfits import (
     BELT,

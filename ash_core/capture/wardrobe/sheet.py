@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ash_core.capture.body import Body
-from ash_core.capture.surface import boundary_loops
+from ash_core.capture.actor.body import Body
+from ash_core.capture.mesh.surface import boundary_loops
 
 
 @dataclass

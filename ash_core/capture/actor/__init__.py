@@ -1,0 +1,1 @@
+"""The actor: body, clothes, rig and texture, written as a character."""

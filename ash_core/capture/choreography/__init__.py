@@ -1,0 +1,1 @@
+"""Motions made for an actor: poses, walks, dances."""

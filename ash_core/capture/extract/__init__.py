@@ -1,0 +1,1 @@
+"""Videos to masked images, one process a camera."""

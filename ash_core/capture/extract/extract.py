@@ -1,0 +1,175 @@
+"""One camera's RGB and mask videos to masked images: the published steps, frame by frame.
+
+Published: threshold the mask, erode 6x6, dilate 3x3, resize (ODDITIES D5). Work is done in the box
+around the person alone, since decoding takes most of the time already. No torch is imported here:
+one process a camera starts in a moment.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, astuple, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ash_core.capture.extract.cutter import Cut, Cutter, ExtractSettings, Optics
+from ash_core.capture.extract.journal import Journal
+from ash_core.files.dataset import (
+    Split,
+    image_path,
+    mask_video_path,
+    video_path,
+)
+from ash_core.files.footage import VideoIndex, decode_frames, fits_camera, index_video
+from ash_core.files.masked_image import write_masked
+from ash_core.files.text import bad
+
+MUCH_LOST: Final = 0.2
+"""Share of the mask that erosion may take before it is told."""
+
+
+@dataclass(frozen=True)
+class CameraJob:
+    """Everything that one process needs to extract one camera."""
+
+    folder: Path
+    split: Split
+    camera: int
+    frames: tuple[int, ...]
+    settings: ExtractSettings
+    optics: Optics | None
+    fps: float | None
+    """Frames a second of the frame numbers; None: the video's own."""
+
+
+@dataclass
+class CameraReport:
+    """What came of a camera."""
+
+    camera: int
+    split: Split
+    made: int = 0
+    kept: int = 0
+    empty: list[int] = field(default_factory=list)
+    """Frames without foreground."""
+    notes: list[str] = field(default_factory=list)
+    changed: str = ""
+    """What was other when the images that lay there were made; they are made again."""
+    stopped: bool = False
+
+
+def extract_camera(
+    job: CameraJob, tell: Callable[[int], None], stopped: Callable[[], bool]
+) -> CameraReport:
+    """Make the images of a camera that are missing. `tell` hears of frames that are there.
+
+    Raises: InputError. What was made until then stays, and each image is whole.
+    """
+    report = CameraReport(job.camera, job.split)
+    rgb = index_video(video_path(job.folder, job.split, job.camera), job.fps)
+    mask = index_video(mask_video_path(job.folder, job.split, job.camera), job.fps)
+    width, height = check_pair(rgb, mask, job.optics)
+    report.notes += [text for index in (rgb, mask) for text in _tell_of(index)]
+    there = [n for n in job.frames if n in rgb.times and n in mask.times]
+    with Journal(job.folder, job.split, job.camera, job.settings.kind, _header(job)) as journal:
+        report.changed = "; ".join(journal.changes)
+        todo = [number for number in there if not journal.has(number)]
+        report.kept = len(there) - len(todo)
+        tell(len(job.frames) - len(todo))
+        cutter = Cutter(job.settings, job.optics, width, height)
+        for number, (pixels, place) in _cuts(cutter, rgb, mask, todo):
+            is_empty = not pixels[..., 3].any()
+            path = image_path(job.folder, job.split, job.camera, number, job.settings.kind)
+            sizes = write_masked(path, pixels, place, not job.settings.crop, job.settings.quality)
+            journal.add(number, sizes, is_empty)
+            report.made += 1
+            tell(1)
+            if stopped():
+                report.stopped = True
+                break
+        report.empty = [number for number in there if journal.is_empty(number)]
+        if there and len(report.empty) == len(there):
+            journal.forget(there)
+            text = f"expected a person in it, found no foreground in any of {len(there)} frames"
+            why = f"threshold {job.settings.threshold} of 255"
+            if cutter.foreground_px:
+                why = f"--erode {job.settings.erode} takes all of the mask: choose a smaller one"
+            raise bad(mask.path, None, f"{text} ({why})")
+        report.notes += _tell_of_loss(cutter, mask.path)
+    return report
+
+
+def _tell_of_loss(cutter: Cutter, path: Path) -> Iterator[str]:
+    """The published squares are for pictures of 1285x940: of a small person little stays."""
+    lost = 1.0 - cutter.kept_px / max(cutter.foreground_px, 1)
+    if cutter.foreground_px and lost > MUCH_LOST:
+        settings = cutter.settings
+        text = (
+            f"--erode {settings.erode} and --dilate {settings.dilate} take {lost:.0%} of the mask"
+        )
+        yield f"{path}: {text}; smaller ones fit so small a person"
+
+
+def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tuple[int, int]:
+    """Raise unless RGB and mask belong together and to the camera; returns the picture's size."""
+    if (rgb.width, rgb.height) != (mask.width, mask.height):
+        found = f"{rgb.path} is {rgb.width}x{rgb.height}, {mask.path} {mask.width}x{mask.height}"
+        raise bad(mask.path.parent, None, f"expected RGB and mask of one size, but {found}")
+    if rgb.declared != mask.declared:
+        found = f"{rgb.path} has {rgb.declared}, {mask.path} {mask.declared}"
+        raise bad(mask.path.parent, None, f"expected as many masks as RGB frames, but {found}")
+    both = min(rgb.count, mask.count)
+    alone = sorted(n for n in rgb.times.keys() ^ mask.times.keys() if n < both)
+    if alone:
+        lacks = mask.path if alone[0] in rgb.times else rgb.path
+        has = rgb.path if alone[0] in rgb.times else mask.path
+        text = f"expected a frame {alone[0]}, which {has} has, got none at that time"
+        raise bad(lacks, None, text)
+    if optics is None:
+        return rgb.width, rgb.height
+    if not fits_camera((rgb.width, rgb.height), (optics.width, optics.height)):
+        wanted = f"expected {optics.width}x{optics.height}, its camera's size"
+        raise bad(rgb.path, None, f"{wanted}, got {rgb.width}x{rgb.height}")
+    return optics.width, optics.height
+
+
+def _tell_of(index: VideoIndex) -> Iterator[str]:
+    if index.cut_off > 0 and not index.is_variable:
+        frames = "frame is" if index.cut_off == 1 else f"{index.cut_off} frames are"
+        yield f"{index.path}: cut off, the last {frames} left out, {len(index.times)} are whole"
+    if index.is_variable:
+        gaps = index.gaps
+        some = ", ".join(map(str, gaps[:8])) + (" ..." if len(gaps) > 8 else "")
+        left = f"; no frame at {some}" if gaps else ""
+        yield f"{index.path}: variable frame rate, frames numbered by time{left}"
+
+
+def _header(job: CameraJob) -> dict[str, Any]:
+    """What decides how images look. JSON turns tuples into lists: so do we."""
+    videos = {}
+    for name, path in (
+        ("video", video_path(job.folder, job.split, job.camera)),
+        ("mask video", mask_video_path(job.folder, job.split, job.camera)),
+    ):
+        state = path.stat()
+        videos[name] = [state.st_size, state.st_mtime_ns]
+    settings = asdict(job.settings)
+    settings["size"] = list(job.settings.size) if job.settings.size else None
+    if job.settings.kind == "png":
+        del settings["quality"]
+    optics = job.optics
+    lens = None if optics is None or optics.lens.is_straight else list(astuple(optics.lens))
+    camera = {
+        "picture size": None if optics is None else [optics.width, optics.height],
+        "lens": lens,
+        "pinhole": None if optics is None or lens is None else list(optics.pinhole),
+        "fps": job.fps,
+    }
+    return {"settings": settings, "camera": camera, **videos}
+
+
+def _cuts(
+    cutter: Cutter, rgb: VideoIndex, mask: VideoIndex, todo: list[int]
+) -> Iterator[tuple[int, Cut]]:
+    """Frame by frame the person, cut out."""
+    pairs = zip(decode_frames(rgb, todo), decode_frames(mask, todo), strict=True)
+    for (number, picture), (_, foreground) in pairs:
+        yield number, cutter.cut(picture, foreground)

@@ -1,0 +1,201 @@
+"""Extracts many cameras at once: in processes of this machine, or as tasks of a Slurm cluster."""
+
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ash_core.capture.extract.extract import CameraJob, CameraReport, extract_camera
+from ash_core.capture.extract.journal import frames_done
+from ash_core.errors import InputError
+
+POLL_SECONDS: Final = 0.1
+SLURM_POLL_SECONDS: Final = 1.0
+
+
+@dataclass
+class Outcome:
+    """What came of all cameras."""
+
+    reports: list[CameraReport] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """A line for each camera that could not be extracted."""
+
+
+# ---- processes ----
+
+_progress: Any = None
+_stop: Any = None
+_parent = 0
+
+
+def _start_worker(progress: Any, stop: Any, parent: int) -> None:
+    """What a worker needs besides its job. Ctrl-C is the parent's to hear."""
+    global _progress, _stop, _parent
+    _progress, _stop, _parent = progress, stop, parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _work(job: CameraJob) -> CameraReport:
+    def stopped() -> bool:
+        # A parent that was killed cannot tell us.
+        return _stop.is_set() or os.getppid() != _parent
+
+    if stopped():
+        return CameraReport(job.camera, job.split, stopped=True)
+    return extract_camera(job, _progress.put, stopped)
+
+
+def run_in_processes(
+    jobs: Sequence[CameraJob],
+    workers: int,
+    tell: Callable[[int], None],
+    stopped: Callable[[], bool],
+) -> Outcome:
+    """Extract cameras, one a process at a time; a camera that fails stops no other."""
+    outcome = Outcome()
+    # Spawned: a fork of a process with threads (torch's, numba's) may never wake up.
+    context = multiprocessing.get_context("spawn")
+    progress, stop = context.Queue(), context.Event()
+    arguments = (progress, stop, os.getpid())
+    count = max(1, min(workers, len(jobs)))
+    with ProcessPoolExecutor(count, context, _start_worker, arguments) as pool:
+        waiting = {pool.submit(_work, job): job for job in jobs}
+        while waiting:
+            done, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+            _drain(progress, tell)
+            if stopped():
+                stop.set()
+            for future in done:
+                _collect(outcome, waiting.pop(future), future)
+    _drain(progress, tell)
+    return outcome
+
+
+def _drain(progress: Any, tell: Callable[[int], None]) -> None:
+    while True:
+        try:
+            tell(progress.get_nowait())
+        except queue.Empty:
+            return
+
+
+def _collect(outcome: Outcome, job: CameraJob, future: "Future[CameraReport]") -> None:
+    try:
+        outcome.reports.append(future.result())
+    except InputError as error:
+        outcome.errors.append(str(error))
+    except BrokenProcessPool:
+        text = "its process was killed (out of memory?); run it again, what is done is kept"
+        outcome.errors.append(f"{job.split} camera {job.camera}: {text}")
+
+
+# ---- Slurm ----
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """How tasks are asked for."""
+
+    logs: Path
+    partition: str | None = None
+    minutes: int = 240
+    cpus: int = 1
+    parallel: int = 64
+    """Tasks of the array that may run at once."""
+    executor: Literal["slurm", "local"] = "slurm"
+
+
+def run_task(job: CameraJob) -> CameraReport:
+    """One task of the array."""
+    return extract_camera(job, lambda frames: None, lambda: False)
+
+
+def run_on_slurm(
+    jobs: Sequence[CameraJob],
+    options: SlurmOptions,
+    tell: Callable[[int], None],
+    stopped: Callable[[], bool],
+    say: Callable[[str], None],
+) -> Outcome:
+    """Submit a job array, a task a camera, and wait for it; a stop cancels what has not ended."""
+    executor = _executor(options)
+    try:
+        with executor.batch():
+            tasks = [executor.submit(run_task, job) for job in jobs]
+    except Exception as error:  # submitit's and the system's, whatever sbatch refused
+        raise InputError(f"--slurm: not accepted: {' '.join(str(error).split())}") from error
+    say(f"job array {tasks[0].job_id.split('_')[0]}, {len(tasks)} tasks, logs in {options.logs}")
+    outcome, told = Outcome(), 0
+    waiting = dict(enumerate(tasks))
+    while waiting:
+        if stopped():
+            for task in waiting.values():
+                task.cancel()
+            outcome.reports += [
+                CameraReport(jobs[n].camera, jobs[n].split, stopped=True) for n in waiting
+            ]
+            break
+        for number in [n for n, task in waiting.items() if task.done()]:
+            _collect_task(outcome, jobs[number], waiting.pop(number))
+        done = sum(min(_done(job), len(job.frames)) for job in jobs)
+        tell(done - told)
+        told = done
+        if waiting:
+            time.sleep(SLURM_POLL_SECONDS)
+    return outcome
+
+
+def _executor(options: SlurmOptions) -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        text = "--slurm: needs submitit: pip install 'ash-studio[slurm]'"
+        raise InputError(text) from error
+    try:
+        executor = submitit.AutoExecutor(folder=options.logs, cluster=options.executor)
+    except RuntimeError as error:
+        raise InputError(f"--slurm: no Slurm here: {error}") from error
+    # Without Slurm's accounting it warns each second that it must look at files instead.
+    logging.getLogger("submitit").setLevel(logging.ERROR)
+    executor.update_parameters(
+        name="ash-studio-extract",
+        timeout_min=options.minutes,
+        cpus_per_task=options.cpus,
+        slurm_array_parallelism=options.parallel,
+        **({"slurm_partition": options.partition} if options.partition else {}),
+    )
+    return executor
+
+
+def _done(job: CameraJob) -> int:
+    return frames_done(job.folder, job.split, job.camera)
+
+
+def _collect_task(outcome: Outcome, job: CameraJob, task: Any) -> None:
+    """A task's report, or why there is none."""
+    try:
+        error = task.exception()
+        if error is None:
+            outcome.reports.append(task.result())
+            return
+        # submitit gives the task's traceback as text; ours end in the error's one line.
+        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+        marked = [line for line in lines if "InputError: " in line]
+        reason = marked[-1].partition("InputError: ")[2] if marked else lines[-1].strip()
+        if marked:
+            outcome.errors.append(reason)
+            return
+    except Exception as error:  # no result file, a node that vanished
+        reason = " ".join(str(error).split())
+    place = f"{job.split} camera {job.camera}"
+    outcome.errors.append(f"{place}: task {task.job_id} failed: {reason[-300:]}")

@@ -1,0 +1,1 @@
+"""The virtual stage: cameras, light, and the footage of a data set."""

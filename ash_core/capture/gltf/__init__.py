@@ -1,0 +1,1 @@
+"""Rigged glTF characters and their motions."""

@@ -1,0 +1,1 @@
+"""Triangle meshes: cut, smoothed, simplified, unwrapped into an atlas."""

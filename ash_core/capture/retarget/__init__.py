@@ -1,0 +1,1 @@
+"""Other people's motions on our skeletons."""

@@ -1,0 +1,1 @@
+"""What an actor truly looks like: wrinkles, swinging cloth, shade."""
