@@ -29,9 +29,9 @@ def draw(frames=1):
     for _ in range(frames):
         immapp.manual_render.render()
 
-def settle(most=600):
-    quiet = 0
-    for _ in range(most):
+def settle(patience_s=60.0):
+    quiet, end = 0, time.monotonic() + patience_s
+    while time.monotonic() < end:
         draw()
         quiet = quiet + 1 if app.settled else 0
         if quiet > 4:
@@ -124,6 +124,7 @@ def test_mouse_and_keys_move_what_they_should(tmp_path: Path) -> None:
         mouse(x, y); mouse(x, y, 0); mouse(x, y)
         settle()
         said["picked"] = session.selected_joint
+        said["joints"] = session.data.skeleton.joint_names
         key("h"); said["home"] = session.view == start
         """,
     )
@@ -134,7 +135,109 @@ def test_mouse_and_keys_move_what_they_should(tmp_path: Path) -> None:
     assert said["playing"]
     assert said["moved"] > 4
     assert said["skeleton"]
+    assert said["picked"] in said["joints"]
     assert said["home"]
+
+
+def test_the_profiler_makes_the_renderer_wait_while_it_is_seen(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        def seen(label):
+            hello_imgui.get_runner_params().docking_params.focus_dockable_window(label)
+            draw(4)
+            return session.renderer.profile
+
+        said["profile"] = [seen("Atlas"), seen("Profiler"), seen("Atlas")]
+        """,
+    )
+    assert said == {"profile": [False, True, False]}
+
+
+def test_a_dragged_playhead_is_drawn_small_and_then_in_full(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        full, sizes = app._pixels(), []
+        for _ in range(9):  # whatever this machine takes: pictures are slow
+            app.sharpness.learn(full[0] * full[1], full[0] * full[1], 400.0)
+        x, y = app.area.x, app.timeline.track.y + app.timeline.track.height / 2
+        x = app.timeline.track.x + 100
+        mouse(x, y); mouse(x, y, 0)
+        for step in range(12):
+            mouse(x + 20 * step, y, 0)
+            sizes.append(app._asked.size)
+        said["small"] = all(2 * width < full[0] for width, _ in sizes[2:])
+        mouse(x, y)
+        time.sleep(0.4)
+        settle()
+        said["full"] = app._asked.size == full
+        """,
+    )
+    assert said == {"small": True, "full": True}
+
+
+def test_the_timeline_is_zoomed_and_its_range_dragged(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        import glfw
+        line = app.timeline
+        low, middle = line.track.y + 0.8 * line.track.height, line.track.x + line.track.width / 2
+        mouse(middle, low)
+        under = line.frame_at(session, middle)
+        imgui.get_io().add_mouse_wheel_event(0, 3); draw(3)
+        first, last = session.panels.span
+        said["zoomed"] = last - first < 0.6 * session.clock.frames
+        said["about the cursor"] = abs(line.frame_at(session, middle) - under) < 0.01
+        said["on the track"] = abs(line.place(session, under) - middle) < 0.01
+        key("l"); said["on"] = session.clock.playing and not session.clock.backwards
+        key("j"); said["back"] = session.clock.playing and session.clock.backwards
+        key("k"); said["paused"] = not session.clock.playing
+        commands.run(session, "time.fit"); draw(2)
+        said["fits"] = line.span(session) == (0.0, session.clock.frames - 1.0)
+        session.clock.seek(5)
+        end = session.clock.frames - 1
+        x = line.place(session, end)
+        mouse(x, low); mouse(x, low, 0); mouse(x - 50, low, 0); mouse(x - 100, low, 0)
+        mouse(x - 100, low)
+        said["out"] = session.clock.last == round(line.frame_at(session, x - 100))
+        x = line.place(session, 0)
+        mouse(x, low); mouse(x, low, 0); mouse(x + 50, low, 0); mouse(x + 80, low, 0)
+        mouse(x + 80, low)
+        said["in"] = session.clock.first == round(line.frame_at(session, x + 80))
+        said["playhead stays"] = session.clock.frame == 5
+        commands.run(session, "time.fit_range"); commands.run(session, "time.unit"); draw(3)
+        said["range"] = line.span(session) == (session.clock.first, session.clock.last)
+        from viewer.panels.timeline import label_step
+        said["labels"] = [label_step(240, 10), label_step(9, 10), label_step(1e5, 10)]
+        """,
+    )
+    assert said.pop("labels") == [50, 1, 10000]
+    assert all(said.values()), said
+
+
+def test_a_long_message_is_cut_where_the_bar_ends_and_whole_in_its_window(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        from viewer.panels import messages
+        session.say("a long way to /" + "folder/" * 40 + "file.motion: no such file", "error")
+        draw(2)
+        text, room = session.messages[-1].text, 200.0
+        cut = messages.fitting(text, room)
+        said["cut"] = cut.endswith("...") and text.startswith(cut[:-3]) and len(cut) > 8
+        said["fits"] = imgui.calc_text_size(cut).x <= room
+        said["whole"] = messages.fitting("short", room)
+        commands.run(session, "window.messages")
+        draw(3)
+        said["gl"] = window.short_gl(app._gl)
+        """,
+    )
+    assert said["cut"]
+    assert said["fits"]
+    assert said["whole"] == "short"
+    assert said["gl"] not in ("", "-")
 
 
 def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> None:

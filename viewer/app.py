@@ -6,11 +6,12 @@ Import order: imgui_bundle, glfw, OpenGL; the first tells the second which libra
 import logging
 import math
 import os
+import re
 import signal
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,16 +19,18 @@ import torch
 from imgui_bundle import hello_imgui, imgui, immapp
 
 from ash_core.errors import InputError
+from ash_core.gl.context import describe_gl
 from ash_core.records import Camera
 from viewer.engine import Engine, Frame
-from viewer.panels import dialogs, look, motions, timeline, view
+from viewer.panels import dialogs, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
 from viewer.panels.gizmo import Gizmo
 from viewer.panels.pose import PosePanel
 from viewer.panels.preferences import PreferencesWindow
 from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
-from viewer.panels.theme import DRESS, colours
+from viewer.panels.theme import DRESS
+from viewer.panels.timeline import Timeline
 from viewer.present import Presenter, make_presenter
 from viewer.saving import (
     Saver,
@@ -40,18 +43,15 @@ from viewer.saving import (
 )
 from viewer.scene import SceneView
 from viewer.session import SESSION_SUFFIX, Clipboard, Session
+from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
 
 _log = logging.getLogger(__name__)
 
 TITLE: Final = "ASH Studio"
 SIZE: Final = (1280, 800)
-QUICK_MS: Final = 33.0
-"""While the camera moves, pictures are made small enough to be drawn in this time."""
-LEAST_SCALE: Final = 0.25
 REST_S: Final = 0.15
 """After the last movement the picture is drawn in full."""
-MESSAGE_S: Final = 6.0
 PREPARING: Final = "preparing the first picture (on a new machine kernels are compiled, once)"
 INK: Final = (0.85, 0.87, 0.90, 0.8)
 INK_ON_WHITE: Final = (0.15, 0.17, 0.20, 0.9)
@@ -86,6 +86,7 @@ class _Asked:
     camera: str | None
     follows: bool
     size: tuple[int, int]
+    profile: bool
     hand_s: float | None
     """The time, while a hand moves the character: its last poses then change by themselves."""
 
@@ -98,15 +99,18 @@ class App:
         self.engine = Engine(session.renderer)
         self.saver = Saver(session.say)
         self.profiler = Profiler()
+        self.sharpness = Sharpness()
         self.palette = dialogs.Palette()
         self.pose = PosePanel()
         self.record = RecordDialog(session.preferences.value)
         self.preferences = PreferencesWindow()
         self.atlas = AtlasPanel()
+        self.timeline = Timeline()
         self.gizmo = Gizmo()
         self.presenter: Presenter | None = None
         self.scene: SceneView | None = None
         self.area = view.Rectangle(0, 0, *SIZE)
+        self._gl = "-"
         self._renderer = session.renderer
         self._interop = interop
         self._asked: _Asked | None = None
@@ -170,8 +174,8 @@ class App:
             ("Pose", "left_low", lambda: self.pose.draw(self.session)),
             ("Look", "right", lambda: look.draw(self.session)),
             ("Atlas", "right_low", lambda: self.atlas.draw(self.session)),
-            ("Profiler", "right_low", self.profiler.draw),
-            ("Timeline", "bottom", lambda: timeline.draw(self.session)),
+            ("Profiler", "right_low", lambda: self.profiler.draw(self.session.renderer)),
+            ("Timeline", "bottom", lambda: self.timeline.draw(self.session)),
         ]
         docking.dockable_windows = [
             hello_imgui.DockableWindow(label, place, draw) for label, place, draw in places
@@ -189,6 +193,7 @@ class App:
         self.presenter, reason = make_presenter(self.session.renderer.device, self._interop)
         if reason is not None:
             self.session.say(reason, "error")
+        self._gl = describe_gl()
         self.scene = SceneView(self.session, self.presenter)
 
     def _stop(self) -> None:
@@ -208,6 +213,7 @@ class App:
         session.collect()
         self._follow_renderer()
         self._follow_preferences()
+        self.profiler.follow(session.renderer)
         self.atlas.follow(session, self.engine.lock)
         params = hello_imgui.get_runner_params()
         busy = (
@@ -245,6 +251,7 @@ class App:
         """Another avatar's frames are another renderer's."""
         if self.session.renderer is not self._renderer:
             self._renderer = self.session.renderer
+            self.sharpness.forget()
             self.engine.use(self._renderer)
 
     # ---- the picture ----
@@ -303,11 +310,10 @@ class App:
 
     def _ask(self, now: float) -> None:
         """Ask for the picture of what is shown now, if that is new."""
-        session, scene, scale = self.session, self.scene, self._scale(now)
+        session, scene = self.session, self.scene
         if scene is None:
             return
         self._follow_renderer()  # a menu of this very frame may have opened an avatar
-        size = self._pixels(scale)
         asked = _Asked(
             _Same(session.renderer),
             _Same(session.motion),
@@ -319,9 +325,14 @@ class App:
             session.view,
             session.locked_camera,
             session.follows_root,
-            size,
+            self._pixels(),
+            session.renderer.profile,
             now if session.hand_moves else None,
         )
+        if self._dragged(asked):
+            self._moved_s = now
+        size = self._pixels(self._scale(now))
+        asked = replace(asked, size=size)
         if asked == self._asked or min(self.area.width, self.area.height) < 2:
             return
         try:
@@ -330,12 +341,17 @@ class App:
         except InputError as error:
             session.say(str(error), "error")
 
+    def _dragged(self, asked: _Asked) -> bool:
+        """Whether a slider, the playhead or whatever a hand holds is changing the picture."""
+        if self._asked is None or not (imgui.is_mouse_down(0) and imgui.is_any_item_active()):
+            return False
+        return replace(asked, size=self._asked.size) != self._asked
+
     def _scale(self, now: float) -> float:
-        """Smaller pictures while the camera moves, where full ones are slow."""
+        """Smaller pictures while something is dragged, where full ones are slow."""
         if now - self._moved_s > REST_S or self.session.renderer.device.type == "cuda":
             return 1.0
-        full = self.profiler.median("frame")
-        return min(max(math.sqrt(QUICK_MS / max(full, 1e-3)), LEAST_SCALE), 1.0)
+        return self.sharpness.scale(math.prod(self._pixels()))
 
     def _pixels(self, scale: float = 1.0) -> tuple[int, int]:
         """(width, height) of the picture's place on the screen."""
@@ -356,6 +372,9 @@ class App:
         if self.first_picture_s is None:
             self.first_picture_s = time.monotonic() - self._started_s
             _log.info("first picture after %.2f s", self.first_picture_s)
+        camera = frame.request.camera
+        full = math.prod(self._pixels())
+        self.sharpness.learn(camera.width * camera.height, full, frame.milliseconds)
         self.profiler.add({"frame": frame.milliseconds, **frame.stages, "present": present_ms})
 
     # ---- around it ----
@@ -365,6 +384,7 @@ class App:
         run_pressed(session)
         self.palette.draw(session)
         dialogs.draw_help(session)
+        messages.draw_messages(session)
         self.record.draw(session, self.engine.lock)
         self.preferences.draw(session)
         self._ask_for_file()
@@ -435,22 +455,24 @@ class App:
 
     def _draw_status(self) -> None:
         session = self.session
-        presenter = "-" if self.presenter is None else self.presenter.name
         device = session.renderer.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        splats = f"{session.renderer.avatar.count:,} splats"
-        frame = self.profiler.median("frame")
-        parts = [presenter, name, splats, f"{frame:.1f} ms", f"{hello_imgui.frame_rate():.0f} Hz"]
-        history = session.history
-        imgui.text("  ·  ".join(parts))
-        imgui.same_line()
-        imgui.text_disabled(f"     edits {history.position} / {len(history.labels)}")
-        if session.messages:
-            message = session.messages[-1]
-            if session.now() - message.time_s < MESSAGE_S:
-                imgui.same_line()
-                colour = colours().error if message.severity == "error" else colours().good
-                imgui.text_colored(colour, f"     {message.text}")
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        shown = "-" if self.presenter is None else self.presenter.name
+        parts = [
+            (shown, "how frames come to the screen"),
+            (f"GL {short_gl(self._gl)}", f"the window is drawn by {self._gl}"),
+            (where, f"frames are made on {device}"),
+            (f"{session.renderer.avatar.count:,} splats", ""),
+            (f"{self.profiler.median('frame'):.1f} ms", "a frame, by the median of the last ones"),
+            (f"{hello_imgui.frame_rate():.0f} Hz", "the window's own pictures"),
+        ]
+        messages.draw_status(session, parts)
+
+
+def short_gl(described: str) -> str:
+    """The device alone, of what `describe_gl` says."""
+    device = described.partition(", ")[2].rpartition(", OpenGL")[0] or described
+    return re.split(r"/| \(", device)[0]
 
 
 class _SystemClipboard(Clipboard):

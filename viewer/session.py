@@ -193,17 +193,24 @@ class Panels:
     help: bool = False
     palette: bool = False
     preferences: bool = False
+    messages: bool = False
     open_dialog: bool = False
     save_dialog: bool = False
     record_dialog: bool = False
     screenshot: bool = False
+    """A picture is wanted; the front end knows how large."""
     copy_picture: bool = False
+    """The same, for the clipboard."""
     save_pose: bool = False
-    """One is wanted; the front end knows how large."""
+    """A file of the pose is wanted."""
     splats: bool = False
     """A file of them is wanted."""
     times: bool = False
     """A table of the profiler's is wanted."""
+    span: tuple[float, float] | None = None
+    """Frames of the timeline that are seen, first and last; None: all."""
+    seconds: bool = False
+    """The timeline is labelled in seconds, not in frames."""
     quit: bool = False
 
 
