@@ -20,10 +20,11 @@ from imgui_bundle import hello_imgui, imgui, immapp
 
 from ash_core.errors import InputError
 from ash_core.gl.context import describe_gl
-from ash_core.records import Camera
+from viewer.camera_controls import View
 from viewer.engine import Engine, Frame
 from viewer.panels import dialogs, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
+from viewer.panels.files import ALL_WE_READ, FileDialogs
 from viewer.panels.gizmo import Gizmo
 from viewer.panels.pose import PosePanel
 from viewer.panels.preferences import PreferencesWindow
@@ -31,6 +32,8 @@ from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
 from viewer.panels.theme import DRESS
 from viewer.panels.timeline import Timeline
+from viewer.path_files import SUFFIX, load_path, save_path
+from viewer.preferences import VIEW_SIZES, picture_sides
 from viewer.present import Presenter, make_presenter
 from viewer.saving import (
     Saver,
@@ -117,8 +120,8 @@ class App:
         self._shown = 0
         self._moved_s = -math.inf
         self._last_s = session.now()
-        self._open_dialog: Any = None
-        self._save_dialog: Any = None
+        self.files = FileDialogs()
+        self._keyed: View | None = None
         self._panels: list[hello_imgui.DockableWindow] = []
         self._panels_shown = True
         self._started_s = time.monotonic()
@@ -212,6 +215,7 @@ class App:
         self.saver.collect()
         session.collect()
         self._follow_renderer()
+        self._follow_path()
         self._follow_preferences()
         self.profiler.follow(session.renderer)
         self.atlas.follow(session, self.engine.lock)
@@ -246,6 +250,19 @@ class App:
         if store.problem is not None:
             self.session.say(store.problem, "error")
             store.problem = None
+
+    def _follow_path(self) -> None:
+        """Look along the camera path, until somebody moves the camera by other means."""
+        session = self.session
+        if not session.panels.along_path:
+            self._keyed = None
+            return
+        keyed = session.document.path.at(session.clock.frame)
+        moved = self._keyed is not None and session.view != self._keyed
+        if keyed is None or moved or session.locked_camera is not None:
+            session.panels.along_path, self._keyed = False, None
+            return
+        session.view = self._keyed = keyed
 
     def _follow_renderer(self) -> None:
         """Another avatar's frames are another renderer's."""
@@ -286,27 +303,27 @@ class App:
             if session.selected_joint is None:
                 self.atlas.pick(session, camera, *at)
         view.draw_overlays(session, camera, self.area)
-        marked = self.atlas.marked(session)
-        if marked is not None:
-            view.mark(camera, self.area, marked)
-        self._draw_corners(camera)
+        for place, radius in self.atlas.marked(session):
+            view.mark(camera, self.area, place, radius)
+        self._draw_corners()
         self._ask(now)
 
-    def _draw_corners(self, camera: Camera) -> None:
-        session, draw = self.session, imgui.get_window_draw_list()
+    def _draw_corners(self) -> None:
+        session, line = self.session, imgui.get_font_size() * 1.2
         ink = INK_ON_WHITE if session.document.background == "white" else INK
-        grey = imgui.get_color_u32(ink)
         left, top = self.area.x + 10, self.area.y + 8
         name = session.locked_camera or (
             "orthographic" if session.view.orthographic else "perspective"
         )
-        draw.add_text((left, top), grey, f"{session.data.name}   {session.document.motion}")
-        draw.add_text((left, top + imgui.get_font_size() * 1.2), grey, name)
+        if session.panels.along_path:
+            name = "along the camera path"
+        rows = [(f"{session.data.name}   {session.document.motion}", ink), (name, ink)]
         if self.engine.error is not None:
-            colour = imgui.get_color_u32(OVER_PICTURE_ERROR)
-            draw.add_text((left, top + imgui.get_font_size() * 2.4), colour, self.engine.error)
+            rows.append((self.engine.error, OVER_PICTURE_ERROR))
         elif self._shown == 0:
-            draw.add_text((left, top + imgui.get_font_size() * 2.4), grey, PREPARING)
+            rows.append((PREPARING, ink))
+        for number, (text, colour) in enumerate(rows):
+            view.write(session, (left, top + number * line), text, colour)
 
     def _ask(self, now: float) -> None:
         """Ask for the picture of what is shown now, if that is new."""
@@ -385,7 +402,7 @@ class App:
         self.palette.draw(session)
         dialogs.draw_help(session)
         messages.draw_messages(session)
-        self.record.draw(session, self.engine.lock)
+        self.record.draw(session, self.engine.lock, self.files)
         self.preferences.draw(session)
         self._ask_for_file()
         self._save_what_is_asked()
@@ -393,34 +410,56 @@ class App:
             session.history.settle()
 
     def _ask_for_file(self) -> None:
-        from imgui_bundle import portable_file_dialogs as pfd
-
-        panels = self.session.panels
+        session, panels, files = self.session, self.session.panels, self.files
         if panels.open_dialog:
             panels.open_dialog = False
-            kinds = [
-                "All we read",
-                "*.safetensors *.conf *.ply *.motion *.bvh *.json *.calibration *.ash-session",
-            ]
-            self._open_dialog = pfd.open_file("Open", "", kinds)
+            files.open("Open", ALL_WE_READ, session.open)
         if panels.save_dialog:
             panels.save_dialog = False
-            self._save_dialog = pfd.save_file("Save the session", f"session{SESSION_SUFFIX}")
-        if self._save_dialog is not None and self._save_dialog.ready():
-            self._save(self._save_dialog.result())
-            self._save_dialog = None
-        if self._open_dialog is not None and self._open_dialog.ready():
-            for path in self._open_dialog.result():
-                self.session.open(path)
-            self._open_dialog = None
+            files.save("Save the session", f"session{SESSION_SUFFIX}", self._save)
+        if panels.screenshot_as:
+            panels.screenshot_as = False
+            files.save("Screenshot to", str(self._new_picture()), self._save_picture)
+        if panels.save_path:
+            panels.save_path = False
+            files.save("Save the camera path", f"camera path{SUFFIX}", self._save_path)
+        if panels.load_path:
+            panels.load_path = False
+            files.open("Load a camera path", ("Camera paths", f"*{SUFFIX}"), self._load_path)
+        files.collect()
+
+    def _save_path(self, path: str) -> None:
+        out = path if path.endswith(SUFFIX) else path + SUFFIX
+        try:
+            save_path(self.session, Path(out))
+        except InputError as error:
+            self.session.say(str(error), "error")
+
+    def _load_path(self, path: str) -> None:
+        try:
+            load_path(self.session, Path(path))
+        except InputError as error:
+            self.session.say(str(error), "error")
+
+    def _new_picture(self) -> Path:
+        return new_file("png", self.session.preferences.value.picture_folder)
+
+    def _save_picture(self, path: str) -> None:
+        out = Path(path if path.lower().endswith(".png") else path + ".png")
+        self._shoot(lambda: out)
+
+    def _shoot(self, out: Callable[[], Path]) -> None:
+        """out: asked when it is written: of two pictures in a second none is lost."""
+        renderer, lock = self.session.renderer, self.engine.lock
+        shot = self.session.request(*self._size_of_pictures())
+        self.saver.start(lambda: save_picture(renderer, shot, out(), lock))
 
     def _save_what_is_asked(self) -> None:
         session, panels, lock = self.session, self.session.panels, self.engine.lock
         renderer = session.renderer
         if panels.screenshot:
             panels.screenshot = False
-            shot = session.request(*self._size_of_pictures())
-            self.saver.start(lambda: save_picture(renderer, shot, new_file("png"), lock))
+            self._shoot(self._new_picture)
         if panels.copy_picture:
             panels.copy_picture = False
             copied = session.request(*self._size_of_pictures())
@@ -439,11 +478,15 @@ class App:
             self.saver.start(lambda: save_table(new_file("csv"), table))
 
     def _size_of_pictures(self) -> tuple[int, int]:
-        return round(2 * self.area.width), round(2 * self.area.height)
+        wanted = self.session.preferences.value.picture_size
+        given = picture_sides(wanted)
+        if given is not None:
+            return given
+        factor = VIEW_SIZES[wanted]
+        width, height = self.area.width * factor, self.area.height * factor
+        return max(round(width), 1), max(round(height), 1)
 
     def _save(self, path: str) -> None:
-        if not path:
-            return
         try:
             self.session.save(path if path.endswith(SESSION_SUFFIX) else path + SESSION_SUFFIX)
         except OSError as error:

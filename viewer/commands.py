@@ -262,8 +262,11 @@ def _look_along_path(session: Session) -> None:
     keyed = session.document.path.at(session.clock.frame)
     if keyed is None:
         session.say("the camera path has no keys yet: Camera, Add key")
-    else:
+        return
+    session.panels.along_path = not session.panels.along_path
+    if session.panels.along_path:
         session.locked_camera, session.view = None, keyed
+        session.say("looking along the camera path: whatever moves the camera leaves it")
 
 
 # ---- look ----
@@ -382,6 +385,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("file.open", "Open...", _toggle_panel("open_dialog"), "Ctrl+O"),
     Command("file.save", "Save the session...", _toggle_panel("save_dialog"), "Ctrl+S"),
     Command("file.screenshot", "Screenshot", _toggle_panel("screenshot"), "F12"),
+    Command("file.screenshot_as", "Screenshot to...", _toggle_panel("screenshot_as"), "Shift+F12"),
     Command("file.copy", "Copy the picture", _toggle_panel("copy_picture"), "Ctrl+Shift+C"),
     Command("file.splats", "Save this frame's splats as .ply", _toggle_panel("splats")),
     Command("file.times", "Save the profiler's times as .csv", _toggle_panel("times")),
@@ -434,7 +438,9 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("camera.free", "Leave the capture camera", _leave_camera),
     Command("camera.add_key", "Add a key to the camera path", _add_key, "Shift+K"),
     Command("camera.remove_key", "Remove the camera key here", _remove_key, "Ctrl+Shift+K"),
-    Command("camera.along_path", "Look from the camera path", _look_along_path, "Ctrl+K"),
+    Command("camera.along_path", "Look along the camera path", _look_along_path, "Ctrl+K"),
+    Command("camera.save_path", "Save the camera path...", _toggle_panel("save_path")),
+    Command("camera.load_path", "Load a camera path...", _toggle_panel("load_path")),
     *(
         Command(f"look.{mode}", f"Show {mode}", _mode(mode), f"Shift+{n}")
         for n, mode in enumerate(MODES, 1)

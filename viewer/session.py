@@ -199,6 +199,8 @@ class Panels:
     record_dialog: bool = False
     screenshot: bool = False
     """A picture is wanted; the front end knows how large."""
+    screenshot_as: bool = False
+    """One is wanted where the person says."""
     copy_picture: bool = False
     """The same, for the clipboard."""
     save_pose: bool = False
@@ -207,6 +209,11 @@ class Panels:
     """A file of them is wanted."""
     times: bool = False
     """A table of the profiler's is wanted."""
+    save_path: bool = False
+    load_path: bool = False
+    """A file of the camera path is wanted."""
+    along_path: bool = False
+    """The view is the camera path's."""
     span: tuple[float, float] | None = None
     """Frames of the timeline that are seen, first and last; None: all."""
     seconds: bool = False
