@@ -69,7 +69,7 @@ class Profiler:
             imgui.text(f"{name}")
             imgui.same_line(imgui.get_font_size() * 5)
             where = unit(name, renderer.device)
-            imgui.text_disabled(f"{self.median(name):6.2f} {where}, at most {most:.2f}")
+            imgui.text_disabled(f"{self.median(name):.2f} {where}, to {most:.2f}")
             imgui.set_item_tooltip(WAITS)
             imgui.plot_lines(
                 f"##{name}",

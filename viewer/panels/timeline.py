@@ -173,7 +173,7 @@ class Timeline:
                 continue
             draw_list.add_line((x, self._bottom - 5), (x, self._bottom), tick)
             text = f"{n * step / unit:g}{' s' if session.panels.seconds else ''}"
-            at = (x + 4, self._bottom - 0.8 * size - 2)
+            at = (x + 6, self._bottom - 0.8 * size - 2)
             draw_list.add_text(imgui.get_font(), 0.8 * size, at, ink, text)
 
     def _draw_head(self, session: Session) -> None:
