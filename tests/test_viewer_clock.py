@@ -294,3 +294,42 @@ def test_a_motion_goes_on_from_where_it_stood() -> None:
     assert (clock.first, clock.last, clock.frame) == (10, 100, 60)
     clock.set_motion(25.0, 50, stood)  # shorter now
     assert (clock.first, clock.last, clock.frame) == (10, 49, 49)
+
+
+@pytest.mark.parametrize("loop", ["loop", "once", "ping-pong"])
+@given(first=st.integers(0, 20), length=st.integers(0, 30), steps=st.lists(st.floats(0, 0.3)))
+def test_backwards_is_forwards_in_a_mirror(
+    loop: LoopMode, first: int, length: int, steps: list[float]
+) -> None:
+    """Of the motion, with the in and the out point in each other's place."""
+    frames, last = 60, first + length
+    there, back = Clock(25.0, frames), Clock(25.0, frames)
+    for clock, low, high in ((there, first, last), (back, 59 - last, 59 - first)):
+        clock.loop, clock.first, clock.last = loop, low, high
+    there.seek(first), back.seek(59 - first)
+    there.play(0.0)
+    back.play(0.0, backwards=True)
+    now = 0.0
+    for step in steps:
+        now += step
+        there.tick(now), back.tick(now)
+        if abs(there.position - round(there.position)) > 1e-6:  # else rounding decides
+            assert back.frame == 59 - there.frame
+        assert back.playing == there.playing
+    assert (back.first, back.last) == (59 - last, 59 - first)
+
+
+def test_turning_about_stays_on_the_frame() -> None:
+    clock = Clock(25.0, 100)
+    clock.play(0.0)
+    clock.tick(1.01)
+    assert clock.frame == 25
+    clock.play(1.01, backwards=True)
+    assert (clock.frame, clock.playing, clock.backwards) == (25, True, True)
+    clock.tick(1.04)
+    assert clock.frame == 25
+    clock.tick(1.41 + 1e-6)
+    assert clock.frame in (15, 16)
+    clock.play(1.41)
+    clock.tick(2.41)
+    assert clock.frame > 30

@@ -23,6 +23,8 @@ SOME = st.builds(
     idle_hz=st.floats(*preferences.IDLE_HZ),
     record_size=st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
     record_format=st.sampled_from(preferences.FORMATS),
+    picture_size=st.sampled_from((*preferences.VIEW_SIZES, "1920x1080")),
+    picture_folder=st.text(max_size=9),
     recent=st.lists(st.text(), max_size=3).map(tuple),
 )
 
@@ -53,6 +55,9 @@ def test_what_was_chosen_is_there_at_the_next_start(
         ({"scale": True}, "scale: expected 0.6 to 3.0"),
         ({"record_size": [1280]}, "record_size: expected two sides"),
         ({"record_size": [1280, -1]}, "record_size: expected two sides"),
+        ({"picture_size": "0x9"}, "picture_size: expected view, 2x view or WIDTHxHEIGHT"),
+        ({"picture_size": 3}, "picture_size: expected view"),
+        ({"picture_folder": None}, "picture_folder: expected a folder's name"),
         ({"record_format": ".gif"}, "record_format: expected .mp4"),
         ({"recent": [1]}, "recent: expected names of files"),
         ({"preset": "huge"}, "preset: expected null, cpu"),
@@ -129,3 +134,18 @@ def test_files_that_were_opened_are_there_at_the_next_start(tmp_path: Path) -> N
     assert again.theme == "light"
     assert len(again.recent) == preferences.RECENT
     assert again.recent[:2] == (str(tmp_path / "1.ash-session"), "/19")
+
+
+@pytest.mark.parametrize(
+    ("text", "sides"),
+    [
+        ("640x480", (640, 480)),
+        (" 64 X 48 ", (64, 48)),
+        ("0x480", None),
+        ("640", None),
+        ("-1x4", None),
+        ("999999x4", None),
+    ],
+)
+def test_a_picture_s_size_is_read_or_refused(text: str, sides: tuple[int, int] | None) -> None:
+    assert preferences.picture_sides(text) == sides

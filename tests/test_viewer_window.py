@@ -29,9 +29,9 @@ def draw(frames=1):
     for _ in range(frames):
         immapp.manual_render.render()
 
-def settle(most=600):
-    quiet = 0
-    for _ in range(most):
+def settle(patience_s=60.0):
+    quiet, end = 0, time.monotonic() + patience_s
+    while time.monotonic() < end:
         draw()
         quiet = quiet + 1 if app.settled else 0
         if quiet > 4:
@@ -124,6 +124,7 @@ def test_mouse_and_keys_move_what_they_should(tmp_path: Path) -> None:
         mouse(x, y); mouse(x, y, 0); mouse(x, y)
         settle()
         said["picked"] = session.selected_joint
+        said["joints"] = session.data.skeleton.joint_names
         key("h"); said["home"] = session.view == start
         """,
     )
@@ -134,7 +135,109 @@ def test_mouse_and_keys_move_what_they_should(tmp_path: Path) -> None:
     assert said["playing"]
     assert said["moved"] > 4
     assert said["skeleton"]
+    assert said["picked"] in said["joints"]
     assert said["home"]
+
+
+def test_the_profiler_makes_the_renderer_wait_while_it_is_seen(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        def seen(label):
+            hello_imgui.get_runner_params().docking_params.focus_dockable_window(label)
+            draw(4)
+            return session.renderer.profile
+
+        said["profile"] = [seen("Atlas"), seen("Profiler"), seen("Atlas")]
+        """,
+    )
+    assert said == {"profile": [False, True, False]}
+
+
+def test_a_dragged_playhead_is_drawn_small_and_then_in_full(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        full, sizes = app._pixels(), []
+        for _ in range(9):  # whatever this machine takes: pictures are slow
+            app.sharpness.learn(full[0] * full[1], full[0] * full[1], 400.0)
+        x, y = app.area.x, app.timeline.track.y + app.timeline.track.height / 2
+        x = app.timeline.track.x + 100
+        mouse(x, y); mouse(x, y, 0)
+        for step in range(12):
+            mouse(x + 20 * step, y, 0)
+            sizes.append(app._asked.size)
+        said["small"] = all(2 * width < full[0] for width, _ in sizes[2:])
+        mouse(x, y)
+        time.sleep(0.4)
+        settle()
+        said["full"] = app._asked.size == full
+        """,
+    )
+    assert said == {"small": True, "full": True}
+
+
+def test_the_timeline_is_zoomed_and_its_range_dragged(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        import glfw
+        line = app.timeline
+        low, middle = line.track.y + 0.8 * line.track.height, line.track.x + line.track.width / 2
+        mouse(middle, low)
+        under = line.frame_at(session, middle)
+        imgui.get_io().add_mouse_wheel_event(0, 3); draw(3)
+        first, last = session.panels.span
+        said["zoomed"] = last - first < 0.6 * session.clock.frames
+        said["about the cursor"] = abs(line.frame_at(session, middle) - under) < 0.01
+        said["on the track"] = abs(line.place(session, under) - middle) < 0.01
+        key("l"); said["on"] = session.clock.playing and not session.clock.backwards
+        key("j"); said["back"] = session.clock.playing and session.clock.backwards
+        key("k"); said["paused"] = not session.clock.playing
+        commands.run(session, "time.fit"); draw(2)
+        said["fits"] = line.span(session) == (0.0, session.clock.frames - 1.0)
+        session.clock.seek(5)
+        end = session.clock.frames - 1
+        x = line.place(session, end)
+        mouse(x, low); mouse(x, low, 0); mouse(x - 50, low, 0); mouse(x - 100, low, 0)
+        mouse(x - 100, low)
+        said["out"] = session.clock.last == round(line.frame_at(session, x - 100))
+        x = line.place(session, 0)
+        mouse(x, low); mouse(x, low, 0); mouse(x + 50, low, 0); mouse(x + 80, low, 0)
+        mouse(x + 80, low)
+        said["in"] = session.clock.first == round(line.frame_at(session, x + 80))
+        said["playhead stays"] = session.clock.frame == 5
+        commands.run(session, "time.fit_range"); commands.run(session, "time.unit"); draw(3)
+        said["range"] = line.span(session) == (session.clock.first, session.clock.last)
+        from viewer.panels.timeline import label_step
+        said["labels"] = [label_step(240, 10), label_step(9, 10), label_step(1e5, 10)]
+        """,
+    )
+    assert said.pop("labels") == [50, 1, 10000]
+    assert all(said.values()), said
+
+
+def test_a_long_message_is_cut_where_the_bar_ends_and_whole_in_its_window(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        from viewer.panels import messages
+        session.say("a long way to /" + "folder/" * 40 + "file.motion: no such file", "error")
+        draw(2)
+        text, room = session.messages[-1].text, 200.0
+        cut = messages.fitting(text, room)
+        said["cut"] = cut.endswith("...") and text.startswith(cut[:-3]) and len(cut) > 8
+        said["fits"] = imgui.calc_text_size(cut).x <= room
+        said["whole"] = messages.fitting("short", room)
+        commands.run(session, "window.messages")
+        draw(3)
+        said["gl"] = window.short_gl(app._gl)
+        """,
+    )
+    assert said["cut"]
+    assert said["fits"]
+    assert said["whole"] == "short"
+    assert said["gl"] not in ("", "-")
 
 
 def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> None:
@@ -181,10 +284,10 @@ def test_a_clicked_splat_is_marked_in_its_own_pose_of_its_own_avatar(tmp_path: P
         mouse(x, y); mouse(x, y, 0); mouse(x, y)
         said["picked"] = until(lambda: app.atlas.splat is not None)
         first = app.atlas.splat
-        said["marked"] = app.atlas.marked(session) == first.mean
+        said["marked"] = [place for place, _ in app.atlas.marked(session)] == [first.mean]
         session.clock.seek(100)
-        said["not where it was"] = app.atlas.marked(session) is None
-        said["followed"] = until(lambda: app.atlas.marked(session) is not None)
+        said["not where it was"] = app.atlas.marked(session) == []
+        said["followed"] = until(lambda: app.atlas.marked(session) != [])
         said["moved"] = app.atlas.splat.index == first.index and app.atlas.splat.mean != first.mean
         def fails(window):
             raise RuntimeError("no room")
@@ -237,8 +340,9 @@ def test_every_panel_and_dialog_draws(tmp_path: Path) -> None:
     picture, said = use(
         tmp_path,
         """
+        ASKS = ("Open...", "to...", "session...", "path...")  # of the system's own dialogs
         for command in commands.COMMANDS:
-            if command.name not in ("file.quit", "file.open", "file.save"):
+            if command.name != "file.quit" and not command.title.endswith(ASKS):
                 command.run(session)
                 draw(2)
         for name in ("help", "palette", "record_dialog"):
@@ -381,3 +485,157 @@ def test_without_a_compositor_the_window_shows_the_avatar(tmp_path: Path) -> Non
     assert "no framebuffer" in said["told"][0]
     view = picture[60:640, 300:980].astype(int)
     assert ((view[..., 0] > view[..., 2] + 40) & (view[..., 0] > 150)).sum() > 500
+
+
+def test_a_texel_under_the_cursor_marks_its_splat(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        for _ in range(2000):
+            draw()
+            if app.atlas._known is not None and app.atlas._presenter is not None:
+                break
+            time.sleep(0.005)
+        draw(2)
+        side = app.atlas.picture.width
+        avatar = session.renderer.avatar
+        u, v = avatar.atlas.texels[avatar.count // 2].tolist()
+        place = app.atlas.picture
+        resolution = avatar.atlas.resolution
+        x = place.x + (u + 0.5) / resolution * side
+        y = place.y + (resolution - v - 0.5) / resolution * side
+        mouse(x, y); draw(3)
+        found = app.atlas.hovered.texel  # the cursor stands on whole pixels
+        said["hovered"] = abs(found[0] - u) <= 1 and abs(found[1] - v) <= 1
+        places = [at for at, _ in app.atlas.marked(session)]
+        said["marked"] = places == [app.atlas.hovered.mean]
+        said["not chosen"] = app.atlas.splat is None
+        mouse(*middle()); draw(3)
+        said["gone"] = app.atlas.marked(session) == []
+        """,
+    )
+    assert all(said.values()), said
+
+
+def test_screenshots_have_the_preferred_size_and_place(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        from PIL import Image
+        (out.parent / "shots").mkdir()
+        session.preferences.change(picture_size="96x64", picture_folder=str(out.parent / "shots"))
+        commands.run(session, "file.screenshot"); draw(2)
+        app._save_picture(str(out.parent / "chosen"))
+        for _ in range(2000):
+            draw()
+            if not app.saver.busy:
+                break
+            time.sleep(0.005)
+        pictures = [*(out.parent / "shots").iterdir(), out.parent / "chosen.png"]
+        said["sizes"] = [Image.open(picture).size for picture in pictures]
+        session.preferences.change(picture_size="view")
+        said["view"] = app._size_of_pictures() == (round(app.area.width), round(app.area.height))
+        session.panels.preferences = True; draw(3)
+        """,
+    )
+    assert said == {"sizes": [[96, 64], [96, 64]], "view": True}
+
+
+def test_the_view_follows_the_path_until_the_camera_is_moved(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        commands.run(session, "camera.add_key"); draw(3)  # one key: seen as it is
+        session.clock.seek(60)
+        commands.run(session, "camera.right")
+        commands.run(session, "camera.add_key")
+        commands.run(session, "camera.top"); draw(3)
+        commands.run(session, "camera.along_path")
+        follows = []
+        for frame in (0, 20, 40, 60):
+            session.clock.seek(frame); draw(2)
+            follows.append(session.view == session.document.path.at(frame))
+        said["follows"] = all(follows)
+        commands.run(session, "time.play"); time.sleep(0.2); draw(3)
+        said["plays"] = session.view == session.document.path.at(session.clock.frame)
+        commands.run(session, "time.play")
+        commands.run(session, "camera.front"); draw(3)
+        said["left"] = not session.panels.along_path
+        here = session.view
+        session.clock.seek(20); draw(3)
+        said["stays"] = session.view == here
+        app._save_path(str(out.parent / "way"))
+        commands.run(session, "camera.remove_key")
+        path = session.document.path
+        session.edit("none", path=type(path)())
+        app._load_path(str(out.parent / "way.json"))
+        said["read"] = session.document.path == path
+        app._load_path(str(out.parent / "missing.json"))
+        said["told"] = session.messages[-1].severity == "error"
+        """,
+    )
+    assert all(said.values()), said
+
+
+def test_a_cancelled_recording_says_what_is_kept(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        app.record.take_name(str(out.parent / "clip.MP4"))
+        said["once"] = app.record.out.name
+        app.record.name = "a.webm"
+        said["other"] = app.record.out.name
+        app.record.name, app.record.kind = str(out.parent / "frames"), 3
+        app.record.size, app.record.step = [64, 48], 5
+        app.record._begin(session, app.engine.lock)
+        said["fps"] = app.record._recorder.settings.fps * 5 == session.clock.fps
+        draw(3)
+        app.record._recorder.cancel()
+        for _ in range(2000):
+            draw()
+            if not app.record.running:
+                break
+            time.sleep(0.005)
+        said["message"] = session.messages[-1].text
+        said["kept"] = len(list((out.parent / "frames").glob("*.png")))
+        """,
+    )
+    assert said["once"] == "clip.mp4"
+    assert said["other"] == "a.mp4"
+    assert said["fps"]
+    kept = f"cancelled: {said['kept']} of "
+    assert kept in said["message"], said
+    assert said["message"].endswith("frames kept")
+
+
+def test_names_of_joints_do_not_lie_on_each_other(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        from viewer.panels import view
+        drawn = []
+        write = view.write
+        def kept(session, place, text, colour):
+            drawn.append(view.Label.of(text, *place))
+            write(session, place, text, colour)
+
+        view.write = kept
+        for name in ("look.skeleton", "look.joint_names"):
+            commands.run(session, name)
+        for _ in range(3):
+            commands.run(session, "look.background")
+        draw(2)
+        drawn.clear()
+        draw()
+        names = [node.name for node in session.tree]
+        shown = [label for label in drawn if label.text in names]
+        said["some"] = len(shown)
+        said["bare"] = not any(label.text.endswith(("_ry", "_rx", "_rz")) for label in drawn)
+        said["apart"] = not any(
+            a.overlaps(b) for n, a in enumerate(shown) for b in shown[:n]
+        )
+        """,
+    )
+    assert said["some"] > 10
+    assert said["bare"]
+    assert said["apart"]

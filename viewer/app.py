@@ -6,11 +6,12 @@ Import order: imgui_bundle, glfw, OpenGL; the first tells the second which libra
 import logging
 import math
 import os
+import re
 import signal
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -20,16 +21,21 @@ from imgui_bundle import hello_imgui, imgui, immapp
 
 from ash_core.errors import InputError
 from ash_core.files.text import write_atomic
-from ash_core.records import Camera
+from ash_core.gl.context import describe_gl
+from viewer.camera_controls import View
 from viewer.engine import Engine, Frame
-from viewer.panels import dialogs, look, motions, timeline, view
+from viewer.panels import dialogs, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
+from viewer.panels.files import ALL_WE_READ, FileDialogs
 from viewer.panels.gizmo import Gizmo
 from viewer.panels.pose import PosePanel
 from viewer.panels.preferences import PreferencesWindow
 from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
-from viewer.panels.theme import DRESS, colours
+from viewer.panels.theme import DRESS
+from viewer.panels.timeline import Timeline
+from viewer.path_files import SUFFIX, load_path, save_path
+from viewer.preferences import VIEW_SIZES, picture_sides
 from viewer.present import Presenter, make_presenter
 from viewer.saving import (
     Saver,
@@ -42,20 +48,17 @@ from viewer.saving import (
 )
 from viewer.scene import SceneView
 from viewer.session import SESSION_SUFFIX, Clipboard, Session
+from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
 
 _log = logging.getLogger(__name__)
 
 TITLE: Final = "ASH Studio"
 SIZE: Final = (1280, 800)
-QUICK_MS: Final = 33.0
-"""While the camera moves, pictures are made small enough to be drawn in this time."""
-LEAST_SCALE: Final = 0.25
 LEAST_ROOM_PX: Final = 16.0
 """A smaller view, as while panels find their places, frames nothing."""
 REST_S: Final = 0.15
 """After the last movement the picture is drawn in full."""
-MESSAGE_S: Final = 6.0
 PREPARING: Final = "preparing the first picture (on a new machine kernels are compiled, once)"
 INK: Final = (0.85, 0.87, 0.90, 0.8)
 INK_ON_WHITE: Final = (0.15, 0.17, 0.20, 0.9)
@@ -90,6 +93,7 @@ class _Asked:
     camera: str | None
     follows: bool
     size: tuple[int, int]
+    profile: bool
     hand_s: float | None
     """The time, while a hand moves the character: its last poses then change by themselves."""
 
@@ -102,23 +106,26 @@ class App:
         self.engine = Engine(session.renderer)
         self.saver = Saver(session.say)
         self.profiler = Profiler()
+        self.sharpness = Sharpness()
         self.palette = dialogs.Palette()
         self.pose = PosePanel()
         self.record = RecordDialog(session.preferences.value)
         self.preferences = PreferencesWindow()
         self.atlas = AtlasPanel()
+        self.timeline = Timeline()
         self.gizmo = Gizmo()
         self.presenter: Presenter | None = None
         self.scene: SceneView | None = None
         self.area = view.Rectangle(0, 0, *SIZE)
+        self._gl = "-"
         self._renderer = session.renderer
         self._interop = interop
         self._asked: _Asked | None = None
         self._shown = 0
         self._moved_s = -math.inf
         self._last_s = session.now()
-        self._open_dialog: Any = None
-        self._save_dialog: Any = None
+        self.files = FileDialogs()
+        self._keyed: View | None = None
         self._panels: list[hello_imgui.DockableWindow] = []
         self._panels_shown = True
         self._started_s = time.monotonic()
@@ -174,8 +181,8 @@ class App:
             ("Pose", "left_low", lambda: self.pose.draw(self.session)),
             ("Look", "right", lambda: look.draw(self.session)),
             ("Atlas", "right_low", lambda: self.atlas.draw(self.session)),
-            ("Profiler", "right_low", self.profiler.draw),
-            ("Timeline", "bottom", lambda: timeline.draw(self.session)),
+            ("Profiler", "right_low", lambda: self.profiler.draw(self.session.renderer)),
+            ("Timeline", "bottom", lambda: self.timeline.draw(self.session)),
         ]
         docking.dockable_windows = [
             hello_imgui.DockableWindow(label, place, draw) for label, place, draw in places
@@ -193,6 +200,7 @@ class App:
         self.presenter, reason = make_presenter(self.session.renderer.device, self._interop)
         if reason is not None:
             self.session.say(reason, "error")
+        self._gl = describe_gl()
         self.scene = SceneView(self.session, self.presenter)
 
     def _stop(self) -> None:
@@ -211,7 +219,9 @@ class App:
         self.saver.collect()
         session.collect()
         self._follow_renderer()
+        self._follow_path()
         self._follow_preferences()
+        self.profiler.follow(session.renderer)
         self.atlas.follow(session, self.engine.lock)
         params = hello_imgui.get_runner_params()
         busy = (
@@ -245,10 +255,24 @@ class App:
             self.session.say(store.problem, "error")
             store.problem = None
 
+    def _follow_path(self) -> None:
+        """Look along the camera path, until somebody moves the camera by other means."""
+        session = self.session
+        if not session.panels.along_path:
+            self._keyed = None
+            return
+        keyed = session.document.path.at(session.clock.frame)
+        moved = self._keyed is not None and session.view != self._keyed
+        if keyed is None or moved or session.locked_camera is not None:
+            session.panels.along_path, self._keyed = False, None
+            return
+        session.view = self._keyed = keyed
+
     def _follow_renderer(self) -> None:
         """Another avatar's frames are another renderer's."""
         if self.session.renderer is not self._renderer:
             self._renderer = self.session.renderer
+            self.sharpness.forget()
             self.engine.use(self._renderer)
 
     # ---- the picture ----
@@ -285,35 +309,34 @@ class App:
             if session.selected_joint is None:
                 self.atlas.pick(session, camera, *at)
         view.draw_overlays(session, camera, self.area)
-        marked = self.atlas.marked(session)
-        if marked is not None:
-            view.mark(camera, self.area, marked)
-        self._draw_corners(camera)
+        for place, radius in self.atlas.marked(session):
+            view.mark(camera, self.area, place, radius)
+        self._draw_corners()
         self._ask(now)
 
-    def _draw_corners(self, camera: Camera) -> None:
-        session, draw = self.session, imgui.get_window_draw_list()
+    def _draw_corners(self) -> None:
+        session, line = self.session, imgui.get_font_size() * 1.2
         ink = INK_ON_WHITE if session.document.background == "white" else INK
-        grey = imgui.get_color_u32(ink)
         left, top = self.area.x + 10, self.area.y + 8
         name = session.locked_camera or (
             "orthographic" if session.view.orthographic else "perspective"
         )
-        draw.add_text((left, top), grey, f"{session.data.name}   {session.document.motion}")
-        draw.add_text((left, top + imgui.get_font_size() * 1.2), grey, name)
+        if session.panels.along_path:
+            name = "along the camera path"
+        rows = [(f"{session.data.name}   {session.document.motion}", ink), (name, ink)]
         if self.engine.error is not None:
-            colour = imgui.get_color_u32(OVER_PICTURE_ERROR)
-            draw.add_text((left, top + imgui.get_font_size() * 2.4), colour, self.engine.error)
+            rows.append((self.engine.error, OVER_PICTURE_ERROR))
         elif self._shown == 0:
-            draw.add_text((left, top + imgui.get_font_size() * 2.4), grey, PREPARING)
+            rows.append((PREPARING, ink))
+        for number, (text, colour) in enumerate(rows):
+            view.write(session, (left, top + number * line), text, colour)
 
     def _ask(self, now: float) -> None:
         """Ask for the picture of what is shown now, if that is new."""
-        session, scene, scale = self.session, self.scene, self._scale(now)
+        session, scene = self.session, self.scene
         if scene is None:
             return
         self._follow_renderer()  # a menu of this very frame may have opened an avatar
-        size = self._pixels(scale)
         asked = _Asked(
             _Same(session.renderer),
             _Same(session.motion),
@@ -325,9 +348,14 @@ class App:
             session.view,
             session.locked_camera,
             session.follows_root,
-            size,
+            self._pixels(),
+            session.renderer.profile,
             now if session.hand_moves else None,
         )
+        if self._dragged(asked):
+            self._moved_s = now
+        size = self._pixels(self._scale(now))
+        asked = replace(asked, size=size)
         if asked == self._asked or min(self.area.width, self.area.height) < 2:
             return
         try:
@@ -336,12 +364,17 @@ class App:
         except InputError as error:
             session.say(str(error), "error")
 
+    def _dragged(self, asked: _Asked) -> bool:
+        """Whether a slider, the playhead or whatever a hand holds is changing the picture."""
+        if self._asked is None or not (imgui.is_mouse_down(0) and imgui.is_any_item_active()):
+            return False
+        return replace(asked, size=self._asked.size) != self._asked
+
     def _scale(self, now: float) -> float:
-        """Smaller pictures while the camera moves, where full ones are slow."""
+        """Smaller pictures while something is dragged, where full ones are slow."""
         if now - self._moved_s > REST_S or self.session.renderer.device.type == "cuda":
             return 1.0
-        full = self.profiler.median("frame")
-        return min(max(math.sqrt(QUICK_MS / max(full, 1e-3)), LEAST_SCALE), 1.0)
+        return self.sharpness.scale(math.prod(self._pixels()))
 
     def _pixels(self, scale: float = 1.0) -> tuple[int, int]:
         """(width, height) of the picture's place on the screen."""
@@ -362,6 +395,9 @@ class App:
         if self.first_picture_s is None:
             self.first_picture_s = time.monotonic() - self._started_s
             _log.info("first picture after %.2f s", self.first_picture_s)
+        camera = frame.request.camera
+        full = math.prod(self._pixels())
+        self.sharpness.learn(camera.width * camera.height, full, frame.milliseconds)
         self.profiler.add({"frame": frame.milliseconds, **frame.stages, "present": present_ms})
 
     # ---- around it ----
@@ -371,7 +407,8 @@ class App:
         run_pressed(session)
         self.palette.draw(session)
         dialogs.draw_help(session)
-        self.record.draw(session, self.engine.lock)
+        messages.draw_messages(session)
+        self.record.draw(session, self.engine.lock, self.files)
         self.preferences.draw(session)
         self._ask_for_file()
         self._save_what_is_asked()
@@ -379,34 +416,56 @@ class App:
             session.history.settle()
 
     def _ask_for_file(self) -> None:
-        from imgui_bundle import portable_file_dialogs as pfd
-
-        panels = self.session.panels
+        session, panels, files = self.session, self.session.panels, self.files
         if panels.open_dialog:
             panels.open_dialog = False
-            kinds = [
-                "All we read",
-                "*.safetensors *.conf *.ply *.motion *.bvh *.json *.calibration *.ash-session",
-            ]
-            self._open_dialog = pfd.open_file("Open", "", kinds)
+            files.open("Open", ALL_WE_READ, session.open)
         if panels.save_dialog:
             panels.save_dialog = False
-            self._save_dialog = pfd.save_file("Save the session", f"session{SESSION_SUFFIX}")
-        if self._save_dialog is not None and self._save_dialog.ready():
-            self._save(self._save_dialog.result())
-            self._save_dialog = None
-        if self._open_dialog is not None and self._open_dialog.ready():
-            for path in self._open_dialog.result():
-                self.session.open(path)
-            self._open_dialog = None
+            files.save("Save the session", f"session{SESSION_SUFFIX}", self._save)
+        if panels.screenshot_as:
+            panels.screenshot_as = False
+            files.save("Screenshot to", str(self._new_picture()), self._save_picture)
+        if panels.save_path:
+            panels.save_path = False
+            files.save("Save the camera path", f"camera path{SUFFIX}", self._save_path)
+        if panels.load_path:
+            panels.load_path = False
+            files.open("Load a camera path", ("Camera paths", f"*{SUFFIX}"), self._load_path)
+        files.collect()
+
+    def _save_path(self, path: str) -> None:
+        out = path if path.endswith(SUFFIX) else path + SUFFIX
+        try:
+            save_path(self.session, Path(out))
+        except InputError as error:
+            self.session.say(str(error), "error")
+
+    def _load_path(self, path: str) -> None:
+        try:
+            load_path(self.session, Path(path))
+        except InputError as error:
+            self.session.say(str(error), "error")
+
+    def _new_picture(self) -> Path:
+        return new_file("png", self.session.preferences.value.picture_folder)
+
+    def _save_picture(self, path: str) -> None:
+        out = Path(path if path.lower().endswith(".png") else path + ".png")
+        self._shoot(lambda: out)
+
+    def _shoot(self, out: Callable[[], Path]) -> None:
+        """out: asked when it is written: of two pictures in a second none is lost."""
+        renderer, lock = self.session.renderer, self.engine.lock
+        shot = self.session.request(*self._size_of_pictures())
+        self.saver.start(lambda: save_picture(renderer, shot, out(), lock))
 
     def _save_what_is_asked(self) -> None:
         session, panels, lock = self.session, self.session.panels, self.engine.lock
         renderer = session.renderer
         if panels.screenshot:
             panels.screenshot = False
-            shot = session.request(*self._size_of_pictures())
-            self.saver.start(lambda: save_picture(renderer, shot, new_file("png"), lock))
+            self._shoot(self._new_picture)
         if panels.copy_picture:
             panels.copy_picture = False
             copied = session.request(*self._size_of_pictures())
@@ -425,11 +484,15 @@ class App:
             self.saver.start(lambda: save_table(new_file("csv"), table))
 
     def _size_of_pictures(self) -> tuple[int, int]:
-        return round(2 * self.area.width), round(2 * self.area.height)
+        wanted = self.session.preferences.value.picture_size
+        given = picture_sides(wanted)
+        if given is not None:
+            return given
+        factor = VIEW_SIZES[wanted]
+        width, height = self.area.width * factor, self.area.height * factor
+        return max(round(width), 1), max(round(height), 1)
 
     def _save(self, path: str) -> None:
-        if not path:
-            return
         try:
             self.session.save(path if path.endswith(SESSION_SUFFIX) else path + SESSION_SUFFIX)
         except InputError as error:
@@ -441,22 +504,24 @@ class App:
 
     def _draw_status(self) -> None:
         session = self.session
-        presenter = "-" if self.presenter is None else self.presenter.name
         device = session.renderer.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        splats = f"{session.renderer.avatar.count:,} splats"
-        frame = self.profiler.median("frame")
-        parts = [presenter, name, splats, f"{frame:.1f} ms", f"{hello_imgui.frame_rate():.0f} Hz"]
-        history = session.history
-        imgui.text("  ·  ".join(parts))
-        imgui.same_line()
-        imgui.text_disabled(f"     edits {history.position} / {len(history.labels)}")
-        if session.messages:
-            message = session.messages[-1]
-            if session.now() - message.time_s < MESSAGE_S:
-                imgui.same_line()
-                colour = colours().error if message.severity == "error" else colours().good
-                imgui.text_colored(colour, f"     {message.text}")
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        shown = "-" if self.presenter is None else self.presenter.name
+        parts = [
+            (shown, "how frames come to the screen"),
+            (f"GL {short_gl(self._gl)}", f"the window is drawn by {self._gl}"),
+            (where, f"frames are made on {device}"),
+            (f"{session.renderer.avatar.count:,} splats", ""),
+            (f"{self.profiler.median('frame'):.1f} ms", "a frame, by the median of the last ones"),
+            (f"{hello_imgui.frame_rate():.0f} Hz", "the window's own pictures"),
+        ]
+        messages.draw_status(session, parts)
+
+
+def short_gl(described: str) -> str:
+    """The device alone, of what `describe_gl` says."""
+    device = described.partition(", ")[2].rpartition(", OpenGL")[0] or described
+    return re.split(r"/| \(", device)[0]
 
 
 class _SystemClipboard(Clipboard):

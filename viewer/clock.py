@@ -46,6 +46,7 @@ class Clock:
         self._first, self._last = min(first, frames - 1), min(last, frames - 1)
         self._position = float(min(frame, frames - 1))
         self._direction = 1
+        self._backwards = False
         self._ticked_s: float | None = None
         """When the position was right; None: at the next tick, whenever that is."""
         self._shown = 0
@@ -58,7 +59,8 @@ class Clock:
     @property
     def frame(self) -> int:
         """The frame that is due."""
-        place = math.floor(self._position) if self._direction > 0 else math.ceil(self._position)
+        grows = (self._direction > 0) != self._backwards
+        place = math.floor(self._position) if grows else math.ceil(self._position)
         return min(max(place, 0), self.frames - 1)
 
     @property
@@ -115,12 +117,23 @@ class Clock:
         if self._playing and self.frame > self._last:
             self.seek(self._first if self._loop == "loop" else self._last)
 
-    def play(self, now_s: float) -> None:
-        """Start; "once" that stands at its end starts at the in point again."""
-        if self._playing:
+    @property
+    def backwards(self) -> bool:
+        """Whether it plays, or last played, from the out point to the in point."""
+        return self._backwards
+
+    def play(self, now_s: float, backwards: bool = False) -> None:
+        """Start, or turn about; "once" that stands at its end starts at the other end again."""
+        if self._playing and backwards == self._backwards:
             return
-        if self._loop == "once" and self.frame in (self._last, self.frames - 1):
-            self._position = float(self._first)
+        if backwards != self._backwards:
+            self._position = float(self.frame)
+            self._backwards, self._direction = backwards, 1
+        start, end, very_end = self._first, self._last, self.frames - 1
+        if backwards:
+            start, end, very_end = self._last, self._first, 0
+        if self._loop == "once" and self.frame in (end, very_end):
+            self._position = float(start)
         self._playing = True
         self._ticked_s = now_s
         self.dropped = 0
@@ -164,6 +177,20 @@ class Clock:
 
     def _advance(self, distance: float) -> None:
         """Play on by a number of frames (time, not places: a way back counts as well)."""
+        if not self._backwards:
+            self._advance_forwards(distance)
+            return
+        self._mirror()  # backwards is forwards in a mirror
+        self._advance_forwards(distance)
+        self._mirror()
+
+    def _mirror(self) -> None:
+        end = self.frames - 1
+        self._position = end - self._position
+        self._first, self._last = end - self._last, end - self._first
+        self._backwards = not self._backwards
+
+    def _advance_forwards(self, distance: float) -> None:
         if self._loop == "once":
             end = self._last if self.frame <= self._last else self.frames - 1
             left = max(0.0, end - self._position)

@@ -95,6 +95,19 @@ def _next_loop(session: Session) -> None:
     session.clock.loop = LOOPS[(LOOPS.index(session.clock.loop) + 1) % len(LOOPS)]
 
 
+def _play_towards(sense: int) -> Callable[[Session], None]:
+    return lambda session: session.clock.play(session.now(), backwards=sense < 0)
+
+
+def _fit_timeline(session: Session) -> None:
+    session.panels.span = None
+
+
+def _fit_range(session: Session) -> None:
+    first, last = session.clock.first, session.clock.last
+    session.panels.span = (float(first), float(max(last, first + 1)))
+
+
 def _set_in(session: Session) -> None:
     session.clock.first = session.clock.frame
 
@@ -241,8 +254,11 @@ def _look_along_path(session: Session) -> None:
     keyed = session.document.path.at(session.clock.frame)
     if keyed is None:
         session.say("the camera path has no keys yet: Camera, Add key")
-    else:
+        return
+    session.panels.along_path = not session.panels.along_path
+    if session.panels.along_path:
         session.locked_camera, session.view = None, keyed
+        session.say("looking along the camera path: whatever moves the camera leaves it")
 
 
 # ---- look ----
@@ -361,6 +377,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("file.open", "Open...", _toggle_panel("open_dialog"), "Ctrl+O"),
     Command("file.save", "Save the session...", _toggle_panel("save_dialog"), "Ctrl+S"),
     Command("file.screenshot", "Screenshot", _toggle_panel("screenshot"), "F12"),
+    Command("file.screenshot_as", "Screenshot to...", _toggle_panel("screenshot_as"), "Shift+F12"),
     Command("file.copy", "Copy the picture", _toggle_panel("copy_picture"), "Ctrl+Shift+C"),
     Command("file.splats", "Save this frame's splats as .ply", _toggle_panel("splats")),
     Command("file.times", "Save the profiler's times as .csv", _toggle_panel("times")),
@@ -380,7 +397,13 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("time.faster", "Faster", _speed(SPEED_STEP), "RightBracket"),
     Command("time.slower", "Slower", _speed(1 / SPEED_STEP), "LeftBracket"),
     Command("time.normal_speed", "Normal speed", _normal_speed, "Backslash"),
-    Command("time.loop", "Loop, once or ping-pong", _next_loop, "L"),
+    Command("time.back", "Play backwards", _play_towards(-1), "J"),
+    Command("time.pause", "Pause", lambda s: s.clock.pause(), "K"),
+    Command("time.forward", "Play forwards", _play_towards(1), "L"),
+    Command("time.loop", "Loop, once or ping-pong", _next_loop, "Shift+L"),
+    Command("time.fit", "Timeline: the whole motion", _fit_timeline, "Shift+F"),
+    Command("time.fit_range", "Timeline: from in to out point", _fit_range),
+    Command("time.unit", "Timeline in frames or seconds", _toggle_panel("seconds")),
     Command("time.next_motion", "Next motion", _next_motion, "Ctrl+M"),
     Command("pose.reset", "Reset the pose", _reset_pose, "Ctrl+R"),
     Command("pose.reset_joint", "Reset the selected joint", _reset_joint, "R"),
@@ -405,9 +428,11 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("camera.next", "Next capture camera", _next_camera(1), "PageDown"),
     Command("camera.previous", "Previous capture camera", _next_camera(-1), "PageUp"),
     Command("camera.free", "Leave the capture camera", _leave_camera),
-    Command("camera.add_key", "Add a key to the camera path", _add_key, "K"),
-    Command("camera.remove_key", "Remove the camera key here", _remove_key, "Shift+K"),
-    Command("camera.along_path", "Look from the camera path", _look_along_path, "Ctrl+K"),
+    Command("camera.add_key", "Add a key to the camera path", _add_key, "Shift+K"),
+    Command("camera.remove_key", "Remove the camera key here", _remove_key, "Ctrl+Shift+K"),
+    Command("camera.along_path", "Look along the camera path", _look_along_path, "Ctrl+K"),
+    Command("camera.save_path", "Save the camera path...", _toggle_panel("save_path")),
+    Command("camera.load_path", "Load a camera path...", _toggle_panel("load_path")),
     *(
         Command(f"look.{mode}", f"Show {mode}", _mode(mode), f"Shift+{n}")
         for n, mode in enumerate(MODES, 1)
@@ -435,6 +460,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("window.panels", "Show or hide the panels", _toggle_panel("shown"), "Tab"),
     Command("window.palette", "Find a command", _toggle_panel("palette"), "Ctrl+P"),
     Command("window.preferences", "Preferences...", _toggle_panel("preferences"), "Ctrl+Comma"),
+    Command("window.messages", "Messages", _toggle_panel("messages"), "Ctrl+Shift+M"),
     Command("window.theme", "Dark or light", _other_theme),
     Command("window.help", "Keys and help", _toggle_panel("help"), "F1"),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ THEMES: Final[tuple[Theme, ...]] = get_args(Theme)
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
+VIEW_SIZES: Final[dict[str, float]] = {"view": 1.0, "2x view": 2.0}
+"""Of screenshots, in sides of the view."""
 SCALES: Final = (0.6, 3.0)
 IDLE_HZ: Final = (0.5, 60.0)
 FORMAT: Final = "ash-studio preferences"
@@ -46,10 +49,23 @@ class Preferences:
     vsync: bool = True
     idle_hz: float = 1.0
     """Frames a second while nothing changes."""
+    picture_size: str = "2x view"
+    """Of a screenshot: view, 2x view, or WIDTHxHEIGHT."""
+    picture_folder: str = ""
+    """Of screenshots; nothing: where the program was started."""
     record_size: tuple[int, int] = DEFAULT_SIZE
     record_format: Format = ".mp4"
     recent: tuple[str, ...] = ()
     """Files, the last opened first."""
+
+
+def picture_sides(text: str) -> tuple[int, int] | None:
+    """WIDTHxHEIGHT as numbers; None for what is no picture's size."""
+    found = re.fullmatch(r"\s*(\d{1,6})\s*[xX]\s*(\d{1,6})\s*", text)
+    if found is None:
+        return None
+    width, height = int(found[1]), int(found[2])
+    return (width, height) if 0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX else None
 
 
 HOLDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
@@ -59,6 +75,11 @@ HOLDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "preset": ("null, cpu, balanced or quality", lambda v: v is None or v in PRESETS),
     "vsync": ("true or false", lambda v: isinstance(v, bool)),
     "idle_hz": (f"{IDLE_HZ[0]} to {IDLE_HZ[1]}", lambda v: _between(v, IDLE_HZ)),
+    "picture_size": (
+        f"view, 2x view or WIDTHxHEIGHT, sides of 1 to {MAX_SIDE_PX}",
+        lambda v: isinstance(v, str) and (v in VIEW_SIZES or picture_sides(v) is not None),
+    ),
+    "picture_folder": ("a folder's name", lambda v: isinstance(v, str)),
     "record_size": (
         f"two sides of 1 to {MAX_SIDE_PX}",
         lambda v: _is_list(v, int) and len(v) == 2 and all(0 < n <= MAX_SIDE_PX for n in v),

@@ -66,9 +66,9 @@ class Saver:
         self.collect()
 
 
-def new_file(suffix: str) -> Path:
-    """A name after the moment, of no file that there is, where the program was started."""
-    moment = Path.cwd() / time.strftime("ash-studio-%Y%m%d-%H%M%S")
+def new_file(suffix: str, folder: str = "") -> Path:
+    """A name after the moment, of no file that there is; by default where we were started."""
+    moment = Path.cwd() / Path(folder).expanduser() / time.strftime("ash-studio-%Y%m%d-%H%M%S")
     names = (f"-{n}" if n else "" for n in itertools.count())
     outs = (moment.with_name(f"{moment.name}{name}.{suffix}") for name in names)
     return next(out for out in outs if not out.exists())

@@ -219,17 +219,31 @@ class Panels:
     help: bool = False
     palette: bool = False
     preferences: bool = False
+    messages: bool = False
     open_dialog: bool = False
     save_dialog: bool = False
     record_dialog: bool = False
     screenshot: bool = False
+    """A picture is wanted; the front end knows how large."""
+    screenshot_as: bool = False
+    """One is wanted where the person says."""
     copy_picture: bool = False
+    """The same, for the clipboard."""
     save_pose: bool = False
-    """One is wanted; the front end knows how large."""
+    """A file of the pose is wanted."""
     splats: bool = False
     """A file of them is wanted."""
     times: bool = False
     """A table of the profiler's is wanted."""
+    save_path: bool = False
+    load_path: bool = False
+    """A file of the camera path is wanted."""
+    along_path: bool = False
+    """The view is the camera path's."""
+    span: tuple[float, float] | None = None
+    """Frames of the timeline that are seen, first and last; None: all."""
+    seconds: bool = False
+    """The timeline is labelled in seconds, not in frames."""
     quit: bool = False
 
 

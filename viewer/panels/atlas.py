@@ -20,7 +20,7 @@ from viewer.inspect import (
     raw_picture,
     texel_at,
 )
-from viewer.panels.view import PICKED_COLOUR
+from viewer.panels.view import PICKED_COLOUR, Rectangle
 from viewer.panels.widgets import combo
 from viewer.pose import PoseEdit
 from viewer.present import HostPresenter
@@ -28,6 +28,9 @@ from viewer.session import Session
 
 CHOICE_EM: Final = 6.0
 """Room for a channel's name."""
+PICKED_PX: Final = 7.0
+HOVERED_PX: Final = 4.5
+"""Of the rings about a splat in the view."""
 REST_S: Final = 0.25
 """A pose that stands this long is decoded for the panel; before, the picture goes first."""
 
@@ -78,11 +81,17 @@ class AtlasPanel:
         self._last: _Moment | None = None
         self._since_s = 0.0
         self._visible = False
+        self.hovered: Splat | None = None
+        """Of the texel under the cursor, since the last frame."""
+        self._under: Splat | None = None
+        self.picture = Rectangle(0, 0, 1, 1)
+        self._described: tuple[_Moment, tuple[int, int], Splat | None] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether something is being decoded or asked for."""
-        return self._job is not None or self._choice is not None
+        waits = self._job is not None or self._choice is not None
+        return waits or self._under is not self.hovered
 
     def close(self) -> None:
         """While the window's OpenGL is still there."""
@@ -96,14 +105,18 @@ class AtlasPanel:
             return
         self._choice = lambda gaussians: pick(gaussians, camera, x, y)
 
-    def marked(self, session: Session) -> tuple[float, float, float] | None:
-        """Where the chosen splat is in the pose that is shown, m; None where that is not known."""
-        if self.splat is None or self._known is None:
-            return None
-        return self.splat.mean if self._known[0].same(_Moment.of(session)) else None
+    def marked(self, session: Session) -> list[tuple[tuple[float, float, float], float]]:
+        """Where the chosen splat and that under the cursor are in the pose that is shown, m, each
+        with the radius of its ring; those alone of which it is known.
+        """
+        if self._known is None or not self._known[0].same(_Moment.of(session)):
+            return []
+        rings = ((self.splat, PICKED_PX), (self.hovered, HOVERED_PX))
+        return [(splat.mean, radius) for splat, radius in rings if splat is not None]
 
     def follow(self, session: Session, lock: Lock) -> None:
         """Once a frame, before all drawing: fetch what is there, ask for what is missing."""
+        self.hovered, self._under = self._under, None
         if session.is_still:
             self.splat = None
             return
@@ -181,8 +194,10 @@ class AtlasPanel:
             imgui.text_disabled(self._range)
         side = max(min(room, imgui.get_font_size() * 20), 32.0)
         place = imgui.get_cursor_screen_pos()
+        self.picture = Rectangle(place.x, place.y, side, side)
         imgui.image(imgui.ImTextureRef(self._presenter.texture), (side, side))
-        self._click(session, place, side)
+        if imgui.is_item_hovered():
+            self._point(session, place, side)
         self._mark(session, place, side)
         if self.splat is not None:
             _draw_splat(self.splat)
@@ -207,16 +222,33 @@ class AtlasPanel:
             self._presenter.show(atlas_picture(avatar, decoded.gaussians, channel))
         self._drawn = moment, shown
 
-    def _click(self, session: Session, place: imgui.ImVec2, side: float) -> None:
-        if not (imgui.is_item_hovered() and imgui.is_mouse_clicked(0)):
-            return
+    def _point(self, session: Session, place: imgui.ImVec2, side: float) -> None:
+        """The texel under the cursor: told, its splat marked in the view, and chosen by a click."""
         avatar, mouse = session.renderer.avatar, imgui.get_mouse_pos()
         resolution = avatar.atlas.resolution
         u = int((mouse.x - place.x) / side * resolution)
         v = resolution - 1 - int((mouse.y - place.y) / side * resolution)
-        index = texel_at(avatar, u, v)
-        if index is not None:
-            self._choice = lambda _: index
+        splat = self._splat_at(u, v)
+        if splat is None:
+            imgui.set_tooltip(f"texel {u}, {v}: off the mesh")
+            return
+        self._under = splat
+        imgui.set_tooltip("\n".join((*_lines_of(splat)[:1], *_lines_of(splat)[3:])))
+        if imgui.is_mouse_clicked(0):
+            self._choice = lambda _: splat.index
+
+    def _splat_at(self, u: int, v: int) -> Splat | None:
+        """Of a texel, in the pose that is known; looked up once."""
+        if self._known is None:
+            return None
+        moment, decoded = self._known
+        kept = self._described
+        if kept is None or kept[0] is not moment or kept[1] != (u, v):
+            avatar = moment.renderer.avatar
+            index = texel_at(avatar, u, v)
+            found = None if index is None else describe(avatar, decoded.gaussians, index)
+            self._described = kept = moment, (u, v), found
+        return kept[2]
 
     def _mark(self, session: Session, place: imgui.ImVec2, side: float) -> None:
         if self.splat is None:
@@ -235,16 +267,19 @@ def _decode(renderer: Renderer, request: RenderRequest, lock: Lock) -> Decoded:
         return renderer.decoded(request.window)
 
 
-def _draw_splat(splat: Splat) -> None:
+def _lines_of(splat: Splat) -> tuple[str, ...]:
     r, g, b = (round(255 * part) for part in splat.colour)
     sx, sy, sz = splat.scales_mm
     x, y, z = splat.mean
-    lines = (
+    return (
         f"splat {splat.index}, texel {splat.texel[0]}, {splat.texel[1]}",
         f"triangle {splat.face}: vertices {' '.join(map(str, splat.vertices))}",
         f"at {x:.3f} {y:.3f} {z:.3f} m",
         f"size {sx:.1f} {sy:.1f} {sz:.1f} mm, opacity {splat.opacity:.2f}, colour {r} {g} {b}",
         ", ".join(f"{name} {weight:.2f}" for name, weight in splat.bones),
     )
-    for line in lines:
+
+
+def _draw_splat(splat: Splat) -> None:
+    for line in _lines_of(splat):
         imgui.text_wrapped(line)

@@ -7,19 +7,31 @@ from imgui_bundle import imgui
 from ash_core.files.capture import MAX_SIDE_PX
 from viewer.panels.record import NAMES
 from viewer.panels.widgets import combo
-from viewer.preferences import FORMATS, IDLE_HZ, PLACES, PRESETS, SCALES, THEMES
+from viewer.preferences import (
+    FORMATS,
+    IDLE_HZ,
+    PLACES,
+    PRESETS,
+    SCALES,
+    THEMES,
+    VIEW_SIZES,
+    picture_sides,
+)
 from viewer.session import Session
 
 WIDTH_EM: Final = 27.0
 LABEL_EM: Final = 10.0
+OTHER: Final = "width x height"
+"""Of a picture's sizes."""
 OWN: Final = "as the file says"
 
 
 class PreferencesWindow:
-    """Remembers a scale that is being dragged: it holds once it is left."""
+    """Remembers what is being dragged or typed: it holds once it is left."""
 
     def __init__(self) -> None:
         self._scale: float | None = None
+        self._sides: str | None = None
 
     def draw(self, session: Session) -> None:
         """While the session wants it."""
@@ -34,6 +46,7 @@ class PreferencesWindow:
         imgui.push_item_width(-imgui.get_font_size() * LABEL_EM)
         self._window(session)
         _start(session)
+        self._pictures(session)
         _recording(session)
         imgui.pop_item_width()
         imgui.end()
@@ -59,6 +72,28 @@ class PreferencesWindow:
         )
         if changed:
             store.change(idle_hz=min(max(hz, IDLE_HZ[0]), IDLE_HZ[1]))
+
+    def _pictures(self, session: Session) -> None:
+        store = session.preferences
+        imgui.separator_text("Screenshots")
+        size = store.value.picture_size
+        given = size not in VIEW_SIZES
+        chosen = combo("picture size", OTHER if given else size, (*VIEW_SIZES, OTHER))
+        if chosen is not None:
+            width, height = store.value.record_size
+            store.change(picture_size=f"{width}x{height}" if chosen == OTHER else chosen)
+        if given:
+            changed, text = imgui.input_text("width x height", self._sides or size)
+            self._sides = text if changed else self._sides
+            if self._sides is not None and not imgui.is_item_active():
+                sides, self._sides = picture_sides(self._sides), None
+                if sides is not None:
+                    store.change(picture_size=f"{sides[0]}x{sides[1]}")
+        changed, folder = imgui.input_text_with_hint(
+            "folder", "where the program was started", store.value.picture_folder
+        )
+        if changed:
+            store.change(picture_folder=folder)
 
 
 def _start(session: Session) -> None:

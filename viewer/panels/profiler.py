@@ -1,12 +1,26 @@
 """Where the milliseconds go: the last frames' stages, plotted, and written to a table."""
 
 from collections import deque
+from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from imgui_bundle import imgui
 
+from ash_core.render import Renderer
+
 KEPT: Final = 240
+MIB: Final = 1 << 20
+ORDER: Final = ("frame", "deform", "maps", "decode", "assemble", "raster", "mesh", "present")
+"""Of the stages that are known; others come after them."""
+ON_GPU: Final = ("deform", "maps", "decode", "assemble", "raster")
+"""Stages that run where the renderer is."""
+WAITS: Final = (
+    "On a GPU the stages are timed while this panel is to be seen: the renderer then waits\n"
+    "for the GPU after each of them, and a frame takes longer than it does otherwise.\n"
+    "GPU: until the GPU is through with the stage. CPU: by the wall's clock, with waiting."
+)
 
 
 class Profiler:
@@ -14,6 +28,11 @@ class Profiler:
 
     def __init__(self) -> None:
         self.rows: deque[dict[str, float]] = deque(maxlen=KEPT)
+        self._visible = False
+
+    def follow(self, renderer: Renderer) -> None:
+        """Once a frame, before all drawing: stages are timed for who sees them alone."""
+        renderer.profile, self._visible = self._visible, False
 
     def add(self, stages: dict[str, float]) -> None:
         """Milliseconds by stage of one frame."""
@@ -21,7 +40,8 @@ class Profiler:
 
     def columns(self) -> list[str]:
         """All stages that occur, in their order."""
-        return list(dict.fromkeys(name for row in self.rows for name in row))
+        found = dict.fromkeys(name for row in self.rows for name in row)
+        return [*(name for name in ORDER if name in found), *(n for n in found if n not in ORDER)]
 
     def median(self, stage: str) -> float:
         """Of the frames that have it, ms."""
@@ -37,15 +57,20 @@ class Profiler:
         ]
         return "\n".join(lines) + "\n"
 
-    def draw(self) -> None:
-        """A line and a plot for each stage."""
+    def draw(self, renderer: Renderer) -> None:
+        """Splats and memory; a line and a plot for each stage."""
+        self._visible = True
+        imgui.text(f"{renderer.avatar.count:,} splats   {memory(renderer.device)}")
+        imgui.set_item_tooltip(WAITS)
         width = imgui.get_content_region_avail().x
         for name in self.columns():
             values = np.array([row.get(name, 0.0) for row in self.rows], np.float32)
             most = float(values.max(initial=0.0))
             imgui.text(f"{name}")
-            imgui.same_line(imgui.get_font_size() * 6)
-            imgui.text_disabled(f"{self.median(name):6.2f} ms, at most {most:.2f}")
+            imgui.same_line(imgui.get_font_size() * 5)
+            where = unit(name, renderer.device)
+            imgui.text_disabled(f"{self.median(name):.2f} {where}, to {most:.2f}")
+            imgui.set_item_tooltip(WAITS)
             imgui.plot_lines(
                 f"##{name}",
                 values,
@@ -53,3 +78,28 @@ class Profiler:
                 scale_max=max(most, 0.01),
                 graph_size=(width, imgui.get_font_size() * 2.2),
             )
+
+
+def unit(stage: str, device: torch.device) -> str:
+    """Whose milliseconds a stage's are."""
+    return "GPU ms" if device.type == "cuda" and stage in ON_GPU else "CPU ms"
+
+
+def memory(device: torch.device) -> str:
+    """What this program holds, of the machine's memory and of the GPU's."""
+    held = []
+    resident = resident_bytes()
+    if resident is not None:
+        held.append(f"{resident / MIB:,.0f} MiB")
+    if device.type == "cuda":
+        held.append(f"{torch.cuda.memory_allocated(device) / MIB:,.0f} MiB on the GPU")
+    return ", ".join(held)
+
+
+def resident_bytes() -> int | None:
+    """Of this process, in memory now; None where the system does not say (it is no Linux)."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    lines = (line.split() for line in status.read_text().splitlines())
+    return next((1024 * int(words[1]) for words in lines if words[0] == "VmRSS:"), None)

@@ -1,14 +1,16 @@
 """Recording: what, how large, where to; and how far it is."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from imgui_bundle import imgui
 
 from ash_core.errors import InputError
-from viewer.preferences import FORMATS, Preferences
-from viewer.recorder import Recorder
+from viewer.panels.files import FileDialogs
+from viewer.preferences import FORMATS, Format, Preferences
+from viewer.recorder import FPS_RANGE, Recorder
 from viewer.session import Session
 
 NAMES: Final = ("mp4 (H.264)", "webm (VP9, alpha)", "mov (ProRes 4444, alpha)", "folder of PNGs")
@@ -28,6 +30,17 @@ class RecordDialog:
         self._said = True
 
     @property
+    def out(self) -> Path:
+        """What is written: the name with the format's suffix, once."""
+        return Path(_split(self.name)[0] + FORMATS[self.kind])
+
+    def take_name(self, name: str) -> None:
+        """Of the system's dialog; a suffix that is a format's chooses it."""
+        self.name, suffix = _split(name)
+        if suffix:
+            self.kind = FORMATS.index(suffix)
+
+    @property
     def running(self) -> bool:
         return self._recorder is not None and not self._said
 
@@ -37,7 +50,7 @@ class RecordDialog:
             self._recorder.cancel()
             self._recorder.wait()
 
-    def draw(self, session: Session, lock: threading.Lock) -> None:
+    def draw(self, session: Session, lock: threading.Lock, files: FileDialogs) -> None:
         """While the session wants it, or something runs."""
         self._finish(session)
         if not (session.panels.record_dialog or self.running):
@@ -50,12 +63,16 @@ class RecordDialog:
         if self.running:
             self._draw_progress()
         else:
-            self._draw_settings(session, lock)
+            self._draw_settings(session, lock, files)
         imgui.end()
 
-    def _draw_settings(self, session: Session, lock: threading.Lock) -> None:
+    def _draw_settings(self, session: Session, lock: threading.Lock, files: FileDialogs) -> None:
         clock = session.clock
         _, self.name = imgui.input_text("to", self.name)
+        imgui.same_line(imgui.get_content_region_avail().x - imgui.get_font_size() * 2)
+        if imgui.button("..."):
+            files.save("Record to", str(self.out), self.take_name)
+        imgui.set_item_tooltip("Choose a file; its suffix chooses the format.")
         _, self.kind = imgui.combo("format", self.kind, list(NAMES))
         changed, size = imgui.input_int2("width, height", self._size(session))
         if changed:
@@ -64,9 +81,11 @@ class RecordDialog:
         self.step = max(self.step, 1)
         frames = range(clock.first, clock.last + 1, self.step)
         along = "the camera path" if session.document.path.keys else "the present camera"
+        fps = fps_of(clock.fps, self.step)
         imgui.text_disabled(
-            f"{len(frames)} frames, {len(frames) / clock.fps:.2f} s at {clock.fps:g} fps, {along}"
+            f"{len(frames)} frames, {len(frames) / fps:.2f} s at {fps:g} fps, {along}"
         )
+        imgui.text_disabled(str(self.out))
         if imgui.button("Record"):
             self._begin(session, lock)
 
@@ -74,9 +93,10 @@ class RecordDialog:
         return self.size or [*session.size_of_recording()]
 
     def _begin(self, session: Session, lock: threading.Lock) -> None:
-        out, (width, height) = Path(self.name + FORMATS[self.kind]), self._size(session)
+        out, (width, height) = self.out, self._size(session)
         try:
             settings, requests = session.recording(out, width, height, self.step)
+            settings = replace(settings, fps=fps_of(settings.fps, self.step))
             count = len(settings.frames)
             self._recorder = Recorder(session.renderer, requests, count, settings, lock=lock)
             self._recorder.start()
@@ -99,6 +119,22 @@ class RecordDialog:
         self._said = True
         if recorder.error is not None:
             session.say(recorder.error, "error")
+        elif recorder.cancelled:
+            progress, out = recorder.progress, recorder.settings.out
+            session.say(f"{out}: cancelled: {progress.done} of {progress.total} frames kept")
         else:
             session.say(f"{recorder.settings.out}: {recorder.progress.done} frames")
             session.panels.record_dialog = False
+
+
+def _split(name: str) -> tuple[str, Format]:
+    """A name without the suffix of a format, and that."""
+    for suffix in FORMATS:
+        if suffix and name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)], suffix
+    return name, ""
+
+
+def fps_of(fps: float, step: int) -> float:
+    """Of every step-th frame, so that what moves keeps its speed."""
+    return max(fps / step, FPS_RANGE[0])

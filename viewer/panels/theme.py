@@ -20,6 +20,7 @@ class Palette(NamedTuple):
     range: Colour
     head: Colour
     tick: Colour
+    label: Colour
 
 
 PALETTES: Final[dict[Theme, Palette]] = {
@@ -32,6 +33,7 @@ PALETTES: Final[dict[Theme, Palette]] = {
         range=(0.24, 0.42, 0.62, 1.0),
         head=(0.95, 0.96, 0.98, 1.0),
         tick=(0.55, 0.58, 0.62, 0.8),
+        label=(0.86, 0.89, 0.93, 0.9),
     ),
     "light": Palette(
         base=hello_imgui.ImGuiTheme_.light_rounded,
@@ -42,6 +44,7 @@ PALETTES: Final[dict[Theme, Palette]] = {
         range=(0.55, 0.72, 0.91, 1.0),
         head=(0.12, 0.14, 0.18, 1.0),
         tick=(0.35, 0.38, 0.42, 0.8),
+        label=(0.16, 0.19, 0.24, 1.0),
     ),
 }
 

@@ -1,24 +1,202 @@
-"""The timeline: play, scrub, range, speed, loop, camera keys, frame and seconds."""
+"""The timeline: play, scrub, range, zoom, speed, loop, camera keys, frame and seconds."""
 
-from typing import Final
+from typing import Final, Literal
 
 from imgui_bundle import imgui
 
 from viewer import commands
 from viewer.clock import SPEEDS
 from viewer.panels.theme import colours
+from viewer.panels.view import Rectangle
 from viewer.panels.widgets import button
 from viewer.session import Session
 
 HEIGHTS_EM: Final = (1.5, 3.5)
 """Of the track: it takes the room that there is."""
 KEY: Final = (0.98, 0.72, 0.24, 1.0)
+WHEEL_FACTOR: Final = 0.8
+PAN: Final = 0.1
+"""Of what is seen, for a notch of the wheel."""
+LEAST_FRAMES: Final = 8.0
+"""That are seen at the closest."""
+MARGIN_PX: Final = 8.0
+REACH_PX: Final = 7.0
+"""The in and the out point are taken hold of within this."""
+LABEL_EM: Final = 4.0
+"""Labels are this far apart or more."""
+STEPS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+TRACK: Final = (
+    "Wheel: zoom.  Shift + wheel: along.\n"
+    "Lower half of the in and the out point: drag them.\n"
+    "J, K, L: back, pause, on."
+)
+
+Part = Literal["head", "in", "out"]
 
 
-def draw(session: Session) -> None:
-    """Both rows."""
-    _transport(session)
-    _track(session)
+class Timeline:
+    """Remembers what is being dragged."""
+
+    def __init__(self) -> None:
+        self.track = Rectangle(0, 0, 1, 1)
+        self._held: Part = "head"
+        self._frames = 0
+
+    def draw(self, session: Session) -> None:
+        """Both rows."""
+        _transport(session)
+        self._draw_track(session)
+
+    def place(self, session: Session, frame: float) -> float:
+        """Where a frame is, in the window's units."""
+        low, high = self.span(session)
+        return self.track.x + MARGIN_PX + self._width * (frame - low) / (high - low)
+
+    def frame_at(self, session: Session, x: float) -> float:
+        """The inverse of `place`."""
+        low, high = self.span(session)
+        return low + (high - low) * (x - self.track.x - MARGIN_PX) / self._width
+
+    def span(self, session: Session) -> tuple[float, float]:
+        """The frames that are seen, first and last."""
+        return session.panels.span or (0.0, _end(session))
+
+    @property
+    def _width(self) -> float:
+        return max(self.track.width - 2 * MARGIN_PX, 1.0)
+
+    def _draw_track(self, session: Session) -> None:
+        if self._frames != session.clock.frames:  # another motion
+            self._frames, session.panels.span = session.clock.frames, None
+        origin, width = imgui.get_cursor_screen_pos(), max(imgui.get_content_region_avail().x, 40.0)
+        least, most = (imgui.get_font_size() * em for em in HEIGHTS_EM)
+        height = min(max(imgui.get_content_region_avail().y, least), most)
+        self.track = Rectangle(origin.x, origin.y, width, height)
+        imgui.invisible_button("track", (width, height))
+        self._use(session)
+        self._turn_page(session)
+        draw_list, corner = imgui.get_window_draw_list(), (origin.x + width, origin.y + height)
+        draw_list.push_clip_rect((origin.x, origin.y), corner, True)
+        self._draw_range(session)
+        self._draw_ticks(session)
+        self._draw_head(session)
+        draw_list.pop_clip_rect()
+
+    # ---- mouse ----
+
+    def _use(self, session: Session) -> None:
+        io, clock = imgui.get_io(), session.clock
+        if imgui.is_item_hovered():
+            under = self._part_at(session, io.mouse_pos.x, io.mouse_pos.y)
+            if under != "head":
+                imgui.set_mouse_cursor(imgui.MouseCursor_.resize_ew)
+            imgui.set_item_tooltip(TRACK)
+            self._wheel(session, io.mouse_wheel, io.mouse_wheel_h)
+            if imgui.is_item_activated():
+                self._held = under
+        if imgui.is_item_active():
+            frame = round(self.frame_at(session, io.mouse_pos.x))
+            if self._held == "in":
+                clock.first = frame
+            elif self._held == "out":
+                clock.last = frame
+            else:
+                clock.seek(frame)
+
+    def _part_at(self, session: Session, x: float, y: float) -> Part:
+        """The playhead goes anywhere; the range's ends are held at their lower halves."""
+        if y < self.track.y + self.track.height / 2:
+            return "head"
+        first, last = session.clock.first, session.clock.last
+        to_in, to_out = (abs(self.place(session, frame) - x) for frame in (first, last))
+        if min(to_in, to_out) >= REACH_PX:
+            return "head"
+        return "in" if to_in < to_out else "out"
+
+    def _wheel(self, session: Session, notches: float, aside: float) -> None:
+        low, high = self.span(session)
+        if imgui.get_io().key_shift:
+            notches, aside = 0.0, aside or notches
+        if notches:
+            at = min(max(self.frame_at(session, imgui.get_mouse_pos().x), low), high)
+            factor = WHEEL_FACTOR**notches
+            self._see(session, at - (at - low) * factor, at + (high - at) * factor)
+        elif aside:
+            way = -aside * PAN * (high - low)
+            self._see(session, low + way, high + way)
+
+    def _see(self, session: Session, low: float, high: float) -> None:
+        """These frames, as far as there are any."""
+        end = _end(session)
+        width = min(max(high - low, LEAST_FRAMES), end)
+        low = min(max(low, 0.0), end - width)
+        session.panels.span = None if width >= end else (low, low + width)
+
+    def _turn_page(self, session: Session) -> None:
+        """While it plays, the playhead stays in sight."""
+        low, high = self.span(session)
+        frame = session.clock.frame
+        if session.clock.playing and not low <= frame <= high:
+            self._see(session, frame, frame + high - low)
+
+    # ---- drawing ----
+
+    def _draw_range(self, session: Session) -> None:
+        clock, draw_list, dress = session.clock, imgui.get_window_draw_list(), colours()
+        colour, top, bottom = imgui.get_color_u32, self.track.y + 4, self._bottom
+        start, end = (self.place(session, frame) for frame in (0, _end(session)))
+        draw_list.add_rect_filled((start, top), (end, bottom), colour(dress.track), 4.0)
+        first, last = self.place(session, clock.first), self.place(session, clock.last)
+        draw_list.add_rect_filled((first, top), (last, bottom), colour(dress.range), 4.0)
+        middle = (top + bottom) / 2
+        for x, inwards in ((first, 1), (last, -1)):  # brackets: to be taken hold of
+            for ends in (
+                ((x, middle), (x, bottom)),
+                ((x, middle), (x + 4 * inwards, middle)),
+                ((x, bottom), (x + 4 * inwards, bottom)),
+            ):
+                draw_list.add_line(*ends, colour(dress.head), 2.0)
+        for key in session.document.path.keys:
+            x = self.place(session, key.frame)
+            diamond = (x - 5, middle), (x, middle - 5), (x + 5, middle), (x, middle + 5)
+            draw_list.add_quad_filled(*diamond, colour(KEY))
+
+    def _draw_ticks(self, session: Session) -> None:
+        draw_list, dress, size = imgui.get_window_draw_list(), colours(), imgui.get_font_size()
+        low, high = self.span(session)
+        unit = session.clock.fps if session.panels.seconds else 1.0
+        step = unit * label_step((high - low) / unit, self._width / (LABEL_EM * size))
+        tick, ink = imgui.get_color_u32(dress.tick), imgui.get_color_u32(dress.label)
+        for n in range(int(low // step), int(high // step) + 1):
+            x = self.place(session, n * step)
+            if n * step < low:
+                continue
+            draw_list.add_line((x, self._bottom - 5), (x, self._bottom), tick)
+            text = f"{n * step / unit:g}{' s' if session.panels.seconds else ''}"
+            at = (x + 6, self._bottom - 0.8 * size - 2)
+            draw_list.add_text(imgui.get_font(), 0.8 * size, at, ink, text)
+
+    def _draw_head(self, session: Session) -> None:
+        draw_list, y = imgui.get_window_draw_list(), self.track.y
+        x, colour = self.place(session, session.clock.frame), imgui.get_color_u32(colours().head)
+        draw_list.add_line((x, y), (x, y + self.track.height), colour, 2.0)
+        draw_list.add_triangle_filled((x - 6, y), (x + 6, y), (x, y + 8), colour)
+
+    @property
+    def _bottom(self) -> float:
+        return self.track.y + self.track.height - 4
+
+
+def label_step(length: float, most: float) -> float:
+    """Between labels: a round number, of which no more than `most` lie in a length."""
+    for step in STEPS:
+        if length / step <= most:
+            return float(step)
+    return float(STEPS[-1] * max(1, -(-length // (STEPS[-1] * max(most, 1.0)))))
+
+
+def _end(session: Session) -> float:
+    return float(max(session.clock.frames - 1, 1))
 
 
 def _transport(session: Session) -> None:
@@ -36,6 +214,8 @@ def _transport(session: Session) -> None:
         commands.run(session, "time.normal_speed")
     imgui.same_line()
     button(session, f"{clock.loop}###loop", "time.loop")
+    button(session, "fit###fit", "time.fit")
+    button(session, f"{'seconds' if session.panels.seconds else 'frames'}###unit", "time.unit")
     imgui.set_next_item_width(imgui.get_font_size() * 6)
     changed, frame = imgui.input_int("##frame", clock.frame, 1, 10)
     if changed:
@@ -44,39 +224,3 @@ def _transport(session: Session) -> None:
     dropped = f"   {clock.dropped} dropped" if clock.dropped else ""
     still = "   nothing moves but the camera" if session.is_still else ""
     imgui.text(f"of {clock.frames - 1}   {clock.time_s:.2f} s{dropped}{still}")
-
-
-def _track(session: Session) -> None:
-    clock, draw_list = session.clock, imgui.get_window_draw_list()
-    origin, width = imgui.get_cursor_screen_pos(), max(imgui.get_content_region_avail().x, 40.0)
-    least, most = (imgui.get_font_size() * em for em in HEIGHTS_EM)
-    height = min(max(imgui.get_content_region_avail().y, least), most)
-    imgui.invisible_button("track", (width, height))
-    end = max(clock.frames - 1, 1)
-
-    def place(frame: float) -> float:
-        return origin.x + 4 + (width - 8) * frame / end
-
-    if imgui.is_item_active():
-        share = (imgui.get_mouse_pos().x - origin.x - 4) / (width - 8)
-        clock.seek(round(min(max(share, 0.0), 1.0) * end))
-    top, bottom = origin.y + 4, origin.y + height - 4
-    colour, dress = imgui.get_color_u32, colours()
-    draw_list.add_rect_filled((place(0), top), (place(end), bottom), colour(dress.track), 4.0)
-    draw_list.add_rect_filled(
-        (place(clock.first), top), (place(clock.last), bottom), colour(dress.range), 4.0
-    )
-    second = clock.fps
-    while width * second / end < 40:
-        second *= 5
-    for n in range(int(end / second) + 1):
-        x = place(n * second)
-        draw_list.add_line((x, bottom - 5), (x, bottom), colour(dress.tick))
-    for key in session.document.path.keys:
-        x, y = place(key.frame), (top + bottom) / 2
-        draw_list.add_quad_filled((x - 5, y), (x, y - 5), (x + 5, y), (x, y + 5), colour(KEY))
-    x = place(clock.frame)
-    draw_list.add_line((x, origin.y), (x, origin.y + height), colour(dress.head), 2.0)
-    draw_list.add_triangle_filled(
-        (x - 6, origin.y), (x + 6, origin.y), (x, origin.y + 8), colour(dress.head)
-    )

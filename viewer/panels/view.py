@@ -21,6 +21,12 @@ BONE_COLOUR: Final = (0.98, 0.72, 0.24, 0.95)
 JOINT_COLOUR: Final = (0.99, 0.90, 0.62, 1.0)
 PICKED_COLOUR: Final = (0.35, 0.75, 1.0, 1.0)
 CAMERA_COLOUR: Final = (0.50, 0.78, 0.95, 0.8)
+PLATE_COLOUR: Final = (0.08, 0.09, 0.10, 0.82)
+KEY_SIZE: Final = (160, 90)
+KEY_DEPTH_M: Final = 0.15
+"""Of a camera key's frustum, and what its picture's sides are like."""
+NEAR_KEY_M: Final = 0.02
+"""A key from which we are looking is not drawn about us."""
 MOST_CAMERAS: Final = 64
 
 
@@ -121,23 +127,48 @@ def draw_overlays(session: Session, camera: Camera, area: Rectangle) -> None:
     draw.pop_clip_rect()
 
 
-def mark(camera: Camera, area: Rectangle, place: tuple[float, float, float]) -> None:
+def write(
+    session: Session,
+    place: tuple[float, float],
+    text: str,
+    colour: tuple[float, float, float, float],
+) -> None:
+    """A line over the picture; over the checkerboard it lies on a dark plate."""
+    draw = imgui.get_window_draw_list()
+    if session.document.background == "transparent":
+        x, y = place
+        size = imgui.calc_text_size(text)
+        plate = imgui.get_color_u32(PLATE_COLOUR)
+        draw.add_rect_filled((x - 4, y - 1), (x + size.x + 4, y + size.y + 1), plate, 3.0)
+    draw.add_text(place, imgui.get_color_u32(colour), text)
+
+
+def mark(
+    camera: Camera, area: Rectangle, place: tuple[float, float, float], radius: float = 7.0
+) -> None:
     """A ring about a point of the world."""
     (at,), (seen,) = project(camera, np.array([place]))
     if seen:
         colour = imgui.get_color_u32(PICKED_COLOUR)
         middle = area.x + at[0], area.y + at[1]
-        imgui.get_window_draw_list().add_circle(middle, 7.0, colour, 0, 2.0)
+        imgui.get_window_draw_list().add_circle(middle, radius, colour, 0, 2.0)
 
 
 def _draw_path(session: Session, draw, corner: tuple[float, float], camera: Camera) -> None:
     path = session.document.path
-    if len(path.keys) < 2:
+    if not path.keys or session.panels.along_path:
         return
     first, last = path.keys[0].frame, path.keys[-1].frame
-    views = [path.at(frame) for frame in np.linspace(first, last, 64)]
-    eyes = np.array([view.eye for view in views if view is not None])
-    _lines(draw, corner, segments(camera, np.stack((eyes[:-1], eyes[1:]), 1)), CAMERA_COLOUR, 2.0)
+    if last > first:
+        views = [path.at(frame) for frame in np.linspace(first, last, 64)]
+        eyes = np.array([view.eye for view in views if view is not None])
+        way = segments(camera, np.stack((eyes[:-1], eyes[1:]), 1))
+        _lines(draw, corner, way, CAMERA_COLOUR, 2.0)
+    eye = np.linalg.inv(camera.viewmat.double().numpy())[:3, 3]
+    for key in path.keys:
+        if np.linalg.norm(np.array(key.view.eye) - eye) > NEAR_KEY_M:
+            lines = frustum_lines(key.view.camera(*KEY_SIZE), KEY_DEPTH_M)
+            _lines(draw, corner, segments(camera, lines), CAMERA_COLOUR, 1.0)
     keys, seen = project(camera, np.array([key.view.eye for key in path.keys]))
     colour = imgui.get_color_u32(CAMERA_COLOUR)
     for place in keys[seen]:
@@ -150,20 +181,51 @@ def _draw_skeleton(session: Session, draw, corner: tuple[float, float], camera: 
     if overlays.skeleton:
         _lines(draw, corner, segments(camera, bone_lines(session)), BONE_COLOUR, 2.0)
     dot, picked = imgui.get_color_u32(JOINT_COLOUR), imgui.get_color_u32(PICKED_COLOUR)
-    named: set[tuple[int, int]] = set()
+    taken: list[Label] = []
     for joint, name in enumerate(skeleton.joint_names):
-        if not seen[joint]:
-            continue
         place = corner[0] + points[joint, 0], corner[1] + points[joint, 1]
-        if name == session.selected_joint:
+        if seen[joint] and name == session.selected_joint:
             draw.add_circle(place, 8.0, picked, 0, 2.0)
-            draw.add_text((place[0] + 11, place[1] - 8), picked, name)
-        elif overlays.skeleton:
+            label = Label.of(bone_of(session, name), place[0] + 11, place[1] - 8)
+            taken.append(label)
+            write(session, (label.x, label.y), label.text, PICKED_COLOUR)
+        elif seen[joint] and overlays.skeleton:
             draw.add_circle_filled(place, 2.5, dot)
-            cell = round(place[0] / 8), round(place[1] / 8)
-            if overlays.joint_names and cell not in named:  # joints in one place: one name
-                draw.add_text((place[0] + 6, place[1] - 7), dot, name)
-                named.add(cell)
+    if not (overlays.skeleton and overlays.joint_names):
+        return
+    for node in session.tree:  # parents first: of names in one place the larger part's is read
+        joint = node.joints[0]
+        at = corner[0] + points[joint, 0] + 6, corner[1] + points[joint, 1] - 7
+        label = Label.of(node.name, *at)
+        if seen[joint] and not any(label.overlaps(other) for other in taken):
+            taken.append(label)
+            write(session, at, label.text, JOINT_COLOUR)
+
+
+def bone_of(session: Session, joint: str) -> str:
+    """What a joint's place is called: joints of one place are one bone's."""
+    node = next((node for node in session.tree if joint in node.joint_names), None)
+    return joint if node is None else node.name
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name in the picture, in the window's units."""
+
+    text: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @classmethod
+    def of(cls, text: str, x: float, y: float) -> "Label":
+        size = imgui.calc_text_size(text)
+        return cls(text, x, y, size.x, size.y)
+
+    def overlaps(self, other: "Label") -> bool:
+        across = self.x < other.x + other.width and other.x < self.x + self.width
+        return across and self.y < other.y + other.height and other.y < self.y + self.height
 
 
 def _lines(draw, corner: tuple[float, float], pixels: np.ndarray, colour, width: float) -> None:

@@ -1,0 +1,83 @@
+"""What the program says: the status bar, and the last messages in a window."""
+
+from typing import Final
+
+from imgui_bundle import imgui
+
+from viewer.panels.theme import colours
+from viewer.session import Message, Session
+
+MESSAGE_S: Final = 6.0
+ERROR_S: Final = 20.0
+"""An error stays longer: it says what to do."""
+LEFT_OUT: Final = "..."
+SIZE_EM: Final = (44.0, 20.0)
+
+
+def draw_status(session: Session, parts: list[tuple[str, str]]) -> None:
+    """The bar: parts, each with what its tooltip says; edits; the newest message."""
+    for number, (text, tooltip) in enumerate(parts):
+        if number:
+            imgui.text_disabled("·")
+            imgui.same_line()
+        imgui.text(text)
+        if tooltip:
+            imgui.set_item_tooltip(tooltip)
+        imgui.same_line()
+    history = session.history
+    imgui.text_disabled(f"  edits {history.position} / {len(history.labels)}")
+    if not session.messages:
+        return
+    message = session.messages[-1]
+    if session.now() - message.time_s >= (ERROR_S if message.severity == "error" else MESSAGE_S):
+        return
+    imgui.same_line(0, imgui.get_font_size())
+    room = imgui.get_content_region_avail().x
+    imgui.text_colored(_colour(message), fitting(message.text, room))
+    imgui.set_item_tooltip(f"{message.text}\n(click: all messages)")
+    if imgui.is_item_clicked():
+        session.panels.messages = True
+
+
+def fitting(text: str, room: float) -> str:
+    """As much of a text's beginning as there is room for."""
+    if imgui.calc_text_size(text).x <= room:
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = imgui.calc_text_size(text[:middle] + LEFT_OUT).x <= room
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return text[:low] + LEFT_OUT
+
+
+def draw_messages(session: Session) -> None:
+    """The window, while the session wants it: the newest first."""
+    if not session.panels.messages:
+        return
+    em = imgui.get_font_size()
+    centre = imgui.get_main_viewport().get_center()
+    imgui.set_next_window_pos(centre, imgui.Cond_.appearing, (0.5, 0.5))
+    imgui.set_next_window_size((SIZE_EM[0] * em, SIZE_EM[1] * em), imgui.Cond_.appearing)
+    _, stays = imgui.begin("Messages", True, int(imgui.WindowFlags_.no_docking))
+    session.panels.messages = bool(stays)
+    if not session.messages:
+        imgui.text_disabled("nothing was said yet")
+    elif imgui.button("Copy all"):
+        session.clipboard.write("\n".join(message.text for message in session.messages))
+    for message in reversed(session.messages):
+        imgui.text_disabled(ago(session.now() - message.time_s))
+        imgui.same_line(em * 5)
+        imgui.push_style_color(imgui.Col_.text, _colour(message))
+        imgui.text_wrapped(message.text)
+        imgui.pop_style_color()
+    imgui.end()
+
+
+def ago(seconds: float) -> str:
+    """How long since, in a word or two."""
+    return f"{seconds:.0f} s ago" if seconds < 90 else f"{seconds / 60:.0f} min ago"
+
+
+def _colour(message: Message) -> tuple[float, float, float, float]:
+    return colours().error if message.severity == "error" else colours().good
