@@ -82,6 +82,8 @@ class Trainer:
         self._pose: CapturedPose | None = None
         self._end = Captured(self._end_step, device) if on_gpu else None
         self._sums: dict[str, Tensor] = {}
+        self._phases: set[bool] = set()
+        """Whether there was a step of the first phase, and one of another, since the last look."""
         self._counts = {"views": 0, "poses": 0, "steps": 0}
         self._seen: list[tuple[int, int, tuple[int, ...]]] = []
         """(step, frame, cameras) of every pose since the last look."""
@@ -103,6 +105,7 @@ class Trainer:
             flat.grad.zero_()
         for pose, batch in batches:
             self._seen.append((self.step, batch.frame, batch.numbers))
+            self._phases.add(self.is_warming_up)
             if self._may_capture():
                 self._captured_pose(batch).run(batch)
             else:
@@ -255,8 +258,9 @@ class Trainer:
         self.check()
         if self._pose is not None:
             self._pose.follow_lists()
-        warm = self.is_warming_up
-        names = sorted(n for n in self._sums if n == "gradient" or (n == "warm_up") == warm)
+        # Captured work runs no Python that could say which sums grew.
+        told = (n for n in self._sums if n == "gradient" or (n == "warm_up") in self._phases)
+        names = sorted(told)
         counts = torch.tensor(list(self._counts.values()), dtype=torch.float64)
         sums = torch.stack([self._sums[name].double() for name in names]).cpu()
         values = torch.cat((counts, sums)).to(self.model.device)
@@ -270,7 +274,7 @@ class Trainer:
         for total_so_far in self._sums.values():
             total_so_far.zero_()
         self._place.fill_(-1)
-        self._seen = []
+        self._seen, self._phases = [], set()
         self._counts = dict.fromkeys(self._counts, 0)
         return means | {"views": views}
 
