@@ -133,8 +133,9 @@ class App:
 
     @property
     def settled(self) -> bool:
-        """Whether what is shown is what was asked for, and nothing is being drawn."""
-        return self._shown > 0 and not self.engine.busy
+        """Whether what is shown is what was asked for, in full, and nothing is being drawn."""
+        is_full = self._asked is not None and self._asked.size == self._pixels()
+        return self._shown > 0 and is_full and not self.engine.busy
 
     # ---- the loop ----
 
