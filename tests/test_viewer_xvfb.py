@@ -103,23 +103,28 @@ print(json.dumps(said))
 """
 
 
-def test_five_hundred_sizes_while_it_plays(display: str, tmp_path: Path) -> None:
-    # Not on GLFW's null platform: there an empty window grows with every size.
+def said_by(script: str, display: str, folder: Path, *arguments: str) -> dict:
+    """What a script with a window on that display prints last."""
     done = subprocess.run(
-        [sys.executable, "-c", RESIZED],
+        [sys.executable, "-c", script, *arguments],
         env={
             **os.environ,
             "DISPLAY": display,
-            "HOME": str(tmp_path),
+            "HOME": str(folder),
             "PYTHONPATH": os.pathsep.join(sys.path),
         },
         capture_output=True,
         text=True,
         timeout=2 * PATIENCE_S,
-        cwd=tmp_path,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_five_hundred_sizes_while_it_plays(display: str, tmp_path: Path) -> None:
+    # Not on GLFW's null platform: there an empty window grows with every size.
+    said = said_by(RESIZED, display, tmp_path)
     assert said["played"]
     assert said["error"] is None
     assert said["grown_mb"] < 60, said
@@ -158,21 +163,7 @@ print(json.dumps(boxes))
 @pytest.mark.parametrize("display", ["2560x1440"], indirect=True)
 def test_a_large_screen_is_used_whole(display: str, tmp_path: Path) -> None:
     """With larger text: panels side by side, none over the edge, most of it the picture."""
-    done = subprocess.run(
-        [sys.executable, "-c", LARGE, str(tmp_path / "large.png")],
-        env={
-            **os.environ,
-            "DISPLAY": display,
-            "HOME": str(tmp_path),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
-        capture_output=True,
-        text=True,
-        timeout=2 * PATIENCE_S,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    boxes = json.loads(done.stdout.splitlines()[-1])
+    boxes = said_by(LARGE, display, tmp_path, str(tmp_path / "large.png"))
     for name, (left, top, right, bottom) in boxes.items():
         assert 0 <= left < right <= 2560, name
         assert 0 <= top < bottom <= 1440, name

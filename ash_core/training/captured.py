@@ -59,12 +59,8 @@ class CapturedPose:
         self._batch = replace(
             example,
             views=views,
-            mesh=PosedMesh(
-                **{f.name: getattr(example.mesh, f.name).clone() for f in fields(PosedMesh)}
-            ),
-            window=PoseWindow(
-                **{f.name: getattr(example.window, f.name).clone() for f in fields(PoseWindow)}
-            ),
+            mesh=_copy(example.mesh),
+            window=_copy(example.window),
             pixels=example.pixels.clone(),
             backgrounds=example.backgrounds.clone(),
         )
