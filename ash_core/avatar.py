@@ -33,6 +33,8 @@ OFFSET_LIMIT_M = 0.05
 """A native Gaussian stays within this of its texel, along each axis."""
 LOG_SCALE_LIMIT = 1.5
 """A native Gaussian's size stays within exp(+-this) of its texel's."""
+MOVE_GAIN = 10.0
+"""A native decoder sees a move of 0.1 m from one frame to the next as 1."""
 OPACITY = 0.98
 """Opacity of an untrained native Gaussian."""
 OPACITY_LOGIT = math.log(OPACITY / (1 - OPACITY))
@@ -104,9 +106,12 @@ class Avatar(nn.Module):
         return self._interpolate @ values.permute(1, 0, 2).reshape(values.shape[1], -1)
 
     def motion_map(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "1 18 r r"]:
-        """The networks' input: positions about the root (m) and normals of three frames.
+        """The networks' input: six vectors of each texel, of nine numbers of place or move and nine
+        of normals.
 
-        Normals are interpolated and not made unit again. Source: ODDITIES A5, A6, A14.
+        Released: positions about the root (m) and normals of three frames. Native: the position,
+        the last two moves and three normals, from the character's heading. Normals are interpolated
+        and not made unit again. Source: ODDITIES A5, A6, A14.
         """
         places, normals = self._networks_see(mesh, window)
         texels = self.at_texels(torch.cat((places, normals)))
@@ -174,6 +179,7 @@ class ReleasedAvatar(Avatar):
         self.geometry.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.appearance.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("_root_translation", data.root_translation, persistent=False)
+        self._beside: torch.cuda.Stream | None = None
 
     def decode(
         self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
@@ -181,8 +187,24 @@ class ReleasedAvatar(Avatar):
         """[N, 11 + 48]: geometry and appearance channels as the networks give them."""
         root = mesh.root / RELEASED_ROOT_SCALE - self._root_translation  # type: ignore[operator]
         motion_map = motion_map.contiguous(memory_format=torch.channels_last)
-        pictures = (self.geometry(motion_map), self.appearance(motion_map, root[None]))
+        pictures = self._both_networks(motion_map, root[None])
         return torch.cat([self._texels_of(picture) for picture in pictures], -1)
+
+    def _both_networks(
+        self, motion_map: Float[Tensor, "1 18 r r"], root: Float[Tensor, "1 3"]
+    ) -> tuple[Tensor, Tensor]:
+        """Geometry and appearance; on a GPU side by side, backwards too: neither fills it."""
+        if not motion_map.is_cuda:
+            return self.geometry(motion_map), self.appearance(motion_map, root)
+        if self._beside is None:
+            self._beside = torch.cuda.Stream(motion_map.device)
+        here = torch.cuda.current_stream(motion_map.device)
+        self._beside.wait_stream(here)
+        with torch.cuda.stream(self._beside):
+            appearance = self.appearance(motion_map, root)
+        geometry = self.geometry(motion_map)
+        here.wait_stream(self._beside)
+        return geometry, appearance
 
     @property
     def raw_channels(self) -> tuple[str, ...]:
@@ -209,7 +231,8 @@ class ReleasedAvatar(Avatar):
 class NativeAvatar(Avatar):
     """Bounded residuals around the textured template; rotations and colours turn with the skinning.
 
-    The decoder sees the character from its own heading, without its place in the room.
+    The decoder sees the character and how it moves from its own heading, without its place in the
+    room.
     """
 
     base_sh: Tensor
@@ -239,7 +262,9 @@ class NativeAvatar(Avatar):
         skeleton = self.character.skeleton
         turn = heading_matrix(window.dofs[0], skeleton).to(mesh.vertices)
         # About the joint that turns, not the root dofs: it may stand off them.
-        return (mesh.vertices - mesh.joints[self._heading_joint]) @ turn, mesh.normals @ turn
+        places = mesh.vertices[:1] - mesh.joints[self._heading_joint]
+        moves = MOVE_GAIN * (mesh.vertices[:-1] - mesh.vertices[1:])
+        return torch.cat((places, moves)) @ turn, mesh.normals @ turn
 
     def decode(
         self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh

@@ -56,6 +56,7 @@ def trained(data: AvatarData, device: str = "cpu") -> NativeAvatar:
     avatar = Avatar.from_data(data, device)
     assert isinstance(avatar, NativeAvatar)
     torch.nn.init.normal_(avatar.decoder.head.weight, std=0.05)
+    torch.nn.init.normal_(avatar.decoder.base, std=0.05)
     return avatar.requires_grad_(False)  # type: ignore[return-value]
 
 

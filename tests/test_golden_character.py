@@ -42,6 +42,7 @@ from ash_core.geometry.embedded_graph import REACH
 from ash_core.geometry.kinematics import joint_transforms, local_transforms
 from ash_core.geometry.mesh import face_normals, vertex_adjacency, vertex_normals
 from ash_core.geometry.motion import pose_window
+from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.networks.graph_net import RINGS, ring_adjacency
 from ash_core.records import AvatarData, Motion
 
@@ -413,14 +414,15 @@ def test_11_warmup_targets(
         close(means, z["xyz"], POSED_MM / 1000)
         normals = avatar.at_texels(mesh.normals[:1]) @ avatar._world.T
         colours = warmup.published_texel_colours(data.template.texture, avatar.atlas)
-        target = warmup.warmup_targets(means, normals, colours)
+        target = warmup.warm_up_target(means, normals)
         # A neighbour at 12 mm that moves by float32 noise (5e-6 m) changes the log by 4e-4.
-        close(target["log_scales"], z["log_scales"], 4e-4)
+        close(target.log_scales[:, None].expand(-1, 3), z["log_scales"], 4e-4)
         # The texel's normal is far from unit where the surface bends: its direction is noisier.
-        close(target["quats"], z["rot"], 2 * NORMALS)
+        close(target.quats, z["rot"], 2 * NORMALS)
         close(colours, z["colors"], 1e-6)
-        close(target["dc"][:, None], z["features_dc"], 4e-6)
-        close(target["opacity"][:1, None], z["opacity_logit"], 1e-6)
+        close(rgb_to_sh(colours)[:, None], z["features_dc"], 4e-6)
+        opacity = torch.tensor([[warmup.WARM_UP_OPACITY_LOGIT]])
+        close(opacity, z["opacity_logit"], 1e-6)
         r = avatar.atlas.resolution
         picture = torch.zeros(r, r, 3)
         iu, iv = avatar.atlas.texels.T

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ash_core.avatar import Avatar, NativeAvatar
+from ash_core.avatar import MOVE_GAIN, Avatar, NativeAvatar
 from ash_core.character import Character
 from ash_core.conventions import HISTORY
 from ash_core.errors import CudaError
@@ -33,7 +33,7 @@ PROGRAM = Program(
     KERNELS / "pose.cu",
     KERNELS / "graph_net.cu",
     KERNELS / "motion_map.cu",
-    defines={"MAX_JOINTS": MAX_JOINTS, "MAX_BONES": MAX_BONES},
+    defines={"MAX_JOINTS": MAX_JOINTS, "MAX_BONES": MAX_BONES, "MOVE_GAIN": MOVE_GAIN},
 )
 
 # As in the kernels:
@@ -46,7 +46,7 @@ ADD_KEPT, KEEP, NORMALISE, ELU, FOR_DENSE, FINISH = (1 << bit for bit in range(6
 """What stands between two graph convolutions, see graph_net.cu."""
 
 PARTS = 2 * HISTORY
-"""Positions and normals of the window's poses: a motion map has three channels of each."""
+"""Vectors of a texel in a motion map: of places or moves, then of normals."""
 ROOT_FLOATS = 16
 
 Launch = tuple[str, int | tuple[int, int], int, tuple[Tensor | int | float | None, ...]]

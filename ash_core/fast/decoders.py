@@ -106,7 +106,8 @@ class NativeNetwork:
     """Our decoder between pixel_unshuffle and pixel_shuffle.
 
     motion_map: half [1, 72, r / 2, r / 2], channels last. Channel c of texel (v, u) stands in
-    channel 4 c + 2 (v % 2) + u % 2 of (v / 2, u / 2); likewise in the output.
+    channel 4 c + 2 (v % 2) + u % 2 of (v / 2, u / 2); likewise in the output and in `base`, which
+    is to be added to it.
     """
 
     def __init__(self, decoder: Decoder, device: torch.device | str, atlas: int) -> None:
@@ -127,6 +128,9 @@ class NativeNetwork:
             side *= 2
             self._up.append((lifted, Convolution.of(join, side, LEAKY, device)))
         self._head = Convolution.of(decoder.head, side, 1.0, device)
+        outputs = decoder.base.shape[1]
+        self.base = _empty(side, side, self._head.out.shape[-1], device).zero_()
+        self.base[..., :outputs] = decoder.base.detach()[0].permute(1, 2, 0)
 
     def warm_up(self) -> None:
         """Compile. Not inside a capture."""
@@ -136,8 +140,8 @@ class NativeNetwork:
 
     @torch.no_grad()
     def run(self) -> Tensor:
-        """Raw residuals before pixel_shuffle, half [1, 4 c, r / 2, r / 2] with 4 c rounded up to a
-        multiple of 8, channels last: the same buffer every time.
+        """Raw residuals without `base`, before pixel_shuffle, half [1, 4 c, r / 2, r / 2] with 4 c
+        rounded up to a multiple of 8, channels last: the same buffer every time.
         """
         x, skips = self._map, []
         for stage in self._down:

@@ -431,7 +431,7 @@ class _NativeDecoder:
             "splat_native", target, self.count,
             self.count, self._bases, self._output.shape[-1], texels.corners, texels.weights,
             pose.canonical, pose.transforms, pose.window, pose.canonical.shape[1], pose.vertices,
-            self._frames, self._base_sh, self._output,
+            self._frames, self._base_sh, self._output, self._network.base,
         )  # fmt: skip
 
 

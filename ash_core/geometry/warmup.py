@@ -1,19 +1,30 @@
 """The Gaussians that the release's warm-up phase trains its networks towards."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.records import Atlas
 
 OPACITY = 0.1
 NEIGHBOURS = 3
 MIN_SQUARE = 1e-7
 TINY = 1e-9
+WARM_UP_OPACITY_LOGIT = math.log(OPACITY / (1 - OPACITY))
+"""Of every Gaussian. Source: ODDITIES D1."""
+
+
+@dataclass(frozen=True)
+class WarmUpTarget:
+    """What differs from pose to pose in it. Colours are the texture's, offsets none."""
+
+    log_scales: Float[Tensor, "N"]
+    """The same along all axes, m."""
+    quats: Float[Tensor, "N 4"]
 
 
 def direction_to_quat(direction: Float[Tensor, "N 3"]) -> Float[Tensor, "N 4"]:
@@ -48,17 +59,12 @@ def mean_neighbour_square(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
     return torch.from_numpy((distance[:, 1:] ** 2).mean(1)).float()
 
 
-def warmup_targets(
-    means: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"], colours: Float[Tensor, "N 3"]
-) -> dict[str, Tensor]:
-    """Raw texel values of the warm-up's target (world frame, m): log_scales, quats, dc, opacity.
+def warm_up_target(means: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"]) -> WarmUpTarget:
+    """The target of a pose whose texels lie at these places. World, m.
 
     Source: ODDITIES D1, D6, C10.
     """
-    log_scale = mean_neighbour_square(means).clamp(min=MIN_SQUARE).sqrt().log()
-    return {
-        "log_scales": log_scale[:, None].expand(-1, 3),
-        "quats": torch.nn.functional.normalize(direction_to_quat(normals), dim=-1),
-        "dc": rgb_to_sh(colours),
-        "opacity": torch.full_like(log_scale, math.log(OPACITY / (1 - OPACITY))),
-    }
+    return WarmUpTarget(
+        log_scales=mean_neighbour_square(means).clamp(min=MIN_SQUARE).sqrt().log(),
+        quats=torch.nn.functional.normalize(direction_to_quat(normals), dim=-1),
+    )

@@ -2,7 +2,9 @@
 
 Space-to-depth in, PixelShuffle out: the network works at half the atlas' resolution, at a seventh
 of the cost of the two published U-Nets together. No normalisation layer, so that training and run
-time are the same function. The last layer starts at zero: an untrained avatar is its texture.
+time are the same function. Each texel has a base of its own, to which the network adds, so that
+convolutions need not learn what no pose changes. Both start at zero: an untrained avatar is its
+texture.
 """
 
 from collections.abc import Mapping
@@ -73,15 +75,22 @@ def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
 class Decoder(nn.Module):
     """Motion map [b, 18, r, r] -> raw residuals [b, 10 + 3 K, r, r]."""
 
+    base: Float[Tensor, "1 c4 h h"]
+    """Before the PixelShuffle: h = r / 2."""
+    dropout = 0.0
+    """Share of each map's channels that is left out at random, while gradients are computed."""
+
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
+        half, outputs = config.atlas // 2, 4 * config.out_channels
+        self.base = nn.Parameter(torch.zeros(1, outputs, half, half))
         widths = [config.width * 2**level for level in range(DEPTH + 1)]
         self.stem = nn.Sequential(_conv(4 * IN_CHANNELS, widths[0]), _conv(widths[0], widths[0]))
         pairs = list(pairwise(widths))
         self.down = nn.ModuleList(nn.Sequential(_conv(a, b, 2), _conv(b, b)) for a, b in pairs)
         self.lift = nn.ModuleList(_conv(b, a) for a, b in reversed(pairs))
         self.join = nn.ModuleList(_conv(a, a) for a, _ in reversed(pairs))
-        self.head = nn.Conv2d(widths[0], 4 * config.out_channels, 1)
+        self.head = nn.Conv2d(widths[0], outputs, 1)
         generator = torch.Generator().manual_seed(0)  # an untrained avatar is the same everywhere
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -91,11 +100,16 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     def forward(self, motion_map: Float[Tensor, "b 18 r r"]) -> Float[Tensor, "b c r r"]:
-        skips = [self.stem(nn.functional.pixel_unshuffle(motion_map, 2))]
+        skips = [self._drop(self.stem(nn.functional.pixel_unshuffle(motion_map, 2)))]
         for down in self.down:
-            skips.append(down(skips[-1]))
+            skips.append(self._drop(down(skips[-1])))
         x = skips.pop()
         for lift, join in zip(self.lift, self.join, strict=True):
             x = nn.functional.interpolate(lift(x), scale_factor=2.0, mode="nearest")
             x = join(x + skips.pop())
-        return nn.functional.pixel_shuffle(self.head(x), 2)
+        return nn.functional.pixel_shuffle(self.head(x) + self.base, 2)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        if self.dropout and torch.is_grad_enabled():
+            return nn.functional.dropout2d(x, self.dropout)
+        return x

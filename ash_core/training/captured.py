@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ash_core.records import PosedMesh, PoseWindow, Record
+from ash_core.records import Record
 from ash_core.splat import cuda as splat
 from ash_core.training.dataset import Batch
 
@@ -61,6 +61,7 @@ class CapturedPose:
             views=views,
             mesh=_copy(example.mesh),
             window=_copy(example.window),
+            target=None if example.target is None else _copy(example.target),
             pixels=example.pixels.clone(),
             backgrounds=example.backgrounds.clone(),
         )
@@ -99,6 +100,6 @@ def _copy(record: Record) -> Record:
 
 def _tensors(batch: Batch) -> list[Tensor]:
     """What differs from batch to batch on the device."""
-    of_mesh = [getattr(batch.mesh, field.name) for field in fields(PosedMesh)]
-    of_window = [getattr(batch.window, field.name) for field in fields(PoseWindow)]
-    return [*of_mesh, *of_window, batch.pixels, batch.backgrounds]
+    records = [part for part in (batch.mesh, batch.window, batch.target) if part is not None]
+    parts = [getattr(record, field.name) for record in records for field in fields(record)]
+    return [*parts, batch.pixels, batch.backgrounds]

@@ -102,6 +102,9 @@ class TrainConfig:
     """Decay of the averaged weights that are saved. Default: native 0.998, released 0 (off)."""
     clip: Annotated[float | None, Hidden] = None
     """Longest gradient; longer ones are shortened. Default: native 1, released none."""
+    dropout: float = 0.0
+    """Share of the channels of the decoder's maps that is left out at random (native): poses that
+    were not filmed look better, those that were look worse."""
     background: Annotated[Literal["random", "black", "white"] | None, Hidden] = None
     """Under pictures while training. Default: native random, released black (published)."""
     precision: Literal["auto", "half", "float"] = "auto"
@@ -163,6 +166,7 @@ class TrainConfig:
             _need(value is None or value > 0, name, "more than 0", value)
         for name in ("workers", "validate_every", "warm_up_steps", "character_rate"):
             _need(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        _need(0 <= self.dropout < 1, "dropout", "0 to below 1", self.dropout)
         _need(0 <= self.ema < 1, "ema", "0 to below 1", self.ema)  # type: ignore[operator]
         _need(0 < self.final_rate <= 1, "final_rate", "above 0, to 1", self.final_rate)  # type: ignore[operator]
         _need(math.isfinite(self.learning_rate), "learning_rate", "a number", self.learning_rate)  # type: ignore[arg-type]
@@ -173,7 +177,7 @@ class TrainConfig:
         if self.weights.lpips > 0 and not self.lpips_weights:
             raise InputError("--weights.lpips: expected --lpips-weights with it, got none")
         if self.variant == "released":
-            for name in ("preset", "tune_character"):
+            for name in ("preset", "tune_character", "dropout"):
                 _need(
                     not getattr(self, name),
                     name,

@@ -22,6 +22,7 @@ from ash_core.files.dataset import SplitData
 from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.camera import crop_camera
 from ash_core.geometry.motion import pose_window
+from ash_core.geometry.warmup import WarmUpTarget
 from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
 from ash_core.splat.cuda import Views
 from ash_core.training.config import TrainConfig
@@ -57,6 +58,8 @@ class Batch:
     cameras: tuple[Camera, ...]
     pixels: UInt8[Tensor, "v h w 4"]
     backgrounds: Float[Tensor, "v 3"]
+    target: WarmUpTarget | None = None
+    """What the published first phase aims at, while it lasts."""
     views: Views | None = None
     """The cameras on a GPU, at a fixed place: a graph is captured around them."""
 

@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,14 +18,22 @@ from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, network_shapes
 from ash_core.files.text import write_atomic
-from ash_core.geometry.warmup import published_texel_colours, warmup_targets
-from ash_core.networks.unet import UNet
-from ash_core.records import AvatarData, Camera, Gaussians, PosedMesh, PoseWindow
+from ash_core.geometry.spherical_harmonics import rgb_to_sh
+from ash_core.geometry.warmup import (
+    WARM_UP_OPACITY_LOGIT,
+    WarmUpTarget,
+    published_texel_colours,
+    warm_up_target,
+)
+from ash_core.networks.unet import OUT_CHANNELS, UNet
+from ash_core.records import AvatarData, Camera, Gaussians, PosedMesh, PoseWindow, to_device
 from ash_core.training.config import TrainConfig
 from ash_core.training.flat import Flat
+from ash_core.training.pictures import Tell, in_order, threads
 from ash_core.training.tuning import Tuning
 
 UNETS = ("unet_geometry", "unet_appearance")
+RELEASED_CHANNELS = sum(OUT_CHANNELS.values())
 PUBLISHED_WARM_UP = {
     "log_scales": 1.0,
     "quats": 1.0,
@@ -76,6 +86,8 @@ class Model:
         preset = config.preset if config.variant == "native" else None
         self.avatar = Avatar.from_data(data, device, preset)
         self.avatar.requires_grad_(False)
+        if isinstance(self.avatar, NativeAvatar):
+            self.avatar.decoder.dropout = config.dropout
         self.half = config.precision == "half" or (
             config.precision == "auto" and device.type == "cuda"
         )
@@ -84,7 +96,11 @@ class Model:
         self.tuning = Tuning(self.avatar) if config.tune_character else None
         if self.tuning is not None:
             self.flats["character"] = Flat(self.tuning.parameters())
-        self._targets: dict[int, dict[str, Tensor]] = {}
+        self._targets: dict[int, WarmUpTarget] = {}
+        if config.warm_up_steps:
+            template, atlas = self.avatar.data.template, self.avatar.atlas
+            colours = published_texel_colours(template.texture, to_device(atlas, "cpu"))
+            self._dc = rgb_to_sh(colours).to(device)
 
     def _decoder_parameters(self) -> list[tuple[str, nn.Parameter]]:
         avatar = self.avatar
@@ -114,34 +130,43 @@ class Model:
         mesh = self.mesh(untuned, window)
         return self.avatar.assemble(self.raw(mesh, window), mesh)
 
-    def warm_up_loss(self, pose: int, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Tensor:
+    def warm_up_loss(self, raw: Float[Tensor, "N c"], target: WarmUpTarget) -> Tensor:
         """How far the published networks are from the textured mesh. Source: ODDITIES D1."""
-        if pose not in self._targets:
-            self._targets[pose] = self._warm_up_target(raw, mesh)
-        target = self._targets[pose]
-        ours = {
-            "log_scales": raw[:, 0:3],
-            "quats": raw[:, 3:7],
-            "opacity": raw[:, 7],
+        parts = {
+            "log_scales": raw[:, 0:3] - target.log_scales[:, None],
+            "quats": raw[:, 3:7] - target.quats,
+            "opacity": raw[:, 7] - WARM_UP_OPACITY_LOGIT,
             "offset": raw[:, 8:11],
-            "dc": raw[:, 11:14],
+            "dc": raw[:, 11:14] - self._dc,
             "rest": raw[:, 14:],
         }
-        parts = [
-            PUBLISHED_WARM_UP[name] * (value - target.get(name, 0.0)).square().mean()
-            for name, value in ours.items()
-        ]
-        return torch.stack(parts).sum()
+        weighted = [PUBLISHED_WARM_UP[name] * part.square().mean() for name, part in parts.items()]
+        return torch.stack(weighted).sum()
+
+    def warm_up_target(self, pose: int, mesh: PosedMesh) -> WarmUpTarget:
+        """What the first phase aims at in a pose; computed at the first call, kept on the CPU."""
+        if pose not in self._targets:
+            self._targets[pose] = warm_up_target(*self._splats_of_mesh(mesh))
+        return to_device(self._targets[pose], self.device)
+
+    def prepare_warm_up(self, meshes: Sequence[PosedMesh], workers: int, tell: Tell) -> None:
+        """Compute the targets of all poses by several threads."""
+        with ThreadPoolExecutor(threads(workers), "targets") as pool:
+            clouds = map(self._splats_of_mesh, meshes)
+            found = in_order(
+                pool, lambda cloud: warm_up_target(*cloud), clouds, 2 * threads(workers)
+            )
+            for pose, target in enumerate(found):
+                self._targets[pose] = target
+                tell("first phase", pose + 1, len(meshes))
 
     @torch.no_grad()
-    def _warm_up_target(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> dict[str, Tensor]:
+    def _splats_of_mesh(self, mesh: PosedMesh) -> tuple[Tensor, Tensor]:
+        """Places and normals of the texels, world, on the CPU."""
         avatar = self.avatar
-        means = avatar.assemble(torch.zeros_like(raw), mesh).means
+        none = torch.zeros(avatar.count, RELEASED_CHANNELS, device=self.device)
         normals = avatar.at_texels(mesh.normals[:1]) @ avatar._world.T  # type: ignore[operator]
-        atlas = avatar.atlas
-        colours = published_texel_colours(avatar.data.template.texture.to(self.device), atlas)
-        found = warmup_targets(means.cpu(), normals.cpu(), colours.cpu())
-        return {name: value.to(self.device) for name, value in found.items()}
+        return avatar.assemble(none, mesh).means.cpu(), normals.cpu()
 
     # ---- saving ----
 

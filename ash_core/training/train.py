@@ -101,6 +101,12 @@ class Session:
         if testing is not None and testing.images:
             self.validation.add("novel pose", testing, self.test_cameras, count, cache, tell)
 
+    def prepare_warm_up(self) -> None:
+        """What the published first phase aims at, for all poses."""
+        meshes = [self.poses.mesh(index) for index in range(len(self.poses))]
+        tell = self.reporter.preparing
+        self.model.prepare_warm_up(meshes, self.config.workers, tell)
+
     def close(self) -> None:
         """End the threads."""
         self.footage.pictures.close()
@@ -193,6 +199,8 @@ class _Loop:
         self._started = self._looked = time.perf_counter()
         config, trainer = self.config, self.trainer
         self._describe()
+        if trainer.is_warming_up:
+            self.session.prepare_warm_up()
         batches = self.session.batches(trainer.step)
         poses = range(trainer.local_poses)
         stop: Stop = "no"

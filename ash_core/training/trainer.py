@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -60,7 +60,11 @@ class Trainer:
         self.config, self.model, self.world, self.lpips = config, model, world, lpips
         self.step = 0
         self.flats = model.flats
-        self.ema = {name: flat.values.clone() for name, flat in self.flats.items()}
+        self.ema = {
+            name: flat.values.clone() if config.ema else flat.values
+            for name, flat in self.flats.items()
+        }
+        """The mean of weights; the weights themselves where none is kept."""
         if "character" in self.flats:
             self.framed = self.flats["character"].values.clone()
             """The tuned character that the Gaussians' directions and sizes were last taken from."""
@@ -80,6 +84,7 @@ class Trainer:
         self._failed = torch.zeros((), device=device)
         self.optimiser.found_inf = self._failed  # type: ignore[attr-defined]
         self._pose: CapturedPose | None = None
+        self._pose_warms_up = False
         self._end = Captured(self._end_step, device) if on_gpu else None
         self._sums: dict[str, Tensor] = {}
         self._phases: set[bool] = set()
@@ -103,53 +108,56 @@ class Trainer:
         """
         for flat in self.flats.values():
             flat.grad.zero_()
+        if self.config.dropout:  # what is drawn follows from seed and step
+            torch.manual_seed(hash((self.config.seed, self.world.rank, self.step)) & (2**63 - 1))
         for pose, batch in batches:
             self._seen.append((self.step, batch.frame, batch.numbers))
             self._phases.add(self.is_warming_up)
+            if self.is_warming_up:
+                batch = replace(batch, target=self.model.warm_up_target(pose, batch.mesh))
             if self._may_capture():
                 self._captured_pose(batch).run(batch)
             else:
-                self._work_on(pose, batch)
+                self._work_on(batch)
             self._counts["poses"] += 1
             self._counts["views"] += 0 if self.is_warming_up else len(batch.cameras)
         self._reduce_gradients()
         self._set_rates()
-        if self._end is None or self.is_warming_up:
+        if self._end is None:
             self._end_step()
         else:
             self._end.run()
         self.step += 1
         self._counts["steps"] += 1
 
-    def _work_on(self, pose: int, batch: Batch) -> None:
+    def _work_on(self, batch: Batch) -> None:
         """A pose's gradients, and what is to be told of it."""
-        loss, parts = self.pose_loss(pose, batch)
+        loss, parts = self.pose_loss(batch)
         loss.backward()
         self._note(parts)
 
     def _may_capture(self) -> bool:
         """Whether every pose is the same work on other numbers."""
-        tuned = self.model.tuning is not None
-        return self._end is not None and not self.is_warming_up and not tuned
+        return self._end is not None and self.model.tuning is None
 
     def _captured_pose(self, batch: Batch) -> CapturedPose:
-        if self._pose is None:
-            count = len(self.model.avatar.flat)
-            self._pose = CapturedPose(lambda static: self._work_on(0, static), batch, count)
+        if self._pose is None or self._pose_warms_up != self.is_warming_up:
+            self._pose = CapturedPose(self._work_on, batch, self.model.avatar.count)
+            self._pose_warms_up = self.is_warming_up
         return self._pose
 
     def _end_step(self) -> None:
         self._clip()
         self._update()
 
-    def pose_loss(self, pose: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def pose_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a pose, divided by this process' poses of a step; its parts."""
         model, weights = self.model, self.config.weights
         mesh = model.mesh(batch.mesh, batch.window)
         raw = model.raw(mesh, batch.window)
         parts: dict[str, Tensor] = {}
-        if self.is_warming_up:
-            warm = model.warm_up_loss(pose, raw, mesh)
+        if batch.target is not None:
+            warm = model.warm_up_loss(raw, batch.target)
             return warm / self.local_poses, {"warm_up": warm.detach()}
         gaussians = model.avatar.assemble(raw, mesh)
         try:
@@ -238,8 +246,9 @@ class Trainer:
     def _update(self) -> None:
         """Adam, which leaves the weights alone when numbers are not finite; then their mean."""
         self.optimiser.step()
-        for name, flat in self.flats.items():
-            self.ema[name].lerp_(flat.values, self._new_share)
+        if self.config.ema:
+            for name, flat in self.flats.items():
+                self.ema[name].lerp_(flat.values, self._new_share)
 
     # ---- between steps ----
 
@@ -299,7 +308,7 @@ class Trainer:
     def _vectors(self, name: str) -> dict[str, Tensor]:
         """What is kept of a group besides the optimiser's moments."""
         vectors = {"values": self.flats[name].values}
-        if self.config.ema:  # else the mean is the values
+        if self.config.ema:
             vectors["ema"] = self.ema[name]
         if name == "character" and self.model.tuning is not None:
             vectors["framed"] = self.framed
@@ -350,8 +359,6 @@ class Trainer:
                 if {n: tuple(t.shape) for n, t in parts.items()} != wanted:
                     raise InputError(f"{place}: expected the weights of this avatar, got others")
                 flat.fill(vector, parts)
-            if not self.config.ema:
-                self.ema[name].copy_(flat.values)
         self._apply_framed()
         self.step = checkpoint.step
 

@@ -105,10 +105,13 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_released(
     append_to_tiles(bin, group, found, camera, capacity, tiles_in(tile_state, n_tiles), lists);
 }
 
-// Channel c of a texel of a native avatar stands in channel 4 c + sub of its 2x2 pixel.
+// Channel c of a texel of a native avatar stands in channel 4 c + sub of its 2x2 pixel: what the network says of
+// this pose, and what it says of every pose.
 struct Raw {
-    const unsigned short* at;
-    __device__ __forceinline__ float operator[](int channel) const { return half_to_float(at[4 * channel]); }
+    const unsigned short *at, *base;
+    __device__ __forceinline__ float operator[](int channel) const {
+        return half_to_float(at[4 * channel]) + half_to_float(base[4 * channel]);
+    }
 };
 
 template <int K>
@@ -133,13 +136,13 @@ __device__ __forceinline__ float stretched(float3 a, float3 b, float along, floa
 
 //        vertices [slots, V, 3] posed   frames float4 [N, 4]: quaternion; scales, -; the face's main directions as
 //        combinations of its edges (two numbers each, columns); their lengths, -, -   base_sh [N, 3]
-//        raw half [r / 2, r / 2, channels]; corners.w = 4 (place of the pixel) + sub
+//        raw, base half [r / 2, r / 2, channels]; corners.w = 4 (place of the pixel) + sub
 extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
     int count, int bases, int channels, const int4* __restrict__ corners, const float4* __restrict__ weights,
     const float* __restrict__ canonical, const float4* __restrict__ transforms, const int* __restrict__ window,
     int n_vertices, const float* __restrict__ vertices, const float4* __restrict__ frames,
     const float* __restrict__ base_sh, const unsigned short* __restrict__ all_raw,
-    const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
+    const unsigned short* __restrict__ all_base, const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
     int* __restrict__ tile_state, uint2* __restrict__ lists) {
     begin_kernel();
     __shared__ Bin bin;
@@ -151,7 +154,8 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
         int4 at = corners[index];
         size_t vertex = (size_t)window[0] * n_vertices;
         Texel texel = skinned_texel(at, weights[index], canonical + 3 * vertex, transforms + 2 * vertex);
-        Raw raw = {all_raw + (size_t)(at.w >> 2) * channels + (at.w & 3)};
+        size_t first = (size_t)(at.w >> 2) * channels + (at.w & 3);
+        Raw raw = {all_raw + first, all_base + first};
         float4 frame = frames[4 * index], size = frames[4 * index + 1];
         float4 axes = frames[4 * index + 2], lengths = frames[4 * index + 3];
 
