@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from ash_core.errors import InputError
 from ash_core.files.dataset import SplitData, open_dataset
-from ash_core.files.text import write_text
+from ash_core.files.text import drop_leftovers, write_text
 from ash_core.training.checkpoints import newest_checkpoint, write_checkpoint
 from ash_core.training.config import TrainConfig
 from ash_core.training.dataset import (
@@ -35,6 +35,7 @@ from ash_core.training.validation import Validation
 
 AHEAD = 3
 """Poses that are prepared while another is trained on."""
+PICTURES = "validations_fine"
 LOOK_CPU, LOOK_GPU = 1, 20
 """Steps between two looks at whether to stop and whether numbers are finite."""
 
@@ -82,7 +83,7 @@ class Session:
         self.poses = Poses(self.model.avatar, split, frames, cache, reporter.preparing)
         self.footage = Footage(config, split, frames, cameras, device, reporter.preparing)
         self.trainer = Trainer(config, self.model, world, self.lpips)
-        self.validation = Validation(self.model, self.lpips, config.out / "validations_fine")
+        self.validation = Validation(self.model, self.lpips, config.out / PICTURES)
         if world.rank == 0 and config.validate_every:
             self._choose_validation(split, cache)
 
@@ -172,6 +173,9 @@ class _Loop:
         else:
             self.trainer.load(found[1], str(found[0]))
             self.before = found[1].seconds
+            if self.is_first:
+                for place in (folder, self.config.out, self.config.out / PICTURES):
+                    drop_leftovers(place)
             self.reporter.note(f"going on after step {found[1].step}")
 
     @property
@@ -305,7 +309,7 @@ class _Loop:
         for name, flat in trainer.flats.items():
             flat.values.copy_(kept[name])
         self.record.validation(trainer.step, found, self.seconds)
-        self.record.pictures(trainer.step, self.config.out / "validations_fine")
+        self.record.pictures(trainer.step, self.config.out / PICTURES)
         self.record.weights(trainer.step, trainer.flats)
         self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in found.items())
         self._looked = time.perf_counter()
