@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -60,14 +61,16 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def start(words: list[str], waits: bool = False) -> subprocess.Popen[str]:
+def start(
+    words: list[str], waits: bool = False, stderr: int | IO[str] = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """The command in a process of its own; one that waits does nothing until `begin`."""
     return subprocess.Popen(
         [sys.executable, *(("-c", WAITING) if waits else ("-m", "ash_core.cli")), *words],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE if waits else None,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         stdout=subprocess.PIPE,
         text=True,
     )

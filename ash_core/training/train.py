@@ -139,7 +139,11 @@ def train(config: TrainConfig, reporter: Reporter) -> int:
     try:
         session = Session(config, device, reporter)
         try:
-            return _Loop(session).run()
+            loop = _Loop(session)
+            try:
+                return loop.run()
+            finally:
+                loop.close()
         finally:
             session.close()
     finally:
@@ -157,7 +161,9 @@ class _Loop:
         self.before = 0.0
         """Seconds of earlier runs."""
         self._resume()
-        self.record = Record(self.config.out, self.trainer.step) if self.is_first else None
+        self.record = None
+        if self.is_first:
+            self.record = Record(self.config.out, self.trainer.step, self.reporter.note)
         self.look_every = LOOK_CPU if session.device.type == "cpu" else LOOK_GPU
         self._line = self._validated = ""
 
@@ -215,14 +221,15 @@ class _Loop:
                 if config.validate_every and trainer.step % config.validate_every == 0:
                     self._validate()
             trainer.check()
-        except InputError:
+        except Exception:
             self._save()
             raise
         finally:
             batches.close()  # type: ignore[attr-defined]
         self._save(must=True)
         if stop == "no":
-            self._finish()
+            if config.validate_every and trainer.step % config.validate_every:
+                self._validate()
         elif self.is_first:
             self.reporter.note(f"stopped after step {trainer.step}; --resume goes on from there")
         return 130 if stop == "interrupt" else 0
@@ -292,6 +299,8 @@ class _Loop:
             write_checkpoint(out / "checkpoints", trainer.state(self.seconds))
             cameras = self.session.footage.cameras
             self.session.model.save(out, trainer.ema, cameras, trainer.step)
+            if self.record is not None:
+                self.record.disk_has_room()
         except InputError as error:
             if must:
                 raise
@@ -308,15 +317,16 @@ class _Loop:
         found = self.session.validation.run(trainer.step)
         for name, flat in trainer.flats.items():
             flat.values.copy_(kept[name])
+        if self.session.validation.unwritten is not None:
+            self.reporter.note(f"training goes on: {self.session.validation.unwritten}")
         self.record.validation(trainer.step, found, self.seconds)
         self.record.pictures(trainer.step, self.config.out / PICTURES)
         self.record.weights(trainer.step, trainer.flats)
         self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in found.items())
         self._looked = time.perf_counter()
 
-    def _finish(self) -> None:
-        if self.config.validate_every and self.trainer.step % self.config.validate_every:
-            self._validate()
+    def close(self) -> None:
+        """Write what waits."""
         if self.record is not None:
             self.record.close()
 
