@@ -203,32 +203,6 @@ def test_numbers_that_are_not_finite_name_frame_and_camera(
     assert all(bool(part.isfinite().all()) for part in found[1].tensors.values())
 
 
-def test_an_unreadable_image_is_named(
-    footage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(footage, tmp_path / "data")
-    image_path(tmp_path / "data", "training", 1, 3).write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    assert run(*arguments(tmp_path / "data", tmp_path / "out")) == 2
-    assert "image_c_001_f_000003.png: expected" in capsys.readouterr().err
-
-
-def test_an_image_that_breaks_while_training_leaves_the_state(
-    footage: Path, tmp_path: Path
-) -> None:
-    data, out = tmp_path / "data", tmp_path / "out"
-    shutil.copytree(footage, data)
-    process = start(arguments(data, out, "--steps", 100000, "--keep", "files"))
-    wait_for_step(process, out, 2)
-    for frame in range(6):
-        image_path(data, "training", 1, frame).write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert re.search(r"image_c_001_f_00000\d.png: expected", errors)
-    found = newest_checkpoint(out / "checkpoints")
-    assert found is not None
-    assert found[1].step == max(losses(out))
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from ash_core.errors import InputError
-from ash_core.files.dataset import SplitData, open_dataset
+from ash_core.files.dataset import SplitData, image_path, open_dataset
 from ash_core.files.text import drop_leftovers, write_text
 from ash_core.training.checkpoints import newest_checkpoint, write_checkpoint
 from ash_core.training.config import TrainConfig
@@ -36,6 +36,8 @@ from ash_core.training.validation import Validation
 AHEAD = 3
 """Poses that are prepared while another is trained on."""
 PICTURES = "validations_fine"
+NAMED = 5
+"""Pictures that a note names."""
 LOOK_CPU, LOOK_GPU = 1, 20
 """Steps between two looks at whether to stop and whether numbers are finite."""
 
@@ -76,12 +78,16 @@ class Session:
         frames = list(frames_with(split, parse_frames(config.frames, split), cameras))
         if not frames:
             raise InputError(f"--frames: {config.frames}: expected frames with images, got none")
+        self._tell_missing(split, frames, cameras)
         data = first_avatar(config, self.dataset.character)
         self.lpips = Lpips(config.lpips_weights).to(device) if config.lpips_weights else None
         self.model = Model(config, data, device)
         cache = config.out / "cache"
         self.poses = Poses(self.model.avatar, split, frames, cache, reporter.preparing)
         self.footage = Footage(config, split, frames, cameras, device, reporter.preparing)
+        if empty := [path.name for path in self.footage.pictures.empty]:
+            text = f"{len(empty)} pictures show nobody, their masks are empty"
+            reporter.note(f"{split.name}/images: {text}: {_some(empty)}")
         self.trainer = Trainer(config, self.model, world, self.lpips)
         self.validation = Validation(self.model, self.lpips, config.out / PICTURES)
         if world.rank == 0 and config.validate_every:
@@ -93,6 +99,20 @@ class Session:
             text = "expected images in training/images, found none"
             raise InputError(f"{self.config.data}: {text}: 'ash-studio extract' makes them")
         return split
+
+    def _tell_missing(
+        self, split: SplitData, frames: Sequence[int], cameras: Sequence[int]
+    ) -> None:
+        """Pictures that other cameras have of a pose."""
+        wanted = [(frame, camera) for frame in frames for camera in cameras]
+        missing = [
+            image_path(self.config.data, split.name, camera, frame).name
+            for frame, camera in wanted
+            if (frame, camera) not in split.images
+        ]
+        if missing:
+            text = f"{len(missing)} of {len(wanted)} pictures are missing"
+            self.reporter.note(f"{split.name}/images: {text}: {_some(missing)}")
 
     def _choose_validation(self, split: SplitData, cache: Path) -> None:
         count, tell = self.config.validation_views, self.reporter.preparing
@@ -239,7 +259,7 @@ class _Loop:
         if self.config.minutes is None or self.session.world.size == 1:
             return self.done < 1
         left = torch.tensor([float(self.done < 1)], device=self.session.device)
-        dist.broadcast(left, 0)
+        self.session.world.broadcast(left)
         return bool(left)
 
     def _agreed_stop(self) -> Stop:
@@ -248,7 +268,7 @@ class _Loop:
         if self.session.world.size == 1:
             return self.reporter.stop()
         level = torch.tensor([names.index(self.reporter.stop())], device=self.session.device)
-        dist.all_reduce(level, dist.ReduceOp.MAX)
+        self.session.world.all_reduce(level, dist.ReduceOp.MAX)
         return names[int(level)]
 
     # ---- between steps ----
@@ -341,6 +361,11 @@ def parse_frames(choice: str, split: SplitData) -> list[int]:
     except (ValueError, TypeError):
         text = "expected N or START:STOP:STEP such as 0:500:5"
         raise InputError(f"--frames: {text}, got '{choice}'") from None
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of a list."""
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _shared(config: TrainConfig, world: World) -> TrainConfig:
