@@ -305,7 +305,7 @@ def test_two_processes_train_as_one(footage: Path, tmp_path: Path) -> None:
     more = ("--steps", 4, "--poses-per-step", 2, "--views-per-pose", 1)
     assert run(*arguments(footage, tmp_path / "one", *more)) == 0
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    words += ["-m", "ash_core.cli", *arguments(footage, tmp_path / "two", *more)]
+    words += ["-m", "ash_core.training.train", *arguments(footage, tmp_path / "two", *more)[1:]]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

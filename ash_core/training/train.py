@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import runpy
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -394,3 +396,8 @@ def _span(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+if __name__ == "__main__":  # torchrun -m wants a module: this is `ash-studio train`, from below it
+    sys.argv.insert(1, "train")
+    runpy.run_module("ash_core.cli", run_name="__main__")
