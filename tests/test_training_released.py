@@ -1,6 +1,8 @@
 """Training of the published networks begins with, and leaves, the published checkpoint."""
 
 import io
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,12 @@ def released(footage: Path, out: Path, *more: object) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def short(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two steps of a training."""
+def short(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two steps of a training. Its files are large."""
     out = tmp_path_factory.mktemp("released")
     assert run(*released(footage, out, "--steps", 2)) == 0
-    return out
+    yield out
+    shutil.rmtree(out)
 
 
 def test_another_training_begins_where_the_checkpoint_ends(
@@ -33,6 +36,7 @@ def test_another_training_begins_where_the_checkpoint_ends(
     whole = losses(short)
     assert whole[3] < whole[1]
     assert losses(tmp_path)[1] == whole[3]
+    shutil.rmtree(tmp_path)
 
 
 def saved(content: object) -> bytes:
