@@ -178,11 +178,18 @@ def test_a_training_killed_ten_times_goes_on_to_the_same_numbers(
     assert one == other
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_signals_save_and_end(footage: Path, tmp_path: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "times", "code"), [(signal.SIGTERM, 3, 0), (signal.SIGINT, 1, 130)]
+)
+def test_signals_save_and_end(
+    footage: Path, tmp_path: Path, number: int, times: int, code: int
+) -> None:
+    """SIGTERM comes from Slurm, and once more from torchrun."""
     process = start(arguments(footage, tmp_path, "--steps", 100000))
     wait_for_step(process, tmp_path, 2)
-    process.send_signal(number)
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.02)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
     found = newest_checkpoint(tmp_path / "checkpoints")
