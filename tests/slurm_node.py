@@ -17,6 +17,8 @@ import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo", "scancel")
 START_SECONDS = 20.0
+PATIENCE_SECONDS = 5
+"""After which a job that was put back into the queue may start again; usually two minutes."""
 
 _CONF = """
 ClusterName=one
@@ -24,7 +26,7 @@ SlurmctldHost={host}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire={patience}
 MpiDefault=none
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
@@ -38,6 +40,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
+SchedulerParameters=sched_interval=1
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 NodeName={host} CPUs={cpus} State=UNKNOWN
@@ -60,7 +63,12 @@ def slurm_node(folder: Path) -> Iterator[dict[str, str]]:
     folder.chmod(0o755)
     conf = folder / "slurm.conf"
     text = _CONF.format(
-        folder=folder, host=host, first=first, second=second, cpus=os.cpu_count() or 1
+        folder=folder,
+        host=host,
+        first=first,
+        second=second,
+        cpus=os.cpu_count() or 1,
+        patience=PATIENCE_SECONDS,
     )
     conf.write_text(text)
     key = folder / "munge.key"

@@ -201,6 +201,22 @@ def test_only_what_is_asked_for_gets_a_gradient() -> None:
         assert not rasterize(gaussians, camera(), backend="cpu").rgb.requires_grad
 
 
+def test_the_first_picture_leaves_torch_its_threads() -> None:
+    """One that goes on after a kill would else add up in another order than one that was not."""
+    code = (
+        "import torch; import ash_core.splat.cpu as cpu; before = torch.get_num_threads();"
+        "workers = cpu._workers(); assert workers == 2, workers;"
+        "assert torch.get_num_threads() == before == 1, (torch.get_num_threads(), before)"
+    )
+    more = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | more,
+        check=True,
+    )
+
+
 def test_gradients_repeat_bit_by_bit_on_any_number_of_threads() -> None:
     gaussians, threads = scene("plain", 1, 600), numba.get_num_threads()
     pictures, slopes = [], []

@@ -99,8 +99,9 @@ def logging_to(console: "Console") -> Iterator[None]:
 class StopRequest:
     """Turns the first Ctrl-C or SIGTERM into a flag, so that a frame is never cut in half.
 
-    The second one interrupts at once (KeyboardInterrupt). Signals reach the main thread only:
-    elsewhere the flag stays down.
+    A Ctrl-C after it interrupts at once (KeyboardInterrupt). Another SIGTERM is the same request:
+    Slurm sends it to every process of a job, and torchrun once more to those that it started.
+    Signals reach the main thread only: elsewhere the flag stays down.
     """
 
     def __init__(self) -> None:
@@ -121,5 +122,7 @@ class StopRequest:
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if self.is_set:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.is_set, self.number = True, number

@@ -151,11 +151,15 @@ def _read_pixels(path: Path) -> tuple[UInt8[np.ndarray, "h w *c"], tuple[int, in
 
 
 def _open_image(path: Path) -> PillowImage.Image:
-    if not is_kind(Path.is_file, path):
-        raise bad(path, None, "expected an image, found nothing there")
     try:
+        if not path.is_file():
+            raise bad(path, None, "expected an image, found nothing there")
         image = PillowImage.open(path, formats=("PNG", "JPEG"))
+    except InputError:
+        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:  # the system's, not the decoder's
+            raise bad(path, None, f"cannot be read: {error.strerror}") from error
         raise bad(path, None, f"expected a .png or .jpg image: {show(str(error))}") from error
     if max(image.size) > MAX_SIDE_PX:
         raise bad(path, None, f"expected sides up to {MAX_SIDE_PX} px, got {image.size}")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from ash_core.errors import InputError
 MAX_TEXT_BYTES = 256 << 20
 """Longest text file that is read: a day of motion, or a mesh of two million vertices."""
 
+_PART = re.compile(r"\.[0-9a-f]{12}\.part")
 _CONTROL = dict.fromkeys((*range(32), 127), "?")
 
 
@@ -104,6 +106,13 @@ def write_atomic(path: Path | str, parts: bytes | Iterable[bytes | memoryview]) 
             raise
         reason = error.strerror if isinstance(error, OSError) else None
         raise bad(path, None, f"cannot be written: {reason or error}") from error
+
+
+def drop_leftovers(folder: Path) -> None:
+    """Remove what `write_atomic` left in a folder where it was killed. Nobody may write there."""
+    for path in folder.glob(".*.part"):
+        if _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

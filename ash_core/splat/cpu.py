@@ -1016,9 +1016,23 @@ class _Announcement(event.Listener):
         pass
 
 
+def _workers() -> int:
+    """Numba's threads, which the first call starts.
+
+    They may share one OpenMP with torch, whose number of threads then becomes theirs: torch would
+    add up in another order from here on. A training that goes on after a kill would not be where
+    one that was never killed is.
+    """
+    threads = torch.get_num_threads()
+    workers = numba.get_num_threads()
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return workers
+
+
 def _call(kernel: Any, *arguments: Any) -> Any:
     with _kernels_lock, event.install_listener("numba:compile", _Announcement()):
-        return kernel(*arguments, numba.get_num_threads())
+        return kernel(*arguments, _workers())
 
 
 def _as_array(tensor: Tensor) -> NDArray[np.float32]:

@@ -41,7 +41,7 @@ class TrainConfig:
     """Train an avatar from footage of one subject.
 
     DATA is a folder as `ash-studio extract` leaves it. Under torchrun every process takes its share
-    of the poses of a step: torchrun --nproc-per-node N -m ash_core.cli train DATA -o OUT
+    of the poses of a step: torchrun --nproc-per-node N -m ash_core.training.train DATA -o OUT
     """
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]

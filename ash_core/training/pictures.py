@@ -99,6 +99,8 @@ class Pictures:
         self._tell = tell
         self.boxes: Int[np.ndarray, "n 4"] = np.zeros((len(paths), 4), np.int64)
         """left, top, width, height of what is kept of each."""
+        self.empty: list[Path] = []
+        """Those on which there is nobody."""
         self.place = self._load(keep)
 
     def _read(self, number: int) -> Box:
@@ -118,6 +120,8 @@ class Pictures:
         for number, box in enumerate(in_order(self._pool, self._read, range(count), ahead)):
             height, width = box.pixels.shape[:2]
             self.boxes[number] = box.left, box.top, width, height
+            if not (box.pixels[..., 3] >= MASKED).any():
+                self.empty.append(self.paths[number])
             offsets[number] = size
             size += height * width
             if place != "files":
@@ -126,6 +130,10 @@ class Pictures:
                 place = _where(keep, self.device, size * BYTES * count // (number + 1))
                 kept = [] if place == "files" else kept
             self._tell("photographs", number + 1, count)
+        if len(self.empty) == count:
+            raise InputError(
+                f"{self.paths[0]}: expected somebody in it, got an empty mask, as in all"
+            )
         self.pixels = self._offsets = None
         if place != "files":
             home = self.device if place == "gpu" else torch.device("cpu")

@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import runpy
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,8 @@ import torch
 import torch.distributed as dist
 
 from ash_core.errors import InputError
-from ash_core.files.dataset import SplitData, open_dataset
-from ash_core.files.text import write_text
+from ash_core.files.dataset import SplitData, image_path, open_dataset
+from ash_core.files.text import drop_leftovers, write_text
 from ash_core.training.checkpoints import newest_checkpoint, write_checkpoint
 from ash_core.training.config import TrainConfig
 from ash_core.training.dataset import (
@@ -35,6 +37,9 @@ from ash_core.training.validation import Validation
 
 AHEAD = 3
 """Poses that are prepared while another is trained on."""
+PICTURES = "validations_fine"
+NAMED = 5
+"""Pictures that a note names."""
 LOOK_CPU, LOOK_GPU = 1, 20
 """Steps between two looks at whether to stop and whether numbers are finite."""
 
@@ -75,14 +80,18 @@ class Session:
         frames = list(frames_with(split, parse_frames(config.frames, split), cameras))
         if not frames:
             raise InputError(f"--frames: {config.frames}: expected frames with images, got none")
+        self._tell_missing(split, frames, cameras)
         data = first_avatar(config, self.dataset.character)
         self.lpips = Lpips(config.lpips_weights).to(device) if config.lpips_weights else None
         self.model = Model(config, data, device)
         cache = config.out / "cache"
         self.poses = Poses(self.model.avatar, split, frames, cache, reporter.preparing)
         self.footage = Footage(config, split, frames, cameras, device, reporter.preparing)
+        if empty := [path.name for path in self.footage.pictures.empty]:
+            text = f"{len(empty)} pictures show nobody, their masks are empty"
+            reporter.note(f"{split.name}/images: {text}: {_some(empty)}")
         self.trainer = Trainer(config, self.model, world, self.lpips)
-        self.validation = Validation(self.model, self.lpips, config.out / "validations_fine")
+        self.validation = Validation(self.model, self.lpips, config.out / PICTURES)
         if world.rank == 0 and config.validate_every:
             self._choose_validation(split, cache)
 
@@ -92,6 +101,20 @@ class Session:
             text = "expected images in training/images, found none"
             raise InputError(f"{self.config.data}: {text}: 'ash-studio extract' makes them")
         return split
+
+    def _tell_missing(
+        self, split: SplitData, frames: Sequence[int], cameras: Sequence[int]
+    ) -> None:
+        """Pictures that other cameras have of a pose."""
+        wanted = [(frame, camera) for frame in frames for camera in cameras]
+        missing = [
+            image_path(self.config.data, split.name, camera, frame).name
+            for frame, camera in wanted
+            if (frame, camera) not in split.images
+        ]
+        if missing:
+            text = f"{len(missing)} of {len(wanted)} pictures are missing"
+            self.reporter.note(f"{split.name}/images: {text}: {_some(missing)}")
 
     def _choose_validation(self, split: SplitData, cache: Path) -> None:
         count, tell = self.config.validation_views, self.reporter.preparing
@@ -144,7 +167,11 @@ def train(config: TrainConfig, reporter: Reporter) -> int:
     try:
         session = Session(config, device, reporter)
         try:
-            return _Loop(session).run()
+            loop = _Loop(session)
+            try:
+                return loop.run()
+            finally:
+                loop.close()
         finally:
             session.close()
     finally:
@@ -162,7 +189,9 @@ class _Loop:
         self.before = 0.0
         """Seconds of earlier runs."""
         self._resume()
-        self.record = Record(self.config.out, self.trainer.step) if self.is_first else None
+        self.record = None
+        if self.is_first:
+            self.record = Record(self.config.out, self.trainer.step, self.reporter.note)
         self.look_every = LOOK_CPU if session.device.type == "cpu" else LOOK_GPU
         self._line = self._validated = ""
 
@@ -178,6 +207,9 @@ class _Loop:
         else:
             self.trainer.load(found[1], str(found[0]))
             self.before = found[1].seconds
+            if self.is_first:
+                for place in (folder, self.config.out, self.config.out / PICTURES):
+                    drop_leftovers(place)
             self.reporter.note(f"going on after step {found[1].step}")
 
     @property
@@ -219,14 +251,15 @@ class _Loop:
                 if config.validate_every and trainer.step % config.validate_every == 0:
                     self._validate()
             trainer.check()
-        except InputError:
+        except Exception:
             self._save()
             raise
         finally:
             batches.close()  # type: ignore[attr-defined]
         self._save(must=True)
         if stop == "no":
-            self._finish()
+            if config.validate_every and trainer.step % config.validate_every:
+                self._validate()
         elif self.is_first:
             self.reporter.note(f"stopped after step {trainer.step}; --resume goes on from there")
         return 130 if stop == "interrupt" else 0
@@ -236,7 +269,7 @@ class _Loop:
         if self.config.minutes is None or self.session.world.size == 1:
             return self.done < 1
         left = torch.tensor([float(self.done < 1)], device=self.session.device)
-        dist.broadcast(left, 0)
+        self.session.world.broadcast(left)
         return bool(left)
 
     def _agreed_stop(self) -> Stop:
@@ -245,7 +278,7 @@ class _Loop:
         if self.session.world.size == 1:
             return self.reporter.stop()
         level = torch.tensor([names.index(self.reporter.stop())], device=self.session.device)
-        dist.all_reduce(level, dist.ReduceOp.MAX)
+        self.session.world.all_reduce(level, dist.ReduceOp.MAX)
         return names[int(level)]
 
     # ---- between steps ----
@@ -296,6 +329,8 @@ class _Loop:
             write_checkpoint(out / "checkpoints", trainer.state(self.seconds))
             cameras = self.session.footage.cameras
             self.session.model.save(out, trainer.ema, cameras, trainer.step)
+            if self.record is not None:
+                self.record.disk_has_room()
         except InputError as error:
             if must:
                 raise
@@ -312,15 +347,16 @@ class _Loop:
         found = self.session.validation.run(trainer.step)
         for name, flat in trainer.flats.items():
             flat.values.copy_(kept[name])
+        if self.session.validation.unwritten is not None:
+            self.reporter.note(f"training goes on: {self.session.validation.unwritten}")
         self.record.validation(trainer.step, found, self.seconds)
-        self.record.pictures(trainer.step, self.config.out / "validations_fine")
+        self.record.pictures(trainer.step, self.config.out / PICTURES)
         self.record.weights(trainer.step, trainer.flats)
         self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in found.items())
         self._looked = time.perf_counter()
 
-    def _finish(self) -> None:
-        if self.config.validate_every and self.trainer.step % self.config.validate_every:
-            self._validate()
+    def close(self) -> None:
+        """Write what waits."""
         if self.record is not None:
             self.record.close()
 
@@ -335,6 +371,11 @@ def parse_frames(choice: str, split: SplitData) -> list[int]:
     except (ValueError, TypeError):
         text = "expected N or START:STOP:STEP such as 0:500:5"
         raise InputError(f"--frames: {text}, got '{choice}'") from None
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of a list."""
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _shared(config: TrainConfig, world: World) -> TrainConfig:
@@ -363,3 +404,8 @@ def _span(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+if __name__ == "__main__":  # torchrun -m wants a module: this is `ash-studio train`, from below it
+    sys.argv.insert(1, "train")
+    runpy.run_module("ash_core.cli", run_name="__main__")

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,6 +48,25 @@ class World:
     def share(self, items: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
         """This process' part of a step's poses."""
         return items[self.rank :: self.size]
+
+    def all_reduce(self, values: Tensor, how: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
+        """The sum, say, over all processes, in place. Raises: InputError where one has ended."""
+        with self._told_of_ends():
+            dist.all_reduce(values, how)
+
+    def broadcast(self, values: Tensor) -> None:
+        """The first process' numbers, in place. Raises: InputError where one has ended."""
+        with self._told_of_ends():
+            dist.broadcast(values, 0)
+
+    @contextmanager
+    def _told_of_ends(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            reason = (str(error).splitlines() or [""])[0]
+            text = "another process of this training has ended; its own error says why"
+            raise InputError(f"process {self.rank}: {text}: {reason}") from error
 
 
 class Trainer:
@@ -217,7 +237,7 @@ class Trainer:
     def _reduce_gradients(self) -> None:
         if self.world.size > 1:
             for flat in self.flats.values():
-                dist.all_reduce(flat.grad)
+                self.world.all_reduce(flat.grad)
                 flat.grad /= self.world.size
 
     def _clip(self) -> None:
@@ -274,7 +294,7 @@ class Trainer:
         sums = torch.stack([self._sums[name].double() for name in names]).cpu()
         values = torch.cat((counts, sums)).to(self.model.device)
         if self.world.size > 1:
-            dist.all_reduce(values)
+            self.world.all_reduce(values)
         views, poses, steps, *totals = values.tolist()
         means = {
             name: value / (steps if name == "gradient" else poses)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ash_core.errors import InputError
 from ash_core.files.capture import encode_png
 from ash_core.files.dataset import SplitData, read_masked
 from ash_core.files.text import write_atomic
@@ -61,6 +62,8 @@ class Validation:
     def __init__(self, model: Model, lpips: Lpips | None, folder: Path) -> None:
         self.model, self.lpips, self.folder = model, lpips, folder
         self.shots: list[tuple[Shot, SplitData]] = []
+        self.unwritten: str | None = None
+        """Why a picture of the last run is not in the folder."""
 
     def add(
         self,
@@ -89,6 +92,7 @@ class Validation:
     @torch.no_grad()
     def run(self, step: int) -> dict[str, Scores]:
         """Mean scores by kind; pictures go to the folder, named by kind, view and step."""
+        self.unwritten = None
         found: dict[str, list[Scores]] = {}
         self.model.avatar.character.forget()
         for shot, split in self.shots:
@@ -100,5 +104,8 @@ class Validation:
             found.setdefault(shot.kind, []).append(scores(ours, truth, mask, self.lpips))
             name = f"{shot.kind.replace(' ', '_')}_c{shot.view.camera:03d}_f{shot.view.frame:06d}"
             picture = encode_png(comparison(ours, truth).cpu())
-            write_atomic(self.folder / f"{name}_step_{step:09d}.png", picture)
+            try:
+                write_atomic(self.folder / f"{name}_step_{step:09d}.png", picture)
+            except InputError as error:  # a full disk, say; the scores are what counts
+                self.unwritten = self.unwritten or str(error)
         return {kind: mean_scores(every) for kind, every in found.items()}

@@ -231,8 +231,10 @@ def one(name: str, data: Path, out: Path, options: argparse.Namespace) -> dict[s
         # The loop would measure fewer views once more.
         session.config = replace(session.config, validate_every=0)
         started = time.perf_counter()
-        train._Loop(session).run()
+        loop = train._Loop(session)
+        loop.run()
         seconds = time.perf_counter() - started
+        loop.close()
         result = measured(session)
         step = session.trainer.step
         session.close()

@@ -1,0 +1,91 @@
+"""The trainer on a GPU against the trainer on the CPU; all of it skips without one."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from test_training import arguments, losses, run
+from test_training_parts import make_session, steps, two_train_as_one
+
+from ash_core.training.captured import WARM_UP
+from ash_core.training.train import Session
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def full_precision() -> Iterator[None]:
+    """No products of ten bits in the convolutions."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def gradient(session: Session, noise: dict[str, torch.Tensor]) -> tuple[float, torch.Tensor]:
+    """The loss of the first pose and its gradient, at weights that are a little off zero."""
+    trainer, flat = session.trainer, session.trainer.flats["decoder"]
+    for name, part in flat.named_parts(flat.values).items():
+        part += noise[name].to(part.device)
+    batches = session.batches(0)
+    pose, batch = next(batches)
+    loss, _ = trainer.pose_loss(pose, batch)
+    loss.backward()
+    session.close()
+    parts = flat.named_parts(flat.grad)
+    return float(loss.detach()), torch.cat([parts[name].flatten().cpu() for name in noise])
+
+
+def test_a_gradient_is_the_cpus(footage: Path, full_precision: None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    session = make_session(footage)
+    flat = session.trainer.flats["decoder"]
+    noise = {
+        name: 0.02 * torch.randn(part.shape, generator=generator)
+        for name, part in flat.named_parts(flat.values).items()
+    }
+    wanted_loss, wanted = gradient(session, noise)
+    loss, got = gradient(make_session(footage, device="cuda", precision="float"), noise)
+    assert loss == pytest.approx(wanted_loss, rel=1e-4)
+    assert float(wanted.norm()) > 0
+    assert float((got - wanted).norm()) <= 1e-3 * float(wanted.norm())
+
+
+def test_thirty_steps_learn_as_on_the_cpu(footage: Path) -> None:
+    on = {device: make_session(footage, device=device, learning_rate=5e-3, steps=30)
+          for device in ("cpu", "cuda")}  # fmt: skip
+    found = {device: steps(session, 30) for device, session in on.items()}
+    fall = {device: sum(every[-5:]) / sum(every[:5]) for device, every in found.items()}
+    assert fall["cpu"] < 0.7
+    assert fall["cuda"] == pytest.approx(fall["cpu"], abs=0.05)
+
+
+def test_captured_steps_are_the_plain_ones(footage: Path, full_precision: None) -> None:
+    captured, plain = (
+        make_session(footage, device="cuda", precision="float", learning_rate=1e-3)
+        for _ in range(2)
+    )
+    plain.trainer._end = None  # nothing is captured without it
+    got, want = steps(captured, WARM_UP + 7), steps(plain, WARM_UP + 7)
+    assert captured.trainer._pose is not None
+    assert captured.trainer._pose._captured._graph is not None
+    assert plain.trainer._pose is None
+    assert got == pytest.approx(want, rel=1e-4)
+
+
+def test_a_resumed_training_goes_on_to_the_same_losses(footage: Path, tmp_path: Path) -> None:
+    """Nearly: sums in the kernels have no fixed order."""
+    more = ("--steps", 16, "--checkpoint-every", 8, "--device", "cuda", "--precision", "float")
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    assert run(*arguments(footage, whole, *more)) == 0
+    shutil.copytree(whole, again)
+    (again / "checkpoints" / "step_000000016.safetensors").unlink()
+    assert run(*arguments(footage, again, *more, "--resume")) == 0
+    assert list(losses(again)) == list(range(1, 17))
+    assert losses(again) == pytest.approx(losses(whole), rel=1e-3)
+    assert losses(again)[16] != losses(again)[8]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_train_as_one(footage: Path, tmp_path: Path) -> None:
+    two_train_as_one(footage, tmp_path, "cuda", 1e-4)
