@@ -28,8 +28,8 @@ def gradient(session: Session, noise: dict[str, torch.Tensor]) -> tuple[float, t
     for name, part in flat.named_parts(flat.values).items():
         part += noise[name].to(part.device)
     batches = session.batches(0)
-    pose, batch = next(batches)
-    loss, _ = trainer.pose_loss(pose, batch)
+    _, batch = next(batches)
+    loss, _ = trainer.pose_loss(batch)
     loss.backward()
     session.close()
     parts = flat.named_parts(flat.grad)
@@ -71,6 +71,39 @@ def test_captured_steps_are_the_plain_ones(footage: Path, full_precision: None) 
     assert captured.trainer._pose._captured._graph is not None
     assert plain.trainer._pose is None
     assert got == pytest.approx(want, rel=1e-4)
+
+
+def test_both_published_phases_are_captured(footage: Path, full_precision: None) -> None:
+    first, count = WARM_UP + 4, 2 * (WARM_UP + 4)
+    found = []
+    for capture in (True, False):
+        session = make_session(
+            footage, device="cuda", precision="float", variant="released", atlas=32, avatar=None,
+            warm_up_steps=first, views_per_pose=1,
+        )  # fmt: skip
+        trainer, batches, losses_seen = session.trainer, session.batches(0), []
+        if not capture:
+            trainer._end = None
+        for _ in range(count):
+            trainer.run_step([next(batches)])
+            told = trainer.look()
+            losses_seen.append(told.get("warm_up", told.get("loss")))
+        assert (trainer._pose is not None) == capture
+        session.close()
+        found.append(losses_seen)
+    assert found[0][first - 1] < found[0][0]
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+def test_dropout_is_drawn_from_seed_and_step(footage: Path) -> None:
+    """Captured or not, the same channels are left out."""
+    more = {"device": "cuda", "precision": "float", "learning_rate": 1e-3}
+    runs = [
+        steps(make_session(footage, dropout=share, **more), WARM_UP + 5)
+        for share in (0.3, 0.3, 0.0)
+    ]
+    assert runs[0] == pytest.approx(runs[1], rel=1e-3)
+    assert runs[0] != pytest.approx(runs[2], rel=1e-3)
 
 
 def test_a_resumed_training_goes_on_to_the_same_losses(footage: Path, tmp_path: Path) -> None:

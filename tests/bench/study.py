@@ -10,6 +10,7 @@ OUT/study.jsonl. Trainings of the published networks are the same command: --onl
 """
 
 import argparse
+import functools
 import gc
 import json
 import time
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
@@ -189,8 +190,11 @@ class Quiet:
 
     def training(self, step: int, steps: int, text: str) -> None: ...
 
-    def stop(self) -> train.Stop:
+    def stop(self) -> Literal["no"]:
         return "no"
+
+
+truth_of = functools.cache(read_truth)
 
 
 @torch.no_grad()
@@ -204,7 +208,7 @@ def measured(session: Session) -> dict[str, dict[str, float | None]]:
     for shot, split in session.validation.shots:
         gaussians = model.gaussians(shot.mesh, shot.window)
         ours = rasterize(gaussians, split.cameras[shot.view.camera], torch.ones(3)).rgb
-        truth, mask = (part.to(model.device) for part in read_truth(shot.view.path))
+        truth, mask = (part.to(model.device) for part in truth_of(shot.view.path))
         found.setdefault(shot.kind, []).append(scores(ours, truth, mask, session.lpips))
     return {kind: asdict(mean_scores(every)) for kind, every in found.items()}
 
