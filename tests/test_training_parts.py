@@ -14,10 +14,8 @@ import torch
 from cuda_on_cpu import StandIn, needs_compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_fast_character import graph_networks
 from test_training import ROOT, arguments, losses, run
 
-from ash_core.character import Character
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.checkpoint import read_checkpoint
@@ -33,7 +31,7 @@ from ash_core.training.losses import FusedSsim, blur, picture_losses, ssim_map
 from ash_core.training.lpips import _ALEXNET, Lpips, _vgg16
 from ash_core.training.metrics import eroded, psnr, published_window, scores
 from ash_core.training.pictures import Pictures, mask_box
-from ash_core.training.train import Session
+from ash_core.training.session import Session
 
 
 class Silent:
@@ -282,71 +280,6 @@ def test_released_networks_train_and_leave_the_published_layout(
     weight = "outc.conv.weight"
     view = trainer.flats["decoder"].named_parts(trainer.ema["decoder"])
     assert torch.equal(stored["unet_geometry"][weight], view[f"unet_geometry.{weight}"])
-
-
-def test_the_tuned_template_moves_towards_the_photographs(footage: Path, tmp_path: Path) -> None:
-    """The character begins 3 cm too wide; photographs and masks pull it back."""
-    data = load_avatar(footage / "small.safetensors")
-    right = data.template.vertices
-    wide = right * torch.tensor([1.2, 1.0, 1.2])
-    path = tmp_path / "wide.safetensors"
-    save_avatar(path, replace(data, template=replace(data.template, vertices=wide)))
-    session = make_session(
-        footage, avatar=path, tune_character=True, learning_rate=2e-3, character_rate=1.0,
-        steps=80, weights=LossWeights(mask=1.0, offset=1.0, smooth=10.0),
-    )  # fmt: skip
-    losses_seen = steps(session, 60)
-    found = session.model.avatar_data(session.trainer.ema, ()).template.vertices
-    sides = slice(0, 56)
-    before = float((wide - right)[sides].norm(dim=-1).mean())
-    after = float((found - right)[sides].norm(dim=-1).mean())
-    assert losses_seen[-1] < losses_seen[0]
-    assert after < 0.8 * before
-
-
-def test_tuned_graph_networks_learn_and_are_saved(footage: Path, tmp_path: Path) -> None:
-    """The character begins with networks that lean it aside; photographs pull it back."""
-    data = load_avatar(footage / "small.safetensors")
-    networks = graph_networks(data)
-    networks["delta_gcn"] = {name: part * 0 for name, part in networks["delta_gcn"].items()}
-    networks["delta_gcn"]["final_gcnn.bias"] += torch.tensor([0.03, 0.0, 0.0])
-    networks["spatial_gcn"] = {
-        name: part * (0 if name.startswith("final") else 1)
-        for name, part in networks["spatial_gcn"].items()
-    }
-    path = tmp_path / "leaning.safetensors"
-    save_avatar(path, replace(data, networks=networks))
-    session = make_session(
-        footage, avatar=path, tune_character=True, learning_rate=2e-3, character_rate=1.0,
-        steps=40, weights=LossWeights(mask=1.0, offset=1.0), ema=0.0,
-    )  # fmt: skip
-    trainer = session.trainer
-    assert {name.split(".")[0] for name, _ in trainer.flats["character"].named} == set(networks)
-    right = Character(data)
-    windows = session.poses.windows
-
-    def error(character: Character) -> float:
-        """Mean distance of the posed vertices from the truth, m."""
-        with torch.no_grad():
-            both = [(character(window), right(window)) for window in windows]
-        return float(
-            torch.stack([(a.vertices - b.vertices)[0].norm(dim=-1) for a, b in both]).mean()
-        )
-
-    before = error(Character(replace(data, networks=networks)))
-    assert before == pytest.approx(0.03, abs=1e-3)
-    steps(session, 40)
-    saved = load_avatar(session.model.save(tmp_path, trainer.ema, (), trainer.step))
-    tuned = trainer.flats["character"].named_parts(trainer.flats["character"].values)
-    for name, start in networks.items():
-        assert set(saved.networks[name]) == set(start)
-        for key, part in saved.networks[name].items():
-            if f"{name}.{key}" in tuned:
-                assert torch.equal(part, tuned[f"{name}.{key}"]), key
-            else:
-                assert torch.equal(part, start[key]), key
-    assert torch.equal(saved.template.vertices, data.template.vertices)
-    assert error(Character(saved)) < 0.7 * before
 
 
 def two_train_as_one(footage: Path, folder: Path, device: str, exactly: float) -> None:

@@ -10,7 +10,7 @@ from ash_core.training.config import TrainConfig
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from ash_core.training.train import Stop
+    from ash_core.training.session import Stop
 
 
 class Train(TrainConfig):

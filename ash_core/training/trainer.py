@@ -1,13 +1,10 @@
 """One step of a training and its state: gradients, clipping, the mean of weights, checkpoints."""
 
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -22,6 +19,7 @@ from ash_core.training.dataset import Batch
 from ash_core.training.losses import bounds_losses, picture_losses, total
 from ash_core.training.lpips import Lpips
 from ash_core.training.model import Model
+from ash_core.training.world import World
 
 PUBLISHED_WHITE = 256.0
 """The published loader divides bytes by this. Source: ODDITIES A20."""
@@ -31,42 +29,6 @@ EPSILON = 1e-15
 TINY = 1e-12
 ANY = 1 << 16
 """More views than a pose has."""
-
-
-@dataclass(frozen=True)
-class World:
-    """This process among those that train together."""
-
-    rank: int = 0
-    size: int = 1
-
-    @staticmethod
-    def from_environment() -> "World":
-        """As torchrun says it."""
-        return World(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-
-    def share(self, items: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-        """This process' part of a step's poses."""
-        return items[self.rank :: self.size]
-
-    def all_reduce(self, values: Tensor, how: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
-        """The sum, say, over all processes, in place. Raises: InputError where one has ended."""
-        with self._told_of_ends():
-            dist.all_reduce(values, how)
-
-    def broadcast(self, values: Tensor) -> None:
-        """The first process' numbers, in place. Raises: InputError where one has ended."""
-        with self._told_of_ends():
-            dist.broadcast(values, 0)
-
-    @contextmanager
-    def _told_of_ends(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            reason = (str(error).splitlines() or [""])[0]
-            text = "another process of this training has ended; its own error says why"
-            raise InputError(f"process {self.rank}: {text}: {reason}") from error
 
 
 class Trainer:

@@ -38,10 +38,11 @@ from ash_core.networks import decoder as decoder_module
 from ash_core.networks.decoder import PRESETS, Decoder
 from ash_core.records import Gaussians, PosedMesh, PoseWindow
 from ash_core.splat.rasterize import rasterize
-from ash_core.training import dataset, train, validation
+from ash_core.training import dataset, session, validation
 from ash_core.training.config import LossWeights, TrainConfig
+from ash_core.training.loop import Loop
 from ash_core.training.metrics import mean_scores, scores
-from ash_core.training.train import Session
+from ash_core.training.session import Session
 from ash_core.training.validation import read_truth
 
 CLIPS = {"training": (25, (0.2, 0.6)), "testing": (32, (0.3,))}
@@ -198,18 +199,18 @@ truth_of = functools.cache(read_truth)
 
 
 @torch.no_grad()
-def measured(session: Session) -> dict[str, dict[str, float | None]]:
+def measured(here: Session) -> dict[str, dict[str, float | None]]:
     """Mean scores of the averaged weights on every view of the validation."""
-    model, trainer = session.model, session.trainer
+    model, trainer = here.model, here.trainer
     for name, flat in model.flats.items():
         flat.values.copy_(trainer.ema[name])
     model.avatar.character.forget()
     found: dict[str, list[Any]] = {}
-    for shot, split in session.validation.shots:
+    for shot, split in here.validation.shots:
         gaussians = model.gaussians(shot.mesh, shot.window)
         ours = rasterize(gaussians, split.cameras[shot.view.camera], torch.ones(3)).rgb
         truth, mask = (part.to(model.device) for part in truth_of(shot.view.path))
-        found.setdefault(shot.kind, []).append(scores(ours, truth, mask, session.lpips))
+        found.setdefault(shot.kind, []).append(scores(ours, truth, mask, here.lpips))
     return {kind: asdict(mean_scores(every)) for kind, every in found.items()}
 
 
@@ -231,18 +232,18 @@ def one(name: str, data: Path, out: Path, options: argparse.Namespace) -> dict[s
     with ExitStack() as stack:
         for target, attribute, value in patches:
             stack.enter_context(patch.object(target, attribute, value))
-        session = Session(config, torch.device(options.device), Quiet())
+        here = Session(config, torch.device(options.device), Quiet())
         # The loop would measure fewer views once more.
-        session.config = replace(session.config, validate_every=0)
+        here.config = replace(here.config, validate_every=0)
         started = time.perf_counter()
-        loop = train._Loop(session)
+        loop = Loop(here)
         loop.run()
         seconds = time.perf_counter() - started
         loop.close()
-        result = measured(session)
-        step = session.trainer.step
-        session.close()
-    del session
+        result = measured(here)
+        step = here.trainer.step
+        here.close()
+    del here
     gc.collect()
     torch.cuda.empty_cache()
     return {"name": name, "steps": step, "seconds": round(seconds, 1), **result}
@@ -267,7 +268,7 @@ def keep_between_trainings() -> None:
         return poses[key]
 
     dataset.Pictures = kept_pictures  # type: ignore[assignment, misc]
-    train.Poses = validation.Poses = kept_poses  # type: ignore[assignment, misc]
+    session.Poses = validation.Poses = kept_poses  # type: ignore[assignment, misc]
 
 
 def names(text: str) -> Iterator[str]:

@@ -1,0 +1,206 @@
+"""The steps of a training, with everything that happens between them."""
+
+import json
+import math
+import time
+
+import torch
+import torch.distributed as dist
+
+from ash_core.errors import InputError
+from ash_core.files.text import drop_leftovers, write_text
+from ash_core.training.checkpoints import newest_checkpoint, write_checkpoint
+from ash_core.training.model import learning_rate
+from ash_core.training.record import Record
+from ash_core.training.session import PICTURES, Session, Stop
+
+LOOK_CPU, LOOK_GPU = 1, 20
+"""Steps between two looks at whether to stop and whether numbers are finite."""
+
+
+class Loop:
+    """The steps of a session, with everything that happens between them."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.config = session, session.config
+        self.trainer, self.reporter = session.trainer, session.reporter
+        self.is_first = session.world.rank == 0
+        self.before = 0.0
+        """Seconds of earlier runs."""
+        self._resume()
+        self.record = None
+        if self.is_first:
+            self.record = Record(self.config.out, self.trainer.step, self.reporter.note)
+        self.look_every = LOOK_CPU if session.device.type == "cpu" else LOOK_GPU
+        self._line = self._validated = ""
+
+    def _resume(self) -> None:
+        folder = self.config.out / "checkpoints"
+        found = newest_checkpoint(folder)
+        if not self.config.resume:
+            if found is not None:
+                text = "--resume goes on from it; or name another folder"
+                raise InputError(f"{self.config.out}: holds a training, {found[0].name}: {text}")
+        elif found is None:
+            self.reporter.note(f"{folder}: no whole checkpoint, beginning anew")
+        else:
+            self.trainer.load(found[1], str(found[0]))
+            self.before = found[1].seconds
+            if self.is_first:
+                for place in (folder, self.config.out, self.config.out / PICTURES):
+                    drop_leftovers(place)
+            self.reporter.note(f"going on after step {found[1].step}")
+
+    @property
+    def seconds(self) -> float:
+        """Of all runs."""
+        return self.before + time.perf_counter() - self._started
+
+    @property
+    def done(self) -> float:
+        """The part of the training that is done, 0 to 1."""
+        assert self.config.steps is not None
+        part = self.trainer.step / self.config.steps
+        if self.config.minutes is not None:
+            part = max(part, self.seconds / (60 * self.config.minutes))
+        return part
+
+    def run(self) -> int:
+        """All steps that are left. An error or a signal leaves what was done in a checkpoint."""
+        self._started = self._looked = time.perf_counter()
+        config, trainer = self.config, self.trainer
+        self._describe()
+        if trainer.is_warming_up:
+            self.session.prepare_warm_up()
+        batches = self.session.batches(trainer.step)
+        poses = range(trainer.local_poses)
+        stop: Stop = "no"
+        try:
+            while self._go_on() and stop == "no":
+                trainer.rate = learning_rate(config, self.done, trainer.step)
+                trainer.run_step(next(batches) for _ in poses)
+                if trainer.step % self.look_every == 0:
+                    trainer.check()
+                    stop = self._agreed_stop()
+                if trainer.step % config.log_every == 0:
+                    self._log()
+                if trainer.step % config.checkpoint_every == 0:
+                    trainer.refresh_frames()
+                    self._save()
+                if config.validate_every and trainer.step % config.validate_every == 0:
+                    self._validate()
+            trainer.check()
+        except Exception:
+            self._save()
+            raise
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+        self._save(must=True)
+        if stop == "no":
+            if config.validate_every and trainer.step % config.validate_every:
+                self._validate()
+        elif self.is_first:
+            self.reporter.note(f"stopped after step {trainer.step}; --resume goes on from there")
+        return 130 if stop == "interrupt" else 0
+
+    def _go_on(self) -> bool:
+        """Whether there is another step; with --minutes the first process decides for all."""
+        if self.config.minutes is None or self.session.world.size == 1:
+            return self.done < 1
+        left = torch.tensor([float(self.done < 1)], device=self.session.device)
+        self.session.world.broadcast(left)
+        return bool(left)
+
+    def _agreed_stop(self) -> Stop:
+        """What any process was told."""
+        names: tuple[Stop, ...] = ("no", "terminate", "interrupt")
+        if self.session.world.size == 1:
+            return self.reporter.stop()
+        level = torch.tensor([names.index(self.reporter.stop())], device=self.session.device)
+        self.session.world.all_reduce(level, dist.ReduceOp.MAX)
+        return names[int(level)]
+
+    # ---- between steps ----
+
+    def _describe(self) -> None:
+        if not self.is_first:
+            return
+        config, footage = self.config, self.session.footage
+        write_text(config.out / "config.json", json.dumps(config.as_json(), indent=2) + "\n")
+        pictures = footage.pictures
+        texels = len(self.session.model.avatar.atlas.faces)
+        held = ",".join(map(str, self.session.test_cameras)) or "none"
+        self.reporter.note(
+            f"{len(footage.frames)} poses, {len(footage.views)} pictures in {pictures.place}, "
+            f"windows of {footage.size[0]}x{footage.size[1]}, test cameras {held}, "
+            f"{texels} Gaussians on {self.session.device}"
+        )
+
+    def _log(self) -> None:
+        means = self.trainer.look()
+        now = time.perf_counter()
+        views = means.pop("views") / (now - self._looked)
+        self._looked = now
+        if self.record is None:
+            return
+        if "mse" in means:
+            means["psnr"] = -10 * math.log10(max(means.pop("mse"), 1e-10))
+        step, seconds = self.trainer.step, self.seconds
+        self.record.log(
+            step, {**means, "views_per_second": views, "rate": self.trainer.rate}, seconds
+        )
+        left = seconds * (1 - self.done) / max(self.done, 1e-9)
+        loss = means.get("loss", means.get("warm_up", 0.0))
+        quality = f" · {means['psnr']:.2f} dB" if "psnr" in means else " · warm-up"
+        self._line = f"loss {loss:.4f}{quality} · {views:,.0f} views/s · {_span(left)} left"
+        assert self.config.steps is not None
+        self.reporter.training(step, self.config.steps, self._line + self._validated)
+
+    def _save(self, must: bool = False) -> None:
+        """A checkpoint and the avatar; the first process writes.
+
+        On a full disk the training goes on and tries again later; at its end it must be saved.
+        """
+        if not self.is_first:
+            return
+        out, trainer = self.config.out, self.trainer
+        try:
+            write_checkpoint(out / "checkpoints", trainer.state(self.seconds))
+            cameras = self.session.footage.cameras
+            self.session.model.save(out, trainer.ema, cameras, trainer.step)
+            if self.record is not None:
+                self.record.disk_has_room()
+        except InputError as error:
+            if must:
+                raise
+            self.reporter.note(f"not saved at step {trainer.step}, training goes on: {error}")
+
+    def _validate(self) -> None:
+        """Measure the averaged weights on what is never trained on."""
+        if self.record is None or not self.session.validation.shots:
+            return
+        trainer = self.trainer
+        kept = {name: flat.values.clone() for name, flat in trainer.flats.items()}
+        for name, flat in trainer.flats.items():
+            flat.values.copy_(trainer.ema[name])
+        found = self.session.validation.run(trainer.step)
+        for name, flat in trainer.flats.items():
+            flat.values.copy_(kept[name])
+        if self.session.validation.unwritten is not None:
+            self.reporter.note(f"training goes on: {self.session.validation.unwritten}")
+        self.record.validation(trainer.step, found, self.seconds)
+        self.record.pictures(trainer.step, self.config.out / PICTURES)
+        self.record.weights(trainer.step, trainer.flats)
+        self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in found.items())
+        self._looked = time.perf_counter()
+
+    def close(self) -> None:
+        """Write what waits."""
+        if self.record is not None:
+            self.record.close()
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
