@@ -15,7 +15,7 @@ from ash_core.commands.demo import evenly
 from ash_core.commands.eval import Eval
 from ash_core.commands.extract import Extract
 from ash_core.commands.import_ import ImportAsh
-from ash_core.commands.options import check_range
+from ash_core.commands.options import check_range, parse_size
 from ash_core.commands.render import Render
 from ash_core.commands.scene import Preset
 from ash_core.commands.terminal import complain, say
@@ -26,8 +26,8 @@ CAMERAS: Final = 8
 """Of which the seventh is held out."""
 TAKES, TAKE_FRAMES = 4, 20
 """Of the motions trained on, and of each: from its middle, since motions begin in a plain pose."""
-ERODE, DILATE = 2, 1
-"""Of masks, px: the defaults are for pictures of three times the size."""
+ERODE, DILATE = 0, 0
+"""Of masks, px: those of a virtual stage are exact, and fingers are two pixels wide."""
 TEST_FRAMES: Final = 20
 MEASURED_VIEWS: Final = 24
 VIDEO_FRAMES: Final = 100
@@ -63,6 +63,7 @@ class TrainDemo:
 
     def run(self) -> int:
         check_range("--minutes", self.minutes, 0.1, 1440.0, "minutes")
+        parse_size(self.size)
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
         stages: list[tuple[str, Callable[[], int]]] = [
@@ -86,7 +87,7 @@ class TrainDemo:
             if code := stage():
                 return code
             say(f"    {time.perf_counter() - started:.0f} s")
-        return self._conclude()
+        return self.conclude()
 
     # ---- places ----
 
@@ -174,7 +175,7 @@ class TrainDemo:
 
     # ---- what came of it ----
 
-    def _conclude(self) -> int:
+    def conclude(self) -> int:
         """Tell what was gained; returns the exit code."""
         self._save_pictures()
         before, after = (read_report(self.out / name) for name in (BEFORE, AFTER))
