@@ -24,14 +24,16 @@ from ash_core.errors import InputError
 
 CAMERAS: Final = 8
 """Of which the seventh is held out."""
-TAKES, TAKE_FRAMES = 4, 20
+TAKES, TAKE_FRAMES = 4, 15
 """Of the motions trained on, and of each: from its middle, since motions begin in a plain pose."""
 ERODE, DILATE = 0, 0
 """Of masks, px: those of a virtual stage are exact, and fingers are two pixels wide."""
-TEST_FRAMES: Final = 20
+TEST_FRAMES: Final = 15
 MEASURED_VIEWS: Final = 24
 VIDEO_FRAMES: Final = 100
 VIDEO_SIZE: Final = "640x480"
+VIEWS, RATE, DECAY = 4, 3e-3, 0.99
+"""Of a pose, of learning, of the mean of weights: the usual ones are for ten times the steps."""
 SAVE_EVERY: Final = 250
 """Steps: about a minute."""
 BEFORE, AFTER = "before", "after"
@@ -58,7 +60,7 @@ class TrainDemo:
     wardrobe takes a few minutes to make, once."""
     minutes: float = 5.0
     """Of training."""
-    size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "480x360"
+    size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "384x288"
     """Of the pictures filmed and trained on, px."""
 
     def run(self) -> int:
@@ -150,6 +152,9 @@ class TrainDemo:
             resume=(self.trained.parent / "checkpoints").exists(),
             preset="cpu",
             minutes=self.minutes,
+            views_per_pose=VIEWS,
+            learning_rate=RATE,
+            ema=DECAY,
             checkpoint_every=SAVE_EVERY,
             validate_every=SAVE_EVERY,
             device="cpu",
