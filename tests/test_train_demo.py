@@ -115,6 +115,24 @@ def test_too_little_gained_is_a_failure(
     assert "novel view: expected a gain of 3 dB or more, got 0.00" in capsys.readouterr().err
 
 
+def test_sigterm_ends_it_too(chain: Chain) -> None:
+    """Of `train` alone it is a success."""
+    trained = chain.out / "trained"
+    longer = command(chain.out)
+    longer["args"] = [*longer["args"][:-1], "60"]
+    running = subprocess.Popen(**longer, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        until = time.monotonic() + 300
+        while '"minutes": 60' not in (trained / "config.json").read_text():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        running.terminate()
+        assert running.wait(60) == 130
+    finally:
+        running.kill()
+        running.communicate()
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

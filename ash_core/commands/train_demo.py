@@ -16,7 +16,7 @@ from ash_core.commands.eval import Eval
 from ash_core.commands.extract import Extract
 from ash_core.commands.import_ import ImportAsh
 from ash_core.commands.options import check_range, parse_size
-from ash_core.commands.render import Render
+from ash_core.commands.render import INTERRUPTED, Render
 from ash_core.commands.scene import Preset
 from ash_core.commands.terminal import complain, say
 from ash_core.commands.train import Train
@@ -34,6 +34,8 @@ VIDEO_FRAMES: Final = 100
 VIDEO_SIZE: Final = "640x480"
 VIEWS, RATE, DECAY = 4, 3e-3, 0.99
 """Of a pose, of learning, of the mean of weights: the usual ones are for ten times the steps."""
+MOST_STEPS: Final = 10**9
+"""The time is what ends the training."""
 SAVE_EVERY: Final = 250
 """Steps: about a minute."""
 BEFORE, AFTER = "before", "after"
@@ -146,11 +148,15 @@ class TrainDemo:
         return training.run() or film(split="testing", frames=f":{TEST_FRAMES}").run()
 
     def _train(self) -> int:
-        return Train(
+        from ash_core.training.checkpoints import newest_checkpoint
+
+        folder = self.trained.parent
+        code = Train(
             self.footage,
-            self.trained.parent,
-            resume=(self.trained.parent / "checkpoints").exists(),
+            folder,
+            resume=(folder / "checkpoints").exists(),
             preset="cpu",
+            steps=MOST_STEPS,
             minutes=self.minutes,
             views_per_pose=VIEWS,
             learning_rate=RATE,
@@ -159,6 +165,11 @@ class TrainDemo:
             validate_every=SAVE_EVERY,
             device="cpu",
         ).run()
+        # Told to end by SIGTERM, a training succeeds: its time is not over then.
+        found = newest_checkpoint(folder / "checkpoints")
+        if code == 0 and (found is None or found[1].seconds < 60 * self.minutes):
+            return INTERRUPTED
+        return code
 
     def _measure(self, avatar: Path, out: str, preset: Preset | None = None) -> int:
         measure = partial(Eval, str(avatar), self.footage, self.out / out, views=MEASURED_VIEWS)
