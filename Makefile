@@ -1,5 +1,6 @@
 # make demo    render the bundled avatar to demo/       make test   format, lint, types, tests
 # make view    the desktop viewer                       make lint   without the tests
+# make train-demo   film an actor, train an avatar of it for five minutes, measure and render it: train-demo/
 # make clean   remove what make made
 # make lock    choose newer dependencies again
 # Every target first makes .venv when it is missing or out of date; PYTHON=... chooses another Python.
@@ -18,11 +19,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # The stamp is named after what it stands for: an edited lock has no stamp yet.
 KEY := $(firstword $(shell { echo $(TORCH); cat requirements.lock pyproject.toml; } | sha256sum))
 READY := $(VENV)/.ready-$(KEY)
+STUDIO := $(VENV)/.studio-$(KEY)
 
-.PHONY: demo view test lint setup lock clean
+.PHONY: demo train-demo view test lint setup lock clean
 
 demo: $(READY)
 	@$(BIN)/ash-studio demo --out demo
+
+train-demo: $(STUDIO)
+	@$(BIN)/ash-studio train-demo --out train-demo
 
 view: $(READY)
 	@$(BIN)/ash-studio view
@@ -50,6 +55,13 @@ $(READY):
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 
+# What makes actors is not in the lock: nothing else needs its 500 MB.
+$(STUDIO): $(READY)
+	@$(PIP) install --progress-bar off -c requirements.lock \
+	  "$$(sed -n 's/^studio = \["\(.*\)"\]$$/\1/p' pyproject.toml)"
+	@rm -f $(VENV)/.studio-*
+	@touch $@
+
 lock:
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	$(PYTHON) -m venv $$dir; \
@@ -62,5 +74,5 @@ lock:
 	cp $$dir/lock requirements.lock
 
 clean:
-	rm -rf $(VENV) demo dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo train-demo dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,6 +22,7 @@ from ash_core.commands.inspect_ import Inspect
 from ash_core.commands.render import INTERRUPTED, Render
 from ash_core.commands.terminal import complain, say
 from ash_core.commands.train import Train
+from ash_core.commands.train_demo import TrainDemo
 from ash_core.errors import CudaError, InputError
 
 COMMANDS: Final[dict[str, Any]] = {
@@ -35,6 +36,7 @@ COMMANDS: Final[dict[str, Any]] = {
     "inspect": Inspect,
     "capture": Capture,
     "demo": Demo,
+    "train-demo": TrainDemo,
     "doctor": Doctor,
     "bench": Bench,
 }

@@ -278,8 +278,8 @@ def test_compilation_is_announced_once_and_only_when_it_happens(
         rasterize(scene("plain"), camera(), backend="cpu")
         assert not caplog.records
         fresh = numba.njit(lambda value, workers: value + workers)
-        cpu._call(fresh, 1)
-        cpu._call(fresh, 1.0)
+        cpu.call_kernel(fresh, 1)
+        cpu.call_kernel(fresh, 1.0)
     assert len(caplog.records) == 1
     assert "compiling" in caplog.text
 
@@ -308,7 +308,7 @@ def test_the_inner_loop_is_vectorised() -> None:
     arrays = [numba.typeof(np.zeros((1,) * n, d)) for n, d in zip(shapes, dtypes, strict=True)]
     kernel = numba.njit(
         (*arrays, numba.int64, numba.int64, numba.int64),
-        fastmath=cpu._OPTIONS["fastmath"],
+        fastmath=cpu.KERNEL_OPTIONS["fastmath"],
         error_model="numpy",
     )(cpu._blend_tile.py_func)
     (assembly,) = kernel.inspect_asm().values()

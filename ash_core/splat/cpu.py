@@ -111,15 +111,15 @@ def _can_cache() -> bool:
 
 # numba keeps compiled code under this file's time stamp: touch it after a change of conventions.py.
 # "contract" lets products and sums fuse; nothing that would make a NaN or a comparison undefined.
-_OPTIONS: dict[str, Any] = {
+KERNEL_OPTIONS: dict[str, Any] = {
     "cache": _can_cache(),
     "fastmath": {"contract", "nsz"},
     "error_model": "numpy",
     "nogil": True,
 }
 _intrinsic: Any = intrinsic
-_serial = njit(**_OPTIONS)
-_parallel = njit(parallel=True, **_OPTIONS)
+_serial = njit(**KERNEL_OPTIONS)
+_parallel = njit(parallel=True, **KERNEL_OPTIONS)
 
 
 @_intrinsic
@@ -1030,7 +1030,7 @@ def _workers() -> int:
     return workers
 
 
-def _call(kernel: Any, *arguments: Any) -> Any:
+def call_kernel(kernel: Any, *arguments: Any) -> Any:
     with _kernels_lock, event.install_listener("numba:compile", _Announcement()):
         return kernel(*arguments, _workers())
 
@@ -1060,7 +1060,7 @@ def _render_camera(
     rgb = np.zeros((height, width, 3), np.float32)
     alpha, depth = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     view, lens = _camera_arrays(camera)
-    kept = _call(_forward, splats, view, lens, background, rgb, alpha, depth, keep)
+    kept = call_kernel(_forward, splats, view, lens, background, rgb, alpha, depth, keep)
     return (torch.from_numpy(rgb), torch.from_numpy(alpha), torch.from_numpy(depth)), kept
 
 
@@ -1102,7 +1102,7 @@ class _Rasterize(torch.autograd.Function):
         for number, camera in enumerate(ctx.cameras):
             view, lens = _camera_arrays(camera)
             of_camera = slice(3 * number, 3 * number + 3)
-            _call(
+            call_kernel(
                 _backward,
                 splats,
                 to_splats,

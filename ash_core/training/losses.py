@@ -1,6 +1,5 @@
 """How far a picture is from the truth: L1, SSIM with its own gradient, coverage, bounds."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from ash_core.gpu.kernels import Program
 from ash_core.training.config import LossWeights
+from ash_core.training.ssim_cpu import similarity, similarity_gradient
 
 WINDOW = 11
 SIGMA = 1.5
@@ -38,52 +38,25 @@ SSIM = Program(
 )
 
 
-@functools.cache
-def _band(size: int) -> Float[Tensor, "n n"]:
-    """The window along one side, as a matrix."""
-    at = torch.arange(size)
-    tap = at[:, None] - at + WINDOW // 2
-    inside = (tap >= 0) & (tap < WINDOW)
-    return torch.where(inside, _taps()[tap.clamp(0, WINDOW - 1)], 0.0)
-
-
-def blur(planes: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """The window's weighted mean about each pixel, zeros outside; its own transpose. On the CPU two
-    products take a tenth of a convolution's time.
-    """
-    return _band(planes.shape[1]) @ planes @ _band(planes.shape[2])
-
-
-class _Ssim(torch.autograd.Function):
-    """SSIM of every pixel; the gradient by the first picture is three blurs, not autograd's ten."""
+class Ssim(torch.autograd.Function):
+    """SSIM of every pixel; the gradient is three windows, not the ten of autograd."""
 
     @staticmethod
     def forward(ctx: Any, ours: Tensor, truth: Tensor) -> Tensor:
-        n = len(ours)
-        planes = torch.cat((ours, truth, ours * ours, truth * truth, ours * truth))
-        mean_o, mean_t, square_o, square_t, both = blur(planes).split(n)
-        a1, b1 = 2 * mean_o * mean_t + C1, mean_o**2 + mean_t**2 + C1
-        a2 = 2 * (both - mean_o * mean_t) + C2
-        b2 = (square_o - mean_o**2) + (square_t - mean_t**2) + C2
-        value = a1 * a2 / (b1 * b2)
-        # By the blurred planes: mean, square and product.
-        by_both = 2 * a1 / (b1 * b2)
-        by_square = -value / b2
-        by_mean = 2 * mean_t * (a2 - a1) / (b1 * b2) - 2 * mean_o * value * (1 / b1 - 1 / b2)
-        ctx.save_for_backward(ours, truth, by_mean, by_square, by_both)
+        ours, truth = ours.float().contiguous(), truth.float().contiguous()
+        value, by = similarity(ours, truth, _taps(), C1, C2)
+        ctx.save_for_backward(ours, truth, by)
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ours, truth, *by = ctx.saved_tensors
-        n = len(ours)
-        mean, square, both = blur(torch.cat([part * upstream for part in by])).split(n)
-        return mean + 2 * ours * square + truth * both, None
+        ours, truth, by = ctx.saved_tensors
+        return similarity_gradient(ours, truth, _taps(), by, upstream.float()), None
 
 
 class FusedSsim(torch.autograd.Function):
-    """The same on a GPU, pictures as they lie: two kernels instead of sixty."""
+    """The same on a GPU: two kernels instead of sixty."""
 
     @staticmethod
     def forward(ctx: Any, ours: Tensor, truth: Tensor) -> Tensor:
@@ -113,12 +86,8 @@ def ssim_map(
     ours: Float[Tensor, "v h w c"], truth: Float[Tensor, "v h w c"]
 ) -> Float[Tensor, "v h w c"]:
     """Structural similarity at each pixel and channel; differentiable in the first alone."""
-    if ours.is_cuda:
-        return FusedSsim.apply(ours, truth)  # type: ignore[return-value]
-    n, height, width, c = ours.shape
-    planes = (part.movedim(-1, 1).reshape(n * c, height, width) for part in (ours, truth))
-    found: Tensor = _Ssim.apply(*(part.contiguous() for part in planes))  # type: ignore[assignment]
-    return found.view(n, c, height, width).movedim(1, -1)
+    kind = FusedSsim if ours.is_cuda else Ssim
+    return kind.apply(ours, truth)  # type: ignore[return-value]
 
 
 def picture_losses(

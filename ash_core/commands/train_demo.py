@@ -1,0 +1,226 @@
+"""`ash-studio train-demo`: the whole chain on two processor cores, from an actor to a video."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import tyro
+
+from ash_core.commands.capture import Capture, find_actor
+from ash_core.commands.demo import evenly
+from ash_core.commands.eval import Eval
+from ash_core.commands.extract import Extract
+from ash_core.commands.import_ import ImportAsh
+from ash_core.commands.options import check_range, parse_size
+from ash_core.commands.render import INTERRUPTED, Render
+from ash_core.commands.scene import Preset
+from ash_core.commands.terminal import complain, say
+from ash_core.commands.train import Train
+from ash_core.errors import InputError
+
+CAMERAS: Final = 8
+"""Of which the seventh is held out."""
+TAKES, TAKE_FRAMES = 4, 15
+"""Of the motions trained on, and of each: from its middle, since motions begin in a plain pose."""
+ERODE, DILATE = 0, 0
+"""Of masks, px: those of a virtual stage are exact, and fingers are two pixels wide."""
+TEST_FRAMES: Final = 15
+MEASURED_VIEWS: Final = 24
+VIDEO_FRAMES: Final = 100
+VIDEO_SIZE: Final = "640x480"
+VIEWS, RATE, DECAY = 4, 3e-3, 0.99
+"""Of a pose, of learning, of the mean of weights: the usual ones are for ten times the steps."""
+MOST_STEPS: Final = 10**9
+"""The time is what ends the training."""
+SAVE_EVERY: Final = 250
+"""Steps: about a minute."""
+BEFORE, AFTER = "before", "after"
+JUDGED: Final = "novel view"
+LEAST_GAIN_DB: Final = 3.0
+"""What the training must bring on the held-out camera."""
+TOO_LITTLE: Final = 1
+"""Exit code when they do not."""
+
+
+@dataclass(frozen=True)
+class TrainDemo:
+    """Film an actor, train an avatar of it on the CPU, measure it before and after, render it.
+
+    Runs capture, extract, import, train, eval and render with small settings, and succeeds when
+    the held-out camera's pictures come at least 3 dB closer to the truth. Stopped (Ctrl-C), it goes
+    on where it was when it is run again. Needs EGL, for ida the extra 'studio'.
+    """
+
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = Path("train-demo")
+    """Folder for footage/, trained/, before/, after/, pictures.png and avatar.mp4."""
+    actor: Annotated[str, tyro.conf.arg(metavar="ACTOR")] = "ida"
+    """As for capture: a folder that `ash-studio actor` made, bundled, ida, otto or mira. One of the
+    wardrobe takes a few minutes to make, once."""
+    minutes: float = 5.0
+    """Of training."""
+    size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "384x288"
+    """Of the pictures filmed and trained on, px."""
+
+    def run(self) -> int:
+        check_range("--minutes", self.minutes, 0.1, 1440.0, "minutes")
+        parse_size(self.size)
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out}: is a file, expected a folder")
+        stages: list[tuple[str, Callable[[], int]]] = [
+            (f"the actor {self.actor}, some poses of its motions", self._prepare),
+            (f"filming it with {CAMERAS} cameras, {self.size}", self._film),
+            (
+                "masked images out of the videos",
+                Extract(self.footage, erode=ERODE, dilate=DILATE).run,
+            ),
+            (
+                "measuring the untrained avatar",
+                partial(self._measure, self.untrained, BEFORE, "cpu"),
+            ),
+            (f"training the preset cpu for {self.minutes:g} minutes", self._train),
+            ("measuring the trained avatar", partial(self._measure, self.trained, AFTER)),
+            ("rendering it in a motion that it never saw", self._render),
+        ]
+        for number, (what, stage) in enumerate(stages, start=1):
+            say(f"--- {number} of {len(stages)}: {what}")
+            started = time.perf_counter()
+            if code := stage():
+                return code
+            say(f"    {time.perf_counter() - started:.0f} s")
+        return self.conclude()
+
+    # ---- places ----
+
+    @cached_property
+    def _actor(self) -> Path:
+        return find_actor(self.actor)
+
+    @property
+    def footage(self) -> Path:
+        return self.out / "footage"
+
+    @property
+    def pictures(self) -> Path:
+        return self.out / "pictures.png"
+
+    @property
+    def video(self) -> Path:
+        return self.out / "avatar.mp4"
+
+    @property
+    def motions(self) -> Path:
+        return self.out / "motions"
+
+    @property
+    def untrained(self) -> Path:
+        return self.out / "untrained.safetensors"
+
+    @property
+    def trained(self) -> Path:
+        return self.out / "trained" / "avatar.safetensors"
+
+    # ---- stages ----
+
+    def _prepare(self) -> int:
+        """The untrained avatar, and short pieces of the actor's motions: many poses, few frames."""
+        from ash_core.capture.film.script import find_motions
+        from ash_core.files.avatar_file import load_avatar
+        from ash_core.files.skeletool import read_motion, write_motion
+
+        found = find_motions(self._actor)["training"]
+        if code := ImportAsh(self._actor, self.untrained).run():
+            return code
+        skeleton = load_avatar(self.untrained).skeleton
+        for name in [list(found)[n] for n in evenly(len(found), TAKES)]:
+            dofs = read_motion(found[name], skeleton).dofs
+            middle = len(dofs) // 2
+            write_motion(self.motions / f"{name}.motion", dofs[middle : middle + TAKE_FRAMES])
+        return 0
+
+    def _film(self) -> int:
+        motions = ",".join(map(str, sorted(self.motions.glob("*.motion"))))
+        film = partial(Capture, str(self._actor), self.footage, cameras=CAMERAS, size=self.size)
+        training = film(split="training", motions=motions)
+        return training.run() or film(split="testing", frames=f":{TEST_FRAMES}").run()
+
+    def _train(self) -> int:
+        from ash_core.training.checkpoints import newest_checkpoint
+
+        folder = self.trained.parent
+        code = Train(
+            self.footage,
+            folder,
+            resume=(folder / "checkpoints").exists(),
+            preset="cpu",
+            steps=MOST_STEPS,
+            minutes=self.minutes,
+            views_per_pose=VIEWS,
+            learning_rate=RATE,
+            ema=DECAY,
+            checkpoint_every=SAVE_EVERY,
+            validate_every=SAVE_EVERY,
+            device="cpu",
+        ).run()
+        # Told to end by SIGTERM, a training succeeds: its time is not over then.
+        found = newest_checkpoint(folder / "checkpoints")
+        if code == 0 and (found is None or found[1].seconds < 60 * self.minutes):
+            return INTERRUPTED
+        return code
+
+    def _measure(self, avatar: Path, out: str, preset: Preset | None = None) -> int:
+        measure = partial(Eval, str(avatar), self.footage, self.out / out, views=MEASURED_VIEWS)
+        return measure(device="cpu", preset=preset).run()
+
+    def _render(self) -> int:
+        from ash_core.capture.film.script import find_motions
+
+        motion = list(find_motions(self._actor)["testing"].values())[-1]
+        return Render(
+            self.video,
+            str(self.trained),
+            motion=str(motion),
+            frames=f":{VIDEO_FRAMES}",
+            camera="orbit",
+            size=VIDEO_SIZE,
+            device="cpu",
+        ).run()
+
+    # ---- what came of it ----
+
+    def conclude(self) -> int:
+        """Tell what was gained; returns the exit code."""
+        self._save_pictures()
+        before, after = (read_report(self.out / name) for name in (BEFORE, AFTER))
+        for name in after:
+            psnr, ssim = ([part[name][key] for part in (before, after)] for key in ("psnr", "ssim"))
+            say(
+                f"{name}: {psnr[0]:.2f} -> {psnr[1]:.2f} dB, {psnr[1] - psnr[0]:+.2f} dB; "
+                f"SSIM {ssim[0]:.4f} -> {ssim[1]:.4f}"
+            )
+        say(f"{self.pictures}: untrained, trained, truth, what is still wrong (dark)")
+        say(f"{self.video}: the trained avatar")
+        gain = after[JUDGED]["psnr"] - before[JUDGED]["psnr"]
+        if gain < LEAST_GAIN_DB:
+            complain(f"{JUDGED}: expected a gain of {LEAST_GAIN_DB:g} dB or more, got {gain:.2f}")
+            return TOO_LITTLE
+        return 0
+
+    def _save_pictures(self) -> None:
+        """The trained avatar's pictures as `eval` made them, the untrained one's to their left."""
+        import torch
+
+        from ash_core.files.capture import encode_png, read_image
+        from ash_core.files.text import write_atomic
+
+        before, after = (read_image(self.out / name / "pictures.png") for name in (BEFORE, AFTER))
+        ours = before[:, : before.shape[1] // 3]
+        write_atomic(self.pictures, encode_png(torch.cat((ours, after), 1)))
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """What `eval` wrote, by the name of the set."""
+    return json.loads((folder / "report.json").read_text())
