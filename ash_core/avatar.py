@@ -29,8 +29,8 @@ from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, Splat
 
 RELEASED_ROOT_SCALE = 1.2
 """The appearance network sees root / 1.2 - root translation. Source: ODDITIES A17."""
-OFFSET_LIMIT_M = 0.05
-"""A native Gaussian stays within this of its texel, along each axis."""
+OFFSET_STEP_M = 0.05
+"""A native Gaussian's offset grows by this for each unit of its raw value, until near its limit."""
 LOG_SCALE_LIMIT = 1.5
 """A native Gaussian's size stays within exp(+-this) of its texel's."""
 MOVE_GAIN = 10.0
@@ -284,7 +284,9 @@ class NativeAvatar(Avatar):
         """Texel + residual, posed by the texel's dual quaternion, turned to world."""
         offset, turn, grow, opacity = raw[:, :10].split((3, 3, 3, 1), -1)
         real, dual = texel_transforms(self.atlas, mesh.real, mesh.dual)
-        place = self._interpolate @ mesh.canonical + OFFSET_LIMIT_M * offset.tanh()
+        limit_m = self.config.offset_mm / 1000
+        offset = limit_m * (offset * (OFFSET_STEP_M / limit_m)).tanh()
+        place = self._interpolate @ mesh.canonical + offset
         means = dq.apply(real, dual, place) @ self._world.T  # type: ignore[operator]
 
         turned = quat_multiply(self._world_quat.expand_as(real), real)  # type: ignore[operator]

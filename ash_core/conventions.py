@@ -63,3 +63,5 @@ SH_C3: Final = (
     -0.5900435899266435,
 )
 """Real spherical harmonics, in the order and signs of 3D Gaussian Splatting."""
+OFFSET_MM_MAX = 1000
+"""No Gaussian of a native avatar lies further than this from the skin along an axis, mm."""

@@ -223,6 +223,7 @@ def test_flat_weights_are_the_networks_own() -> None:
     net = net.to(memory_format=torch.channels_last)
     before = {name: part.detach().clone() for name, part in net.named_parameters()}
     flat = Flat(net.named_parameters())
+    assert all(p.data_ptr() % 256 == flat.values.data_ptr() % 256 for p in net.parameters())
     picture = torch.rand(1, 3, 8, 8)
     for name, part in flat.named_parts(flat.values).items():
         assert torch.equal(part, before[name])

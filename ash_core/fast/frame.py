@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ash_core.avatar import (
     LOG_SCALE_LIMIT,
-    OFFSET_LIMIT_M,
+    OFFSET_STEP_M,
     OPACITY_LOGIT,
     Avatar,
     NativeAvatar,
@@ -46,7 +46,7 @@ PROGRAM: Final = Program(
     defines={
         **splat.FORWARD.defines,
         **{f"WORLD_{axis}": value for axis, value in zip("WXYZ", _WORLD, strict=True)},
-        "OFFSET_LIMIT_M": OFFSET_LIMIT_M,
+        "OFFSET_STEP_M": OFFSET_STEP_M,
         "LOG_SCALE_LIMIT": LOG_SCALE_LIMIT,
         "OPACITY_LOGIT": OPACITY_LOGIT,
         "STRETCH_LEAST": STRETCH[0],
@@ -413,6 +413,7 @@ class _NativeDecoder:
         self._frames = torch.stack(rows, 1).to(device).contiguous()
         self._base_sh = avatar.base_sh.to(device).contiguous()
         self._bases = (avatar.config.sh_degree + 1) ** 2
+        self._offset_limit_m = avatar.config.offset_mm / 1000
         self.count, self._pose = len(atlas.faces), pose
         self._output: Tensor | None = None
 
@@ -429,13 +430,13 @@ class _NativeDecoder:
         pose, texels = self._pose, self._texels
         _splat(
             "splat_native", target, self.count,
-            self.count, self._bases, self._output.shape[-1], texels.corners, texels.weights,
-            pose.canonical, pose.transforms, pose.window, pose.canonical.shape[1], pose.vertices,
+            self.count, self._bases, self._output.shape[-1], self._offset_limit_m, texels.corners,
+            texels.weights, pose.canonical, pose.transforms, pose.window, pose.canonical.shape[1], pose.vertices,
             self._frames, self._base_sh, self._output, self._network.base,
         )  # fmt: skip
 
 
-def _splat(kernel: str, target: _Target, count: int, *arguments: Tensor | int) -> None:
+def _splat(kernel: str, target: _Target, count: int, *arguments: Tensor | float) -> None:
     lists, views = target.lists, target.views
     blocks, threads, group = splat.binning(count)
     PROGRAM.launch(

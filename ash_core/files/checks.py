@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ash_core.conventions import MAX_SIDE_PX
+from ash_core.conventions import MAX_SIDE_PX, OFFSET_MM_MAX
 from ash_core.files.skeletool import WEIGHT_TOLERANCE
 from ash_core.files.text import bad, show
 from ash_core.geometry.motion import HEADING_DOF
@@ -224,7 +224,8 @@ def _check_networks(data: AvatarData, path: Path | str) -> None:
 
 def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
     names = [field.name for field in fields(DecoderConfig)]
-    if sorted(settings) != sorted(names):
+    needed = {field.name for field in fields(DecoderConfig) if field.default is MISSING}
+    if not needed <= set(settings) <= set(names):
         found = ", ".join(map(show, settings))
         raise bad(path, None, f"decoder: expected settings {', '.join(names)}, got {found}")
     config = DecoderConfig(**settings)
@@ -235,6 +236,7 @@ def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
         ),
         f"a width of 1 to {DECODER_WIDTH_MAX}": 1 <= config.width <= DECODER_WIDTH_MAX,
         "an sh_degree of 0 to 2": 0 <= config.sh_degree <= 2,
+        f"an offset_mm of 1 to {OFFSET_MM_MAX}": 1 <= config.offset_mm <= OFFSET_MM_MAX,
         f"atlas^2 * width of at most {DECODER_CELLS_MAX}, where narrower than "
         f"{DECODER_WIDTH_OF_MAPS} counts as that": (
             config.atlas**2 * max(config.width, DECODER_WIDTH_OF_MAPS) <= DECODER_CELLS_MAX

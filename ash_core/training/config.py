@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ash_core.conventions import OFFSET_MM_MAX
 from ash_core.errors import InputError
 
 Hidden = tyro.conf.arg(help_behavior_hint="")
@@ -28,7 +29,7 @@ class LossWeights:
     lpips: float = 0.0
     """LPIPS; needs --lpips-weights."""
     offset: float = 0.01
-    """Mean square of the Gaussians' offsets, as parts of what is allowed (native)."""
+    """Mean square of the Gaussians' offsets, in units of 5 cm, at most 1 each (native)."""
     scale: float = 0.01
     """Mean square of the Gaussians' growth, as parts of what is allowed (native)."""
     smooth: float = 1000.0
@@ -58,6 +59,9 @@ class TrainConfig:
     """native is ours; released is the published networks, schedule and losses."""
     preset: Annotated[Preset | None, Hidden] = None
     """Decoder of a new native avatar. Default: balanced."""
+    offset_mm: Annotated[int | None, Hidden] = None
+    """How far a new native avatar's Gaussians may lie from the skin along each axis, mm. Default:
+    50; skirts and coats need more."""
     atlas: Annotated[int | None, Hidden] = None
     """Texels a side of a new released avatar. Default: what the character's configuration says."""
     gaussian_checkpoint: Annotated[
@@ -159,6 +163,8 @@ class TrainConfig:
         return full
 
     def _check(self) -> None:
+        fits = self.offset_mm is None or 1 <= self.offset_mm <= OFFSET_MM_MAX
+        _need(fits, "offset_mm", f"1 to {OFFSET_MM_MAX}", self.offset_mm)
         positive = ("steps", "learning_rate", "views_per_pose", "poses_per_step", "minutes",
                     "clip", "checkpoint_every", "log_every", "validation_views")  # fmt: skip
         for name in positive:
@@ -177,7 +183,7 @@ class TrainConfig:
         if self.weights.lpips > 0 and not self.lpips_weights:
             raise InputError("--weights.lpips: expected --lpips-weights with it, got none")
         if self.variant == "released":
-            for name in ("preset", "tune_character", "dropout"):
+            for name in ("preset", "offset_mm", "tune_character", "dropout"):
                 _need(
                     not getattr(self, name),
                     name,

@@ -107,7 +107,9 @@ def picture_losses(
 
 
 def bounds_losses(raw: Float[Tensor, "N c"]) -> dict[str, Float[Tensor, ""]]:
-    """How much of what a native Gaussian may move and grow is used, squared."""
+    """How far a native Gaussian is moved, in units of 5 cm, and how much of what it may grow is
+    used, squared.
+    """
     return {
         "offset": raw[:, 0:3].tanh().square().mean(),
         "scale": raw[:, 6:9].tanh().square().mean(),

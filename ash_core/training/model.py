@@ -25,6 +25,7 @@ from ash_core.geometry.warmup import (
     published_texel_colours,
     warm_up_target,
 )
+from ash_core.networks.decoder import config_of
 from ash_core.networks.unet import OUT_CHANNELS, UNet
 from ash_core.records import AvatarData, Camera, Gaussians, PosedMesh, PoseWindow, to_device
 from ash_core.training.config import TrainConfig
@@ -56,10 +57,15 @@ def first_avatar(config: TrainConfig, character: AvatarData) -> AvatarData:
         raise InputError(f"{config.avatar}: expected the skeleton of {config.data}, got another")
     graph = {name: net for name, net in data.networks.items() if name.endswith("_gcn")}
     if config.variant == "native":
-        decoder = {} if config.preset else data.decoder
-        if decoder and "decoder" in data.networks:
+        decoder = config_of(data.decoder, config.preset)
+        if "decoder" in data.networks and not config.preset:
             graph["decoder"] = data.networks["decoder"]
-        return replace(data, variant="native", networks=graph, decoder=decoder)
+            if config.offset_mm not in (None, decoder.offset_mm):
+                text = f"{config.avatar or config.data}: trained with {decoder.offset_mm}"
+                raise InputError(f"--offset-mm: expected none, got {config.offset_mm}: {text}")
+        if config.offset_mm is not None:
+            decoder = replace(decoder, offset_mm=config.offset_mm)
+        return replace(data, variant="native", networks=graph, decoder=asdict(decoder))
     resolution = config.atlas or data.atlas_resolution
     least, most = 2 * ATLAS_STEP, ATLAS_RESOLUTIONS[1]  # one texel in the middle has no statistics
     if resolution % ATLAS_STEP or not least <= resolution <= most:
@@ -83,8 +89,7 @@ class Model:
     """An avatar whose decoder, and perhaps character, has gradients."""
 
     def __init__(self, config: TrainConfig, data: AvatarData, device: torch.device) -> None:
-        preset = config.preset if config.variant == "native" else None
-        self.avatar = Avatar.from_data(data, device, preset)
+        self.avatar = Avatar.from_data(data, device)
         self.avatar.requires_grad_(False)
         if isinstance(self.avatar, NativeAvatar):
             self.avatar.decoder.dropout = config.dropout

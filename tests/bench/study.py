@@ -153,6 +153,8 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[Patch, ...]]] = {
     "dropout_05": ({"dropout": 0.05}, ()),
     "dropout_1": ({"dropout": 0.1}, ()),
     "dropout_2": ({"dropout": 0.2}, ()),
+    "offset_150": ({"offset_mm": 150}, ()),
+    "offset_300": ({"offset_mm": 300}, ()),
     "depth_2": ({}, ((decoder_module, "DEPTH", 2),)),
     "depth_1": ({}, ((decoder_module, "DEPTH", 1),)),
     "no_residuals": ({}, ((NativeAvatar, "assemble", assemble_freely),)),

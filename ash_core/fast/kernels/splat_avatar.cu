@@ -138,9 +138,9 @@ __device__ __forceinline__ float stretched(float3 a, float3 b, float along, floa
 //        combinations of its edges (two numbers each, columns); their lengths, -, -   base_sh [N, 3]
 //        raw, base half [r / 2, r / 2, channels]; corners.w = 4 (place of the pixel) + sub
 extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
-    int count, int bases, int channels, const int4* __restrict__ corners, const float4* __restrict__ weights,
-    const float* __restrict__ canonical, const float4* __restrict__ transforms, const int* __restrict__ window,
-    int n_vertices, const float* __restrict__ vertices, const float4* __restrict__ frames,
+    int count, int bases, int channels, float offset_limit, const int4* __restrict__ corners,
+    const float4* __restrict__ weights, const float* __restrict__ canonical, const float4* __restrict__ transforms,
+    const int* __restrict__ window, int n_vertices, const float* __restrict__ vertices, const float4* __restrict__ frames,
     const float* __restrict__ base_sh, const unsigned short* __restrict__ all_raw,
     const unsigned short* __restrict__ all_base, const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
     int* __restrict__ tile_state, uint2* __restrict__ lists) {
@@ -159,8 +159,10 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
         float4 frame = frames[4 * index], size = frames[4 * index + 1];
         float4 axes = frames[4 * index + 2], lengths = frames[4 * index + 3];
 
+        float bend = OFFSET_STEP_M / offset_limit;
         float3 offset = make_float3(
-            OFFSET_LIMIT_M * tanhf(raw[0]), OFFSET_LIMIT_M * tanhf(raw[1]), OFFSET_LIMIT_M * tanhf(raw[2]));
+            offset_limit * tanhf(bend * raw[0]), offset_limit * tanhf(bend * raw[1]),
+            offset_limit * tanhf(bend * raw[2]));
         float3 mean = posed_in_world(texel, offset);
         float4 turned = quat_times(make_float4(WORLD_W, WORLD_X, WORLD_Y, WORLD_Z), texel.real);
         float4 local = make_float4(1.0f, raw[3], raw[4], raw[5]);
