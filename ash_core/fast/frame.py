@@ -431,8 +431,8 @@ class _NativeDecoder:
         _splat(
             "splat_native", target, self.count,
             self.count, self._bases, self._output.shape[-1], self._offset_limit_m, texels.corners,
-            texels.weights, pose.canonical, pose.transforms, pose.window, pose.canonical.shape[1], pose.vertices,
-            self._frames, self._base_sh, self._output, self._network.base,
+            texels.weights, pose.canonical, pose.transforms, pose.window, pose.canonical.shape[1],
+            pose.vertices, self._frames, self._base_sh, self._output, self._network.base,
         )  # fmt: skip
 
 
