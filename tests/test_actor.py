@@ -65,7 +65,7 @@ def soles(name: str) -> tuple[Soles, Soles]:
 
 
 def test_the_bundled_avatar_is_the_bundled_character() -> None:
-    stored, made = load_avatar(resource("assets", "avatar.safetensors")), avatar()
+    stored, made = load_avatar(resource("assets", "actor.safetensors")), avatar()
     for name in ("template", "skeleton", "skinning", "graph"):
         ours, theirs = getattr(stored, name), getattr(made, name)
         for field in fields(ours):

@@ -52,7 +52,7 @@ def skeleton() -> Skeleton:
 
 @pytest.fixture(scope="module")
 def moved() -> Retargeted:
-    return read_bvh_motion(STRETCH, load_avatar(resource("assets", "avatar.safetensors")).skeleton)
+    return read_bvh_motion(STRETCH, load_avatar(resource("assets", "actor.safetensors")).skeleton)
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_feet_stay_above_the_floor() -> None:
     from ash_core.character import Character
     from ash_core.geometry.motion import pose_window
 
-    avatar = load_avatar(resource("assets", "avatar.safetensors"))
+    avatar = load_avatar(resource("assets", "actor.safetensors"))
     motion = read_bvh_motion(STRETCH, avatar.skeleton, avatar=avatar).motion
     character = Character(avatar)
     with torch.no_grad():

@@ -33,7 +33,7 @@ COLUMNS = 48
 
 @cache
 def plain() -> AvatarData:
-    return load_avatar(resource("assets", "avatar.safetensors"))
+    return load_avatar(resource("assets", "actor.safetensors"))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def walk() -> Motion:
 
 @pytest.fixture(scope="module")
 def bundled() -> Skeleton:
-    return load_avatar(resource("assets", "avatar.safetensors")).skeleton
+    return load_avatar(resource("assets", "actor.safetensors")).skeleton
 
 
 @pytest.fixture(scope="module")

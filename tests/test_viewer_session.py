@@ -792,7 +792,8 @@ def test_view_refuses_what_cannot_be_before_any_work(
     [
         (ViewCommand(), None, "cpu"),
         (ViewCommand(session=Path("S")), None, "cpu"),
-        (ViewCommand("bundled"), "quality", "quality"),
+        (ViewCommand("actor"), None, "cpu"),
+        (ViewCommand("actor"), "quality", "quality"),
         (ViewCommand("mine.safetensors"), None, None),
         (ViewCommand("mine.safetensors"), "quality", "quality"),
     ],

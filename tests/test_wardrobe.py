@@ -26,7 +26,7 @@ from ash_core.resources import resource
 
 @cache
 def avatar() -> AvatarData:
-    return load_avatar(resource("assets", "avatar.safetensors"))
+    return load_avatar(resource("assets", "actor.safetensors"))
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import tyro
 
 from ash_core.commands.render import INTERRUPTED
-from ash_core.commands.scene import BUNDLED, Backend, Device, Preset
+from ash_core.commands.scene import ACTOR, BUNDLED, Backend, Device, Preset
 from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.errors import InputError
 
@@ -27,7 +27,8 @@ class ViewCommand:
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
-    """Avatar file (.safetensors), published .conf, splats (.ply), or 'bundled', the default."""
+    """Avatar file (.safetensors), published .conf, splats (.ply), 'bundled', the default, or
+    'actor', an untrained one."""
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
@@ -40,7 +41,7 @@ class ViewCommand:
     """Rasterizer."""
     preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Decoder of a native avatar. Default: the session's, else the preferred one, else the file's
-    own; 'cpu' for the bundled avatar where there is no GPU."""
+    own; 'cpu' for 'actor' where there is no GPU."""
     interop: bool = True
     """Hand frames from CUDA to OpenGL on the GPU; --no-interop copies them through the host."""
     headless_check: Annotated[
@@ -92,11 +93,11 @@ class ViewCommand:
                 raise InputError(f"{flag}: expected none beside --session, which has its own")
 
     def _usual_preset(self, preferences: "Preferences") -> Preset | None:
-        """The preferred one, else the smallest for the bundled avatar where the CPU draws."""
+        """The preferred one, else the smallest for the plain actor where the CPU draws."""
         import torch
 
-        bundled = self.avatar in (None, BUNDLED)
-        if preferences.preset is None and bundled and not torch.cuda.is_available():
+        actor = self.avatar in (None, ACTOR)  # a session may have it
+        if preferences.preset is None and actor and not torch.cuda.is_available():
             return "cpu"
         return preferences.preset
 

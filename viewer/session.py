@@ -24,6 +24,7 @@ import torch
 from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.commands.scene import (
     BUNDLED,
+    COMES_WITH_US,
     STILL_FRAMES,
     Backend,
     Device,
@@ -306,7 +307,7 @@ class Session:
     # ---- what is open ----
 
     avatar: str
-    """Where the avatar came from: a file, or 'bundled'."""
+    """Where the avatar came from: a file, 'bundled' or 'actor'."""
     data: AvatarData
     renderer: Renderer
     preset: Preset | None
@@ -332,7 +333,7 @@ class Session:
 
     def _open(self, avatar: str, motion: str | None, preset: Preset | None) -> None:
         data = load_data(avatar)
-        motions = bundled_motions(data) if avatar == BUNDLED else {}
+        motions = bundled_motions(data) if avatar in COMES_WITH_US else {}
         files = [str(Path(motion).resolve())] if motion and Path(motion).exists() else []
         if motion is not None:
             chosen = load_motion(motion, avatar, data)
@@ -348,7 +349,7 @@ class Session:
         # From here on nothing can fail: a refused file leaves everything as it was.
         self.renderer = make_renderer(data, self._device, self._backend, preset)
         self.preset = preset
-        self.avatar = avatar if avatar == BUNDLED else str(Path(avatar).resolve())
+        self.avatar = avatar if avatar in COMES_WITH_US else str(Path(avatar).resolve())
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
@@ -395,7 +396,7 @@ class Session:
             self._add_cameras(path)
         elif suffix == SESSION_SUFFIX:
             self.load(path)
-        elif suffix in (".safetensors", ".conf", ".character", ".ply") or path == BUNDLED:
+        elif suffix in (".safetensors", ".conf", ".character", ".ply") or path in COMES_WITH_US:
             self._open(path, None, self._usual_preset)
             kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
             self.say(f"{path}: {self.data.name}, {kind}")
@@ -488,7 +489,7 @@ class Session:
         return self.preferences.value.recent
 
     def _remember(self, path: str) -> None:
-        if path != BUNDLED:
+        if path not in COMES_WITH_US:
             self.preferences.remember(path)
 
     @property
@@ -760,7 +761,7 @@ def _check_choice(where: str, found: object, choices: tuple[object, ...]) -> Non
 
 
 def load_data(avatar: str) -> AvatarData:
-    """An avatar file, a published configuration, splats, or the bundled one."""
+    """An avatar file, a published configuration, splats, or what comes with us."""
     if Path(avatar).suffix.lower() in (".conf", ".character"):
         return import_ash(Path(avatar))[0]
     return load_avatar_data(avatar)

@@ -21,7 +21,7 @@ from ash_core.commands.measure import (
 from ash_core.commands.options import check_range
 from ash_core.commands.render import make_shots
 from ash_core.commands.scene import (
-    BUNDLED,
+    ACTOR,
     Backend,
     Device,
     Preset,
@@ -49,7 +49,7 @@ Lines = dict[str, Spread]
 
 @dataclass(frozen=True)
 class Bench:
-    """Time the rasterizer and every preset of the bundled avatar: medians and quartiles, ms.
+    """Time the rasterizer and every preset of the plain actor: medians and quartiles, ms.
 
     On a GPU beside gsplat, Faster-GS and diff-gaussian-rasterization, as far as they are installed.
     """
@@ -63,8 +63,8 @@ class Bench:
     backend: Backend = "auto"
     """Rasterizer."""
     body: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """On a GPU: an avatar file whose mesh the rasterizer is timed with, instead of the bundled
-    one's, and whose own frames are timed too."""
+    """On a GPU: an avatar file whose mesh the rasterizer is timed with, instead of the plain
+    actor's, and whose own frames are timed too."""
 
     def run(self) -> int:
         check_range("--seconds", self.seconds, 0.0, 600.0, "seconds")
@@ -82,8 +82,8 @@ class Bench:
         return 0
 
     def _run_on_cpu(self) -> dict[str, object]:
-        data = load_avatar_data(BUNDLED)
-        motion = load_motion(None, BUNDLED, data)
+        data = load_avatar_data(ACTOR)
+        motion = load_motion(None, ACTOR, data)
         presets: tuple[Preset, ...] = get_args(Preset)
         raster: dict[str, Lines] = {}
         frames: dict[str, Lines] = {}

@@ -25,7 +25,7 @@ from ash_core.commands.measure import (
 )
 from ash_core.commands.render import Shot, make_shots
 from ash_core.commands.scene import (
-    BUNDLED,
+    ACTOR,
     Backend,
     Preset,
     load_avatar_data,
@@ -51,8 +51,8 @@ SIZE: Final = (1285, 940)
 FOV_RAD: Final = math.radians(40.0)
 ATLASES: Final = (256, 512, 1024)
 """Of a given body: 25, 101 and 404 thousand Gaussians for the published sample."""
-BUNDLED_ATLASES: Final = (200, 400, 800)
-"""As many on the bundled template, which fills more of its atlas."""
+ACTOR_ATLASES: Final = (200, 400, 800)
+"""As many on the actor's template, which fills more of its atlas."""
 DEGREES: Final = (3, 0)
 BODY_HEIGHT: Final = 0.95
 """Of the picture."""
@@ -95,12 +95,12 @@ def run_on_gpu(body: str | None, backend: Backend, seconds: float) -> dict[str, 
 
     body: an avatar file whose mesh is rasterized and whose own frames are timed as well.
     """
-    subject = load_avatar_data(body or BUNDLED)
+    subject = load_avatar_data(body or ACTOR)
     raster: Columns = {}
     agreement: dict[str, dict[str, float]] = {}
     frames: Columns = {}
     memory: dict[str, dict[str, float]] = {}
-    atlases = BUNDLED_ATLASES if body is None else ATLASES
+    atlases = ACTOR_ATLASES if body is None else ATLASES
     settings = [(atlas, degree) for degree in DEGREES for atlas in atlases]
     avatars = list(frame_subjects(subject, body is not None))
     with progress_bar() as progress:
@@ -371,11 +371,11 @@ def decibels(picture: Float[Tensor, "h w 3"], other: Float[Tensor, "h w 3"]) -> 
 def frame_subjects(
     subject: AvatarData, own: bool
 ) -> Iterator[tuple[str, AvatarData, Preset | None, Motion]]:
-    """Name, avatar, preset and motion: the bundled one in every preset, and the user's own."""
-    bundled = load_avatar_data(BUNDLED)
-    motion = load_motion(None, BUNDLED, bundled)
+    """Name, avatar, preset and motion: the plain actor in every preset, and the user's own."""
+    actor = load_avatar_data(ACTOR)
+    motion = load_motion(None, ACTOR, actor)
     for preset in get_args(Preset):
-        yield preset, bundled, preset, motion
+        yield preset, actor, preset, motion
     if own:
         yield f"{subject.name} ({subject.variant})", subject, None, swaying(subject)
 

@@ -13,7 +13,6 @@ from ash_core.commands.options import check_range, parse_background
 from ash_core.commands.render import Shot, make_shots, render_to_file
 from ash_core.commands.scene import (
     BUNDLED,
-    Preset,
     load_avatar_data,
     load_motion,
     make_renderer,
@@ -42,8 +41,6 @@ class Demo:
     """Folder for the three files; made when missing."""
     seconds: float = 10.0
     """Length of the video at 25 frames a second, s; at most the motion's."""
-    preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Decoder of the avatar. Default: the file's own."""
 
     def run(self) -> int:
         check_range("--seconds", self.seconds, LEAST_SECONDS, 3600.0, "seconds")
@@ -61,7 +58,7 @@ class Demo:
             chosen_cameras = [cameras[n] for n in chosen]
             return list(make_shots(data, motion, chosen, chosen_cameras, background))
 
-        renderer = make_renderer(data, "auto", "auto", self.preset)
+        renderer = make_renderer(data, "auto", "auto", None)
         pictures: dict[int, Pixels] = {}
         wanted = evenly(len(frames), COLUMNS * ROWS)
 

@@ -21,7 +21,7 @@ class Eval:
     """
 
     avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")]
-    """Avatar file (.safetensors), or 'bundled'."""
+    """Avatar file (.safetensors), 'bundled' (trained) or 'actor' (not)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Data set, as `ash-studio extract` leaves it."""
     out: Annotated[

@@ -53,7 +53,8 @@ class Render:
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
-    """Avatar file (.safetensors), splats (.ply), or 'bundled'. Not beside --session."""
+    """Avatar file (.safetensors), splats (.ply), 'bundled' (trained) or 'actor' (not). Not beside
+    --session."""
     session: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE.ash-session", help_behavior_hint="")
     ] = None

@@ -17,17 +17,21 @@ Backend = Literal["auto", "cuda", "cpu", "reference", "gsplat", "inria"]
 Preset = Literal["cpu", "balanced", "quality"]
 
 BUNDLED: Final = "bundled"
+"""The trained avatar that comes with us."""
+ACTOR: Final = "actor"
+"""The studio's plain actor, untrained: it shows its texture, in any preset."""
+COMES_WITH_US: Final = {BUNDLED: "ida.safetensors", ACTOR: "actor.safetensors"}
 FIRST_MOTION: Final = "dance"
 STILL_FRAMES: Final = 250
 """Frames of what does not move: ten seconds for a camera to go round it."""
 
 
 def load_avatar_data(name: str) -> "AvatarData":
-    """An avatar file, splats (.ply), or the avatar that comes with us under the name `bundled`."""
+    """An avatar file, splats (.ply), or what comes with us under the name `bundled` or `actor`."""
     from ash_core.files.avatar_file import load_avatar
     from ash_core.files.ply import load_splats
 
-    path = resource("assets", "avatar.safetensors") if name == BUNDLED else Path(name)
+    path = resource("assets", COMES_WITH_US[name]) if name in COMES_WITH_US else Path(name)
     if not path.exists():
         if path.suffix.lower() == ".ply":
             raise InputError(f"{path}: no such file")
@@ -39,7 +43,7 @@ def load_avatar_data(name: str) -> "AvatarData":
 
 
 def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
-    """A .motion file or a bundled one by name; without a name the bundled avatar dances."""
+    """A .motion file or a bundled one by name; without a name, what comes with us dances."""
     from ash_core.files.skeletool import read_motion
     from ash_core.records import SplatData
 
@@ -47,7 +51,7 @@ def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
         if name is not None:
             raise InputError(f"--motion: {avatar} holds splats, which no motion moves")
         return still_motion(data, STILL_FRAMES)
-    if name is None and avatar != BUNDLED:
+    if name is None and avatar not in COMES_WITH_US:
         raise InputError("--motion: expected a .motion file for this avatar")
     found = sorted(resource("assets").rglob("motions/*.motion"))
     bundled = {path.stem: path for path in found}

@@ -1,0 +1,48 @@
+"""The avatar that comes with us is one that our trainer made, and looks like it."""
+
+from dataclasses import replace
+
+import torch
+
+from ash_core.commands.scene import (
+    ACTOR,
+    BUNDLED,
+    COMES_WITH_US,
+    load_avatar_data,
+    load_motion,
+    make_renderer,
+)
+from ash_core.geometry.motion import pose_window
+from ash_core.render import RenderRequest
+from ash_core.resources import resource
+
+ASSETS_MB = 40
+
+
+def test_it_is_trained_and_the_assets_are_small() -> None:
+    data = load_avatar_data(BUNDLED)
+    assert data.networks["decoder"]["head.weight"].abs().max() > 0.01
+    assert data.networks["decoder"]["base"].abs().max() > 0.1
+    files = [path for path in resource("assets").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < ASSETS_MB * 1e6
+    assert load_avatar_data(ACTOR).networks == {}
+    assert all((resource("assets") / name).exists() for name in COMES_WITH_US.values())
+
+
+def test_training_changed_what_is_seen() -> None:
+    """Beside the same character untrained: lit and folded, but nobody else."""
+    data = load_avatar_data(BUNDLED)
+    motion = load_motion(None, BUNDLED, data)
+    camera = data.cameras[0]
+    request = RenderRequest(pose_window(motion, 60, data.skeleton), camera, (1.0, 1.0, 1.0))
+    bare = replace(data, networks={}, decoder={})
+    trained, untrained = (
+        make_renderer(one, "cpu", "auto", preset).render(request)
+        for one, preset in ((data, None), (bare, "cpu"))
+    )
+    both = (trained.alpha > 0.5) & (untrained.alpha > 0.5)
+    either = (trained.alpha > 0.5) | (untrained.alpha > 0.5)
+    assert int(both.sum()) > 0.7 * int(either.sum())
+    difference = (trained.rgb - untrained.rgb).abs().mean(-1)[both]
+    assert 0.02 < float(difference.mean()) < 0.3
+    assert torch.isfinite(trained.rgb).all()
