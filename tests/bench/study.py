@@ -97,41 +97,24 @@ def without_base(self: Decoder, motion_map: Tensor) -> Tensor:
     return FORWARD(self, motion_map)
 
 
-def seen_locally(lamps: bool) -> Any:
+def seen_locally(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
     """Moves and gravity as the skin feels them."""
-
-    def see(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
-        places, normals = SEEN(self, mesh, window)
-        turn = quat_to_matrix(unit(mesh.real))
-        moves = 10 * (mesh.vertices[:-1] - mesh.vertices[1:])
-        local = torch.einsum("vji,hvj->hvi", turn, moves)
-        up = turn[:, 1, :]
-        last = mesh.normals[0] if lamps else torch.zeros_like(up)
-        return torch.cat((places[:1], local)), torch.stack((normals[0], up, last))
-
-    return see
-
-
-def noisy(sigma: float) -> Any:
-    """What the decoder sees while training is not exact."""
-
-    def see(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
-        places, normals = SEEN(self, mesh, window)
-        if torch.is_grad_enabled():
-            places, normals = (x + sigma * torch.randn_like(x) for x in (places, normals))
-        return places, normals
-
-    return see
+    places, normals = SEEN(self, mesh, window)
+    turn = quat_to_matrix(unit(mesh.real))
+    moves = avatar.MOVE_GAIN * (mesh.vertices[:-1] - mesh.vertices[1:])
+    local = torch.einsum("vji,hvj->hvi", turn, moves)
+    up = turn[:, 1, :]
+    return torch.cat((places[:1], local)), torch.stack((normals[0], up, torch.zeros_like(up)))
 
 
 def assemble_freely(self: NativeAvatar, raw: Tensor, mesh: PosedMesh) -> Gaussians:
     """As the published networks: absolute values, no bounds, nothing turns with the skinning."""
     real, dual = texel_transforms(self.atlas, mesh.real, mesh.dual)
     place = self._interpolate @ mesh.canonical + raw[:, 0:3]
-    real_part = torch.cat((1 + raw[:, 3:4] * 0, raw[:, 3:6]), -1)
+    turn = torch.cat((torch.ones_like(raw[:, :1]), raw[:, 3:6]), -1)
     return Gaussians(
         means=dq.apply(real, dual, place) @ self._world.T,  # type: ignore[operator]
-        quats=unit(real_part),
+        quats=unit(turn),
         scales=(raw[:, 6:9] - 5.5).exp(),
         opacities=raw[:, 9].sigmoid(),
         sh=raw[:, 10:].unflatten(-1, (-1, 3)),
@@ -146,35 +129,21 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[Patch, ...]]] = {
     "no_history": ({}, ((NativeAvatar, "_networks_see", seen_without_history),)),
     "published_input": ({}, ((NativeAvatar, "_networks_see", seen_as_published),)),
     "no_base": ({}, ((Decoder, "forward", without_base),)),
-    "local": ({}, ((NativeAvatar, "_networks_see", seen_locally(False)),)),
-    "local_lamps": ({}, ((NativeAvatar, "_networks_see", seen_locally(True)),)),
-    "noise_005": ({}, ((NativeAvatar, "_networks_see", noisy(0.005)),)),
-    "noise_02": ({}, ((NativeAvatar, "_networks_see", noisy(0.02)),)),
-    "dropout_05": ({"dropout": 0.05}, ()),
+    "local": ({}, ((NativeAvatar, "_networks_see", seen_locally),)),
     "dropout_1": ({"dropout": 0.1}, ()),
     "dropout_2": ({"dropout": 0.2}, ()),
     "offset_150": ({"offset_mm": 150}, ()),
     "offset_300": ({"offset_mm": 300}, ()),
     "depth_2": ({}, ((decoder_module, "DEPTH", 2),)),
-    "depth_1": ({}, ((decoder_module, "DEPTH", 1),)),
     "no_residuals": ({}, ((NativeAvatar, "assemble", assemble_freely),)),
     "sh_0": ({}, ((avatar, "config_of", lambda *_: replace(BALANCED, sh_degree=0)),)),
     "sh_2": ({}, ((avatar, "config_of", lambda *_: replace(BALANCED, sh_degree=2)),)),
     "atlas_128": ({}, ((avatar, "config_of", lambda *_: replace(BALANCED, atlas=128)),)),
     "atlas_512": ({}, ((avatar, "config_of", lambda *_: replace(BALANCED, atlas=512)),)),
-    "width_16": ({}, ((avatar, "config_of", lambda *_: replace(BALANCED, width=16)),)),
-    "width_64": ({}, ((avatar, "config_of", lambda *_: replace(BALANCED, width=64)),)),
     "cpu": ({"preset": "cpu"}, ()),
     "quality": ({"preset": "quality"}, ()),
     "tuned_character": ({"tune_character": True}, ()),
-    "no_ema": ({"ema": 0.0}, ()),
-    "no_mask_loss": ({"weights": LossWeights(mask=0.0)}, ()),
-    "black_background": ({"background": "black"}, ()),
     "lpips_loss": ({"weights": LossWeights(lpips=0.05)}, ()),
-    "8_views": ({"views_per_pose": 8}, ()),
-    "4_views": ({"views_per_pose": 4}, ()),
-    "rate_3": ({"learning_rate": 3e-3}, ()),
-    "rate_03": ({"learning_rate": 3e-4}, ()),
     "released": ({"variant": "released", "preset": None, "views_per_pose": None}, ()),
 }
 """Name: other settings, and what is put in whose place."""
