@@ -1,5 +1,6 @@
 """An avatar: a character, its atlas and its decoder. A window of poses in, Gaussians out."""
 
+import functools
 import math
 from itertools import chain
 
@@ -179,7 +180,6 @@ class ReleasedAvatar(Avatar):
         self.geometry.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.appearance.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("_root_translation", data.root_translation, persistent=False)
-        self._beside: torch.cuda.Stream | None = None
 
     def decode(
         self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
@@ -196,14 +196,12 @@ class ReleasedAvatar(Avatar):
         """Geometry and appearance; on a GPU side by side, backwards too: neither fills it."""
         if not motion_map.is_cuda:
             return self.geometry(motion_map), self.appearance(motion_map, root)
-        if self._beside is None:
-            self._beside = torch.cuda.Stream(motion_map.device)
-        here = torch.cuda.current_stream(motion_map.device)
-        self._beside.wait_stream(here)
-        with torch.cuda.stream(self._beside):
+        here, beside = torch.cuda.current_stream(motion_map.device), _stream(motion_map.device)
+        beside.wait_stream(here)
+        with torch.cuda.stream(beside):
             appearance = self.appearance(motion_map, root)
         geometry = self.geometry(motion_map)
-        here.wait_stream(self._beside)
+        here.wait_stream(beside)
         return geometry, appearance
 
     @property
@@ -275,6 +273,11 @@ class NativeAvatar(Avatar):
         )
 
     @property
+    def offset_limit_m(self) -> float:
+        """A Gaussian stays within this of its texel, along each axis."""
+        return self.config.offset_mm / 1000
+
+    @property
     def raw_channels(self) -> tuple[str, ...]:
         """Residuals of the geometry, then of the colour."""
         names = (_named(name, "xyz") for name in ("offset", "rotation", "log scale"))
@@ -284,7 +287,7 @@ class NativeAvatar(Avatar):
         """Texel + residual, posed by the texel's dual quaternion, turned to world."""
         offset, turn, grow, opacity = raw[:, :10].split((3, 3, 3, 1), -1)
         real, dual = texel_transforms(self.atlas, mesh.real, mesh.dual)
-        limit_m = self.config.offset_mm / 1000
+        limit_m = self.offset_limit_m
         offset = limit_m * (offset * (OFFSET_STEP_M / limit_m)).tanh()
         place = self._interpolate @ mesh.canonical + offset
         means = dq.apply(real, dual, place) @ self._world.T  # type: ignore[operator]
@@ -304,6 +307,12 @@ class NativeAvatar(Avatar):
             opacities=(opacity[:, 0] + OPACITY_LOGIT).sigmoid(),
             sh=rotate_sh(sh, quat_to_matrix(turned)),
         )
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One beside the current one."""
+    return torch.cuda.Stream(device)
 
 
 def _named(name: str, axes: str) -> tuple[str, ...]:

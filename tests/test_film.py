@@ -267,7 +267,7 @@ def test_a_disk_too_small_is_said_before(tmp_path: Path) -> None:
 def test_a_kill_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:
     out = tmp_path / "data"
     command = [
-        sys.executable, "-m", "ash_core.cli", "capture", "bundled", "-o", str(out),
+        sys.executable, "-m", "ash_core.cli", "capture", "actor", "-o", str(out),
         "--cameras", "2", "--frames", "0:40", "--size", "96x72", "--motions", "stretch",
     ]  # fmt: skip
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -291,7 +291,7 @@ def test_a_kill_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:
 @with_gl
 def test_film_extract_open(tmp_path: Path) -> None:
     options = ["--cameras", "3", "--frames", "0:4", "--size", "96x72", "--truth"]
-    assert main(["capture", "bundled", "-o", str(tmp_path), "--split", "both", *options]) == 0
+    assert main(["capture", "actor", "-o", str(tmp_path), "--split", "both", *options]) == 0
     clean = ["--erode", "0", "--dilate", "0"]
     assert main(["extract", str(tmp_path), *clean]) == 0
     the_context().make_current()
@@ -328,7 +328,7 @@ def test_splits_share_their_cameras_whatever_they_play(tmp_path: Path) -> None:
     def shoot(*options: str, size: str = "96x72") -> int:
         small = ["--cameras", "1", "--frames", "0:2", "--size", size]
         try:
-            return main(["capture", "bundled", "-o", str(tmp_path), *small, *options])
+            return main(["capture", "actor", "-o", str(tmp_path), *small, *options])
         finally:
             the_context().make_current()
 
@@ -509,13 +509,13 @@ def test_names_say_which_motions_training_never_sees(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["bundled", "--cameras", "0"], "--cameras: expected 1 to 256"),
-        (["bundled", "--cameras", "257"], "--cameras: expected 1 to 256"),
-        (["bundled", "--size", "20x20"], "--size: expected 48 to 4096 px"),
-        (["bundled", "--size", "5000x100"], "--size: expected 48 to 4096 px"),
-        (["bundled", "--size", "axb"], "--size: expected WIDTHxHEIGHT"),
-        (["bundled", "--frames", "0:10:2"], "--frames: expected START:STOP, every frame"),
-        (["bundled", "--motions", "polka"], "polka: expected a .motion file or one of the actor's"),
+        (["actor", "--cameras", "0"], "--cameras: expected 1 to 256"),
+        (["actor", "--cameras", "257"], "--cameras: expected 1 to 256"),
+        (["actor", "--size", "20x20"], "--size: expected 48 to 4096 px"),
+        (["actor", "--size", "5000x100"], "--size: expected 48 to 4096 px"),
+        (["actor", "--size", "axb"], "--size: expected WIDTHxHEIGHT"),
+        (["actor", "--frames", "0:10:2"], "--frames: expected START:STOP, every frame"),
+        (["actor", "--motions", "polka"], "polka: expected a .motion file or one of the actor's"),
         (["nobody"], "nobody: expected an actor's folder"),
     ],
 )
@@ -540,7 +540,7 @@ def test_without_egl_it_says_what_to_install(tmp_path: Path) -> None:
         from ash_core.cli import main
         sys.exit(main(sys.argv[1:]))
     """
-    options = ["capture", "bundled", "-o", str(tmp_path), "--frames", "0:1", "--size", "96x72"]
+    options = ["capture", "actor", "-o", str(tmp_path), "--frames", "0:1", "--size", "96x72"]
     environment = {k: v for k, v in os.environ.items() if k != "PYOPENGL_PLATFORM"}
     done = subprocess.run(
         [sys.executable, "-c", code, *options], capture_output=True, text=True, env=environment

@@ -1,5 +1,6 @@
 """A training whose disk fills up: it says so, goes on, and saves when there is room again."""
 
+import errno
 import os
 import re
 import resource
@@ -141,4 +142,4 @@ def test_files_that_may_not_grow_are_told_and_survived(footage: Path, tmp_path: 
         footage, tmp_path / "out", tmp_path / "errors",
         lambda pid: limit(pid, SMALL), lambda pid: limit(pid, hard),
     )  # fmt: skip
-    assert os.strerror(27) in (tmp_path / "errors").read_text()
+    assert os.strerror(errno.EFBIG) in (tmp_path / "errors").read_text()

@@ -331,3 +331,41 @@ def test_the_character_cache_follows_its_inputs(footage: Path, tmp_path: Path) -
     save_avatar(tmp_path / "moved.safetensors", replace(data, template=moved, decoder=small))
     make_session(footage, avatar=tmp_path / "moved.safetensors").close()
     assert len(list(folder.iterdir())) == len(before) + 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"dropout": 0.3},
+        {"variant": "released", "atlas": 32, "avatar": None, "warm_up_steps": 5},
+    ],
+)
+def test_what_is_drawn_and_aimed_at_is_the_same_after_a_stop(
+    footage: Path, tmp_path: Path, more: dict[str, object]
+) -> None:
+    """Dropout follows from seed and step; the published first phase goes on in its middle."""
+    whole, first, second = (make_session(footage, views_per_pose=1, **more) for _ in range(3))
+    batches = whole.batches(0)
+    for _ in range(6):
+        whole.trainer.run_step([next(batches)])
+    batches = first.batches(0)
+    for _ in range(3):
+        first.trainer.run_step([next(batches)])
+    second.trainer.load(first.trainer.state(0.0), "there")
+    batches = second.batches(3)
+    for _ in range(3):
+        second.trainer.run_step([next(batches)])
+    for session in (whole, first, second):
+        session.close()
+    want, got = (one.trainer.flats["decoder"].values for one in (whole, second))
+    assert torch.equal(want, got)
+
+
+def test_resume_holds_on_to_what_the_weights_mean(footage: Path) -> None:
+    wide = make_session(footage, offset_mm=150)
+    narrow = make_session(footage)
+    for session in (wide, narrow):
+        session.trainer.run_step([next(session.batches(0))])
+        session.close()
+    with pytest.raises(InputError, match="--offset-mm: expected 150 as in there, got 50"):
+        narrow.trainer.load(wide.trainer.state(0.0), "there")

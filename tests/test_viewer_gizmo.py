@@ -16,7 +16,7 @@ from viewer.session import Session
 
 @pytest.fixture(scope="module")
 def session() -> Session:
-    return Session(device="cpu", preset="cpu")
+    return Session("actor", device="cpu", preset="cpu")
 
 
 def found(session: Session, joint: str) -> tuple[Handle, ...]:

@@ -21,7 +21,7 @@ from imgui_bundle import hello_imgui, imgui, immapp
 
 engine = imgui.test_engine
 out = Path(sys.argv[1])
-session = Session(device="cpu", preset="cpu")
+session = Session("actor", device="cpu", preset="cpu")
 STEPS, said = [], {}
 
 

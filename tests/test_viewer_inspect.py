@@ -1,4 +1,4 @@
-"""From splat to texel and back, on the bundled avatar."""
+"""From splat to texel and back, on the plain actor."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from viewer.session import Session
 
 @pytest.fixture(scope="module")
 def session() -> Session:
-    return Session(device="cpu", preset="cpu")
+    return Session("actor", device="cpu", preset="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from viewer.session import Session
 
 @pytest.fixture(scope="module")
 def session() -> Session:
-    return Session(device="cpu", preset="cpu")
+    return Session("actor", device="cpu", preset="cpu")
 
 
 def test_a_path_is_saved_loaded_and_undone(session: Session, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_the_file_is_in_the_configuration_folder(
 def test_files_that_were_opened_are_there_at_the_next_start(tmp_path: Path) -> None:
     """The last one first, each once, a dozen at most; by whole names."""
     path = tmp_path / "preferences.json"
-    session = Session(device="cpu", preset="cpu", preferences=PreferenceStore(path))
+    session = Session("actor", device="cpu", preset="cpu", preferences=PreferenceStore(path))
     for n in (1, 2, 1):
         session.save(tmp_path / f"{n}.ash-session")
     for n in range(20):

@@ -91,8 +91,9 @@ def state(session: Session) -> tuple[object, ...]:
 # ---- what is open ----
 
 
-def test_the_bundled_avatar_opens_with_its_motions() -> None:
-    session = Session(device="cpu", preset="cpu")
+@pytest.mark.parametrize("avatar", ["bundled", "actor"])
+def test_what_comes_with_us_opens_with_its_motions(avatar: str) -> None:
+    session = Session(avatar, device="cpu")
     assert len(session.motions) >= 3
     assert session.document.motion == "dance"
     assert session.clock.frames == len(session.motion.dofs)
@@ -173,7 +174,7 @@ def test_splats_are_opened_framed_and_kept_still(session: Session, files: Files)
 
 def test_a_decoder_s_preset_is_no_hindrance_to_other_avatars(files: Files, tmp_path: Path) -> None:
     """The choice is for avatars that have none; others come with their own."""
-    session = Session(device="cpu", preset="cpu")
+    session = Session("actor", device="cpu", preset="cpu")
     state = Decoder(DecoderConfig(**DECODER)).state_dict()
     data = dataclasses.replace(load_avatar(files.avatar), networks={"decoder": dict(state)})
     save_avatar(tmp_path / "trained.safetensors", data)
@@ -285,7 +286,7 @@ def test_time_commands(session: Session, hand: Hand) -> None:
 
 
 def test_a_motion_keeps_its_range_and_frame_while_another_is_shown() -> None:
-    session = Session(device="cpu", preset="cpu")
+    session = Session("actor", device="cpu", preset="cpu")
     clock, first = session.clock, session.document.motion
     clock.first, clock.last = 10, 100
     clock.seek(60)
@@ -747,19 +748,22 @@ def reopened(session: Session, path: Path, preset: str | None) -> str | None:
 
 def test_every_session_has_its_own_preset(tmp_path: Path) -> None:
     """Not that of the session before it, nor what is usual on this machine; saved as it is."""
-    session, path = Session(device="cpu", usual_preset="cpu"), tmp_path / f"a{SESSION_SUFFIX}"
+    session, path = (
+        Session("actor", device="cpu", usual_preset="cpu"),
+        tmp_path / f"a{SESSION_SUFFIX}",
+    )
     splats = session.renderer.avatar.count
     for preset in ("balanced", "cpu", "balanced", None):
         assert reopened(session, path, preset) == preset
         assert (session.renderer.avatar.count > splats) == (preset != "cpu")
         session.save(path)
         assert json.loads(path.read_text())["preset"] == preset
-    session.open("bundled")
+    session.open("actor")
     assert (session.preset, session.renderer.avatar.count) == ("cpu", splats)
 
 
 def test_a_preset_that_is_asked_for_goes_before_every_other(tmp_path: Path) -> None:
-    session = Session(device="cpu", preset="cpu", usual_preset="balanced")
+    session = Session("actor", device="cpu", preset="cpu", usual_preset="balanced")
     assert session.preset == "cpu"
     assert reopened(session, tmp_path / f"a{SESSION_SUFFIX}", "balanced") == "cpu"
 
@@ -946,7 +950,7 @@ def fitted(session: Session) -> None:
 
 
 def test_another_skeleton_s_motion_is_fitted_beside_the_window(tmp_path: Path) -> None:
-    session = Session(device="cpu", preset="cpu")
+    session = Session("actor", device="cpu", preset="cpu")
     before = session.document.motion
     session.open(str(STRETCH))
     assert session.document.motion == before  # the window goes on meanwhile
@@ -955,16 +959,21 @@ def test_another_skeleton_s_motion_is_fitted_beside_the_window(tmp_path: Path) -
     assert float(session.motion.dofs.std(0).max()) > 0.05
     moved = session.motion.dofs
     session.save(tmp_path / f"a{SESSION_SUFFIX}")
-    again = Session(device="cpu", preset="cpu")
+    again = Session("actor", device="cpu", preset="cpu")
     again.load(tmp_path / f"a{SESSION_SUFFIX}")
     assert again.document.motion == "stretch"
     torch.testing.assert_close(again.motion.dofs, moved, atol=1e-6, rtol=0)
 
 
 def test_a_motion_that_does_not_fit_is_a_message(tmp_path: Path) -> None:
-    session, bad = Session(device="cpu", preset="cpu"), tmp_path / "bad.bvh"
+    session, bad = Session("actor", device="cpu", preset="cpu"), tmp_path / "bad.bvh"
     bad.write_text("HIERARCHY\nROOT")
     session.open(str(bad))
     fitted(session)
     assert session.messages[-1].severity == "error"
     assert "bad.bvh" in session.messages[-1].text
+
+
+def test_a_preset_for_a_trained_avatar_is_refused() -> None:
+    with pytest.raises(InputError, match="--preset: expected none, got quality: bundled has"):
+        Session(device="cpu", preset="quality")

@@ -22,7 +22,7 @@ from viewer import commands
 from viewer.session import Session
 from imgui_bundle import hello_imgui, imgui, immapp
 out = Path(sys.argv[1])
-session = Session(device="cpu", preset="cpu")
+session = Session("actor", device="cpu", preset="cpu")
 app = window.open_without_display(session)
 
 def draw(frames=1):

@@ -75,7 +75,7 @@ import glfw
 from imgui_bundle import immapp
 from viewer import app as window, commands
 from viewer.session import Session
-session = Session(device="cpu", preset="cpu")
+session = Session("actor", device="cpu", preset="cpu")
 app = window.App(session, interop=True)
 immapp.manual_render.setup_from_runner_params(app.params(), immapp.AddOnsParams())
 handle = glfw.get_current_context()
@@ -137,7 +137,7 @@ from PIL import ImageGrab
 from imgui_bundle import imgui, immapp
 from viewer import app as window, commands
 from viewer.session import Session
-session = Session(device="cpu", preset="cpu")
+session = Session("actor", device="cpu", preset="cpu")
 session.preferences.change(scale=1.5)
 commands.run(session, "window.help")
 app = window.App(session, interop=True)

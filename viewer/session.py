@@ -303,6 +303,9 @@ class Session:
             self._open(avatar, motion, usual_preset)
         else:
             self.load(file)
+        if preset is not None and not _takes_preset(self.data):
+            text = f"{self.avatar} has a decoder of its own"
+            raise InputError(f"--preset: expected none, got {preset}: {text}")
 
     # ---- what is open ----
 

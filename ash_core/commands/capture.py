@@ -14,7 +14,7 @@ import tyro
 from ash_core.commands.actor import Actor
 from ash_core.commands.options import check_range, parse_frames, parse_size
 from ash_core.commands.render import INTERRUPTED
-from ash_core.commands.scene import BUNDLED
+from ash_core.commands.scene import ACTOR
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, working
 from ash_core.errors import InputError
 from ash_core.resources import cache_folder, resource, usable_cores
@@ -36,7 +36,7 @@ class Capture:
     """
 
     actor: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ACTOR")]
-    """Folder that `ash-studio actor` made, or a name: bundled, ida, otto, mira."""
+    """Folder that `ash-studio actor` made, or a name: actor, ida, otto, mira."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")]
     """Folder of the data set; made when missing."""
     cameras: int = 24
@@ -150,14 +150,14 @@ class Capture:
 
 def find_actor(name: str) -> Path:
     """An actor's folder; one of the wardrobe is made first. Raises: InputError."""
-    if name == BUNDLED:
-        return resource("assets", "actor")
     folder = Path(name)
     if folder.is_dir():
         return folder
+    if name == ACTOR:
+        return resource("assets", "actor")
     if name in NAMES:
         return _make_actor(name)
-    names = ", ".join((BUNDLED, *NAMES))
+    names = ", ".join((ACTOR, *NAMES))
     text = f"expected an actor's folder ('ash-studio actor -o DIR' makes one) or one of {names}"
     raise InputError(f"{folder}: {text}, found none")
 

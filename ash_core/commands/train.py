@@ -2,9 +2,12 @@
 
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ash_core.commands.scene import COMES_WITH_US
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say
+from ash_core.resources import resource
 from ash_core.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -20,9 +23,12 @@ class Train(TrainConfig):
         self.resolved()  # mistakes are told before torch is imported
         from ash_core.training.train import train
 
+        config: TrainConfig = self
+        if str(self.avatar) in COMES_WITH_US:
+            config = replace(self, avatar=resource("assets", COMES_WITH_US[str(self.avatar)]))
         speaks = os.environ.get("RANK", "0") == "0"  # one of those that train together
         with StopRequest() as stop, progress_bar() as progress:
-            code = train(self, _Terminal(progress if speaks else None, stop))
+            code = train(config, _Terminal(progress if speaks else None, stop))
         if code == 0 and speaks and not stop.is_set:
             say(f"{self.out / 'avatar.safetensors'}: trained")
         return code
@@ -44,9 +50,9 @@ class _Terminal:
         """A bar for each kind of work."""
         self._bar(what, what, done, count)
 
-    def training(self, step: int, steps: int, text: str) -> None:
-        """The bar of the steps."""
-        self._bar("training", text, step, steps)
+    def training(self, done: int, whole: int, text: str) -> None:
+        """The bar of the steps, or of the seconds."""
+        self._bar("training", text, done, whole)
 
     def _bar(self, key: str, text: str, done: int, count: int) -> None:
         if self.progress is None:

@@ -21,6 +21,7 @@ from ash_core.commands.scene import Preset
 from ash_core.commands.terminal import complain, say
 from ash_core.commands.train import Train
 from ash_core.errors import InputError
+from ash_core.files.text import read_lines, write_text
 
 CAMERAS: Final = 8
 """Of which the seventh is held out."""
@@ -58,7 +59,7 @@ class TrainDemo:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = Path("train-demo")
     """Folder for footage/, trained/, before/, after/, pictures.png and avatar.mp4."""
     actor: Annotated[str, tyro.conf.arg(metavar="ACTOR")] = "ida"
-    """As for capture: a folder that `ash-studio actor` made, bundled, ida, otto or mira. One of the
+    """As for capture: a folder that `ash-studio actor` made, actor, ida, otto or mira. One of the
     wardrobe takes a few minutes to make, once."""
     minutes: float = 5.0
     """Of training."""
@@ -70,6 +71,7 @@ class TrainDemo:
         parse_size(self.size)
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
+        self._agree()
         stages: list[tuple[str, Callable[[], int]]] = [
             (f"the actor {self.actor}, some poses of its motions", self._prepare),
             (f"filming it with {CAMERAS} cameras, {self.size}", self._film),
@@ -93,11 +95,29 @@ class TrainDemo:
             say(f"    {time.perf_counter() - started:.0f} s")
         return self.conclude()
 
+    def _agree(self) -> None:
+        """What lies there is of the same actor and size."""
+        ours = {"actor": self.actor, "size": self.size}
+        if self._settings.exists():
+            theirs = json.loads("".join(read_lines(self._settings)))
+            for name, value in ours.items():
+                if theirs.get(name) != value:
+                    text = f"expected {theirs.get(name)} as in {self.out}, got {value}"
+                    raise InputError(f"--{name}: {text}: or another --out")
+        elif self.footage.exists():
+            raise InputError(f"{self.out}: holds other files, expected another --out")
+        find_actor(self.actor)
+        write_text(self._settings, json.dumps(ours) + "\n")
+
     # ---- places ----
 
     @cached_property
     def _actor(self) -> Path:
         return find_actor(self.actor)
+
+    @property
+    def _settings(self) -> Path:
+        return self.out / "settings.json"
 
     @property
     def footage(self) -> Path:

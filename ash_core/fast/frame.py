@@ -413,7 +413,7 @@ class _NativeDecoder:
         self._frames = torch.stack(rows, 1).to(device).contiguous()
         self._base_sh = avatar.base_sh.to(device).contiguous()
         self._bases = (avatar.config.sh_degree + 1) ** 2
-        self._offset_limit_m = avatar.config.offset_mm / 1000
+        self._offset_limit_m = avatar.offset_limit_m
         self.count, self._pose = len(atlas.faces), pose
         self._output: Tensor | None = None
 

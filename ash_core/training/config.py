@@ -29,7 +29,7 @@ class LossWeights:
     lpips: float = 0.0
     """LPIPS; needs --lpips-weights."""
     offset: float = 0.01
-    """Mean square of the Gaussians' offsets, in units of 5 cm, at most 1 each (native)."""
+    """Mean square of the Gaussians' offsets, in units of 5 cm (native)."""
     scale: float = 0.01
     """Mean square of the Gaussians' growth, as parts of what is allowed (native)."""
     smooth: float = 1000.0

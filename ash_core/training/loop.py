@@ -154,7 +154,10 @@ class Loop:
         quality = f" · {means['psnr']:.2f} dB" if "psnr" in means else " · warm-up"
         self._line = f"loss {loss:.4f}{quality} · {views:,.0f} views/s · {_span(left)} left"
         assert self.config.steps is not None
-        self.reporter.training(step, self.config.steps, self._line + self._validated)
+        far, whole = step, self.config.steps
+        if self.config.minutes is not None:
+            far, whole = int(seconds), int(60 * self.config.minutes)
+        self.reporter.training(far, whole, self._line + self._validated)
 
     def _save(self, must: bool = False) -> None:
         """A checkpoint and the avatar; the first process writes.

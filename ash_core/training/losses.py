@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ash_core.avatar import OFFSET_STEP_M
 from ash_core.gpu.kernels import Program
 from ash_core.training.config import LossWeights
 from ash_core.training.ssim_cpu import similarity, similarity_gradient
@@ -106,12 +107,13 @@ def picture_losses(
     return parts
 
 
-def bounds_losses(raw: Float[Tensor, "N c"]) -> dict[str, Float[Tensor, ""]]:
+def bounds_losses(raw: Float[Tensor, "N c"], offset_limit_m: float) -> dict[str, Float[Tensor, ""]]:
     """How far a native Gaussian is moved, in units of 5 cm, and how much of what it may grow is
     used, squared.
     """
+    most = offset_limit_m / OFFSET_STEP_M
     return {
-        "offset": raw[:, 0:3].tanh().square().mean(),
+        "offset": (most * (raw[:, 0:3] / most).tanh()).square().mean(),
         "scale": raw[:, 6:9].tanh().square().mean(),
     }
 

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -58,11 +58,14 @@ def first_avatar(config: TrainConfig, character: AvatarData) -> AvatarData:
     graph = {name: net for name, net in data.networks.items() if name.endswith("_gcn")}
     if config.variant == "native":
         decoder = config_of(data.decoder, config.preset)
-        if "decoder" in data.networks and not config.preset:
+        if "decoder" in data.networks:
             graph["decoder"] = data.networks["decoder"]
+            text = f"{config.avatar or config.data} carries a trained decoder, which is as it is"
+            if config.preset is not None:
+                raise InputError(f"--preset: expected none, got {config.preset}: {text}")
             if config.offset_mm not in (None, decoder.offset_mm):
-                text = f"{config.avatar or config.data}: trained with {decoder.offset_mm}"
-                raise InputError(f"--offset-mm: expected none, got {config.offset_mm}: {text}")
+                wanted = f"expected none or {decoder.offset_mm}, got {config.offset_mm}"
+                raise InputError(f"--offset-mm: {wanted}: {text}")
         if config.offset_mm is not None:
             decoder = replace(decoder, offset_mm=config.offset_mm)
         return replace(data, variant="native", networks=graph, decoder=asdict(decoder))
@@ -154,16 +157,20 @@ class Model:
             self._targets[pose] = warm_up_target(*self._splats_of_mesh(mesh))
         return to_device(self._targets[pose], self.device)
 
-    def prepare_warm_up(self, meshes: Sequence[PosedMesh], workers: int, tell: Tell) -> None:
-        """Compute the targets of all poses by several threads."""
+    def prepare_warm_up(self, meshes: Mapping[int, PosedMesh], workers: int, tell: Tell) -> None:
+        """Compute the targets of these poses by several threads."""
         with ThreadPoolExecutor(threads(workers), "targets") as pool:
-            clouds = map(self._splats_of_mesh, meshes)
+            clouds = map(self._splats_of_mesh, meshes.values())
             found = in_order(
                 pool, lambda cloud: warm_up_target(*cloud), clouds, 2 * threads(workers)
             )
-            for pose, target in enumerate(found):
+            for pose, target in zip(meshes, found, strict=True):
                 self._targets[pose] = target
-                tell("first phase", pose + 1, len(meshes))
+                tell("first phase", len(self._targets), len(meshes))
+
+    def forget_targets(self) -> None:
+        """The first phase is over."""
+        self._targets.clear()
 
     @torch.no_grad()
     def _splats_of_mesh(self, mesh: PosedMesh) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -44,8 +45,8 @@ class Reporter(Protocol):
     def preparing(self, what: str, done: int, count: int) -> None:
         """Work before the first step."""
 
-    def training(self, step: int, steps: int, text: str) -> None:
-        """How far the training is."""
+    def training(self, done: int, whole: int, text: str) -> None:
+        """How far the training is, in steps or, where it has a time, in seconds."""
 
     def stop(self) -> Stop:
         """Whether to save and end."""
@@ -114,10 +115,11 @@ class Session:
             self.validation.add("novel pose", testing, self.test_cameras, count, cache, tell)
 
     def prepare_warm_up(self) -> None:
-        """What the published first phase aims at, for all poses."""
-        meshes = [self.poses.mesh(index) for index in range(len(self.poses))]
-        tell = self.reporter.preparing
-        self.model.prepare_warm_up(meshes, self.config.workers, tell)
+        """What the published first phase aims at, for the poses that it still has here."""
+        left = max((self.config.warm_up_steps or 0) - self.trainer.step, 0)
+        plan = islice(self.plan(self.trainer.step), left * self.trainer.local_poses)
+        meshes = {pose: self.poses.mesh(pose) for pose in sorted({pose for _, pose in plan})}
+        self.model.prepare_warm_up(meshes, self.config.workers, self.reporter.preparing)
 
     def close(self) -> None:
         """End the threads."""

@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ash_core.avatar import NativeAvatar
 from ash_core.errors import InputError
 from ash_core.records import Image
 from ash_core.splat.cuda import render_views
@@ -71,7 +73,7 @@ class Trainer:
         self._sums: dict[str, Tensor] = {}
         self._phases: set[bool] = set()
         """Whether there was a step of the first phase, and one of another, since the last look."""
-        self._counts = {"views": 0, "poses": 0, "steps": 0}
+        self._counts = {"views": 0, "poses": 0, "warm_up_poses": 0, "steps": 0}
         self._seen: list[tuple[int, int, tuple[int, ...]]] = []
         """(step, frame, cameras) of every pose since the last look."""
         self._place = torch.full((), -1, dtype=torch.int64, device=device)
@@ -91,18 +93,24 @@ class Trainer:
         for flat in self.flats.values():
             flat.grad.zero_()
         if self.config.dropout:  # what is drawn follows from seed and step
-            torch.manual_seed(hash((self.config.seed, self.world.rank, self.step)) & (2**63 - 1))
+            chance = np.random.default_rng((self.config.seed, 2, self.world.rank, self.step))
+            torch.manual_seed(int(chance.integers(2**63)))
         for pose, batch in batches:
             self._seen.append((self.step, batch.frame, batch.numbers))
             self._phases.add(self.is_warming_up)
-            if self.is_warming_up:
+            if not self.is_warming_up:
+                self.model.forget_targets()
+            else:
                 batch = replace(batch, target=self.model.warm_up_target(pose, batch.mesh))
             if self._may_capture():
                 self._captured_pose(batch).run(batch)
             else:
                 self._work_on(batch)
-            self._counts["poses"] += 1
-            self._counts["views"] += 0 if self.is_warming_up else len(batch.cameras)
+            if self.is_warming_up:
+                self._counts["warm_up_poses"] += 1
+            else:
+                self._counts["poses"] += 1
+                self._counts["views"] += len(batch.cameras)
         self._reduce_gradients()
         self._set_rates()
         if self._end is None:
@@ -155,7 +163,7 @@ class Trainer:
         if weights.lpips and self.lpips is not None:
             parts["lpips"] = self.lpips.distances(rgb, truth)
         if self.config.variant == "native":
-            parts |= bounds_losses(raw)
+            parts |= bounds_losses(raw, model.avatar.offset_limit_m)  # type: ignore[arg-type]
         if model.tuning is not None:
             parts["smooth"] = model.tuning.roughness(mesh, batch.mesh)
         loss = total(parts, weights)
@@ -257,9 +265,10 @@ class Trainer:
         values = torch.cat((counts, sums)).to(self.model.device)
         if self.world.size > 1:
             self.world.all_reduce(values)
-        views, poses, steps, *totals = values.tolist()
+        views, poses, warm_up_poses, steps, *totals = values.tolist()
+        divisors = {"gradient": steps, "warm_up": warm_up_poses}
         means = {
-            name: value / (steps if name == "gradient" else poses)
+            name: value / divisors.get(name, poses)
             for name, value in zip(names, totals, strict=True)
         }
         for total_so_far in self._sums.values():
@@ -311,15 +320,18 @@ class Trainer:
         c = self.config
         names = (
             *("variant", "seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
-            *("crop", "tune_character"),
+            *("crop", "tune_character", "dropout"),
         )
-        return {name: getattr(c, name) for name in names}
+        avatar = self.model.avatar
+        offset_mm = avatar.config.offset_mm if isinstance(avatar, NativeAvatar) else None
+        settings = {name: getattr(c, name) for name in names}
+        return settings | {"offset_mm": offset_mm, "ema": "on" if c.ema else "off"}
 
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
         for name, value in self._settings().items():
             there = checkpoint.settings.get(name)
-            if there != value:
+            if name in checkpoint.settings and there != value:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag}: expected {there} as in {place}, got {value}")
         for group in self.optimiser.param_groups:

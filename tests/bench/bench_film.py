@@ -44,7 +44,7 @@ class Clock:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("actor", nargs="?", default="bundled")
+    parser.add_argument("actor", nargs="?", default="actor")
     parser.add_argument("--poses", type=int, default=10)
     parser.add_argument("--size", default="1285x940")
     parser.add_argument("--cameras", type=int, default=24)

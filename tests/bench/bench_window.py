@@ -128,7 +128,7 @@ def main() -> None:
         return params
 
     window.App._docking = timed_panels  # type: ignore[method-assign]
-    session = Session(device=given.device, preset=given.preset)
+    session = Session("actor", device=given.device, preset=given.preset)
     if os.environ.get("DISPLAY"):
         app = window.App(session, interop=not given.no_interop)
         params = app.params()

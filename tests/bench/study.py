@@ -224,7 +224,7 @@ def keep_between_trainings() -> None:
     """Photographs are decoded, and characters posed, once for all trainings of this process."""
     make_pictures, make_poses = dataset.Pictures, dataset.Poses
     pictures: list[dataset.Pictures] = []
-    poses: dict[tuple[str, tuple[int, ...]], dataset.Poses] = {}
+    poses: dict[tuple[str, str, tuple[int, ...]], dataset.Poses] = {}
 
     def kept_pictures(*arguments: Any) -> dataset.Pictures:
         if not pictures:
@@ -233,7 +233,7 @@ def keep_between_trainings() -> None:
         return pictures[0]
 
     def kept_poses(avatar: Any, split: Any, frames: Any, *more: Any) -> dataset.Poses:
-        key = split.name, tuple(frames)
+        key = avatar.data.variant, split.name, tuple(frames)
         if key not in poses:
             poses[key] = make_poses(avatar, split, frames, *more)
         return poses[key]
@@ -267,7 +267,10 @@ def main() -> None:
         clips(options.source, options.out)
         return
     keep_between_trainings()
-    for name in names(options.only):
+    chosen = list(names(options.only))
+    if "lpips_loss" in chosen and not options.lpips_weights:
+        raise SystemExit("--only: lpips_loss needs --lpips-weights")
+    for name in chosen:
         result = one(name, Path(options.source), options.out, options)
         line = json.dumps(result)
         print(line, flush=True)

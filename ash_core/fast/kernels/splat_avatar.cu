@@ -140,9 +140,10 @@ __device__ __forceinline__ float stretched(float3 a, float3 b, float along, floa
 extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
     int count, int bases, int channels, float offset_limit, const int4* __restrict__ corners,
     const float4* __restrict__ weights, const float* __restrict__ canonical, const float4* __restrict__ transforms,
-    const int* __restrict__ window, int n_vertices, const float* __restrict__ vertices, const float4* __restrict__ frames,
-    const float* __restrict__ base_sh, const unsigned short* __restrict__ all_raw,
-    const unsigned short* __restrict__ all_base, const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
+    const int* __restrict__ window, int n_vertices, const float* __restrict__ vertices,
+    const float4* __restrict__ frames, const float* __restrict__ base_sh,
+    const unsigned short* __restrict__ all_raw, const unsigned short* __restrict__ all_base,
+    const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
     int* __restrict__ tile_state, uint2* __restrict__ lists) {
     begin_kernel();
     __shared__ Bin bin;
