@@ -21,7 +21,6 @@ from ash_core.commands.scene import Preset
 from ash_core.commands.terminal import complain, say
 from ash_core.commands.train import Train
 from ash_core.errors import InputError
-from ash_core.files.text import read_lines, write_text
 
 CAMERAS: Final = 8
 """Of which the seventh is held out."""
@@ -97,6 +96,8 @@ class TrainDemo:
 
     def _agree(self) -> None:
         """What lies there is of the same actor and size."""
+        from ash_core.files.text import read_lines, write_text
+
         ours = {"actor": self.actor, "size": self.size}
         if self._settings.exists():
             theirs = json.loads("".join(read_lines(self._settings)))
