@@ -26,12 +26,17 @@ STILL_FRAMES: Final = 250
 """Frames of what does not move: ten seconds for a camera to go round it."""
 
 
+def avatar_path(name: str) -> Path:
+    """A file's path, or that of what comes with us under a name."""
+    return resource("assets", COMES_WITH_US[name]) if name in COMES_WITH_US else Path(name)
+
+
 def load_avatar_data(name: str) -> "AvatarData":
     """An avatar file, splats (.ply), or what comes with us under the name `bundled` or `actor`."""
     from ash_core.files.avatar_file import load_avatar
     from ash_core.files.ply import load_splats
 
-    path = resource("assets", COMES_WITH_US[name]) if name in COMES_WITH_US else Path(name)
+    path = avatar_path(name)
     if not path.exists():
         if path.suffix.lower() == ".ply":
             raise InputError(f"{path}: no such file")

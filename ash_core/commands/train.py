@@ -5,9 +5,8 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ash_core.commands.scene import COMES_WITH_US
+from ash_core.commands.scene import avatar_path
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say
-from ash_core.resources import resource
 from ash_core.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -23,9 +22,8 @@ class Train(TrainConfig):
         self.resolved()  # mistakes are told before torch is imported
         from ash_core.training.train import train
 
-        config: TrainConfig = self
-        if str(self.avatar) in COMES_WITH_US:
-            config = replace(self, avatar=resource("assets", COMES_WITH_US[str(self.avatar)]))
+        avatar = None if self.avatar is None else avatar_path(str(self.avatar))
+        config: TrainConfig = replace(self, avatar=avatar)
         speaks = os.environ.get("RANK", "0") == "0"  # one of those that train together
         with StopRequest() as stop, progress_bar() as progress:
             code = train(config, _Terminal(progress if speaks else None, stop))

@@ -96,25 +96,27 @@ class TrainDemo:
 
     def _agree(self) -> None:
         """What lies there is of the same actor and size."""
-        from ash_core.files.text import read_lines, write_text
+        from ash_core.files.text import read_lines
 
-        ours = {"actor": self.actor, "size": self.size}
         if self._settings.exists():
             theirs = json.loads("".join(read_lines(self._settings)))
-            for name, value in ours.items():
+            for name, value in self._identity.items():
                 if theirs.get(name) != value:
                     text = f"expected {theirs.get(name)} as in {self.out}, got {value}"
                     raise InputError(f"--{name}: {text}: or another --out")
         elif self.footage.exists():
             raise InputError(f"{self.out}: holds other files, expected another --out")
-        find_actor(self.actor)
-        write_text(self._settings, json.dumps(ours) + "\n")
 
     # ---- places ----
 
     @cached_property
     def _actor(self) -> Path:
         return find_actor(self.actor)
+
+    @property
+    def _identity(self) -> dict[str, str]:
+        """What footage in one folder is of."""
+        return {"actor": self.actor, "size": self.size}
 
     @property
     def _settings(self) -> Path:
@@ -151,8 +153,10 @@ class TrainDemo:
         from ash_core.capture.film.script import find_motions
         from ash_core.files.avatar_file import load_avatar
         from ash_core.files.skeletool import read_motion, write_motion
+        from ash_core.files.text import write_text
 
         found = find_motions(self._actor)["training"]
+        write_text(self._settings, json.dumps(self._identity) + "\n")
         if code := ImportAsh(self._actor, self.untrained).run():
             return code
         skeleton = load_avatar(self.untrained).skeleton

@@ -330,8 +330,8 @@ class Trainer:
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
         for name, value in self._settings().items():
-            there = checkpoint.settings.get(name)
-            if name in checkpoint.settings and there != value:
+            there = checkpoint.settings.get(name, value)
+            if there != value:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag}: expected {there} as in {place}, got {value}")
         for group in self.optimiser.param_groups:

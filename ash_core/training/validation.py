@@ -89,6 +89,13 @@ class Validation:
             for v in chosen
         ]
 
+    def measure(self, shot: Shot, split: SplitData) -> tuple[Tensor, Tensor, Scores]:
+        """Ours and the truth of a shot, over white, and how near they are."""
+        gaussians = self.model.gaussians(shot.mesh, shot.window)
+        ours = rasterize(gaussians, split.cameras[shot.view.camera], torch.ones(3)).rgb
+        truth, mask = (part.to(self.model.device) for part in read_truth(shot.view.path))
+        return ours, truth, scores(ours, truth, mask, self.lpips)
+
     @torch.no_grad()
     def run(self, step: int) -> dict[str, Scores]:
         """Mean scores by kind; pictures go to the folder, named by kind, view and step."""
@@ -96,12 +103,8 @@ class Validation:
         found: dict[str, list[Scores]] = {}
         self.model.avatar.character.forget()
         for shot, split in self.shots:
-            device = self.model.device
-            gaussians = self.model.gaussians(shot.mesh, shot.window)
-            camera = split.cameras[shot.view.camera]
-            ours = rasterize(gaussians, camera, torch.ones(3)).rgb
-            truth, mask = (part.to(device) for part in read_truth(shot.view.path))
-            found.setdefault(shot.kind, []).append(scores(ours, truth, mask, self.lpips))
+            ours, truth, its_scores = self.measure(shot, split)
+            found.setdefault(shot.kind, []).append(its_scores)
             name = f"{shot.kind.replace(' ', '_')}_c{shot.view.camera:03d}_f{shot.view.frame:06d}"
             picture = encode_png(comparison(ours, truth).cpu())
             try:

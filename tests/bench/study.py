@@ -37,13 +37,11 @@ from ash_core.geometry.texels import texel_transforms
 from ash_core.networks import decoder as decoder_module
 from ash_core.networks.decoder import PRESETS, Decoder
 from ash_core.records import Gaussians, PosedMesh, PoseWindow
-from ash_core.splat.rasterize import rasterize
 from ash_core.training import dataset, session, validation
 from ash_core.training.config import LossWeights, TrainConfig
 from ash_core.training.loop import Loop
-from ash_core.training.metrics import mean_scores, scores
+from ash_core.training.metrics import mean_scores
 from ash_core.training.session import Session
-from ash_core.training.validation import read_truth
 
 CLIPS = {"training": (25, (0.2, 0.6)), "testing": (32, (0.3,))}
 """Frames of each clip, and where in its motion it begins."""
@@ -160,13 +158,10 @@ class Quiet:
 
     def preparing(self, what: str, done: int, count: int) -> None: ...
 
-    def training(self, step: int, steps: int, text: str) -> None: ...
+    def training(self, done: int, whole: int, text: str) -> None: ...
 
     def stop(self) -> Literal["no"]:
         return "no"
-
-
-truth_of = functools.cache(read_truth)
 
 
 @torch.no_grad()
@@ -178,10 +173,7 @@ def measured(here: Session) -> dict[str, dict[str, float | None]]:
     model.avatar.character.forget()
     found: dict[str, list[Any]] = {}
     for shot, split in here.validation.shots:
-        gaussians = model.gaussians(shot.mesh, shot.window)
-        ours = rasterize(gaussians, split.cameras[shot.view.camera], torch.ones(3)).rgb
-        truth, mask = (part.to(model.device) for part in truth_of(shot.view.path))
-        found.setdefault(shot.kind, []).append(scores(ours, truth, mask, here.lpips))
+        found.setdefault(shot.kind, []).append(here.validation.measure(shot, split)[2])
     return {kind: asdict(mean_scores(every)) for kind, every in found.items()}
 
 
@@ -238,6 +230,7 @@ def keep_between_trainings() -> None:
             poses[key] = make_poses(avatar, split, frames, *more)
         return poses[key]
 
+    validation.read_truth = functools.cache(validation.read_truth)
     dataset.Pictures = kept_pictures  # type: ignore[assignment, misc]
     session.Poses = validation.Poses = kept_poses  # type: ignore[assignment, misc]
 
