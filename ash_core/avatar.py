@@ -110,9 +110,10 @@ class Avatar(nn.Module):
         """The networks' input: six vectors of each texel, of nine numbers of place or move and nine
         of normals.
 
-        Released: positions about the root (m) and normals of three frames. Native: the position,
-        the last two moves and three normals, from the character's heading. Normals are interpolated
-        and not made unit again. Source: ODDITIES A5, A6, A14.
+        Released: positions about the root (m) and normals of three frames. Native, from the
+        character's heading: the position, the last two moves, the last two normals; and the newest
+        normal as it stands in the room, where the lamps are. Normals are interpolated and not made
+        unit again. Source: ODDITIES A5, A6, A14.
         """
         places, normals = self._networks_see(mesh, window)
         texels = self.at_texels(torch.cat((places, normals)))
@@ -230,7 +231,7 @@ class NativeAvatar(Avatar):
     """Bounded residuals around the textured template; rotations and colours turn with the skinning.
 
     The decoder sees the character and how it moves from its own heading, without its place in the
-    room.
+    room; of the room it sees which way the skin looks, for what the lamps do.
     """
 
     base_sh: Tensor
@@ -262,7 +263,8 @@ class NativeAvatar(Avatar):
         # About the joint that turns, not the root dofs: it may stand off them.
         places = mesh.vertices[:1] - mesh.joints[self._heading_joint]
         moves = MOVE_GAIN * (mesh.vertices[:-1] - mesh.vertices[1:])
-        return torch.cat((places, moves)) @ turn, mesh.normals @ turn
+        normals = torch.cat((mesh.normals[:2] @ turn, mesh.normals[:1]))
+        return torch.cat((places, moves)) @ turn, normals
 
     def decode(
         self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh

@@ -242,7 +242,9 @@ def test_an_untrained_avatar_shows_its_texture_and_is_closed(toy) -> None:
 
 
 def test_native_gaussians_turn_with_the_character(toy) -> None:
-    """The same pose seen from its own heading is the same avatar, colours included."""
+    """The same pose seen from its own heading is the same avatar, colours included: but for what
+    the decoder makes of where the skin looks in the room.
+    """
     data, motion = toy
     avatar = Avatar.from_data(data, preset_name="cpu")
     assert isinstance(avatar, NativeAvatar)
@@ -250,12 +252,18 @@ def test_native_gaussians_turn_with_the_character(toy) -> None:
     still = Motion(motion.dofs[[9]].repeat(5, 1))
     turned = still.dofs.clone()
     turned[:, 3] += 1.1
-    with torch.no_grad():
-        a = avatar(pose_window(still, 4, data.skeleton))
-        b = avatar(pose_window(Motion(turned), 4, data.skeleton))
+    a_window, b_window = (pose_window(m, 4, data.skeleton) for m in (still, Motion(turned)))
     body_turn = heading_matrix(torch.tensor([0, 0, 0, 1.1]).double(), data.skeleton).float()
+    with torch.no_grad():
+        a_map, b_map = (avatar.motion_map(avatar.character(w), w) for w in (a_window, b_window))
+        assert_close(b_map[:, :15], a_map[:, :15], atol=1e-4, rtol=0)
+        in_room = torch.einsum("ij,bjhw->bihw", body_turn, a_map[:, 15:])
+        assert_close(b_map[:, 15:], in_room, atol=1e-4, rtol=0)
+        assert (b_map[:, 15:] - a_map[:, 15:]).abs().max() > 0.5
+        avatar.decoder.stem[0][0].weight[:, 4 * 15 :] = 0  # blind to the room
+        a, b = avatar(a_window), avatar(b_window)
     turn = avatar._world @ body_turn @ avatar._world.T
-    joints = avatar.character(pose_window(still, 4, data.skeleton)).joints
+    joints = avatar.character(a_window).joints
     joint = joints[heading_joint(data.skeleton)] @ avatar._world.T
     assert_close(b.means - joint, (a.means - joint) @ turn.T, atol=2e-4, rtol=0)
     assert_close(quat_to_matrix(b.quats), turn @ quat_to_matrix(a.quats), atol=2e-3, rtol=0)

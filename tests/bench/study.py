@@ -71,17 +71,17 @@ def clips(actor: str, out: Path) -> None:
 # ---- what is changed ----
 
 
-def seen_with_lamps(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
-    """The newest normal in the room too, where the lamps are."""
+def seen_without_lamps(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
+    """Nothing of the room."""
     places, normals = SEEN(self, mesh, window)
-    return places, torch.cat((normals[:2], mesh.normals[:1]))
+    return places, torch.cat((normals[:2], torch.zeros_like(normals[2:])))
 
 
 def seen_without_history(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
     """Nothing moves."""
     places, normals = SEEN(self, mesh, window)
     still = torch.zeros_like(places[1:])
-    return torch.cat((places[:1], still)), normals[:1].expand(3, -1, -1)
+    return torch.cat((places[:1], still)), normals[[0, 0, 2]]
 
 
 def seen_as_published(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
@@ -92,6 +92,13 @@ def seen_as_published(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -
 def without_base(self: Decoder, motion_map: Tensor) -> Tensor:
     """A decoder whose texels have none."""
     nn.init.zeros_(self.base)
+    return FORWARD(self, motion_map)
+
+
+def jittered(self: Decoder, motion_map: Tensor) -> Tensor:
+    """While it learns, a decoder sees every pose a little off."""
+    if torch.is_grad_enabled():
+        motion_map = motion_map + 0.03 * torch.randn_like(motion_map[..., :1, :1])
     return FORWARD(self, motion_map)
 
 
@@ -123,7 +130,7 @@ SEEN, FORWARD = NativeAvatar._networks_see, Decoder.forward
 Patch = tuple[Any, str, Any]
 CHANGES: dict[str, tuple[dict[str, Any], tuple[Patch, ...]]] = {
     "whole": ({}, ()),
-    "lamps": ({}, ((NativeAvatar, "_networks_see", seen_with_lamps),)),
+    "no_lamps": ({}, ((NativeAvatar, "_networks_see", seen_without_lamps),)),
     "no_history": ({}, ((NativeAvatar, "_networks_see", seen_without_history),)),
     "published_input": ({}, ((NativeAvatar, "_networks_see", seen_as_published),)),
     "no_base": ({}, ((Decoder, "forward", without_base),)),
@@ -132,6 +139,8 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[Patch, ...]]] = {
     "dropout_2": ({"dropout": 0.2}, ()),
     "offset_150": ({"offset_mm": 150}, ()),
     "offset_300": ({"offset_mm": 300}, ()),
+    "offset_150_dropout_1": ({"offset_mm": 150, "dropout": 0.1}, ()),
+    "jitter": ({}, ((Decoder, "forward", jittered),)),
     "depth_2": ({}, ((decoder_module, "DEPTH", 2),)),
     "no_residuals": ({}, ((NativeAvatar, "assemble", assemble_freely),)),
     "sh_0": ({}, ((avatar, "config_of", lambda *_: replace(BALANCED, sh_degree=0)),)),

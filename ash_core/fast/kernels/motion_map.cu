@@ -31,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(256) motion_map_texels(
 }
 
 // Native avatars: about the newest heading joint, from its heading; 2x2 texels are a pixel's channels c 4 + sub.
-//   part  0 position   1, 2 the last moves   3, 4, 5 normals
+//   part  0 position   1, 2 the last moves   3, 4 normals   5 the newest normal as it stands in the room
 //   in   pixels int [n_pixels]: places in the map   quads int4 [n_pixels]: their texels, -1 off the mesh
 //   out  map half [r / 2, r / 2, 72], zero where a pixel's texel is off the mesh; one thread an item
 extern "C" __global__ void __launch_bounds__(256) motion_map_pixels(
@@ -44,7 +44,8 @@ extern "C" __global__ void __launch_bounds__(256) motion_map_pixels(
     if (pixel >= n_pixels) return;
     const float* newest = root + window[0] * 16;
     float3 origin = load3(newest + 3), t0 = load3(newest + 6), t1 = load3(newest + 9), t2 = load3(newest + 12);
-    bool moves = part == 1 || part == 2;
+    bool moves = part == 1 || part == 2, in_room = part == 5;
+    int first = moves ? part - 1 : in_room ? 3 : part;
     int4 quad = quads[pixel];
     int texels[4] = {quad.x, quad.y, quad.z, quad.w};
     float3 seen[4];
@@ -52,13 +53,14 @@ extern "C" __global__ void __launch_bounds__(256) motion_map_pixels(
         int texel = max(texels[sub], 0);
         int4 at = corners[texel];
         float4 by = weights[texel];
-        float3 v = seen_at_texel(at, by, moves ? part - 1 : part, vertices, normals, window, n_vertices, origin);
+        float3 v = seen_at_texel(at, by, first, vertices, normals, window, n_vertices, origin);
         float on = texels[sub] < 0 ? 0.0f : 1.0f;
         if (moves) {
             v = subtract3(v, seen_at_texel(at, by, part, vertices, normals, window, n_vertices, origin));
             on *= MOVE_GAIN;
         }
-        seen[sub] = scale3(add3(add3(scale3(t0, v.x), scale3(t1, v.y)), scale3(t2, v.z)), on);  // v @ R_body_heading
+        if (!in_room) v = add3(add3(scale3(t0, v.x), scale3(t1, v.y)), scale3(t2, v.z));  // v @ R_body_heading
+        seen[sub] = scale3(v, on);
     }
     uint2* out = reinterpret_cast<uint2*>(map + ((size_t)pixels[pixel] * 18 + part * 3) * 4);
     out[0] = make_uint2(float2_to_half2(seen[0].x, seen[1].x), float2_to_half2(seen[2].x, seen[3].x));
