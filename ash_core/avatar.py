@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ash_core.character import Character
-from ash_core.conventions import R_WORLD_BODY
+from ash_core.conventions import NATIVE_LAGS, R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.motion import heading_joint, heading_matrix
@@ -35,7 +35,7 @@ OFFSET_STEP_M = 0.05
 LOG_SCALE_LIMIT = 1.5
 """A native Gaussian's size stays within exp(+-this) of its texel's."""
 MOVE_GAIN = 10.0
-"""A native decoder sees a move of 0.1 m from one frame to the next as 1."""
+"""A native decoder sees moves of 0.1 m a frame as 1."""
 OPACITY = 0.98
 """Opacity of an untrained native Gaussian."""
 OPACITY_LOGIT = math.log(OPACITY / (1 - OPACITY))
@@ -107,13 +107,11 @@ class Avatar(nn.Module):
         return self._interpolate @ values.permute(1, 0, 2).reshape(values.shape[1], -1)
 
     def motion_map(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "1 18 r r"]:
-        """The networks' input: six vectors of each texel, of nine numbers of place or move and nine
-        of normals.
+        """The networks' input: six vectors of each texel.
 
-        Released: positions about the root (m) and normals of three frames. Native, from the
-        character's heading: the position, the last two moves, the last two normals; and the newest
-        normal as it stands in the room, where the lamps are. Normals are interpolated and not made
-        unit again. Source: ODDITIES A5, A6, A14.
+        Released: positions about the root (m) and normals of three frames. Native: the position,
+        the last four moves and the normal, from the character's heading. Normals are interpolated
+        and not made unit again. Source: ODDITIES A5, A6, A14.
         """
         places, normals = self._networks_see(mesh, window)
         texels = self.at_texels(torch.cat((places, normals)))
@@ -231,10 +229,11 @@ class NativeAvatar(Avatar):
     """Bounded residuals around the textured template; rotations and colours turn with the skinning.
 
     The decoder sees the character and how it moves from its own heading, without its place in the
-    room; of the room it sees which way the skin looks, for what the lamps do.
+    room.
     """
 
     base_sh: Tensor
+    _gains: Tensor
 
     def __init__(self, data: AvatarData, preset_name: str | None = None) -> None:
         trained = data.networks.get("decoder")
@@ -251,6 +250,8 @@ class NativeAvatar(Avatar):
         self._heading_joint = heading_joint(data.skeleton)
         colours = texel_colours(data.template.texture, self.atlas)
         self.register_buffer("base_sh", rgb_to_sh(colours), persistent=False)
+        gains = MOVE_GAIN / torch.tensor(NATIVE_LAGS).diff()
+        self.register_buffer("_gains", gains[:, None, None], persistent=False)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         super()._apply(fn, recurse)
@@ -262,9 +263,8 @@ class NativeAvatar(Avatar):
         turn = heading_matrix(window.dofs[0], skeleton).to(mesh.vertices)
         # About the joint that turns, not the root dofs: it may stand off them.
         places = mesh.vertices[:1] - mesh.joints[self._heading_joint]
-        moves = MOVE_GAIN * (mesh.vertices[:-1] - mesh.vertices[1:])
-        normals = torch.cat((mesh.normals[:2] @ turn, mesh.normals[:1]))
-        return torch.cat((places, moves)) @ turn, normals
+        moves = self._gains * (mesh.vertices[:-1] - mesh.vertices[1:])
+        return torch.cat((places, moves)) @ turn, mesh.normals[:1] @ turn
 
     def decode(
         self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh

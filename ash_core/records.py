@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ash_core.conventions import FPS
+from ash_core.conventions import FPS, NATIVE_LAGS, PUBLISHED_LAGS
 
 Variant = Literal["released", "native"]
+Lags = tuple[int, ...]
+"""How many frames earlier than now each pose of a window is, the newest first: 0, ..."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class PoseWindow:
     """What the character sees of a motion at one frame. float64."""
 
     dofs: Float[Tensor, "H D"]
-    """Poses at t, t-1, t-2."""
+    """The pose and the earlier ones that the avatar's lags name."""
     normalised: Float[Tensor, "H 3 D"]
     """For each of those frames n the poses n-2, n-1, n relative to n (geometry.motion)."""
 
@@ -198,6 +200,11 @@ class AvatarData:
     decoder: Mapping[str, int] = field(default_factory=dict)
     """Settings of a native decoder (networks.decoder.DecoderConfig)."""
     cameras: tuple[Camera, ...] = ()
+
+    @property
+    def lags(self) -> Lags:
+        """The poses that its decoder sees."""
+        return NATIVE_LAGS if self.variant == "native" else PUBLISHED_LAGS
 
 
 @dataclass(frozen=True)

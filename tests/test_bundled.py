@@ -34,7 +34,9 @@ def test_training_changed_what_is_seen() -> None:
     data = load_avatar_data(BUNDLED)
     motion = load_motion(None, BUNDLED, data)
     camera = data.cameras[0]
-    request = RenderRequest(pose_window(motion, 60, data.skeleton), camera, (1.0, 1.0, 1.0))
+    request = RenderRequest(
+        pose_window(motion, 60, data.skeleton, data.lags), camera, (1.0, 1.0, 1.0)
+    )
     bare = replace(data, networks={}, decoder={})
     trained, untrained = (
         make_renderer(one, "cpu", "auto", preset).render(request)

@@ -93,7 +93,7 @@ def test_the_posed_mesh_of_a_frame_is_the_character_s(toy: Toy) -> None:
     data, motion = toy
     avatar = trained(data)
     frames = Frames(avatar, torch.device("cpu"))
-    windows = [pose_window(motion, number, data.skeleton) for number in (9, 10, 4)]
+    windows = [pose_window(motion, number, data.skeleton, data.lags) for number in (9, 10, 4)]
     assert frames.surface(windows[0]) is None
     for window in windows:
         frames.rgba8(window, small_camera(), None)
@@ -115,7 +115,7 @@ def test_frames_are_the_plain_path_s(toy: Toy) -> None:
     avatar, camera = trained(data), small_camera()
     frames = Frames(avatar, torch.device("cpu"))
     for number, colour in ((9, (0.2, 0.5, 0.9)), (10, None)):
-        window = pose_window(motion, number, data.skeleton)
+        window = pose_window(motion, number, data.skeleton, data.lags)
         want = plain_picture(avatar, window, camera, colour)
         got = frames.image(window, camera, colour)
         assert 0.02 < float(want.alpha.mean()) < 0.98
@@ -138,15 +138,19 @@ def test_only_what_is_new_is_computed(toy: Toy, monkeypatch: pytest.MonkeyPatch)
 
     def draw(number: int, camera: Camera) -> list[str]:
         stages.clear()
-        frames.image(pose_window(motion, number, data.skeleton), camera, None)
+        frames.image(pose_window(motion, number, data.skeleton, data.lags), camera, None)
         return list(stages)
 
     here, there = small_camera(), small_camera(40, 40)
-    assert draw(9, here) == ["P", "P", "P", "MD", "R"]
-    assert draw(10, here) == ["P", "MD", "R"]  # one pose is new
-    assert draw(10, there) == ["R"]  # another camera, and another size
-    assert draw(9, here) == ["MD", "R"]  # back again: the poses are still known
-    assert draw(0, here) == ["P", "MD", "R"]  # the first pose is its own past
+    assert draw(19, here) == [*"PPPPP", "MD", "R"]  # 19, 15, 11, 3 and the first
+    assert draw(0, here) == ["MD", "R"]  # the first pose is its own past
+    for number in (1, 2):
+        assert draw(number, here) == ["P", "MD", "R"]  # as it plays one pose is new
+    assert draw(3, here) == ["MD", "R"]  # known from the first picture, as all its past
+    for number in range(4, 9):
+        assert draw(number, here) == ["P", "MD", "R"]
+    assert draw(8, there) == ["R"]  # another camera, and another size
+    assert draw(5, here) == ["MD", "R"]  # back again: the poses are still known
 
 
 @needs_compiler
@@ -166,8 +170,8 @@ def test_a_frame_that_is_broken_off_spoils_nothing(
             raise KeyboardInterrupt
         run(stages, *more)
 
-    window = pose_window(motion, 9, data.skeleton)
-    frames.image(pose_window(motion, 3, data.skeleton), camera, None)
+    window = pose_window(motion, 9, data.skeleton, data.lags)
+    frames.image(pose_window(motion, 3, data.skeleton, data.lags), camera, None)
     monkeypatch.setattr(frames, "_run", broken)
     with pytest.raises(KeyboardInterrupt):
         frames.image(window, camera, None)
@@ -191,7 +195,7 @@ def test_the_oldest_poses_make_room(toy: Toy, monkeypatch: pytest.MonkeyPatch) -
     avatar, camera = trained(data), small_camera(32, 24)
     frames = Frames(avatar, torch.device("cpu"))
     for number in (3, 4, 5, 6, 3, 12, 4):
-        window = pose_window(motion, number, data.skeleton)
+        window = pose_window(motion, number, data.skeleton, data.lags)
         got = frames.image(window, camera, None)
         assert decibels(got.rgb, plain_picture(avatar, window, camera, None).rgb) > 60
     assert len(frames._slots) == 4
@@ -218,7 +222,7 @@ def test_a_gpu_that_fails_is_left(
     avatar = trained(data)
     moved = avatar.to
     monkeypatch.setattr(avatar, "to", lambda where: refuse() if where != "cpu" else moved(where))
-    request = RenderRequest(pose_window(motion, 9, data.skeleton), small_camera())
+    request = RenderRequest(pose_window(motion, 9, data.skeleton, data.lags), small_camera())
     strict = Renderer(avatar, device="cuda:0", may_leave_gpu=False)
     with pytest.raises(CudaError, match=str(error).split("\n")[0]):
         strict.render(request)
@@ -266,7 +270,7 @@ def test_a_fast_path_that_fails_later_is_left(
         return moved(where)
 
     monkeypatch.setattr(avatar, "to", to)
-    request = RenderRequest(pose_window(motion, 9, data.skeleton), small_camera())
+    request = RenderRequest(pose_window(motion, 9, data.skeleton, data.lags), small_camera())
     renderer = Renderer(avatar, device="cuda:0")
     with caplog.at_level(logging.WARNING):
         got = [getattr(renderer, call)(request) for _ in range(2)]
@@ -282,7 +286,7 @@ def test_a_fast_path_that_fails_later_is_left(
 def test_a_camera_without_a_picture_is_refused_on_every_path(toy: Toy) -> None:
     data, motion = toy
     renderer = Renderer(trained(data))
-    window = pose_window(motion, 9, data.skeleton)
+    window = pose_window(motion, 9, data.skeleton, data.lags)
     for K in (torch.zeros(3, 3), torch.full((3, 3), float("nan"))):
         request = RenderRequest(window, dataclasses.replace(small_camera(), K=K))
         for call in (renderer.render, renderer.draw):
@@ -295,7 +299,7 @@ def test_threads_share_a_renderer(toy: Toy) -> None:
     data, motion = toy
     renderer = Renderer(trained(data))
     requests = [
-        RenderRequest(pose_window(motion, number, data.skeleton), small_camera(), None)
+        RenderRequest(pose_window(motion, number, data.skeleton, data.lags), small_camera(), None)
         for number in range(3, 11)
     ]
     want = [renderer.render(request).rgb for request in requests]
@@ -332,7 +336,9 @@ def test_released_in_half_is_near_its_float_self(sample: Toy) -> None:
     half, plain = Renderer(avatar, device="cuda"), plain_on_a_gpu(Avatar.from_data(data))
     assert half.is_fast
     for number in (1, 20, 50, 99):
-        request = RenderRequest(pose_window(motion, number, data.skeleton), camera, (1, 1, 1))
+        request = RenderRequest(
+            pose_window(motion, number, data.skeleton, data.lags), camera, (1, 1, 1)
+        )
         got, want = half.render(request), plain.render(request)
         body = want.alpha > 0.05
         assert decibels(got.rgb, want.rgb) > 45
@@ -350,7 +356,7 @@ def test_native_in_half_is_near_its_float_self(toy: Toy, preset: str) -> None:
     camera = small_camera(640, 480)
     half, plain = Renderer(avatar, device="cuda"), plain_on_a_gpu(avatar)
     for number in (9, 10):
-        request = RenderRequest(pose_window(motion, number, data.skeleton), camera, None)
+        request = RenderRequest(pose_window(motion, number, data.skeleton, data.lags), camera, None)
         assert decibels(half.render(request).rgb, plain.render(request).rgb) > 50
 
 
@@ -361,7 +367,7 @@ def test_drawn_bytes_are_the_picture_s(toy: Toy) -> None:
     renderer = Renderer(trained(data), device="cuda")
     shown = []
     for number, size in ((9, (160, 120)), (10, (160, 120)), (10, (200, 90)), (11, (160, 120))):
-        window = pose_window(motion, number, data.skeleton)
+        window = pose_window(motion, number, data.skeleton, data.lags)
         request = RenderRequest(window, small_camera(*size), (0.1, 0.2, 0.3))
         image = renderer.render(request)
         pixels = renderer.draw(request)
@@ -377,7 +383,7 @@ def test_changed_weights_are_seen(toy: Toy) -> None:
     data, motion = toy
     avatar = trained(data)
     renderer = Renderer(avatar, device="cuda")
-    request = RenderRequest(pose_window(motion, 9, data.skeleton), small_camera(), None)
+    request = RenderRequest(pose_window(motion, 9, data.skeleton, data.lags), small_camera(), None)
     before = renderer.render(request)
     avatar.decoder.head.bias.add_(0.3)  # type: ignore[union-attr]
     after = renderer.render(request)
@@ -394,7 +400,7 @@ def test_without_capture_frames_are_the_same_and_it_is_said_once(
     data, motion = toy
     avatar = trained(data)
     requests = [
-        RenderRequest(pose_window(motion, number, data.skeleton), small_camera(), None)
+        RenderRequest(pose_window(motion, number, data.skeleton, data.lags), small_camera(), None)
         for number in (9, 10, 11)
     ]
     renderer = Renderer(avatar, device="cuda")
@@ -418,7 +424,7 @@ def test_nothing_waits_for_the_gpu(toy: Toy) -> None:
     data, motion = toy
     renderer = Renderer(trained(data), device="cuda")
     requests = [
-        RenderRequest(pose_window(motion, number, data.skeleton), small_camera(), None)
+        RenderRequest(pose_window(motion, number, data.skeleton, data.lags), small_camera(), None)
         for number in range(3, 16)
     ]
     for request in requests[:6]:
@@ -443,7 +449,7 @@ def test_memory_of_one_avatar(sample: Toy) -> None:
     renderer = Renderer(Avatar.from_data(data), device="cuda")
     camera = front_camera(data.skeleton, motion.dofs[:100], math.radians(40), 1285, 940)
     for number in range(30):
-        window = pose_window(motion, number, data.skeleton)
+        window = pose_window(motion, number, data.skeleton, data.lags)
         renderer.draw(RenderRequest(window, camera, (1, 1, 1)))
     torch.cuda.synchronize()
     assert torch.cuda.max_memory_allocated() - before < 1e9

@@ -304,8 +304,12 @@ def test_film_extract_open(tmp_path: Path) -> None:
         assert split.motion.normalised is not None
         plain = dataclasses.replace(split.motion, normalised=None)
         for frame in range(4):
-            want = pose_window(plain, frame, data.character.skeleton).normalised
-            got = pose_window(split.motion, frame, data.character.skeleton).normalised
+            want = pose_window(
+                plain, frame, data.character.skeleton, data.character.lags
+            ).normalised
+            got = pose_window(
+                split.motion, frame, data.character.skeleton, data.character.lags
+            ).normalised
             torch.testing.assert_close(got, want, atol=1e-7, rtol=0)
     surface = np.load(tmp_path / "training" / "truth" / "surface.npz")
     for (frame, camera), path in data.splits["training"].images.items():

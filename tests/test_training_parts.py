@@ -362,10 +362,10 @@ def test_what_is_drawn_and_aimed_at_is_the_same_after_a_stop(
 
 
 def test_resume_holds_on_to_what_the_weights_mean(footage: Path) -> None:
-    wide = make_session(footage, offset_mm=150)
+    wide = make_session(footage, offset_mm=300)
     narrow = make_session(footage)
     for session in (wide, narrow):
         session.trainer.run_step([next(session.batches(0))])
         session.close()
-    with pytest.raises(InputError, match="--offset-mm: expected 150 as in there, got 50"):
+    with pytest.raises(InputError, match="--offset-mm: expected 300 as in there, got 150"):
         narrow.trainer.load(wide.trainer.state(0.0), "there")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toy import toy_dofs, toy_skeleton
 
+from ash_core.conventions import PUBLISHED_LAGS
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_skeleton
@@ -364,18 +365,18 @@ def test_window_without_edits_is_the_motion_s(toy: Skeleton, walk: Motion) -> No
     published = torch.randn(len(walk.dofs), 3, 10, dtype=torch.float64)
     for motion in (walk, replace(walk, normalised=published)):
         for frame in (0, 1, 2, 11, 19):
-            want = pose_window(motion, frame, toy)
+            want = pose_window(motion, frame, toy, PUBLISHED_LAGS)
             for edit in (PoseEdit(), PoseEdit({7: 0.3}, 0.0), PoseEdit({}, 0.4)):
-                same_windows(pose.window_of(motion, frame, edit, toy), want)
+                same_windows(pose.window_of(motion, frame, edit, toy, PUBLISHED_LAGS), want)
 
 
 def test_window_with_edits_is_that_of_the_edited_motion(toy: Skeleton, walk: Motion) -> None:
     edit = PoseEdit({3: 0.2, 7: -0.4, 0: 1.0}, 0.6)
     edited = Motion(edit.apply(walk.dofs))
     for frame in range(4, 20):
-        want = pose_window(edited, frame, toy)
-        same_windows(pose.window_of(walk, frame, edit, toy), want, atol=1e-14)
-    first = pose.window_of(walk, 0, edit, toy)
+        want = pose_window(edited, frame, toy, PUBLISHED_LAGS)
+        same_windows(pose.window_of(walk, frame, edit, toy, PUBLISHED_LAGS), want, atol=1e-14)
+    first = pose.window_of(walk, 0, edit, toy, PUBLISHED_LAGS)
     assert torch.equal(first.dofs, edited.dofs[[0, 0, 0]])
     assert (first.normalised[:, :, :4] == 0).all()
 
@@ -383,7 +384,7 @@ def test_window_with_edits_is_that_of_the_edited_motion(toy: Skeleton, walk: Mot
 @pytest.mark.parametrize("frame", [-1, 20])
 def test_a_frame_outside_is_named(toy: Skeleton, walk: Motion, frame: int) -> None:
     with pytest.raises(InputError, match=rf"walk: expected a frame in 0\.\.19, got {frame}"):
-        pose.window_of(walk, frame, PoseEdit({3: 0.2}), toy)
+        pose.window_of(walk, frame, PoseEdit({3: 0.2}), toy, PUBLISHED_LAGS)
 
 
 # ---- poses just shown ----
@@ -391,21 +392,23 @@ def test_a_frame_outside_is_named(toy: Skeleton, walk: Motion, frame: int) -> No
 
 def test_history_of_a_played_motion_is_its_window(toy: Skeleton, walk: Motion) -> None:
     for start_s in (0.0, 12345.678):
-        history = PoseHistory()
+        history = PoseHistory(PUBLISHED_LAGS)
         for frame, dofs in enumerate(walk.dofs):
             history.push(dofs, start_s + frame / 25)
             if frame >= 4:
                 noise = 1e-12 * (1 + start_s)
-                same_windows(history.window(toy), pose_window(walk, frame, toy), atol=noise)
+                same_windows(
+                    history.window(toy), pose_window(walk, frame, toy, PUBLISHED_LAGS), atol=noise
+                )
 
 
 def test_history_is_resampled_to_the_motion_s_rate(toy: Skeleton) -> None:
     """A steady move is the same at every frame rate of the screen."""
     speed = torch.linspace(-1, 1, 10, dtype=torch.float64)
     frames = torch.arange(40)[:, None].double()
-    want = pose_window(Motion(frames / 25 * speed), 30, toy)
+    want = pose_window(Motion(frames / 25 * speed), 30, toy, PUBLISHED_LAGS)
     for rate in (7.0, 25.0, 60.0, 1000.0):
-        history = PoseHistory()
+        history = PoseHistory(PUBLISHED_LAGS)
         for n in range(int(rate * 30 / 25) + 1):
             history.push(n / rate * speed, n / rate)
         history.push(30 / 25 * speed, 30 / 25)
@@ -415,7 +418,7 @@ def test_history_is_resampled_to_the_motion_s_rate(toy: Skeleton) -> None:
 
 def test_before_the_first_pose_is_the_first(toy: Skeleton) -> None:
     dofs = toy_dofs()
-    history = PoseHistory()
+    history = PoseHistory(PUBLISHED_LAGS)
     history.push(dofs[5], 3.0)
     assert torch.equal(history.window(toy).dofs, dofs[[5, 5, 5]])
     history.push(dofs[6], 3.04)
@@ -423,8 +426,8 @@ def test_before_the_first_pose_is_the_first(toy: Skeleton) -> None:
 
 
 def test_what_does_not_move_is_still(toy: Skeleton, walk: Motion) -> None:
-    still = pose_window(Motion(walk.dofs[9:10].repeat(8, 1)), 7, toy)
-    history = PoseHistory()
+    still = pose_window(Motion(walk.dofs[9:10].repeat(8, 1)), 7, toy, PUBLISHED_LAGS)
+    history = PoseHistory(PUBLISHED_LAGS)
     for frame in range(10):
         history.push(walk.dofs[frame], frame / 25)
     for n in range(4):
@@ -439,7 +442,7 @@ def test_what_does_not_move_is_still(toy: Skeleton, walk: Motion) -> None:
 
 def test_a_reset_history_is_still_and_begins_anew(toy: Skeleton) -> None:
     dofs = toy_dofs()
-    history = PoseHistory()
+    history = PoseHistory(PUBLISHED_LAGS)
     for frame in range(8):
         history.push(dofs[frame], frame / 25)
     history.reset(dofs[12])
@@ -453,7 +456,7 @@ def test_a_reset_history_is_still_and_begins_anew(toy: Skeleton) -> None:
 
 
 def test_history_keeps_its_own_copy(toy: Skeleton) -> None:
-    dofs, history = torch.zeros(10).double(), PoseHistory()
+    dofs, history = torch.zeros(10).double(), PoseHistory(PUBLISHED_LAGS)
     history.push(dofs, 0.0)
     dofs += 1.0
     assert (history.window(toy).dofs == 0).all()

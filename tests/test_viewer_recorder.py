@@ -76,7 +76,7 @@ def requests(
     scene: Scene, settings: RecordSettings, background: Colour | None = WHITE
 ) -> Iterator[tuple[int, RenderRequest]]:
     for frame in settings.frames:
-        window = pose_window(scene.motion, frame, scene.data.skeleton)
+        window = pose_window(scene.motion, frame, scene.data.skeleton, scene.data.lags)
         yield frame, RenderRequest(window, scene.camera, background)
 
 

@@ -436,7 +436,7 @@ def test_ten_thousand_random_commands(
 def test_a_request_is_the_motion_s_window(session: Session) -> None:
     session.clock.seek(7)
     request = session.request(*SIZE)
-    want = pose_window(session.motion, 7, session.data.skeleton)
+    want = pose_window(session.motion, 7, session.data.skeleton, session.data.lags)
     assert torch.equal(request.window.dofs, want.dofs)
     assert torch.equal(request.window.normalised, want.normalised)
     assert (request.camera.width, request.camera.height) == SIZE
@@ -467,19 +467,22 @@ def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
     session.clock.seek(7)
     stood = session.pose()
     begun = hand.now
-    for step in range(1, 31):  # at 60 Hz
+    for step in range(1, 91):  # at 60 Hz
         hand.now = begun + step / 60
         session.show_dof(dof, float(stood[dof]) + rate * (hand.now - begun))
         window = session.request(*SIZE).window
         assert torch.equal(window.dofs[0], session.pose())
     steps = window.dofs[:-1, dof] - window.dofs[1:, dof]
-    torch.testing.assert_close(steps, torch.full_like(steps, rate / 25), rtol=1e-6, atol=1e-9)
+    gaps = torch.tensor(session.data.lags).diff().double()
+    torch.testing.assert_close(steps, gaps * rate / 25, rtol=1e-6, atol=1e-9)
     others = [n for n in range(len(stood)) if n != dof]
-    assert torch.equal(window.dofs[1:, others], stood[others].expand(2, -1))  # nothing else moves
+    assert torch.equal(
+        window.dofs[1:, others], stood[others].expand(len(gaps), -1)
+    )  # nothing else moves
     recorded = session.recorded(7, *SIZE).window
-    want = window_of(session.motion, 7, session.document.edit, skeleton)
+    want = window_of(session.motion, 7, session.document.edit, skeleton, session.data.lags)
     assert torch.equal(recorded.dofs, want.dofs)
-    hand.now += 1.0
+    hand.now += 2.0
     assert torch.equal(session.request(*SIZE).window.dofs, want.dofs)
 
 
@@ -492,7 +495,8 @@ def test_the_first_move_of_a_hand_begins_from_standing(session: Session, hand: H
     hand.now += 0.01
     commands.run(session, "time.play")
     moving = session.request(*SIZE).window
-    want = window_of(session.motion, 7, session.document.edit, session.data.skeleton)
+    data = session.data
+    want = window_of(session.motion, 7, session.document.edit, data.skeleton, data.lags)
     assert torch.equal(moving.dofs, want.dofs)  # a motion that plays has poses of its own
 
 
@@ -571,7 +575,7 @@ def test_a_session_is_rendered_by_the_command(
     assert cli.main(["render", *flags, "-o", str(out), "--size", "64x48"]) == 0
     assert sorted(path.name for path in out.iterdir()) == [f"frame_{n:06d}.png" for n in (2, 3, 4)]
     for number in (2, 3, 4):
-        window = pose_window(session.motion, number, session.data.skeleton)
+        window = pose_window(session.motion, number, session.data.skeleton, session.data.lags)
         request = RenderRequest(window, camera, (1.0, 1.0, 1.0))
         want = session.renderer.to_uint8(session.renderer.render(request)).numpy()
         for folder in (out, tmp_path / "window"):

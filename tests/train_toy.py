@@ -50,10 +50,10 @@ def film(
     folder: Path, split: Split, renderer: Renderer, ring: list[Camera], dofs: torch.Tensor
 ) -> None:
     write_motion(folder / split / POSES, dofs)
-    skeleton = renderer.avatar.character.skeleton
-    motion = read_motion(folder / split / POSES, skeleton)
+    data = renderer.avatar.data
+    motion = read_motion(folder / split / POSES, data.skeleton)
     for frame in range(len(dofs)):
-        window = pose_window(motion, frame, skeleton)
+        window = pose_window(motion, frame, data.skeleton, data.lags)
         for number, camera in enumerate(ring):
             image = renderer.render(RenderRequest(window, camera, None))
             rgb = renderer.to_uint8(replace(image, rgb=straight_colour(image)))

@@ -11,19 +11,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ash_core.conventions import FPS, HISTORY
+from ash_core.conventions import FPS
 from ash_core.errors import InputError
 from ash_core.files.text import bad, show
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.motion import live_window, pose_window
-from ash_core.records import Motion, PoseWindow, Skeleton
+from ash_core.geometry.motion import live_poses, live_window, pose_window
+from ash_core.records import Lags, Motion, PoseWindow, Skeleton
 
 REACH_RAD: Final = math.pi
 """How far a slider goes where the skeleton sets no limit: a turn, and a slide."""
 REACH_M: Final = 2.0
-LIVE_POSES: Final = 2 * HISTORY - 1
-"""What a live window is made of: t and the four poses before it."""
 LARGEST: Final = 3e38
 """Numbers beyond it are not finite in float32."""
 POSE_FORMAT: Final = "ash-studio pose"
@@ -402,7 +400,9 @@ class PoseEdit:
             raise InputError(f"pose edit: values: expected dofs 0 to {count - 1}, got {highest}")
 
 
-def window_of(motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton) -> PoseWindow:
+def window_of(
+    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, lags: Lags
+) -> PoseWindow:
     """What the character sees of an edited motion at a frame.
 
     Without edits that of the motion, its first two frames and published windows included. With
@@ -410,9 +410,9 @@ def window_of(motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton) ->
     """
     count = len(motion.dofs)
     if edit.changes_nothing or not 0 <= frame < count:  # which raises for the latter
-        return pose_window(motion, frame, skeleton)
-    frames = [max(frame - back, 0) for back in reversed(range(LIVE_POSES))]
-    return live_window(edit.apply(motion.dofs[frames]), skeleton)
+        return pose_window(motion, frame, skeleton, lags)
+    frames = [max(frame - back, 0) for back in reversed(range(live_poses(lags)))]
+    return live_window(edit.apply(motion.dofs[frames]), skeleton, lags)
 
 
 # ---- poses just shown ----
@@ -425,11 +425,16 @@ class PoseHistory:
     taken to have moved evenly.
     """
 
-    def __init__(self, fps: float = FPS) -> None:
-        """fps: of the motions that the character was trained on."""
+    def __init__(self, lags: Lags, fps: float = FPS) -> None:
+        """lags: of the avatar. fps: of the motions that the character was trained on."""
         assert 0 < fps < math.inf, fps
-        self.fps = fps
+        self.lags, self.fps = lags, fps
         self._shown: deque[tuple[float, Float[Tensor, "D"]]] = deque()
+
+    @property
+    def reach_s(self) -> float:
+        """For so long a pose counts."""
+        return live_poses(self.lags) / self.fps
 
     def push(self, dofs: Float[Tensor, "D"], time_s: float) -> None:
         """A pose and when it was shown. An earlier time than the last begins anew; the same time
@@ -442,7 +447,7 @@ class PoseHistory:
             self._shown.pop()
         self._shown.append((time_s, dofs.detach().to("cpu", torch.float64, copy=True)))
         # One pose before the oldest sample stays: the samples lie between two.
-        oldest = time_s - LIVE_POSES / self.fps
+        oldest = time_s - self.reach_s
         while len(self._shown) > 1 and self._shown[1][0] <= oldest:
             self._shown.popleft()
 
@@ -452,15 +457,15 @@ class PoseHistory:
         self._shown.append((-math.inf, dofs.detach().to("cpu", torch.float64, copy=True)))
 
     def window(self, skeleton: Skeleton, time_s: float | None = None) -> PoseWindow:
-        """The window now: the poses of the last four frames' times, and the newest.
+        """The window now: the poses at the last frames' times, and the newest.
 
         time_s: what now is; by default the last push. After the last push its pose stays, before
         the first that one stood.
         """
         assert self._shown, "no pose was pushed"
         now = self._shown[-1][0] if time_s is None else time_s
-        poses = [self._at(now - back / self.fps) for back in reversed(range(LIVE_POSES))]
-        return live_window(torch.stack(poses), skeleton)
+        poses = [self._at(now - back / self.fps) for back in reversed(range(live_poses(self.lags)))]
+        return live_window(torch.stack(poses), skeleton, self.lags)
 
     def _at(self, time_s: float) -> Float[Tensor, "D"]:
         later_s, later = self._shown[-1]

@@ -47,7 +47,7 @@ from ash_core.render import Colour, Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
 from viewer.clock import SPEEDS, Clock, LoopMode, Place
-from viewer.pose import LARGEST, LIVE_POSES, PoseEdit, PoseHistory, joint_tree, sliders, window_of
+from viewer.pose import LARGEST, PoseEdit, PoseHistory, joint_tree, sliders, window_of
 from viewer.preferences import PreferenceStore
 from viewer.recorder import RecordSettings
 from viewer.session_file import (
@@ -360,7 +360,7 @@ class Session:
         self.history = History(Document(name))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
         self._timed, self._places = name, {}
-        self._hand, self._moved_s = PoseHistory(), -math.inf
+        self._hand, self._moved_s = PoseHistory(data.lags), -math.inf
         self.locked_camera, self.selected_joint = None, None
         self.home()
         self._remember(self.avatar)
@@ -527,8 +527,7 @@ class Session:
     @property
     def hand_moves(self) -> bool:
         """Whether a hand moves the character now, or did a moment ago, and no motion does."""
-        reach_s = LIVE_POSES / self._hand.fps
-        return not self.clock.playing and self.now() - self._moved_s < reach_s
+        return not self.clock.playing and self.now() - self._moved_s < self._hand.reach_s
 
     def choose_motion(self, name: str) -> None:
         """Play another of the open motions."""
@@ -632,7 +631,7 @@ class Session:
 
     def _request(self, frame: int, camera: Camera) -> RenderRequest:
         document = self.document
-        window = window_of(self.motion, frame, document.edit, self.data.skeleton)
+        window = window_of(self.motion, frame, document.edit, self.data.skeleton, self.data.lags)
         return RenderRequest(window, camera, BACKGROUNDS[document.background], document.look)
 
     def size_of_recording(self) -> tuple[int, int]:

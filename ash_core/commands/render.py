@@ -264,7 +264,7 @@ def make_shots(
     from ash_core.render import RenderRequest
 
     for frame, camera in zip(frames, cameras, strict=True):
-        window = pose_window(motion, frame, data.skeleton)
+        window = pose_window(motion, frame, data.skeleton, data.lags)
         yield Shot(frame, RenderRequest(window, camera, background))
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ash_core.avatar import MOVE_GAIN, Avatar, NativeAvatar
+from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.character import Character
 from ash_core.conventions import HISTORY
 from ash_core.errors import CudaError
@@ -33,7 +33,7 @@ PROGRAM = Program(
     KERNELS / "pose.cu",
     KERNELS / "graph_net.cu",
     KERNELS / "motion_map.cu",
-    defines={"MAX_JOINTS": MAX_JOINTS, "MAX_BONES": MAX_BONES, "MOVE_GAIN": MOVE_GAIN},
+    defines={"MAX_JOINTS": MAX_JOINTS, "MAX_BONES": MAX_BONES},
 )
 
 # As in the kernels:
@@ -45,8 +45,8 @@ DENSE_TILE = 32
 ADD_KEPT, KEEP, NORMALISE, ELU, FOR_DENSE, FINISH = (1 << bit for bit in range(6))
 """What stands between two graph convolutions, see graph_net.cu."""
 
-PARTS = 2 * HISTORY
-"""Vectors of a texel in a motion map: of places or moves, then of normals."""
+PARTS = 6
+"""Vectors of a texel in a motion map."""
 ROOT_FLOATS = 16
 
 Launch = tuple[str, int | tuple[int, int], int, tuple[Tensor | int | float | None, ...]]
@@ -57,7 +57,7 @@ class PoseStage:
     """Poses of one avatar on the GPU: dofs in, posed meshes kept in a ring of slots.
 
     The caller fills `inputs` and `slot`, then `run` writes that slot of the ring; `motion_map`
-    reads the three slots that `window` names. Both only launch kernels on fixed buffers.
+    reads the slots that `window` names. Both only launch kernels on fixed buffers.
     Raises: CudaError for a skeleton too large for the kernels.
     """
 
@@ -67,8 +67,8 @@ class PoseStage:
     """float64: the pose's dofs, then its PoseWindow.normalised: poses n-2, n-1, n."""
     slot: Int[Tensor, "1"]
     """int32: where `run` writes."""
-    window: Int[Tensor, "3"]
-    """int32: slots of the poses t, t-1, t-2."""
+    window: Int[Tensor, "H"]
+    """int32: slots of the poses, newest first."""
     vertices: Float[Tensor, "S V 3"]
     normals: Float[Tensor, "S V 3"]
     canonical: Float[Tensor, "S V 3"]
@@ -99,7 +99,7 @@ class PoseStage:
         self.inputs, self.slot, self.window = buffers or (
             torch.zeros(4, len(skeleton.dof_names), dtype=torch.float64, device=device),
             torch.zeros(1, dtype=torch.int32, device=device),
-            torch.zeros(HISTORY, dtype=torch.int32, device=device),
+            torch.zeros(len(avatar.data.lags), dtype=torch.int32, device=device),
         )
         places = torch.zeros(3, self.SLOTS, n_vertices, 3, device=device)
         self.vertices, self.normals, self.canonical = places
@@ -232,7 +232,8 @@ class PoseStage:
             return "motion_map_texels", grid, THREADS, (len(corners), corners, weights, *rings)
         pixels, quads = (values.to(device, torch.int32) for values in quads_of(atlas))
         grid = _blocks(len(pixels) * PARTS, THREADS)
-        arguments = (len(pixels), pixels, quads, corners, weights, *rings)
+        gains = avatar._gains.flatten().to(device)
+        arguments = (len(pixels), pixels, quads, corners, weights, *rings, gains)
         return "motion_map_pixels", grid, THREADS, arguments
 
 

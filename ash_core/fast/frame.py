@@ -33,7 +33,7 @@ from ash_core.fast.decoders import NativeNetwork, ReleasedNetworks, supports_sid
 from ash_core.geometry.rotations import matrix_to_quat
 from ash_core.geometry.texel_frames import STRETCH
 from ash_core.gpu.kernels import Program
-from ash_core.records import Camera, Image, PoseWindow
+from ash_core.records import AvatarData, Camera, Image, PoseWindow
 from ash_core.splat import cuda as splat
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Frames:
         self.device = device
         self.captures = device.type == "cuda"
         """False once a capture has failed: stages are then launched one by one."""
-        self._inputs = _Inputs(len(avatar.character.skeleton.dof_names), device)
+        self._inputs = _Inputs(avatar.data, device)
         self._pose = PoseStage(avatar, device, buffers=self._inputs.of_pose)
         self._decoder = _decoder_of(avatar, self._pose, self._inputs, device)
         if device.type == "cuda":
@@ -249,20 +249,22 @@ class Frames:
 class _Inputs:
     """All that a frame takes from the host, in one copy."""
 
-    def __init__(self, n_dofs: int, device: torch.device) -> None:
+    def __init__(self, data: AvatarData, device: torch.device) -> None:
+        n_dofs, n_poses = len(data.skeleton.dof_names), len(data.lags)
         doubles = (1 + HISTORY) * n_dofs
-        words = 2 * doubles + 1 + HISTORY + 24 + 4 + 4
+        # The camera is read in packs of four words.
+        sizes = (2 * doubles, 24, 4, 4, 1, n_poses)
+        words = sum(sizes)
         self._host = torch.zeros(words, dtype=torch.int32)
         self._there = torch.zeros(words, dtype=torch.int32, device=device)
         here = np.frombuffer(self._host.numpy(), np.int32)
-        sizes = (2 * doubles, 1, HISTORY, 24, 4, 4)
         ends = np.cumsum(sizes)
-        rows, self._slot, self._window, self._camera, background, root = (
+        rows, self._camera, background, root, self._slot, self._window = (
             here[end - size : end] for end, size in zip(ends, sizes, strict=True)
         )
         self._rows = rows.view(np.float64).reshape(1 + HISTORY, n_dofs)
         self._background, self._root = background.view(np.float32), root.view(np.float32)
-        poses, slot, window, camera, background, root = self._there.split(sizes)
+        poses, camera, background, root, slot, window = self._there.split(sizes)
         rows = poses.view(torch.float64).view(1 + HISTORY, n_dofs)
         self.of_pose = rows, slot, window
         self._packed = camera.view(1, 24)

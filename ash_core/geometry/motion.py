@@ -11,7 +11,7 @@ from torch import Tensor
 from ash_core.conventions import HISTORY
 from ash_core.errors import InputError
 from ash_core.geometry.rotations import axis_angle_to_matrix
-from ash_core.records import Motion, PoseWindow, Skeleton
+from ash_core.records import Lags, Motion, PoseWindow, Skeleton
 
 HEADING_DOF = 3
 """The dof that turns the root about the vertical. Source: ODDITIES A4."""
@@ -56,18 +56,19 @@ def normalise_motion(dofs: Float[Tensor, "F D"], skeleton: Skeleton) -> Float[Te
     return torch.cat((dofs[:2, None].expand(-1, 3, -1), normalise_poses(windows, skeleton)))
 
 
-def pose_window(motion: Motion, frame: int, skeleton: Skeleton) -> PoseWindow:
-    """The window at a frame: that pose and the two before it, each with its own three poses.
+def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> PoseWindow:
+    """The window at a frame: that pose and some earlier ones, each with its own three poses.
 
-    Frames before the first are the first. The first two frames of a motion are not normalised:
-    their three rows are that frame's raw pose. Source: ODDITIES A4, A5.
+    lags: of the avatar that it is for (`AvatarData.lags`). Frames before the first are the first.
+    The first two frames of a motion are not normalised: their three rows are that frame's raw pose.
+    Source: ODDITIES A4, A5.
     """
     count = len(motion.dofs)
     if not 0 <= frame < count:
         raise InputError(
             f"{motion.name or 'motion'}: expected a frame in 0..{count - 1}, got {frame}"
         )
-    frames = [max(frame - back, 0) for back in range(HISTORY)]
+    frames = [max(frame - lag, 0) for lag in lags]
     if motion.normalised is not None:
         return PoseWindow(motion.dofs[frames], motion.normalised[frames])
     rows = [
@@ -77,7 +78,17 @@ def pose_window(motion: Motion, frame: int, skeleton: Skeleton) -> PoseWindow:
     return PoseWindow(motion.dofs[frames], torch.stack(rows))
 
 
-def live_window(poses: Float[Tensor, "5 D"], skeleton: Skeleton) -> PoseWindow:
-    """The window of five live poses t-4 ... t (oldest first): sliders, mocap, a blend of both."""
-    rows = [normalise_poses(poses[n - 2 : n + 1], skeleton) for n in (4, 3, 2)]
-    return PoseWindow(poses[[4, 3, 2]], torch.stack(rows))
+def live_poses(lags: Lags) -> int:
+    """Poses that a live window is made of."""
+    return lags[-1] + HISTORY
+
+
+def live_window(poses: Float[Tensor, "P D"], skeleton: Skeleton, lags: Lags) -> PoseWindow:
+    """The window of live poses, oldest first: sliders, mocap, a blend of both.
+
+    poses: `live_poses(lags)` of them, the last one is the newest.
+    """
+    assert len(poses) == live_poses(lags), len(poses)
+    frames = [len(poses) - 1 - lag for lag in lags]
+    rows = [normalise_poses(poses[n - 2 : n + 1], skeleton) for n in frames]
+    return PoseWindow(poses[frames], torch.stack(rows))

@@ -35,8 +35,8 @@ class DecoderConfig:
     """Channels of the first level; they double on the way down."""
     sh_degree: int
     """0, 1 or 2."""
-    offset_mm: int = 50
-    """How far a Gaussian may lie from its texel along each axis, mm: loose clothing needs more."""
+    offset_mm: int = 150
+    """How far a Gaussian may lie from its texel along each axis, mm: what a skirt swings."""
 
     @property
     def out_channels(self) -> int:

@@ -61,7 +61,7 @@ class TrainConfig:
     """Decoder of a new native avatar. Default: balanced."""
     offset_mm: Annotated[int | None, Hidden] = None
     """How far a new native avatar's Gaussians may lie from the skin along each axis, mm. Default:
-    50; skirts and coats need more."""
+    150."""
     atlas: Annotated[int | None, Hidden] = None
     """Texels a side of a new released avatar. Default: what the character's configuration says."""
     gaussian_checkpoint: Annotated[

@@ -28,7 +28,7 @@ from ash_core.splat.cuda import Views
 from ash_core.training.config import TrainConfig
 from ash_core.training.pictures import Pictures, Tell
 
-CACHE_VERSION = "1"
+CACHE_VERSION = "2"
 """Changes with what the cache file holds."""
 TEST_EACH = 12
 """One camera in so many is kept for testing."""
@@ -96,6 +96,10 @@ def parse_crop(choice: str, boxes: np.ndarray, smallest: tuple[int, int]) -> tup
 
 # ---- meshes ----
 
+OF_POSE = ("vertices", "normals")
+"""What of a mesh a window's poses have each; many windows share a pose."""
+OF_FRAME = tuple(field.name for field in fields(PosedMesh) if field.name not in OF_POSE)
+
 
 class Poses:
     """The posed meshes of a split's frames, computed once and kept in a file."""
@@ -103,9 +107,9 @@ class Poses:
     def __init__(
         self, avatar: Avatar, split: SplitData, frames: Sequence[int], cache: Path, tell: Tell
     ) -> None:
-        skeleton = avatar.character.skeleton
+        skeleton, lags = avatar.character.skeleton, avatar.data.lags
         self.frames = list(frames)
-        self.windows = [pose_window(split.motion, frame, skeleton) for frame in frames]
+        self.windows = [pose_window(split.motion, frame, skeleton, lags) for frame in frames]
         self.device = avatar.flat.device
         key = _key(avatar.data, self.windows)
         path = cache / f"character-{split.name}-{key[:16]}.safetensors"
@@ -121,7 +125,10 @@ class Poses:
 
     def mesh(self, index: int) -> PosedMesh:
         """The mesh of one of the frames."""
-        return PosedMesh(**{name: tensor[index] for name, tensor in self._stored.items()})
+        one = {name: self._stored[name][index] for name in OF_FRAME}
+        poses = self._stored["poses"][index]
+        shared = {name: self._stored[name].index_select(0, poses) for name in OF_POSE}
+        return PosedMesh(**one, **shared)
 
 
 def _key(data: AvatarData, windows: Sequence[PoseWindow]) -> str:
@@ -154,13 +161,25 @@ def _stored(path: Path, key: str) -> dict[str, Tensor] | None:
 
 @torch.no_grad()
 def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) -> dict[str, Tensor]:
+    """Of each frame, of each pose that some window has, and which poses each frame's window has."""
     device = character.template_vertices.device
-    meshes = []
+    found: dict[str, list[Tensor]] = {name: [] for name in (*OF_FRAME, *OF_POSE)}
+    numbers: dict[bytes, int] = {}
+    poses = []
     for done, window in enumerate(windows, start=1):
-        meshes.append(to_device(character(to_device(window, device)), "cpu"))
+        mesh = to_device(character(to_device(window, device)), "cpu")
+        for name in OF_FRAME:
+            found[name].append(getattr(mesh, name))
+        for row, (dofs, past) in enumerate(zip(window.dofs, window.normalised, strict=True)):
+            key = dofs.numpy().tobytes() + past.numpy().tobytes()
+            if key not in numbers:
+                numbers[key] = len(numbers)
+                for name in OF_POSE:
+                    found[name].append(getattr(mesh, name)[row])
+            poses.append(numbers[key])
         tell("posed meshes", done, len(windows))
-    names = [field.name for field in fields(PosedMesh)]
-    return {name: torch.stack([getattr(mesh, name) for mesh in meshes]) for name in names}
+    stored = {name: torch.stack(every) for name, every in found.items()}
+    return stored | {"poses": torch.tensor(poses).reshape(len(windows), -1)}
 
 
 # ---- what is seen when ----

@@ -11,7 +11,6 @@ from torch import Tensor
 from ash_core.errors import InputError
 from ash_core.files.dataset import Dataset, SplitData
 from ash_core.geometry.motion import pose_window
-from ash_core.records import Skeleton
 from ash_core.render import Renderer, RenderRequest
 from ash_core.training.dataset import cameras_of, test_cameras
 from ash_core.training.lpips import Lpips
@@ -99,7 +98,7 @@ def measure(
     tell: Callable[[str, int, int], None],
 ) -> Report:
     """Render a set as everybody sees it, and compare."""
-    skeleton: Skeleton = renderer.avatar.data.skeleton
+    data = renderer.avatar.data
     split, work = selection.split, list(selection.photographs())
     before: dict[int, tuple[int, tuple[Tensor, Tensor]]] = {}
     every: list[Scores] = []
@@ -108,7 +107,7 @@ def measure(
     measured = [(frame, camera) for frame, camera, counts in work if counts]
     shown = {measured[n] for n in evenly(len(measured), SHOWN)}
     for done, (frame, camera, counts) in enumerate(work, start=1):
-        window = pose_window(split.motion, frame, skeleton)
+        window = pose_window(split.motion, frame, data.skeleton, data.lags)
         ours = renderer.render(RenderRequest(window, split.cameras[camera], WHITE)).rgb
         truth, mask = (part.to(ours.device) for part in read_truth(split.images[frame, camera]))
         pair = ours.clone(), truth

@@ -73,7 +73,7 @@ def main() -> None:
     motion = read_motion(sample / "skeletoolToGTPose" / "poseAngles.motion", data.skeleton)
 
     def maps(frame: int) -> None:
-        window = pose_window(motion, frame, data.skeleton)
+        window = pose_window(motion, frame, data.skeleton, data.lags)
         avatar.motion_map(avatar.character(window), window)
 
     def from_scratch(n: int) -> None:
@@ -82,7 +82,7 @@ def main() -> None:
 
     line("character + maps, three poses from scratch", timed(frames, from_scratch))
     line("character + maps, next frame of a motion", timed(frames, lambda n: maps(600 + n)))
-    window = pose_window(motion, 600, data.skeleton)
+    window = pose_window(motion, 600, data.skeleton, data.lags)
     mesh = avatar.character(window)
     picture = avatar.motion_map(mesh, window)
     line("both U-Nets, float32", timed(4, lambda _: avatar.decode(picture, mesh)))

@@ -63,7 +63,7 @@ def frames(data: AvatarData, motion: Motion) -> None:
     """A native avatar's whole frames."""
     frames = Frames(trained(dataclasses.replace(data, decoder=DECODER)), DEVICE)
     for number in (9, 10, 9):
-        window = pose_window(motion, number, data.skeleton)
+        window = pose_window(motion, number, data.skeleton, data.lags)
         frames.rgba8(window, small_camera(), (0.0, 1.0, 0.0))
         frames.image(window, small_camera(), None)
 
@@ -71,7 +71,10 @@ def frames(data: AvatarData, motion: Motion) -> None:
 def poses(data: AvatarData, motion: Motion) -> None:
     """The graph networks, in half and in float."""
     data = dataclasses.replace(data, variant="released", networks=graph_networks(data))
-    avatar, window = Avatar(data, RELEASED_ATLAS).eval(), pose_window(motion, 9, data.skeleton)
+    avatar, window = (
+        Avatar(data, RELEASED_ATLAS).eval(),
+        pose_window(motion, 9, data.skeleton, data.lags),
+    )
     for half in (True, False):
         stage = PoseStage(avatar, DEVICE, half=half)
         fill(stage, PoseWindow(window.dofs.cuda(), window.normalised.cuda()), (5, 63, 0))

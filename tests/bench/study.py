@@ -28,15 +28,17 @@ from ash_core import avatar
 from ash_core.avatar import NativeAvatar
 from ash_core.capture.film.script import find_motions
 from ash_core.commands.capture import find_actor
+from ash_core.conventions import PUBLISHED_LAGS
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, write_motion
 from ash_core.files.text import write_text
 from ash_core.geometry import dual_quaternion as dq
+from ash_core.geometry.motion import heading_matrix
 from ash_core.geometry.rotations import quat_to_matrix, unit
 from ash_core.geometry.texels import texel_transforms
 from ash_core.networks import decoder as decoder_module
 from ash_core.networks.decoder import PRESETS, Decoder
-from ash_core.records import Gaussians, PosedMesh, PoseWindow
+from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow
 from ash_core.training import dataset, session, validation
 from ash_core.training.config import LossWeights, TrainConfig
 from ash_core.training.loop import Loop
@@ -71,17 +73,25 @@ def clips(actor: str, out: Path) -> None:
 # ---- what is changed ----
 
 
-def seen_without_lamps(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
-    """Nothing of the room."""
-    places, normals = SEEN(self, mesh, window)
-    return places, torch.cat((normals[:2], torch.zeros_like(normals[2:])))
+def seen_with_lamps(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
+    """The normal as it stands in the room, where the lamps are."""
+    places, _ = SEEN(self, mesh, window)
+    return places, mesh.normals[:1]
 
 
 def seen_without_history(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
     """Nothing moves."""
     places, normals = SEEN(self, mesh, window)
-    still = torch.zeros_like(places[1:])
-    return torch.cat((places[:1], still)), normals[[0, 0, 2]]
+    return torch.cat((places[:1], torch.zeros_like(places[1:]))), normals
+
+
+def seen_shortly(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
+    """The moves of the last two frames; no more."""
+    skeleton = self.character.skeleton
+    turn = heading_matrix(window.dofs[0], skeleton).to(mesh.vertices)
+    places = mesh.vertices[:1] - mesh.joints[self._heading_joint]
+    moves = avatar.MOVE_GAIN * (mesh.vertices[:-1] - mesh.vertices[1:])
+    return torch.cat((places, moves, torch.zeros_like(moves))) @ turn, mesh.normals[:1] @ turn
 
 
 def seen_as_published(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
@@ -104,12 +114,11 @@ def jittered(self: Decoder, motion_map: Tensor) -> Tensor:
 
 def seen_locally(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
     """Moves and gravity as the skin feels them."""
-    places, normals = SEEN(self, mesh, window)
+    places, _ = SEEN(self, mesh, window)
     turn = quat_to_matrix(unit(mesh.real))
-    moves = avatar.MOVE_GAIN * (mesh.vertices[:-1] - mesh.vertices[1:])
+    moves = self._gains * (mesh.vertices[:-1] - mesh.vertices[1:])
     local = torch.einsum("vji,hvj->hvi", turn, moves)
-    up = turn[:, 1, :]
-    return torch.cat((places[:1], local)), torch.stack((normals[0], up, torch.zeros_like(up)))
+    return torch.cat((places[:1], local)), turn[None, :, 1]
 
 
 def assemble_freely(self: NativeAvatar, raw: Tensor, mesh: PosedMesh) -> Gaussians:
@@ -128,18 +137,19 @@ def assemble_freely(self: NativeAvatar, raw: Tensor, mesh: PosedMesh) -> Gaussia
 
 SEEN, FORWARD = NativeAvatar._networks_see, Decoder.forward
 Patch = tuple[Any, str, Any]
+SHORT: Patch = AvatarData, "lags", PUBLISHED_LAGS
 CHANGES: dict[str, tuple[dict[str, Any], tuple[Patch, ...]]] = {
     "whole": ({}, ()),
-    "no_lamps": ({}, ((NativeAvatar, "_networks_see", seen_without_lamps),)),
+    "lamps": ({}, ((NativeAvatar, "_networks_see", seen_with_lamps),)),
     "no_history": ({}, ((NativeAvatar, "_networks_see", seen_without_history),)),
-    "published_input": ({}, ((NativeAvatar, "_networks_see", seen_as_published),)),
+    "short_history": ({}, (SHORT, (NativeAvatar, "_networks_see", seen_shortly))),
+    "published_input": ({}, (SHORT, (NativeAvatar, "_networks_see", seen_as_published))),
     "no_base": ({}, ((Decoder, "forward", without_base),)),
     "local": ({}, ((NativeAvatar, "_networks_see", seen_locally),)),
     "dropout_1": ({"dropout": 0.1}, ()),
     "dropout_2": ({"dropout": 0.2}, ()),
-    "offset_150": ({"offset_mm": 150}, ()),
+    "offset_50": ({"offset_mm": 50}, ()),
     "offset_300": ({"offset_mm": 300}, ()),
-    "offset_150_dropout_1": ({"offset_mm": 150, "dropout": 0.1}, ()),
     "jitter": ({}, ((Decoder, "forward", jittered),)),
     "depth_2": ({}, ((decoder_module, "DEPTH", 2),)),
     "no_residuals": ({}, ((NativeAvatar, "assemble", assemble_freely),)),
@@ -225,7 +235,7 @@ def keep_between_trainings() -> None:
     """Photographs are decoded, and characters posed, once for all trainings of this process."""
     make_pictures, make_poses = dataset.Pictures, dataset.Poses
     pictures: list[dataset.Pictures] = []
-    poses: dict[tuple[str, str, tuple[int, ...]], dataset.Poses] = {}
+    poses: dict[tuple[str, tuple[int, ...], tuple[int, ...]], dataset.Poses] = {}
 
     def kept_pictures(*arguments: Any) -> dataset.Pictures:
         if not pictures:
@@ -234,7 +244,7 @@ def keep_between_trainings() -> None:
         return pictures[0]
 
     def kept_poses(avatar: Any, split: Any, frames: Any, *more: Any) -> dataset.Poses:
-        key = avatar.data.variant, split.name, tuple(frames)
+        key = split.name, avatar.data.lags, tuple(frames)
         if key not in poses:
             poses[key] = make_poses(avatar, split, frames, *more)
         return poses[key]
