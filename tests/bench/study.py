@@ -105,13 +105,6 @@ def without_base(self: Decoder, motion_map: Tensor) -> Tensor:
     return FORWARD(self, motion_map)
 
 
-def jittered(self: Decoder, motion_map: Tensor) -> Tensor:
-    """While it learns, a decoder sees every pose a little off."""
-    if torch.is_grad_enabled():
-        motion_map = motion_map + 0.03 * torch.randn_like(motion_map[..., :1, :1])
-    return FORWARD(self, motion_map)
-
-
 def seen_locally(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
     """Moves and gravity as the skin feels them."""
     places, _ = SEEN(self, mesh, window)
@@ -150,7 +143,7 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[Patch, ...]]] = {
     "dropout_2": ({"dropout": 0.2}, ()),
     "offset_50": ({"offset_mm": 50}, ()),
     "offset_300": ({"offset_mm": 300}, ()),
-    "jitter": ({}, ((Decoder, "forward", jittered),)),
+    "jitter_0": ({"jitter": 0.0}, ()),
     "depth_2": ({}, ((decoder_module, "DEPTH", 2),)),
     "no_residuals": ({}, ((NativeAvatar, "assemble", assemble_freely),)),
     "sh_0": ({}, ((avatar, "config_of", lambda *_: replace(BALANCED, sh_degree=0)),)),
