@@ -237,7 +237,6 @@ def test_flat_weights_are_the_networks_own() -> None:
 
 def make_session(footage: Path, **more: object) -> Session:
     given = {"avatar": footage / "small.safetensors", "views_per_pose": 2, "validate_every": 0}
-    given |= {"jitter": 0.0}
     config = TrainConfig(footage, footage / "session", **({"device": "cpu"} | given | more))
     device = torch.device("cuda", 0) if config.device == "cuda" else torch.device("cpu")
     return Session(config.resolved(), device, Silent())
@@ -286,7 +285,7 @@ def test_released_networks_train_and_leave_the_published_layout(
 def two_train_as_one(footage: Path, folder: Path, device: str, exactly: float) -> None:
     """Losses and lengths of gradients of one process, and of two that share its poses."""
     more = ("--steps", 4, "--poses-per-step", 2, "--views-per-pose", 1)
-    more = (*more, "--device", device, "--precision", "float", "--jitter", 0)
+    more = (*more, "--device", device, "--precision", "float")
     assert run(*arguments(footage, folder / "one", *more)) == 0
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     words += ["-m", "ash_core.training.train", *arguments(footage, folder / "two", *more)[1:]]
@@ -338,14 +337,13 @@ def test_the_character_cache_follows_its_inputs(footage: Path, tmp_path: Path) -
     "more",
     [
         {"dropout": 0.3},
-        {"jitter": 0.3},
         {"variant": "released", "atlas": 32, "avatar": None, "warm_up_steps": 5},
     ],
 )
 def test_what_is_drawn_and_aimed_at_is_the_same_after_a_stop(
     footage: Path, tmp_path: Path, more: dict[str, object]
 ) -> None:
-    """Dropout and jitter follow from seed and step; the first phase goes on in its middle."""
+    """Dropout follows from seed and step; the published first phase goes on in its middle."""
     whole, first, second = (make_session(footage, views_per_pose=1, **more) for _ in range(3))
     batches = whole.batches(0)
     for _ in range(6):

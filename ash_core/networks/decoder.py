@@ -23,8 +23,6 @@ GEOMETRY_CHANNELS = 10
 """offset 3, rotation 3, scale 3, opacity 1; then 3 K colour coefficients."""
 DEPTH = 3
 """Halvings below the first level."""
-JITTERS = 8
-"""Independent values of `Decoder.jitter` along the atlas' side."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,6 @@ class Decoder(nn.Module):
     """Before the PixelShuffle: h = r / 2."""
     dropout = 0.0
     """Share of each map's channels that is left out at random, while gradients are computed."""
-    jitter = 0.0
-    """Standard deviation of what is added to the motion map then."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -106,8 +102,7 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     def forward(self, motion_map: Float[Tensor, "b 18 r r"]) -> Float[Tensor, "b c r r"]:
-        seen = nn.functional.pixel_unshuffle(self._jitter(motion_map), 2)
-        skips = [self._drop(self.stem(seen))]
+        skips = [self._drop(self.stem(nn.functional.pixel_unshuffle(motion_map, 2)))]
         for down in self.down:
             skips.append(self._drop(down(skips[-1])))
         x = skips.pop()
@@ -115,14 +110,6 @@ class Decoder(nn.Module):
             x = nn.functional.interpolate(lift(x), scale_factor=2.0, mode="nearest")
             x = join(x + skips.pop())
         return nn.functional.pixel_shuffle(self.head(x) + self.base, 2)
-
-    def _jitter(self, motion_map: Tensor) -> Tensor:
-        """Another pose near by; smooth over the atlas, so that no layer averages it away."""
-        if not (self.jitter and torch.is_grad_enabled()):
-            return motion_map
-        coarse = torch.randn_like(motion_map[..., :JITTERS, :JITTERS])
-        smooth = nn.functional.interpolate(coarse, size=motion_map.shape[-2:], mode="bilinear")
-        return motion_map + self.jitter * smooth
 
     def _drop(self, x: Tensor) -> Tensor:
         if self.dropout and torch.is_grad_enabled():

@@ -109,9 +109,6 @@ class TrainConfig:
     dropout: float = 0.0
     """Share of the channels of the decoder's maps that is left out at random (native): poses that
     were not filmed look better, those that were look worse."""
-    jitter: Annotated[float | None, Hidden] = None
-    """How far off, at random, the decoder sees each pose (0.1: places by 10 cm, moves by 1 cm a
-    frame): what it learns then holds for poses near by. Default: native 0.1, released 0."""
     background: Annotated[Literal["random", "black", "white"] | None, Hidden] = None
     """Under pictures while training. Default: native random, released black (published)."""
     precision: Literal["auto", "half", "float"] = "auto"
@@ -149,7 +146,6 @@ class TrainConfig:
             "ema": 0.998 if native else 0.0,
             "clip": 1.0 if native else math.inf,
             "background": "random" if native else "black",
-            "jitter": 0.1 if native else 0.0,
         }
         # Source: the published loss is 0.9 L1 + 0.1 (1 - SSIM), from the published configuration.
         shares = (
@@ -177,7 +173,6 @@ class TrainConfig:
         for name in ("workers", "validate_every", "warm_up_steps", "character_rate"):
             _need(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         _need(0 <= self.dropout < 1, "dropout", "0 to below 1", self.dropout)
-        _need(0 <= self.jitter < math.inf, "jitter", "a number, 0 or more", self.jitter)  # type: ignore[operator]
         _need(0 <= self.ema < 1, "ema", "0 to below 1", self.ema)  # type: ignore[operator]
         _need(0 < self.final_rate <= 1, "final_rate", "above 0, to 1", self.final_rate)  # type: ignore[operator]
         _need(math.isfinite(self.learning_rate), "learning_rate", "a number", self.learning_rate)  # type: ignore[arg-type]
@@ -188,7 +183,7 @@ class TrainConfig:
         if self.weights.lpips > 0 and not self.lpips_weights:
             raise InputError("--weights.lpips: expected --lpips-weights with it, got none")
         if self.variant == "released":
-            for name in ("preset", "offset_mm", "tune_character", "dropout", "jitter"):
+            for name in ("preset", "offset_mm", "tune_character", "dropout"):
                 _need(
                     not getattr(self, name),
                     name,

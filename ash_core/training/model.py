@@ -96,7 +96,6 @@ class Model:
         self.avatar.requires_grad_(False)
         if isinstance(self.avatar, NativeAvatar):
             self.avatar.decoder.dropout = config.dropout
-            self.avatar.decoder.jitter = config.jitter or 0.0
         self.half = config.precision == "half" or (
             config.precision == "auto" and device.type == "cuda"
         )

@@ -92,7 +92,7 @@ class Trainer:
         """
         for flat in self.flats.values():
             flat.grad.zero_()
-        if self.config.dropout or self.config.jitter:  # what is drawn follows from seed and step
+        if self.config.dropout:  # what is drawn follows from seed and step
             chance = np.random.default_rng((self.config.seed, 2, self.world.rank, self.step))
             torch.manual_seed(int(chance.integers(2**63)))
         for pose, batch in batches:
@@ -320,7 +320,7 @@ class Trainer:
         c = self.config
         names = (
             *("variant", "seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
-            *("crop", "tune_character", "dropout", "jitter"),
+            *("crop", "tune_character", "dropout"),
         )
         avatar = self.model.avatar
         offset_mm = avatar.config.offset_mm if isinstance(avatar, NativeAvatar) else None

@@ -105,6 +105,17 @@ def without_base(self: Decoder, motion_map: Tensor) -> Tensor:
     return FORWARD(self, motion_map)
 
 
+def jittered(self: Decoder, motion_map: Tensor) -> Tensor:
+    """While it learns, a decoder sees every pose a little off, smoothly over the atlas."""
+    if torch.is_grad_enabled():
+        coarse = torch.randn_like(motion_map[..., :8, :8])
+        size = motion_map.shape[-2:]
+        motion_map = motion_map + 0.1 * nn.functional.interpolate(
+            coarse, size=size, mode="bilinear"
+        )
+    return FORWARD(self, motion_map)
+
+
 def seen_locally(self: NativeAvatar, mesh: PosedMesh, window: PoseWindow) -> Any:
     """Moves and gravity as the skin feels them."""
     places, _ = SEEN(self, mesh, window)
@@ -143,7 +154,7 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[Patch, ...]]] = {
     "dropout_2": ({"dropout": 0.2}, ()),
     "offset_50": ({"offset_mm": 50}, ()),
     "offset_300": ({"offset_mm": 300}, ()),
-    "jitter_0": ({"jitter": 0.0}, ()),
+    "jitter": ({}, ((Decoder, "forward", jittered),)),
     "depth_2": ({}, ((decoder_module, "DEPTH", 2),)),
     "no_residuals": ({}, ((NativeAvatar, "assemble", assemble_freely),)),
     "sh_0": ({}, ((avatar, "config_of", lambda *_: replace(BALANCED, sh_degree=0)),)),
