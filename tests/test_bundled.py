@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from ash_core.commands.scene import (
     ACTOR,
+    BALANCED,
     BUNDLED,
     COMES_WITH_US,
+    Preset,
     load_avatar_data,
     load_motion,
     make_renderer,
@@ -19,28 +22,31 @@ from ash_core.resources import resource
 ASSETS_MB = 40
 
 
-def test_it_is_trained_and_the_assets_are_small() -> None:
-    data = load_avatar_data(BUNDLED)
-    assert data.networks["decoder"]["head.weight"].abs().max() > 0.01
-    assert data.networks["decoder"]["base"].abs().max() > 0.1
+def test_they_are_trained_and_the_assets_are_small() -> None:
+    for name, atlas in ((BUNDLED, 128), (BALANCED, 256)):
+        data = load_avatar_data(name)
+        assert (data.name, data.decoder["atlas"]) == ("ida", atlas)
+        assert data.networks["decoder"]["head.weight"].abs().max() > 0.01
+        assert data.networks["decoder"]["base"].abs().max() > 0.1
     files = [path for path in resource("assets").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < ASSETS_MB * 1e6
     assert load_avatar_data(ACTOR).networks == {}
     assert all((resource("assets") / name).exists() for name in COMES_WITH_US.values())
 
 
-def test_training_changed_what_is_seen() -> None:
+@pytest.mark.parametrize(("name", "preset"), [(BUNDLED, "cpu"), (BALANCED, "balanced")])
+def test_training_changed_what_is_seen(name: str, preset: Preset) -> None:
     """Beside the same character untrained: lit and folded, but nobody else."""
-    data = load_avatar_data(BUNDLED)
-    motion = load_motion(None, BUNDLED, data)
+    data = load_avatar_data(name)
+    motion = load_motion(None, name, data)
     camera = data.cameras[0]
     request = RenderRequest(
         pose_window(motion, 60, data.skeleton, data.lags), camera, (1.0, 1.0, 1.0)
     )
     bare = replace(data, networks={}, decoder={})
     trained, untrained = (
-        make_renderer(one, "cpu", "auto", preset).render(request)
-        for one, preset in ((data, None), (bare, "cpu"))
+        make_renderer(one, "cpu", "auto", chosen).render(request)
+        for one, chosen in ((data, None), (bare, preset))
     )
     both = (trained.alpha > 0.5) & (untrained.alpha > 0.5)
     either = (trained.alpha > 0.5) | (untrained.alpha > 0.5)

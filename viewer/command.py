@@ -27,8 +27,8 @@ class ViewCommand:
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
-    """Avatar file (.safetensors), published .conf, splats (.ply), 'bundled', the default, or
-    'actor', an untrained one."""
+    """Avatar file (.safetensors), published .conf, splats (.ply), 'bundled', the default,
+    'bundled-balanced', finer, for a GPU, or 'actor', an untrained one."""
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )

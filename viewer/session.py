@@ -310,7 +310,7 @@ class Session:
     # ---- what is open ----
 
     avatar: str
-    """Where the avatar came from: a file, 'bundled' or 'actor'."""
+    """Where the avatar came from: a file, or what comes with us by its name."""
     data: AvatarData
     renderer: Renderer
     preset: Preset | None

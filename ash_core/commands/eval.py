@@ -21,7 +21,8 @@ class Eval:
     """
 
     avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")]
-    """Avatar file (.safetensors), 'bundled' (trained) or 'actor' (not)."""
+    """Avatar file (.safetensors), 'bundled' or 'bundled-balanced' (trained), or
+    'actor' (not)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Data set, as `ash-studio extract` leaves it."""
     out: Annotated[

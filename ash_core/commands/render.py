@@ -53,8 +53,8 @@ class Render:
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
-    """Avatar file (.safetensors), splats (.ply), 'bundled' (trained) or 'actor' (not). Not beside
-    --session."""
+    """Avatar file (.safetensors), splats (.ply), 'bundled' or 'bundled-balanced' (trained), or
+    'actor' (not). Not beside --session."""
     session: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE.ash-session", help_behavior_hint="")
     ] = None

@@ -17,10 +17,16 @@ Backend = Literal["auto", "cuda", "cpu", "reference", "gsplat", "inria"]
 Preset = Literal["cpu", "balanced", "quality"]
 
 BUNDLED: Final = "bundled"
-"""The trained avatar that comes with us."""
+"""The trained avatar that comes with us, small enough for two CPU cores."""
+BALANCED: Final = "bundled-balanced"
+"""The same one with more Gaussians: for a GPU, or for pictures."""
 ACTOR: Final = "actor"
 """The studio's plain actor, untrained: it shows its texture, in any preset."""
-COMES_WITH_US: Final = {BUNDLED: "ida.safetensors", ACTOR: "actor.safetensors"}
+COMES_WITH_US: Final = {
+    BUNDLED: "ida.safetensors",
+    BALANCED: "ida_balanced.safetensors",
+    ACTOR: "actor.safetensors",
+}
 FIRST_MOTION: Final = "dance"
 STILL_FRAMES: Final = 250
 """Frames of what does not move: ten seconds for a camera to go round it."""
@@ -32,7 +38,7 @@ def avatar_path(name: str) -> Path:
 
 
 def load_avatar_data(name: str) -> "AvatarData":
-    """An avatar file, splats (.ply), or what comes with us under the name `bundled` or `actor`."""
+    """An avatar file, splats (.ply), or what comes with us under a name."""
     from ash_core.files.avatar_file import load_avatar
     from ash_core.files.ply import load_splats
 
