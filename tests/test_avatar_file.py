@@ -234,6 +234,10 @@ def trained(avatar: AvatarData) -> AvatarData:
 
 
 STATES = {
+    "earlier": (
+        value("decoder", {"atlas": 16, "width": 1, "sh_degree": 0}),
+        r"decoder: expected one that sees 32 frames back, got one of an earlier version; train it",
+    ),
     "counter": (
         lambda t, c: t.update(
             {"networks.decoder.foo.num_batches_tracked": torch.zeros((), dtype=torch.int64)}

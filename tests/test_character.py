@@ -65,7 +65,15 @@ def test_windows_clamp_at_the_start_and_refuse_frames_that_are_not_there(toy) ->
     data, motion = toy
     window = pose_window(motion, 1, data.skeleton, data.lags)
     assert_close(window.dofs, motion.dofs[[1, *[0] * (len(data.lags) - 1)]])
-    assert_close(window.normalised[0], motion.dofs[[1, 1, 1]])
+    published = pose_window(motion, 1, data.skeleton, PUBLISHED_LAGS)
+    assert_close(published.normalised[0], motion.dofs[[1, 1, 1]])
+    assert window.normalised[0][:, :4].abs().max() < 0.2  # seen from the newest pose, as all others
+    twice = Motion(motion.dofs.repeat_interleave(2, 0), fps=2 * motion.fps)
+    for frame in (0, 7, 19):
+        fast = pose_window(twice, 2 * frame, data.skeleton, data.lags)
+        slow = pose_window(motion, frame, data.skeleton, data.lags)
+        assert_close(fast.dofs, slow.dofs)
+        assert_close(fast.normalised, slow.normalised)
     assert (data.lags, dataclasses.replace(data, variant="released").lags) == (
         NATIVE_LAGS,
         PUBLISHED_LAGS,

@@ -28,7 +28,7 @@ from ash_core.render import Renderer, RenderRequest
 from ash_core.splat import cuda
 
 NETWORKS = ("spatial_gcn", "delta_gcn", "unet_geometry", "unet_appearance")
-DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "offset_mm": 80}
+DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "offset_mm": 80, "history": 32}
 stand_in = functools.cache(StandIn)
 Toy = tuple[AvatarData, Motion]
 

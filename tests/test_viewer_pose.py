@@ -12,20 +12,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toy import toy_dofs, toy_skeleton
 
-from ash_core.conventions import PUBLISHED_LAGS
+from ash_core.conventions import NATIVE_LAGS, PUBLISHED_LAGS
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_skeleton
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.motion import pose_window
-from ash_core.records import Motion, PoseWindow, Skeleton
+from ash_core.geometry.motion import live_poses, pose_window
+from ash_core.records import Lags, Motion, PoseWindow, Skeleton
 from ash_core.resources import resource
 from viewer import pose
 from viewer.pose import PoseEdit, PoseHistory
 
 BUNDLED_SKEW_M = 0.005
 """The bundled character's neck leans 2 mm to one side."""
+
+
+both = pytest.mark.parametrize("lags", [PUBLISHED_LAGS, NATIVE_LAGS])
 
 
 @pytest.fixture(scope="module")
@@ -370,14 +373,17 @@ def test_window_without_edits_is_the_motion_s(toy: Skeleton, walk: Motion) -> No
                 same_windows(pose.window_of(motion, frame, edit, toy, PUBLISHED_LAGS), want)
 
 
-def test_window_with_edits_is_that_of_the_edited_motion(toy: Skeleton, walk: Motion) -> None:
+@both
+def test_window_with_edits_is_that_of_the_edited_motion(
+    toy: Skeleton, walk: Motion, lags: Lags
+) -> None:
     edit = PoseEdit({3: 0.2, 7: -0.4, 0: 1.0}, 0.6)
     edited = Motion(edit.apply(walk.dofs))
     for frame in range(4, 20):
-        want = pose_window(edited, frame, toy, PUBLISHED_LAGS)
-        same_windows(pose.window_of(walk, frame, edit, toy, PUBLISHED_LAGS), want, atol=1e-14)
-    first = pose.window_of(walk, 0, edit, toy, PUBLISHED_LAGS)
-    assert torch.equal(first.dofs, edited.dofs[[0, 0, 0]])
+        want = pose_window(edited, frame, toy, lags)
+        same_windows(pose.window_of(walk, frame, edit, toy, lags), want, atol=1e-14)
+    first = pose.window_of(walk, 0, edit, toy, lags)
+    assert torch.equal(first.dofs, edited.dofs[[0] * len(lags)])
     assert (first.normalised[:, :, :4] == 0).all()
 
 
@@ -390,30 +396,42 @@ def test_a_frame_outside_is_named(toy: Skeleton, walk: Motion, frame: int) -> No
 # ---- poses just shown ----
 
 
-def test_history_of_a_played_motion_is_its_window(toy: Skeleton, walk: Motion) -> None:
+@both
+def test_history_of_a_played_motion_is_its_window(toy: Skeleton, walk: Motion, lags: Lags) -> None:
+    long = Motion(walk.dofs.repeat(2, 1))
     for start_s in (0.0, 12345.678):
-        history = PoseHistory(PUBLISHED_LAGS)
-        for frame, dofs in enumerate(walk.dofs):
+        history = PoseHistory(lags)
+        for frame, dofs in enumerate(long.dofs):
             history.push(dofs, start_s + frame / 25)
             if frame >= 4:
                 noise = 1e-12 * (1 + start_s)
-                same_windows(
-                    history.window(toy), pose_window(walk, frame, toy, PUBLISHED_LAGS), atol=noise
-                )
+                same_windows(history.window(toy), pose_window(long, frame, toy, lags), atol=noise)
 
 
-def test_history_is_resampled_to_the_motion_s_rate(toy: Skeleton) -> None:
+@both
+def test_history_is_resampled_to_the_motion_s_rate(toy: Skeleton, lags: Lags) -> None:
     """A steady move is the same at every frame rate of the screen."""
     speed = torch.linspace(-1, 1, 10, dtype=torch.float64)
-    frames = torch.arange(40)[:, None].double()
-    want = pose_window(Motion(frames / 25 * speed), 30, toy, PUBLISHED_LAGS)
+    frames = torch.arange(60)[:, None].double()
+    want = pose_window(Motion(frames / 25 * speed), 50, toy, lags)
     for rate in (7.0, 25.0, 60.0, 1000.0):
-        history = PoseHistory(PUBLISHED_LAGS)
-        for n in range(int(rate * 30 / 25) + 1):
+        history = PoseHistory(lags)
+        for n in range(int(rate * 50 / 25) + 1):
             history.push(n / rate * speed, n / rate)
-        history.push(30 / 25 * speed, 30 / 25)
+        history.push(50 / 25 * speed, 50 / 25)
         same_windows(history.window(toy), want, atol=1e-12)
-        assert len(history._shown) <= rate * 5 / 25 + 3  # what is too old is forgotten
+        # What is too old is forgotten.
+        assert len(history._shown) <= rate * live_poses(lags) / 25 + 3
+
+
+@both
+def test_a_history_takes_over_from_a_motion(toy: Skeleton, walk: Motion, lags: Lags) -> None:
+    history, long = PoseHistory(lags), Motion(walk.dofs.repeat(2, 1))
+    history.push(long.dofs[1], 0.5)
+    history.begin(long.dofs[38 - live_poses(lags) : 38], 7.3)
+    same_windows(history.window(toy), pose_window(long, 37, toy, lags), atol=1e-12)
+    history.push(long.dofs[38], 7.3 + 1 / 25)
+    same_windows(history.window(toy), pose_window(long, 38, toy, lags), atol=1e-12)
 
 
 def test_before_the_first_pose_is_the_first(toy: Skeleton) -> None:

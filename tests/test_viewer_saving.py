@@ -23,7 +23,7 @@ from ash_core.files.skeletool import read_motion
 from viewer import saving
 from viewer.session import Session
 
-DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
+DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "history": 32}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from ash_core.errors import InputError
 from ash_core.files.text import bad, show
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.motion import live_poses, live_window, pose_window
+from ash_core.geometry.motion import frames_back, live_poses, live_window, pose_window
 from ash_core.records import Lags, Motion, PoseWindow, Skeleton
 
 REACH_RAD: Final = math.pi
@@ -405,13 +405,13 @@ def window_of(
 ) -> PoseWindow:
     """What the character sees of an edited motion at a frame.
 
-    Without edits that of the motion, its first two frames and published windows included. With
-    edits frames before the first are the first, and all are normalised here.
+    Without edits that of the motion; of a published avatar its first two frames and published
+    windows included. With edits all is normalised here.
     """
     count = len(motion.dofs)
     if edit.changes_nothing or not 0 <= frame < count:  # which raises for the latter
         return pose_window(motion, frame, skeleton, lags)
-    frames = [max(frame - back, 0) for back in reversed(range(live_poses(lags)))]
+    frames = frames_back(motion, frame, live_poses(lags))
     return live_window(edit.apply(motion.dofs[frames]), skeleton, lags)
 
 
@@ -450,6 +450,12 @@ class PoseHistory:
         oldest = time_s - self.reach_s
         while len(self._shown) > 1 and self._shown[1][0] <= oldest:
             self._shown.popleft()
+
+    def begin(self, dofs: Float[Tensor, "P D"], time_s: float) -> None:
+        """As if these poses had been shown until now, oldest first, at the motions' rate."""
+        self.reset(dofs[0])
+        for back, pose in enumerate(reversed(dofs[1:])):
+            self._shown.insert(1, (time_s - back / self.fps, pose.to("cpu", torch.float64)))
 
     def reset(self, dofs: Float[Tensor, "D"]) -> None:
         """As if this pose had been shown for ever: nothing moves."""

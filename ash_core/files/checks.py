@@ -211,6 +211,10 @@ def _check_networks(data: AvatarData, path: Path | str) -> None:
     wanted = network_shapes(len(data.template.vertices), len(data.graph.vertices))
     if data.decoder:
         wanted["decoder"] = _decoder_shapes(data.decoder, path)
+    reach = data.lags[-1]
+    if "decoder" in data.networks and data.decoder.get("history") != reach:
+        text = f"expected one that sees {reach} frames back, got one of an earlier version"
+        raise bad(path, None, f"decoder: {text}; train it again")
     for name, state in data.networks.items():
         if name not in wanted:
             raise bad(path, None, f"networks: expected {', '.join(wanted)}; got {show(name)}")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ash_core.conventions import HISTORY
+from ash_core.conventions import FPS, HISTORY, PUBLISHED_LAGS
 from ash_core.errors import InputError
 from ash_core.geometry.rotations import axis_angle_to_matrix
 from ash_core.records import Lags, Motion, PoseWindow, Skeleton
@@ -60,13 +60,18 @@ def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> P
     """The window at a frame: that pose and some earlier ones, each with its own three poses.
 
     lags: of the avatar that it is for (`AvatarData.lags`). Frames before the first are the first.
-    The first two frames of a motion are not normalised: their three rows are that frame's raw pose.
-    Source: ODDITIES A4, A5.
+    Published: the first two frames of a motion are not normalised, their three rows are that
+    frame's raw pose. Source: ODDITIES A4, A5. Otherwise lags are of FPS frames a second, whatever
+    the motion has.
     """
     count = len(motion.dofs)
     if not 0 <= frame < count:
         raise InputError(
             f"{motion.name or 'motion'}: expected a frame in 0..{count - 1}, got {frame}"
+        )
+    if lags != PUBLISHED_LAGS:
+        return live_window(
+            motion.dofs[frames_back(motion, frame, live_poses(lags))], skeleton, lags
         )
     frames = [max(frame - lag, 0) for lag in lags]
     if motion.normalised is not None:
@@ -76,6 +81,12 @@ def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> P
         for n in frames
     ]
     return PoseWindow(motion.dofs[frames], torch.stack(rows))
+
+
+def frames_back(motion: Motion, frame: int, count: int) -> list[int]:
+    """Frames 1 / FPS s apart up to this one, oldest first; before the first, the first."""
+    rate = motion.fps / FPS
+    return [max(frame - round(back * rate), 0) for back in reversed(range(count))]
 
 
 def live_poses(lags: Lags) -> int:

@@ -175,7 +175,7 @@ def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) ->
             if key not in numbers:
                 numbers[key] = len(numbers)
                 for name in OF_POSE:
-                    found[name].append(getattr(mesh, name)[row])
+                    found[name].append(getattr(mesh, name)[row].clone())
             poses.append(numbers[key])
         tell("posed meshes", done, len(windows))
     stored = {name: torch.stack(every) for name, every in found.items()}

@@ -325,10 +325,13 @@ class Trainer:
         avatar = self.model.avatar
         offset_mm = avatar.config.offset_mm if isinstance(avatar, NativeAvatar) else None
         settings = {name: getattr(c, name) for name in names}
-        return settings | {"offset_mm": offset_mm, "ema": "on" if c.ema else "off"}
+        lags = list(avatar.data.lags)
+        return settings | {"offset_mm": offset_mm, "lags": lags, "ema": "on" if c.ema else "off"}
 
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
+        if self._settings()["lags"] != checkpoint.settings.get("lags"):
+            raise InputError(f"{place}: expected a training of this version, got an earlier one's")
         for name, value in self._settings().items():
             there = checkpoint.settings.get(name, value)
             if there != value:

@@ -80,7 +80,7 @@ def main() -> None:
         avatar.character.forget()
         maps(300 + n)
 
-    line("character + maps, three poses from scratch", timed(frames, from_scratch))
+    line("character + maps, a window from scratch", timed(frames, from_scratch))
     line("character + maps, next frame of a motion", timed(frames, lambda n: maps(600 + n)))
     window = pose_window(motion, 600, data.skeleton, data.lags)
     mesh = avatar.character(window)

@@ -239,7 +239,7 @@ def keep_between_trainings() -> None:
     """Photographs are decoded, and characters posed, once for all trainings of this process."""
     make_pictures, make_poses = dataset.Pictures, dataset.Poses
     pictures: list[dataset.Pictures] = []
-    poses: dict[tuple[str, tuple[int, ...], tuple[int, ...]], dataset.Poses] = {}
+    poses: dict[tuple[Any, ...], dataset.Poses] = {}
 
     def kept_pictures(*arguments: Any) -> dataset.Pictures:
         if not pictures:
@@ -248,7 +248,7 @@ def keep_between_trainings() -> None:
         return pictures[0]
 
     def kept_poses(avatar: Any, split: Any, frames: Any, *more: Any) -> dataset.Poses:
-        key = split.name, avatar.data.lags, tuple(frames)
+        key = avatar.data.variant, split.name, avatar.data.lags, tuple(frames)
         if key not in poses:
             poses[key] = make_poses(avatar, split, frames, *more)
         return poses[key]
