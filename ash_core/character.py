@@ -13,6 +13,7 @@ from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.embedded_graph import build_links
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.mesh import face_mean_matrix, vertex_normals
+from ash_core.geometry.motion import pose_keys
 from ash_core.geometry.rotations import (
     euler_to_matrix,
     length,
@@ -206,10 +207,7 @@ class Character(nn.Module):
     def forward(self, window: PoseWindow) -> PosedMesh:
         """The character at a window of poses (float64, on the module's device)."""
         version = weights_version(self).to_bytes(8, "little")
-        keys = [
-            version + d.cpu().numpy().tobytes() + n.cpu().numpy().tobytes()
-            for d, n in zip(window.dofs, window.normalised, strict=True)
-        ]
+        keys = [version + key for key in pose_keys(window)]
         known = (
             {} if torch.is_grad_enabled() else {k: self._cache[k] for k in keys if k in self._cache}
         )

@@ -132,7 +132,7 @@ def compare_maps(stage: PoseStage, avatar: Avatar, window: PoseWindow, tolerance
     assert all(part.any() for part in want.split(3, -1))
     # Half: a metre's last bit, and what the poses differ by.
     normals = 15 if native else 9
-    near, far = 5e-4 + (10 if native else 1) * tolerance, 5e-4 + 50 * tolerance
+    near, far = 5e-4 + tolerance, 5e-4 + 50 * tolerance
     assert_close(got[..., :normals].float(), want[..., :normals], atol=near, rtol=1e-3)
     assert_close(got[..., normals:].float(), want[..., normals:], atol=far, rtol=1e-3)
 

@@ -379,9 +379,11 @@ def test_window_with_edits_is_that_of_the_edited_motion(
 ) -> None:
     edit = PoseEdit({3: 0.2, 7: -0.4, 0: 1.0}, 0.6)
     edited = Motion(edit.apply(walk.dofs))
-    for frame in range(4, 20):
-        want = pose_window(edited, frame, toy, lags)
-        same_windows(pose.window_of(walk, frame, edit, toy, lags), want, atol=1e-14)
+    for fps in (25.0, 50.0):
+        plain, other = replace(walk, fps=fps), replace(edited, fps=fps)
+        for frame in range(4, 20):
+            want = pose_window(other, frame, toy, lags)
+            same_windows(pose.window_of(plain, frame, edit, toy, lags), want, atol=1e-14)
     first = pose.window_of(walk, 0, edit, toy, lags)
     assert torch.equal(first.dofs, edited.dofs[[0] * len(lags)])
     assert (first.normalised[:, :, :4] == 0).all()

@@ -16,7 +16,7 @@ from ash_core.errors import InputError
 from ash_core.files.text import bad, show
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.motion import frames_back, live_poses, live_window, pose_window
+from ash_core.geometry.motion import live_poses, live_window, pose_window, poses_until
 from ash_core.records import Lags, Motion, PoseWindow, Skeleton
 
 REACH_RAD: Final = math.pi
@@ -411,8 +411,7 @@ def window_of(
     count = len(motion.dofs)
     if edit.changes_nothing or not 0 <= frame < count:  # which raises for the latter
         return pose_window(motion, frame, skeleton, lags)
-    frames = frames_back(motion, frame, live_poses(lags))
-    return live_window(edit.apply(motion.dofs[frames]), skeleton, lags)
+    return live_window(edit.apply(poses_until(motion, frame, lags)), skeleton, lags)
 
 
 # ---- poses just shown ----
@@ -454,8 +453,8 @@ class PoseHistory:
     def begin(self, dofs: Float[Tensor, "P D"], time_s: float) -> None:
         """As if these poses had been shown until now, oldest first, at the motions' rate."""
         self.reset(dofs[0])
-        for back, pose in enumerate(reversed(dofs[1:])):
-            self._shown.insert(1, (time_s - back / self.fps, pose.to("cpu", torch.float64)))
+        for back, pose in zip(reversed(range(len(dofs) - 1)), dofs[1:], strict=True):
+            self.push(pose, time_s - back / self.fps)
 
     def reset(self, dofs: Float[Tensor, "D"]) -> None:
         """As if this pose had been shown for ever: nothing moves."""

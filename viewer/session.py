@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.commands.scene import (
@@ -43,7 +41,7 @@ from ash_core.files.skeletool import read_motion
 from ash_core.files.text import bad, show, write_text
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
-from ash_core.geometry.motion import frames_back, live_poses
+from ash_core.geometry.motion import poses_until
 from ash_core.look import PLAIN, Look
 from ash_core.records import AvatarData, Camera, Motion, SplatData
 from ash_core.render import Colour, Renderer, RenderRequest
@@ -520,17 +518,13 @@ class Session:
     def show_dof(self, dof: int, value: float) -> None:
         """Pose by hand: a dof is to be seen at a value, m or rad."""
         if not self.hand_moves:
-            self._hand.begin(self._past(), self.now())
+            past = poses_until(self.motion, self.clock.frame, self.data.lags)
+            self._hand.begin(self.document.edit.apply(past), self.now())
         name = self.data.skeleton.dof_names[dof]
         moving = float(self.motion.dofs[self.clock.frame, dof])
         posed = self.document.edit.showing(dof, value, moving)
         self.edit(f"pose {name}", merge=name, edit=posed)
         self._moved_s = self.now()
-
-    def _past(self) -> Float[Tensor, "P D"]:
-        """The poses up to the one shown, as edited: what a hand takes over."""
-        frames = frames_back(self.motion, self.clock.frame, live_poses(self.data.lags))
-        return self.document.edit.apply(self.motion.dofs[frames])
 
     @property
     def hand_moves(self) -> bool:

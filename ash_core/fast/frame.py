@@ -30,6 +30,7 @@ from ash_core.errors import CudaError, InputError
 from ash_core.fast.character import PoseStage
 from ash_core.fast.convolutions import KERNELS, PACK
 from ash_core.fast.decoders import NativeNetwork, ReleasedNetworks, supports_side
+from ash_core.geometry.motion import pose_keys
 from ash_core.geometry.rotations import matrix_to_quat
 from ash_core.geometry.texel_frames import STRETCH
 from ash_core.gpu.kernels import Program
@@ -460,7 +461,4 @@ def _keys(window: PoseWindow) -> tuple[bytes, ...]:
     """A name for each pose of a window."""
     if window.dofs.is_cuda:
         raise InputError("window: expected poses on the CPU, got them on a GPU")
-    return tuple(
-        d.numpy().tobytes() + n.numpy().tobytes()
-        for d, n in zip(window.dofs, window.normalised, strict=True)
-    )
+    return pose_keys(window)

@@ -70,9 +70,7 @@ def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> P
             f"{motion.name or 'motion'}: expected a frame in 0..{count - 1}, got {frame}"
         )
     if lags != PUBLISHED_LAGS:
-        return live_window(
-            motion.dofs[frames_back(motion, frame, live_poses(lags))], skeleton, lags
-        )
+        return live_window(poses_until(motion, frame, lags), skeleton, lags)
     frames = [max(frame - lag, 0) for lag in lags]
     if motion.normalised is not None:
         return PoseWindow(motion.dofs[frames], motion.normalised[frames])
@@ -83,10 +81,21 @@ def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> P
     return PoseWindow(motion.dofs[frames], torch.stack(rows))
 
 
-def frames_back(motion: Motion, frame: int, count: int) -> list[int]:
-    """Frames 1 / FPS s apart up to this one, oldest first; before the first, the first."""
-    rate = motion.fps / FPS
-    return [max(frame - round(back * rate), 0) for back in reversed(range(count))]
+def pose_keys(window: PoseWindow) -> tuple[bytes, ...]:
+    """A name for each pose of a window: the same for the same numbers."""
+    return tuple(
+        dofs.cpu().numpy().tobytes() + past.cpu().numpy().tobytes()
+        for dofs, past in zip(window.dofs, window.normalised, strict=True)
+    )
+
+
+def poses_until(motion: Motion, frame: int, lags: Lags) -> Float[Tensor, "P D"]:
+    """What `live_window` takes, of a motion: the poses up to a frame, 1 / FPS s apart; for
+    published avatars, a frame. Before the first frame is the first.
+    """
+    rate = 1.0 if lags == PUBLISHED_LAGS else motion.fps / FPS
+    back = reversed(range(live_poses(lags)))
+    return motion.dofs[[max(frame - round(n * rate), 0) for n in back]]
 
 
 def live_poses(lags: Lags) -> int:

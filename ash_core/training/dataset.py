@@ -21,7 +21,7 @@ from ash_core.errors import InputError
 from ash_core.files.dataset import SplitData
 from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.camera import crop_camera
-from ash_core.geometry.motion import pose_window
+from ash_core.geometry.motion import pose_keys, pose_window
 from ash_core.geometry.warmup import WarmUpTarget
 from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
 from ash_core.splat.cuda import Views
@@ -170,8 +170,7 @@ def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) ->
         mesh = to_device(character(to_device(window, device)), "cpu")
         for name in OF_FRAME:
             found[name].append(getattr(mesh, name))
-        for row, (dofs, past) in enumerate(zip(window.dofs, window.normalised, strict=True)):
-            key = dofs.numpy().tobytes() + past.numpy().tobytes()
+        for row, key in enumerate(pose_keys(window)):
             if key not in numbers:
                 numbers[key] = len(numbers)
                 for name in OF_POSE:

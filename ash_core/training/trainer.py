@@ -330,10 +330,11 @@ class Trainer:
 
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
-        if self._settings()["lags"] != checkpoint.settings.get("lags"):
+        settings = self._settings()
+        if settings["lags"] != checkpoint.settings.get("lags"):
             raise InputError(f"{place}: expected a training of this version, got an earlier one's")
-        for name, value in self._settings().items():
-            there = checkpoint.settings.get(name, value)
+        for name, value in settings.items():
+            there = checkpoint.settings.get(name)
             if there != value:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag}: expected {there} as in {place}, got {value}")
