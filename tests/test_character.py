@@ -24,6 +24,7 @@ from ash_core.geometry.motion import (
     heading_matrix,
     live_window,
     normalise_poses,
+    pose_keys,
     pose_window,
 )
 from ash_core.geometry.rotations import matrix_to_quat, quat_to_matrix, unit
@@ -87,6 +88,19 @@ def test_windows_clamp_at_the_start_and_refuse_frames_that_are_not_there(toy) ->
         assert_close(live.normalised, played.normalised)
     with pytest.raises(InputError, match=r"expected a frame in 0..19, got 20"):
         pose_window(motion, 20, data.skeleton, data.lags)
+
+
+def test_a_pose_has_one_name_whichever_window_sees_it(toy) -> None:
+    """Or it would be posed anew for each lag: exactly, in float64 too."""
+    data, motion = toy
+    for lags in (NATIVE_LAGS, PUBLISHED_LAGS):
+        names: dict[int, set[bytes]] = {}
+        for frame in range(len(motion.dofs)):
+            keys = pose_keys(pose_window(motion, frame, data.skeleton, lags))
+            for lag, key in zip(lags, keys, strict=True):
+                names.setdefault(max(frame - lag, 0), set()).add(key)
+        assert [len(of_frame) for of_frame in names.values()] == [1] * len(motion.dofs)
+        assert len(set.union(*names.values())) == len(motion.dofs)
 
 
 def test_hops_are_breadth_first_distances() -> None:
