@@ -85,9 +85,7 @@ def pose_keys(window: PoseWindow) -> tuple[bytes, ...]:
     """A name for each pose of a window: the same for the same numbers."""
     # A row of numpy's costs a fifth of a row of torch's, and this is done for every frame.
     poses, pasts = window.dofs.cpu().numpy(), window.normalised.cpu().numpy()
-    return tuple(
-        pose.tobytes() + past.tobytes() for pose, past in zip(poses, pasts, strict=True)
-    )
+    return tuple(pose.tobytes() + past.tobytes() for pose, past in zip(poses, pasts, strict=True))
 
 
 def poses_until(motion: Motion, frame: int, lags: Lags) -> Float[Tensor, "P D"]:
