@@ -18,7 +18,7 @@ from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_skeleton
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.motion import live_poses, pose_window
+from ash_core.geometry.motion import live_poses, live_window, pose_window
 from ash_core.records import Lags, Motion, PoseWindow, Skeleton
 from ash_core.resources import resource
 from viewer import pose
@@ -398,6 +398,10 @@ def test_a_frame_outside_is_named(toy: Skeleton, walk: Motion, frame: int) -> No
 # ---- poses just shown ----
 
 
+def window_now(history: PoseHistory, skeleton: Skeleton, time_s: float | None = None) -> PoseWindow:
+    return live_window(history.poses(time_s), skeleton, history.lags)
+
+
 @both
 def test_history_of_a_played_motion_is_its_window(toy: Skeleton, walk: Motion, lags: Lags) -> None:
     long = Motion(walk.dofs.repeat(2, 1))
@@ -407,7 +411,9 @@ def test_history_of_a_played_motion_is_its_window(toy: Skeleton, walk: Motion, l
             history.push(dofs, start_s + frame / 25)
             if frame >= 4:
                 noise = 1e-12 * (1 + start_s)
-                same_windows(history.window(toy), pose_window(long, frame, toy, lags), atol=noise)
+                same_windows(
+                    window_now(history, toy), pose_window(long, frame, toy, lags), atol=noise
+                )
 
 
 @both
@@ -421,7 +427,7 @@ def test_history_is_resampled_to_the_motion_s_rate(toy: Skeleton, lags: Lags) ->
         for n in range(int(rate * 50 / 25) + 1):
             history.push(n / rate * speed, n / rate)
         history.push(50 / 25 * speed, 50 / 25)
-        same_windows(history.window(toy), want, atol=1e-12)
+        same_windows(window_now(history, toy), want, atol=1e-12)
         # What is too old is forgotten.
         assert len(history._shown) <= rate * live_poses(lags) / 25 + 3
 
@@ -431,18 +437,18 @@ def test_a_history_takes_over_from_a_motion(toy: Skeleton, walk: Motion, lags: L
     history, long = PoseHistory(lags), Motion(walk.dofs.repeat(2, 1))
     history.push(long.dofs[1], 0.5)
     history.begin(long.dofs[38 - live_poses(lags) : 38], 7.3)
-    same_windows(history.window(toy), pose_window(long, 37, toy, lags), atol=1e-12)
+    same_windows(window_now(history, toy), pose_window(long, 37, toy, lags), atol=1e-12)
     history.push(long.dofs[38], 7.3 + 1 / 25)
-    same_windows(history.window(toy), pose_window(long, 38, toy, lags), atol=1e-12)
+    same_windows(window_now(history, toy), pose_window(long, 38, toy, lags), atol=1e-12)
 
 
 def test_before_the_first_pose_is_the_first(toy: Skeleton) -> None:
     dofs = toy_dofs()
     history = PoseHistory(PUBLISHED_LAGS)
     history.push(dofs[5], 3.0)
-    assert torch.equal(history.window(toy).dofs, dofs[[5, 5, 5]])
+    assert torch.equal(window_now(history, toy).dofs, dofs[[5, 5, 5]])
     history.push(dofs[6], 3.04)
-    torch.testing.assert_close(history.window(toy).dofs, dofs[[6, 5, 5]])
+    torch.testing.assert_close(window_now(history, toy).dofs, dofs[[6, 5, 5]])
 
 
 def test_what_does_not_move_is_still(toy: Skeleton, walk: Motion) -> None:
@@ -452,12 +458,12 @@ def test_what_does_not_move_is_still(toy: Skeleton, walk: Motion) -> None:
         history.push(walk.dofs[frame], frame / 25)
     for n in range(4):
         history.push(walk.dofs[9], (10 + n) / 25)
-        assert not torch.equal(history.window(toy).normalised, still.normalised) or n == 3
-    same_windows(history.window(toy, 14 / 25), still)
+        assert not torch.equal(window_now(history, toy).normalised, still.normalised) or n == 3
+    same_windows(window_now(history, toy, 14 / 25), still)
     for n in range(4, 8):
         history.push(walk.dofs[9], (10 + n) / 25)
-        same_windows(history.window(toy), still)
-    same_windows(history.window(toy, 100.0), still)  # nobody drew since
+        same_windows(window_now(history, toy), still)
+    same_windows(window_now(history, toy, 100.0), still)  # nobody drew since
 
 
 def test_a_reset_history_is_still_and_begins_anew(toy: Skeleton) -> None:
@@ -466,20 +472,20 @@ def test_a_reset_history_is_still_and_begins_anew(toy: Skeleton) -> None:
     for frame in range(8):
         history.push(dofs[frame], frame / 25)
     history.reset(dofs[12])
-    assert torch.equal(history.window(toy).dofs, dofs[[12, 12, 12]])
+    assert torch.equal(window_now(history, toy).dofs, dofs[[12, 12, 12]])
     history.push(dofs[13], 0.1)  # an earlier time than before
-    assert torch.equal(history.window(toy).dofs, dofs[[13, 12, 12]])
+    assert torch.equal(window_now(history, toy).dofs, dofs[[13, 12, 12]])
     history.push(dofs[14], 0.05)
-    assert torch.equal(history.window(toy).dofs, dofs[[14, 14, 14]])
+    assert torch.equal(window_now(history, toy).dofs, dofs[[14, 14, 14]])
     history.push(dofs[15], 0.05)
-    assert torch.equal(history.window(toy).dofs, dofs[[15, 15, 15]])
+    assert torch.equal(window_now(history, toy).dofs, dofs[[15, 15, 15]])
 
 
 def test_history_keeps_its_own_copy(toy: Skeleton) -> None:
     dofs, history = torch.zeros(10).double(), PoseHistory(PUBLISHED_LAGS)
     history.push(dofs, 0.0)
     dofs += 1.0
-    assert (history.window(toy).dofs == 0).all()
+    assert (window_now(history, toy).dofs == 0).all()
 
 
 # ---- text and files ----

@@ -28,20 +28,13 @@ from ash_core.render import Renderer, RenderRequest
 from viewer import commands
 from viewer.camera_controls import CameraKey
 from viewer.command import ViewCommand
+from viewer.document import BACKGROUNDS, MOST_EDITS, Document, History, Overlays
 from viewer.engine import Engine
 from viewer.overlay import project
 from viewer.pose import window_of
 from viewer.preferences import Preferences, PreferenceStore, preferences_file
 from viewer.recorder import Recorder
-from viewer.session import (
-    BACKGROUNDS,
-    MOST_EDITS,
-    SESSION_SUFFIX,
-    Document,
-    History,
-    Overlays,
-    Session,
-)
+from viewer.session import SESSION_SUFFIX, Session
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "history": 32}
 SIZE = (40, 30)
@@ -486,8 +479,38 @@ def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
     recorded = session.recorded(7, *SIZE).window
     want = window_of(session.motion, 7, session.document.edit, skeleton, session.data.lags)
     assert torch.equal(recorded.dofs, want.dofs)
-    hand.now += 2.0
+    # Let go of: all stands still, then the motion's past comes back without a jump.
+    hand.now += 1.4
+    still = session.request(*SIZE).window.dofs
+    assert torch.equal(still, session.pose().expand_as(still))
+    seen, way = [still], want.dofs - still
+    assert way.abs().max() > 0.1
+    for _ in range(30):
+        hand.now += 1 / 60
+        seen.append(session.request(*SIZE).window.dofs)
+        assert torch.equal(seen[-1][0], session.pose())
+    steps = torch.stack(seen).diff(dim=0)
+    torch.testing.assert_close(seen[-1], want.dofs)
+    assert (steps.abs() <= 0.06 * way.abs() + 1e-12).all()  # 30 even steps: 0.033 each
+    hand.now += 0.01
+    assert not session.hand_moves
     assert torch.equal(session.request(*SIZE).window.dofs, want.dofs)
+
+
+def test_a_hand_that_comes_back_takes_over_what_is_shown(session: Session, hand: Hand) -> None:
+    session.clock.seek(15)
+    value = float(session.pose()[6])
+    session.show_dof(6, value + 0.3)
+    for _ in range(101):  # to the middle of the way back
+        hand.now += 0.0165
+        before = session.request(*SIZE).window
+    assert session.hand_moves
+    session.show_dof(6, value + 0.31)
+    after = session.request(*SIZE).window
+    torch.testing.assert_close(after.dofs[1:], before.dofs[1:])
+    hand.now += 0.04
+    session.show_dof(6, value + 0.32)
+    assert torch.equal(session.request(*SIZE).window.dofs[0], session.pose())
 
 
 def test_the_first_move_of_a_hand_takes_over_from_the_motion(session: Session, hand: Hand) -> None:

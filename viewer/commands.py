@@ -12,15 +12,9 @@ from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
 from viewer.camera_controls import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
+from viewer.document import BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle
 from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
-from viewer.session import (
-    BACKGROUNDS,
-    MESH_STYLES,
-    NOTHING_TO_MOVE,
-    MeshPlace,
-    MeshStyle,
-    Session,
-)
+from viewer.session import NOTHING_TO_MOVE, Session
 
 SPEED_STEP: Final = 1.25
 LOOPS: Final[tuple[LoopMode, ...]] = get_args(LoopMode)

@@ -461,16 +461,16 @@ class PoseHistory:
         self._shown.clear()
         self._shown.append((-math.inf, dofs.detach().to("cpu", torch.float64, copy=True)))
 
-    def window(self, skeleton: Skeleton, time_s: float | None = None) -> PoseWindow:
-        """The window now: the poses at the last frames' times, and the newest.
+    def poses(self, time_s: float | None = None) -> Float[Tensor, "P D"]:
+        """The poses at the last frames' times, the newest last: what `live_window` takes.
 
         time_s: what now is; by default the last push. After the last push its pose stays, before
         the first that one stood.
         """
         assert self._shown, "no pose was pushed"
         now = self._shown[-1][0] if time_s is None else time_s
-        poses = [self._at(now - back / self.fps) for back in reversed(range(live_poses(self.lags)))]
-        return live_window(torch.stack(poses), skeleton, self.lags)
+        back = reversed(range(live_poses(self.lags)))
+        return torch.stack([self._at(now - frames / self.fps) for frames in back])
 
     def _at(self, time_s: float) -> Float[Tensor, "D"]:
         later_s, later = self._shown[-1]

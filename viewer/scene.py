@@ -10,9 +10,10 @@ from torch import Tensor
 from ash_core.gl.projection import stretched
 from ash_core.render import RenderRequest
 from viewer.compositor import Compositor, Scene
+from viewer.document import BACKGROUNDS, Document
 from viewer.engine import Frame
 from viewer.present import Presenter
-from viewer.session import BACKGROUNDS, Document, Session
+from viewer.session import Session
 
 _log = logging.getLogger(__name__)
 ALPHA_BACKGROUND = (0.0, 0.0, 0.0)

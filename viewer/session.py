@@ -1,7 +1,6 @@
 """What is open, what is edited, where the clock stands: all that a front end shows, no toolkit.
 
-`Document` is what a person edits: one frozen value, and every edit puts a new one into the
-history. The view, the clock and the selection are not edits. Every change goes through
+The view, the clock and the selection are no edits of the document. Every change goes through
 `viewer.commands`; a frame is drawn from `Session.request` alone, by the window and the recorder
 alike.
 """
@@ -15,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -41,21 +40,19 @@ from ash_core.files.skeletool import read_motion
 from ash_core.files.text import bad, show, write_text
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
-from ash_core.geometry.motion import poses_until
-from ash_core.look import PLAIN, Look
+from ash_core.geometry.motion import live_window, poses_until
 from ash_core.records import AvatarData, Camera, Motion, SplatData
-from ash_core.render import Colour, Renderer, RenderRequest
+from ash_core.render import Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
 from viewer.clock import SPEEDS, Clock, LoopMode, Place
+from viewer.document import BACKGROUNDS, Document, History, Overlays
 from viewer.pose import LARGEST, PoseEdit, PoseHistory, joint_tree, sliders, window_of
 from viewer.preferences import PreferenceStore
 from viewer.recorder import RecordSettings
 from viewer.session_file import (
     SESSION_FORMAT,
     SESSION_VERSION,
-    Holds,
-    check_fields,
     is_number,
     look_from_json,
     read_session,
@@ -67,18 +64,11 @@ FOV_RAD: Final = math.radians(40.0)
 ASPECT: Final = 4 / 3
 """Width over height of the picture for which an avatar is framed where no window shows it."""
 REST_FRAMES: Final = 5
-MOST_EDITS: Final = 1000
-"""That can be undone: what is older stays done."""
+EASE_S: Final = 0.5
+"""In so long a character that a hand has let go of falls back to the motion's past."""
 NOTHING_TO_MOVE: Final = "these splats come from a .ply: no pose moves them"
 MESSAGES: Final = 200
 SESSION_SUFFIX: Final = ".ash-session"
-BACKGROUNDS: Final[dict[str, Colour | None]] = {
-    "dark": (0.11, 0.12, 0.13),
-    "white": (1.0, 1.0, 1.0),
-    "black": (0.0, 0.0, 0.0),
-    "transparent": None,
-}
-"""None is shown over a checkerboard and recorded with alpha."""
 OF_A_FILE: Final = (
     LookupError,
     TypeError,
@@ -91,57 +81,6 @@ OF_A_FILE: Final = (
 """What a damaged session may raise where no check of ours has found it before."""
 
 Severity = Literal["info", "error"]
-MeshStyle = Literal["none", "wire", "shaded", "textured"]
-MeshPlace = Literal["under", "over"]
-MESH_STYLES: Final[tuple[MeshStyle, ...]] = get_args(MeshStyle)
-MESH_PLACES: Final[tuple[MeshPlace, ...]] = get_args(MeshPlace)
-
-
-@dataclass(frozen=True)
-class Overlays:
-    """What is drawn over the picture."""
-
-    skeleton: bool = False
-    joint_names: bool = False
-    grid: bool = True
-    cameras: bool = False
-    camera_path: bool = True
-    mesh: MeshStyle = "none"
-    """The posed template."""
-    mesh_place: MeshPlace = "over"
-    """Than the splats: "under" shows where they do not cover it."""
-    mesh_opacity: float = 1.0
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> "Overlays":
-        """Of a session's file; older ones know no mesh. Raises: InputError."""
-        check_fields(content, OVERLAY_HOLDS, "overlays")
-        return Overlays(**content)
-
-
-_SWITCH: Final = ("true or false", lambda v: isinstance(v, bool))
-OVERLAY_HOLDS: Final[Holds] = {
-    "skeleton": _SWITCH,
-    "joint_names": _SWITCH,
-    "grid": _SWITCH,
-    "cameras": _SWITCH,
-    "camera_path": _SWITCH,
-    "mesh": (f"one of {', '.join(MESH_STYLES)}", lambda v: v in MESH_STYLES),
-    "mesh_place": (f"one of {', '.join(MESH_PLACES)}", lambda v: v in MESH_PLACES),
-    "mesh_opacity": ("a number from 0 to 1", lambda v: is_number(v, 0.0, 1.0)),
-}
-
-
-@dataclass(frozen=True)
-class Document:
-    """What a person edits."""
-
-    motion: str
-    edit: PoseEdit = field(default_factory=PoseEdit)
-    path: CameraPath = field(default_factory=CameraPath)
-    look: Look = PLAIN
-    overlays: Overlays = Overlays()
-    background: str = "dark"
 
 
 @dataclass(frozen=True)
@@ -151,66 +90,6 @@ class Message:
     text: str
     severity: Severity
     time_s: float
-
-
-class History:
-    """Documents, the newest last, and where undo stands."""
-
-    def __init__(self, document: Document) -> None:
-        self._entries: list[tuple[str, Document]] = [("open", document)]
-        self._position = 0
-        self._merge: str | None = None
-
-    @property
-    def document(self) -> Document:
-        return self._entries[self._position][1]
-
-    @property
-    def position(self) -> int:
-        """Edits that are in force."""
-        return self._position
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Of all edits, undone ones too."""
-        return tuple(label for label, _ in self._entries[1:])
-
-    def apply(self, label: str, document: Document, merge: str | None = None) -> None:
-        """Put an edit in force; what was undone is forgotten.
-
-        merge: edits in a row of the same name are one to undo (a slider that is being dragged).
-        """
-        if document == self.document:
-            return
-        if merge is not None and merge == self._merge and self._position > 0:
-            self._entries[self._position] = label, document
-        else:
-            self._entries[self._position + 1 :] = [(label, document)]
-            self._position += 1
-            spare = max(len(self._entries) - 1 - MOST_EDITS, 0)
-            del self._entries[:spare]
-            self._position -= spare
-        self._merge = merge
-
-    def settle(self) -> None:
-        """The next edit is one of its own, whatever its name."""
-        self._merge = None
-
-    def undo(self) -> str | None:
-        """Back by one edit; its label, None if there is none."""
-        self._merge = None
-        if self._position == 0:
-            return None
-        self._position -= 1
-        return self._entries[self._position + 1][0]
-
-    def redo(self) -> str | None:
-        """Forward by one edit."""
-        self._merge = None
-        if self._position + 1 == len(self._entries):
-            return None
-        self._position += 1
-        return self._entries[self._position][0]
 
 
 @dataclass
@@ -517,9 +396,8 @@ class Session:
 
     def show_dof(self, dof: int, value: float) -> None:
         """Pose by hand: a dof is to be seen at a value, m or rad."""
-        if not self.hand_moves:
-            past = poses_until(self.motion, self.clock.frame, self.data.lags)
-            self._hand.begin(self.document.edit.apply(past), self.now())
+        if self._let_go_s >= 0.0:
+            self._hand.begin(self._past(), self.now())
         name = self.data.skeleton.dof_names[dof]
         moving = float(self.motion.dofs[self.clock.frame, dof])
         posed = self.document.edit.showing(dof, value, moving)
@@ -529,7 +407,25 @@ class Session:
     @property
     def hand_moves(self) -> bool:
         """Whether a hand moves the character now, or did a moment ago, and no motion does."""
-        return not self.clock.playing and self.now() - self._moved_s < self._hand.reach_s
+        return self._let_go_s < EASE_S
+
+    @property
+    def _let_go_s(self) -> float:
+        """Since a hand's moves are forgotten; negative: they count."""
+        if self.clock.playing:
+            return math.inf
+        return self.now() - self._moved_s - self._hand.reach_s
+
+    def _past(self) -> torch.Tensor:
+        """[P, D] the poses shown until now, the newest last: the hand's, then the motion's, for
+        `EASE_S` on the way from those to these.
+        """
+        past = poses_until(self.motion, self.clock.frame, self.data.lags)
+        past = self.document.edit.apply(past)
+        done = min(max(self._let_go_s / EASE_S, 0.0), 1.0)
+        if done == 1.0:
+            return past
+        return torch.lerp(self._hand.poses(self.now()), past, done * done * (3 - 2 * done))
 
     def choose_motion(self, name: str) -> None:
         """Play another of the open motions."""
@@ -618,14 +514,15 @@ class Session:
         """The frame that is shown now.
 
         While a hand moves the character, the poses before this one are those that were shown.
-        Otherwise, and in recordings always, they are the motion's: the same at any time.
+        Otherwise, and in recordings always, they are the motion's: the same at any time. Let go
+        of, the character falls back to them, softly.
         """
         request = self._request(self.clock.frame, self.camera(width, height))
         if not self.hand_moves:
             return request
-        now = self.now()
-        self._hand.push(self.pose(), now)
-        return replace(request, window=self._hand.window(self.data.skeleton, now))
+        self._hand.push(self.pose(), self.now())
+        window = live_window(self._past(), self.data.skeleton, self.data.lags)
+        return replace(request, window=window)
 
     def recorded(self, frame: int, width: int, height: int) -> RenderRequest:
         """A frame of a recording: from the camera path where there is one."""

@@ -8,8 +8,9 @@ from imgui_bundle import imgui
 
 from ash_core.look import Look
 from viewer import commands
+from viewer.document import BACKGROUNDS, MESH_PLACES, MESH_STYLES
 from viewer.panels.widgets import combo
-from viewer.session import BACKGROUNDS, MESH_PLACES, MESH_STYLES, Session
+from viewer.session import Session
 
 LABEL_EM: Final = 6.5
 """Room for the labels beside sliders."""

@@ -1,0 +1,135 @@
+"""What a person edits, and how it is undone.
+
+`Document` is one frozen value, and every edit puts a new one into the `History`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+from ash_core.look import PLAIN, Look
+from ash_core.render import Colour
+from viewer.camera_controls import CameraPath
+from viewer.pose import PoseEdit
+from viewer.session_file import Holds, check_fields, is_number
+
+MOST_EDITS: Final = 1000
+"""That can be undone: what is older stays done."""
+BACKGROUNDS: Final[dict[str, Colour | None]] = {
+    "dark": (0.11, 0.12, 0.13),
+    "white": (1.0, 1.0, 1.0),
+    "black": (0.0, 0.0, 0.0),
+    "transparent": None,
+}
+"""None is shown over a checkerboard and recorded with alpha."""
+
+MeshStyle = Literal["none", "wire", "shaded", "textured"]
+MeshPlace = Literal["under", "over"]
+MESH_STYLES: Final[tuple[MeshStyle, ...]] = get_args(MeshStyle)
+MESH_PLACES: Final[tuple[MeshPlace, ...]] = get_args(MeshPlace)
+
+
+@dataclass(frozen=True)
+class Overlays:
+    """What is drawn over the picture."""
+
+    skeleton: bool = False
+    joint_names: bool = False
+    grid: bool = True
+    cameras: bool = False
+    camera_path: bool = True
+    mesh: MeshStyle = "none"
+    """The posed template."""
+    mesh_place: MeshPlace = "over"
+    """Than the splats: "under" shows where they do not cover it."""
+    mesh_opacity: float = 1.0
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> "Overlays":
+        """Of a session's file; older ones know no mesh. Raises: InputError."""
+        check_fields(content, OVERLAY_HOLDS, "overlays")
+        return Overlays(**content)
+
+
+_SWITCH: Final = ("true or false", lambda v: isinstance(v, bool))
+OVERLAY_HOLDS: Final[Holds] = {
+    "skeleton": _SWITCH,
+    "joint_names": _SWITCH,
+    "grid": _SWITCH,
+    "cameras": _SWITCH,
+    "camera_path": _SWITCH,
+    "mesh": (f"one of {', '.join(MESH_STYLES)}", lambda v: v in MESH_STYLES),
+    "mesh_place": (f"one of {', '.join(MESH_PLACES)}", lambda v: v in MESH_PLACES),
+    "mesh_opacity": ("a number from 0 to 1", lambda v: is_number(v, 0.0, 1.0)),
+}
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a person edits."""
+
+    motion: str
+    edit: PoseEdit = field(default_factory=PoseEdit)
+    path: CameraPath = field(default_factory=CameraPath)
+    look: Look = PLAIN
+    overlays: Overlays = Overlays()
+    background: str = "dark"
+
+
+class History:
+    """Documents, the newest last, and where undo stands."""
+
+    def __init__(self, document: Document) -> None:
+        self._entries: list[tuple[str, Document]] = [("open", document)]
+        self._position = 0
+        self._merge: str | None = None
+
+    @property
+    def document(self) -> Document:
+        return self._entries[self._position][1]
+
+    @property
+    def position(self) -> int:
+        """Edits that are in force."""
+        return self._position
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of all edits, undone ones too."""
+        return tuple(label for label, _ in self._entries[1:])
+
+    def apply(self, label: str, document: Document, merge: str | None = None) -> None:
+        """Put an edit in force; what was undone is forgotten.
+
+        merge: edits in a row of the same name are one to undo (a slider that is being dragged).
+        """
+        if document == self.document:
+            return
+        if merge is not None and merge == self._merge and self._position > 0:
+            self._entries[self._position] = label, document
+        else:
+            self._entries[self._position + 1 :] = [(label, document)]
+            self._position += 1
+            spare = max(len(self._entries) - 1 - MOST_EDITS, 0)
+            del self._entries[:spare]
+            self._position -= spare
+        self._merge = merge
+
+    def settle(self) -> None:
+        """The next edit is one of its own, whatever its name."""
+        self._merge = None
+
+    def undo(self) -> str | None:
+        """Back by one edit; its label, None if there is none."""
+        self._merge = None
+        if self._position == 0:
+            return None
+        self._position -= 1
+        return self._entries[self._position + 1][0]
+
+    def redo(self) -> str | None:
+        """Forward by one edit."""
+        self._merge = None
+        if self._position + 1 == len(self._entries):
+            return None
+        self._position += 1
+        return self._entries[self._position][0]
