@@ -101,6 +101,9 @@ def test_a_pose_has_one_name_whichever_window_sees_it(toy) -> None:
                 names.setdefault(max(frame - lag, 0), set()).add(key)
         assert [len(of_frame) for of_frame in names.values()] == [1] * len(motion.dofs)
         assert len(set.union(*names.values())) == len(motion.dofs)
+    window = pose_window(motion, 9, data.skeleton, data.lags)
+    other = dataclasses.replace(window, normalised=window.normalised + 1e-9)
+    assert not set(pose_keys(other)) & set(pose_keys(window))  # the past counts
 
 
 def test_hops_are_breadth_first_distances() -> None:

@@ -40,6 +40,7 @@ MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 
 WINDOWLESS_VIEWER = {
     "session",
+    "document",
     "session_file",
     "commands",
     "clock",

@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +30,11 @@ from ash_core.splat.rasterize import rasterize
 from ash_core.training import losses as loss_parts
 from ash_core.training.config import LossWeights, TrainConfig
 from ash_core.training.flat import Flat
+from ash_core.training.loop import Loop
 from ash_core.training.losses import FusedSsim, picture_losses, ssim_map
 from ash_core.training.lpips import _ALEXNET, Lpips, _vgg16
 from ash_core.training.metrics import eroded, psnr, published_window, scores
+from ash_core.training.model import learning_rate
 from ash_core.training.pictures import Pictures, mask_box
 from ash_core.training.session import Session
 
@@ -250,6 +255,30 @@ def steps(session: Session, count: int) -> list[float]:
         found.append(session.trainer.look()["loss"])
     session.close()
     return found
+
+
+@pytest.mark.parametrize(
+    ("said", "steps", "step", "seconds", "done"),
+    [
+        ({}, 20_000, 5_000, 9e9, 0.25),
+        ({"variant": "released"}, 2_000_000, 5_000, 9e9, 0.0025),
+        ({"minutes": 2.0}, None, 10**6, 30.0, 0.25),  # minutes end no sooner for the usual steps
+        ({"minutes": 2.0, "steps": 100}, 100, 50, 30.0, 0.5),
+        ({"minutes": 2.0, "steps": 100}, 100, 50, 90.0, 0.75),
+    ],
+)
+def test_minutes_or_steps_end_a_training(
+    said: dict[str, Any], steps: int | None, step: int, seconds: float, done: float
+) -> None:
+    config = TrainConfig(Path("data"), Path("out"), **said).resolved()
+    assert config.steps == steps
+    loop = Loop.__new__(Loop)
+    loop.config, loop.trainer = config, SimpleNamespace(step=step)  # type: ignore[assignment]
+    loop.before, loop._started = seconds, time.perf_counter()
+    assert loop.done == pytest.approx(done, rel=0.01)
+    rates = [learning_rate(config, part, 10**6) for part in (0.0, 0.5, 1.0)]
+    assert config.learning_rate == rates[0]
+    assert rates[2] == pytest.approx((config.final_rate or 0.0) * rates[0])
 
 
 def test_released_networks_train_and_leave_the_published_layout(

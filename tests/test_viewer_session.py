@@ -479,22 +479,50 @@ def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
     recorded = session.recorded(7, *SIZE).window
     want = window_of(session.motion, 7, session.document.edit, skeleton, session.data.lags)
     assert torch.equal(recorded.dofs, want.dofs)
-    # Let go of: all stands still, then the motion's past comes back without a jump.
-    hand.now += 1.4
+    # Left alone: all stands still, then the motion's past comes back without a jump.
+    hand.now += 1.39
     still = session.request(*SIZE).window.dofs
     assert torch.equal(still, session.pose().expand_as(still))
     seen, way = [still], want.dofs - still
     assert way.abs().max() > 0.1
-    for _ in range(30):
+    for _ in range(31):
         hand.now += 1 / 60
         seen.append(session.request(*SIZE).window.dofs)
         assert torch.equal(seen[-1][0], session.pose())
     steps = torch.stack(seen).diff(dim=0)
-    torch.testing.assert_close(seen[-1], want.dofs)
     assert (steps.abs() <= 0.06 * way.abs() + 1e-12).all()  # 30 even steps: 0.033 each
-    hand.now += 0.01
     assert not session.hand_moves
-    assert torch.equal(session.request(*SIZE).window.dofs, want.dofs)
+    assert torch.equal(seen[-1], want.dofs)
+
+
+@pytest.mark.parametrize("what", ["seek", "motion", "undo", "edit", "play"])
+def test_a_hand_s_past_ends_with_what_it_moved(session: Session, hand: Hand, what: str) -> None:
+    """Nothing that a hand did elsewhere is seen as the motion's past."""
+    session.clock.seek(15)
+    session.show_dof(6, float(session.pose()[6]) + 0.3)
+    session.request(*SIZE)
+    hand.now += 0.2
+    assert session.hand_moves
+    if what == "seek":
+        session.clock.seek(3)
+    elif what == "motion":
+        session.keep_still()
+    elif what == "undo":
+        session.undo()
+    elif what == "edit":
+        commands.run(session, "pose.mirror")
+    else:
+        commands.run(session, "time.play")
+        for now in (hand.now, hand.now + 0.2):
+            session.clock.tick(now)
+        commands.run(session, "time.play")
+        assert session.clock.frame != 15
+    assert not session.hand_moves
+    got, data = session.request(*SIZE).window, session.data
+    edit, frame = session.document.edit, session.clock.frame
+    want = window_of(session.motion, frame, edit, data.skeleton, data.lags)
+    assert torch.equal(got.dofs, want.dofs)
+    assert torch.equal(got.normalised, want.normalised)
 
 
 def test_a_hand_that_comes_back_takes_over_what_is_shown(session: Session, hand: Hand) -> None:

@@ -41,7 +41,7 @@ from ash_core.files.text import bad, show, write_text
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
 from ash_core.geometry.motion import live_window, poses_until
-from ash_core.records import AvatarData, Camera, Motion, SplatData
+from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
@@ -65,7 +65,7 @@ ASPECT: Final = 4 / 3
 """Width over height of the picture for which an avatar is framed where no window shows it."""
 REST_FRAMES: Final = 5
 EASE_S: Final = 0.5
-"""In so long a character that a hand has let go of falls back to the motion's past."""
+"""For so long the poses before this one turn from a hand's, which rests, into the motion's."""
 NOTHING_TO_MOVE: Final = "these splats come from a .ply: no pose moves them"
 MESSAGES: Final = 200
 SESSION_SUFFIX: Final = ".ash-session"
@@ -211,6 +211,8 @@ class Session:
     view: View
     _hand: PoseHistory
     _moved_s: float
+    _moved: tuple[str, int, PoseEdit] | None
+    """What a hand has moved last: when, and what it made of which frame."""
     _home: tuple[str, View, float]
     """Of which motion, what `home` made of it, and for which aspect."""
 
@@ -240,7 +242,7 @@ class Session:
         self.history = History(Document(name))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
         self._timed, self._places = name, {}
-        self._hand, self._moved_s = PoseHistory(data.lags), -math.inf
+        self._hand, self._moved_s, self._moved = PoseHistory(data.lags), -math.inf, None
         self.locked_camera, self.selected_joint = None, None
         self.home()
         self._remember(self.avatar)
@@ -396,36 +398,43 @@ class Session:
 
     def show_dof(self, dof: int, value: float) -> None:
         """Pose by hand: a dof is to be seen at a value, m or rad."""
-        if self._let_go_s >= 0.0:
+        if self._rested_s >= 0.0:
             self._hand.begin(self._past(), self.now())
         name = self.data.skeleton.dof_names[dof]
         moving = float(self.motion.dofs[self.clock.frame, dof])
         posed = self.document.edit.showing(dof, value, moving)
         self.edit(f"pose {name}", merge=name, edit=posed)
-        self._moved_s = self.now()
+        self._moved_s, self._moved = self.now(), self._moment
 
     @property
     def hand_moves(self) -> bool:
-        """Whether a hand moves the character now, or did a moment ago, and no motion does."""
-        return self._let_go_s < EASE_S
+        """Whether the poses before this one are, or just were, a hand's and not the motion's."""
+        return self._rested_s < EASE_S
 
     @property
-    def _let_go_s(self) -> float:
-        """Since a hand's moves are forgotten; negative: they count."""
-        if self.clock.playing:
+    def _moment(self) -> tuple[str, int, PoseEdit]:
+        return self.document.motion, self.clock.frame, self.document.edit
+
+    @property
+    def _rested_s(self) -> float:
+        """Since a hand's moves count no more; negative: they count. They never do once the motion
+        plays or anything else was chosen, sought or undone.
+        """
+        if self.clock.playing or self._moved != self._moment:
             return math.inf
         return self.now() - self._moved_s - self._hand.reach_s
 
     def _past(self) -> torch.Tensor:
-        """[P, D] the poses shown until now, the newest last: the hand's, then the motion's, for
-        `EASE_S` on the way from those to these.
+        """[P, D] the poses until now, the newest last: the hand's, the motion's, or on the way from
+        those to these.
         """
+        rested = min(self._rested_s / EASE_S, 1.0)
+        hand = self._hand.poses(self.now()) if rested < 1.0 else None
+        if hand is not None and rested <= 0.0:
+            return hand
         past = poses_until(self.motion, self.clock.frame, self.data.lags)
         past = self.document.edit.apply(past)
-        done = min(max(self._let_go_s / EASE_S, 0.0), 1.0)
-        if done == 1.0:
-            return past
-        return torch.lerp(self._hand.poses(self.now()), past, done * done * (3 - 2 * done))
+        return past if hand is None else torch.lerp(hand, past, rested * rested * (3 - 2 * rested))
 
     def choose_motion(self, name: str) -> None:
         """Play another of the open motions."""
@@ -514,24 +523,29 @@ class Session:
         """The frame that is shown now.
 
         While a hand moves the character, the poses before this one are those that were shown.
-        Otherwise, and in recordings always, they are the motion's: the same at any time. Let go
-        of, the character falls back to them, softly.
+        Otherwise, and in recordings always, they are the motion's: the same at any time. A
+        character that a hand leaves as it is comes back to them softly.
         """
-        request = self._request(self.clock.frame, self.camera(width, height))
+        camera = self.camera(width, height)
         if not self.hand_moves:
-            return request
+            return self._request(self.clock.frame, camera)
         self._hand.push(self.pose(), self.now())
-        window = live_window(self._past(), self.data.skeleton, self.data.lags)
-        return replace(request, window=window)
+        return self._asked_for(
+            live_window(self._past(), self.data.skeleton, self.data.lags), camera
+        )
 
     def recorded(self, frame: int, width: int, height: int) -> RenderRequest:
         """A frame of a recording: from the camera path where there is one."""
         return self._request(frame, self.camera(width, height, frame))
 
     def _request(self, frame: int, camera: Camera) -> RenderRequest:
-        document = self.document
-        window = window_of(self.motion, frame, document.edit, self.data.skeleton, self.data.lags)
-        return RenderRequest(window, camera, BACKGROUNDS[document.background], document.look)
+        edit, skeleton = self.document.edit, self.data.skeleton
+        window = window_of(self.motion, frame, edit, skeleton, self.data.lags)
+        return self._asked_for(window, camera)
+
+    def _asked_for(self, window: PoseWindow, camera: Camera) -> RenderRequest:
+        background = BACKGROUNDS[self.document.background]
+        return RenderRequest(window, camera, background, self.document.look)
 
     def size_of_recording(self) -> tuple[int, int]:
         """Where nobody says, in the window and for `render --session`: the own one of the capture

@@ -87,9 +87,9 @@ class TrainConfig:
 
     # ---- the optimisation ----
     steps: Annotated[int | None, Hidden] = None
-    """Steps in all. Default: native 20000, released 2000000 (published)."""
+    """Steps in all. Default: native 20000, released 2000000 (published); with --minutes no end."""
     minutes: Annotated[float | None, Hidden] = None
-    """End after so much time, whatever --steps says; the learning rate falls with it."""
+    """End after so much time; the learning rate falls with it. With --steps: what ends first."""
     warm_up_steps: Annotated[int | None, Hidden] = None
     """Released variant: steps of its first phase, towards the textured mesh. Default: 15000."""
     views_per_pose: Annotated[int | None, Hidden] = None
@@ -137,8 +137,9 @@ class TrainConfig:
     def resolved(self) -> "TrainConfig":
         """The same with the variant's values where nothing was said; checked."""
         native = self.variant == "native"
+        steps = 20_000 if native else 2_000_000  # Source: the published configuration
         defaults: dict[str, object] = {
-            "steps": 20_000 if native else 2_000_000,  # Source: the published configuration
+            "steps": steps if self.minutes is None else None,
             "warm_up_steps": 0 if native else 15_000,  # Source: ODDITIES D1
             "views_per_pose": 8 if native else 1,
             "learning_rate": 1e-3 if native else 1e-4,

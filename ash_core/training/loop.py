@@ -59,11 +59,17 @@ class Loop:
     @property
     def done(self) -> float:
         """The part of the training that is done, 0 to 1."""
-        assert self.config.steps is not None
-        part = self.trainer.step / self.config.steps
-        if self.config.minutes is not None:
-            part = max(part, self.seconds / (60 * self.config.minutes))
-        return part
+        far, whole = self._furthest()
+        return far / whole
+
+    def _furthest(self) -> tuple[float, float]:
+        """How far of how much: of the steps or of the seconds, whichever ends first."""
+        steps, minutes, ends = self.config.steps, self.config.minutes, []
+        if steps is not None:
+            ends.append((float(self.trainer.step), float(steps)))
+        if minutes is not None:
+            ends.append((self.seconds, 60 * minutes))
+        return max(ends, key=lambda end: end[0] / end[1])
 
     def run(self) -> int:
         """All steps that are left. An error or a signal leaves what was done in a checkpoint."""
@@ -153,11 +159,8 @@ class Loop:
         loss = means.get("loss", means.get("warm_up", 0.0))
         quality = f" · {means['psnr']:.2f} dB" if "psnr" in means else " · warm-up"
         self._line = f"loss {loss:.4f}{quality} · {views:,.0f} views/s · {_span(left)} left"
-        assert self.config.steps is not None
-        far, whole = step, self.config.steps
-        if self.config.minutes is not None:
-            far, whole = int(seconds), int(60 * self.config.minutes)
-        self.reporter.training(far, whole, self._line + self._validated)
+        far, whole = self._furthest()
+        self.reporter.training(int(far), int(whole), self._line + self._validated)
 
     def _save(self, must: bool = False) -> None:
         """A checkpoint and the avatar; the first process writes.

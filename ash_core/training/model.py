@@ -222,9 +222,9 @@ def learning_rate(config: TrainConfig, done: float, step: int) -> float:
     """The decoder's rate when a part of the training (0 to 1) is done: a short rise, a cosine."""
     assert config.learning_rate is not None
     assert config.final_rate is not None
-    assert config.steps is not None
     if config.final_rate == 1.0:
         return config.learning_rate
-    rise = min(1.0, (step + 1) / min(RISE_STEPS, 1 + config.steps // 20))
+    rising = RISE_STEPS if config.steps is None else min(RISE_STEPS, 1 + config.steps // 20)
+    rise = min(1.0, (step + 1) / rising)
     fall = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
     return config.learning_rate * rise * fall

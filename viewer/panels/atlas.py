@@ -131,7 +131,8 @@ class AtlasPanel:
             self._choose()
         if moment.same(self._failed):
             self._choice = None
-        rests = not session.clock.playing and now - self._since_s > REST_S
+        moves = session.clock.playing or session.hand_moves
+        rests = not moves and now - self._since_s > REST_S
         needed = (rests and (self._visible or self.splat is not None)) or self._choice is not None
         self._visible = False
         if needed and not known and self._job is None and not moment.same(self._failed):
