@@ -41,6 +41,9 @@ COMMANDS: Final[dict[str, Any]] = {
     "bench": Bench,
 }
 USER_MISTAKE: Final = 2
+SPINS: Final = "2000"
+"""Rounds that a thread without work waits awake (GNU OpenMP, read when torch is loaded). Its own
+default, for ever, costs frames of 200 ms where other programs want the processor too."""
 GROUP: Final = "ash_studio.commands"
 """Entry points: commands of packages above this one, the viewer's."""
 
@@ -56,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if list(arguments) == ["--version"]:
         say(f"ash-studio {__version__}")
         return 0
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             all_commands(),

@@ -559,3 +559,15 @@ def test_frames_read_as_python_slices(text: str, want: list[int]) -> None:
 def test_bad_frames(text: str) -> None:
     with pytest.raises(InputError, match="--frames: expected"):
         options.parse_frames(text, 10)
+
+
+def test_threads_give_way_unless_somebody_chose_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before torch is loaded, which reads it once."""
+    for given, want in ((None, cli.SPINS), ("7", "7")):
+        monkeypatch.setenv("GOMP_SPINCOUNT", given or "")
+        if given is None:
+            monkeypatch.delenv("GOMP_SPINCOUNT")
+        assert cli.main(["render", str(tmp_path / "none"), "--out", str(tmp_path / "x.png")]) == 2
+        assert os.environ["GOMP_SPINCOUNT"] == want

@@ -37,6 +37,15 @@ def test_a_sound_data_set_has_no_complaints(data: Path) -> None:
     assert all(camera.middle("iou") > 0.75 for camera in found.cameras)
 
 
+def test_images_that_are_cut_off_are_named(data: Path) -> None:
+    assert main(["extract", str(data)]) == 0
+    first = min(open_dataset(data).splits["training"].images.values())
+    first.write_bytes(first.read_bytes()[:-100])
+    assert any(
+        f"1 images are cut off, {first.name} first" in text for text in complaints(look(data))
+    )
+
+
 def test_swapped_cameras_are_seen_in_the_pictures(data: Path) -> None:
     first, second, third = read_cameras(data / CAMERAS)
     turned = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0])) @ second.viewmat

@@ -24,7 +24,7 @@ from ash_core.files.released import import_ash
 from ash_core.files.skeletool import write_motion, write_skeleton
 
 NO_NETWORKS = [
-    "no Gaussian checkpoint (gaussian_checkpoints.tar): a native avatar that shows its texture",
+    "no Gaussian checkpoint (gaussian_checkpoints.tar): untrained, it shows its texture",
     "no character checkpoint (deformable_character_checkpoint.pth): the deformation is zero",
 ]
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +18,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from ash_core import cli
-from ash_core.files.avatar_file import load_avatar
+from ash_core.errors import InputError
+from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.dataset import image_path
 from ash_core.training.checkpoints import newest_checkpoint
 
@@ -141,6 +143,20 @@ def test_eval_leaves_text_json_and_pictures(footage: Path, trained: Path, tmp_pa
     assert (error[..., 0] < 255)[where > 10].all()
 
 
+def test_another_body_and_a_closed_folder_are_told(
+    footage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = load_avatar(footage / "small.safetensors")
+    taller = replace(small.skeleton, offsets=1.1 * small.skeleton.offsets)
+    save_avatar(tmp_path / "taller.safetensors", replace(small, skeleton=taller))
+    for name, noted in (("taller", True), ("small", False)):
+        avatar = (tmp_path if noted else footage) / f"{name}.safetensors"
+        assert run("eval", avatar, footage, "-o", avatar / "x", "--device", "cpu") == 2
+        said = capsys.readouterr().err
+        assert ("another body?" in said) == noted
+        assert "x: cannot be written" in said
+
+
 def test_trained_avatar_is_rendered_by_the_usual_command(
     footage: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -210,9 +226,44 @@ def test_numbers_that_are_not_finite_name_frame_and_camera(
     assert all(bool(part.isfinite().all()) for part in found[1].tensors.values())
 
 
+def test_what_diverged_is_not_kept(
+    footage: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever was saved on the way: the advice that is given can be followed."""
+    out = tmp_path / "out"
+    shutil.copytree(trained, out)
+    before = load_avatar(out / "avatar.safetensors").networks["decoder"]
+    wild = ("--resume", "--steps", 80, "--learning-rate", 1e4, "--checkpoint-every", 100)
+    assert run(*arguments(footage, out, *wild)) == 2
+    assert "--resume with a lower --learning-rate goes on from step 60" in capsys.readouterr().err
+    found = newest_checkpoint(out / "checkpoints")
+    assert found is not None
+    assert found[1].step == 60
+    after = load_avatar(out / "avatar.safetensors").networks["decoder"]
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    tame = ("--resume", "--steps", 62, "--learning-rate", 1e-3)
+    assert run(*arguments(footage, out, *tame)) == 0
+    assert losses(out)[62] < 1
+    assert run(*arguments(footage, out, "--resume", "--variant", "released")) == 2
+    assert "--variant: expected native as in" in capsys.readouterr().err
+
+
+def test_an_avatar_is_written_where_its_checkpoint_has_no_room(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path, checkpoint: object) -> Path:
+        raise InputError(f"{folder}: cannot be written: no room")
+
+    monkeypatch.setattr("ash_core.training.loop.write_checkpoint", refuse)
+    assert run(*arguments(footage, tmp_path, "--steps", 2)) == 2
+    load_avatar(tmp_path / "avatar.safetensors")
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        (("--seed", "-1"), "--seed: expected 0 or more"),
+        (("--weights.l1", "0", "--weights.dssim", "0"), "--weights: expected one of l1, dssim"),
         (("--crop", "12"), "--crop: expected auto or WxH"),
         (("--frames", "a:b"), "--frames: expected N or START"),
         (("--frames", "90:99"), "--frames: 90:99: expected frames with images"),

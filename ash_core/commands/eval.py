@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from ash_core.commands.scene import Backend, Device, Preset, load_avatar_data, make_renderer
-from ash_core.commands.terminal import progress_bar, say
+from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.errors import InputError
 
 
@@ -50,15 +50,18 @@ class Eval:
             raise InputError(f"--views: expected 1 or more, got {self.views}")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
-        from ash_core.files.dataset import open_dataset
+        from ash_core.files.dataset import check_fits, open_dataset
+        from ash_core.files.text import check_folder
         from ash_core.training.evaluation import as_text, measure, select, write_reports
         from ash_core.training.lpips import Lpips
 
         dataset = open_dataset(self.data)
         selections = select(dataset, self.test_cameras, self.views)
         data = load_avatar_data(self.avatar)
-        if data.skeleton.dof_names != dataset.character.skeleton.dof_names:
-            raise InputError(f"{self.avatar}: expected the skeleton of {self.data}, got another")
+        if text := check_fits(data, self.avatar, dataset):
+            note(text)
+        if self.out is not None:
+            check_folder(self.out)  # before the work, not after it
         renderer = make_renderer(data, self.device, self.backend, self.preset)
         lpips = Lpips(self.lpips_weights).to(renderer.device) if self.lpips_weights else None
         with progress_bar() as progress:

@@ -100,8 +100,8 @@ def _check_header(path: Path | str) -> None:
         raise bad(path, None, f"expected an avatar file of at most 8 GiB, got {size} bytes")
     (header,) = struct.unpack("<Q", start)
     if not 2 <= header <= min(MAX_HEADER_BYTES, size - 8):
-        text = f"expected an avatar file (.safetensors), got a header of {header} bytes"
-        raise bad(path, None, f"{text} in a file of {size}")
+        text = "expected an avatar file (.safetensors), got another kind of file or half of one"
+        raise bad(path, None, text)
 
 
 class _Loader:

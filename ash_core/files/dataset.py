@@ -42,6 +42,8 @@ CAMERAS: Final = "cameras.json"
 POSES: Final = "skeletoolToGTPose/poseAngles.motion"
 NORMALISED_POSES: Final = "skeletoolToGTPose/poseAnglesRotationNormalized.motion"
 TRUTH: Final = "truth"
+SAME_JOINT_M: Final = 0.002
+"""Joints that lie closer are the same body's."""
 BOX_KEY: Final = "ash-studio-box"
 """Of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: where the box lay in a picture of that
 size. In a .png a tEXt entry of this name, in a .jpg a comment that begins with it."""
@@ -224,7 +226,8 @@ def open_dataset(folder: Path | str) -> Dataset:
 
     folder = Path(folder)
     if not is_kind(Path.is_dir, folder):
-        raise bad(folder, None, "expected the folder of a data set, found none")
+        found = "a file" if folder.exists() else "none"
+        raise bad(folder, None, f"expected the folder of a data set, found {found}")
     character, notes = import_ash(folder)
     cameras = read_dataset_cameras(folder)
     names: list[Split] = [name for name in SPLITS if is_kind(Path.is_dir, folder / name)]
@@ -234,6 +237,20 @@ def open_dataset(folder: Path | str) -> Dataset:
         name: _open_split(folder, name, character, cameras) for name in names
     }
     return Dataset(folder, character, cameras, splits, tuple(notes))
+
+
+def check_fits(avatar: "AvatarData", path: Path | str, dataset: Dataset) -> str | None:
+    """A note where an avatar's joints lie elsewhere than the data set's: it is somebody else.
+
+    Raises: InputError for another skeleton.
+    """
+    ours, theirs = avatar.skeleton, dataset.character.skeleton
+    if ours.dof_names != theirs.dof_names or ours.joint_names != theirs.joint_names:
+        raise InputError(f"{path}: expected the skeleton of {dataset.folder}, got another")
+    apart = float((ours.offsets - theirs.offsets).norm(dim=-1).max())
+    if apart <= SAME_JOINT_M:
+        return None
+    return f"{path}: joints lie up to {1000 * apart:.0f} mm from {dataset.folder}'s: another body?"
 
 
 def read_dataset_cameras(folder: Path) -> tuple["Camera", ...]:

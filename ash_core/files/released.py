@@ -142,7 +142,7 @@ ROLES: Mapping[str, _Role] = {
         ),
         usual="gaussian_checkpoints.tar",
         without="no Gaussian checkpoint (gaussian_checkpoints.tar): "
-        "a native avatar that shows its texture",
+        "untrained, it shows its texture",
     ),
     "character_checkpoint": _Role(
         "character checkpoint",

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -77,6 +78,13 @@ def read_bytes(path: Path | str, limit: int = MAX_TEXT_BYTES) -> bytes:
 def read_lines(path: Path | str) -> list[str]:
     """The lines of a text file, without their ends; line n is at index n - 1."""
     return read_bytes(path).decode("utf-8-sig", errors="replace").split("\n")
+
+
+def check_folder(folder: Path) -> None:
+    """A folder that results can be written to, made where it is not there. Raises: InputError."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_atomic(path: Path | str, parts: bytes | Iterable[bytes | memoryview]) -> None:

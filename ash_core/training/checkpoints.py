@@ -43,6 +43,14 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
+def drop_newest(folder: Path, step: int) -> None:
+    """Drop what was written after this many steps or later, unless nothing else is there."""
+    written = {path: int(path.stem.removeprefix("step_")) for path in _there(folder)}
+    late = [path for path, done in written.items() if done >= step]
+    for path in late if len(late) < len(written) else ():
+        path.unlink(missing_ok=True)
+
+
 def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
     """The newest that is whole; damaged ones are passed over."""
     for path in reversed(_there(folder)):

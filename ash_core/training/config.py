@@ -171,7 +171,7 @@ class TrainConfig:
         for name in positive:
             value = getattr(self, name)
             _need(value is None or value > 0, name, "more than 0", value)
-        for name in ("workers", "validate_every", "warm_up_steps", "character_rate"):
+        for name in ("seed", "workers", "validate_every", "warm_up_steps", "character_rate"):
             _need(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         _need(0 <= self.dropout < 1, "dropout", "0 to below 1", self.dropout)
         _need(0 <= self.ema < 1, "ema", "0 to below 1", self.ema)  # type: ignore[operator]
@@ -181,6 +181,9 @@ class TrainConfig:
             value = getattr(self.weights, part.name)
             fine = math.isfinite(value) and value >= 0
             _need(fine, f"weights.{part.name}", "a number, 0 or more", value)
+        pictures = (getattr(self.weights, name) for name in ("l1", "dssim", "lpips"))
+        if not any(pictures):
+            raise InputError("--weights: expected one of l1, dssim and lpips above 0, got none")
         if self.weights.lpips > 0 and not self.lpips_weights:
             raise InputError("--weights.lpips: expected --lpips-weights with it, got none")
         if self.variant == "released":

@@ -9,10 +9,11 @@ import torch.distributed as dist
 
 from ash_core.errors import InputError
 from ash_core.files.text import drop_leftovers, write_text
-from ash_core.training.checkpoints import newest_checkpoint, write_checkpoint
+from ash_core.training.checkpoints import drop_newest, newest_checkpoint, write_checkpoint
 from ash_core.training.model import learning_rate
 from ash_core.training.record import Record
 from ash_core.training.session import PICTURES, Session, Stop
+from ash_core.training.trainer import DivergedError
 
 LOOK_CPU, LOOK_GPU = 1, 20
 """Steps between two looks at whether to stop and whether numbers are finite."""
@@ -49,7 +50,9 @@ class Loop:
             if self.is_first:
                 for place in (folder, self.config.out, self.config.out / PICTURES):
                     drop_leftovers(place)
-            self.reporter.note(f"going on after step {found[1].step}")
+            step, last = found[1].step, self.config.steps
+            more = f": no more than {last} were asked for" if last and step >= last else ""
+            self.reporter.note(f"going on after step {step}{more}")
 
     @property
     def seconds(self) -> float:
@@ -96,6 +99,8 @@ class Loop:
                 if config.validate_every and trainer.step % config.validate_every == 0:
                     self._validate()
             trainer.check()
+        except DivergedError as error:
+            raise InputError(f"{error}; {self._fall_back(error.step)}") from None
         except Exception:
             self._save()
             raise
@@ -169,22 +174,47 @@ class Loop:
         """
         if not self.is_first:
             return
-        out, trainer = self.config.out, self.trainer
-        try:
-            write_checkpoint(out / "checkpoints", trainer.state(self.seconds))
-            cameras = self.session.footage.cameras
-            self.session.model.save(out, trainer.ema, cameras, trainer.step)
+        trainer, told = self.trainer, None
+        for save in (self._save_state, self._save_avatar):  # the one may fit where the other fails
+            try:
+                save()
+            except InputError as error:
+                told = told or error
+        if told is None:
             if self.record is not None:
                 self.record.disk_has_room()
-        except InputError as error:
-            if must:
-                raise
-            self.reporter.note(f"not saved at step {trainer.step}, training goes on: {error}")
+        elif must:
+            raise told
+        else:
+            self.reporter.note(f"not saved at step {trainer.step}, training goes on: {told}")
+
+    def _save_state(self) -> None:
+        write_checkpoint(self.config.out / "checkpoints", self.trainer.state(self.seconds))
+
+    def _save_avatar(self) -> None:
+        cameras, trainer = self.session.footage.cameras, self.trainer
+        self.session.model.save(self.config.out, trainer.ema, cameras, trainer.step)
+
+    def _fall_back(self, step: int) -> str:
+        """The avatar is again that of the newest checkpoint whose steps gave numbers; what goes on
+        from there. step: the one that did not.
+        """
+        folder = self.config.out / "checkpoints"
+        if not self.is_first:
+            return "no process goes on"
+        drop_newest(folder, step)
+        found = newest_checkpoint(folder)
+        if found is None:
+            return "nothing was saved before: begin anew with a lower --learning-rate"
+        self.trainer.load(found[1], str(found[0]))
+        self._save_avatar()
+        return f"--resume with a lower --learning-rate goes on from step {found[1].step}"
 
     def _validate(self) -> None:
         """Measure the averaged weights on what is never trained on."""
         if self.record is None or not self.session.validation.shots:
             return
+        began = time.perf_counter()
         trainer = self.trainer
         kept = {name: flat.values.clone() for name, flat in trainer.flats.items()}
         for name, flat in trainer.flats.items():
@@ -198,7 +228,7 @@ class Loop:
         self.record.pictures(trainer.step, self.config.out / PICTURES)
         self.record.weights(trainer.step, trainer.flats)
         self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in found.items())
-        self._looked = time.perf_counter()
+        self._looked += time.perf_counter() - began  # no time of the steps'
 
     def close(self) -> None:
         """Write what waits."""

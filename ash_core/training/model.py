@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ash_core.avatar import Avatar, NativeAvatar, ReleasedAvatar
 from ash_core.errors import InputError
-from ash_core.files.avatar_file import load_avatar, save_avatar
+from ash_core.files.avatar_file import save_avatar
 from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, network_shapes
 from ash_core.files.text import write_atomic
@@ -50,11 +50,8 @@ RISE_STEPS = 100
 """The learning rate rises over so many steps, or a twentieth of a shorter training."""
 
 
-def first_avatar(config: TrainConfig, character: AvatarData) -> AvatarData:
-    """What the training begins with: DATA's character, or another avatar with its weights."""
-    data = character if config.avatar is None else load_avatar(config.avatar)
-    if config.avatar is not None and data.skeleton.dof_names != character.skeleton.dof_names:
-        raise InputError(f"{config.avatar}: expected the skeleton of {config.data}, got another")
+def first_avatar(config: TrainConfig, data: AvatarData) -> AvatarData:
+    """What the training begins with, of DATA's character or another avatar with its weights."""
     graph = {name: net for name, net in data.networks.items() if name.endswith("_gcn")}
     if config.variant == "native":
         decoder = config_of(data.decoder, config.preset)

@@ -10,7 +10,9 @@ from typing import Literal, Protocol
 import torch
 
 from ash_core.errors import InputError
-from ash_core.files.dataset import SplitData, image_path, open_dataset
+from ash_core.files.avatar_file import load_avatar
+from ash_core.files.dataset import SplitData, check_fits, image_path, open_dataset
+from ash_core.records import AvatarData
 from ash_core.training.config import TrainConfig
 from ash_core.training.dataset import (
     Batch,
@@ -61,8 +63,6 @@ class Session:
         self.config = config = _shared(config, world)
         self.world, self.reporter, self.device = world, reporter, device
         self.dataset = open_dataset(config.data)
-        for text in self.dataset.notes:
-            reporter.note(text)
         split = self._training_split()
         there = cameras_of(split)
         self.test_cameras = test_cameras(config.test_cameras, there)
@@ -71,7 +71,7 @@ class Session:
         if not frames:
             raise InputError(f"--frames: {config.frames}: expected frames with images, got none")
         self._tell_missing(split, frames, cameras)
-        data = first_avatar(config, self.dataset.character)
+        data = first_avatar(config, self._character())
         self.lpips = Lpips(config.lpips_weights).to(device) if config.lpips_weights else None
         self.model = Model(config, data, device)
         cache = config.out / "cache"
@@ -84,6 +84,18 @@ class Session:
         self.validation = Validation(self.model, self.lpips, config.out / PICTURES)
         if world.rank == 0 and config.validate_every:
             self._choose_validation(split, cache)
+
+    def _character(self) -> AvatarData:
+        """DATA's, or the avatar that was given instead."""
+        given = self.config.avatar
+        if given is None:
+            for text in self.dataset.notes:
+                self.reporter.note(text)
+            return self.dataset.character
+        data = load_avatar(given)
+        if text := check_fits(data, given, self.dataset):
+            self.reporter.note(text)
+        return data
 
     def _training_split(self) -> SplitData:
         split = self.dataset.splits.get("training")

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from ash_core.errors import InputError
+from ash_core.files.text import check_folder
 from ash_core.training.config import TrainConfig
 from ash_core.training.loop import Loop
 from ash_core.training.session import Reporter, Session
@@ -22,6 +23,7 @@ def train(config: TrainConfig, reporter: Reporter) -> int:
     if world.size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
+        check_folder(config.out)
         session = Session(config, device, reporter)
         try:
             loop = Loop(session)

@@ -156,8 +156,8 @@ class Trainer:
             else:
                 images = rasterize(gaussians, batch.cameras)
         except InputError as error:
-            cameras = ",".join(map(str, batch.numbers))
-            raise _diverged(self.step, batch.frame, cameras, str(error)) from None
+            cameras = _listed(batch.numbers)
+            raise DivergedError(self.step, batch.frame, cameras, str(error)) from None
         rgb, alpha, truth, mask = composed(images, batch.pixels, batch.backgrounds, self.white)
         parts |= picture_losses(rgb, alpha, truth, mask, weights)
         if weights.lpips and self.lpips is not None:
@@ -248,9 +248,9 @@ class Trainer:
         if code >= 0:
             step, frame, numbers = self._seen[code // ANY]
             view = code % ANY
-            camera = str(numbers[view]) if view < len(numbers) else ",".join(map(str, numbers))
+            camera = str(numbers[view]) if view < len(numbers) else _listed(numbers)
             what = "the loss" if view < len(numbers) else "the gradient"
-            raise _diverged(step, frame, camera, f"{what} is not finite")
+            raise DivergedError(step, frame, camera, f"{what} is not finite")
 
     def look(self) -> dict[str, float]:
         """Means since the last look, over all processes, and the number of views. Checks too."""
@@ -319,22 +319,22 @@ class Trainer:
     def _settings(self) -> dict[str, object]:
         c = self.config
         names = (
-            *("variant", "seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
+            *("seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
             *("crop", "tune_character", "dropout"),
         )
         avatar = self.model.avatar
         offset_mm = avatar.config.offset_mm if isinstance(avatar, NativeAvatar) else None
-        settings = {name: getattr(c, name) for name in names}
-        lags = list(avatar.data.lags)
-        return settings | {"offset_mm": offset_mm, "lags": lags, "ema": "on" if c.ema else "off"}
+        settings = {"variant": c.variant, "lags": list(avatar.data.lags)}
+        settings |= {name: getattr(c, name) for name in names}
+        return settings | {"offset_mm": offset_mm, "ema": "on" if c.ema else "off"}
 
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
-        settings = self._settings()
-        if settings["lags"] != checkpoint.settings.get("lags"):
-            raise InputError(f"{place}: expected a training of this version, got an earlier one's")
-        for name, value in settings.items():
+        for name, value in self._settings().items():
             there = checkpoint.settings.get(name)
+            if there != value and name == "lags":
+                text = "expected a training of this version, got an earlier one's"
+                raise InputError(f"{place}: {text}")
             if there != value:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag}: expected {there} as in {place}, got {value}")
@@ -355,17 +355,26 @@ class Trainer:
                 }
                 wanted = {n: tuple(p.shape) for n, p in flat.named}
                 if {n: tuple(t.shape) for n, t in parts.items()} != wanted:
-                    raise InputError(f"{place}: expected the weights of this avatar, got others")
+                    text = "expected the weights of this avatar (--preset, --atlas, --avatar)"
+                    raise InputError(f"{place}: {text}, got others")
                 flat.fill(vector, parts)
         self._apply_framed()
         self.step = checkpoint.step
 
 
-def _diverged(step: int, frame: int, camera: str, why: str) -> InputError:
-    return InputError(
-        f"step {step}, frame {frame}, camera {camera}: expected finite numbers: {why}; the last "
-        "checkpoint is whole: --resume with a lower --learning-rate goes on from it"
-    )
+class DivergedError(InputError):
+    """Numbers are not finite: what the weights became in the steps before is of no use."""
+
+    def __init__(self, step: int, frame: int, camera: str, why: str) -> None:
+        super().__init__(
+            f"step {step}, frame {frame}, camera {camera}: expected finite numbers: {why}"
+        )
+        self.step = step
+
+
+def _listed(cameras: Sequence[int]) -> str:
+    """A view may be drawn twice."""
+    return ",".join(map(str, sorted(set(cameras))))
 
 
 def composed(

@@ -30,6 +30,7 @@ from ash_core.files.dataset import (
     video_path,
 )
 from ash_core.files.footage import decode_frames, index_video
+from ash_core.files.masked_image import is_whole
 from ash_core.geometry.motion import pose_window
 from ash_core.records import AvatarData
 
@@ -306,6 +307,10 @@ def _look_at_images(
         result.add("note", split.name, text)
     else:
         result.add("good", split.name, f"all {expected} video frames are extracted")
+    cut = [path for path in split.images.values() if not is_whole(path, path.stat().st_size)]
+    if cut:
+        text = f"{len(cut)} images are cut off, {cut[0].name} first: ash-studio extract mends them"
+        result.add("warning", split.name, text)
     if not (dataset.folder / CALIBRATION).is_file():
         result.add("note", split.name, f"no {CALIBRATION}: lens distortion cannot be seen")
 
