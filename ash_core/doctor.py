@@ -146,6 +146,7 @@ def _examine_backends() -> list[Finding]:
 
 def _examine_cache() -> list[Finding]:
     """Compiled kernels lie beside the source in a checkout, else in the user's cache folder."""
+    from ash_core.files.text import try_folder
     from ash_core.splat import cpu
 
     chosen = cpu.config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
@@ -154,9 +155,7 @@ def _examine_cache() -> list[Finding]:
     size = sum(path.stat().st_size for path in kernels) / 1e6
     state = f"{len(kernels)} kernels, {size:.1f} MB" if kernels else "empty: a first frame compiles"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        try_folder(folder)
     except OSError as error:
         cure = "set XDG_CACHE_HOME to a folder that can be written"
         value = f"{folder}: {error.strerror}; every start compiles anew"

@@ -40,14 +40,22 @@ from ash_core.files.skeletool import read_motion
 from ash_core.files.text import bad, show, write_text
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
-from ash_core.geometry.motion import live_window, poses_until
+from ash_core.geometry.motion import live_window
 from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
 from viewer.clock import SPEEDS, Clock, LoopMode, Place
 from viewer.document import BACKGROUNDS, Document, History, Overlays
-from viewer.pose import LARGEST, PoseEdit, PoseHistory, joint_tree, sliders, window_of
+from viewer.pose import (
+    LARGEST,
+    PoseEdit,
+    PoseHistory,
+    edited_until,
+    joint_tree,
+    sliders,
+    window_of,
+)
 from viewer.preferences import PreferenceStore
 from viewer.recorder import RecordSettings
 from viewer.session_file import (
@@ -428,13 +436,14 @@ class Session:
         """[P, D] the poses until now, the newest last: the hand's, the motion's, or on the way from
         those to these.
         """
-        rested = min(self._rested_s / EASE_S, 1.0)
-        hand = self._hand.poses(self.now()) if rested < 1.0 else None
-        if hand is not None and rested <= 0.0:
-            return hand
-        past = poses_until(self.motion, self.clock.frame, self.data.lags)
-        past = self.document.edit.apply(past)
-        return past if hand is None else torch.lerp(hand, past, rested * rested * (3 - 2 * rested))
+        rested = self._rested_s / EASE_S
+        if rested <= 0.0:
+            return self._hand.poses(self.now())
+        name, frame, edit = self._moment
+        past = edited_until(self.motions[name], frame, edit, self.data.lags)
+        if rested >= 1.0:
+            return past
+        return torch.lerp(self._hand.poses(self.now()), past, rested * rested * (3 - 2 * rested))
 
     def choose_motion(self, name: str) -> None:
         """Play another of the open motions."""

@@ -83,8 +83,13 @@ def read_lines(path: Path | str) -> list[str]:
 def check_folder(folder: Path) -> None:
     """A folder that results can be written to, made where it is not there. Raises: InputError."""
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        try_folder(folder)
+
+
+def try_folder(folder: Path) -> None:
+    """Make it where it is not there and write to it, which leaves nothing. Raises: OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_atomic(path: Path | str, parts: bytes | Iterable[bytes | memoryview]) -> None:
