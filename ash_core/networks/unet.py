@@ -29,14 +29,28 @@ class _FrameNorm(nn.BatchNorm2d):
     running = False
 
     def forward(self, input: Tensor) -> Tensor:
+        batch = False
         if self.running:
             mean, var = self.running_mean, self.running_var
-            return nn.functional.batch_norm(
-                input, mean, var, self.weight, self.bias, False, 0.0, self.eps
-            )
+        elif input.is_cuda:
+            mean, var, batch = None, None, True
+        else:
+            mean, var = _frame_statistics(input)
         return nn.functional.batch_norm(
-            input, None, None, self.weight, self.bias, True, 0.0, self.eps
+            input, mean, var, self.weight, self.bias, batch, 0.0, self.eps
         )
+
+
+def _frame_statistics(x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "c"], Float[Tensor, "c"]]:
+    """Compute mean and variance per channel, whatever the memory layout.
+
+    Rows are summed in the input's precision and combined in float64. Torch's own sums over a
+    channels-last map of 256 x 256 put the output off by 1e-3, over one in NCHW by 2e-5.
+    """
+    row_var, row_mean = torch.var_mean(x, 3, correction=0)
+    between_rows, mean = torch.var_mean(row_mean.double(), (0, 2), correction=0)
+    var = row_var.double().mean((0, 2)) + between_rows
+    return mean.to(x.dtype), var.to(x.dtype)
 
 
 class _DoubleConv(nn.Module):
