@@ -75,7 +75,7 @@ def test_round_trip(avatar: AvatarData, path: Path) -> None:
 def test_round_trip_of_graph_networks(avatar: AvatarData, tmp_path: Path) -> None:
     shapes = network_shapes(58, 18)
     networks = {
-        name: {key: torch.randn(shape) for key, shape in shapes[name].items() if shape}
+        name: {key: torch.rand(shape) for key, shape in shapes[name].items() if shape}
         for name in ("spatial_gcn", "delta_gcn")
     }
     data = dataclasses.replace(avatar, networks=networks)

@@ -60,6 +60,10 @@ JSON_FAULTS = {
     "infinite": (set_matrix(0, 3, math.inf), r"frames\[1\]: transform_matrix: expected a finite"),
     "singular": (set_matrix(0, 0, 5.0), r"frames\[1\]: expected a rotation"),
     "last row": (set_matrix(3, 0, 0.5), r"frames\[1\]: expected the last row"),
+    "one name": (
+        frame({"file_path": "front"}),
+        r"expected cameras of different names, got 'front' for 0 and 1",
+    ),
     "no object": (lambda c: c["frames"].append(3), r"frames\[2\]: expected a JSON object"),
 }
 
@@ -86,6 +90,8 @@ def test_bad_json_is_named(tmp_path: Path, text: str) -> None:
 
 CALIBRATION_FAULTS = {
     "header": ("Skeletool Camera", "Something", r":1: expected the header"),
+    "version": ("File V1.0", "File V1.5", r":1: expected version 1.0"),
+    "one name": ("name          1", "name          0", r":9: expected cameras of different names"),
     "distortion": ("radial      0", "radial      1 0.2", r":8: expected no lens distortion"),
     "animated": ("animated    0", "animated    1", r":5: expected a camera that stands still"),
     "short": (" 1.000000 \n", "\n", r":6: expected 16 numbers of intrinsic, got 15"),

@@ -87,6 +87,8 @@ FAULTS = {
     "NaN": ("v nan 0 0\nf 1/1 2/2 3/3", r":9: expected finite numbers in 'v'"),
     "infinite": ("v 0 1e39 0\nf 1/1 2/2 3/3", r":9: expected finite numbers in 'v'"),
     "NaN UV": ("vt nan 0\nf 1/1 2/2 3/3", r":9: expected finite numbers in 'vt'"),
+    "far": ("v 0 1e30 0\nf 1/1 2/2 3/3", r":9: expected coordinates up to 1e\+07, got \[0.0, 1.0"),
+    "grouped digits": ("v 0 52_34 0\nf 1/1 2/2 3/3", r":9: expected numbers: .*could not convert"),
     "short": ("v 0 0\nf 1/1 2/2 3/3", r":9: expected 'v' with 3, 4, 6 numbers, got 2"),
     "letters": ("v 0 0 x\nf 1/1 2/2 3/3", r":9: expected numbers"),
     "no faces": ("", r": expected a mesh, got 4 'v' and 0 'f' lines"),

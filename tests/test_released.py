@@ -267,7 +267,9 @@ def test_texture_coordinates_outside_the_image_are_refused(toy: ToyFiles) -> Non
     mesh = read_obj(toy.character.mesh)
     assert mesh.corner_uvs is not None
     write_obj(toy.character.mesh, replace(mesh, corner_uvs=mesh.corner_uvs * 2), "toy.png")
-    with pytest.raises(InputError, match=r"corner_uvs: expected texture coordinates in 0 to 1"):
+    with pytest.raises(
+        InputError, match=r"toy.obj: template.corner_uvs: expected texture coordinates in 0 to 1"
+    ):
         import_ash(toy.entry)
 
 
@@ -311,11 +313,13 @@ def test_names_that_the_system_refuses(toy: ToyFiles, tmp_path: Path) -> None:
 
 # ---- checkpoints ----
 
-WANTED = {"net": {"a.weight": (2, 3), "a.bias": (2,), "b.num_batches_tracked": ()}}
+VARIANCE = "a.running_var"
+WANTED = {"net": {"a.weight": (2, 3), "a.bias": (2,), VARIANCE: (1,), "b.num_batches_tracked": ()}}
 
 
 def good_state() -> dict[str, Any]:
-    return {"a.weight": torch.randn(2, 3), "a.bias": torch.zeros(2, dtype=torch.float16)}
+    bias = torch.zeros(2, dtype=torch.float16)
+    return {"a.weight": torch.randn(2, 3), "a.bias": bias, VARIANCE: torch.ones(1)}
 
 
 def test_checkpoints_are_read(tmp_path: Path) -> None:
@@ -330,11 +334,11 @@ def test_checkpoints_are_read(tmp_path: Path) -> None:
         assert got["net"]["a.bias"].dtype == torch.float32
     parallel = {f"module.{key}": value for key, value in state.items()}
     torch.save({"net": parallel | {"module.c.num_batches_tracked": torch.tensor(3)}}, path)
-    assert sorted(read_checkpoint(path, WANTED)["net"]) == ["a.bias", "a.weight"]
+    assert sorted(read_checkpoint(path, WANTED)["net"]) == ["a.bias", VARIANCE, "a.weight"]
 
 
 STATES = {
-    "missing": ({"a.bias": None}, r"net: expected its 3 tensors; 1 missing: a.bias"),
+    "missing": ({"a.bias": None}, r"net: expected its 4 tensors; 1 missing: a.bias"),
     "extra": ({"c": torch.zeros(1)}, r"1 extra: c"),
     "misshapen": (
         {"a.weight": torch.zeros(3, 2)},
@@ -343,6 +347,10 @@ STATES = {
     "NaN": ({"a.bias": torch.tensor([0.0, torch.nan])}, r"NaN or infinity in a.bias"),
     "overflow": ({"a.bias": torch.tensor([1e300, 0.0]).double() * 1e300}, r"infinity in a.bias"),
     "wide": ({"a.bias": torch.tensor([1e300, 0.0], dtype=torch.float64)}, r"infinity in a.bias"),
+    "variance": (
+        {VARIANCE: torch.tensor([-1.0])},
+        r"expected variances of 0 or more, got -1 in a.running_var",
+    ),
     "no tensor": (
         {"a.bias": [1.0, 2.0]},
         r"expected dense tensors, got something else in 'a.bias'",

@@ -171,6 +171,9 @@ def test_a_bone_is_the_last_joint_of_its_name_and_never_the_first(tmp_path: Path
 
 SKELETON_FAULTS = {
     "header": (1, "Hello", r":1: expected the header 'Skeletool Skeleton"),
+    "version": (1, "Skeletool Skeleton Definition V2.0", r":1: expected version 1.0 of .* V2.0'"),
+    "grouped digits": (4, "  a revolute Root_tx 0 52_34 0 1 0 0 1", r":4: .* got '52_34'"),
+    "one too few": (2, "joints: 8", r":11: expected a section after the 8 joints, got"),
     "count lies": (2, "joints: 999999999", r":2: expected the number of joints, 0 to 4096"),
     "one too many": (2, "joints: 10", r":12: expected joint 10 of 10 as 'name type parent'"),
     "reordered": (4, None, r":4: expected a parent listed above 'Root_tz', got 'Root_ty'"),
@@ -185,7 +188,7 @@ SKELETON_FAULTS = {
     ),
     "axis": (4, "  a revolute Root_tx 0 0 0 0 0 0 1", r":4: expected an axis with a direction"),
     "short": (4, "  a revolute Root_tx 0 0 0", r":4: expected joint 2 of 9 as .* got 6 words"),
-    "dofs lie": (14, "dofs: 9", r":42: expected the end of 9 dofs, got 'nod"),
+    "dofs lie": (14, "dofs: 9", r":42: expected a section after the 9 dofs, got 'nod"),
     "limits": (16, "  limits 1 -1", r":16: expected limits low <= high"),
     "no limits": (16, "  limitless", r":16: expected 'limits low high' or 'nolimits'"),
     "unknown joint": (17, "  Tail 1", r":17: expected a joint of this skeleton, got 'Tail'"),
@@ -210,6 +213,10 @@ def test_a_truncated_skeleton_is_named(toy: ToyFiles) -> None:
 
 SKIN_FAULTS = {
     "header": (1, "Hello", r":1: expected the header"),
+    "version": (1, "Skeletool character skinning file V3", r":1: expected version 1.0"),
+    "bone twice": (3, "Root Head Root", r":3: expected each bone once, got 'Root' twice"),
+    "bone twice in a row": (6, "1 0 0.5 0 0.5", r":6: expected each bone of vertex 1 once"),
+    "grouped digits": (6, "1 0 0_1", r":6: expected 'vertex bone weight"),
     "unknown joint": (3, "Root Tail Head", r":3: expected bones that are joints .*, got 'Tail'"),
     "weights": (6, "1 0 0.5 1 0.4", r":6: expected weights of vertex 1 that sum to 1, got 0.9"),
     "NaN": (6, "1 0 nan 1 0.4", r":6: expected finite weights"),
@@ -238,6 +245,8 @@ def row(n_dofs: int, last: str = "0") -> str:
 
 MOTION_FAULTS = {
     "header": (1, row(10), r":1: expected the header"),
+    "version": (1, "Skeletool Motion File V1.1", r":1: expected version 1.0 .* V1.1'"),
+    "grouped digits": (4, row(10, "52_34"), r":4: expected numbers: .*could not convert"),
     "too few": (3, row(9), r":3: expected 10 dofs .* got 9"),
     "too many": (3, row(11), r":3: expected 10 dofs .* got 11"),
     "first row": (2, row(11), r":2: expected 10 dofs .* got 11"),
@@ -274,6 +283,7 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 CHARACTER_FAULTS = {
     "header": (1, "Hello", r":1: expected the header"),
+    "version": (1, "skeletool character file v2", r":1: expected version 1.0"),
     "missing": (2, "", r":9: expected files for .*; missing: skeleton"),
     "no value": (3, "", r":4: expected the name of the skeleton file, got the key 'mesh'"),
     "cut": (9, "", r":8: expected the pose file after this line, found the end"),

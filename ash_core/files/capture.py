@@ -46,7 +46,20 @@ def read_cameras(path: Path | str) -> tuple[Camera, ...]:
     frames = content.get("frames")
     if not isinstance(frames, list) or not 0 < len(frames) <= MAX_CAMERAS:
         raise bad(path, None, f"expected 'frames', a list of 1 to {MAX_CAMERAS} cameras")
-    return tuple(_camera_of_frame(path, n, content, frame) for n, frame in enumerate(frames))
+    cameras = tuple(_camera_of_frame(path, n, content, frame) for n, frame in enumerate(frames))
+    _check_names(path, cameras)
+    return cameras
+
+
+def _check_names(path: Path | str, cameras: Sequence[Camera]) -> None:
+    """Raise InputError if two cameras have one name: a choice by name would take either."""
+    first: dict[str, int] = {}
+    for index, camera in enumerate(cameras):
+        if camera.name and camera.name in first:
+            pair = f"{first[camera.name]} and {index}"
+            text = f"expected cameras of different names, got {show(camera.name)} for {pair}"
+            raise bad(path, None, text)
+        first[camera.name] = index
 
 
 def _camera_of_frame(path: Path, index: int, shared: dict[str, object], frame: object) -> Camera:
@@ -167,7 +180,10 @@ def _read_blocks(path: Path | str) -> list["_Block"]:
     while reader.peek() is not None:
         keyword, *values = reader.next("a camera").split()
         if keyword == "name":
-            blocks.append(_Block(reader, " ".join(values)))
+            name = " ".join(values)
+            if name and any(block.name == name for block in blocks):
+                raise reader.bad(f"expected cameras of different names, got {show(name)} again")
+            blocks.append(_Block(reader, name))
             if len(blocks) > MAX_CAMERAS:
                 raise reader.bad(f"expected at most {MAX_CAMERAS} cameras")
         elif not blocks:

@@ -1,6 +1,7 @@
 """What must hold of an avatar, whichever file it came from."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -58,6 +59,9 @@ def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], wanted
             raise bad(path, None, f"{name}: {text}")
         if not is_finite(tensor):
             raise bad(path, None, f"{name}: expected finite numbers, got NaN or infinity in {key}")
+        if key.endswith("running_var") and bool((tensor < 0).any()):
+            text = f"expected variances of 0 or more, got {float(tensor.min()):.4g} in {key}"
+            raise bad(path, None, f"{name}: {text}")
 
 
 def check_shapes(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
@@ -103,12 +107,18 @@ def _first(keys: list[str], count: int = 4) -> str:
     return ", ".join(key if len(key) < 160 else show(key) for key in keys[:count]) + more
 
 
-def check_avatar(data: AvatarData, path: Path | str) -> None:
-    """Raise InputError at the first thing that does not hold. Shapes are taken as checked."""
+def check_avatar(
+    data: AvatarData, path: Path | str, sources: Mapping[str, Path] | None = None
+) -> None:
+    """Raise InputError at the first thing that does not hold. Shapes are taken as checked.
+
+    sources: the file of a part ("skeleton", "template", ...), which an error names; else `path`.
+    """
 
     def need(holds: bool | Tensor, text: str) -> None:
         if not bool(holds):
-            raise bad(path, None, text)
+            part = re.split(r"[.:\[]", text)[0]
+            raise bad((sources or {}).get(part, path), None, text)
 
     def indices(tensor: Tensor, count: int, name: str) -> None:
         inside = tensor.numel() == 0 or (int(tensor.min()) >= 0 and int(tensor.max()) < count)

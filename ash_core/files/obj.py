@@ -10,7 +10,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ash_core.errors import InputError
-from ash_core.files.text import bad, finite_float32, is_kind, read_lines, show, write_text
+from ash_core.files.text import (
+    bad,
+    finite_float32,
+    is_kind,
+    parse_number,
+    read_lines,
+    show,
+    write_text,
+)
+
+MAX_COORDINATE = 1e7
+"""Largest coordinate that is read: ten kilometres in millimetres."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ class _Rows:
             text = f"expected '{self.keyword}' with {wanted} numbers, got {len(words) - 1}"
             raise bad(self.path, line, text)
         try:
-            self.rows.append([float(word) for word in words[1:]])
+            self.rows.append([parse_number(word) for word in words[1:]])
         except ValueError as error:
             raise bad(self.path, line, f"expected numbers: {show(str(error))}") from None
         self.lines.append(line)
@@ -116,6 +127,11 @@ class _Rows:
     def positions_and_colours(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Vertices [V, 3] and, when each has one, colours [V, 3]."""
         values = self.array().astype(np.float32)
+        near = (np.abs(values[:, :3]) <= MAX_COORDINATE).all(1)
+        if not near.all():
+            row = int(near.argmin())
+            text = f"expected coordinates up to {MAX_COORDINATE:g}, got {values[row, :3].tolist()}"
+            raise bad(self.path, self.lines[row], text)
         colours = values[:, 3:6].copy() if values.shape[1] == 6 else None
         return np.ascontiguousarray(values[:, :3]), colours
 

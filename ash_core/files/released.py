@@ -22,7 +22,7 @@ from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, check_avatar, n
 from ash_core.files.conf import Value, read_conf
 from ash_core.files.obj import ObjMesh, read_obj
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
-from ash_core.files.text import bad, is_kind, read_lines, show
+from ash_core.files.text import bad, is_kind, parse_number, read_lines, show
 from ash_core.records import AvatarData, GraphMesh, Template
 
 ATLAS_RESOLUTION = 256
@@ -52,7 +52,7 @@ def import_ash(path: Path) -> tuple[AvatarData, list[str]]:
     files = _find_files(path, settings, folders, named)
     step = ATLAS_STEP if "gaussian_checkpoint" in files else 1
     data = _read_avatar(files, path, _atlas_resolution(path, settings, step))
-    check_avatar(data, path)
+    check_avatar(data, path, {PARTS[role]: file for role, file in files.items() if role in PARTS})
     is_released = data.variant == "released"
     notes = [
         role.without + _not_there(named[name])
@@ -153,6 +153,15 @@ ROLES: Mapping[str, _Role] = {
     ),
 }
 """The first role that fits has the file."""
+
+PARTS: Mapping[str, str] = {
+    "skeleton": "skeleton",
+    "skin": "skinning",
+    "mesh": "template",
+    "graph": "graph",
+    "cameras": "cameras",
+}
+"""Role of a file -> the part of the avatar that it holds."""
 
 _OF_CHARACTER = ("skeleton", "mesh", "skin", "pose")
 
@@ -438,7 +447,7 @@ def _hand_mask(path: Path, n_vertices: int) -> Bool[Tensor, "V"]:
 def _translation(path: Path) -> Float[Tensor, "3"]:
     words = " ".join(read_lines(path)).replace(",", " ").split()
     try:
-        numbers = [float(word) for word in words[:4]]
+        numbers = [parse_number(word) for word in words[:4]]
     except ValueError as error:
         raise bad(path, 1, f"expected three numbers in metres: {show(str(error))}") from None
     if len(numbers) != 3 or not all(abs(number) < 1e6 for number in numbers):

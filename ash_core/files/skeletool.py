@@ -16,7 +16,9 @@ from ash_core.conventions import FPS, MM_PER_M
 from ash_core.files.text import (
     LineReader,
     bad,
+    check_header,
     finite_float32,
+    parse_number,
     read_lines,
     show,
     write_text,
@@ -64,15 +66,14 @@ def read_skeleton(path: Path | str) -> Skeleton:
             if joints is not None:
                 raise reader.bad("expected one section 'joints', got a second one")
             joints = _read_joints(reader, reader.count(count, "joints", MAX_JOINTS))
+            _expect_section(reader, f"{len(joints)} joints")
         elif section.lower() == "dofs":
             reader.next("dofs")
             if joints is None or dofs is not None:
                 raise reader.bad("expected one section 'dofs', after the joints")
             names = {joint.name: index for index, joint in enumerate(joints)}
             dofs = _read_dofs(reader, reader.count(count, "dofs", MAX_JOINTS), names)
-            if (following := reader.peek()) is not None and ":" not in following:
-                reader.next("a section")
-                raise reader.bad(f"expected the end of {len(dofs)} dofs, got {show(following)}")
+            _expect_section(reader, f"{len(dofs)} dofs")
         else:
             reader.next("a section")
     if not joints:
@@ -80,6 +81,13 @@ def read_skeleton(path: Path | str) -> Skeleton:
     if not dofs:
         raise reader.bad("expected a section 'dofs' with at least one dof, found none")
     return _skeleton(joints, dofs)
+
+
+def _expect_section(reader: LineReader, entries: str) -> None:
+    """Raise InputError if a section goes on behind the entries that it announced."""
+    if (following := reader.peek()) is not None and ":" not in following:
+        reader.next("a section")
+        raise reader.bad(f"expected a section after the {entries}, got {show(following)}")
 
 
 @dataclass(frozen=True)
@@ -227,6 +235,9 @@ def read_skin(path: Path | str, skeleton: Skeleton, n_vertices: int | None = Non
     reader.header("Skeletool character skinning")
     _keyword(reader, "bones:")
     names = tuple(reader.next("the names of the bones").split())
+    repeated = next((name for n, name in enumerate(names) if name in names[:n]), None)
+    if repeated is not None:
+        raise reader.bad(f"expected each bone once, got {show(repeated)} twice")
     joints = bone_joints(names, skeleton)
     unknown = [name for name, joint in zip(names, joints, strict=True) if joint is None]
     if unknown:
@@ -281,6 +292,8 @@ def _keyword(reader: LineReader, keyword: str) -> None:
 def _skin_row(path: Path | str, line: int, text: str, n_bones: int) -> _SkinRow:
     tokens = text.split()
     try:
+        if "_" in text:
+            raise ValueError
         vertex, bones = int(tokens[0]), [int(token) for token in tokens[1::2]]
         weights = [float(token) for token in tokens[2::2]]
     except ValueError:
@@ -291,6 +304,8 @@ def _skin_row(path: Path | str, line: int, text: str, n_bones: int) -> _SkinRow:
         worst = next(bone for bone in bones if not 0 <= bone < n_bones)
         found = show(str(worst))
         raise bad(path, line, f"expected bones 0 to {n_bones - 1}, got {found}")
+    if len(set(bones)) < len(bones):
+        raise bad(path, line, f"expected each bone of vertex {vertex} once, got one twice")
     if not all(map(math.isfinite, weights)):
         raise bad(path, line, "expected finite weights, got NaN or infinity")
     total = sum(weights)
@@ -364,9 +379,7 @@ def _read_rows(path: Path, n_dofs: int) -> np.ndarray:
     """The numbers [F, D] float64 of a motion file, without its first column."""
     lines = read_lines(path)
     header = next((n for n, line in enumerate(lines) if line.strip()), 0)
-    if not lines[header].strip().lower().startswith("skeletool motion"):
-        found = show(lines[header].strip())
-        raise bad(path, header + 1, f"expected the header 'Skeletool Motion File', got {found}")
+    check_header(path, header + 1, lines[header].strip(), "Skeletool Motion File")
     body = [(n, line) for n, line in enumerate(lines[header + 1 :], header + 2) if line.strip()]
     if not body:
         raise bad(path, header + 1, "expected at least one frame after the header, found none")
@@ -390,7 +403,7 @@ def _motion_row(path: Path, line: int, text: str, n_dofs: int) -> list[float]:
             f"expected {n_dofs} dofs (the skeleton's) after the frame, got {len(tokens) - 1}",
         )
     try:
-        values = [float(token) for token in tokens]
+        values = [parse_number(token) for token in tokens]
     except ValueError as error:
         raise bad(path, line, f"expected numbers: {show(str(error))}") from None
     if not finite_float32(np.array([values])).all():

@@ -16,6 +16,9 @@ from ash_core.errors import InputError
 MAX_TEXT_BYTES = 256 << 20
 """Longest text file that is read: a day of motion, or a mesh of two million vertices."""
 
+HEADER_VERSIONS = ("1", "1.0")
+"""Versions of skeletool's layouts that are read. Source: the published characters."""
+
 _PART = re.compile(r"\.[0-9a-f]{12}\.part")
 _CONTROL = dict.fromkeys((*range(32), 127), "?")
 
@@ -29,6 +32,25 @@ def bad(path: Path | str, line: int | None, text: str) -> InputError:
 def show(token: str) -> str:
     """A piece of a file as an error quotes it: short, printable."""
     return ascii(token if len(token) <= 40 else token[:37] + "...")
+
+
+def parse_number(token: str) -> float:
+    """Parse a number as other programs do: ASCII, no digit groups as in Python's 1_000.
+
+    Raises: ValueError.
+    """
+    if "_" in token or not token.isascii():
+        raise ValueError(f"could not convert string to float: {token!r}")
+    return float(token)
+
+
+def check_header(path: Path | str, line: int, text: str, start: str) -> None:
+    """Check the first line of a skeletool file: its kind, and version 1.0 where it names one."""
+    kind, version = start.lower(), text.lower().rsplit(" v", 1)[1:]
+    if not text.lower().startswith(kind):
+        raise bad(path, line, f"expected the header '{start} ...', got {show(text)}")
+    if version and version[0].strip() not in HEADER_VERSIONS:
+        raise bad(path, line, f"expected version 1.0 of '{start} ...', got {show(text)}")
 
 
 def shorten(text: str, most: int) -> str:
@@ -170,9 +192,9 @@ class LineReader:
         return self._lines[self._at + 1][1] if self._at + 1 < len(self._lines) else None
 
     def header(self, start: str) -> None:
-        """Check the file's first line."""
-        if not (line := self.next(f"the header '{start} ...'")).lower().startswith(start.lower()):
-            raise self.bad(f"expected the header '{start} ...', got {show(line)}")
+        """Check the kind and version in the file's first line."""
+        text = self.next(f"the header '{start} ...'")
+        check_header(self.path, self.line, text, start)
 
     def rest(self) -> list[tuple[int, str]]:
         """All lines not yet read, with their numbers."""
@@ -183,7 +205,7 @@ class LineReader:
     def number(self, token: str, what: str) -> float:
         """A finite number from a token of the current line."""
         try:
-            value = float(token)
+            value = parse_number(token)
         except ValueError:
             raise self.bad(f"expected a number for {what}, got {show(token)}") from None
         if not abs(value) < 1e30:  # NaN included; beyond this float32 arithmetic overflows
