@@ -2,6 +2,7 @@
 # make view    the desktop viewer                       make lint   without the tests
 # make train-demo   film an actor, train an avatar of it for five minutes, measure and render it: train-demo/
 # make clean   remove what make made
+# make fuzz    damaged files for every reader: SECONDS=300 SEED=0; what fails is kept in fuzz-failures/
 # make lock    choose newer dependencies again
 # Every target first makes .venv when it is missing or out of date; PYTHON=... chooses another Python.
 
@@ -14,6 +15,8 @@ TORCH := torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3) python3)
+SECONDS ?= 300
+SEED ?= 0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 # The stamp is named after what it stands for: an edited lock has no stamp yet.
@@ -21,7 +24,7 @@ KEY := $(firstword $(shell { echo $(TORCH); cat requirements.lock pyproject.toml
 READY := $(VENV)/.ready-$(KEY)
 STUDIO := $(VENV)/.studio-$(KEY)
 
-.PHONY: demo train-demo view test lint setup lock clean
+.PHONY: demo train-demo view test fuzz lint setup lock clean
 
 demo: $(READY)
 	@$(BIN)/ash-studio demo --out demo
@@ -34,6 +37,9 @@ view: $(READY)
 
 test: lint
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(READY)
+	@$(BIN)/python tests/fuzz.py --seconds $(SECONDS) --seed $(SEED)
 
 lint: $(READY)
 	@$(BIN)/ruff check .
@@ -74,5 +80,5 @@ lock:
 	cp $$dir/lock requirements.lock
 
 clean:
-	rm -rf $(VENV) demo train-demo dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo train-demo fuzz-failures dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

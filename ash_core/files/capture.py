@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ash_core.conventions import MAX_SIDE_PX, MM_PER_M, R_WORLD_BODY
 from ash_core.errors import InputError
-from ash_core.files.text import LineReader, bad, read_bytes, read_json, show, write_text
+from ash_core.files.text import LineReader, bad, read_bytes, read_json, shorten, show, write_text
 from ash_core.geometry.lens import Lens
 from ash_core.records import Camera
 
@@ -210,7 +210,7 @@ class _Block:
         """Take one line of the camera."""
         if keyword in self.numbers:
             raise self.reader.bad(f"expected one {show(keyword)} per camera, got a second one")
-        numbers = [self.reader.number(value, keyword) for value in values]
+        numbers = [self.reader.number(value, shorten(keyword, 40)) for value in values]
         if keyword in self._counts and len(numbers) != self._counts[keyword]:
             wanted = self._counts[keyword]
             raise self.reader.bad(f"expected {wanted} numbers of {keyword}, got {len(numbers)}")
