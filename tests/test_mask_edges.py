@@ -3,6 +3,7 @@ the pictures say."""
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -71,10 +72,25 @@ def test_unmixed_colours_are_the_person_s(large: np.ndarray) -> None:
     alpha = as_bytes(large)
     rgba = np.dstack([photograph(large), np.full_like(alpha, 255)])
     rim = (alpha > 40) & (alpha < 250)
-    error = [np.abs(p[rim][:, :3] - PERSON).mean() for p in (rgba, unmix(rgba, alpha))]
+    unmixed = unmix(rgba, alpha, halved=False)
+    error = [np.abs(p[rim][:, :3] - PERSON).mean() for p in (rgba, unmixed)]
     assert error[0] > 20
     assert error[1] < 2
-    np.testing.assert_array_equal(unmix(rgba, alpha)[alpha == 255], rgba[alpha == 255])
+    np.testing.assert_array_equal(unmixed[alpha == 255], rgba[alpha == 255])
+
+
+def test_chroma_of_the_backdrop_leaves_covered_pixels_too(large: np.ndarray) -> None:
+    """Four pixels of a video have one chroma: beside the backdrop a finger turns green."""
+    alpha = as_bytes(large)
+    video = av.VideoFrame.from_ndarray(photograph(large), format="rgb24").reformat(format="yuv420p")
+    rgba = video.reformat(format="rgba").to_ndarray()
+    solid = (alpha == 255) & (ndimage.grey_erosion(alpha, (3, 3)) < 255)
+    error = [
+        np.abs(p[solid][:, :3] - PERSON).mean()
+        for p in (rgba, unmix(rgba, alpha, halved=False), unmix(rgba, alpha, halved=True))
+    ]
+    assert error[0] > 5
+    assert error[2] < 0.6 * error[0]
 
 
 def test_noise_of_compression_is_no_coverage() -> None:

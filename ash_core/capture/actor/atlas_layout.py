@@ -13,7 +13,7 @@ TORSO, ARM, HAND, LEG, UPPER, SOLE, HEAD, EYE = range(0, 80, 10)
 DENSITY = {
     TORSO: 1.0,
     ARM: 1.1,
-    HAND: 3.2,
+    HAND: 2.8,
     LEG: 0.92,
     UPPER: 1.15,
     SOLE: 0.7,

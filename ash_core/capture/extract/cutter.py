@@ -137,11 +137,13 @@ class Cutter:
         # Compiled code, which takes a while to load: only where it is needed.
         from ash_core.capture.extract.unmix import REACH_PX, unmix
 
-        left, top = max(box.left - REACH_PX, 0), max(box.top - REACH_PX, 0)
+        # Where chroma has half the size, its pixels begin at even places.
+        left, top = max(box.left - REACH_PX, 0) & ~1, max(box.top - REACH_PX, 0) & ~1
         right = min(box.right + REACH_PX, self.width)
         bottom = min(box.bottom + REACH_PX, self.height)
         alpha = mask[top:bottom, left:right]
-        pixels = unmix(self._colours(picture, Box(left, top, right, bottom)), alpha)
+        halved = picture.format.name in PLANAR and self._places is None
+        pixels = unmix(self._colours(picture, Box(left, top, right, bottom)), alpha, halved)
         pixels.view(np.uint32)[..., 0] *= alpha != 0
         pixels[..., 3] = alpha
         h, w = inside.shape
