@@ -26,6 +26,7 @@ from ash_core.files.dataset import MaskedCrop
 from ash_core.files.released import import_ash
 from ash_core.geometry.camera import crop_camera
 from ash_core.networks.unet import expected_shapes
+from ash_core.records import Image
 from ash_core.splat.rasterize import rasterize
 from ash_core.training import losses as loss_parts
 from ash_core.training.config import LossWeights, TrainConfig
@@ -37,6 +38,7 @@ from ash_core.training.metrics import eroded, psnr, published_window, scores
 from ash_core.training.model import learning_rate
 from ash_core.training.pictures import Pictures, mask_box
 from ash_core.training.session import Session
+from ash_core.training.trainer import composed
 
 
 class Silent:
@@ -398,3 +400,21 @@ def test_resume_holds_on_to_what_the_weights_mean(footage: Path) -> None:
         session.close()
     with pytest.raises(InputError, match="--offset-mm: expected 300 as in there, got 150"):
         narrow.trainer.load(wide.trainer.state(0.0), "there")
+
+
+def test_a_soft_mask_s_rim_is_kept_and_mixes_with_any_background() -> None:
+    """The box holds every pixel that shows some of the person; truth = rgb a + under (1 - a)."""
+    rgb, alpha = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+    alpha[18:22, 18:22], alpha[10, 20], rgb[alpha > 0] = 255, 64, 200
+    box = mask_box(MaskedCrop(rgb, alpha, 0, 0, 40, 40))
+    at = 10 - box.top, 20 - box.left
+    assert box.pixels[at].tolist() == [200, 200, 200, 64]
+    image = Image(torch.full((40, 40, 3), 0.3), torch.full((40, 40), 0.5), torch.ones(40, 40))
+    pixels = torch.from_numpy(np.dstack([rgb, alpha]))[None]
+    under = torch.tensor([[1.0, 0.5, 0.0]])
+    ours, _, truth, mask = composed([image], pixels, under, 255.0)
+    share = 64 / 255
+    torch.testing.assert_close(truth[0, 10, 20], 200 / 255 * share + under[0] * (1 - share))
+    torch.testing.assert_close(truth[0, 0, 0], under[0])
+    torch.testing.assert_close(mask[0, 10, 20], torch.tensor(share))
+    torch.testing.assert_close(ours[0, 10, 20], 0.3 + under[0] * 0.5)

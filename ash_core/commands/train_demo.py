@@ -26,8 +26,6 @@ CAMERAS: Final = 8
 """Of which the seventh is held out."""
 TAKES, TAKE_FRAMES = 4, 15
 """Of the motions trained on, and of each: from its middle, since motions begin in a plain pose."""
-ERODE, DILATE = 0, 0
-"""Of masks, px: those of a virtual stage are exact, and fingers are two pixels wide."""
 TEST_FRAMES: Final = 15
 MEASURED_VIEWS: Final = 24
 VIDEO_FRAMES: Final = 100
@@ -76,7 +74,7 @@ class TrainDemo:
             (f"filming it with {CAMERAS} cameras, {self.size}", self._film),
             (
                 "masked images out of the videos",
-                Extract(self.footage, erode=ERODE, dilate=DILATE).run,
+                Extract(self.footage).run,
             ),
             (
                 "measuring the untrained avatar",

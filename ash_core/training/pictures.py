@@ -24,6 +24,8 @@ from ash_core.training.config import Keep
 
 MASKED = 128
 """A pixel belongs to the person from this alpha on."""
+SEEN = 8
+"""A pixel shows some of the person from this alpha on; below it is noise of a soft mask."""
 MARGIN = 4
 """Pixels around a mask's box that are kept too."""
 PROBED = 32
@@ -51,8 +53,8 @@ class Box:
 
 
 def mask_box(crop: MaskedCrop) -> Box:
-    """The box around the mask, with its margin; one pixel where there is no mask."""
-    person = crop.alpha >= MASKED
+    """Cut out the box around the mask, soft rim and margin; one pixel where there is no mask."""
+    person = crop.alpha >= SEEN
     rows, columns = np.flatnonzero(person.any(1)), np.flatnonzero(person.any(0))
     if len(rows) == 0:
         rows = columns = np.zeros(1, np.int64)

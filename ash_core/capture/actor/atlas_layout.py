@@ -13,7 +13,7 @@ TORSO, ARM, HAND, LEG, UPPER, SOLE, HEAD, EYE = range(0, 80, 10)
 DENSITY = {
     TORSO: 1.0,
     ARM: 1.1,
-    HAND: 1.75,
+    HAND: 2.8,
     LEG: 0.92,
     UPPER: 1.15,
     SOLE: 0.7,
@@ -21,7 +21,7 @@ DENSITY = {
     EYE: 4.5,
 }
 """Texels per metre, relative."""
-FACE_DENSITY = 2.3
+FACE_DENSITY = 2.8
 """In the middle of the face."""
 
 

@@ -7,22 +7,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
 from ash_core.capture.extract.masks import (
-    DILATE_PX,
-    ERODE_PX,
     THRESHOLD,
     Box,
+    box_of,
     clean_mask,
-    luma_threshold,
+    mask_levels,
+    published_sides,
 )
 from ash_core.files.masked_image import Place
 from ash_core.geometry.lens import Lens, Pinhole, straight_map
 
 if TYPE_CHECKING:
     import av
+
+    from ash_core.capture.extract.edges import Edge
 
 JPEG: Final = 2
 """PyAV's code for full-range video, 0 to 255."""
@@ -36,9 +38,13 @@ SOFT_EDGE_PX: Final = 2
 class ExtractSettings:
     """How images are made; with others they are made again."""
 
-    threshold: int = THRESHOLD
-    erode: int = ERODE_PX
-    dilate: int = DILATE_PX
+    threshold: int | None = None
+    """Grey level from which all is the person; None: soft masks stay soft."""
+    erode: int | None = None
+    """Side of the square, px; None: what the masks' rims ask for."""
+    dilate: int = 0
+    published: bool = False
+    """The published steps instead: hard masks, eroded and dilated as in footage of 4K."""
     largest: bool = False
     crop: bool = False
     size: tuple[int, int] | None = None
@@ -73,6 +79,11 @@ class Cutter:
         from av.video.reformatter import VideoReformatter
 
         self.settings, self.width, self.height = settings, width, height
+        self._threshold = THRESHOLD if settings.published else settings.threshold
+        self.erode, self.dilate = settings.erode or 0, settings.dilate
+        """Sides of the squares, px."""
+        if settings.published:
+            self.erode, self.dilate = published_sides(width)
         self._reformatter = VideoReformatter()
         self.foreground_px = self.kept_px = 0
         """Pixels of all masks so far, and those that erosion and dilation left."""
@@ -84,6 +95,19 @@ class Cutter:
             self._straighten = remap
             self._places = straight_map(optics.lens, optics.pinhole, width, height)
 
+    @property
+    def needs_edge(self) -> bool:
+        """Whether settings leave something to what the masks' rims show."""
+        settings = self.settings
+        return not settings.published and None in (settings.threshold, settings.erode)
+
+    def adapt(self, edge: "Edge") -> None:
+        """Follow the masks' rims where settings leave it to them."""
+        if self.settings.threshold is None and not edge.is_soft:
+            self._threshold = THRESHOLD
+        if self.settings.erode is None:
+            self.erode = edge.side
+
     def cut(self, picture: "av.VideoFrame", foreground: "av.VideoFrame") -> Cut:
         """The person of one frame."""
         settings = self.settings
@@ -91,31 +115,57 @@ class Cutter:
         if settings.largest:
             mask, _ = clean_mask(mask, 0, 0, largest=True)
         self.foreground_px += int(np.count_nonzero(mask))
-        mask, box = clean_mask(mask, settings.erode, settings.dilate, largest=False)
+        mask, box = clean_mask(mask, self.erode, self.dilate, largest=False)
         self.kept_px += int(np.count_nonzero(mask))
         if box is None:
             return self._nobody()
         if settings.size is None or settings.size == (self.width, self.height):
-            pixels = self._colours(picture, box)
-            inside = mask[box.top : box.bottom, box.left : box.right]
-            # All four bytes of a pixel at once; the decoder's alpha is 255.
-            pixels.view(np.uint32)[..., 0] *= inside
+            pixels = self._person(picture, mask, box)
             return Cut(pixels, Place(box.left, box.top, self.width, self.height))
         return self._resized(picture, mask, box, settings.size)
 
-    def foreground(self, frame: "av.VideoFrame") -> Bool[np.ndarray, "h w"]:
-        """What lies over the threshold in a frame of the mask video."""
+    def _person(
+        self, picture: "av.VideoFrame", mask: UInt8[np.ndarray, "h w"], box: Box
+    ) -> UInt8[np.ndarray, "h w 4"]:
+        """The box of a frame with its mask: straight colours, without backdrop at soft edges."""
+        inside = mask[box.top : box.bottom, box.left : box.right]
+        if not _is_soft(inside):
+            pixels = self._colours(picture, box)
+            # All four bytes of a pixel at once; the decoder's alpha is 255.
+            pixels.view(np.uint32)[..., 0] *= inside != 0
+            return pixels
+        # Compiled code, which takes a while to load: only where it is needed.
+        from ash_core.capture.extract.unmix import REACH_PX, unmix
+
+        # Where chroma has half the size, its pixels begin at even places.
+        left, top = max(box.left - REACH_PX, 0) & ~1, max(box.top - REACH_PX, 0) & ~1
+        right = min(box.right + REACH_PX, self.width)
+        bottom = min(box.bottom + REACH_PX, self.height)
+        alpha = mask[top:bottom, left:right]
+        halved = picture.format.name in PLANAR and self._places is None
+        pixels = unmix(self._colours(picture, Box(left, top, right, bottom)), alpha, halved)
+        pixels.view(np.uint32)[..., 0] *= alpha != 0
+        pixels[..., 3] = alpha
+        h, w = inside.shape
+        return pixels[box.top - top :, box.left - left :][:h, :w]
+
+    def foreground(self, frame: "av.VideoFrame") -> UInt8[np.ndarray, "h w"]:
+        """Alpha by a frame of the mask video."""
         if frame.format.name.startswith(("yuv", "gray")) and frame.format.components[0].bits == 8:
             full = frame.color_range == JPEG or frame.format.name.startswith(("yuvj", "gray"))
             grey = plane_of(frame, 0)[:, : frame.width]
-            least = luma_threshold(self.settings.threshold, full)
         else:
-            grey = frame.to_ndarray(format="rgb24").max(-1)
-            least = self.settings.threshold
+            grey, full = frame.to_ndarray(format="rgb24").max(-1), True
         grey = grey[: self.height, : self.width]
         if self._places is not None:
             grey = self._straighten(grey[..., None], self._places)[..., 0]
-        return grey >= least
+        levels = mask_levels(full, self._threshold)
+        alpha = np.zeros((self.height, self.width), np.uint8)
+        box = box_of(grey >= np.flatnonzero(levels)[0])
+        if box is not None:
+            inside = slice(box.top, box.bottom), slice(box.left, box.right)
+            alpha[inside] = levels[grey[inside]]
+        return alpha
 
     def colours(self, frame: "av.VideoFrame", box: Box | None = None) -> UInt8[np.ndarray, "h w 3"]:
         """The picture of a frame, or of a box of it."""
@@ -144,7 +194,7 @@ class Cutter:
     def _resized(
         self,
         picture: "av.VideoFrame",
-        mask: Bool[np.ndarray, "h w"],
+        mask: UInt8[np.ndarray, "h w"],
         box: Box,
         size: tuple[int, int],
     ) -> Cut:
@@ -158,7 +208,12 @@ class Cutter:
         )
         premultiplied = np.zeros((self.height, self.width, 3), np.uint8)
         inside = (slice(box.top, box.bottom), slice(box.left, box.right))
-        premultiplied[inside] = self._colours(picture, box)[..., :3] * mask[inside][..., None]
+        person = self._person(picture, mask, box)
+        if _is_soft(person[..., 3]):
+            coverage = person[..., 3:].astype(np.float32) / 255
+            premultiplied[inside] = (person[..., :3] * coverage + 0.5).astype(np.uint8)
+        else:
+            premultiplied[inside] = person[..., :3]
         source = (
             target.left * scale[0],
             target.top * scale[1],
@@ -171,12 +226,18 @@ class Cutter:
             image = PillowImage.fromarray(pixels)
             return np.asarray(image.resize(shape, PillowImage.Resampling.BILINEAR, box=source))
 
-        alpha = resize(mask.astype(np.uint8) * np.uint8(255))
+        alpha = resize(mask)
         rgb = resize(premultiplied).astype(np.float32)
         straight = rgb * (255.0 / np.maximum(alpha, 1))[..., None]
         colours = (straight.clip(0, 255) + 0.5).astype(np.uint8) * (alpha > 0)[..., None]
         pixels = np.concatenate((colours, alpha[..., None]), -1)
         return Cut(pixels, Place(target.left, target.top, *size))
+
+
+def _is_soft(mask: UInt8[np.ndarray, "h w"]) -> bool:
+    """Tell whether a pixel is covered in part."""
+    # Bytes 1 to 254 are those that a step up brings to 2 to 255.
+    return bool(((mask + np.uint8(1)) > 1).any())
 
 
 def _part_of(frame: "av.VideoFrame", box: Box) -> "av.VideoFrame":

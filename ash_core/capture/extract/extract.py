@@ -1,6 +1,7 @@
 """One camera's RGB and mask videos to masked images: the published steps, frame by frame.
 
-Published: threshold the mask, erode 6x6, dilate 3x3, resize (ODDITIES D5). Work is done in the box
+Published: threshold the mask, erode 6x6, dilate 3x3, resize (ODDITIES D5). Differs: masks keep
+their soft edges, and only what their rims show to be backdrop is eroded. Work is done in the box
 around the person alone, since decoding takes most of the time already. No torch is imported here:
 one process a camera starts in a moment.
 """
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ash_core.capture.extract.cutter import Cut, Cutter, ExtractSettings, Optics
+from ash_core.capture.extract.edges import Edge, measure_edge
 from ash_core.capture.extract.journal import Journal
+from ash_core.capture.extract.masks import CLEAR
 from ash_core.files.dataset import (
     Split,
     image_path,
@@ -22,6 +25,8 @@ from ash_core.files.footage import VideoIndex, decode_frames, fits_camera, index
 from ash_core.files.masked_image import write_masked
 from ash_core.files.text import bad
 
+SAMPLES: Final = 3
+"""Frames of a camera whose rims are measured."""
 MUCH_LOST: Final = 0.2
 """Share of the mask that erosion may take before it is told."""
 
@@ -75,6 +80,12 @@ def extract_camera(
         report.kept = len(there) - len(todo)
         tell(len(job.frames) - len(todo))
         cutter = Cutter(job.settings, job.optics, width, height)
+        if todo and cutter.needs_edge:
+            edge = measure_rim(cutter, rgb, mask)
+            cutter.adapt(edge)
+            if cutter.erode and job.settings.erode is None:
+                text = f"masks reach {edge.erode_px} px beyond the person: eroded by that"
+                report.notes.append(f"{mask.path}: {text}")
         for number, (pixels, place) in _cuts(cutter, rgb, mask, todo):
             is_empty = not pixels[..., 3].any()
             path = image_path(job.folder, job.split, job.camera, number, job.settings.kind)
@@ -89,23 +100,31 @@ def extract_camera(
         if there and len(report.empty) == len(there):
             journal.forget(there)
             text = f"expected a person in it, found no foreground in any of {len(there)} frames"
-            why = f"threshold {job.settings.threshold} of 255"
+            why = f"darker than grey level {job.settings.threshold or CLEAR}"
             if cutter.foreground_px:
-                why = f"--erode {job.settings.erode} takes all of the mask: choose a smaller one"
+                why = f"--erode {cutter.erode} takes all of the mask: choose a smaller one"
             raise bad(mask.path, None, f"{text} ({why})")
         report.notes += _tell_of_loss(cutter, mask.path)
     return report
 
 
 def _tell_of_loss(cutter: Cutter, path: Path) -> Iterator[str]:
-    """The published squares are for pictures of 1285x940: of a small person little stays."""
+    """Warn where a square takes much of a small person."""
     lost = 1.0 - cutter.kept_px / max(cutter.foreground_px, 1)
     if cutter.foreground_px and lost > MUCH_LOST:
-        settings = cutter.settings
-        text = (
-            f"--erode {settings.erode} and --dilate {settings.dilate} take {lost:.0%} of the mask"
-        )
+        text = f"--erode {cutter.erode} and --dilate {cutter.dilate} take {lost:.0%} of the mask"
         yield f"{path}: {text}; smaller ones fit so small a person"
+
+
+def measure_rim(cutter: Cutter, rgb: VideoIndex, mask: VideoIndex) -> Edge:
+    """Measure the masks' rims in some frames of a camera."""
+    both = [number for number in rgb.times if number in mask.times]
+    # Key frames decode alone.
+    keys = [number for number in both if rgb.times[number] in rgb.keys] or both
+    chosen = [keys[(2 * n + 1) * len(keys) // (2 * SAMPLES)] for n in range(SAMPLES)]
+    numbers = sorted(set(chosen))
+    pairs = zip(decode_frames(rgb, numbers), decode_frames(mask, numbers), strict=True)
+    return measure_edge((cutter.colours(a), cutter.foreground(b)) for (_, a), (_, b) in pairs)
 
 
 def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tuple[int, int]:
@@ -152,6 +171,8 @@ def _header(job: CameraJob) -> dict[str, Any]:
         state = path.stat()
         videos[name] = [state.st_size, state.st_mtime_ns]
     settings = asdict(job.settings)
+    settings["threshold"] = job.settings.threshold or "by the rim"
+    settings["erode"] = "by the rim" if job.settings.erode is None else job.settings.erode
     settings["size"] = list(job.settings.size) if job.settings.size else None
     if job.settings.kind == "png":
         del settings["quality"]

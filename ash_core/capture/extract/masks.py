@@ -1,21 +1,29 @@
-"""A foreground video's picture to the person's mask: threshold, largest piece, erode, dilate.
+"""A foreground video's picture to the person's mask: levels, largest piece, erode, dilate.
 
-Erosion and dilation are a few ands and ors of shifted rows: 0.25 ms for a person of 300x760 pixels,
-where scipy's binary_erosion and binary_dilation take 7.8 ms and its rank filters 1.9 ms. The result
-is that of OpenCV, which the published steps use, to the pixel.
+Erosion and dilation are a few minima and maxima of shifted rows: 0.25 ms for a person of 300x760
+pixels, where scipy's binary_erosion and binary_dilation take 7.8 ms and its rank filters 1.9 ms.
+The result is that of OpenCV, which the published steps use, to the pixel.
 """
 
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
 ERODE_PX: Final = 6
 DILATE_PX: Final = 3
-"""Source: ODDITIES D5, the published steps."""
+"""Sides of the published squares. Source: ODDITIES D5."""
+PUBLISHED_WIDTH_PX: Final = 4112
+"""Width of the footage that the published squares are for."""
 THRESHOLD: Final = 128
 """Of 256. Source: ODDITIES A20, over one half."""
+CLEAR, SOLID = 32, 223
+"""Grey levels of a mask: darker ones are background, brighter ones the person; between them they
+are its share of the pixel. Compression blurs exact masks by less than that."""
+
+
+Mask = Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
 
 
 class Box(NamedTuple):
@@ -27,7 +35,7 @@ class Box(NamedTuple):
     bottom: int
 
 
-def box_of(mask: Bool[np.ndarray, "h w"]) -> Box | None:
+def box_of(mask: Mask) -> Box | None:
     """The smallest box around what is set."""
     rows = np.flatnonzero(mask.any(1))
     if not len(rows):
@@ -37,11 +45,16 @@ def box_of(mask: Bool[np.ndarray, "h w"]) -> Box | None:
     return Box(int(columns[0]), top, int(columns[-1]) + 1, bottom)
 
 
-def clean_mask(
-    mask: Bool[np.ndarray, "h w"], erode: int, dilate: int, largest: bool
-) -> tuple[Bool[np.ndarray, "h w"], Box | None]:
-    """The person's mask and its box; work is done only around what is set.
+def published_sides(width: int) -> tuple[int, int]:
+    """Return the sides of the published squares in a video of this width, px."""
+    scale = width / PUBLISHED_WIDTH_PX
+    return round(ERODE_PX * scale), round(DILATE_PX * scale)
 
+
+def clean_mask(mask: Mask, erode: int, dilate: int, largest: bool) -> tuple[Mask, Box | None]:
+    """Return the person's mask and its box; work is done only around what is set.
+
+    Grey masks stay grey: eroding takes the least value of the square, dilating the greatest.
     erode, dilate: sides of the squares, px; 0 and 1 do nothing. Beyond the picture's border lies
     neither fore- nor background: it erodes nothing and grows nothing.
     """
@@ -57,11 +70,11 @@ def clean_mask(
     )
     part = mask[around.top : around.bottom, around.left : around.right]
     if largest:
-        part = largest_piece(part)
+        part = part * largest_piece(part > 0)
     if erode > 1:
-        part = _filter(part, erode, np.logical_and, around, (height, width))
+        part = _filter(part, erode, np.minimum, around, (height, width))
     if dilate > 1:
-        part = _filter(part, dilate, np.logical_or, around, (height, width))
+        part = _filter(part, dilate, np.maximum, around, (height, width))
     cleaned = np.zeros_like(mask)
     cleaned[around.top : around.bottom, around.left : around.right] = part
     inner = box_of(part)
@@ -90,24 +103,25 @@ Operator = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _filter(
-    part: Bool[np.ndarray, "h w"],
+    part: Mask,
     side: int,
     operator: Operator,
     around: Box,
     picture: tuple[int, int],
-) -> Bool[np.ndarray, "h w"]:
-    """Every pixel of the square of `side` around each, and-ed or or-ed together."""
+) -> Mask:
+    """Take the least or greatest value of the square of `side` around each pixel."""
     before = side // 2
     (h, w), (height, width) = part.shape, picture
     # Outside the picture what changes nothing, inside it and outside the part background.
-    padded = np.full((h + side - 1, w + side - 1), operator is np.logical_and)
+    neutral = (True if part.dtype == bool else 255) if operator is np.minimum else 0
+    padded = np.full((h + side - 1, w + side - 1), neutral, part.dtype)
     top, left = max(before - around.top, 0), max(before - around.left, 0)
-    padded[top : before + height - around.top, left : before + width - around.left] = False
+    padded[top : before + height - around.top, left : before + width - around.left] = 0
     padded[before : before + h, before : before + w] = part
     return _window(_window(padded, side, operator).T, side, operator).T
 
 
-def _window(rows: Bool[np.ndarray, "n m"], side: int, operator: Operator) -> np.ndarray:
+def _window(rows: np.ndarray, side: int, operator: Operator) -> np.ndarray:
     """operator over `side` neighbouring rows, in steps that double."""
     reach = 1
     while reach < side:
@@ -117,6 +131,14 @@ def _window(rows: Bool[np.ndarray, "n m"], side: int, operator: Operator) -> np.
     return rows
 
 
-def luma_threshold(threshold: int, full_range: bool) -> int:
-    """The least luma byte that counts as foreground, for a threshold of 256 grey levels."""
-    return threshold if full_range else int(np.ceil(16 + threshold * 219 / 255))
+def mask_levels(full_range: bool, threshold: int | None) -> UInt8[np.ndarray, "256"]:
+    """Return the alpha of each luma byte of a mask.
+
+    threshold: grey level from which all is the person, the rest background; None: soft edges.
+    """
+    luma = np.arange(256)
+    grey = luma if full_range else ((luma - 16) * 255 / 219).clip(0, 255)
+    if threshold is not None:
+        return np.where(grey >= threshold, 255, 0).astype(np.uint8)
+    alpha = np.where(grey < CLEAR, 0, np.where(grey > SOLID, 255, grey))
+    return (alpha + 0.5).astype(np.uint8)

@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from ash_core.capture.extract.cutter import Cutter, ExtractSettings, Optics
-from ash_core.capture.extract.extract import check_pair
-from ash_core.capture.extract.masks import largest_piece
+from ash_core.capture.extract.edges import Edge
+from ash_core.capture.extract.extract import check_pair, measure_rim
+from ash_core.capture.extract.masks import THRESHOLD, largest_piece
 from ash_core.capture.extract.survey import read_optics
 from ash_core.capture.inspect.silhouette import silhouette
 from ash_core.character import Character
@@ -90,6 +91,8 @@ class CameraLook:
     frames: int = 0
     fps: float = 0.0
     samples: list[Sample] = field(default_factory=list)
+    edge: Edge | None = None
+    """The masks' rims, as extract measures them."""
 
     def middle(self, what: str) -> float:
         """The median of a number of the samples; NaN without any."""
@@ -213,15 +216,15 @@ def _look_at_camera(
     at = np.unique(np.linspace(0, len(there) - 1, min(samples, len(there))).round().astype(int))
     chosen = [there[n] for n in at]
     cutter = Cutter(ExtractSettings(), optics, width, height)
+    look.edge = measure_rim(cutter, rgb, mask)
     pictures = zip(
         decode_frames(rgb, chosen, threads), decode_frames(mask, chosen, threads), strict=True
     )
     camera = dataset.cameras[look.camera]
     for (frame, picture), (_, foreground) in pictures:
         outline = silhouette(poser(split, frame), poser.faces, camera).numpy()
-        look.samples.append(
-            _sample(frame, cutter.colours(picture), cutter.foreground(foreground), outline)
-        )
+        person = cutter.foreground(foreground) >= THRESHOLD
+        look.samples.append(_sample(frame, cutter.colours(picture), person, outline))
     _judge(result, where, look)
 
 
@@ -290,10 +293,33 @@ def _compare_cameras(result: Inspection, split: SplitData, looks: list[CameraLoo
     if len(counts) > 1:
         text = f"videos of {min(counts)} to {max(counts)} frames"
         result.add("warning", split.name, text)
+    _describe_edges(result, split, seen)
     ious = [look.middle("iou") for look in seen]
     if min(ious) >= IOU_LOOSE:
         text = f"the posed template fits the masks of all {len(seen)} cameras: median IoU "
         result.add("good", split.name, text + f"{np.median(ious):.2f}, least {min(ious):.2f}")
+
+
+def _describe_edges(result: Inspection, split: SplitData, looks: list[CameraLook]) -> None:
+    """Report hard and soft masks, and what extract erodes by default."""
+    edges = {look.camera: look.edge for look in looks if look.edge is not None}
+    for name, cameras in (
+        ("soft", [camera for camera, edge in edges.items() if edge.is_soft]),
+        ("hard", [camera for camera, edge in edges.items() if not edge.is_soft]),
+    ):
+        if not cameras:
+            continue
+        where = "all" if len(cameras) == len(edges) else ", ".join(map(str, cameras))
+        rim = float(np.median([edges[camera].rim_px for camera in cameras]))
+        text = f"mask edges are {name} (cameras: {where}): {rim:.1f} px of part coverage"
+        wide = [camera for camera in cameras if edges[camera].erode_px]
+        if not wide:
+            result.add("good", split.name, f"{text}; no wider than the person, nothing is eroded")
+            continue
+        most = max(edges[camera].erode_px for camera in wide)
+        some = ", ".join(map(str, wide))
+        text = f"{text}; wider than the person in cameras {some}: extract erodes up to {most} px"
+        result.add("note", split.name, text)
 
 
 def _look_at_images(
