@@ -192,31 +192,37 @@ def _dofs(rig: Rig, T: np.ndarray) -> tuple[np.ndarray, float]:
     """[F, D] dofs of a pose T_world_joint [F, J, 4, 4], and the largest change of size."""
     turns, stretch = _turns(rig, T)
     places = _places(rig, T)
+    own = turns.copy()
+    for j, parent in enumerate(rig.parents):
+        if parent >= 0:
+            own[:, j] = turns[:, parent].transpose(0, 2, 1) @ turns[:, j]
+    angles = _angles(own)
     columns = []
     for j, parent in enumerate(rig.parents):
         if parent < 0:
             columns.append(places[:, j] - rig.reference[j, :3, 3])
-            own = turns[:, j]
-        else:
-            if rig.slides[j]:
-                offset = rig.reference[j, :3, 3] - rig.reference[parent, :3, 3]
-                columns.append(_local(turns, places, j, parent) - offset)
-            own = turns[:, parent].transpose(0, 2, 1) @ turns[:, j]
-        columns.append(_angles(own))
+        elif rig.slides[j]:
+            offset = rig.reference[j, :3, 3] - rig.reference[parent, :3, 3]
+            columns.append(_local(turns, places, j, parent) - offset)
+        columns.append(angles[:, j])
     return np.concatenate(columns, 1), stretch
 
 
 def _angles(turns: np.ndarray) -> np.ndarray:
-    """[F, 3] angles about y, z, x; of the two ways to say each the one near the frame before."""
+    """[F, J, 3] angles about y, z, x of turns [F, J, 3, 3]; of the two ways to write each the one
+    near the frame before.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Gimbal lock")  # any of the ways is as good there
-        found = Rotation.from_matrix(turns).as_euler("YZX")
-    other = np.stack([found[:, 0] + np.pi, np.pi - found[:, 1], found[:, 2] + np.pi], 1)
-    angles = found.copy()
+        angles = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_euler("YZX")
+    angles = angles.reshape(*turns.shape[:2], 3)
+    y, z, x = np.moveaxis(angles, -1, 0)
+    other = np.stack([y + np.pi, np.pi - z, x + np.pi], -1)
     for f in range(1, len(angles)):
-        tries = np.stack([found[f], other[f]])
-        tries += 2 * np.pi * np.round((angles[f - 1] - tries) / (2 * np.pi))
-        angles[f] = tries[np.abs(tries - angles[f - 1]).sum(1).argmin()]
+        ways = np.stack([angles[f], other[f]])
+        ways += 2 * np.pi * np.round((angles[f - 1] - ways) / (2 * np.pi))
+        nearer = np.abs(ways - angles[f - 1]).sum(-1).argmin(0)
+        angles[f] = ways[nearer, np.arange(len(nearer))]
     return angles
 
 

@@ -64,7 +64,7 @@ def vrm_joints(gltf: Gltf) -> dict[str, int]:
     return {
         _VRM_PARTS[name]: bone["node"]
         for name, bone in pairs
-        if name in _VRM_PARTS and isinstance(bone.get("node"), int)
+        if isinstance(name, str) and name in _VRM_PARTS and isinstance(bone.get("node"), int)
     }
 
 
