@@ -21,7 +21,8 @@ from ash_core.capture.gltf.gltf_mesh import MAX_VERTICES, read_materials, read_p
 from ash_core.capture.gltf.gltf_motion import Animation, read_animations, world
 from ash_core.capture.gltf.gltf_rig import Rig, check_binds, find_rig
 from ash_core.capture.gltf.gltf_surface import weld_parts, without_transparent
-from ash_core.capture.gltf.gltf_traits import atlas_fact, paint_notes, rest_fact, vrm_notes
+from ash_core.capture.gltf.gltf_traits import atlas_fact, paint_notes, rest_fact
+from ash_core.capture.gltf.gltf_vrm import vrm_notes
 from ash_core.capture.mesh.graph import make_graph
 from ash_core.conventions import FPS
 from ash_core.files.gltf import Gltf, Node, open_gltf

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ash_core.capture.gltf.gltf_mesh import Part, skin_joints
+from ash_core.capture.gltf.gltf_vrm import human_bones
 from ash_core.files.gltf import Gltf, Node
 from ash_core.files.text import show
 
@@ -48,6 +49,8 @@ def find_rig(
             line = ancestors(nodes, part.node)
             if not bones & set(line) and moved & set(line):
                 bones.add(part.node)
+    if not bones:  # some VRM avatars are of stiff parts
+        bones = set(human_bones(gltf).values()) & set(order)
     if not bones:
         text = "expected a rigged character, got meshes that no skin and no animation moves"
         raise gltf.bad("skins", f"{text}; bind them to a skeleton and export again")

@@ -1,4 +1,4 @@
-"""What is reported of a glTF character: VRM, rest pose, atlas, paint that is not as in the file."""
+"""What is reported of a glTF character: rest pose, atlas, paint that is not as in the file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 from ash_core.capture.gltf.gltf_atlas import MaterialAtlas
 from ash_core.capture.gltf.gltf_paint import Material, Soup
 from ash_core.capture.gltf.gltf_rig import Rig
+from ash_core.capture.gltf.gltf_vrm import human_bones
 from ash_core.capture.retarget.joint_names import SIDES, body_parts
 from ash_core.files.gltf import Gltf, Node
 
@@ -17,55 +18,12 @@ A_POSE_DEGREES = 70.0
 """Farthest that they hang below it in an A-pose."""
 STRAIGHT_DEGREES = 45.0
 """Farthest that elbows are bent in either."""
-_VRM_PARTS = {
-    f"{side}{name}": f"{side} {part}"
+_ARMS = {
+    f"{side}{bone}": f"{side} {part}"
     for side in SIDES
-    for name, part in (("UpperArm", "upper_arm"), ("LowerArm", "forearm"), ("Hand", "hand"))
+    for bone, part in (("UpperArm", "upper_arm"), ("LowerArm", "forearm"), ("Hand", "hand"))
 }
-
-
-def vrm_notes(gltf: Gltf) -> list[str]:
-    """Notes on what a VRM file has beyond glTF; empty for other files."""
-    extensions = gltf.child(gltf.content, "extensions", "")
-    old = gltf.child(extensions, "VRM", "extensions: ")
-    new = gltf.child(extensions, "VRMC_vrm", "extensions: ")
-    if not old and not new:
-        return []
-    springs = gltf.child(extensions, "VRMC_springBone", "extensions: ").get("springs")
-    groups = gltf.child(old, "secondaryAnimation", "extensions: VRM: ").get("boneGroups")
-    notes = []
-    chains = springs or groups
-    if isinstance(chains, list) and chains:
-        notes.append(
-            f"VRM: {len(chains)} spring bone chains stay at rest (hair and cloth do not swing by "
-            "themselves; training on footage teaches that)"
-        )
-    if any("VRMC_node_constraint" in node.get("extensions", {}) for node in _extended(gltf)):
-        notes.append("VRM: node constraints (twist bones) are not evaluated")
-    return notes
-
-
-def _extended(gltf: Gltf) -> list[dict]:
-    nodes = gltf.entries("nodes")
-    return [node for node in nodes if isinstance(node.get("extensions"), dict)]
-
-
-def vrm_joints(gltf: Gltf) -> dict[str, int]:
-    """Node of each of the arms' parts, "left hand" ..., where a VRM file names them."""
-    extensions = gltf.child(gltf.content, "extensions", "")
-    new = gltf.child(extensions, "VRMC_vrm", "extensions: ")
-    old = gltf.child(extensions, "VRM", "extensions: ")
-    bones = gltf.child(new or old, "humanoid", "extensions: ").get("humanBones")
-    if isinstance(bones, dict):
-        pairs = [(name, bone) for name, bone in bones.items() if isinstance(bone, dict)]
-    else:
-        listed = bones if isinstance(bones, list) else []
-        pairs = [(bone.get("bone"), bone) for bone in listed if isinstance(bone, dict)]
-    return {
-        _VRM_PARTS[name]: bone["node"]
-        for name, bone in pairs
-        if isinstance(name, str) and name in _VRM_PARTS and isinstance(bone.get("node"), int)
-    }
+"""VRM's names of the arms' bones, and ours."""
 
 
 def describe_rest(places: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]) -> str:
@@ -101,7 +59,8 @@ def describe_rest(places: Mapping[str, np.ndarray], known: Mapping[str, np.ndarr
 def rest_fact(gltf: Gltf, nodes: Sequence[Node], rig: Rig) -> str:
     """The rest pose in words. Dofs of zero are the pose in which the skin was bound."""
     place = {n: rig.reference[j, :3, 3] for j, n in enumerate(rig.nodes) if n >= 0}
-    known = {part: place[n] for part, n in vrm_joints(gltf).items() if n in place}
+    bones = human_bones(gltf)
+    known = {part: place[bones[bone]] for bone, part in _ARMS.items() if bones.get(bone) in place}
     return describe_rest({nodes[n].name: at for n, at in place.items()}, known)
 
 
