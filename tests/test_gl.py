@@ -429,7 +429,7 @@ def leg_in_skirt(turned: bool = False) -> tuple[Template, int]:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("forward_m", [0.0, 0.16, 0.4])
+@pytest.mark.parametrize("forward_m", [0.0, 0.15, 0.4])
 @with_gl
 def test_what_was_covered_at_rest_stays_behind_what_covers_it(
     forward_m: float, turned: bool

@@ -21,12 +21,14 @@ Rgb = tuple[float, float, float]
 SURFACE: Final[Rgb] = (0.80, 0.81, 0.83)
 WIRE: Final[Rgb] = (0.30, 0.85, 1.0)
 WIRE_PX: Final = 1.1
-COVERED_M: Final = 0.12
-"""Shift away from the eye, in depth alone, of what the resting template covers."""
-BACK_M: Final = 0.05
+COVERED: Final = 0.07
+"""Shift away from the eye, in depth alone, of what the resting template covers; a share of its
+size: 12 cm of an adult, which a thigh comes through a skirt by.
+"""
+BACK: Final = 0.03
 """The same for faces seen from behind."""
 BEYOND_M: Final = 1e4
-"""The same for covered faces seen from behind: beyond the far plane, which cuts them off."""
+"""The same for covered faces seen from behind, m: beyond the far plane, which cuts them off."""
 _STYLES: Final[dict[Style, int]] = {"shaded": 0, "textured": 1, "wire": 2}
 
 
@@ -49,6 +51,8 @@ class GpuMesh:
     def __init__(self, template: Template, programs: MeshPrograms) -> None:
         gl = opengl()
         self.template, self._programs = template, programs
+        rest = template.vertices.cpu()
+        self._size_m = float((rest.amax(0) - rest.amin(0)).max()) if len(rest) else 0.0
         cover = find_cover(template)
         corner_uvs = template.corner_uvs.double().cpu().numpy()
         is_turned = (cover.faces != template.faces.cpu().numpy()).any(1)
@@ -102,7 +106,8 @@ class GpuMesh:
         """
         gl = opengl()
         near, far = depth_m or depth_range(camera, self._vertices)
-        far = far if depth_m else far + COVERED_M + BACK_M
+        covered_m, back_m = COVERED * self._size_m, BACK * self._size_m
+        far = far if depth_m else far + covered_m + back_m
         if not len(self._vertices):
             return near, far
         program = self._programs.wire if style == "wire" else self._programs.surface
@@ -125,10 +130,10 @@ class GpuMesh:
             gl.glBindVertexArray(self._array)
             gl.glEnable(gl.GL_CULL_FACE)
             # Row 0 of the picture is the top: what OpenGL calls front is the inside.
-            passes = ((gl.GL_FRONT, COVERED_M, 0.0), (gl.GL_BACK, BEYOND_M, BACK_M))
-            for culled, covered_m, behind_m in passes:
+            passes = ((gl.GL_FRONT, covered_m, 0.0), (gl.GL_BACK, BEYOND_M, back_m))
+            for culled, cover_m, behind_m in passes:
                 gl.glCullFace(culled)
-                program.use(covered_m=covered_m, behind_m=behind_m)
+                program.use(covered_m=cover_m, behind_m=behind_m)
                 gl.glDrawElements(
                     gl.GL_TRIANGLES, self._indices, gl.GL_UNSIGNED_INT, ctypes.c_void_p(0)
                 )
