@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from test_fuzz_files import Mutations, check, fuzzed
 from test_gltf import PAINTED, WHOLE, as_uri, gltf_of, quads
 
 from ash_core import cli
@@ -399,3 +400,14 @@ def test_a_flat_inverse_bind_matrix_names_its_joint(tmp_path: Path) -> None:
     # One that moves no vertex is no harm.
     path = with_flat_bind(person(tmp_path / "b.gltf"), 4)
     assert "1 joints that move no vertex" in said(read_gltf_character(path))
+
+
+@fuzzed(20)
+def test_damaged_avatars(tmp_path: Path, mutations: Mutations) -> None:
+    body = box((0, 1.2, 0), (0.4, 0.8, 0.2), 0, 0)
+    body["colours"] = np.full((24, 3), 0.5)
+    path = avatar_of(
+        tmp_path / "a.gltf", [body], [painted(0, alphaMode="MASK")], [FLAT[:4, :4]],
+        extensions={"VRM": {"humanoid": {"humanBones": [{"bone": "leftHand", "node": 4}]}}},
+    )  # fmt: skip
+    check(tmp_path / "b.gltf", path.read_bytes(), mutations, read_gltf_character)

@@ -36,6 +36,8 @@ SLACK: Final = 0.003
 COVERED: Final = 0.06
 OPEN: Final = 0.22
 """Share of all directions from which a vertex is seen: below the first it is wholly covered."""
+TURNED: Final = 0.1
+"""Mean surplus of directions that see a piece from behind, from which its faces are turned."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def find_cover(template: Template) -> Cover:
     graph = sp.coo_matrix((np.ones(len(edges)), edges.T), (len(points), len(points)))
     piece = connected_components(graph, directed=False)[1]
     balance = np.bincount(piece, share[0] - share[1])
-    is_turned = balance[piece[faces[:, 0]]] < 0.0
+    balance /= np.bincount(piece)
+    is_turned = balance[piece[faces[:, 0]]] < -TURNED
     return Cover(t * t * (3 - 2 * t), np.where(is_turned[:, None], faces[:, [0, 2, 1]], faces))
 
 

@@ -40,7 +40,8 @@ def find_rig(
     T_rest: np.ndarray,
     animations: Sequence,
 ) -> tuple[Rig, dict[int, np.ndarray] | None]:
-    """The joints, and for each skin T_world_mesh of its bind pose (None: rest, node by node)."""
+    """Find the joints, and T_world_mesh of each skin's bind pose (None: rest, node by node)."""
+    # Joints of the skins, and animated nodes of meshes that no joint carries.
     skins = sorted({part.skin for part in parts if part.skin is not None})
     bones = {node for skin in skins for node in skin_joints(gltf, skin)}
     moved = {node for animation in animations for node, _ in animation.tracks}
@@ -57,11 +58,15 @@ def find_rig(
     unreached = bones - set(order)
     if unreached:
         raise gltf.bad("skins", f"expected joints in the scene, got node {min(unreached)} outside")
+
+    # One tree, parents first.
     joints = [n for n in order if n in bones]
     above = [next((a for a in ancestors(nodes, n)[1:] if a in bones), _BODY) for n in joints]
     if above.count(_BODY) != 1:
         joints, above = [_BODY, *joints], [_BODY - 1, *above]
     index = {n: i for i, n in enumerate(joints)}
+
+    # The pose in which the skins were bound; joints that no skin has stand as at rest.
     rest = np.stack([T_rest[n] if n >= 0 else np.eye(4) for n in joints])
     found = _bind_pose(gltf, skins, joints, T_rest)
     reference = rest.copy()
@@ -80,6 +85,7 @@ def find_rig(
 
 
 def ancestors(nodes: Sequence[Node], node: int) -> list[int]:
+    """List a node, its parent, and so on up to the root."""
     line = []
     while node >= 0:
         line.append(node)
@@ -122,7 +128,7 @@ def check_binds(gltf: Gltf, nodes: Sequence[Node], parts: Sequence[Part]) -> lis
         inverse = inverse_binds(gltf, skin, len(listed))
         if inverse is None:
             continue
-        flat = {node for node, is_flat in zip(listed, is_flat(inverse), strict=True) if is_flat}
+        flat = set(np.array(listed)[is_flat(inverse)].tolist())
         used = {
             int(node)
             for part in parts
