@@ -27,8 +27,8 @@ from ash_core.gl.state import drawing_state
 from ash_core.gl.target import Target
 from ash_core.records import Camera, Template
 
-DIRECTIONS: Final = 32
-SIDE_PX: Final = 512
+DIRECTIONS: Final = 24
+SIDE_PX: Final = 384
 FAR: Final = 40.0
 """Distance of the cameras, in sizes of the template."""
 SLACK: Final = 0.003
