@@ -1,4 +1,4 @@
-"""What becomes of a glTF character's paint, and what is said of its file."""
+"""Paint of glTF characters, and the notes on their files."""
 
 import io
 import json

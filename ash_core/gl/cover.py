@@ -1,4 +1,4 @@
-"""What a template covers at rest: skin under cloth, linings, the inside of a mouth.
+"""Cover at rest: skin under cloth, linings, the inside of a mouth.
 
 Skinning moves cloth and what is under it by different bones, so that in motion a thigh comes
 through its skirt. Layers keep the order that they have at rest if what is covered there counts as
@@ -42,7 +42,7 @@ TURNED: Final = 0.1
 
 @dataclass(frozen=True)
 class Cover:
-    """How a template's parts lie over each other at rest."""
+    """Order of a template's parts at rest."""
 
     vertices: Float[np.ndarray, "V"]
     """0: seen from many sides; 1: covered."""

@@ -72,7 +72,7 @@ class Painter:
     def colours(
         self, uvs: np.ndarray, step: np.ndarray, tints: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Colours [N, 3], encoded for a screen, and alpha [N].
+        """Look up colours [N, 3], encoded for a screen, and alpha [N].
 
         uvs [N, 2]; NaN: the image's mean.  step [N]: side of the area that a colour stands for, in
         parts of the image.  tints [N, 4]: linear, of the vertices.
@@ -105,7 +105,7 @@ class Painter:
 
 
 def opaque_share(soup: Soup, materials: list[Material]) -> np.ndarray:
-    """[F] share of each triangle that is there: by its mask, or its alpha where that is blended."""
+    """Measure the share of each triangle that is there, by its mask or mean alpha: [F]."""
     share = np.ones(len(soup.materials))
     steps = (np.arange(PROBES) + 1 / 3) / PROBES
     first, second = np.meshgrid(steps, steps, indexing="ij")
@@ -131,19 +131,19 @@ def opaque_share(soup: Soup, materials: list[Material]) -> np.ndarray:
 
 
 def uv_areas(uvs: np.ndarray) -> np.ndarray:
-    """[F] signed areas of triangles [F, 3, 2]."""
+    """Compute signed areas [F] of triangles [F, 3, 2]."""
     a, b = uvs[:, 1] - uvs[:, 0], uvs[:, 2] - uvs[:, 0]
     return 0.5 * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
 
 
 def encode(linear: np.ndarray) -> np.ndarray:
-    """Linear to sRGB."""
+    """Encode linear light for a screen (sRGB)."""
     high = 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
     return np.where(linear <= 0.0031308, linear * 12.92, high)
 
 
 def decode(encoded: np.ndarray) -> np.ndarray:
-    """sRGB to linear."""
+    """Decode sRGB to linear light."""
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 

@@ -149,7 +149,7 @@ def check_binds(gltf: Gltf, nodes: Sequence[Node], parts: Sequence[Part]) -> lis
 
 
 def is_flat(matrices: np.ndarray) -> np.ndarray:
-    """[J] whether a transform [J, 4, 4] has no inverse."""
+    """Tell which transforms [J, 4, 4] have no inverse: [J]."""
     axes = np.linalg.norm(matrices[:, :3, :3], axis=1).prod(1)
     return ~(np.abs(np.linalg.det(matrices[:, :3, :3])) > SINGULAR * axes)
 

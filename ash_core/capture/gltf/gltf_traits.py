@@ -1,4 +1,4 @@
-"""What is reported of a glTF character: rest pose, atlas, paint that is not as in the file."""
+"""Report on a glTF character: rest pose, atlas, paint that is not as in the file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _ARMS = {
 
 
 def describe_rest(places: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]) -> str:
-    """The rest pose in words, by the arms.
+    """Describe the rest pose by its arms.
 
     places: of the joints by name, m, Y up.  known: places of body parts that need no guess.
     """
@@ -57,7 +57,7 @@ def describe_rest(places: Mapping[str, np.ndarray], known: Mapping[str, np.ndarr
 
 
 def rest_fact(gltf: Gltf, nodes: Sequence[Node], rig: Rig) -> str:
-    """The rest pose in words. Dofs of zero are the pose in which the skin was bound."""
+    """Describe the rest pose. Dofs of zero are the pose in which the skin was bound."""
     place = {n: rig.reference[j, :3, 3] for j, n in enumerate(rig.nodes) if n >= 0}
     bones = human_bones(gltf)
     known = {part: place[bones[bone]] for bone, part in _ARMS.items() if bones.get(bone) in place}
@@ -65,6 +65,7 @@ def rest_fact(gltf: Gltf, nodes: Sequence[Node], rig: Rig) -> str:
 
 
 def atlas_fact(atlas: MaterialAtlas) -> str:
+    """Describe the atlas: its size, whose layout it is, how fine it is."""
     height, width = atlas.texture.shape[:2]
     side = math.sqrt(height * width)
     layout = "the file's own layout" if atlas.is_kept else "laid out anew"
@@ -77,7 +78,7 @@ def atlas_fact(atlas: MaterialAtlas) -> str:
 
 
 def paint_notes(soup: Soup, materials: Sequence[Material], atlas: MaterialAtlas) -> list[str]:
-    """What of the file's paint is not as the file has it."""
+    """List what of the paint is not as the file has it."""
     notes = []
     has_image = np.array([m.image is not None for m in materials])[soup.materials]
     without = has_image & ~np.isfinite(soup.uvs).all((1, 2))

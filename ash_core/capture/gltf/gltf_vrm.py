@@ -4,7 +4,7 @@ from ash_core.files.gltf import Gltf
 
 
 def vrm_notes(gltf: Gltf) -> list[str]:
-    """Notes on what a VRM file has beyond glTF; empty for other files."""
+    """List what of a VRM file is not carried over; empty for other files."""
     extensions = gltf.child(gltf.content, "extensions", "")
     old = gltf.child(extensions, "VRM", "extensions: ")
     new = gltf.child(extensions, "VRMC_vrm", "extensions: ")
@@ -30,7 +30,7 @@ def _extended(gltf: Gltf) -> list[dict]:
 
 
 def human_bones(gltf: Gltf) -> dict[str, int]:
-    """Node of each bone that a VRM file names ("leftHand" ...); empty for other files."""
+    """Find the node of each bone that a VRM file names ("leftHand" ...); empty for other files."""
     extensions = gltf.child(gltf.content, "extensions", "")
     new = gltf.child(extensions, "VRMC_vrm", "extensions: ")
     old = gltf.child(extensions, "VRM", "extensions: ")
