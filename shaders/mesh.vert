@@ -5,8 +5,12 @@
 layout(location = 0) in vec3 position;  // m, world
 layout(location = 1) in vec3 normal;    // unit, world
 layout(location = 2) in vec2 uv;        // v up, as in the OBJ file
+layout(location = 3) in float cover;    // 1: the resting template covers it
 
 uniform mat4 clip_from_world;
+uniform vec3 eye;          // m, world
+uniform float covered_m;   // so much farther than it is counts what is covered
+uniform float behind_m;    // and what is drawn now, all of it
 
 out Surface {
     vec3 place;
@@ -21,4 +25,8 @@ void main() {
     surface.uv = uv;
     surface.corner = vec3(0.0);
     gl_Position = clip_from_world * vec4(position, 1.0);
+    // The place in the picture stays; the depth is that of a point farther along the ray.
+    vec3 away = (cover * covered_m + behind_m) * normalize(position - eye);
+    vec4 farther = clip_from_world * vec4(position + away, 1.0);
+    if (gl_Position.w > 0.0) gl_Position.z = farther.z / farther.w * gl_Position.w;
 }

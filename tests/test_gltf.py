@@ -15,10 +15,12 @@ from PIL import Image as PillowImage
 from test_fuzz_files import Mutations, check, fuzzed
 
 from ash_core import cli
-from ash_core.capture.gltf.gltf_atlas import Soup, make_atlas
-from ash_core.capture.gltf.gltf_character import inverse_binds, read_gltf_character
-from ash_core.capture.gltf.gltf_mesh import Material, skin_joints
+from ash_core.capture.gltf.gltf_atlas import make_atlas
+from ash_core.capture.gltf.gltf_character import read_gltf_character
+from ash_core.capture.gltf.gltf_mesh import skin_joints
 from ash_core.capture.gltf.gltf_motion import read_animations, world
+from ash_core.capture.gltf.gltf_paint import Material, Soup
+from ash_core.capture.gltf.gltf_rig import inverse_binds
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.gltf import Gltf, open_gltf
@@ -145,7 +147,9 @@ PLAIN = Material(None, np.array([1.0, 0.0, 0.0]))
 
 
 def test_a_clean_layout_is_kept_to_the_pixel() -> None:
-    uvs, texture = make_atlas(quads([WHOLE], [0]), [PAINTED])
+    atlas = make_atlas(quads([WHOLE], [0]), [PAINTED])
+    uvs, texture = atlas.corner_uvs, atlas.texture
+    assert atlas.is_kept
     assert PAINTED.image is not None
     np.testing.assert_array_equal(texture, PAINTED.image)
     np.testing.assert_allclose(uvs[0], [[0, 0], [1, 0], [1, 1]])
@@ -163,7 +167,8 @@ def test_a_clean_layout_is_kept_to_the_pixel() -> None:
     ],
 )
 def test_no_two_triangles_share_a_texel(layout: list, materials: list[int]) -> None:
-    uvs, texture = make_atlas(quads(layout, materials), [PAINTED, PLAIN])
+    atlas = make_atlas(quads(layout, materials), [PAINTED, PLAIN])
+    uvs, texture = atlas.corner_uvs, atlas.texture
     assert uvs.min() >= 0
     assert uvs.max() <= 1
     boxes = [(corner.min(axis=(0, 1)), corner.max(axis=(0, 1))) for corner in (uvs[:2], uvs[2:])]
@@ -178,7 +183,8 @@ def test_no_two_triangles_share_a_texel(layout: list, materials: list[int]) -> N
 
 
 def test_plain_materials_keep_their_colour() -> None:
-    uvs, texture = make_atlas(quads([WHOLE, WHOLE], [0, 1]), [PAINTED, PLAIN])
+    atlas = make_atlas(quads([WHOLE, WHOLE], [0, 1]), [PAINTED, PLAIN])
+    uvs, texture = atlas.corner_uvs, atlas.texture
     u, v = uvs[2:].mean((0, 1))
     side = len(texture)
     assert texture[int((1 - v) * side), int(u * side)].tolist() == [255, 0, 0]
@@ -287,21 +293,33 @@ def test_damaged_binaries(tmp_path: Path, mutations: Mutations) -> None:
     check(tmp_path / "a.glb", RIGGED.read_bytes(), mutations, read_gltf_character)
 
 
-def test_unrigged_meshes_get_one_bone(tmp_path: Path, skin: Json) -> None:
-    """And stand as their node stands; strips are triangles too."""
-    still = copy.deepcopy(skin)
-    del still["skins"], still["animations"]
-    still["nodes"] = [{"mesh": 0, "translation": [0, 5, 0], "scale": [-1, 1, 1]}]
-    still["scenes"] = [{"nodes": [0]}]
+def test_meshes_that_nothing_moves_are_refused(tmp_path: Path, skin: Json) -> None:
+    del skin["skins"], skin["animations"]
+    skin["nodes"], skin["scenes"] = [{"mesh": 0}], [{"nodes": [0]}]
     path = tmp_path / "still.gltf"
-    path.write_text(json.dumps(still))
-    actor = read_gltf_character(path).actor
-    assert actor.skinning.bone_names == ("Root",)
+    path.write_text(json.dumps(skin))
+    with pytest.raises(InputError, match=r"still\.gltf: skins: expected a rigged character"):
+        read_gltf_character(path)
+
+
+def test_a_mesh_on_an_animated_node_gets_one_bone(tmp_path: Path, skin: Json) -> None:
+    """And stands as its node stands; strips are triangles too."""
+    rigid = copy.deepcopy(skin)
+    del rigid["skins"]
+    rigid["nodes"] = [{"mesh": 0, "translation": [0, 5, 0], "scale": [-1, 1, 1]}]
+    rigid["scenes"] = [{"nodes": [0]}]
+    for animation in rigid["animations"]:
+        for channel in animation["channels"]:
+            channel["target"]["node"] = 0
+    path = tmp_path / "rigid.gltf"
+    path.write_text(json.dumps(rigid))
+    imported = read_gltf_character(path)
+    assert imported.actor.skinning.bone_names == ("node0",)
+    assert any("no skin" in note for note in imported.notes)
     rigged = read_gltf_character(SKIN).actor
-    assert actor.vertices[:, 1].min() == pytest.approx(rigged.vertices[:, 1].min() + 5)
-    assert list(actor.motions) == ["rest"]
-    still["meshes"][0]["primitives"][0]["mode"] = 5
-    path.write_text(json.dumps(still))
+    assert imported.actor.vertices[:, 1].min() == pytest.approx(rigged.vertices[:, 1].min() + 5)
+    rigid["meshes"][0]["primitives"][0]["mode"] = 5
+    path.write_text(json.dumps(rigid))
     assert len(read_gltf_character(path).actor.faces) > 8
 
 

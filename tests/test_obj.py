@@ -72,7 +72,21 @@ def test_the_material_of_the_mesh_gives_the_texture(tmp_path: Path) -> None:
         assert read_obj(path).texture is None
 
 
+def test_a_backslash_continues_a_line(tmp_path: Path) -> None:
+    plain = read_obj(obj(tmp_path, "v 0 0 1", "f 1/1 2/2 3/3", "f 1/1 3/3 5/4"))
+    lines = ["v 0 \\\r", "0 1", "f 1/1 2/2 \\", "\\", "3/3", "f \\", "1/1 \\", "3/3 \\", "5/4"]
+    broken = read_obj(obj(tmp_path, "# made in C:\\meshes\\", *lines))
+    assert torch.equal(plain.vertices, broken.vertices)
+    assert torch.equal(plain.faces, broken.faces)
+    # An error names the line where the statement starts; the last one may end in nothing.
+    with pytest.raises(InputError, match=r"a.obj:9: expected vertices 1 to 4, got 7"):
+        read_obj(obj(tmp_path, "f 1/1 \\", "2/2 7/3"))
+    assert len(read_obj(obj(tmp_path, "f 1/1 2/2 3/3\\")).faces) == 1
+
+
 FAULTS = {
+    "one point": ("f 1/1 2/1 3/1", r":5: expected texture coordinates that cover .* in one point"),
+    "a line": ("f 1/1 2/2 3/1", r":5: expected texture coordinates that cover .* in lines"),
     "quad": ("f 1/1 2/2 3/3 4/4", r":9: expected triangles, got a face with 4 corners"),
     "edge": ("f 1/1 2/2", r":9: expected triangles, got a face with 2 corners"),
     "no UVs": ("f 1 2 3", r":9: expected texture coordinates"),

@@ -102,10 +102,11 @@ class ImportBvh:
 
 @dataclass(frozen=True)
 class ImportGltf:
-    """Turn a rigged .glb or .gltf character into template files, a skeleton and motions.
+    """Turn a rigged .glb, .gltf or .vrm character into template files, a skeleton and motions.
 
-    Meshes become one, materials one atlas, joints three turns each, animations .motion files at
-    25 frames a second; the folder is what 'import ash' reads.
+    Meshes become one, materials one atlas (vertex colours included), joints three turns each,
+    animations .motion files at 25 frames a second; the folder is what 'import ash' reads. Mostly
+    transparent triangles are left out; a VRM file's spring bones stay at rest.
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.glb")]
@@ -134,6 +135,8 @@ class ImportGltf:
         motions = {name: len(dofs) for name, dofs in found.actor.motions.items()}
         listed = ", ".join(f"{name} ({count} frames)" for name, count in motions.items())
         say(f"{self.out}: character.conf, motions/: {listed}")
+        for text in found.facts:
+            say(text)
         for text in found.notes:
             note(text)
         if self.avatar is not None:

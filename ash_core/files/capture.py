@@ -340,8 +340,8 @@ def read_image(path: Path | str) -> UInt8[Tensor, "h w 3"]:
     return decode_image(read_bytes(path, MAX_IMAGE_BYTES), str(path))
 
 
-def decode_image(data: bytes, place: str) -> UInt8[Tensor, "h w 3"]:
-    """Decode an image file's bytes to RGB; alpha is dropped. Sizes are checked before decoding."""
+def decode_image(data: bytes, place: str, alpha: bool = False) -> UInt8[Tensor, "h w c"]:
+    """Decode an image file's bytes to RGB, or RGBA. Sizes are checked before decoding."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
@@ -353,7 +353,7 @@ def decode_image(data: bytes, place: str) -> UInt8[Tensor, "h w 3"]:
                     raise bad(place, None, f"expected sides up to {MAX_SIDE_PX} px, got {found}")
                 if image.mode.startswith(("I", "F")):
                     raise bad(place, None, f"expected 8 bits a channel, got mode {image.mode}")
-                rgb = np.array(image.convert("RGB"))
+                rgb = np.array(image.convert("RGBA" if alpha else "RGB"))
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever their format's damage leads to

@@ -64,6 +64,8 @@ class Gltf:
     def __init__(self, path: Path, content: dict[str, Any], binary: bytes | None) -> None:
         self.path, self.content, self._binary = path, content, binary
         self._buffers: dict[int, bytes] = {}
+        self._checked: dict[str, list[dict[str, Any]]] = {}
+        """Top-level lists that were looked through: files have thousands of entries."""
         version = content.get("asset", {}) if isinstance(content.get("asset"), dict) else {}
         if not str(version.get("version", "")).startswith("2."):
             raise self.bad("asset", f"expected version 2.x, got {show(str(version)[:60])}")
@@ -84,7 +86,10 @@ class Gltf:
 
     def entries(self, key: str) -> list[dict[str, Any]]:
         """A list of objects at the top level; empty where the file has none."""
-        return self.objects(self.content, key, "")
+        found = self._checked.get(key)
+        if found is None or found is not self.content.get(key):
+            found = self._checked[key] = self.objects(self.content, key, "")
+        return found
 
     def objects(self, owner: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:
         """A list of objects in an object."""

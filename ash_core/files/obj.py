@@ -1,6 +1,7 @@
 """Wavefront OBJ: triangles with texture coordinates and vertex colours. File units."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def read_obj(path: Path | str, need_uvs: bool = True) -> ObjMesh:
     vertices, uvs, faces = _Rows(path, "v", (3, 4, 6)), _Rows(path, "vt", (2, 3)), []
     library: str | None = None
     material: str | None = None
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in _statements(read_lines(path)):
         if line.startswith("vn "):  # a quarter of most files
             continue
         if triangle := _PLAIN_TRIANGLE.fullmatch(line):  # the one that most files write
@@ -80,6 +81,8 @@ def read_obj(path: Path | str, need_uvs: bool = True) -> ObjMesh:
     if not without.any():
         _check_range(path, lines, corners[..., 1], len(uvs.lines), "texture coordinates")
         corner_uvs = torch.from_numpy(uvs.array()[:, :2][corners[..., 1]])
+        if need_uvs:
+            _check_spread(path, uvs.lines[int(corners[0, 0, 1])], corner_uvs.numpy())
     return ObjMesh(
         vertices=torch.from_numpy(positions),
         faces=torch.from_numpy(corners[..., 0].copy()),
@@ -92,6 +95,26 @@ def read_obj(path: Path | str, need_uvs: bool = True) -> ObjMesh:
 _PLAIN_TRIANGLE = re.compile(
     "f" + r" +([1-9][0-9]{0,8})/([1-9][0-9]{0,8})(?:/[0-9]{1,9})?" * 3 + r"\s*"
 )
+
+
+def _statements(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Statements with the number of their first line: a `\\` at its end continues a line.
+
+    Comments end with their line: some end in a folder's name.
+    """
+    first, parts = 0, []
+    for number, line in enumerate(lines, start=1):
+        if not parts:
+            first = number
+        if line.endswith(("\\", "\\\r")) and not line.startswith("#"):
+            parts.append(line.rstrip("\r")[:-1])
+        elif parts:
+            yield first, " ".join([*parts, line])
+            parts = []
+        else:
+            yield number, line
+    if parts:
+        yield first, " ".join(parts)
 
 
 class _Rows:
@@ -172,6 +195,16 @@ def _check_range(path: Path, lines: list[int], index: np.ndarray, count: int, wh
         raise bad(path, lines[row], f"expected {what} 1 to {count}, got {found}")
 
 
+def _check_spread(path: Path, line: int, corner_uvs: np.ndarray) -> None:
+    """Refuse a layout without an area, on which no texel lies."""
+    a, b = corner_uvs[:, 1] - corner_uvs[:, 0], corner_uvs[:, 2] - corner_uvs[:, 0]
+    if np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).max() > 0.0:
+        return
+    place = "one point" if np.ptp(corner_uvs.reshape(-1, 2), axis=0).max() == 0.0 else "lines"
+    text = f"expected texture coordinates that cover an area, got all triangles in {place}"
+    raise bad(path, line, f"{text}; unwrap the mesh and export it again")
+
+
 def _texture(library: Path, material: str | None) -> Path | None:
     """The colour image of the material named in a library, else of the first that has one."""
     try:
@@ -180,7 +213,7 @@ def _texture(library: Path, material: str | None) -> Path | None:
         return None
     images: dict[str, Path] = {}
     current = ""
-    for line in lines:
+    for _, line in _statements(lines):
         keyword, _, value = line.strip().partition(" ")
         value = value.strip()
         if keyword == "newmtl":

@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ash_core.geometry.camera import camera_position
+from ash_core.gl.buffer import fill_buffer
 from ash_core.gl.context import opengl
+from ash_core.gl.cover import find_cover
 from ash_core.gl.program import Program
 from ash_core.gl.projection import clip_from_world, depth_range
 from ash_core.gl.state import drawing_state
@@ -19,6 +21,14 @@ Rgb = tuple[float, float, float]
 SURFACE: Final[Rgb] = (0.80, 0.81, 0.83)
 WIRE: Final[Rgb] = (0.30, 0.85, 1.0)
 WIRE_PX: Final = 1.1
+COVERED: Final = 0.07
+"""Shift away from the eye, in depth alone, of what the resting template covers; a share of its
+size: 12 cm of an adult, which a thigh comes through a skirt by.
+"""
+BACK: Final = 0.03
+"""The same for faces seen from behind."""
+BEYOND_M: Final = 1e4
+"""The same for covered faces seen from behind, m: beyond the far plane, which cuts them off."""
 _STYLES: Final[dict[Style, int]] = {"shaded": 0, "textured": 1, "wire": 2}
 
 
@@ -41,9 +51,13 @@ class GpuMesh:
     def __init__(self, template: Template, programs: MeshPrograms) -> None:
         gl = opengl()
         self.template, self._programs = template, programs
-        corners, uvs, faces = split_at_seams(
-            template.faces.cpu().numpy(), template.corner_uvs.double().cpu().numpy()
-        )
+        rest = template.vertices.cpu()
+        self._size_m = float((rest.amax(0) - rest.amin(0)).max()) if len(rest) else 0.0
+        cover = find_cover(template)
+        corner_uvs = template.corner_uvs.double().cpu().numpy()
+        is_turned = (cover.faces != template.faces.cpu().numpy()).any(1)
+        corner_uvs = np.where(is_turned[:, None, None], corner_uvs[:, [0, 2, 1]], corner_uvs)
+        corners, uvs, faces = split_at_seams(cover.faces, corner_uvs)
         self._corners = corners
         """The template's vertex of each of ours; along seams several are of one."""
         self._vertices = np.zeros((0, 3), np.float32)
@@ -51,17 +65,19 @@ class GpuMesh:
         self._image = Texture(mipmaps=True)
         self._image.put(template.texture.cpu())
         self._array = int(gl.glGenVertexArrays(1))
-        self._buffers = [int(name) for name in gl.glGenBuffers(4)]
+        self._buffers = [int(name) for name in gl.glGenBuffers(5)]
         with drawing_state():
             gl.glBindVertexArray(self._array)
-            for place, width in enumerate((3, 3, 2)):
+            for place, width in enumerate((3, 3, 2, 1)):
                 gl.glBindBuffer(gl.GL_ARRAY_BUFFER, self._buffers[place])
                 gl.glEnableVertexAttribArray(place)
                 gl.glVertexAttribPointer(
                     place, width, gl.GL_FLOAT, False, 4 * width, ctypes.c_void_p(0)
                 )
             fill_buffer(gl.GL_ARRAY_BUFFER, self._buffers[2], uvs, gl.GL_STATIC_DRAW)
-            fill_buffer(gl.GL_ELEMENT_ARRAY_BUFFER, self._buffers[3], faces, gl.GL_STATIC_DRAW)
+            covered = cover.vertices[corners].astype(np.float32)
+            fill_buffer(gl.GL_ARRAY_BUFFER, self._buffers[3], covered, gl.GL_STATIC_DRAW)
+            fill_buffer(gl.GL_ELEMENT_ARRAY_BUFFER, self._buffers[4], faces, gl.GL_STATIC_DRAW)
 
     def update(self, vertices: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"]) -> None:
         """Where the vertices are now, m, world, and their unit normals; float32."""
@@ -90,11 +106,13 @@ class GpuMesh:
         """
         gl = opengl()
         near, far = depth_m or depth_range(camera, self._vertices)
+        covered_m, back_m = COVERED * self._size_m, BACK * self._size_m
+        far = far if depth_m else far + covered_m + back_m
         if not len(self._vertices):
             return near, far
         program = self._programs.wire if style == "wire" else self._programs.surface
         with drawing_state():
-            for off in (gl.GL_BLEND, gl.GL_CULL_FACE, gl.GL_SCISSOR_TEST, gl.GL_STENCIL_TEST):
+            for off in (gl.GL_BLEND, gl.GL_SCISSOR_TEST, gl.GL_STENCIL_TEST):
                 gl.glDisable(off)
             gl.glEnable(gl.GL_DEPTH_TEST)
             gl.glDepthFunc(gl.GL_LESS)
@@ -110,9 +128,16 @@ class GpuMesh:
                 image=0,
             )
             gl.glBindVertexArray(self._array)
-            gl.glDrawElements(
-                gl.GL_TRIANGLES, self._indices, gl.GL_UNSIGNED_INT, ctypes.c_void_p(0)
-            )
+            gl.glEnable(gl.GL_CULL_FACE)
+            # Row 0 of the picture is the top: what OpenGL calls front is the inside.
+            passes = ((gl.GL_FRONT, covered_m, 0.0), (gl.GL_BACK, BEYOND_M, back_m))
+            for culled, cover_m, behind_m in passes:
+                gl.glCullFace(culled)
+                program.use(covered_m=cover_m, behind_m=behind_m)
+                gl.glDrawElements(
+                    gl.GL_TRIANGLES, self._indices, gl.GL_UNSIGNED_INT, ctypes.c_void_p(0)
+                )
+            gl.glDisable(gl.GL_CULL_FACE)
         return near, far
 
     def delete(self) -> None:
@@ -138,10 +163,3 @@ def split_at_seams(
     unique, index = np.unique(np.concatenate(columns, 1), axis=0, return_inverse=True)
     corners = unique[:, 0].astype(np.int64)
     return corners, unique[:, 1:3].astype(np.float32), index.reshape(-1, 3).astype(np.uint32)
-
-
-def fill_buffer(kind: int, buffer: int, values: np.ndarray, use: int) -> None:
-    """Put values into a buffer, which stays bound."""
-    gl = opengl()
-    gl.glBindBuffer(kind, buffer)
-    gl.glBufferData(kind, values.nbytes, np.ascontiguousarray(values), use)

@@ -29,8 +29,9 @@ from ash_core.capture.truth.true_surface import TrueFrame, TrueSurface
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.geometry.camera import camera_position
+from ash_core.gl.buffer import fill_buffer
 from ash_core.gl.context import GlError, opengl
-from ash_core.gl.mesh import fill_buffer, split_at_seams
+from ash_core.gl.mesh import split_at_seams
 from ash_core.gl.program import Program
 from ash_core.gl.projection import clip_from_world
 from ash_core.gl.state import raw

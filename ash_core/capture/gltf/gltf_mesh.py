@@ -5,24 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ash_core.capture.gltf.gltf_paint import AlphaMode, Material
 from ash_core.files.capture import decode_image
-from ash_core.files.gltf import Gltf, Node
+from ash_core.files.gltf import COMPONENTS, Gltf, Node
 
 MAX_VERTICES = 200_000
 MAX_FACES = 400_000
 MAX_BONES = 8
 """Bones per vertex that are kept, the heaviest."""
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
-
-
-@dataclass(frozen=True)
-class Material:
-    """How a surface is coloured: an image times a colour."""
-
-    image: np.ndarray | None
-    """[h, w, 3] uint8."""
-    factor: np.ndarray
-    """[3] linear."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +32,8 @@ class Part:
     joints: np.ndarray | None
     """[V, S] nodes."""
     weights: np.ndarray | None
+    colours: np.ndarray | None = None
+    """[V, 4] linear; None: all white."""
 
 
 def read_parts(
@@ -110,6 +103,7 @@ def _part(gltf: Gltf, nodes: Sequence[Node], n: int, primitive: dict, place: str
         material=index,
         joints=joints,
         weights=weights,
+        colours=_colours(gltf, attributes, len(positions), place),
     )
 
 
@@ -176,6 +170,22 @@ def _uvs(
     return (uvs * scale) @ np.array([[cos, -sin], [sin, cos]]) + offset
 
 
+def _colours(gltf: Gltf, attributes: dict, count: int, place: str) -> np.ndarray | None:
+    """[V, 4] the vertices' colours, linear; None where all are white."""
+    if "COLOR_0" not in attributes:
+        return None
+    colours = gltf.accessor(attributes["COLOR_0"], place, ("VEC3", "VEC4"))
+    if len(colours) != count:
+        raise gltf.bad(place, f"expected {count} COLOR_0, got {len(colours)}")
+    if colours.dtype.kind == "i":  # not marked as normalised: the whole range all the same
+        kind = gltf.entry("accessors", attributes["COLOR_0"], place)["componentType"]
+        colours = colours / np.iinfo(COMPONENTS[kind]).max
+    if colours.shape[1] == 3:
+        colours = np.concatenate([colours, np.ones((count, 1))], 1)
+    colours = colours.clip(0.0, 1.0)
+    return None if (colours == 1.0).all() else colours
+
+
 def _texture_info(gltf: Gltf, material: int) -> dict:
     entry = gltf.entries("materials")[material]
     place = f"materials[{material}]: "
@@ -186,9 +196,12 @@ def _texture_info(gltf: Gltf, material: int) -> dict:
     return gltf.child(old if "diffuseTexture" in old else new, key, place)
 
 
-def read_materials(gltf: Gltf) -> list[Material]:
-    """Every material's colour; the last one is what surfaces without a material have."""
+def read_materials(gltf: Gltf, used: Sequence[int]) -> list[Material]:
+    """Every material; images only of those in use. The last one is what surfaces without a
+    material have.
+    """
     materials = []
+    images: dict[int, np.ndarray] = {}
     for m, entry in enumerate(gltf.entries("materials")):
         place = f"materials[{m}]"
         old = gltf.child(
@@ -198,15 +211,28 @@ def read_materials(gltf: Gltf) -> list[Material]:
         )
         new = gltf.child(entry, "pbrMetallicRoughness", f"{place}: ")
         owner, key = (old, "diffuseFactor") if old else (new, "baseColorFactor")
-        factor = gltf.numbers(owner, key, place, [1.0, 1.0, 1.0, 1.0])[:3].clip(0.0, 1.0)
+        factor = gltf.numbers(owner, key, place, [1.0, 1.0, 1.0, 1.0]).clip(0.0, 1.0)
+        mode: AlphaMode = "OPAQUE"
+        match entry.get("alphaMode", "OPAQUE"):
+            case "OPAQUE" | "MASK" | "BLEND" as found:
+                mode = found
+            case _:
+                raise gltf.bad(place, "expected alphaMode OPAQUE, MASK or BLEND")
+        cutoff = gltf.numbers({"c": [entry.get("alphaCutoff", 0.5)]}, "c", place, [0.5])[0]
         info = _texture_info(gltf, m)
         image = None
-        if "index" in info:
+        if "index" in info and m in used:
             texture = gltf.entry("textures", info["index"], place)
             webp = gltf.child(
                 gltf.child(texture, "extensions", f"{place}: "), "EXT_texture_webp", f"{place}: "
             )
-            data, where = gltf.image(texture.get("source", webp.get("source")), place)
-            image = decode_image(data, where).numpy()
-        materials.append(Material(image, factor))
-    return [*materials, Material(None, np.array([0.8, 0.8, 0.8]))]
+            source = texture.get("source", webp.get("source"))
+            source = gltf.index(source, len(gltf.entries("images")), f"{place}: images")
+            if source not in images:
+                data, where = gltf.image(source, place)
+                images[source] = decode_image(data, where, alpha=True).numpy()
+            image = images[source]
+        name = entry.get("name")
+        name = name if isinstance(name, str) and name else f"material {m}"
+        materials.append(Material(image, factor, mode, float(cutoff), name))
+    return [*materials, Material(None, np.array([0.8, 0.8, 0.8, 1.0]))]

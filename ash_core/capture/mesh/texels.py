@@ -26,14 +26,14 @@ class Texels:
 
     def image(self, colours: np.ndarray) -> np.ndarray:
         """[size, size, 3] uint8: the pixels' colours, spread over the gaps between charts."""
-        picture = np.zeros((self.size, self.size, 3))
+        picture = np.zeros((self.size, self.size, 3), np.uint8)
         empty = np.ones((self.size, self.size), bool)
-        picture[self.rows, self.columns] = colours
+        picture[self.rows, self.columns] = (np.clip(colours, 0, 1) * 255 + 0.5).astype(np.uint8)
         empty[self.rows, self.columns] = False
         near = np.asarray(
             distance_transform_edt(empty, return_distances=False, return_indices=True)
         )
-        return (np.clip(picture[near[0], near[1]], 0, 1) * 255 + 0.5).astype(np.uint8)
+        return picture[near[0], near[1]]
 
 
 def find_texels(corner_uvs: np.ndarray, size: int) -> Texels:
