@@ -31,6 +31,7 @@ import torch
 from toy import ToyFiles, make_toy_character, toy_skeleton, toy_texture
 
 from ash_core.avatar import Avatar
+from ash_core.capture.gltf.gltf_character import read_gltf_character
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.bvh import read_bvh
@@ -214,6 +215,21 @@ def splat_targets(folder: Path) -> Iterator[tuple[str, Target]]:
         )
 
 
+def character_targets(folder: Path) -> Iterator[tuple[str, Target]]:
+    """Yield rigged glTF characters: JSON, binary, and an avatar with masks, colours and VRM."""
+    from test_gltf_paint import masked_avatar
+
+    data = Path(__file__).parent / "data"
+    text, binary = (
+        (data / "simple_skin.gltf").read_bytes(),
+        (data / "rigged_simple.glb").read_bytes(),
+    )
+    yield "gltf", Target(folder / "a.gltf", text, read_gltf_character)
+    yield "glb", Target(folder / "a.glb", binary, read_gltf_character, is_text=False)
+    avatar = masked_avatar(folder / "avatar.gltf").read_bytes()
+    yield "avatar gltf", Target(folder / "b.gltf", avatar, read_gltf_character)
+
+
 def network_targets(folder: Path) -> Iterator[tuple[str, Target]]:
     """Yield checkpoints and avatar files: whole, the header alone, the values in it alone."""
     buffer = io.BytesIO()
@@ -292,6 +308,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[tuple[str, Target]]]] = {
     "text": text_targets,
     "images": image_targets,
     "splats": splat_targets,
+    "characters": character_targets,
     "networks": network_targets,
     "viewer": viewer_targets,
 }

@@ -8,7 +8,8 @@ from pathlib import Path
 import fuzz
 import pytest
 
-COUNTS = {".mp4": 40, ".webm": 40, "session": 60, "import ash": 60}
+COUNTS = {".mp4": 40, ".webm": 40, "session": 60, "import ash": 60, "glb": 25}
+COUNTS |= {"gltf": 80, "avatar gltf": 20}
 """Files read of the slower targets; of the others DEFAULT_COUNT."""
 DEFAULT_COUNT = 120
 

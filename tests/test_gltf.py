@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
-from test_fuzz_files import Mutations, check, fuzzed
 
 from ash_core import cli
 from ash_core.capture.gltf.gltf_atlas import make_atlas
@@ -281,16 +280,6 @@ def test_numbers_that_are_none_are_named(tmp_path: Path, skin: Json) -> None:
     path.write_text(json.dumps(skin))
     with pytest.raises(InputError, match="finite numbers, got NaN"):
         read_gltf_character(path)
-
-
-@fuzzed(80)
-def test_damaged_json(tmp_path: Path, mutations: Mutations) -> None:
-    check(tmp_path / "a.gltf", SKIN.read_bytes(), mutations, read_gltf_character)
-
-
-@fuzzed(25)
-def test_damaged_binaries(tmp_path: Path, mutations: Mutations) -> None:
-    check(tmp_path / "a.glb", RIGGED.read_bytes(), mutations, read_gltf_character)
 
 
 def test_meshes_that_nothing_moves_are_refused(tmp_path: Path, skin: Json) -> None:
