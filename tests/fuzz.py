@@ -39,7 +39,7 @@ from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.conf import read_conf
 from ash_core.files.footage import decode_frames, index_video
 from ash_core.files.obj import read_obj
-from ash_core.files.ply import load_splats
+from ash_core.files.splats import load_splats
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
 from ash_core.files.video import open_writer

@@ -111,7 +111,7 @@ def test_what_cannot_be_opened_at_the_start_is_an_error(tmp_path: Path) -> None:
         ("a.json", b"[1, 2", "a.json"),
         ("a.ash-session", b"{}", "expected an ash-studio session"),
         ("a.ash-session", b"\xff\xfe", "expected JSON"),
-        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply), a motion"),
+        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply, .spz, .sog)"),
         ("a.ply", b"ply\n", "header ends with end_header"),
         ("none.motion", None, "none.motion"),
     ],
@@ -396,6 +396,36 @@ def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -
     assert torch.equal(ours.viewmat, theirs.viewmat)
     commands.run(session, "camera.free")
     assert session.locked_camera is None
+
+
+def test_the_up_axis_of_splats_is_chosen_undone_and_kept(session: Session, files: Files) -> None:
+    """Cameras of their scene turn with them; a session keeps the axis, older ones name none."""
+    path = files.folder / "pose.ply"
+    write_ply(path, session.renderer.gaussians(session.request(*SIZE).window))
+    commands.run(session, "look.up_y")
+    assert "only splats" in session.messages[-1].text
+    session.open(str(path))
+    session.open(str(files.cameras))
+    session.choose_up("z")
+    means, camera = session.data.splats.means, next(iter(session.cameras.values()))
+    commands.run(session, "look.up_y_down")
+    turned = session.data.splats.means
+    torch.testing.assert_close(turned[:, 2], -means[:, 1])
+    seen = project(next(iter(session.cameras.values())), turned.numpy())[0]
+    assert np.abs(seen - project(camera, means.numpy())[0]).max() < 1e-2
+    commands.run(session, "edit.undo")
+    torch.testing.assert_close(session.data.splats.means, means)
+    commands.run(session, "edit.redo")
+    session.save(files.folder / "a.ash-session")
+    content = json.loads((files.folder / "a.ash-session").read_text())
+    again = Session(file=files.folder / "a.ash-session", device="cpu")
+    assert content["up"] == again.document.up == "y-down"
+    torch.testing.assert_close(again.data.splats.means, turned)
+    camera, want = next(iter(again.cameras.values())), next(iter(session.cameras.values()))
+    torch.testing.assert_close(camera.viewmat, want.viewmat)
+    content = {k: v for k, v in content.items() if k != "up"} | {"version": 2}
+    (files.folder / "a.ash-session").write_text(json.dumps(content))
+    assert Session(file=files.folder / "a.ash-session", device="cpu").document.up == "z"
 
 
 @pytest.mark.parametrize(("kind", "count"), [("avatar", 10_000), ("splats", 1_000)])

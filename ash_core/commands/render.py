@@ -27,6 +27,7 @@ from ash_core.commands.scene import (
     make_renderer,
 )
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say
+from ash_core.conventions import Up
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = (1280, 960)
 SESSIONS = "ash_studio.sessions"
 """Entry point of a package above this one, the viewer: `record` renders a session file."""
-IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background")
+IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background", "up")
 """What a session file says itself."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM."""
@@ -53,8 +54,8 @@ class Render:
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
-    """Avatar file (.safetensors), splats (.ply), 'bundled' or 'bundled-balanced' (trained), or
-    'actor' (not). Not beside --session."""
+    """Avatar file (.safetensors), splats (.ply, .spz, .sog), 'bundled' or 'bundled-balanced'
+    (trained), or 'actor' (not). Not beside --session."""
     session: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE.ash-session", help_behavior_hint="")
     ] = None
@@ -80,6 +81,9 @@ class Render:
     """Picture size, pixels. Default: the file camera's own, else 1280x960. Of a session: that of
     the capture camera it looks through, else that of recordings in the viewer's preferences.
     Odd sizes grow to even ones in .mp4 and .webm: the last row or column is repeated."""
+    up: Annotated[Up | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Up axis of splats; y-down: trained on COLMAP's cameras. Default: the one that their file
+    names, else z. Cameras of a file turn with the splats."""
     background: Annotated[str, tyro.conf.arg(metavar="COLOUR")] = "white"
     """white, black, transparent or #rrggbb."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
@@ -109,7 +113,7 @@ class Render:
         )
 
         check_output(self.out, alpha=background is None)
-        data = load_avatar_data(self.avatar)
+        data = load_avatar_data(self.avatar, self.up)
         motion = load_motion(self.motion, self.avatar, data)
         frames = parse_frames(self.frames, len(motion.dofs))
         if is_single_picture(self.out) and len(frames) > 1:
