@@ -225,7 +225,7 @@ def _next_camera(step: int) -> Callable[[Session], None]:
             session.say("no capture cameras are open: open a cameras.json")
             return
         place = names.index(session.locked_camera)
-        session.locked_camera = names[(place + step) % len(names)]
+        session.look_through(names[(place + step) % len(names)])
 
     return jump
 

@@ -42,7 +42,7 @@ from ash_core.files.splats import is_splats, turn_splats
 from ash_core.files.text import bad, show, write_text
 from ash_core.geometry.axes import UPS, turn_camera, world_rotation
 from ash_core.geometry.camera import resize_camera
-from ash_core.geometry.framing import joint_positions
+from ash_core.geometry.framing import Figure, is_in_picture, joint_positions
 from ash_core.geometry.motion import live_window
 from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
@@ -513,7 +513,7 @@ class Session:
 
     def home(self) -> None:
         """Before the character, all of it in the picture at every time."""
-        self.view = View.front_of(self.data.skeleton, self.motion.dofs, self.aspect, FOV_RAD)
+        self.view = View.front_of(self.data, self.motion.dofs, self.aspect, FOV_RAD)
         self.locked_camera = None
         if self.is_still:  # of any size
             self.frame_character()
@@ -522,7 +522,13 @@ class Session:
     def frame_character(self) -> None:
         """The character as it stands now, filling the picture."""
         self.locked_camera = None
-        self.view = self.view.frame_points(self.joints(), self.aspect)
+        self.view = self.view.frame_points(self.surface(), self.aspect)
+
+    def look_through(self, name: str | None) -> None:
+        """Look through a capture camera, or by the free view; warn of an empty picture."""
+        self.locked_camera = name
+        if name is not None and not is_in_picture(self.cameras[name], self.surface()):
+            self.say(f"camera {name}: nothing of the avatar is in its picture", "error")
 
     def show_in(self, width: float, height: float) -> None:
         """Every frame, the shape of the picture's place: a view that nobody has moved since `home`
@@ -533,6 +539,10 @@ class Session:
         untouched = (self.document.motion, self.view) == (motion, view)
         if stays and untouched and aspect != self.aspect and self.locked_camera is None:
             self.home()
+
+    def surface(self) -> torch.Tensor:
+        """Outermost points [P, 3] of the pose that is shown; m, world."""
+        return Figure(self.data).surface(self.pose()[None])[0]
 
     def joints(self) -> torch.Tensor:
         """[J, 3] m, world: of the pose that is shown."""

@@ -159,12 +159,12 @@ class Render:
             camera = self._look_at(data, motion, frames, (width, height), fov_y_rad)
             return [camera] * len(frames)
         if self.camera == "front":
-            camera = front_camera(data.skeleton, dofs, fov_y_rad, width, height)
+            camera = front_camera(data, dofs, fov_y_rad, width, height)
             return [camera] * len(frames)
         if self.camera == "orbit":
             step = abs(frames[1] - frames[0]) if len(frames) > 1 else 1
             smoothing = motion.fps / step
-            return orbit_cameras(data.skeleton, dofs, fov_y_rad, width, height, smoothing)
+            return orbit_cameras(data, dofs, fov_y_rad, width, height, smoothing)
         return [fit_camera(find_camera(self.camera, data), size)] * len(frames)
 
     def _look_at(
@@ -178,7 +178,7 @@ class Render:
         import torch
 
         from ash_core.geometry.camera import camera_from_fov, look_at
-        from ash_core.geometry.framing import joint_positions
+        from ash_core.geometry.framing import motion_middle
 
         if self.eye is None:
             raise InputError("--target: expected --eye with it")
@@ -186,8 +186,7 @@ class Render:
         if self.target is not None:
             target = torch.tensor(parse_point(self.target, "--target"))
         else:
-            points = joint_positions(data.skeleton, motion.dofs[frames]).reshape(-1, 3).float()
-            target = (points.amin(0) + points.amax(0)) / 2
+            target = motion_middle(data, motion.dofs[frames]).float()
         if torch.linalg.vector_norm(eye - target) < 1e-6:
             raise InputError(f"--eye: expected a place other than the target, got '{self.eye}'")
         return camera_from_fov(look_at(eye, target), fov_y_rad, *size)
@@ -299,9 +298,10 @@ def render_to_file(
     """
     with StopRequest() as stop, writer, progress_bar() as progress:
         task = progress.add_task("rendering", total=count)
-        started = time.perf_counter()
+        started, empty = time.perf_counter(), 0
         for shot in shots:
             image = renderer.render(shot.request)
+            empty += not bool((image.alpha > 0).any())
             pixels = as_bytes(renderer, image, transparent=shot.request.background is None)
             writer.write(pixels, shot.number)
             if after is not None:
@@ -309,6 +309,9 @@ def render_to_file(
             progress.advance(task)
             if stop.is_set:
                 break
+    if empty:
+        place = "the picture" if count == 1 else f"{empty} of {writer.frames} frames"
+        note(f"nothing of the avatar is in {place}: the camera looks past it")
     seconds = time.perf_counter() - started
     speed = f"{writer.frames / seconds:.1f} frames/s"
     if stop.is_set:

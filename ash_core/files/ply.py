@@ -189,7 +189,8 @@ def _read_header(path: Path | str, file: BinaryIO) -> _Header:
                 elements[-1] = replace(last, properties=properties)
             case ["comment", *text] if [word.lower() for word in text[:2]] == ["vertical", "axis:"]:
                 axis = "".join(text[2:]).lower()
-                up = UP_COMMENTS[axis] if axis in UP_COMMENTS else up
+                if axis in UP_COMMENTS:
+                    up = UP_COMMENTS[axis]
             case ["ply"] | ["comment" | "obj_info", *_] | []:
                 pass
             case _:
