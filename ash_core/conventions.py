@@ -24,6 +24,14 @@ R_WORLD_BODY: Final = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 Up = Literal["z", "y", "y-down"]
 """Up axis of another program's world; "y-down": COLMAP, and splats trained on its cameras."""
 
+CameraAxes = Literal["opencv", "opengl"]
+"""Axes of a camera: +Y down and +Z forward, or +Y up and -Z forward."""
+CameraFormat = Literal[
+    "published", "skeletool", "nerfstudio", "colmap", "opencv", "easymocap", "graphdeco"
+]
+"""Files of cameras: cameras.json of the release, .calibration, transforms.json, sparse models,
+FileStorage .yml, intri.yml with extri.yml, cameras.json of 3D Gaussian Splatting."""
+
 HISTORY: Final = 3
 """Poses that the graph networks see: one and the two before it."""
 

@@ -35,7 +35,8 @@ from ash_core.commands.scene import (
 )
 from ash_core.conventions import Up
 from ash_core.errors import CudaError, InputError
-from ash_core.files.capture import read_calibration, read_cameras
+from ash_core.files.cameras.files import is_camera_file, read_straight
+from ash_core.files.cameras.record import Reading
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
 from ash_core.files.splats import is_splats, turn_splats
@@ -294,7 +295,7 @@ class Session:
             self._add_motion(path)
         elif suffix == ".bvh":
             self._fit(path)
-        elif suffix in (".json", ".calibration") and not is_splats(Path(path)):
+        elif is_camera_file(Path(path)) and not is_splats(Path(path)):
             self._add_cameras(path)
         elif suffix == SESSION_SUFFIX:
             self.load(path)
@@ -309,7 +310,7 @@ class Session:
         else:
             raise InputError(
                 f"{path}: expected an avatar (.safetensors, .conf), splats (.ply, .spz, .sog), "
-                "a motion (.motion, .bvh), cameras (.json, .calibration) "
+                "a motion (.motion, .bvh), cameras (.json, .calibration, .yml, a COLMAP folder) "
                 f"or a session ({SESSION_SUFFIX})"
             )
 
@@ -367,10 +368,11 @@ class Session:
         self.say(f"{path}: {len(motion.dofs)} frames")
 
     def _add_cameras(self, path: str) -> None:
-        read = read_cameras if Path(path).suffix.lower() == ".json" else read_calibration
-        found = read(Path(path))
-        if isinstance(self.data, SplatData):  # they stand in one world with the splats
-            found = [turn_camera(camera, world_rotation(self.data.up)) for camera in found]
+        up = self.data.up if isinstance(self.data, SplatData) else "z"  # splats' cameras turn, too
+        file = read_straight(path, Reading(up=up))
+        for text in file.notes:
+            self.say(text)
+        found = [camera for camera, _ in file.cameras]
         named = {c.name or str(n): c for n, c in enumerate(found)}
         self.cameras = {**self.cameras, **named}  # another one: it may have to be undone
         self._keep(path)

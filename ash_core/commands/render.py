@@ -31,6 +31,8 @@ from ash_core.conventions import Up
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ash_core.files.video import FrameWriter, Pixels
     from ash_core.records import AvatarData, Camera, Image, Motion
     from ash_core.render import Renderer, RenderRequest
@@ -40,6 +42,8 @@ SESSIONS = "ash_studio.sessions"
 """Entry point of a package above this one, the viewer: `record` renders a session file."""
 IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background", "up")
 """What a session file says itself."""
+SOME_POSES = 50
+"""Poses by which a camera is checked."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM."""
 
@@ -69,7 +73,8 @@ class Render:
     camera: Annotated[str, tyro.conf.arg(metavar="front|orbit|FILE:N|avatar:N")] = "front"
     """front: stands still and sees the whole motion.
     orbit: goes once round the character and follows it.
-    cameras.json:2 or FILE.calibration:2: a camera by index or name.
+    FILE:2: a camera by index or name of cameras.json, FILE.calibration, transforms.json, a COLMAP
+    model's folder, FILE.yml of OpenCV or EasyMocap; ash-studio cameras converts what needs flags.
     avatar:2: one stored in the avatar file."""
     eye: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z", help_behavior_hint="")] = None
     """Look-at camera instead: its place, m, world (Z up)."""
@@ -165,7 +170,26 @@ class Render:
             step = abs(frames[1] - frames[0]) if len(frames) > 1 else 1
             smoothing = motion.fps / step
             return orbit_cameras(data, dofs, fov_y_rad, width, height, smoothing)
-        return [fit_camera(find_camera(self.camera, data), size)] * len(frames)
+        camera = self._file_camera(data, dofs)
+        return [fit_camera(camera, size)] * len(frames)
+
+    def _file_camera(self, data: "AvatarData", dofs: "Tensor") -> "Camera":
+        """Find the camera of a file; its axes, where nothing names them, are those that see us."""
+        from ash_core.geometry.framing import Figure, is_in_picture
+        from ash_core.records import SplatData
+
+        # Cameras of a scene of splats stand in one world with them.
+        up = data.up if isinstance(data, SplatData) else self.up or "z"
+        camera, other = find_camera(self.camera, data, up)
+        if other is not None:
+            points = Figure(data).surface(dofs[:: max(1, len(dofs) // SOME_POSES)]).flatten(0, 1)
+            if not is_in_picture(camera, points) and is_in_picture(other, points):
+                note(
+                    f"{self.camera}: with OpenGL axes, as its kind has, the camera looks away: "
+                    "read with OpenCV axes (ash-studio cameras --axes says which)"
+                )
+                return other
+        return camera
 
     def _look_at(
         self,
@@ -206,26 +230,41 @@ def checked(value: float, flag: str, low: float, high: float, unit: str) -> floa
     return value
 
 
-def find_camera(choice: str, data: "AvatarData") -> "Camera":
-    """`FILE:2`, `FILE:name`, `avatar:2`; a source with one camera needs no number."""
-    from ash_core.files.capture import read_calibration, read_cameras
+def find_camera(choice: str, data: "AvatarData", up: Up = "z") -> "tuple[Camera, Camera | None]":
+    """Find `FILE:2`, `FILE:name` or `avatar:2`; a source with one camera needs no number.
+
+    up: axis of a file's world. The second camera is the first one with the other axes, where the
+    file's format alone says which they are.
+    """
+    from ash_core.files.cameras.files import is_camera_file, read_straight
+    from ash_core.files.cameras.record import Reading
     from ash_core.files.text import is_kind
 
     source, _, which = choice.rpartition(":")
     if not source or is_kind(Path.exists, Path(choice)):
         source, which = choice, ""
     if source == "avatar":
-        cameras = data.cameras
-        if not cameras:
+        if not data.cameras:
             raise InputError(f"--camera: '{choice}': this avatar file stores no cameras")
-    elif Path(source).suffix in (".json", ".calibration"):
-        read = read_cameras if Path(source).suffix == ".json" else read_calibration
-        cameras = read(Path(source))
-    else:
+        return _choose(data.cameras, source, which), None
+    path = Path(source)
+    if not is_camera_file(path):
         raise InputError(
-            "--camera: expected front, orbit, cameras.json:N, FILE.calibration:N or avatar:N, "
-            f"got '{choice}'"
+            "--camera: expected front, orbit, avatar:N or FILE:N with cameras.json, "
+            f"FILE.calibration, transforms.json, a COLMAP folder or FILE.yml, got '{choice}'"
         )
+    file = read_straight(path, Reading(up=up))
+    for text in file.notes:
+        note(text)
+    camera = _choose([camera for camera, _ in file.cameras], source, which)
+    if not file.axes_assumed:
+        return camera, None
+    turned = camera.viewmat.clone()
+    turned[1:3] *= -1
+    return camera, replace(camera, viewmat=turned)
+
+
+def _choose(cameras: "Sequence[Camera]", source: str, which: str) -> "Camera":
     named = [camera for camera in cameras if which and camera.name == which]
     if named:
         return named[0]
