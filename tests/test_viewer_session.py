@@ -19,11 +19,15 @@ from ash_core.commands.scene import Preset
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import CudaError, InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
+from ash_core.files.cameras.files import write_camera_file
+from ash_core.files.cameras.record import StageCamera
 from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
+from ash_core.geometry.camera import look_at
 from ash_core.geometry.motion import pose_window
 from ash_core.look import Look
 from ash_core.networks.decoder import Decoder, DecoderConfig
+from ash_core.records import Camera
 from ash_core.render import Renderer, RenderRequest
 from viewer import commands
 from viewer.camera_controls import CameraKey
@@ -426,6 +430,25 @@ def test_the_up_axis_of_splats_is_chosen_undone_and_kept(session: Session, files
     content = {k: v for k, v in content.items() if k != "up"} | {"version": 2}
     (files.folder / "a.ash-session").write_text(json.dumps(content))
     assert Session(file=files.folder / "a.ash-session", device="cpu").document.up == "z"
+
+
+def test_a_camera_that_looks_away_is_warned_of(session: Session, tmp_path: Path) -> None:
+    """Capture cameras of other programs open, too; an empty picture is no surprise."""
+    towards = look_at(torch.tensor([3.0, 0, 0.6]), torch.tensor([0.0, 0, 0.6]))
+    away = look_at(torch.tensor([3.0, 0, 0.6]), torch.tensor([6.0, 0, 0.6]))
+    K = torch.tensor([[30.0, 0, 20], [0, 30.0, 15], [0, 0, 1]])
+    stage = [
+        StageCamera(Camera(viewmat, K, *SIZE, name))
+        for viewmat, name in ((towards, "towards"), (away, "away"))
+    ]
+    write_camera_file(tmp_path / "transforms.json", "nerfstudio", stage)
+    session.open(str(tmp_path / "transforms.json"))
+    assert session.messages[-1].severity == "info"
+    session.look_through("towards")
+    assert session.messages[-1].severity == "info"
+    session.look_through("away")
+    assert session.messages[-1].severity == "error"
+    assert "nothing of the avatar is in its picture" in session.messages[-1].text
 
 
 @pytest.mark.parametrize(("kind", "count"), [("avatar", 10_000), ("splats", 1_000)])

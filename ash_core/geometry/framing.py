@@ -11,7 +11,6 @@ from torch import Tensor
 from ash_core.conventions import NEAR_M, R_WORLD_BODY
 from ash_core.geometry.camera import camera_from_fov, look_at
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.skinning import lbs_matrices
 from ash_core.records import AvatarData, Camera, Skeleton, Skinning, SplatData
 
 MARGIN: Final = 0.08
@@ -54,9 +53,11 @@ class Figure:
         self._rest_inverse = torch.linalg.inv(rest[skinning.bone_joints])
         vertices = data.template.vertices
         chosen = _outermost(vertices, skinning)
-        self._bones, self._weights = skinning.bones[chosen], skinning.weights[chosen].double()
-        ones = torch.ones(len(chosen), 1, dtype=torch.float64)
-        self._points = torch.cat((vertices[chosen].double(), ones), 1)
+        weights = torch.zeros(len(chosen), len(skinning.bone_joints), dtype=torch.float64)
+        self._weights = weights.scatter_add(
+            1, skinning.bones[chosen], skinning.weights[chosen].double()
+        )
+        self._points = vertices[chosen].double()
         self._carriers, self._rest_ahead = _rest_facing(data, rest)
 
     def surface(self, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "F P 3"]:
@@ -68,8 +69,14 @@ class Figure:
 
     def _posed(self, dofs: Float[Tensor, "f D"]) -> Float[Tensor, "f P 3"]:
         joints = joint_transforms(self.skeleton, dofs)[:, self._bone_joints]
-        moved = lbs_matrices(joints @ self._rest_inverse.to(dofs), self._bones, self._weights)
-        return (moved[..., :3, :] @ self._points.to(dofs)[:, :, None])[..., 0]
+        moves = (joints @ self._rest_inverse.to(dofs))[:, :, :3]
+        # One product blends the bones of all poses: columns x, y, z and translation.
+        flat = moves.permute(1, 0, 3, 2).flatten(1)
+        blended = (self._weights.to(dofs) @ flat).reshape(-1, len(dofs), 4, 3)
+        x, y, z = self._points.to(dofs)[:, None, :, None].unbind(2)
+        columns = blended.unbind(2)
+        posed = columns[0] * x + columns[1] * y + columns[2] * z + columns[3]
+        return posed.transpose(0, 1)
 
     def chests(self, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "F 3"]:
         """Directions in which the chest points in each pose, world; up to unit length."""

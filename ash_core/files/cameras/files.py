@@ -24,7 +24,6 @@ from ash_core.files.cameras.transforms import (
 from ash_core.files.capture import read_cameras, read_lenses, write_calibration, write_cameras
 from ash_core.files.text import bad, read_json, show
 from ash_core.geometry.lens import Lens
-from ash_core.records import Camera
 
 KINDS: Final = (
     "cameras.json (published, or of 3D Gaussian Splatting), .calibration (Skeletool), "
@@ -103,11 +102,6 @@ def read_straight(path: Path | str, reading: Reading = AS_IT_IS) -> CameraFile:
             more = "ash-studio cameras --undistort makes cameras of straightened images"
             raise bad(path, None, f"{text}; {more}")
     return file
-
-
-def straight_cameras(path: Path | str) -> tuple[Camera, ...]:
-    """List the cameras of a file whose lenses are straight. Raises: InputError."""
-    return tuple(camera for camera, _ in read_straight(path).cameras)
 
 
 def output_format(path: Path) -> CameraFormat:
