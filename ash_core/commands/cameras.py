@@ -46,7 +46,7 @@ class Cameras:
     """Axes of FILE's cameras, where they are not its format's own."""
     up: Annotated[Up | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Up axis of FILE's world; y-down is COLMAP's own. Default: z."""
-    scale: Annotated[float | None, tyro.conf.arg(help_behavior_hint="")] = None
+    scale: Annotated[float | None, tyro.conf.arg(metavar="METRES", help_behavior_hint="")] = None
     """Metres in FILE's unit: 0.001 for millimetres. Default: 1; .calibration is in millimetres."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint="")] = None
     """Image size, pixels, where FILE names none."""
