@@ -626,7 +626,7 @@ def test_home_and_frame_fill_the_view_s_own_shape(session: Session, size: tuple[
     session.show_in(*size)
     for name in ("camera.home", "camera.frame"):
         commands.run(session, name)
-        seen = project(session.camera(*size), session.joints().numpy())[0] / size
+        seen = project(session.camera(*size), session.surface().numpy())[0] / size
         assert seen.min() >= 0
         assert seen.max() <= 1
     assert (seen.max(0) - seen.min(0)).max() > 0.8  # of its tighter side
