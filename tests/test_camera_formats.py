@@ -23,7 +23,7 @@ from ash_core.conventions import CameraFormat, Up
 from ash_core.errors import InputError
 from ash_core.files.cameras.files import read_camera_file, read_straight, write_camera_file
 from ash_core.files.cameras.record import Reading, StageCamera
-from ash_core.files.capture import read_image
+from ash_core.files.capture import read_cameras, read_image
 from ash_core.geometry.camera import look_at
 from ash_core.geometry.lens import Lens, distort
 from ash_core.records import Camera
@@ -46,7 +46,7 @@ def known() -> list[Camera]:
 
 
 def pixels(camera: Camera, lens: Lens = Lens()) -> np.ndarray:  # noqa: B008
-    """Where a camera sees the markers; the first pixel's centre is (0.5, 0.5)."""
+    """Project the markers by a camera; the first pixel's centre is (0.5, 0.5)."""
     viewmat, K = camera.viewmat.double().numpy(), camera.K.double().numpy()
     x, y, z = (MARKERS @ viewmat[:3, :3].T + viewmat[:3, 3]).T
     assert (z > 0).all()
@@ -116,7 +116,7 @@ def colmap_binary(folder: Path, lens: Lens) -> Path:
 
 
 def mat(key: str, rows: int, values: Any) -> str:
-    """As cv::FileStorage writes a matrix, wrapped over lines."""
+    """Write a matrix as cv::FileStorage does, wrapped over lines."""
     numbers = [f"{value:.16e}" for value in np.asarray(values).flatten()]
     data = ",\n       ".join(numbers)
     head = f"{key}: !!opencv-matrix\n   rows: {rows}\n   cols: {len(numbers) // rows}\n   dt: d\n"
@@ -246,6 +246,19 @@ def test_applied_transform_is_noted_or_undone(tmp_path: Path) -> None:
         assert np.abs(pixels(got) - pixels(want)).max() < 0.01
 
 
+def test_nerfstudio_s_other_ways_of_saying_it(tmp_path: Path) -> None:
+    """Distortion as one list; a frame for each moment of a camera, of which the first is read."""
+    path = nerfstudio(tmp_path, Lens())
+    content = json.loads(path.read_text())
+    frames, params = [], [0.1, -0.02, 0.003, 0, 0.001, -0.002]
+    for moment in range(3):
+        for number, frame in enumerate(content["frames"]):
+            more = {"timestep_index": moment, "camera_index": number}
+            frames.append({**frame, **more, "distortion_params": params})
+    path.write_text(json.dumps({**content, "frames": frames}))
+    assert [lens for _, lens in read_camera_file(path).cameras] == [BENT] * 3
+
+
 # ---- round trips ----
 
 NAMES: dict[CameraFormat, str] = {
@@ -336,6 +349,15 @@ def test_json_that_could_be_either_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "stage.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="cannot be told"):
         read_straight(tmp_path / "stage.json")
+
+
+def test_a_data_set_takes_no_camera_file_of_others(tmp_path: Path) -> None:
+    """Named cameras.json, its axes would be taken for ours without a word."""
+    nerfstudio(tmp_path, Lens()).rename(tmp_path / "cameras.json")
+    for kind in ("nerfstudio", "3D Gaussian Splatting"):
+        with pytest.raises(InputError, match=f"got one of {kind}: ash-studio cameras converts it"):
+            read_cameras(tmp_path / "cameras.json")
+        (tmp_path / "cameras.json").write_text("[]")
 
 
 FAULTS = {

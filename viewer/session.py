@@ -255,6 +255,8 @@ class Session:
         self.sliders = sliders(data.skeleton, data.rest_dofs)
         self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
         splats = data if isinstance(data, SplatData) else None
+        if up is not None and splats is None:
+            raise InputError(f"{avatar}: --up: expected splats: an avatar is Z up")
         self.history = History(Document(name, up=splats.up if splats else None))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
         self._timed, self._places = name, {}
@@ -372,11 +374,11 @@ class Session:
         file = read_straight(path, Reading(up=up))
         for text in file.notes:
             self.say(text)
-        found = [camera for camera, _ in file.cameras]
-        named = {c.name or str(n): c for n, c in enumerate(found)}
+        cameras = [camera for camera, _ in file.cameras]
+        named = {c.name or str(n): c for n, c in enumerate(cameras)}
         self.cameras = {**self.cameras, **named}  # another one: it may have to be undone
         self._keep(path)
-        self.say(f"{path}: {len(found)} cameras")
+        self.say(f"{path}: {len(cameras)} cameras")
 
     def _keep(self, path: str) -> None:
         """A session file names what was opened, from wherever it is reopened."""

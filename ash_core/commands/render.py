@@ -119,6 +119,7 @@ class Render:
 
         check_output(self.out, alpha=background is None)
         data = load_avatar_data(self.avatar, self.up)
+        self._check_up(data)
         motion = load_motion(self.motion, self.avatar, data)
         frames = parse_frames(self.frames, len(motion.dofs))
         if is_single_picture(self.out) and len(frames) > 1:
@@ -133,6 +134,13 @@ class Render:
         first, fps, transparent = cameras[0], self.fps or motion.fps, background is None
         writer = open_writer(self.out, first.width, first.height, fps, alpha=transparent)
         return render_to_file(renderer, shots, len(frames), writer)
+
+    def _check_up(self, data: "AvatarData") -> None:
+        from ash_core.records import SplatData
+
+        turns = isinstance(data, SplatData) or (":" in self.camera and self.eye is None)
+        if self.up is not None and not turns:
+            raise InputError("--up: expected splats, or --camera with a file: an avatar is Z up")
 
     def _record_session(self, session: Path, size: tuple[int, int] | None) -> int:
         for field in fields(self):

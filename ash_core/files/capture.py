@@ -28,6 +28,7 @@ from ash_core.files.cameras.checks import (
     check_rigid,
     make_camera,
 )
+from ash_core.files.cameras.transforms import NERFSTUDIO_KEYS
 from ash_core.files.text import LineReader, bad, read_bytes, read_json, shorten, show, write_text
 from ash_core.geometry.lens import Lens
 from ash_core.records import Camera
@@ -43,10 +44,19 @@ _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 # ---- cameras.json ----
 
 
-def read_cameras(path: Path | str) -> tuple[Camera, ...]:
-    """Read a published `cameras.json`: world-from-camera matrices in m, OpenCV axes."""
-    path = Path(path)
-    content = as_object(path, "the file", read_json(path))
+def read_cameras(path: Path | str, is_certain: bool = False) -> tuple[Camera, ...]:
+    """Read a published `cameras.json`: world-from-camera matrices in m, OpenCV axes.
+
+    is_certain: a person says so of a file with the keys of others. Raises: InputError.
+    """
+    path, json_content = Path(path), read_json(path)
+    foreign = isinstance(json_content, list)
+    foreign = foreign or (isinstance(json_content, dict) and json_content.keys() & NERFSTUDIO_KEYS)
+    if foreign and not is_certain:
+        kind = "3D Gaussian Splatting" if isinstance(json_content, list) else "nerfstudio"
+        text = f"expected a published cameras.json, got one of {kind}"
+        raise bad(path, None, f"{text}: ash-studio cameras converts it")
+    content = as_object(path, "the file", json_content)
     frames = content.get("frames")
     if not isinstance(frames, list) or not 0 < len(frames) <= MAX_CAMERAS:
         raise bad(path, None, f"expected 'frames', a list of 1 to {MAX_CAMERAS} cameras")

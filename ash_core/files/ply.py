@@ -145,7 +145,7 @@ class _Header:
 
     @property
     def is_packed(self) -> bool:
-        """Whether the splats are packed in chunks, as PlayCanvas writes them."""
+        """Tell whether the splats are packed in chunks, as PlayCanvas writes them."""
         names = [name for name, _ in self.splats.properties]
         chunked = any(element.name == "chunk" for element in self.elements)
         return self.binary and chunked and set(PACKED) <= set(names)
@@ -268,8 +268,8 @@ def _read_packed(path: Path | str, file: BinaryIO, header: _Header) -> Gaussians
     if count == 0:
         raise bad(path, None, "expected splats, got none")
     if len(tables["chunk"]) < -(-count // CHUNK):
-        needed, found = -(-count // CHUNK), len(tables["chunk"])
-        raise bad(path, None, f"expected {needed} chunks for {count} splats, got {found}")
+        needed, actual = -(-count // CHUNK), len(tables["chunk"])
+        raise bad(path, None, f"expected {needed} chunks for {count} splats, got {actual}")
     for table in ("vertex", "chunk"):
         row = tables[table].dtype
         kinds = {row[name].kind for name in row.names or ()}

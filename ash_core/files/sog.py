@@ -48,7 +48,7 @@ def read_sog(path: Path | str) -> SplatFile:
 
 
 def is_sog(path: Path) -> bool:
-    """Whether a path is a SOG file by its name: .sog, meta.json, or a folder with one."""
+    """Tell whether a path is a SOG file by its name: .sog, meta.json, or a folder with one."""
     named = path.suffix.lower() == ".sog" or path.name == META
     return named or is_kind(Path.is_file, path / META)
 

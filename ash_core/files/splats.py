@@ -23,7 +23,7 @@ STILL_DOFS: Final = 4
 
 
 def is_splats(path: Path) -> bool:
-    """Whether a path is a file of splats by its name."""
+    """Tell whether a path is a file of splats by its name."""
     return path.suffix.lower() in (".ply", ".spz") or is_sog(path)
 
 

@@ -66,8 +66,8 @@ def read_spz(path: Path | str) -> SplatFile:
 
 def _check_header(path: Path | str, header: _Header) -> None:
     if header.degree >= len(_BASES) or not 0 < header.fraction_bits <= 24:
-        found = f"{header.degree} and {header.fraction_bits}"
-        text = f"expected harmonics of degree 0 to 4 and 1 to 24 bits, got {found}"
+        numbers = f"{header.degree} and {header.fraction_bits}"
+        text = f"expected harmonics of degree 0 to 4 and 1 to 24 bits, got {numbers}"
         raise bad(path, None, text)
     if header.count == 0:
         raise bad(path, None, "expected splats, got none")

@@ -156,7 +156,7 @@ def motion_middle(data: AvatarData, dofs: Float[Tensor, "F D"]) -> Float[Tensor,
 
 
 def is_in_picture(camera: Camera, points: Float[Tensor, "P 3"]) -> bool:
-    """Whether any of the points lies before the camera and inside its picture."""
+    """Tell whether any of the points lies before the camera and inside its picture."""
     viewmat = camera.viewmat.to(points)
     in_camera = points @ viewmat[:3, :3].T + viewmat[:3, 3]
     in_camera = in_camera[in_camera[:, 2] > NEAR_M] @ camera.K.to(points).T

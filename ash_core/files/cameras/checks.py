@@ -12,7 +12,7 @@ from ash_core.records import Camera
 
 MAX_CAMERAS: Final = 4096
 RIGID_TOLERANCE: Final = 1e-3
-"""How far R @ R.T may be from the identity. Published calibrations are within 1e-6."""
+"""Greatest error of R @ R.T against the identity. Published calibrations are within 1e-6."""
 
 
 def make_camera(
@@ -26,11 +26,11 @@ def make_camera(
 ) -> Camera:
     """Make a camera of numbers from a file; `place` names it in errors. Raises: InputError."""
     if not all(1.0 <= side <= MAX_SIDE_PX and side == int(side) for side in size):
-        found = f"{size[0]:g} x {size[1]:g}"
-        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {found}")
+        given = f"{size[0]:g} x {size[1]:g}"
+        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {given}")
     if not all(1e-3 < length < 1e6 for length in focal):
-        found = f"{focal[0]:g}, {focal[1]:g}"
-        raise bad(path, None, f"{place}: expected focal lengths in px, got {found}")
+        given = f"{focal[0]:g}, {focal[1]:g}"
+        raise bad(path, None, f"{place}: expected focal lengths in px, got {given}")
     if not all(abs(value) < 1e6 for value in centre):
         raise bad(path, None, f"{place}: expected a principal point in px, got {centre}")
     K = [[focal[0], 0.0, centre[0]], [0.0, focal[1], centre[1]], [0.0, 0.0, 1.0]]
@@ -73,8 +73,8 @@ def as_number(path: Path | str, place: str, value: object) -> float:
     """Check that a value of JSON is a finite number. Raises: InputError."""
     # Beyond 1e30 (JSON integers have no end) sums in float32 overflow; NaN fails here too.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-        found = "nothing" if value is None else show(repr(value)[:60])
-        raise bad(path, None, f"{place}: expected a finite number, got {found}")
+        given = "nothing" if value is None else show(repr(value)[:60])
+        raise bad(path, None, f"{place}: expected a finite number, got {given}")
     return float(value)
 
 

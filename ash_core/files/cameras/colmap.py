@@ -82,8 +82,8 @@ def read_colmap(path: Path, reading: Reading) -> CameraFile:
     except (struct.error, ValueError, IndexError) as error:
         raise _whole(images_path, error) from error
     if not 0 < len(poses) <= MAX_CAMERAS:
-        found = f"{len(poses)} of them"
-        raise bad(images_path, None, f"expected 1 to {MAX_CAMERAS} images, got {found}")
+        text = f"expected 1 to {MAX_CAMERAS} images, got {len(poses)} of them"
+        raise bad(images_path, None, text)
     stage = [_stage_camera(images_path, pose, intrinsics) for pose in poses]
     return CameraFile("colmap", tuple(sorted(stage, key=lambda entry: entry.camera.name)))
 

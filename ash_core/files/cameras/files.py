@@ -45,7 +45,7 @@ ARBITRARY: Final[frozenset[CameraFormat]] = frozenset(
 
 
 def is_camera_file(path: Path) -> bool:
-    """Whether a path is a camera file, or a folder of some, by its name."""
+    """Tell whether a path is a camera file, or a folder of some, by its name."""
     if path.suffix.lower() in (".json", ".calibration", ".yml", ".yaml"):
         return True
     return model_folder(path) is not None or is_easymocap(path)
@@ -76,7 +76,9 @@ def read_camera_file(path: Path | str, reading: Reading = AS_IT_IS) -> CameraFil
             stage = map(StageCamera, *read_lenses(path))
             file = CameraFile("skeletool", tuple(stage))
         case "published":
-            file = CameraFile("published", tuple(map(StageCamera, read_cameras(path))))
+            file = CameraFile(
+                "published", tuple(map(StageCamera, read_cameras(path, is_certain=True)))
+            )
     if reading.axes is not None and kind in ("skeletool", "published", "colmap"):
         raise bad(path, None, f"--axes: expected none, a {kind} file always has OpenCV axes")
     return place_in_world(file, reading)

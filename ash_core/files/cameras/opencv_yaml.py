@@ -30,6 +30,7 @@ _TRANSLATION_NAMES: Final = ("T", "t", "translation", "translation_vector", "tve
 _SIZE_NAMES: Final = (("W", "H"), ("image_width", "image_height"), ("image_Width", "image_Height"))
 _MATRIX_HEAD: Final = re.compile(r"!!opencv-matrix|\b(?:rows|cols|dt)\s*:\s*\"?\w+\"?|\bdata\s*:")
 _NUMBER: Final = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
+_COMMENT: Final = re.compile(r"\s#[^\"]*$")
 _NAMED: Final = re.compile(r"\"([^\"]*)\"|'([^']*)'|([^\s,\[\]\-][^\s,\[\]]*)")
 
 Values = Mapping[str, str]
@@ -37,7 +38,7 @@ Values = Mapping[str, str]
 
 
 def is_easymocap(path: Path) -> bool:
-    """Whether a path is a pair of intri.yml and extri.yml: their folder, or one of them."""
+    """Tell whether a path is a pair of intri.yml and extri.yml: their folder, or one of them."""
     folder = path.parent if path.name in (INTRINSICS, EXTRINSICS) else path
     return all(is_kind(Path.is_file, folder / name) for name in (INTRINSICS, EXTRINSICS))
 
@@ -54,9 +55,9 @@ def read_opencv(path: Path, reading: Reading) -> CameraFile:
     if len(suffixes) > MAX_CAMERAS:
         raise bad(path, None, f"expected at most {MAX_CAMERAS} cameras, got {len(suffixes)}")
     if not suffixes and _find(values, _K_NAMES, "") is None:
-        found = show(", ".join(values) or "none")
+        keys = show(", ".join(values) or "none")
         text = "expected K_NAME, R_NAME and T_NAME of cameras, or camera_matrix, R and T"
-        raise bad(path, None, f"{text} of one, got keys {found}")
+        raise bad(path, None, f"{text} of one, got keys {keys}")
     cameras = [
         _camera(path, values, suffix, suffix[1:] or path.stem, reading)
         for suffix in suffixes or [""]
@@ -72,7 +73,8 @@ def _values(path: Path) -> dict[str, str]:
     lines = read_lines(path)
     if not lines[0].startswith("%YAML") and not any(":" in line for line in lines[:50]):
         raise bad(path, None, "expected OpenCV's FileStorage YAML")
-    for line in lines:
+    for raw in lines:
+        line = _COMMENT.sub("", raw)
         if line[:1] not in ("", " ", "\t", "-", "%", "#") and ":" in line:
             key, _, rest = line.partition(":")
             key = key.strip().strip("\"'")
@@ -85,8 +87,8 @@ def _values(path: Path) -> dict[str, str]:
 def _names(values: Values) -> list[str]:
     """List the cameras: the entry `names`, else the ends of keys that begin with K_."""
     if "names" in values:
-        found = _NAMED.findall(re.sub(r"^\s*-\s", " ", values["names"], flags=re.MULTILINE))
-        return ["".join(groups) for groups in found]
+        listed = _NAMED.findall(re.sub(r"^\s*-\s", " ", values["names"], flags=re.MULTILINE))
+        return ["".join(groups) for groups in listed]
     return [key[2:] for key in values if key.startswith("K_") and len(key) > 2]
 
 
@@ -111,9 +113,9 @@ def _camera(path: Path, values: Values, suffix: str, name: str, reading: Reading
         """Read the first of the entries that is there; as many numbers as one of the counts."""
         key = _find(values, names, suffix)
         if key is None:
-            found = show(", ".join(values)[:200])
+            keys = show(", ".join(values)[:200])
             text = f"expected {' or '.join(name + suffix for name in names[:2])}"
-            raise bad(path, None, f"{place}: {text}, got keys {found}")
+            raise bad(path, None, f"{place}: {text}, got keys {keys}")
         array = _numbers(path, key, values[key])
         if len(array) not in counts:
             text = f"{show(key)}: expected {' or '.join(map(str, counts))} numbers"

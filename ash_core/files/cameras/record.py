@@ -19,7 +19,7 @@ class StageCamera(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file leaves open, and a person may say."""
+    """Choices that a file leaves open, and a person may make."""
 
     format: CameraFormat | None = None
     axes: CameraAxes | None = None
@@ -42,7 +42,7 @@ class CameraFile:
     cameras: tuple[StageCamera, ...]
     notes: tuple[str, ...] = ()
     axes_assumed: bool = False
-    """Whether axes were taken from the format alone, and could be others'."""
+    """Axes were taken from the format alone, and could be others."""
 
 
 def place_in_world(file: CameraFile, reading: Reading) -> CameraFile:

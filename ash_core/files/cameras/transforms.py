@@ -43,6 +43,8 @@ STRAIGHT_MODELS: Final = (
     *("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE"),
     "FULL_OPENCV",
 )
+_PARAMS: Final = ("k1", "k2", "k3", "k4", "p1", "p2")
+"""Order of nerfstudio's distortion_params."""
 _LENS_KEYS: Final = ("k1", "k2", "p1", "p2", "k3")
 
 
@@ -74,7 +76,7 @@ def json_format(path: Path, content: object) -> CameraFormat:
 def read_transforms(path: Path, content: object, reading: Reading) -> CameraFile:
     """Read a transforms.json. Raises: InputError."""
     shared = as_object(path, "the file", content)
-    frames = shared.get("frames")
+    frames = _first_moments(shared.get("frames"))
     if not isinstance(frames, list) or not 0 < len(frames) <= MAX_CAMERAS:
         raise bad(path, None, f"expected 'frames', a list of 1 to {MAX_CAMERAS} cameras")
     undo, notes = _applied(path, shared, reading)
@@ -93,6 +95,18 @@ def read_transforms(path: Path, content: object, reading: Reading) -> CameraFile
         name = values.get("file_path", f"{number:06d}")
         cameras.append(_frame(path, place, values, T_world_camera, str(name), reading))
     return CameraFile("nerfstudio", tuple(cameras), notes, axes_assumed=reading.axes is None)
+
+
+def _first_moments(frames: object) -> object:
+    """Keep the first frame of each camera where cameras and moments are numbered, as VHAP does."""
+    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+        return frames
+    if not all("timestep_index" in frame and "camera_index" in frame for frame in frames):
+        return frames
+    first: dict[str, object] = {}
+    for frame in frames:
+        first.setdefault(str(frame["camera_index"]), frame)
+    return list(first.values())
 
 
 def _applied(path: Path, shared: dict[str, object], reading: Reading):  # type: ignore[no-untyped-def]
@@ -154,6 +168,10 @@ def _frame(
         focal_x = width / (2.0 * math.tan(angle / 2.0))
     fl_x = as_number(path, f"{place}: fl_x", focal_x)
 
+    if values.get("distortion_params") is not None:
+        place_of = f"{place}: distortion_params"
+        params = as_numbers(path, place_of, values["distortion_params"], (6,)).tolist()
+        values = {**values, **dict(zip(_PARAMS, params, strict=True))}
     for key in ("k4", "k5", "k6"):
         if number(key, 0.0) != 0.0:
             text = f"{place}: expected distortion by k1, k2, k3, p1, p2, got {key}"
