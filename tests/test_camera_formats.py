@@ -191,6 +191,14 @@ def test_graphdeco_has_its_principal_point_in_the_middle(tmp_path: Path) -> None
         assert np.abs(pixels(got) - pixels(replace(want, K=K))).max() < 0.01
 
 
+def test_cameras_of_one_name_are_numbered(tmp_path: Path) -> None:
+    """3D Gaussian Splatting names images without their folders."""
+    stage = [StageCamera(replace(camera, name="000")) for camera in known()]
+    write_camera_file(tmp_path / "cameras.json", "graphdeco", stage)
+    file = read_straight(tmp_path / "cameras.json")
+    assert [camera.name for camera, _ in file.cameras] == ["000#0", "000#1", "000#2"]
+
+
 def test_one_camera_of_opencv_s_calibration_sample(tmp_path: Path) -> None:
     camera = known()[1]
     K, w2c, _ = matrices(camera)

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from ash_core.errors import InputError
 from ash_core.files.cameras.checks import MAX_CAMERAS, check_rigid, make_camera, rigid_matrix
 from ash_core.files.cameras.record import CameraFile, Reading, StageCamera
-from ash_core.files.text import bad, is_kind, read_bytes, read_lines, show, write_text
+from ash_core.files.text import bad, is_kind, parse_number, read_bytes, read_lines, show, write_text
 from ash_core.geometry.lens import Lens
 
 MOST_BYTES: Final = 2 << 30
@@ -145,7 +145,7 @@ def _cameras_text(path: Path) -> dict[int, _Intrinsics]:
             raise bad(path, number, f"expected a camera's number, model and size, got {show(line)}")
         key, model, width, height, *numbers = words
         try:
-            parameters = tuple(map(float, numbers))
+            parameters = tuple(map(parse_number, numbers))
             cameras[int(key)] = _Intrinsics(model, int(width), int(height), parameters)
         except ValueError as error:
             raise bad(path, number, f"expected numbers of a camera: {show(str(error))}") from error
@@ -163,7 +163,10 @@ def _images_text(path: Path) -> list[_Pose]:
         if len(words) != 10:
             raise bad(path, number, f"expected an image: 10 values, got {len(words)}")
         try:
-            quat, translation = tuple(map(float, words[1:5])), tuple(map(float, words[5:8]))
+            quat, translation = (
+                tuple(map(parse_number, words[1:5])),
+                tuple(map(parse_number, words[5:8])),
+            )
             poses.append(_Pose(quat, translation, int(words[8]), words[9]))
         except ValueError as error:
             raise bad(path, number, f"expected numbers of an image: {show(str(error))}") from error

@@ -13,7 +13,13 @@ from ash_core.files.cameras.opencv_yaml import (
     write_easymocap,
     write_opencv,
 )
-from ash_core.files.cameras.record import CameraFile, Reading, StageCamera, place_in_world
+from ash_core.files.cameras.record import (
+    CameraFile,
+    Reading,
+    StageCamera,
+    place_in_world,
+    with_own_names,
+)
 from ash_core.files.cameras.transforms import (
     json_format,
     read_graphdeco,
@@ -81,7 +87,7 @@ def read_camera_file(path: Path | str, reading: Reading = AS_IT_IS) -> CameraFil
             )
     if reading.axes is not None and kind in ("skeletool", "published", "colmap"):
         raise bad(path, None, f"--axes: expected none, a {kind} file always has OpenCV axes")
-    return place_in_world(file, reading)
+    return place_in_world(with_own_names(file), reading)
 
 
 def _format_by_name(path: Path) -> CameraFormat:

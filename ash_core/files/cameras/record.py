@@ -1,5 +1,6 @@
 """Calibrated cameras with their lenses, and how a file of them is to be understood."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -54,3 +55,15 @@ def place_in_world(file: CameraFile, reading: Reading) -> CameraFile:
         viewmat[:3, 3] *= reading.scale
         placed.append(StageCamera(replace(camera, viewmat=viewmat), lens))
     return replace(file, cameras=tuple(placed))
+
+
+def with_own_names(file: CameraFile) -> CameraFile:
+    """Number the names that several cameras share, as of images in several folders."""
+    counts = Counter(camera.name for camera, _ in file.cameras)
+    cameras = [
+        StageCamera(replace(camera, name=f"{camera.name}#{number}"), lens)
+        if counts[camera.name] > 1
+        else StageCamera(camera, lens)
+        for number, (camera, lens) in enumerate(file.cameras)
+    ]
+    return replace(file, cameras=tuple(cameras))
