@@ -14,12 +14,23 @@ Letters   F frames or faces, J joints, D dofs, B bones, G graph nodes, V vertice
           Gaussians, K SH bases, H poses of a window, C cameras.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 MM_PER_M: Final = 1000.0
 
 R_WORLD_BODY: Final = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 """World axes are the body's (z, x, y). Source: ODDITIES A16."""
+
+Up = Literal["z", "y", "y-down"]
+"""Up axis of another program's world; "y-down": COLMAP, and splats trained on its cameras."""
+
+CameraAxes = Literal["opencv", "opengl"]
+"""Axes of a camera: +Y down and +Z forward, or +Y up and -Z forward."""
+CameraFormat = Literal[
+    "published", "skeletool", "nerfstudio", "colmap", "opencv", "easymocap", "graphdeco"
+]
+"""Files of cameras: cameras.json of the release, .calibration, transforms.json, sparse models,
+FileStorage .yml, intri.yml with extri.yml, cameras.json of 3D Gaussian Splatting."""
 
 HISTORY: Final = 3
 """Poses that the graph networks see: one and the two before it."""

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ash_core.conventions import FPS, NATIVE_LAGS, PUBLISHED_LAGS
+from ash_core.conventions import FPS, NATIVE_LAGS, PUBLISHED_LAGS, Up
 
 Variant = Literal["released", "native"]
 Lags = tuple[int, ...]
@@ -214,6 +214,11 @@ class SplatData(AvatarData):
     """
 
     splats: Gaussians = field(kw_only=True)
+    """Already turned: Z is up."""
+    up: Up = "z"
+    """Up axis of the file, from which they were turned."""
+    notes: tuple[str, ...] = ()
+    """Remarks on the file for the person who opens it."""
 
 
 Record = TypeVar("Record")

@@ -28,22 +28,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from toy import ToyFiles, make_toy_character, toy_skeleton, toy_texture
+from toy import ToyFiles, make_toy_character, toy_cameras, toy_skeleton, toy_texture
 
 from ash_core.avatar import Avatar
 from ash_core.capture.gltf.gltf_character import read_gltf_character
+from ash_core.conventions import CameraFormat
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.bvh import read_bvh
+from ash_core.files.cameras.files import read_camera_file, write_camera_file
+from ash_core.files.cameras.record import StageCamera
 from ash_core.files.capture import encode_png, read_calibration, read_cameras, read_image
 from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.conf import read_conf
 from ash_core.files.footage import decode_frames, index_video
 from ash_core.files.obj import read_obj
-from ash_core.files.ply import load_splats
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
+from ash_core.files.splats import load_splats
 from ash_core.files.video import open_writer
+from ash_core.geometry.lens import Lens
 from ash_core.networks.decoder import Decoder, DecoderConfig
 
 TIME_BOUND_S = 5.0
@@ -200,7 +204,7 @@ def read_video(path: Path) -> None:
 
 
 def splat_targets(folder: Path) -> Iterator[tuple[str, Target]]:
-    """Yield splats as text and as binary."""
+    """Yield splats as text, as binary and packed."""
     names = ["x", "y", "z", "opacity", *(f"f_dc_{n}" for n in range(3))]
     names += [f"scale_{n}" for n in range(3)] + [f"rot_{n}" for n in range(4)]
     table = torch.arange(4 * len(names)).reshape(4, -1).float().numpy() / 8 - 3
@@ -213,6 +217,22 @@ def splat_targets(folder: Path) -> Iterator[tuple[str, Target]]:
             f"splats {kind}",
             Target(folder / f"{kind}.ply", data, lambda path: Avatar.from_data(load_splats(path))),
         )
+    originals = Path(__file__).parent / "data" / "splats"
+    for name in ("splats.compressed.ply", "splats.sog", "splats_v3.spz"):
+        yield name, Target(folder / name, (originals / name).read_bytes(), load_splats)
+
+
+def camera_targets(folder: Path) -> Iterator[tuple[str, Target]]:
+    """Yield camera files of other programs."""
+    kinds: dict[str, CameraFormat] = {"transforms.json": "nerfstudio", "cameras.json": "graphdeco"}
+    kinds |= {"a.yml": "opencv", "images.txt": "colmap"}
+    for name, kind in kinds.items():
+        lens = Lens() if kind == "graphdeco" else Lens(k1=0.1)
+        stage = [StageCamera(camera, lens) for camera in toy_cameras()]
+        path = folder / kind / name
+        path.parent.mkdir()
+        write_camera_file(path.parent if kind == "colmap" else path, kind, stage)
+        yield kind, Target(path, path.read_bytes(), read_camera_file)
 
 
 def character_targets(folder: Path) -> Iterator[tuple[str, Target]]:
@@ -309,6 +329,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[tuple[str, Target]]]] = {
     "images": image_targets,
     "splats": splat_targets,
     "characters": character_targets,
+    "cameras": camera_targets,
     "networks": network_targets,
     "viewer": viewer_targets,
 }

@@ -335,7 +335,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half(
         (("--frames", "4:2"), "--frames: expected frames in 0..5"),
         (("--frames", "a:b"), "--frames: expected N or START:STOP:STEP"),
         (("--frames", "::0"), "--frames: expected N or START:STOP:STEP"),
-        (("--camera", "side"), "--camera: expected front, orbit, cameras.json:N"),
+        (("--camera", "side"), "--camera: expected front, orbit, avatar:N or FILE:N"),
         (("--camera", "avatar:9"), "avatar: expected a camera name or an index in 0..1, got '9'"),
         (("--camera", "avatar:\u00b2"), "expected a camera name or an index in 0..1, got '\u00b2'"),
         (("--camera", "none.json:0"), "none.json"),

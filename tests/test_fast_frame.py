@@ -332,7 +332,7 @@ def plain_on_a_gpu(avatar: Avatar) -> Renderer:
 def test_released_in_half_is_near_its_float_self(sample: Toy) -> None:
     data, motion = sample
     avatar = Avatar.from_data(data)
-    camera = front_camera(data.skeleton, motion.dofs[:100], math.radians(40), 1285, 940)
+    camera = front_camera(data, motion.dofs[:100], math.radians(40), 1285, 940)
     half, plain = Renderer(avatar, device="cuda"), plain_on_a_gpu(Avatar.from_data(data))
     assert half.is_fast
     for number in (1, 20, 50, 99):
@@ -447,7 +447,7 @@ def test_memory_of_one_avatar(sample: Toy) -> None:
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     renderer = Renderer(Avatar.from_data(data), device="cuda")
-    camera = front_camera(data.skeleton, motion.dofs[:100], math.radians(40), 1285, 940)
+    camera = front_camera(data, motion.dofs[:100], math.radians(40), 1285, 940)
     for number in range(30):
         window = pose_window(motion, number, data.skeleton, data.lags)
         renderer.draw(RenderRequest(window, camera, (1, 1, 1)))

@@ -1,5 +1,6 @@
 """The .ply of a frame: what another program reads is what was drawn."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from ash_core.avatar import Avatar
 from ash_core.commands.scene import still_motion
 from ash_core.errors import InputError
 from ash_core.files.capture import read_image
-from ash_core.files.ply import load_splats, read_ply, write_ply
+from ash_core.files.ply import write_ply
+from ash_core.files.splats import load_splats, read_splats
 from ash_core.geometry.framing import joint_positions
 from ash_core.geometry.motion import pose_window
 from ash_core.records import Gaussians
@@ -34,6 +36,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     head, body = path.read_bytes().split(b"end_header\n", 1)
     lines = head.decode().splitlines()
     assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    assert lines.pop(2) == "comment Vertical Axis: z"
     names = [line.split()[-1] for line in lines if line.startswith("property float ")]
     count = int(lines[2].split()[-1])
     table = np.frombuffer(body, "<f4").reshape(count, len(names))
@@ -80,7 +83,7 @@ def same(a: Gaussians, b: Gaussians) -> None:
 @pytest.mark.parametrize("colours", [1, 4, 9, 16])
 def test_what_was_written_is_read(tmp_path: Path, colours: int) -> None:
     write_ply(tmp_path / "a.ply", some(colours=colours))
-    same(read_ply(tmp_path / "a.ply"), some(colours=colours))
+    same(read_splats(tmp_path / "a.ply").gaussians, some(colours=colours))
 
 
 def foreign(path: Path, g: Gaussians, kind: str, ending: str = "\n") -> None:
@@ -120,7 +123,7 @@ def foreign(path: Path, g: Gaussians, kind: str, ending: str = "\n") -> None:
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_another_program_s_layout_is_read(tmp_path: Path, kind: str, ending: str) -> None:
     foreign(tmp_path / "a.ply", some(colours=9), kind, ending)
-    same(read_ply(tmp_path / "a.ply"), some(colours=9))
+    same(read_splats(tmp_path / "a.ply").gaussians, some(colours=9))
 
 
 def damaged(tmp_path: Path, old: bytes, new: bytes, kind: str = "ascii") -> Path:
@@ -155,18 +158,102 @@ def damaged(tmp_path: Path, old: bytes, new: bytes, kind: str = "ascii") -> Path
 def test_what_is_wrong_is_named(tmp_path: Path, old: bytes, new: bytes, said: str) -> None:
     path = damaged(tmp_path, old, new)
     with pytest.raises(InputError, match=said) as caught:
-        read_ply(path)
+        read_splats(path)
     assert "\n" not in str(caught.value)
     assert "a.ply" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_number_that_is_not_finite_is_named(tmp_path: Path, value: float) -> None:
-    g = some(count=4)
-    g.means[2, 1] = value
-    write_ply(tmp_path / "a.ply", g)
-    with pytest.raises(InputError, match="splat 2: y: expected a finite number"):
-        read_ply(tmp_path / "a.ply")
+NAMES = ("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2")
+NAMES += ("rot_0", "rot_1", "rot_2", "rot_3")
+
+
+def write_table(path: Path, rows: list[list[float]], names: tuple[str, ...], kind: str) -> Path:
+    """Write rows as one splat each, ASCII or binary."""
+    head = ["ply", f"format {kind} 1.0", f"element vertex {len(rows)}"]
+    head += [f"property float {name}" for name in names] + ["end_header", ""]
+    text = "".join(" ".join(map(str, row)) + "\n" for row in rows)
+    body = text.encode() if kind == "ascii" else np.array(rows, "<f4").tobytes()
+    path.write_bytes("\n".join(head).encode() + body)
+    return path
+
+
+def plain_row(**changes: float) -> list[float]:
+    row = dict(zip(NAMES, [0, 0, 0, 1, 1, 1, 2, -4, -4, -4, 1, 0, 0, 0], strict=True))
+    return [float(value) for value in (row | changes).values()]
+
+
+INF, NAN = float("inf"), float("nan")
+KINDS = ["ascii", "binary_little_endian"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_infinite_numbers_mean_what_their_writers_mean(tmp_path: Path, kind: str) -> None:
+    """Flat, opaque and invisible splats are read as such; not a number is left out, with a note."""
+    rows = [
+        plain_row(scale_2=-INF),
+        plain_row(opacity=INF),
+        plain_row(opacity=-INF),
+        plain_row(x=NAN),
+        plain_row(),
+    ]
+    file = read_splats(write_table(tmp_path / "a.ply", rows, NAMES, kind))
+    g = file.gaussians
+    assert len(g.means) == 4
+    assert g.scales[0].tolist() == pytest.approx([math.exp(-4), math.exp(-4), 0.0])
+    assert g.opacities[1:3].tolist() == [1.0, 0.0]
+    (text,) = file.notes
+    assert text.startswith(
+        "4 splats are not finite: 1 left out, 3 shown as their writers mean them"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"y": INF}, "1 splat is not finite: 1 left out"),
+        ({"scale_1": INF}, "1 splat is not finite: 1 left out"),
+        ({"scale_1": 90.0}, "1 splat is further away than 1e+06 m, or larger than any scene"),
+        ({"x": 1e9}, "1 splat is further away than 1e+06 m, or larger than any scene"),
+        ({"rot_0": 0.0}, "1 splat is without a rotation"),
+        ({"f_dc_1": -INF}, "1 splat is not finite: 1 left out"),
+    ],
+)
+def test_a_splat_that_cannot_be_drawn_is_left_out(
+    tmp_path: Path, kind: str, change: dict[str, float], text: str
+) -> None:
+    path = write_table(tmp_path / "a.ply", [plain_row(), plain_row(**change)], NAMES, kind)
+    file = read_splats(path)
+    assert len(file.gaussians.means) == 1
+    assert file.notes[0].startswith(text)
+
+
+def test_a_file_without_a_splat_that_can_be_drawn_is_refused(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.ply", [plain_row(x=NAN)] * 3, NAMES, "ascii")
+    with pytest.raises(InputError, match="got none: 3 splats are not finite: 3 left out"):
+        read_splats(path)
+
+
+def test_a_file_of_invisible_or_flat_splats_is_drawn(tmp_path: Path) -> None:
+    """All of them infinite: the picture is made, and shows what it should."""
+    for name, change, darkest in (("none", {"opacity": -INF}, 255), ("all", {"opacity": INF}, 60)):
+        rows = [plain_row(x=x / 9, z=z / 9, f_dc_0=-1, f_dc_1=-1, f_dc_2=-1, scale_1=-INF, **change)
+                for x in range(9) for z in range(9)]  # fmt: skip
+        path = write_table(tmp_path / f"{name}.ply", rows, NAMES, "binary_little_endian")
+        out = tmp_path / f"{name}.png"
+        command = ["render", str(path), "--frames", "0", "-o", str(out), "--size", "40x30"]
+        assert cli.main(command) == 0
+        image = read_image(out)
+        assert image.min() >= darkest if darkest == 255 else image.min() < darkest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_2d_gaussians_are_thin(tmp_path: Path, kind: str) -> None:
+    rows = [[value for name, value in zip(NAMES, plain_row(), strict=True) if name != "scale_2"]]
+    names = tuple(name for name in NAMES if name != "scale_2")
+    g = read_splats(write_table(tmp_path / "a.ply", rows, names, kind)).gaussians
+    assert g.scales[0].tolist() == pytest.approx([math.exp(-4), math.exp(-4), 1e-6])
+    assert g.quats[0].tolist() == [1, 0, 0, 0]
 
 
 def test_a_binary_file_that_was_cut_off_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -175,7 +262,7 @@ def test_a_binary_file_that_was_cut_off_is_refused_before_it_is_read(tmp_path: P
     for cut in (content[:-1], content.replace(b"vertex 50", b"vertex 99000000")):
         (tmp_path / "b.ply").write_bytes(cut)
         with pytest.raises(InputError, match=r"expected [0-9]+ bytes for"):
-            read_ply(tmp_path / "b.ply")
+            read_splats(tmp_path / "b.ply")
 
 
 def test_splats_are_an_avatar_that_no_pose_moves(tmp_path: Path) -> None:
@@ -203,11 +290,3 @@ def test_splats_are_rendered_by_the_command(tmp_path: Path) -> None:
     assert front.float().std() > 10
     assert not torch.equal(front, behind)
     assert cli.main([*command, "--motion", "dance"]) == 2
-
-
-def test_a_compressed_file_is_told_from_a_damaged_one(tmp_path: Path) -> None:
-    head = "ply\nformat binary_little_endian 1.0\nelement chunk 1\nproperty float min_x\n"
-    head += "element vertex 1\nproperty uint packed_position\nend_header\n"
-    (tmp_path / "a.ply").write_bytes(head.encode() + bytes(8))
-    with pytest.raises(InputError, match=r"missing: x, y, z.*compressed"):
-        read_ply(tmp_path / "a.ply")

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
+from toy import figure
 
 from ash_core.conventions import NEAR_M
 from ash_core.errors import InputError
@@ -325,7 +326,8 @@ def test_front_view_sees_every_pose() -> None:
         dof_matrix=torch.eye(4, 1),
     )
     dofs = torch.linspace(0, 2, 700, dtype=torch.float64)[:, None]
-    view = View.front_of(skeleton, dofs, 1.5, 0.7)
+    data = figure(skeleton)
+    view = View.front_of(data, dofs, 1.5, 0.7)
     assert view.fov_y == pytest.approx(0.7)
     assert view.yaw == pytest.approx(0.0, abs=1e-6)
     # The body's x is the world's y, its y the world's z.
@@ -335,7 +337,7 @@ def test_front_view_sees_every_pose() -> None:
             pixel = project(view.camera(1500, 1000), np.array((joint[2], x + joint[0], joint[1])))
             assert (pixel > 0).all()
             assert (pixel < (1500, 1000)).all()
-    one = View.front_of(skeleton, dofs[0], 1.5, 0.7)
+    one = View.front_of(data, dofs[0], 1.5, 0.7)
     assert_same_place(one.target, (0.0, 0.0, 0.85), 1e-3)
 
 

@@ -17,9 +17,9 @@ from toy import make_toy_character
 
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import save_avatar
-from ash_core.files.ply import read_ply
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
+from ash_core.files.splats import read_splats
 from viewer import saving
 from viewer.session import Session
 
@@ -58,7 +58,7 @@ def test_splats_and_poses_are_read_again(session: Session, tmp_path: Path) -> No
     request, lock = session.request(4, 4), threading.Lock()
     saving.save_splats(session.renderer, request, tmp_path / "a.ply", lock)
     want = session.renderer.gaussians(request.window)
-    torch.testing.assert_close(read_ply(tmp_path / "a.ply").means, want.means)
+    torch.testing.assert_close(read_splats(tmp_path / "a.ply").gaussians.means, want.means)
     saving.save_pose(tmp_path / "a.motion", session.pose())
     dofs = read_motion(tmp_path / "a.motion", session.data.skeleton).dofs
     torch.testing.assert_close(dofs, session.pose()[None], atol=1e-8, rtol=0.0)

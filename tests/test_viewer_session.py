@@ -19,11 +19,15 @@ from ash_core.commands.scene import Preset
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import CudaError, InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
+from ash_core.files.cameras.files import write_camera_file
+from ash_core.files.cameras.record import StageCamera
 from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
+from ash_core.geometry.camera import look_at
 from ash_core.geometry.motion import pose_window
 from ash_core.look import Look
 from ash_core.networks.decoder import Decoder, DecoderConfig
+from ash_core.records import Camera
 from ash_core.render import Renderer, RenderRequest
 from viewer import commands
 from viewer.camera_controls import CameraKey
@@ -111,7 +115,7 @@ def test_what_cannot_be_opened_at_the_start_is_an_error(tmp_path: Path) -> None:
         ("a.json", b"[1, 2", "a.json"),
         ("a.ash-session", b"{}", "expected an ash-studio session"),
         ("a.ash-session", b"\xff\xfe", "expected JSON"),
-        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply), a motion"),
+        ("a.txt", b"", "expected an avatar (.safetensors, .conf), splats (.ply, .spz, .sog)"),
         ("a.ply", b"ply\n", "header ends with end_header"),
         ("none.motion", None, "none.motion"),
     ],
@@ -398,6 +402,55 @@ def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -
     assert session.locked_camera is None
 
 
+def test_the_up_axis_of_splats_is_chosen_undone_and_kept(session: Session, files: Files) -> None:
+    """Cameras of their scene turn with them; a session keeps the axis, older ones name none."""
+    path = files.folder / "pose.ply"
+    write_ply(path, session.renderer.gaussians(session.request(*SIZE).window))
+    commands.run(session, "look.up_y")
+    assert "only splats" in session.messages[-1].text
+    session.open(str(path))
+    session.open(str(files.cameras))
+    session.choose_up("z")
+    means, camera = session.data.splats.means, next(iter(session.cameras.values()))
+    commands.run(session, "look.up_y_down")
+    turned = session.data.splats.means
+    torch.testing.assert_close(turned[:, 2], -means[:, 1])
+    seen = project(next(iter(session.cameras.values())), turned.numpy())[0]
+    assert np.abs(seen - project(camera, means.numpy())[0]).max() < 1e-2
+    commands.run(session, "edit.undo")
+    torch.testing.assert_close(session.data.splats.means, means)
+    commands.run(session, "edit.redo")
+    session.save(files.folder / "a.ash-session")
+    content = json.loads((files.folder / "a.ash-session").read_text())
+    again = Session(file=files.folder / "a.ash-session", device="cpu")
+    assert content["up"] == again.document.up == "y-down"
+    torch.testing.assert_close(again.data.splats.means, turned)
+    camera, want = next(iter(again.cameras.values())), next(iter(session.cameras.values()))
+    torch.testing.assert_close(camera.viewmat, want.viewmat)
+    content = {k: v for k, v in content.items() if k != "up"} | {"version": 2}
+    (files.folder / "a.ash-session").write_text(json.dumps(content))
+    assert Session(file=files.folder / "a.ash-session", device="cpu").document.up == "z"
+
+
+def test_a_camera_that_looks_away_is_warned_of(session: Session, tmp_path: Path) -> None:
+    """Capture cameras of other programs open, too; an empty picture is no surprise."""
+    towards = look_at(torch.tensor([3.0, 0, 0.6]), torch.tensor([0.0, 0, 0.6]))
+    away = look_at(torch.tensor([3.0, 0, 0.6]), torch.tensor([6.0, 0, 0.6]))
+    K = torch.tensor([[30.0, 0, 20], [0, 30.0, 15], [0, 0, 1]])
+    stage = [
+        StageCamera(Camera(viewmat, K, *SIZE, name))
+        for viewmat, name in ((towards, "towards"), (away, "away"))
+    ]
+    write_camera_file(tmp_path / "transforms.json", "nerfstudio", stage)
+    session.open(str(tmp_path / "transforms.json"))
+    assert session.messages[-1].severity == "info"
+    session.look_through("towards")
+    assert session.messages[-1].severity == "info"
+    session.look_through("away")
+    assert session.messages[-1].severity == "error"
+    assert "nothing of the avatar is in its picture" in session.messages[-1].text
+
+
 @pytest.mark.parametrize(("kind", "count"), [("avatar", 10_000), ("splats", 1_000)])
 def test_ten_thousand_random_commands(
     session: Session, hand: Hand, files: Files, kind: str, count: int
@@ -573,7 +626,7 @@ def test_home_and_frame_fill_the_view_s_own_shape(session: Session, size: tuple[
     session.show_in(*size)
     for name in ("camera.home", "camera.frame"):
         commands.run(session, name)
-        seen = project(session.camera(*size), session.joints().numpy())[0] / size
+        seen = project(session.camera(*size), session.surface().numpy())[0] / size
         assert seen.min() >= 0
         assert seen.max() <= 1
     assert (seen.max(0) - seen.min(0)).max() > 0.8  # of its tighter side

@@ -20,7 +20,8 @@ from ash_core.files.skeletool import (
     write_skin,
 )
 from ash_core.files.text import write_atomic, write_text
-from ash_core.records import Camera, Skeleton, Skinning
+from ash_core.geometry.kinematics import joint_transforms
+from ash_core.records import AvatarData, Camera, GraphMesh, Skeleton, Skinning, Template
 
 RINGS, SIDES = 7, 8
 RADIUS_MM, HEIGHT_MM = 150.0, 1200.0
@@ -206,6 +207,29 @@ def toy_cameras() -> tuple[Camera, Camera]:
     )
     front, side = (torch.tensor([*r, [0, 0, 0, 1]], dtype=torch.float32) for r in rows)
     return Camera(front, K, 160, 120, "front"), Camera(side, K, 160, 120, "side")
+
+
+def figure(skeleton: Skeleton, vertices: Tensor | None = None, bone: int = 0) -> AvatarData:
+    """An avatar of that skeleton; its vertices, body frame, hang on one joint, or on every one."""
+    joints = torch.arange(len(skeleton.parents))
+    rest = torch.zeros(len(skeleton.dof_names), dtype=torch.float64)
+    bones = joints[:, None]
+    if vertices is None:
+        vertices = joint_transforms(skeleton, rest)[:, :3, 3].float()
+    else:
+        bones = torch.full((len(vertices), 1), bone)
+    face = torch.tensor([[0, 1, 2]])
+    return AvatarData(
+        name="figure",
+        variant="native",
+        skeleton=skeleton,
+        skinning=Skinning(skeleton.joint_names, joints, bones, torch.ones(len(bones), 1)),
+        template=Template(vertices, face, torch.zeros(1, 3, 2), torch.zeros(1, 1, 3).byte()),
+        graph=GraphMesh(vertices, face),
+        rest_dofs=rest,
+        root_translation=torch.zeros(3),
+        atlas_resolution=32,
+    )
 
 
 def toy_texture() -> Tensor:

@@ -23,7 +23,7 @@ from ash_core.conventions import NEAR_M
 from ash_core.errors import InputError
 from ash_core.geometry import framing
 from ash_core.geometry.camera import camera_from_fov
-from ash_core.records import Camera, Skeleton
+from ash_core.records import AvatarData, Camera
 
 PITCH_LIMIT_RAD: Final = math.radians(89.0)
 """Orbiting stops here, or turning on would swing the view about."""
@@ -93,16 +93,14 @@ class View:
 
     @staticmethod
     def front_of(
-        skeleton: Skeleton, dofs: Float[Tensor, "*F D"], aspect: float, fov_y: float
+        data: AvatarData, dofs: Float[Tensor, "*F D"], aspect: float, fov_y: float
     ) -> "View":
-        """Before a character, whole in every pose; aspect is width over height."""
+        """Stand before a person, whole in every pose; aspect is width over height."""
         poses = dofs.reshape(-1, dofs.shape[-1])
-        poses = poses[:: math.ceil(len(poses) / framing.MOST_POSES)]
         height = 1000
         width = max(1, round(aspect * height))
-        camera = framing.front_camera(skeleton, poses, fov_y, width, height)
-        joints = framing.joint_positions(skeleton, poses).reshape(-1, 3)
-        middle = ((joints.amin(0) + joints.amax(0)) / 2).to(camera.viewmat)
+        camera = framing.front_camera(data, poses, fov_y, width, height)
+        middle = framing.motion_middle(data, poses).to(camera.viewmat)
         distance = camera.viewmat[2, :3] @ middle + camera.viewmat[2, 3]
         return View.of_camera(camera, float(distance))
 

@@ -11,6 +11,7 @@ import tyro
 from ash_core.commands.render import INTERRUPTED
 from ash_core.commands.scene import ACTOR, BUNDLED, Backend, Device, Preset
 from ash_core.commands.terminal import note, progress_bar, say
+from ash_core.conventions import Up
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,14 +28,17 @@ class ViewCommand:
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
-    """Avatar file (.safetensors), published .conf, splats (.ply), 'bundled', the default,
-    'bundled-balanced', finer, for a GPU, or 'actor', an untrained one."""
+    """Avatar file (.safetensors), published .conf, splats (.ply, .spz, .sog), 'bundled', the
+    default, 'bundled-balanced', finer, for a GPU, or 'actor', an untrained one."""
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
     """Motion file, or the name of a bundled motion. Without one: the bundled motions, else rest."""
     session: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Session file to reopen instead: it has its own avatar and motions."""
+    up: Annotated[Up | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Up axis of splats; y-down: trained on COLMAP's cameras. Default: the one that their file
+    names, else z. The menu Look changes it."""
     device: Device = "auto"
     """Where frames are made."""
     backend: Backend = "auto"
@@ -69,6 +73,7 @@ class ViewCommand:
             file=self.session,
             preferences=store,
             usual_preset=self._usual_preset(store.value),
+            up=self.up,
         )
         from viewer import app
 
@@ -88,7 +93,8 @@ class ViewCommand:
             check_output(out, alpha=False)
             if not is_kind(Path.is_dir, out.absolute().parent):
                 raise InputError(f"--headless-check: {out.parent}: no such folder")
-        for flag, value in (("AVATAR", self.avatar), ("--motion", self.motion)):
+        flags = (("AVATAR", self.avatar), ("--motion", self.motion), ("--up", self.up))
+        for flag, value in flags:
             if self.session is not None and value is not None:
                 raise InputError(f"{flag}: expected none beside --session, which has its own")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
+from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
 from viewer.camera_controls import AXIS_VIEWS, CameraKey
@@ -224,7 +225,7 @@ def _next_camera(step: int) -> Callable[[Session], None]:
             session.say("no capture cameras are open: open a cameras.json")
             return
         place = names.index(session.locked_camera)
-        session.locked_camera = names[(place + step) % len(names)]
+        session.look_through(names[(place + step) % len(names)])
 
     return jump
 
@@ -332,6 +333,10 @@ def _next_background(session: Session) -> None:
     names = list(BACKGROUNDS)
     name = names[(names.index(session.document.background) + 1) % len(names)]
     session.edit(f"background {name}", background=name)
+
+
+def _up(axis: Up) -> Callable[[Session], None]:
+    return lambda session: session.choose_up(axis)
 
 
 # ---- windows ----
@@ -449,6 +454,9 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("look.mesh_over", "Mesh over the splats", _mesh_place("over")),
     Command("look.mesh_more", "Mesh more opaque", _mesh_opacity(0.1), "Ctrl+UpArrow"),
     Command("look.mesh_less", "Mesh less opaque", _mesh_opacity(-0.1), "Ctrl+DownArrow"),
+    Command("look.up_z", "Splats: Z is up", _up("z")),
+    Command("look.up_y", "Splats: Y is up", _up("y")),
+    Command("look.up_y_down", "Splats: Y points down (COLMAP)", _up("y-down")),
     Command("look.background", "Next background", _next_background, "B"),
     Command("record.video", "Record...", _toggle_panel("record_dialog"), "Ctrl+E"),
     Command("window.panels", "Show or hide the panels", _toggle_panel("shown"), "Tab"),

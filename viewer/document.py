@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
+from ash_core.conventions import Up
 from ash_core.look import PLAIN, Look
 from ash_core.render import Colour
 from viewer.camera_controls import CameraPath
@@ -73,6 +74,8 @@ class Document:
     look: Look = PLAIN
     overlays: Overlays = Overlays()
     background: str = "dark"
+    up: Up | None = None
+    """Up axis of the splats' file; None where no splats are open."""
 
 
 class History:

@@ -33,13 +33,17 @@ from ash_core.commands.scene import (
     make_renderer,
     still_motion,
 )
+from ash_core.conventions import Up
 from ash_core.errors import CudaError, InputError
-from ash_core.files.capture import read_calibration, read_cameras
+from ash_core.files.cameras.files import is_camera_file, read_straight
+from ash_core.files.cameras.record import Reading
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
+from ash_core.files.splats import is_splats, turn_splats
 from ash_core.files.text import bad, show, write_text
+from ash_core.geometry.axes import UPS, turn_camera, world_rotation
 from ash_core.geometry.camera import resize_camera
-from ash_core.geometry.framing import joint_positions
+from ash_core.geometry.framing import Figure, is_in_picture, joint_positions
 from ash_core.geometry.motion import live_window
 from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
@@ -74,7 +78,7 @@ ASPECT: Final = 4 / 3
 REST_FRAMES: Final = 5
 EASE_S: Final = 0.5
 """For so long the poses before this one turn from a hand's, which rests, into the motion's."""
-NOTHING_TO_MOVE: Final = "these splats come from a .ply: no pose moves them"
+NOTHING_TO_MOVE: Final = "these are splats of a file: no pose moves them"
 MESSAGES: Final = 200
 SESSION_SUFFIX: Final = ".ash-session"
 OF_A_FILE: Final = (
@@ -167,8 +171,9 @@ class Session:
         file: Path | None = None,
         preferences: PreferenceStore | None = None,
         usual_preset: Preset | None = None,
+        up: Up | None = None,
     ) -> None:
-        """file: a saved session to reopen instead of an avatar.
+        """file: a saved session to reopen instead of an avatar. up: axis of a file of splats.
 
         preset: asked for, it goes before any session's own. usual_preset: of avatars that are
         opened without a session, which says itself what it was drawn with.
@@ -188,7 +193,7 @@ class Session:
         self._asked_preset: Preset | None = preset
         self._usual_preset: Preset | None = usual_preset
         if file is None:
-            self._open(avatar, motion, usual_preset)
+            self._open(avatar, motion, usual_preset, up)
         else:
             self.load(file)
         if preset is not None and not _takes_preset(self.data):
@@ -224,8 +229,10 @@ class Session:
     _home: tuple[str, View, float]
     """Of which motion, what `home` made of it, and for which aspect."""
 
-    def _open(self, avatar: str, motion: str | None, preset: Preset | None) -> None:
-        data = load_data(avatar)
+    def _open(
+        self, avatar: str, motion: str | None, preset: Preset | None, up: Up | None = None
+    ) -> None:
+        data = load_data(avatar, up)
         motions = bundled_motions(data) if avatar in COMES_WITH_US else {}
         files = [str(Path(motion).resolve())] if motion and Path(motion).exists() else []
         if motion is not None:
@@ -247,13 +254,18 @@ class Session:
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
         self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
-        self.history = History(Document(name))
+        splats = data if isinstance(data, SplatData) else None
+        if up is not None and splats is None:
+            raise InputError(f"{avatar}: --up: expected splats: an avatar is Z up")
+        self.history = History(Document(name, up=splats.up if splats else None))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
         self._timed, self._places = name, {}
         self._hand, self._moved_s, self._moved = PoseHistory(data.lags), -math.inf, None
         self.locked_camera, self.selected_joint = None, None
         self.home()
         self._remember(self.avatar)
+        for text in splats.notes if splats else ():
+            self.say(text)
 
     def open(self, path: str) -> None:
         """An avatar, a motion, cameras or a session. Whatever goes wrong becomes a message, and
@@ -285,18 +297,23 @@ class Session:
             self._add_motion(path)
         elif suffix == ".bvh":
             self._fit(path)
-        elif suffix in (".json", ".calibration"):
+        elif is_camera_file(Path(path)) and not is_splats(Path(path)):
             self._add_cameras(path)
         elif suffix == SESSION_SUFFIX:
             self.load(path)
-        elif suffix in (".safetensors", ".conf", ".character", ".ply") or path in COMES_WITH_US:
+        elif (
+            suffix in (".safetensors", ".conf", ".character")
+            or is_splats(Path(path))
+            or path in COMES_WITH_US
+        ):
             self._open(path, None, self._usual_preset)
             kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
             self.say(f"{path}: {self.data.name}, {kind}")
         else:
             raise InputError(
-                f"{path}: expected an avatar (.safetensors, .conf), splats (.ply), a motion "
-                f"(.motion, .bvh), cameras (.json, .calibration) or a session ({SESSION_SUFFIX})"
+                f"{path}: expected an avatar (.safetensors, .conf), splats (.ply, .spz, .sog), "
+                "a motion (.motion, .bvh), cameras (.json, .calibration, .yml, a COLMAP folder) "
+                f"or a session ({SESSION_SUFFIX})"
             )
 
     def _add_motion(self, path: str) -> None:
@@ -353,12 +370,15 @@ class Session:
         self.say(f"{path}: {len(motion.dofs)} frames")
 
     def _add_cameras(self, path: str) -> None:
-        read = read_cameras if Path(path).suffix.lower() == ".json" else read_calibration
-        found = read(Path(path))
-        named = {c.name or str(n): c for n, c in enumerate(found)}
+        up = self.data.up if isinstance(self.data, SplatData) else "z"  # splats' cameras turn, too
+        file = read_straight(path, Reading(up=up))
+        for text in file.notes:
+            self.say(text)
+        cameras = [camera for camera, _ in file.cameras]
+        named = {c.name or str(n): c for n, c in enumerate(cameras)}
         self.cameras = {**self.cameras, **named}  # another one: it may have to be undone
         self._keep(path)
-        self.say(f"{path}: {len(found)} cameras")
+        self.say(f"{path}: {len(cameras)} cameras")
 
     def _keep(self, path: str) -> None:
         """A session file names what was opened, from wherever it is reopened."""
@@ -452,6 +472,14 @@ class Session:
         self.edit(f"motion {name}", motion=name)
         self._follow_document()
 
+    def choose_up(self, up: Up) -> None:
+        """Turn the splats, and the cameras of their scene, so that an axis of their file is up."""
+        if not self.is_still:
+            self.say("only splats have an up axis to choose: an avatar stands upright")
+            return
+        self.edit(f"up axis {up}", up=up)
+        self._follow_document()
+
     def undo(self) -> None:
         """Take back the last edit."""
         label = self.history.undo()
@@ -466,6 +494,9 @@ class Session:
 
     def _follow_document(self) -> None:
         """The clock goes on with the motion that is chosen, from where that one stood last."""
+        up = self.document.up
+        if isinstance(self.data, SplatData) and up is not None and up != self.data.up:
+            self._turn(self.data, up)
         name, motion = self.document.motion, self.motion
         timing = motion.fps, len(motion.dofs)
         if name != self._timed:
@@ -475,11 +506,18 @@ class Session:
         elif timing != (self.clock.fps, self.clock.frames):  # read again from a file
             self.clock.set_motion(*timing)
 
+    def _turn(self, splats: SplatData, up: Up) -> None:
+        rotation = world_rotation(up, before=splats.up)
+        self.cameras = {name: turn_camera(c, rotation) for name, c in self.cameras.items()}
+        self.data = turn_splats(splats, up)
+        self.renderer = make_renderer(self.data, self._device, self._backend, self.preset)
+        self.home()
+
     # ---- where we look from ----
 
     def home(self) -> None:
         """Before the character, all of it in the picture at every time."""
-        self.view = View.front_of(self.data.skeleton, self.motion.dofs, self.aspect, FOV_RAD)
+        self.view = View.front_of(self.data, self.motion.dofs, self.aspect, FOV_RAD)
         self.locked_camera = None
         if self.is_still:  # of any size
             self.frame_character()
@@ -488,7 +526,13 @@ class Session:
     def frame_character(self) -> None:
         """The character as it stands now, filling the picture."""
         self.locked_camera = None
-        self.view = self.view.frame_points(self.joints(), self.aspect)
+        self.view = self.view.frame_points(self.surface(), self.aspect)
+
+    def look_through(self, name: str | None) -> None:
+        """Look through a capture camera, or by the free view; warn of an empty picture."""
+        self.locked_camera = name
+        if name is not None and not is_in_picture(self.cameras[name], self.surface()):
+            self.say(f"camera {name}: nothing of the avatar is in its picture", "error")
 
     def show_in(self, width: float, height: float) -> None:
         """Every frame, the shape of the picture's place: a view that nobody has moved since `home`
@@ -499,6 +543,10 @@ class Session:
         untouched = (self.document.motion, self.view) == (motion, view)
         if stays and untouched and aspect != self.aspect and self.locked_camera is None:
             self.home()
+
+    def surface(self) -> torch.Tensor:
+        """Outermost points [P, 3] of the pose that is shown; m, world."""
+        return Figure(self.data).surface(self.pose()[None])[0]
 
     def joints(self) -> torch.Tensor:
         """[J, 3] m, world: of the pose that is shown."""
@@ -613,6 +661,7 @@ class Session:
             "look": vars(document.look),
             "overlays": vars(document.overlays),
             "background": document.background,
+            "up": document.up,
         }
         write_text(Path(path), json.dumps(content, indent=1) + "\n")
         self._remember(str(Path(path).resolve()))
@@ -632,7 +681,8 @@ class Session:
 
     def _restore(self, content: dict[str, Any]) -> None:
         _check_choice("preset", content["preset"], (None, *get_args(Preset)))
-        self._open(content["avatar"], None, content["preset"])
+        _check_choice("up", content["up"], (None, *UPS))
+        self._open(content["avatar"], None, content["preset"], content["up"])
         for name in map(str, content["files"]):
             if name.lower().endswith((".motion", ".bvh")):
                 self._add_motion(name)
@@ -649,6 +699,7 @@ class Session:
                 look=look_from_json(content["look"]),
                 overlays=Overlays.from_json(content["overlays"]),
                 background=content["background"],
+                up=self.document.up,
             )
         )
         self._follow_document()
@@ -684,11 +735,11 @@ def _check_choice(where: str, found: object, choices: tuple[object, ...]) -> Non
         raise InputError(f"{where}: expected one of {listed}, got {show(str(found))}")
 
 
-def load_data(avatar: str) -> AvatarData:
+def load_data(avatar: str, up: Up | None = None) -> AvatarData:
     """An avatar file, a published configuration, splats, or what comes with us."""
     if Path(avatar).suffix.lower() in (".conf", ".character"):
         return import_ash(Path(avatar))[0]
-    return load_avatar_data(avatar)
+    return load_avatar_data(avatar, up)
 
 
 def _takes_preset(data: AvatarData) -> bool:

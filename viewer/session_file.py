@@ -9,8 +9,8 @@ from ash_core.files.text import bad, read_json, show
 from ash_core.look import Look, Mode
 
 SESSION_FORMAT: Final = "ash-studio session"
-SESSION_VERSION: Final = 2
-"""Version 1 is still read."""
+SESSION_VERSION: Final = 3
+"""Versions 1 and 2 are still read."""
 FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "avatar": str,
     "preset": (str, type(None)),
@@ -29,6 +29,7 @@ FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "look": dict,
     "overlays": dict,
     "background": str,
+    "up": (str, type(None)),
 }
 """Of the newest version, and the kind of value that JSON gives for each."""
 KINDS: Final = {
@@ -55,6 +56,8 @@ def read_session(path: Path) -> dict[str, Any]:
         raise bad(path, None, f"expected version {SESSION_VERSION} or older, got {found}")
     if content["version"] == 1:
         content = {"preset": None, "files": content.get("motions", []), "stills": {}} | content
+    if content["version"] < 3:
+        content = {"up": None} | content
     for name, kind in FIELDS.items():
         kinds = kind if isinstance(kind, tuple) else (kind,)
         found = content.get(name, ...)

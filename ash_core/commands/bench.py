@@ -123,7 +123,7 @@ class Bench:
         lines = {}
         for width, height in RASTER_SIZES:
             pose = motion.dofs[middle : middle + 1]
-            camera = front_camera(data.skeleton, pose, FOV_RAD, width, height)
+            camera = front_camera(data, pose, FOV_RAD, width, height)
             for backward in (False, True):
                 name = f"{width}x{height} {'forward + backward' if backward else 'forward'}"
                 lines[name] = self._time_raster(gaussians, camera, backward)
@@ -152,7 +152,7 @@ class Bench:
         from ash_core.geometry.framing import front_camera
         from ash_core.render import Renderer
 
-        camera = front_camera(data.skeleton, motion.dofs, FOV_RAD, *FRAME_SIZE)
+        camera = front_camera(data, motion.dofs, FOV_RAD, *FRAME_SIZE)
         poses = list(range(min(len(motion.dofs), MOST_POSES)))
         shots = list(make_shots(data, motion, poses, [camera] * len(poses), BACKGROUND))
         renderer = Renderer(avatar, backend=self.backend)

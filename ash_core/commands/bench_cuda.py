@@ -35,7 +35,7 @@ from ash_core.commands.scene import (
 from ash_core.commands.terminal import note, progress_bar
 from ash_core.conventions import NEAR_M, R_WORLD_BODY
 from ash_core.geometry.camera import camera_from_fov, camera_position, look_at
-from ash_core.geometry.framing import facing, front_camera, joint_positions
+from ash_core.geometry.framing import facing, front_camera
 from ash_core.geometry.rotations import matrix_to_quat, quat_multiply
 from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.geometry.texel_frames import texel_colours, texel_frames
@@ -157,7 +157,7 @@ def body_workload(data: AvatarData, resolution: int, degree: int) -> Workload:
         opacities=opacities,
         sh=sh,
     )
-    ahead = facing(data.skeleton, joint_positions(data.skeleton, data.rest_dofs))
+    ahead = facing(data, data.rest_dofs[None]).float()
     return Workload(
         to_device(gaussians, DEVICE),
         filling_camera(means, ahead),
@@ -400,7 +400,7 @@ def time_frames(
     before = torch.cuda.memory_allocated()
     avatar = make_avatar(data, "cpu", preset)
     renderer = Renderer(avatar, backend=backend, device=DEVICE, may_leave_gpu=False)
-    camera = front_camera(data.skeleton, motion.dofs, FOV_RAD, *SIZE)
+    camera = front_camera(data, motion.dofs, FOV_RAD, *SIZE)
     poses = list(range(min(len(motion.dofs), MOST_POSES)))
     shots = list(make_shots(data, motion, poses, [camera] * len(poses), BACKGROUND))
     stages = time_stages(renderer, for_seconds(shots, seconds))

@@ -1,4 +1,4 @@
-"""`ash-studio cameras`: a stage's calibration to cameras.json."""
+"""`ash-studio cameras`: camera files of other programs, converted."""
 
 import math
 from dataclasses import dataclass
@@ -7,65 +7,130 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from ash_core.commands.options import check_range, parse_size
 from ash_core.commands.terminal import note, say
+from ash_core.conventions import CameraAxes, CameraFormat, Up
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ash_core.files.cameras.record import StageCamera
     from ash_core.records import Camera
+
+FAR_M = 100.0
+"""Cameras further apart than this are rather in millimetres."""
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """Turn a Skeletool .calibration into the published cameras.json: metres, world axes (Z up).
+    """Convert camera files: metres, world axes (Z up), OpenCV cameras in between.
 
-    Fields of view and principal points hold for the calibration's own picture sizes, which are
-    compared with the videos beside it. Lens distortion is refused or, with --undistort, left to
-    ash-studio extract, which straightens the images by the same file.
+    Read and written: the published cameras.json, Skeletool .calibration, transforms.json
+    (nerfstudio, instant-ngp), COLMAP (text and binary; written as text), OpenCV .yml, EasyMocap
+    (intri.yml, extri.yml) and cameras.json of 3D Gaussian Splatting. What a file does not say is
+    said by a flag. Lens distortion goes where the format has a place for it; --undistort leaves it
+    to whatever straightens the images: ash-studio extract does, by a .calibration.
     """
 
-    calibration: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.calibration")]
-    """The calibration."""
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="cameras.json")]
-    """File to write. An existing one is replaced."""
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """Camera file; of COLMAP and EasyMocap the folder, too."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")]
+    """cameras.json, transforms.json, FILE.calibration, FILE.yml, or a folder with --to colmap or
+    --to easymocap. An existing one is replaced."""
+    format: Annotated[CameraFormat | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Format of FILE, where neither name nor content tells."""
+    to: Annotated[CameraFormat | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Format to write. Default: by the name."""
+    axes: Annotated[CameraAxes | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Axes of FILE's cameras, where they are not its format's own."""
+    up: Annotated[Up | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Up axis of FILE's world; y-down is COLMAP's own. Default: z."""
+    scale: Annotated[float | None, tyro.conf.arg(metavar="METRES", help_behavior_hint="")] = None
+    """Metres in FILE's unit: 0.001 for millimetres. Default: 1; .calibration is in millimetres."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint="")] = None
+    """Image size, pixels, where FILE names none."""
+    source_world: bool = False
+    """Undo the applied_transform of a transforms.json: the world of what it was made of."""
     undistort: bool = False
     """Write the cameras of straightened images where lenses bend."""
 
     def run(self) -> int:
-        if self.out.suffix != ".json":
-            raise InputError(f"{self.out}: expected a name that ends in .json")
-        from ash_core.files.capture import read_calibration, read_lenses, write_cameras
+        from ash_core.files.cameras.files import output_format, read_camera_file, write_camera_file
+        from ash_core.files.cameras.record import Reading, StageCamera
 
+        kind = self.to or output_format(self.out)
+        if self.scale is not None:
+            check_range("--scale", self.scale, 1e-6, 1e6, "metres")
+        reading = Reading(
+            format=self.format,
+            axes=self.axes,
+            up=self.up or "z",
+            scale=self.scale or 1.0,
+            size=parse_size(self.size) if self.size else None,
+            source_world=self.source_world,
+        )
+        file = read_camera_file(self.source, reading)
+        cameras = file.cameras
+        if file.format == "skeletool":
+            if self.up is not None:
+                raise InputError("--up: expected none: a .calibration has its own, Y")
+            self._compare_with_videos([camera for camera, _ in cameras])
         if self.undistort:
-            cameras, lenses = read_lenses(self.calibration)
-            bent = [c.name for c, lens in zip(cameras, lenses, strict=True) if not lens.is_straight]
-            if bent:
-                some = ", ".join(bent[:8]) + (" ..." if len(bent) > 8 else "")
-                note(f"{self.out} describes straightened images of cameras {some}: make them with")
-                note("ash-studio extract, and keep the calibration beside it")
-        else:
-            cameras = read_calibration(self.calibration)
-        self._compare_with_videos(cameras)
-        write_cameras(self.out, cameras)
-        _print(cameras)
-        say(f"{self.out}: {len(cameras)} cameras")
+            self._note_straightened(cameras)
+            cameras = tuple(StageCamera(camera) for camera, _ in cameras)
+        notes = (*file.notes, *write_camera_file(self.out, kind, cameras))
+        for text in (*notes, *self._doubts(file.format, cameras)):
+            note(text)
+        _print([camera for camera, _ in cameras])
+        say(f"{self.source}: read as {file.format}")
+        say(f"{self.out}: {len(cameras)} cameras, {kind}")
         return 0
 
-    def _compare_with_videos(self, cameras: "tuple[Camera, ...]") -> None:
-        """The sizes of the videos beside the calibration, if there are any."""
+    def _doubts(self, kind: CameraFormat, cameras: "Sequence[StageCamera]") -> "list[str]":
+        """List what was assumed, as the file does not say it."""
+        from ash_core.files.cameras.files import ARBITRARY
+        from ash_core.geometry.camera import camera_position
+
+        texts = []
+        if kind in ARBITRARY:
+            assumed = [
+                text
+                for value, text in ((self.scale, "metres (--scale)"), (self.up, "Z up (--up)"))
+                if value is None
+            ]
+            if assumed:
+                taken = ", ".join(assumed)
+                texts.append(f"{self.source} does not say its world: taken are {taken}")
+        places = [camera_position(camera.viewmat) for camera, _ in cameras]
+        span = max(float((place - places[0]).norm()) for place in places)
+        if span > FAR_M:
+            texts.append(f"cameras are {span:,.0f} m apart: --scale 0.001 reads millimetres")
+        return texts
+
+    def _note_straightened(self, cameras: "Sequence[StageCamera]") -> None:
+        bent = [camera.name for camera, lens in cameras if not lens.is_straight]
+        if bent:
+            some = ", ".join(bent[:8]) + (" ..." if len(bent) > 8 else "")
+            note(f"{self.out} describes straightened images of cameras {some}: make them with")
+            note("ash-studio extract, and keep the calibration beside it")
+
+    def _compare_with_videos(self, cameras: "Sequence[Camera]") -> None:
+        """Compare with the sizes of the videos beside the calibration, if there are any."""
         from ash_core.files.dataset import SPLITS, video_path
         from ash_core.files.footage import fits_camera, video_size
         from ash_core.files.text import bad, is_kind
 
         for number, camera in enumerate(cameras):
             for split in SPLITS:
-                path = video_path(self.calibration.parent, split, number)
+                path = video_path(self.source.parent, split, number)
                 size = (camera.width, camera.height)
                 if is_kind(Path.is_file, path) and not fits_camera(found := video_size(path), size):
-                    text = f"expected {size[0]}x{size[1]}, as {self.calibration.name} says, got"
+                    text = f"expected {size[0]}x{size[1]}, as {self.source.name} says, got"
                     raise bad(path, None, f"{text} {found[0]}x{found[1]}")
 
 
-def _print(cameras: "tuple[Camera, ...]") -> None:
+def _print(cameras: "Sequence[Camera]") -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -51,7 +51,7 @@ class Demo:
         motion = load_motion(None, BUNDLED, data)
         frames = list(range(min(len(motion.dofs), round(self.seconds * motion.fps))))
         dofs = motion.dofs[frames]
-        cameras = orbit_cameras(data.skeleton, dofs, FOV_RAD, WIDTH, HEIGHT, motion.fps)
+        cameras = orbit_cameras(data, dofs, FOV_RAD, WIDTH, HEIGHT, motion.fps)
         background = parse_background(BACKGROUND)
 
         def shots(chosen: Sequence[int]) -> "list[Shot]":

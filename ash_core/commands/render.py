@@ -27,9 +27,12 @@ from ash_core.commands.scene import (
     make_renderer,
 )
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say
+from ash_core.conventions import Up
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ash_core.files.video import FrameWriter, Pixels
     from ash_core.records import AvatarData, Camera, Image, Motion
     from ash_core.render import Renderer, RenderRequest
@@ -37,8 +40,10 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = (1280, 960)
 SESSIONS = "ash_studio.sessions"
 """Entry point of a package above this one, the viewer: `record` renders a session file."""
-IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background")
+IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background", "up")
 """What a session file says itself."""
+SOME_POSES = 50
+"""Poses by which a camera is checked."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM."""
 
@@ -53,8 +58,8 @@ class Render:
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
-    """Avatar file (.safetensors), splats (.ply), 'bundled' or 'bundled-balanced' (trained), or
-    'actor' (not). Not beside --session."""
+    """Avatar file (.safetensors), splats (.ply, .spz, .sog), 'bundled' or 'bundled-balanced'
+    (trained), or 'actor' (not). Not beside --session."""
     session: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE.ash-session", help_behavior_hint="")
     ] = None
@@ -68,7 +73,8 @@ class Render:
     camera: Annotated[str, tyro.conf.arg(metavar="front|orbit|FILE:N|avatar:N")] = "front"
     """front: stands still and sees the whole motion.
     orbit: goes once round the character and follows it.
-    cameras.json:2 or FILE.calibration:2: a camera by index or name.
+    FILE:2: a camera by index or name of cameras.json, FILE.calibration, transforms.json, a COLMAP
+    model's folder, FILE.yml of OpenCV or EasyMocap; ash-studio cameras converts what needs flags.
     avatar:2: one stored in the avatar file."""
     eye: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z", help_behavior_hint="")] = None
     """Look-at camera instead: its place, m, world (Z up)."""
@@ -80,6 +86,9 @@ class Render:
     """Picture size, pixels. Default: the file camera's own, else 1280x960. Of a session: that of
     the capture camera it looks through, else that of recordings in the viewer's preferences.
     Odd sizes grow to even ones in .mp4 and .webm: the last row or column is repeated."""
+    up: Annotated[Up | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Up axis of splats; y-down: trained on COLMAP's cameras. Default: the one that their file
+    names, else z. Cameras of a file turn with the splats."""
     background: Annotated[str, tyro.conf.arg(metavar="COLOUR")] = "white"
     """white, black, transparent or #rrggbb."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
@@ -109,7 +118,8 @@ class Render:
         )
 
         check_output(self.out, alpha=background is None)
-        data = load_avatar_data(self.avatar)
+        data = load_avatar_data(self.avatar, self.up)
+        self._check_up(data)
         motion = load_motion(self.motion, self.avatar, data)
         frames = parse_frames(self.frames, len(motion.dofs))
         if is_single_picture(self.out) and len(frames) > 1:
@@ -124,6 +134,13 @@ class Render:
         first, fps, transparent = cameras[0], self.fps or motion.fps, background is None
         writer = open_writer(self.out, first.width, first.height, fps, alpha=transparent)
         return render_to_file(renderer, shots, len(frames), writer)
+
+    def _check_up(self, data: "AvatarData") -> None:
+        from ash_core.records import SplatData
+
+        turns = isinstance(data, SplatData) or (":" in self.camera and self.eye is None)
+        if self.up is not None and not turns:
+            raise InputError("--up: expected splats, or --camera with a file: an avatar is Z up")
 
     def _record_session(self, session: Path, size: tuple[int, int] | None) -> int:
         for field in fields(self):
@@ -155,13 +172,32 @@ class Render:
             camera = self._look_at(data, motion, frames, (width, height), fov_y_rad)
             return [camera] * len(frames)
         if self.camera == "front":
-            camera = front_camera(data.skeleton, dofs, fov_y_rad, width, height)
+            camera = front_camera(data, dofs, fov_y_rad, width, height)
             return [camera] * len(frames)
         if self.camera == "orbit":
             step = abs(frames[1] - frames[0]) if len(frames) > 1 else 1
             smoothing = motion.fps / step
-            return orbit_cameras(data.skeleton, dofs, fov_y_rad, width, height, smoothing)
-        return [fit_camera(find_camera(self.camera, data), size)] * len(frames)
+            return orbit_cameras(data, dofs, fov_y_rad, width, height, smoothing)
+        camera = self._file_camera(data, dofs)
+        return [fit_camera(camera, size)] * len(frames)
+
+    def _file_camera(self, data: "AvatarData", dofs: "Tensor") -> "Camera":
+        """Find the camera of a file; its axes, where nothing names them, are those that see us."""
+        from ash_core.geometry.framing import Figure, is_in_picture
+        from ash_core.records import SplatData
+
+        # Cameras of a scene of splats stand in one world with them.
+        up = data.up if isinstance(data, SplatData) else self.up or "z"
+        camera, other = find_camera(self.camera, data, up)
+        if other is not None:
+            points = Figure(data).surface(dofs[:: max(1, len(dofs) // SOME_POSES)]).flatten(0, 1)
+            if not is_in_picture(camera, points) and is_in_picture(other, points):
+                note(
+                    f"{self.camera}: with OpenGL axes, as its kind has, the camera looks away: "
+                    "read with OpenCV axes (ash-studio cameras --axes says which)"
+                )
+                return other
+        return camera
 
     def _look_at(
         self,
@@ -174,7 +210,7 @@ class Render:
         import torch
 
         from ash_core.geometry.camera import camera_from_fov, look_at
-        from ash_core.geometry.framing import joint_positions
+        from ash_core.geometry.framing import motion_middle
 
         if self.eye is None:
             raise InputError("--target: expected --eye with it")
@@ -182,8 +218,7 @@ class Render:
         if self.target is not None:
             target = torch.tensor(parse_point(self.target, "--target"))
         else:
-            points = joint_positions(data.skeleton, motion.dofs[frames]).reshape(-1, 3).float()
-            target = (points.amin(0) + points.amax(0)) / 2
+            target = motion_middle(data, motion.dofs[frames]).float()
         if torch.linalg.vector_norm(eye - target) < 1e-6:
             raise InputError(f"--eye: expected a place other than the target, got '{self.eye}'")
         return camera_from_fov(look_at(eye, target), fov_y_rad, *size)
@@ -203,26 +238,41 @@ def checked(value: float, flag: str, low: float, high: float, unit: str) -> floa
     return value
 
 
-def find_camera(choice: str, data: "AvatarData") -> "Camera":
-    """`FILE:2`, `FILE:name`, `avatar:2`; a source with one camera needs no number."""
-    from ash_core.files.capture import read_calibration, read_cameras
+def find_camera(choice: str, data: "AvatarData", up: Up = "z") -> "tuple[Camera, Camera | None]":
+    """Find `FILE:2`, `FILE:name` or `avatar:2`; a source with one camera needs no number.
+
+    up: axis of a file's world. The second camera is the first one with the other axes, where the
+    file's format alone says which they are.
+    """
+    from ash_core.files.cameras.files import is_camera_file, read_straight
+    from ash_core.files.cameras.record import Reading
     from ash_core.files.text import is_kind
 
     source, _, which = choice.rpartition(":")
     if not source or is_kind(Path.exists, Path(choice)):
         source, which = choice, ""
     if source == "avatar":
-        cameras = data.cameras
-        if not cameras:
+        if not data.cameras:
             raise InputError(f"--camera: '{choice}': this avatar file stores no cameras")
-    elif Path(source).suffix in (".json", ".calibration"):
-        read = read_cameras if Path(source).suffix == ".json" else read_calibration
-        cameras = read(Path(source))
-    else:
+        return _choose(data.cameras, source, which), None
+    path = Path(source)
+    if not is_camera_file(path):
         raise InputError(
-            "--camera: expected front, orbit, cameras.json:N, FILE.calibration:N or avatar:N, "
-            f"got '{choice}'"
+            "--camera: expected front, orbit, avatar:N or FILE:N with cameras.json, "
+            f"FILE.calibration, transforms.json, a COLMAP folder or FILE.yml, got '{choice}'"
         )
+    file = read_straight(path, Reading(up=up))
+    for text in file.notes:
+        note(text)
+    camera = _choose([camera for camera, _ in file.cameras], source, which)
+    if not file.axes_assumed:
+        return camera, None
+    turned = camera.viewmat.clone()
+    turned[1:3] *= -1
+    return camera, replace(camera, viewmat=turned)
+
+
+def _choose(cameras: "Sequence[Camera]", source: str, which: str) -> "Camera":
     named = [camera for camera in cameras if which and camera.name == which]
     if named:
         return named[0]
@@ -295,9 +345,10 @@ def render_to_file(
     """
     with StopRequest() as stop, writer, progress_bar() as progress:
         task = progress.add_task("rendering", total=count)
-        started = time.perf_counter()
+        started, empty = time.perf_counter(), 0
         for shot in shots:
             image = renderer.render(shot.request)
+            empty += not bool((image.alpha > 0).any())
             pixels = as_bytes(renderer, image, transparent=shot.request.background is None)
             writer.write(pixels, shot.number)
             if after is not None:
@@ -305,6 +356,9 @@ def render_to_file(
             progress.advance(task)
             if stop.is_set:
                 break
+    if empty:
+        place = "the picture" if count == 1 else f"{empty} of {writer.frames} frames"
+        note(f"nothing of the avatar is in {place}: the camera looks past it")
     seconds = time.perf_counter() - started
     speed = f"{writer.frames / seconds:.1f} frames/s"
     if stop.is_set:

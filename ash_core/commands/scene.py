@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from ash_core.commands.terminal import note
+from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.resources import resource
 
@@ -37,20 +38,28 @@ def avatar_path(name: str) -> Path:
     return resource("assets", COMES_WITH_US[name]) if name in COMES_WITH_US else Path(name)
 
 
-def load_avatar_data(name: str) -> "AvatarData":
-    """An avatar file, splats (.ply), or what comes with us under a name."""
+def load_avatar_data(name: str, up: Up | None = None) -> "AvatarData":
+    """Load an avatar file, splats, or what comes with us under a name.
+
+    up: axis of the splats' file that points up; without one what the file says, else Z.
+    """
     from ash_core.files.avatar_file import load_avatar
-    from ash_core.files.ply import load_splats
+    from ash_core.files.splats import is_splats, load_splats
 
     path = avatar_path(name)
     if not path.exists():
-        if path.suffix.lower() == ".ply":
+        if is_splats(path):
             raise InputError(f"{path}: no such file")
         raise InputError(
             f"{path}: no such avatar file; 'ash-studio import ash CONF -o FILE' makes one, "
             f"'{BUNDLED}' names the one that comes with ash-studio"
         )
-    return load_splats(path) if path.suffix.lower() == ".ply" else load_avatar(path)
+    if not is_splats(path):
+        return load_avatar(path)
+    splats = load_splats(path, up)
+    for text in splats.notes:
+        note(text)
+    return splats
 
 
 def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":

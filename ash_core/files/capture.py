@@ -9,6 +9,7 @@ import json
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,15 +21,19 @@ from torch import Tensor
 
 from ash_core.conventions import MAX_SIDE_PX, MM_PER_M, R_WORLD_BODY
 from ash_core.errors import InputError
+from ash_core.files.cameras.checks import (
+    MAX_CAMERAS,
+    as_number,
+    as_object,
+    check_rigid,
+    make_camera,
+)
+from ash_core.files.cameras.transforms import NERFSTUDIO_KEYS
 from ash_core.files.text import LineReader, bad, read_bytes, read_json, shorten, show, write_text
 from ash_core.geometry.lens import Lens
 from ash_core.records import Camera
 
-MAX_CAMERAS = 4096
 MAX_IMAGE_BYTES = 512 << 20
-RIGID_TOLERANCE = 1e-3
-"""How far R @ R.T may be from the identity. Published calibrations are within 1e-6."""
-
 SENSOR_MM = 10
 """Width that we write for a sensor; nobody reads it."""
 
@@ -39,10 +44,19 @@ _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 # ---- cameras.json ----
 
 
-def read_cameras(path: Path | str) -> tuple[Camera, ...]:
-    """Read a published `cameras.json`: world-from-camera matrices in m, OpenCV axes."""
-    path = Path(path)
-    content = _object(path, "the file", read_json(path))
+def read_cameras(path: Path | str, is_certain: bool = False) -> tuple[Camera, ...]:
+    """Read a published `cameras.json`: world-from-camera matrices in m, OpenCV axes.
+
+    is_certain: a person says so of a file with the keys of others. Raises: InputError.
+    """
+    path, json_content = Path(path), read_json(path)
+    foreign = isinstance(json_content, list)
+    foreign = foreign or (isinstance(json_content, dict) and json_content.keys() & NERFSTUDIO_KEYS)
+    if foreign and not is_certain:
+        kind = "3D Gaussian Splatting" if isinstance(json_content, list) else "nerfstudio"
+        text = f"expected a published cameras.json, got one of {kind}"
+        raise bad(path, None, f"{text}: ash-studio cameras converts it")
+    content = as_object(path, "the file", json_content)
     frames = content.get("frames")
     if not isinstance(frames, list) or not 0 < len(frames) <= MAX_CAMERAS:
         raise bad(path, None, f"expected 'frames', a list of 1 to {MAX_CAMERAS} cameras")
@@ -65,10 +79,10 @@ def _check_names(path: Path | str, cameras: Sequence[Camera]) -> None:
 def _camera_of_frame(path: Path, index: int, shared: dict[str, object], frame: object) -> Camera:
     place = f"frames[{index}]"
     # The image size stands once for all; ours may stand in a frame, for cameras that differ.
-    values = {**shared, **_object(path, place, frame)}
+    values = {**shared, **as_object(path, place, frame)}
 
     def number(key: str) -> float:
-        return _number(path, f"{place}: {key}", values.get(key))
+        return as_number(path, f"{place}: {key}", values.get(key))
 
     for key in _DISTORTION:
         if key in values and number(key) != 0.0:
@@ -79,11 +93,11 @@ def _camera_of_frame(path: Path, index: int, shared: dict[str, object], frame: o
     if [len(row) if isinstance(row, list) else 0 for row in rows] != [4] * 4:
         raise bad(path, None, f"{place}: expected transform_matrix, 4 rows of 4 numbers")
     T_world_camera = np.array(
-        [[_number(path, f"{place}: transform_matrix", value) for value in row] for row in rows]
+        [[as_number(path, f"{place}: transform_matrix", value) for value in row] for row in rows]
     )
-    _check_rigid(path, place, T_world_camera)
+    check_rigid(path, place, T_world_camera)
     name = values.get("file_path", f"{index:06d}")
-    return _camera(
+    return make_camera(
         path,
         place,
         viewmat=np.linalg.inv(T_world_camera),
@@ -138,8 +152,10 @@ def read_calibration(path: Path | str) -> tuple[Camera, ...]:
     return tuple(block.camera() for block in blocks)
 
 
-def write_calibration(path: Path | str, cameras: Sequence[Camera]) -> None:
-    """Write a Skeletool `.calibration`: straight lenses that stand still."""
+def write_calibration(
+    path: Path | str, cameras: Sequence[Camera], lenses: Sequence[Lens] | None = None
+) -> None:
+    """Write a Skeletool `.calibration` of still cameras, by default with straight lenses."""
     T_world_body = np.eye(4)
     T_world_body[:3, :3] = R_WORLD_BODY
     lines = ["Skeletool Camera Calibration File V1.0"]
@@ -158,9 +174,15 @@ def write_calibration(path: Path | str, cameras: Sequence[Camera]) -> None:
                 f"  {name}   " + " ".join(f"{value:.9g}" for value in matrix.flatten())
                 for name, matrix in (("intrinsic", K), ("extrinsic", T_camera_body))
             ),
-            "  radial      0",
+            _lens_line(lenses[number] if lenses else Lens()),
         ]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def _lens_line(lens: Lens) -> str:
+    if lens.is_straight:
+        return "  radial      0"
+    return "  distortion  " + " ".join(f"{value:.9g}" for value in astuple(lens))
 
 
 def read_lenses(path: Path | str) -> tuple[tuple[Camera, ...], tuple[Lens, ...]]:
@@ -261,12 +283,12 @@ class _Block:
             text = f"{place}: expected an intrinsic matrix fx 0 cx 0, 0 fy cy 0, 0 0 1 0, got rows "
             found = ", ".join(" ".join(f"{value:g}" for value in row) for row in K[1:3])
             raise bad(path, self.line, text + found)
-        _check_rigid(path, place, T_camera_body)
+        check_rigid(path, place, T_camera_body)
         T_camera_body[:3, 3] /= MM_PER_M
         T_body_world = np.eye(4)
         T_body_world[:3, :3] = np.array(R_WORLD_BODY).T
         width, height = self.numbers["size"]
-        return _camera(
+        return make_camera(
             path,
             place,
             viewmat=T_camera_body @ T_body_world,
@@ -275,61 +297,6 @@ class _Block:
             size=(width, height),
             name=self.name,
         )
-
-
-# ---- shared ----
-
-
-def _camera(
-    path: Path,
-    place: str,
-    viewmat: np.ndarray,
-    focal: tuple[float, float],
-    centre: tuple[float, float],
-    size: tuple[float, float],
-    name: str,
-) -> Camera:
-    if not all(1.0 <= side <= MAX_SIDE_PX and side == int(side) for side in size):
-        found = f"{size[0]:g} x {size[1]:g}"
-        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {found}")
-    if not all(1e-3 < length < 1e6 for length in focal):
-        found = f"{focal[0]:g}, {focal[1]:g}"
-        raise bad(path, None, f"{place}: expected focal lengths in px, got {found}")
-    if not all(abs(value) < 1e6 for value in centre):
-        raise bad(path, None, f"{place}: expected a principal point in px, got {centre}")
-    K = [[focal[0], 0.0, centre[0]], [0.0, focal[1], centre[1]], [0.0, 0.0, 1.0]]
-    return Camera(
-        viewmat=torch.from_numpy(viewmat).float(),
-        K=torch.tensor(K, dtype=torch.float32),
-        width=int(size[0]),
-        height=int(size[1]),
-        name=name,
-    )
-
-
-def _check_rigid(path: Path, place: str, matrix: np.ndarray) -> None:
-    R = matrix[:3, :3]
-    error = float(np.abs(R @ R.T - np.eye(3)).max())
-    if not error <= RIGID_TOLERANCE or np.linalg.det(R) < 0.0:
-        raise bad(path, None, f"{place}: expected a rotation, got a matrix off by {error:.3g}")
-    if np.abs(matrix[3] - [0.0, 0.0, 0.0, 1.0]).max() > 1e-6:
-        raise bad(path, None, f"{place}: expected the last row 0 0 0 1 of a 4x4 matrix")
-    if np.abs(matrix[:3, 3]).max() > 1e7:
-        raise bad(path, None, f"{place}: expected a camera within 10 km")
-
-
-def _object(path: Path, place: str, value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise bad(path, None, f"{place}: expected a JSON object, got {show(repr(value)[:60])}")
-    return value
-
-
-def _number(path: Path, place: str, value: object) -> float:
-    # Beyond 1e30 (JSON integers have no end) sums in float32 overflow; NaN fails here too.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-        found = "nothing" if value is None else show(repr(value)[:60])
-        raise bad(path, None, f"{place}: expected a finite number, got {found}")
-    return float(value)
 
 
 # ---- images ----

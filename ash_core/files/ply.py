@@ -5,6 +5,7 @@ of scales, rotations as wxyz, harmonics with all of red before green before blue
 """
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -18,29 +19,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ash_core.conventions import R_WORLD_BODY
+from ash_core.conventions import Up
+from ash_core.files.packed_ply import CHUNK, PACKED, unpack
+from ash_core.files.splat_file import SplatFile
 from ash_core.files.text import bad, is_kind, show, write_atomic
-from ash_core.records import (
-    Gaussians,
-    GraphMesh,
-    Skeleton,
-    Skinning,
-    SplatData,
-    Template,
-    to_device,
-)
+from ash_core.records import Gaussians, to_device
 
 OPACITY_RANGE = 1e-6, 1 - 1e-6
 """A logit needs an end."""
 MOST_SPLATS: Final = 100_000_000
 MOST_HEADER_BYTES: Final = 64 << 10
-MOST_LOG_SCALE: Final = 20.0
-FARTHEST_M: Final = 1e6
-"""Beyond these float32 arithmetic of a picture overflows or sees nothing."""
-BOX_SHARE: Final = (0.01, 0.99)
-"""Quantiles along each axis: what is shown of splats when they are framed."""
-STILL_DOFS: Final = 4
-"""Of splats: as many as the poses' normalisation asks for; they move nothing."""
+MOST_LOG_SCALE: Final = 80.0
+"""Beyond it float32 overflows."""
+THIN_LOG_SCALE: Final = math.log(1e-6)
+"""Third scale of a 2D Gaussian, which has no thickness.
+Source: what 2D Gaussian Splatting's authors advise for viewers of 3D Gaussians (their issue 94)."""
+UP_COMMENTS: Final[dict[str, Up]] = {"z": "z", "y": "y"}
+"""Values of nerfstudio's comment "Vertical Axis"; we write it too."""
 NEEDED: Final = (
     *("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
@@ -76,7 +71,8 @@ def write_ply(path: Path | str, gaussians: Gaussians) -> None:
         ("rot_0", "rot_1", "rot_2", "rot_3"): g.quats,
     }
     names = [name for group in columns for name in group]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
+    header = ["ply", "format binary_little_endian 1.0", "comment Vertical Axis: z"]
+    header += [f"element vertex {count}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
     table = np.concatenate([values.detach().float().numpy() for values in columns.values()], 1)
     write_atomic(path, ["\n".join(header).encode(), table.astype("<f4").tobytes()])
@@ -85,71 +81,25 @@ def write_ply(path: Path | str, gaussians: Gaussians) -> None:
 # ---- reading ----
 
 
-def read_ply(path: Path | str) -> Gaussians:
-    """Splats of any program that keeps to the common layout, in whatever order it writes them.
+def read_ply(path: Path | str) -> SplatFile:
+    """Read the splats of any program that keeps to the common layout, in its own order of columns.
 
-    ASCII or binary little endian; harmonics of degree 0 to 3; other properties and elements are
-    passed over. Quaternions are made unit. Raises: InputError.
+    ASCII or binary little endian; harmonics of degree 0 to 3; 2D Gaussians (no scale_2); the packed
+    layout of PlayCanvas (.compressed.ply). Other properties and elements are passed over.
+    Raises: InputError.
     """
     with _reading(path) as file:
         header = _read_header(path, file)
+        if header.is_packed:
+            return SplatFile(_read_packed(path, file, header), up=header.up)
         names = _columns_of(path, header)
         read = _read_binary if header.binary else _read_ascii
         table = read(path, file, header, names)
-    for column, name in enumerate(names):
-        if not (fine := np.isfinite(table[:, column])).all():
-            row = int((~fine).argmax())
-            found = table[row, column]
-            raise bad(path, None, f"splat {row}: {name}: expected a finite number, got {found}")
-    return _activate(path, torch.from_numpy(table))
-
-
-def load_splats(path: Path | str) -> SplatData:
-    """A .ply as an avatar that no pose moves; named after the file."""
-    gaussians, name = read_ply(path), Path(path).stem
-    corners = _box_in_body(gaussians)
-    joints = ("box", *(f"box {n}" for n in range(1, 8)))
-    parents = torch.tensor([-1, 0, 0, 1, 0, 1, 2, 3])
-    offsets = torch.cat((corners[:1], corners[1:] - corners[parents[1:]]))
-    skeleton = Skeleton(
-        joint_names=joints,
-        parents=parents,
-        is_prismatic=torch.zeros(8, dtype=torch.bool),
-        axes=torch.tensor([[0.0, 1.0, 0.0]]).repeat(8, 1),
-        offsets=offsets,
-        dof_names=tuple(f"still {n}" for n in range(STILL_DOFS)),
-        dof_limits=torch.zeros(STILL_DOFS, 2),
-        dof_matrix=torch.zeros(8, STILL_DOFS),
-    )
-    speck = corners[0] + torch.tensor([[0.0, 0, 0], [1e-3, 0, 0], [0, 1e-3, 0]])
-    face = torch.tensor([[0, 1, 2]])
-    uvs = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]], dtype=torch.float64)
-    return SplatData(
-        name=name,
-        variant="native",
-        skeleton=skeleton,
-        skinning=Skinning(
-            ("box",),
-            torch.zeros(1, dtype=torch.int64),
-            torch.zeros(3, 1, dtype=torch.int64),
-            torch.ones(3, 1),
-        ),
-        template=Template(speck, face, uvs, torch.zeros(1, 1, 3, dtype=torch.uint8)),
-        graph=GraphMesh(speck, face),
-        rest_dofs=torch.zeros(STILL_DOFS, dtype=torch.float64),
-        root_translation=torch.zeros(3),
-        atlas_resolution=32,
-        splats=gaussians,
-    )
-
-
-def _box_in_body(gaussians: Gaussians) -> Tensor:
-    """[8, 3] m, body frame: a box about nearly all of the splats; strays are left out of it."""
-    means = gaussians.means.numpy()
-    low, high = np.quantile(means, BOX_SHARE, axis=0).astype(np.float32)
-    bits = (np.arange(8)[:, None] >> np.arange(3)) & 1
-    corners = torch.from_numpy(np.where(bits == 1, high, low))
-    return corners @ torch.tensor(R_WORLD_BODY)
+    if "scale_2" not in names:
+        place = names.index("scale_1") + 1
+        table = np.insert(table, place, np.float32(THIN_LOG_SCALE), axis=1)
+    not_finite = int((~np.isfinite(table)).any(1).sum())
+    return SplatFile(_activate(torch.from_numpy(table)), up=header.up, not_finite=not_finite)
 
 
 @dataclass(frozen=True)
@@ -165,15 +115,40 @@ class _Element:
     def row(self) -> np.dtype:
         return np.dtype([(name, kind) for name, kind in self.properties])
 
+    @property
+    def has_lists(self) -> bool:
+        return "list" in dict(self.properties).values()
+
 
 @dataclass(frozen=True)
 class _Header:
     binary: bool
-    before: tuple[_Element, ...]
-    """Elements that stand before the splats."""
-    splats: _Element
+    elements: tuple[_Element, ...]
     bytes: int
     """Length of the header."""
+    up: Up | None
+    """Up axis that a comment names."""
+
+    @property
+    def place(self) -> int:
+        """Index of the splats among the elements."""
+        return [element.name for element in self.elements].index("vertex")
+
+    @property
+    def splats(self) -> _Element:
+        return self.elements[self.place]
+
+    @property
+    def before(self) -> tuple[_Element, ...]:
+        """Elements that stand before the splats."""
+        return self.elements[: self.place]
+
+    @property
+    def is_packed(self) -> bool:
+        """Tell whether the splats are packed in chunks, as PlayCanvas writes them."""
+        names = [name for name, _ in self.splats.properties]
+        chunked = any(element.name == "chunk" for element in self.elements)
+        return self.binary and chunked and set(PACKED) <= set(names)
 
 
 @contextmanager
@@ -197,6 +172,7 @@ def _read_header(path: Path | str, file: BinaryIO) -> _Header:
     lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
     elements: list[_Element] = []
     kind = ""
+    up: Up | None = None
     for number, words in enumerate(lines, 1):
         match words:
             case ["format", kind, _] if kind in ("ascii", "binary_little_endian"):
@@ -211,6 +187,10 @@ def _read_header(path: Path | str, file: BinaryIO) -> _Header:
                     raise bad(path, number, f"expected one property {show(name)}, got another")
                 properties = (*last.properties, (name, str(_kind(kinds))))
                 elements[-1] = replace(last, properties=properties)
+            case ["comment", *text] if [word.lower() for word in text[:2]] == ["vertical", "axis:"]:
+                axis = "".join(text[2:]).lower()
+                if axis in UP_COMMENTS:
+                    up = UP_COMMENTS[axis]
             case ["ply"] | ["comment" | "obj_info", *_] | []:
                 pass
             case _:
@@ -220,11 +200,9 @@ def _read_header(path: Path | str, file: BinaryIO) -> _Header:
                     "expected format ascii or binary_little_endian, an element or a property, "
                     f"got {show(' '.join(words))}",
                 )
-    place = next((n for n, element in enumerate(elements) if element.name == "vertex"), None)
-    if place is None or not kind or length == 0:
+    if "vertex" not in [element.name for element in elements] or not kind or length == 0:
         raise bad(path, None, "expected a .ply with a format and an element vertex")
-    before = tuple(elements[:place])
-    return _Header(kind != "ascii", before, elements[place], length)
+    return _Header(kind != "ascii", tuple(elements), length, up)
 
 
 def _kind(words: list[str]) -> str | None:
@@ -235,16 +213,18 @@ def _kind(words: list[str]) -> str | None:
 
 
 def _columns_of(path: Path | str, header: _Header) -> list[str]:
-    """What is read, in our order: means, colours, opacity, scales, rotation, higher colours."""
+    """List what is read, in our order: means, colours, opacity, scales, rotation, other colours.
+
+    2D Gaussians have no scale_2.
+    """
     there = dict(header.splats.properties)
     missing = [name for name in NEEDED if name not in there]
+    needed = NEEDED
+    if missing == ["scale_2"]:
+        needed, missing = tuple(name for name in NEEDED if name != "scale_2"), []
     if missing:
-        compressed = any(element.name == "chunk" for element in header.before)
-        why = " (a compressed .ply: save it uncompressed)" if compressed else ""
         found = show(", ".join(there) or "none")
-        raise bad(
-            path, None, f"expected splats, missing: {', '.join(missing[:4])}{why}; got {found}"
-        )
+        raise bad(path, None, f"expected splats, missing: {', '.join(missing[:4])}; got {found}")
     rest = [f"f_rest_{n}" for n in range(sum(name.startswith("f_rest_") for name in there))]
     if len(rest) not in RESTS or any(name not in there for name in rest):
         raise bad(
@@ -254,24 +234,67 @@ def _columns_of(path: Path | str, header: _Header) -> list[str]:
         raise bad(path, None, "expected splats, got none")
     if "list" in there.values():
         raise bad(path, None, "expected splats of numbers, got lists")
-    return [*NEEDED, *rest]
+    return [*needed, *rest]
+
+
+def _map_rows(path: Path | str, file: BinaryIO, header: _Header, place: int) -> np.ndarray:
+    """Map the rows of one element of a binary file."""
+    element, before = header.elements[place], header.elements[:place]
+    for other in before:
+        if other.has_lists:
+            raise bad(path, None, f"element {show(other.name)}: expected no lists before splats")
+    start = header.bytes + sum(other.count * other.row.itemsize for other in before)
+    # Before any memory is taken: a header may claim what the file does not hold.
+    size, needed = os.fstat(file.fileno()).st_size, start + element.count * element.row.itemsize
+    if size < needed:
+        kind = "splats" if element.name == "vertex" else f"of {show(element.name)}"
+        raise bad(path, None, f"expected {needed} bytes for {element.count} {kind}, got {size}")
+    if element.row.itemsize * element.count == 0:
+        return np.empty(0, element.row)
+    return np.memmap(file, element.row, "r", start, (element.count,))
+
+
+def _read_packed(path: Path | str, file: BinaryIO, header: _Header) -> Gaussians:
+    names = [element.name for element in header.elements]
+    tables: dict[str, np.ndarray] = {}
+    for name in ("chunk", "vertex", "sh"):
+        if name not in names:
+            continue
+        element = header.elements[names.index(name)]
+        if element.has_lists:
+            raise bad(path, None, f"element {name}: expected numbers, got lists")
+        tables[name] = _map_rows(path, file, header, names.index(name))
+    count = header.splats.count
+    if count == 0:
+        raise bad(path, None, "expected splats, got none")
+    if len(tables["chunk"]) < -(-count // CHUNK):
+        needed, actual = -(-count // CHUNK), len(tables["chunk"])
+        raise bad(path, None, f"expected {needed} chunks for {count} splats, got {actual}")
+    for table in ("vertex", "chunk"):
+        row = tables[table].dtype
+        kinds = {row[name].kind for name in row.names or ()}
+        if kinds != ({"u"} if table == "vertex" else {"f"}):
+            raise bad(path, None, f"element {table}: expected the types of a packed .ply")
+    colours = tables.get("sh")
+    if colours is not None:
+        rest = [name for name in colours.dtype.names or () if name.startswith("f_rest_")]
+        wrong = len(rest) not in RESTS or {*rest} != {f"f_rest_{n}" for n in range(len(rest))}
+        bytes_alone = all(colours.dtype[name] == np.uint8 for name in rest)
+        if wrong or not bytes_alone or len(colours) != count:
+            text = f"expected {count} of f_rest_0 to _8, _23 or _44, one byte each"
+            raise bad(path, None, f"element sh: {text}")
+    try:
+        return unpack(tables["chunk"], tables["vertex"], colours)
+    except (KeyError, ValueError) as error:
+        text = f"element chunk: expected the bounds of a packed .ply ({show(str(error))})"
+        raise bad(path, None, text) from error
 
 
 def _read_binary(
     path: Path | str, file: BinaryIO, header: _Header, names: list[str]
 ) -> Float[np.ndarray, "N c"]:
-    start, count = header.bytes, header.splats.count
-    for element in header.before:
-        if "list" in dict(element.properties).values():
-            raise bad(path, None, f"element {show(element.name)}: expected no lists before splats")
-    start += sum(element.count * element.row.itemsize for element in header.before)
-    row = header.splats.row
-    # Before any memory is taken: a header may claim what the file does not hold.
-    size, needed = os.fstat(file.fileno()).st_size, start + count * row.itemsize
-    if size < needed:
-        raise bad(path, None, f"expected {needed} bytes for {count} splats, got {size}")
-    rows = np.memmap(file, row, "r", start, (count,))
-    table = np.empty((count, len(names)), np.float32)
+    rows = _map_rows(path, file, header, header.place)
+    table = np.empty((len(rows), len(names)), np.float32)
     with np.errstate(over="ignore"):
         for column, name in enumerate(names):
             table[:, column] = rows[name]
@@ -306,24 +329,18 @@ def _read_ascii(
     return table
 
 
-def _activate(path: Path | str, table: Float[Tensor, "N c"]) -> Gaussians:
+def _activate(table: Float[Tensor, "N c"]) -> Gaussians:
+    """Activate a file's numbers; quaternions stay as long as they are.
+
+    A logarithm of -inf is a flat splat, a logit of +-inf an opaque or invisible one.
+    """
     means, dc, logits, logs, quats, rest = table.split((3, 3, 1, 3, 4, table.shape[1] - 14), 1)
-    lengths = quats.norm(dim=1, keepdim=True)
-    for what, wrong in (
-        ("rotation: expected a quaternion, got zeros", lengths[:, 0] < 1e-12),
-        (
-            f"scale: expected logarithms of at most {MOST_LOG_SCALE:g}",
-            logs.amax(1) > MOST_LOG_SCALE,
-        ),
-        (f"place: expected at most {FARTHEST_M:g} m", means.abs().amax(1) > FARTHEST_M),
-    ):
-        if bool(wrong.any()):
-            raise bad(path, None, f"splat {int(wrong.int().argmax())}: {what}")
     higher = rest.reshape(len(table), 3, -1).transpose(1, 2)
     return Gaussians(
         means=means.contiguous(),
-        quats=quats / lengths,
-        scales=logs.exp(),
+        quats=quats.contiguous(),
+        # A finite logarithm stays finite: it is too large a splat, not one that is not finite.
+        scales=torch.where(logs.isfinite(), logs.clamp(max=MOST_LOG_SCALE), logs).exp(),
         opacities=logits[:, 0].sigmoid(),
         sh=torch.cat((dc[:, None], higher), 1).contiguous(),
     )

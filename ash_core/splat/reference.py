@@ -24,8 +24,8 @@ from ash_core.conventions import (
 )
 from ash_core.geometry.camera import frustum_limits
 from ash_core.geometry.rotations import quat_to_matrix
+from ash_core.geometry.spherical_harmonics import sh_to_rgb
 from ash_core.records import Camera, Gaussians, Image
-from ash_core.splat.spherical_harmonics import sh_to_rgb
 
 _CHUNK_ELEMENTS = 1 << 22
 """Pixels x Gaussians held at once; bounds the memory of `blend`."""

@@ -169,7 +169,7 @@ class AtlasPanel:
     def draw(self, session: Session) -> None:
         """Channel, picture, values."""
         if session.is_still:
-            imgui.text_wrapped("These splats come from a .ply: they have no atlas.")
+            imgui.text_wrapped("These are splats of a file: they have no atlas.")
             return
         self._visible = True
         room = imgui.get_content_region_avail().x

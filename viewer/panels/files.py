@@ -7,7 +7,7 @@ from imgui_bundle import portable_file_dialogs
 
 ALL_WE_READ: Final = (
     "All we read",
-    "*.safetensors *.conf *.ply *.motion *.bvh *.json *.calibration *.ash-session",
+    "*.safetensors *.conf *.ply *.spz *.sog *.motion *.bvh *.json *.calibration *.ash-session",
 )
 
 

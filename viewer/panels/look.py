@@ -88,7 +88,7 @@ def _camera(session: Session) -> None:
     names = ("free", *session.cameras)
     chosen = combo("camera", session.locked_camera or "free", names)
     if chosen is not None:
-        session.locked_camera = None if chosen == "free" else chosen
+        session.look_through(None if chosen == "free" else chosen)
     view = session.view
     fov = _slider("field of view", math.degrees(view.fov_y), 5.0, 100.0, 40.0, "%.0f deg")
     if fov is not None:

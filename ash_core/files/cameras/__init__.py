@@ -1,0 +1,1 @@
+"""Camera files of other programs, read to and written from one record."""
