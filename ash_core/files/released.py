@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from ash_core.conventions import MM_PER_M
+from ash_core.conventions import ATLAS_RESOLUTIONS, MM_PER_M
 from ash_core.files.capture import read_cameras, read_image
 from ash_core.files.checkpoint import read_checkpoint
-from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, check_avatar, network_shapes
+from ash_core.files.checks import ATLAS_STEP, check_avatar, network_shapes
 from ash_core.files.conf import Value, read_conf
 from ash_core.files.obj import ObjMesh, read_obj
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin

@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ash_core.avatar import Avatar, NativeAvatar, ReleasedAvatar
+from ash_core.conventions import ATLAS_RESOLUTIONS
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import save_avatar
 from ash_core.files.checkpoint import read_checkpoint
-from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, network_shapes
+from ash_core.files.checks import ATLAS_STEP, network_shapes
 from ash_core.files.text import write_atomic
 from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.geometry.warmup import (
