@@ -11,13 +11,15 @@ from typing import Final
 
 from ash_core.errors import InputError
 from ash_core.files.conf import Value, read_conf
-from ash_core.files.text import bad, is_kind, show
+from ash_core.files.text import bad, is_kind, shorten
 
 CONFS: Final = "confs"
 """Folder of the configurations: names in them are relative to the folder above it."""
 PARENTS: Final = 3
 """Folders above the configuration in which its relative names are looked up."""
 MAX_FOLDERS: Final = 16
+MAX_SHOWN: Final = 200
+"""Characters of a value that an error shows."""
 MAX_PARTS: Final = 12
 """Trailing parts of a name from another machine that are tried."""
 
@@ -38,8 +40,7 @@ class Entry:
     def __str__(self) -> str:
         if isinstance(self.value, list):
             return f"{self.key}, a list of {len(self.value)}"
-        text = show(self.value) if isinstance(self.value, str) else str(self.value)
-        return f"{self.key} = {text}"
+        return f"{self.key} = {quoted(self.value)}"
 
 
 class Entries:
@@ -70,15 +71,12 @@ class Entries:
         return near
 
     def find(self, name: str) -> Entry | None:
-        """Find the entry `section.name`; elsewhere in the file only where one has that name."""
+        """Find the entry `section.name`; elsewhere in the file only if one alone has that name."""
         if name in self.all:
             return self.all[name]
         last = name.rsplit(".", 1)[-1]
         same = [entry for entry in self.all.values() if entry.name == last]
-        if len({repr(entry.value) for entry in same}) > 1:
-            listed = ", ".join(map(str, same[:4]))
-            raise bad(self.path, None, f"expected one {name}, got {len(same)}: {listed}")
-        return same[0] if same else None
+        return same[0] if len(same) == 1 else None
 
     # ---- typed values ----
 
@@ -137,9 +135,7 @@ class Entries:
 
     def _whole(self, entry: Entry, value: object, expected: str, low: int, high: int) -> int:
         if type(value) is not int or not low <= value <= high:
-            found = show(value) if isinstance(value, str) else value
-            if isinstance(found, list):
-                found = f"a list of {len(found)}"
+            found = f"a list of {len(value)}" if isinstance(value, list) else quoted(value)
             raise bad(self.path, None, f"{entry.key}: expected {expected}, got {found}")
         return value
 
@@ -190,6 +186,11 @@ class Entries:
             starts = range(1, min(len(parts), MAX_PARTS))
             tries += [folder.joinpath(*parts[n:]) for n in starts for folder in self.near]
         return next((path for path in tries if is_kind(kind, path)), None)
+
+
+def quoted(value: object) -> str:
+    """Show a value; a file's name must stay whole, since it is what must be looked for."""
+    return ascii(shorten(value, MAX_SHOWN)) if isinstance(value, str) else str(value)
 
 
 def is_from_elsewhere(name: str) -> bool:
