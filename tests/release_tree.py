@@ -107,13 +107,12 @@ def release_tree(folder: Path, footage: bool = True) -> ReleaseTree:
 @functools.cache
 def _made() -> Path:
     tree = ReleaseTree(Path(tempfile.mkdtemp(prefix="release_tree_")))
-    _write_character(tree)
+    data = _write_character(tree)
     ring = ring_of_cameras()
     write_cameras(tree.meta / "cameras.json", ring)
     for conf, text in ((tree.train_conf, TRAIN_CONF), (tree.val_conf, VAL_CONF)):
         conf.parent.mkdir(parents=True, exist_ok=True)
         conf.write_text(text)
-    data, _ = import_ash(tree.train_conf)
     dofs = slow_dofs(FRAMES)
     for name, rows in (
         ("skeletoolToGTPose", dofs),
@@ -145,10 +144,11 @@ def ring_of_cameras() -> list[Camera]:
     return ring
 
 
-def _write_character(tree: ReleaseTree) -> None:
+def _write_character(tree: ReleaseTree) -> AvatarData:
     """The toy under the published names, with a checkpoint that leaves it as it is."""
     with tempfile.TemporaryDirectory() as name:
         toy = make_toy_character(Path(name))
+        data, _ = import_ash(toy.conf)
         tree.meta.mkdir(parents=True)
         for path in toy.folder.iterdir():
             if path.suffix in (".conf", ".character") or not path.is_file():
@@ -166,6 +166,7 @@ def _write_character(tree: ReleaseTree) -> None:
     }
     tree.checkpoint.parent.mkdir(parents=True)
     torch.save(nets, tree.checkpoint)
+    return data
 
 
 def _film(tree: ReleaseTree, data: AvatarData, dofs: Tensor, ring: Sequence[Camera]) -> None:
@@ -175,7 +176,6 @@ def _film(tree: ReleaseTree, data: AvatarData, dofs: Tensor, ring: Sequence[Came
         data,
         variant="native",
         template=replace(data.template, texture=texture),
-        networks={},
         decoder={"atlas": 64, "width": 8, "sh_degree": 0},
     )
     renderer = Renderer(Avatar.from_data(truth))
