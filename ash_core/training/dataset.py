@@ -252,9 +252,9 @@ def views_of(split: SplitData, frames: Sequence[int], cameras: Sequence[int]) ->
     """The photographs of some frames by some cameras, pose by pose."""
     wanted = set(cameras)
     by_frame: dict[int, list[View]] = {frame: [] for frame in frames}
-    for (frame, camera), path in sorted(split.images.items()):
+    for frame, camera in sorted(split.images):
         if frame in by_frame and camera in wanted:
-            by_frame[frame].append(View(frame, camera, path))
+            by_frame[frame].append(View(frame, camera, split.images[frame, camera]))
     return [view for frame in frames for view in by_frame[frame]]
 
 
@@ -265,5 +265,6 @@ def cameras_of(split: SplitData) -> list[int]:
 
 def frames_with(split: SplitData, frames: Sequence[int], cameras: Sequence[int]) -> Iterator[int]:
     """Those of the frames that have a photograph by one of the cameras."""
-    seen = {frame for frame, camera in split.images if camera in set(cameras)}
+    wanted = set(cameras)
+    seen = {frame for frame, camera in split.images if camera in wanted}
     return (frame for frame in frames if frame in seen)
