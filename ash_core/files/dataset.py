@@ -80,6 +80,11 @@ def mask_path(image: Path) -> Path:
     return image.with_name("mask" + image.name.removeprefix("image")).with_suffix(".png")
 
 
+def image_files(image: Path) -> tuple[Path, ...]:
+    """The files that hold an image and its mask."""
+    return (image,) if image.suffix == ".png" else (image, mask_path(image))
+
+
 def images_of(folder: Path, split: Split) -> Iterator[tuple[int, int, Path]]:
     """(frame, camera, path) of every image of a split, in order."""
     for shelf in sorted((folder / split / "images").glob("*")):
@@ -142,6 +147,30 @@ def read_masked_crop(path: Path) -> MaskedCrop:
         found = f"{alpha.shape} beside {path.name} of {pixels.shape}"
         raise bad(beside, None, f"expected a grey mask of the image's size, got {found}")
     return MaskedCrop(pixels, alpha, left, top, width, height)
+
+
+def read_mask_crop(path: Path) -> MaskedCrop:
+    """The mask of an image and where it lies; colours are decoded only where both are one file."""
+    if path.suffix == ".png":
+        return read_masked_crop(path)
+    alpha, place = _read_pixels(mask_path(path))
+    with _open_image(path) as image:
+        if alpha.ndim != 2 or image.size != alpha.shape[::-1]:
+            found = f"{alpha.shape} beside {path.name} of {image.size[::-1]}"
+            text = f"expected a grey mask of the image's size, got {found}"
+            raise bad(mask_path(path), None, text)
+    return MaskedCrop(np.broadcast_to(alpha[..., None], (*alpha.shape, 3)), alpha, *place)
+
+
+def stored_box(path: Path) -> tuple[int, int, int, int, int, int] | None:
+    """(left, top, width, height) of a cropped image and the whole picture's (width, height).
+
+    Only the file's first bytes are read. None where the file holds the whole picture.
+    """
+    with _open_image(path) as image:
+        left, top, width, height = _stored_box(path, image)
+        is_whole = (width, height) == image.size
+        return None if is_whole else (left, top, *image.size, width, height)
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -194,6 +194,7 @@ class Footage:
         frames: Sequence[int],
         cameras: Sequence[int],
         device: torch.device,
+        cache: Path,
         tell: Tell,
     ) -> None:
         self.config, self.cameras = config, split.cameras
@@ -205,10 +206,12 @@ class Footage:
             self._of_pose[pose_of[view.frame]].append(number)
         sizes = [(self.cameras[v.camera].width, self.cameras[v.camera].height) for v in self.views]
         paths = [view.path for view in self.views]
-        self.pictures = Pictures(paths, sizes, config.keep, device, config.workers, tell)
+        index = cache / f"images-{split.name}.safetensors"
+        self.pictures = Pictures(paths, sizes, config.keep, device, config.workers, tell, index)
         widths, heights = zip(*sizes, strict=True)
         smallest = min(widths), min(heights)
-        self.size = parse_crop(config.crop, self.pictures.boxes, smallest)
+        boxes = self.pictures.boxes[self.pictures.usable]
+        self.size = parse_crop(config.crop, boxes, smallest)
 
     def poses_of(self, step: int, poses_per_step: int) -> list[tuple[int, int]]:
         """(draw, pose) of a step: every pose once, in another order, then again."""
@@ -219,14 +222,27 @@ class Footage:
             found.append((draw, int(order[place])))
         return found
 
-    def batch(self, draw: int, pose: int, poses: Poses) -> Batch:
-        """The views of a pose that a draw takes."""
+    def batch(self, draw: int, pose: int, poses: Poses) -> tuple[int, Batch]:
+        """The pose and the views of it that a draw takes; the next pose that has usable ones."""
+        while True:
+            if not self.pictures.usable[self._of_pose[pose]].any():
+                pose = (pose + 1) % len(self.frames)
+            elif (batch := self._batch(draw, pose, poses)) is not None:
+                return pose, batch
+
+    def _batch(self, draw: int, pose: int, poses: Poses) -> Batch | None:
+        """None where a photograph turns out not to be usable: then others are drawn."""
         config, chance = self.config, np.random.default_rng((self.config.seed, 1, draw))
-        there, count = self._of_pose[pose], config.views_per_pose or 1
-        # A camera again only when all were taken.
-        rounds = [chance.permutation(there) for _ in range(-(-count // len(there)))]
-        numbers = np.concatenate(rounds)[:count]
+        there, count = np.array(self._of_pose[pose]), config.views_per_pose or 1
+        # A camera again only when all were taken. All are drawn from, then the unusable are left
+        # out: a resumed training, which does not know them yet, ends with the same views.
+        usable = int(self.pictures.usable[there].sum())
+        rounds = [chance.permutation(there) for _ in range(-(-count // usable))]
+        numbers = np.concatenate([one[self.pictures.usable[one]] for one in rounds])[:count]
         corners = self.pictures.corners(numbers, chance.random((count, 2)), self.size)
+        pixels = self.pictures.windows(numbers, corners, self.size)
+        if pixels is None:
+            return None
         backgrounds = {
             "random": chance.random((count, 3), np.float32),
             "black": np.zeros((count, 3), np.float32),
@@ -243,7 +259,7 @@ class Footage:
                 crop_camera(self.cameras[view.camera], left, top, *self.size)
                 for view, (left, top) in zip(views, corners.tolist(), strict=True)
             ),
-            pixels=self.pictures.windows(numbers, corners, self.size),
+            pixels=pixels,
             backgrounds=torch.from_numpy(backgrounds).to(device, non_blocking=True),
         )
 

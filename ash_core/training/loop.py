@@ -106,6 +106,7 @@ class Loop:
             raise
         finally:
             batches.close()  # type: ignore[attr-defined]
+        self.session.name_unusable()
         self._save(must=True)
         if stop == "no":
             if config.validate_every and trainer.step % config.validate_every:
@@ -148,6 +149,7 @@ class Loop:
         )
 
     def _log(self) -> None:
+        self.session.name_unusable()
         means = self.trainer.look()
         now = time.perf_counter()
         views = means.pop("views") / (now - self._looked)

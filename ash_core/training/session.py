@@ -76,10 +76,12 @@ class Session:
         self.model = Model(config, data, device)
         cache = config.out / "cache"
         self.poses = Poses(self.model.avatar, split, frames, cache, reporter.preparing)
-        self.footage = Footage(config, split, frames, cameras, device, reporter.preparing)
+        self.footage = Footage(config, split, frames, cameras, device, cache, reporter.preparing)
         if empty := [path.name for path in self.footage.pictures.empty]:
             text = f"{len(empty)} pictures show nobody, their masks are empty"
             reporter.note(f"{split.name}/images: {text}: {_some(empty)}")
+        self._unusable_named = 0
+        self.name_unusable()
         self.trainer = Trainer(config, self.model, world, self.lpips)
         self.validation = Validation(self.model, self.lpips, config.out / PICTURES)
         if world.rank == 0 and config.validate_every:
@@ -108,15 +110,24 @@ class Session:
         self, split: SplitData, frames: Sequence[int], cameras: Sequence[int]
     ) -> None:
         """Pictures that other cameras have of a pose."""
-        wanted = [(frame, camera) for frame in frames for camera in cameras]
         missing = [
             image_path(self.config.data, split.name, camera, frame).name
-            for frame, camera in wanted
+            for frame in frames
+            for camera in cameras
             if (frame, camera) not in split.images
         ]
         if missing:
-            text = f"{len(missing)} of {len(wanted)} pictures are missing"
+            text = f"{len(missing)} of {len(frames) * len(cameras)} pictures are missing"
             self.reporter.note(f"{split.name}/images: {text}: {_some(missing)}")
+
+    def name_unusable(self) -> None:
+        """Say which photographs were left out since the last call."""
+        pictures = self.footage.pictures
+        every = list(pictures.unusable)  # a thread may be adding to it
+        if new := every[self._unusable_named :]:
+            self._unusable_named = len(every)
+            text = f"{len(every)} of {len(pictures.paths)} pictures cannot be used and are left out"
+            self.reporter.note(f"{text}: {_some(new, '; ')}")
 
     def _choose_validation(self, split: SplitData, cache: Path) -> None:
         count, tell = self.config.validation_views, self.reporter.preparing
@@ -147,17 +158,17 @@ class Session:
             step += 1
 
     def batches(self, first: int) -> Iterator[tuple[int, Batch]]:
-        """(pose, its views), prepared ahead by a thread unless the pictures are on the GPU."""
+        """(pose, its views), prepared ahead by a thread until all pictures are on the GPU."""
 
         def make(draw_and_pose: tuple[int, int]) -> tuple[int, Batch]:
-            draw, pose = draw_and_pose
-            return pose, self.footage.batch(draw, pose, self.poses)
+            return self.footage.batch(*draw_and_pose, self.poses)
 
-        if self.footage.pictures.place == "gpu":
-            yield from map(make, self.plan(first))
-            return
+        plan, pictures = self.plan(first), self.footage.pictures
         with ThreadPoolExecutor(1, "batches") as pool:
-            yield from in_order(pool, make, self.plan(first), AHEAD)
+            # The predicate's own item must not be lost: it is asked before one is taken.
+            waiting = (next(plan) for _ in iter(lambda: pictures.is_resident, True))
+            yield from in_order(pool, make, waiting, AHEAD)
+        yield from map(make, plan)
 
 
 def parse_frames(choice: str, split: SplitData) -> list[int]:
@@ -172,9 +183,9 @@ def parse_frames(choice: str, split: SplitData) -> list[int]:
         raise InputError(f"--frames: {text}, got '{choice}'") from None
 
 
-def _some(names: Sequence[str]) -> str:
+def _some(names: Sequence[str], between: str = ", ") -> str:
     """The first few of a list."""
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return between.join(names[:NAMED]) + (f"{between}..." if len(names) > NAMED else "")
 
 
 def _shared(config: TrainConfig, world: World) -> TrainConfig:
