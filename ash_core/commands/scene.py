@@ -1,14 +1,18 @@
 """What `render`, `demo` and `bench` share: find the avatar and the motion, make the renderer."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from ash_core.commands.terminal import note
 from ash_core.errors import InputError
+from ash_core.files.text import is_kind
 from ash_core.resources import resource
 
 if TYPE_CHECKING:
     from ash_core.avatar import Avatar
+    from ash_core.files.release import Purpose, Release
     from ash_core.records import AvatarData, Motion
     from ash_core.render import Renderer
 
@@ -37,24 +41,60 @@ def avatar_path(name: str) -> Path:
     return resource("assets", COMES_WITH_US[name]) if name in COMES_WITH_US else Path(name)
 
 
-def load_avatar_data(name: str) -> "AvatarData":
-    """An avatar file, splats (.ply), or what comes with us under a name."""
+def is_published(name: str) -> bool:
+    """Whether an avatar's name is that of a configuration, a `.character` or a folder."""
+    path = Path(name)
+    is_named = path.suffix.lower() in (".conf", ".character")
+    return name not in COMES_WITH_US and (is_named or is_kind(Path.is_dir, path))
+
+
+def find_release(name: str, purpose: "Purpose" = "train") -> "Release | None":
+    """Read the configuration that an avatar's name leads to; None where there is none.
+
+    purpose: which of a subject's configurations, where a folder is named.
+    """
+    if not is_published(name):
+        return None
+    from ash_core.files.release import find_conf, read_release
+
+    conf = find_conf(Path(name), purpose)
+    return None if conf is None else read_release(conf)
+
+
+def load_avatar_data(name: str, tell: Callable[[str], None] = note) -> "AvatarData":
+    """Read an avatar file, splats (.ply), a published character, or what comes with us by name.
+
+    tell: hears what a published character lacks.
+    """
     from ash_core.files.avatar_file import load_avatar
     from ash_core.files.ply import load_splats
 
     path = avatar_path(name)
     if not path.exists():
-        if path.suffix.lower() == ".ply":
+        if path.suffix.lower() in (".ply", ".conf", ".character"):
             raise InputError(f"{path}: no such file")
         raise InputError(
             f"{path}: no such avatar file; 'ash-studio import ash CONF -o FILE' makes one, "
             f"'{BUNDLED}' names the one that comes with ash-studio"
         )
+    if is_published(name):
+        from ash_core.files.released import import_ash
+
+        data, notes = import_ash(path)
+        for text in notes:
+            tell(text)
+        return data
     return load_splats(path) if path.suffix.lower() == ".ply" else load_avatar(path)
 
 
-def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
-    """A .motion file or a bundled one by name; without a name, what comes with us dances."""
+def load_motion(
+    name: str | None, avatar: str, data: "AvatarData", release: "Release | None" = None
+) -> "Motion":
+    """Read a motion: a .motion file, a folder with the published one, or a bundled one by name.
+
+    Without a name it is the configuration's own; what comes with us dances. release: the avatar's
+    configuration, whose motions have names too.
+    """
     from ash_core.files.skeletool import read_motion
     from ash_core.records import SplatData
 
@@ -62,6 +102,9 @@ def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
         if name is not None:
             raise InputError(f"--motion: {avatar} holds splats, which no motion moves")
         return still_motion(data, STILL_FRAMES)
+    named = {} if release is None else dict(release.motions)
+    if name is None and named:
+        name = next(iter(named))
     if name is None and avatar not in COMES_WITH_US:
         raise InputError("--motion: expected a .motion file for this avatar")
     found = sorted(resource("assets").rglob("motions/*.motion"))
@@ -69,13 +112,34 @@ def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
     if name is None:
         name = FIRST_MOTION if FIRST_MOTION in bundled else next(iter(bundled), FIRST_MOTION)
     path = Path(name)
-    if not path.exists() and name in bundled:
-        path = bundled[name]
     if not path.exists():
-        raise InputError(
-            f"{path}: no such motion file; bundled motions: {', '.join(bundled) or 'none'}"
-        )
-    return read_motion(path, data.skeleton)
+        path = {**bundled, **named}.get(name, path)
+    if not path.exists():
+        known = f"motions of {release.conf}" if release is not None and named else "bundled motions"
+        listed = ", ".join(named or bundled) or "none"
+        raise InputError(f"{path}: no such motion file; {known}: {listed}")
+    path = motion_file(path)
+    motion = read_motion(path, data.skeleton)
+    own = next((folder for folder, file in named.items() if path.samefile(file)), None)
+    return motion if own is None else replace(motion, name=own)
+
+
+def motion_file(path: Path) -> Path:
+    """The motion itself, or the published one in a folder."""
+    from ash_core.files.skeletool import POSE_ANGLES
+
+    if not is_kind(Path.is_dir, path):
+        return path
+    file = path / POSE_ANGLES
+    if not is_kind(Path.is_file, file):
+        raise InputError(f"--motion: {path}: expected a folder with {POSE_ANGLES}, found none")
+    return file
+
+
+def release_motions(release: "Release | None", data: "AvatarData") -> "dict[str, Motion]":
+    """Read a configuration's motions, its own first, by the names of their folders."""
+    names = () if release is None else release.motions
+    return {name: load_motion(name, "", data, release) for name in names}
 
 
 def still_motion(data: "AvatarData", frames: int) -> "Motion":
