@@ -28,14 +28,17 @@ from ash_core.commands.scene import (
     Backend,
     Device,
     Preset,
+    find_release,
     load_avatar_data,
     load_motion,
     make_renderer,
+    motion_file,
+    release_motions,
     still_motion,
 )
 from ash_core.errors import CudaError, InputError
 from ash_core.files.capture import read_calibration, read_cameras
-from ash_core.files.released import import_ash
+from ash_core.files.dataset import stretch_camera
 from ash_core.files.skeletool import read_motion
 from ash_core.files.text import bad, show, write_text
 from ash_core.geometry.camera import resize_camera
@@ -225,13 +228,20 @@ class Session:
     """Of which motion, what `home` made of it, and for which aspect."""
 
     def _open(self, avatar: str, motion: str | None, preset: Preset | None) -> None:
-        data = load_data(avatar)
-        motions = bundled_motions(data) if avatar in COMES_WITH_US else {}
-        files = [str(Path(motion).resolve())] if motion and Path(motion).exists() else []
+        release = find_release(avatar)
+        data = load_avatar_data(avatar if release is None else str(release.conf), self.say)
+        ours = avatar in COMES_WITH_US
+        motions = bundled_motions(data) if ours else release_motions(release, data)
+        own = next(iter(motions), None) if release is not None else None
+        files: list[str] = []
         if motion is not None:
-            chosen = load_motion(motion, avatar, data)
+            chosen = load_motion(motion, avatar, data, release)
             name = chosen.name or Path(motion).stem
+            if name not in motions and Path(motion).exists():
+                files.append(str(motion_file(Path(motion)).resolve()))
             motions[name] = chosen
+        elif own is not None:
+            name = own
         elif motions:
             name = "dance" if "dance" in motions else next(iter(motions))
         else:
@@ -246,9 +256,13 @@ class Session:
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
-        self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
+        size = release.size if release is not None else None
+        cameras = [stretch_camera(c, *size) for c in data.cameras] if size else data.cameras
+        self.cameras = {c.name or str(n): c for n, c in enumerate(cameras)}
         self.history = History(Document(name))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
+        if own is not None:
+            self.clock.play()
         self._timed, self._places = name, {}
         self._hand, self._moved_s, self._moved = PoseHistory(data.lags), -math.inf, None
         self.locked_camera, self.selected_joint = None, None
@@ -289,7 +303,11 @@ class Session:
             self._add_cameras(path)
         elif suffix == SESSION_SUFFIX:
             self.load(path)
-        elif suffix in (".safetensors", ".conf", ".character", ".ply") or path in COMES_WITH_US:
+        elif (
+            suffix in (".safetensors", ".conf", ".character", ".ply")
+            or path in COMES_WITH_US
+            or Path(path).is_dir()
+        ):
             self._open(path, None, self._usual_preset)
             kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
             self.say(f"{path}: {self.data.name}, {kind}")
@@ -633,6 +651,7 @@ class Session:
     def _restore(self, content: dict[str, Any]) -> None:
         _check_choice("preset", content["preset"], (None, *get_args(Preset)))
         self._open(content["avatar"], None, content["preset"])
+        self.clock.pause()
         for name in map(str, content["files"]):
             if name.lower().endswith((".motion", ".bvh")):
                 self._add_motion(name)
@@ -682,13 +701,6 @@ def _check_choice(where: str, found: object, choices: tuple[object, ...]) -> Non
     if found not in choices:
         listed = ", ".join("null" if choice is None else str(choice) for choice in choices)
         raise InputError(f"{where}: expected one of {listed}, got {show(str(found))}")
-
-
-def load_data(avatar: str) -> AvatarData:
-    """An avatar file, a published configuration, splats, or what comes with us."""
-    if Path(avatar).suffix.lower() in (".conf", ".character"):
-        return import_ash(Path(avatar))[0]
-    return load_avatar_data(avatar)
 
 
 def _takes_preset(data: AvatarData) -> bool:
