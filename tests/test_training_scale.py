@@ -10,13 +10,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image as PillowImage
 from test_training import arguments, run
 from test_training_parts import make_session
 
 from ash_core.errors import InputError
 from ash_core.files.capture import read_cameras, write_cameras
-from ash_core.files.dataset import CAMERAS, image_path, read_mask_crop, read_masked_crop
+from ash_core.files.dataset import (
+    CAMERAS,
+    image_files,
+    image_path,
+    read_mask_crop,
+    read_masked_crop,
+)
 from ash_core.files.masked_image import Place, write_masked
+from ash_core.files.release_images import PublishedImages
 from ash_core.training import pictures as pictures_module
 from ash_core.training.config import Keep
 from ash_core.training.pictures import Box, Pictures, cut, mask_box
@@ -36,7 +44,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         height, width = (int(side) for side in rng.integers(8, 20, 2))
         pixels = rng.integers(1, 255, (height, width, 4), np.uint8)
         pixels[..., 3] = 255
-        place = Place(*(int(side) for side in rng.integers(0, 10, 2)), *SIZE)
+        left, top = (int(side) for side in rng.integers(0, 10, 2))
+        place = Place(left, top, *SIZE)
         path = folder / f"image_c_{number % 7:03d}_f_{number:06d}.png"
         # Some as `extract` leaves them: whole, cropped; in their own file or with a mask beside.
         kind = path if number % 3 else path.with_suffix(".jpg")
@@ -133,6 +142,44 @@ def test_only_what_changed_is_read_again(photographs: Path, tmp_path: Path, open
     assert opened.forget() == []
 
 
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_published_layout_has_its_masks_apart(
+    tmp_path: Path, opened: Opened, ending: str, mode: str
+) -> None:
+    """Boxes come from the masks; a mask that changes is seen."""
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        mask = np.zeros(SIZE[::-1], np.uint8)
+        left, top = rng.integers(0, 20, 2)
+        mask[top : top + 8, left : left + 9] = 255
+        rgb = rng.integers(0, 255, (*SIZE[::-1], 3), np.uint8) * (mask[..., None] > 0)
+        name = f"7/image_c_7_f_{10 * number}{ending}"
+        for folder, pixels in (("images", rgb), ("masks", mask)):
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = PillowImage.fromarray(pixels).convert("RGB" if folder == "images" else mode)
+            image.save(path, quality=100, subsampling=0)
+    frames = {10 * number: ending for number in range(30)}
+    listed = PublishedImages(tmp_path / "images", tmp_path / "masks", {7: frames})
+    paths = list(listed.values())
+
+    def start() -> Pictures:
+        index = tmp_path / "index.safetensors"
+        return Pictures(paths, [SIZE] * 30, "files", CPU, 2, lambda *_: None, index)
+
+    boxes = start().boxes
+    for path, (left, top, width, height) in zip(paths, boxes.tolist(), strict=True):
+        box = mask_box(read_masked_crop(path))
+        assert (box.left, box.top, *box.pixels.shape[1::-1]) == (left, top, width, height)
+    opened.forget()
+    mask = image_files(paths[3])[1]
+    assert mask.is_relative_to(tmp_path / "masks")
+    mask.write_bytes(mask.read_bytes() + b"\0")
+    assert np.array_equal(start().boxes, boxes)
+    assert opened.forget() == [paths[3]]
+
+
 @pytest.mark.parametrize("damage", [b"", b"not an index", "cut"])
 def test_a_damaged_index_is_made_anew(
     shelf: Path, tmp_path: Path, opened: Opened, damage: bytes | str
@@ -167,9 +214,9 @@ def test_images_come_into_memory_when_they_are_drawn(
         assert shown is not None
         assert expected is not None
         assert torch.equal(shown, expected)
-    opened.forget()
-    assert memory.windows(numbers, corners, (24, 16)) is not None
-    assert opened.forget() == []  # they lie in memory by now
+        opened.forget()
+        assert memory.windows(numbers, corners, (24, 16)) is not None
+        assert opened.forget() == []  # they lie in memory by now
 
 
 @settings(max_examples=25, deadline=None)
@@ -246,10 +293,12 @@ def test_a_training_goes_on_without_a_torn_image_and_names_it_once(
     assert "1 of 36 pictures are missing: image_c_000_f_000002.png" in notes
 
 
-def test_an_image_torn_while_training_is_left_out_from_then_on(data: Path) -> None:
+def test_an_image_torn_while_training_is_left_out_from_then_on(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = make_session(data, keep="files", test_cameras="none")
     notes: list[str] = []
-    session.reporter.note = notes.append
+    monkeypatch.setattr(session.reporter, "note", notes.append)
     torn = image_path(data, "training", 2, 3)
     torn.write_bytes(TORN)
     batches = session.batches(0)

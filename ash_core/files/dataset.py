@@ -81,8 +81,13 @@ def mask_path(image: Path) -> Path:
 
 
 def image_files(image: Path) -> tuple[Path, ...]:
-    """The files that hold an image and its mask."""
-    return (image,) if image.suffix == ".png" else (image, mask_path(image))
+    """List the files that hold an image and its mask."""
+    return (image,) if _has_alpha(image) else (image, mask_path(image))
+
+
+def _has_alpha(image: Path) -> bool:
+    """Tell whether an image's mask is its own alpha."""
+    return image.suffix == ".png" and not isinstance(image, PublishedImage)
 
 
 def images_of(folder: Path, split: Split) -> Iterator[tuple[int, int, Path]]:
@@ -134,32 +139,39 @@ def read_masked_crop(path: Path) -> MaskedCrop:
     Images of the published layout have theirs in another folder, whatever their ending.
     """
     pixels, (left, top, width, height) = _read_pixels(path)
-    is_published = isinstance(path, PublishedImage)
-    if path.suffix == ".png" and not is_published:
+    if _has_alpha(path):
         if pixels.ndim != 3 or pixels.shape[2] != 4:
             raise bad(path, None, "expected RGB with alpha, got no alpha")
         return MaskedCrop(pixels[..., :3], pixels[..., 3], left, top, width, height)
-    beside = mask_path(path)
-    alpha, _ = _read_pixels(beside)
-    if is_published:  # grey or coloured: what counts is white
-        pixels, alpha = pixels[..., :3], alpha if alpha.ndim == 2 else alpha[..., 0]
-    if pixels.ndim != 3 or alpha.ndim != 2 or alpha.shape != pixels.shape[:2]:
-        found = f"{alpha.shape} beside {path.name} of {pixels.shape}"
-        raise bad(beside, None, f"expected a grey mask of the image's size, got {found}")
+    if pixels.ndim != 3:
+        raise bad(path, None, "expected RGB, got a grey image")
+    if isinstance(path, PublishedImage):
+        pixels = pixels[..., :3]
+    alpha, _ = _read_mask(path, (pixels.shape[1], pixels.shape[0]))
     return MaskedCrop(pixels, alpha, left, top, width, height)
 
 
 def read_mask_crop(path: Path) -> MaskedCrop:
-    """The mask of an image and where it lies; colours are decoded only where both are one file."""
-    if path.suffix == ".png":
+    """Read an image's mask and where it lies; colours only where both are one file, else black."""
+    if _has_alpha(path):
         return read_masked_crop(path)
-    alpha, place = _read_pixels(mask_path(path))
     with _open_image(path) as image:
-        if alpha.ndim != 2 or image.size != alpha.shape[::-1]:
-            found = f"{alpha.shape} beside {path.name} of {image.size[::-1]}"
-            text = f"expected a grey mask of the image's size, got {found}"
-            raise bad(mask_path(path), None, text)
-    return MaskedCrop(np.broadcast_to(alpha[..., None], (*alpha.shape, 3)), alpha, *place)
+        alpha, place = _read_mask(path, image.size)
+    return MaskedCrop(np.zeros((*alpha.shape, 3), np.uint8), alpha, *place)
+
+
+def _read_mask(
+    path: Path, size: tuple[int, int]
+) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int, int, int]]:
+    """Read the mask in a file of its own. size: width and height of the image's pixels."""
+    beside = mask_path(path)
+    alpha, place = _read_pixels(beside)
+    if isinstance(path, PublishedImage) and alpha.ndim == 3:  # coloured: what counts is white
+        alpha = alpha[..., 0]
+    if alpha.ndim != 2 or alpha.shape != size[::-1]:
+        found = f"{alpha.shape} beside {path.name} of {size[0]} x {size[1]} px"
+        raise bad(beside, None, f"expected a grey mask of the image's size, got {found}")
+    return alpha, place
 
 
 def stored_box(path: Path) -> tuple[int, int, int, int, int, int] | None:
