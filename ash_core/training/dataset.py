@@ -169,7 +169,7 @@ def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) ->
     for done, window in enumerate(windows, start=1):
         mesh = to_device(character(to_device(window, device)), "cpu")
         for name in OF_FRAME:
-            found[name].append(getattr(mesh, name))
+            found[name].append(getattr(mesh, name).clone())  # not all poses of the window
         for row, key in enumerate(pose_keys(window)):
             if key not in numbers:
                 numbers[key] = len(numbers)
@@ -177,7 +177,8 @@ def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) ->
                     found[name].append(getattr(mesh, name)[row].clone())
             poses.append(numbers[key])
         tell("posed meshes", done, len(windows))
-    stored = {name: torch.stack(every) for name, every in found.items()}
+    # Each list goes as its tensor comes: thousands of poses lie in memory little more than once.
+    stored = {name: torch.stack(found.pop(name)) for name in (*OF_FRAME, *OF_POSE)}
     return stored | {"poses": torch.tensor(poses).reshape(len(windows), -1)}
 
 

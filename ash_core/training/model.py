@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -155,16 +155,18 @@ class Model:
             self._targets[pose] = warm_up_target(*self._splats_of_mesh(mesh))
         return to_device(self._targets[pose], self.device)
 
-    def prepare_warm_up(self, meshes: Mapping[int, PosedMesh], workers: int, tell: Tell) -> None:
-        """Compute the targets of these poses by several threads."""
+    def prepare_warm_up(
+        self, poses: Sequence[int], mesh: Callable[[int], PosedMesh], workers: int, tell: Tell
+    ) -> None:
+        """Compute the targets of these poses by several threads. mesh: makes that of a pose."""
         with ThreadPoolExecutor(threads(workers), "targets") as pool:
-            clouds = map(self._splats_of_mesh, meshes.values())
+            clouds = (self._splats_of_mesh(mesh(pose)) for pose in poses)
             found = in_order(
                 pool, lambda cloud: warm_up_target(*cloud), clouds, 2 * threads(workers)
             )
-            for pose, target in zip(meshes, found, strict=True):
+            for pose, target in zip(poses, found, strict=True):
                 self._targets[pose] = target
-                tell("first phase", len(self._targets), len(meshes))
+                tell("first phase", len(self._targets), len(poses))
 
     def forget_targets(self) -> None:
         """The first phase is over."""

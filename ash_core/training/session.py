@@ -141,8 +141,9 @@ class Session:
         """What the published first phase aims at, for the poses that it still has here."""
         left = max((self.config.warm_up_steps or 0) - self.trainer.step, 0)
         plan = islice(self.plan(self.trainer.step), left * self.trainer.local_poses)
-        meshes = {pose: self.poses.mesh(pose) for pose in sorted({pose for _, pose in plan})}
-        self.model.prepare_warm_up(meshes, self.config.workers, self.reporter.preparing)
+        poses = sorted({pose for _, pose in plan})
+        workers, tell = self.config.workers, self.reporter.preparing
+        self.model.prepare_warm_up(poses, self.poses.mesh, workers, tell)
 
     def close(self) -> None:
         """End the threads."""
