@@ -291,34 +291,40 @@ class Dataset:
     """What that configuration trains and validates on."""
 
 
-def open_dataset(path: Path | str, purpose: "Purpose" = "train") -> Dataset:
-    """Read a data set's character, cameras and poses and see which images are there.
+def data_release(path: Path, purpose: "Purpose" = "train") -> "Release | None":
+    """Read the published configuration that a data set is opened by; None for our layout.
 
-    path: a folder of our layout, a configuration of the published tree, or one of its folders
-    (`release.find_conf`); of several configurations the one for the purpose. cameras.json is read
-    where there is one, else cameras.calibration. Images are not opened, but for one header a
-    camera. Raises: InputError.
+    path: a configuration or a folder of the published tree; of several configurations the one for
+    the purpose. Raises: InputError.
     """
-    from ash_core.files.release import find_conf
+    from ash_core.files.release import find_conf, read_release
 
-    path = Path(path)
-    is_folder = is_kind(Path.is_dir, path)
-    if not is_folder and path.suffix.lower() != ".conf":
+    if not is_kind(Path.is_dir, path) and path.suffix.lower() != ".conf":
         found = "a file" if path.exists() else "none"
         text = f"expected the folder of a data set or a .conf, found {found}"
         raise bad(path, None, text)
-    is_ours = is_folder and _has_character(path) and _splits(path)
+    is_ours = any(any(path.glob(kind)) for kind in ("*.conf", "*.character")) and _splits(path)
     conf = None if is_ours else find_conf(path, purpose)
-    if conf is None:
-        return _open_folder(path, path)
-    from ash_core.files.release import read_release
-    from ash_core.files.release_dataset import open_release
+    release = None if conf is None else read_release(conf)
+    # Else it is a character's own configuration, in the folder of its data.
+    return release if release is not None and release.is_training_data else None
 
-    release = read_release(conf)
-    if not release.is_training_data:  # a character's own configuration, in the folder of its data
-        return _open_folder(conf.absolute().parent if conf == path else path, conf)
-    notes = () if conf == path else (f"{path}: its configuration is {conf}",)
-    return open_release(release, notes)
+
+def open_dataset(path: Path | str, purpose: "Purpose" = "train") -> Dataset:
+    """Read a data set's character, cameras and poses and see which images are there.
+
+    path: a folder of our layout, or one of the published tree (`data_release`). cameras.json is
+    read where there is one, else cameras.calibration. Images are not opened, but for one header a
+    camera. Raises: InputError.
+    """
+    path = Path(path)
+    release = data_release(path, purpose)
+    if release is not None:
+        from ash_core.files.release_dataset import open_release
+
+        is_found = release.conf != path
+        return open_release(release, (f"{path}: its configuration is {release.conf}",) * is_found)
+    return _open_folder(path if is_kind(Path.is_dir, path) else path.absolute().parent, path)
 
 
 def _open_folder(folder: Path, entry: Path) -> Dataset:
@@ -334,10 +340,6 @@ def _open_folder(folder: Path, entry: Path) -> Dataset:
         name: _open_split(folder, name, character, cameras) for name in names
     }
     return Dataset(folder, character, cameras, splits, tuple(notes))
-
-
-def _has_character(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in ("*.conf", "*.character"))
 
 
 def _splits(folder: Path) -> list[Split]:

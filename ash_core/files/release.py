@@ -96,7 +96,7 @@ class Release:
     footage: Path
     """Folder with training/videos, whether it is there or not."""
     character_checkpoint: Path | None
-    """`delta_checkpoint_dir`."""
+    """`delta_checkpoint_dir`, whether it is there or not."""
     schedule: Schedule
     output_dir: Path | None
     device: str | None
@@ -311,9 +311,9 @@ def _footage(root: Path, subject: str, image_dir: Path | None) -> Path:
 
 
 def _checkpoint(entries: Entries) -> Path | None:
-    """File of the character's networks; `released` says where it is missing."""
+    """Name the file of the character's networks; `released` says where it is missing."""
     name = entries.text("train.delta_checkpoint_dir")
-    return None if name is None else entries.locate(name)
+    return None if name is None else entries.locate(name) or entries.root / name
 
 
 def _check_pair(entries: Entries, release: Release) -> None:

@@ -73,6 +73,15 @@ def character_files(path: Path) -> list[Path]:
     return sorted(set(listed))
 
 
+def named_files(conf: Path) -> list[tuple[str, Path, str]]:
+    """List (what, file, entry) of a character; the entry is empty for what was found by looking."""
+    files = _CharacterFiles(conf)
+    return [
+        (role.replace("_", " "), file, files.entry_of(role).partition(" = ")[0])
+        for role, file in files.found.items()
+    ]
+
+
 # ---- which file is which ----
 
 
@@ -351,6 +360,11 @@ class _CharacterFiles:
             who = "without a configuration" if self.entries is None else "not named in it"
             self.notes.append(f"{given}: found by looking, {who}: {', '.join(names)}")
 
+    def entry_of(self, role: str) -> str:
+        """Return the entry that names a role's file; empty where none does."""
+        file = self.found[role]
+        return next((one.entry for one in self.named[role] if one.path == file), "")
+
     @contextmanager
     def reading(self, role: str) -> Iterator[Path]:
         """Name the configuration's entry in whatever is wrong with a role's file."""
@@ -358,7 +372,7 @@ class _CharacterFiles:
         try:
             yield file
         except InputError as error:
-            entry = next((one.entry for one in self.named[role] if one.path == file), "")
+            entry = self.entry_of(role)
             if self.entries is None or not entry:
                 raise
             raise bad(self.path, None, f"{entry}: {error}") from None

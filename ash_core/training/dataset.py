@@ -18,7 +18,7 @@ from torch import Tensor
 from ash_core.avatar import Avatar
 from ash_core.character import Character
 from ash_core.errors import InputError
-from ash_core.files.dataset import SplitData
+from ash_core.files.dataset import Plan, SplitData
 from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.camera import crop_camera
 from ash_core.geometry.motion import pose_keys, pose_window
@@ -64,8 +64,13 @@ class Batch:
     """The cameras on a GPU, at a fixed place: a graph is captured around them."""
 
 
-def test_cameras(choice: str, there: Sequence[int]) -> tuple[int, ...]:
-    """The cameras that are not trained on, of those that have photographs."""
+def test_cameras(choice: str, there: Sequence[int], plan: Plan | None) -> tuple[int, ...]:
+    """The cameras that are not trained on, of those that have photographs.
+
+    plan: of a configuration, which decides where the choice is left to us.
+    """
+    if choice == "auto" and plan is not None:
+        return tuple(camera for camera in there if camera not in plan.train_cameras)
     if choice == "none" or (choice == "auto" and len(there) < 3):
         return ()
     if choice == "auto":
@@ -219,7 +224,7 @@ class Footage:
         count, found = len(self.frames), []
         for draw in range(step * poses_per_step, (step + 1) * poses_per_step):
             epoch, place = divmod(draw, count)
-            order = np.random.default_rng((self.config.seed, 0, epoch)).permutation(count)
+            order = np.random.default_rng((self.config.seed or 0, 0, epoch)).permutation(count)
             found.append((draw, int(order[place])))
         return found
 
@@ -233,7 +238,7 @@ class Footage:
 
     def _batch(self, draw: int, pose: int, poses: Poses) -> Batch | None:
         """None where a photograph turns out not to be usable: then others are drawn."""
-        config, chance = self.config, np.random.default_rng((self.config.seed, 1, draw))
+        config, chance = self.config, np.random.default_rng((self.config.seed or 0, 1, draw))
         there, count = np.array(self._of_pose[pose]), config.views_per_pose or 1
         # A camera again only when all were taken. All are drawn from, then the unusable are left
         # out: a resumed training, which does not know them yet, ends with the same views.

@@ -79,7 +79,7 @@ def first_avatar(config: TrainConfig, data: AvatarData) -> AvatarData:
         nets = {name: dict(data.networks[name]) for name in UNETS}
     else:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(config.seed or 0)
             nets = {f"unet_{kind}": UNet(kind).state_dict() for kind in ("geometry", "appearance")}
     return replace(
         data, variant="released", networks=graph | nets, atlas_resolution=resolution, decoder={}

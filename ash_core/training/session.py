@@ -11,7 +11,7 @@ import torch
 
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
-from ash_core.files.dataset import SplitData, check_fits, image_path, open_dataset
+from ash_core.files.dataset import Plan, SplitData, check_fits, open_dataset
 from ash_core.records import AvatarData
 from ash_core.training.config import TrainConfig
 from ash_core.training.dataset import (
@@ -65,16 +65,18 @@ class Session:
         self.dataset = open_dataset(config.data)
         split = self._training_split()
         there = cameras_of(split)
-        self.test_cameras = test_cameras(config.test_cameras, there)
+        self.test_cameras = test_cameras(config.test_cameras, there, self.dataset.plan)
         cameras = [camera for camera in there if camera not in self.test_cameras]
-        frames = list(frames_with(split, parse_frames(config.frames, split), cameras))
+        frames = list(
+            frames_with(split, parse_frames(config.frames, split, self.dataset.plan), cameras)
+        )
         if not frames:
             raise InputError(f"--frames: {config.frames}: expected frames with images, got none")
         self._tell_missing(split, frames, cameras)
         data = first_avatar(config, self._character())
         self.lpips = Lpips(config.lpips_weights).to(device) if config.lpips_weights else None
         self.model = Model(config, data, device)
-        cache = config.out / "cache"
+        cache = config.folder / "cache"
         self.poses = Poses(self.model.avatar, split, frames, cache, reporter.preparing)
         self.footage = Footage(config, split, frames, cameras, device, cache, reporter.preparing)
         if empty := [path.name for path in self.footage.pictures.empty]:
@@ -83,7 +85,7 @@ class Session:
         self._unusable_named = 0
         self.name_unusable()
         self.trainer = Trainer(config, self.model, world, self.lpips)
-        self.validation = Validation(self.model, self.lpips, config.out / PICTURES)
+        self.validation = Validation(self.model, self.lpips, config.folder / PICTURES)
         if world.rank == 0 and config.validate_every:
             self._choose_validation(split, cache)
 
@@ -100,18 +102,22 @@ class Session:
         return data
 
     def _training_split(self) -> SplitData:
+        release, data = self.dataset.release, self.config.data
         split = self.dataset.splits.get("training")
-        if split is None or not split.images:
-            text = "expected images in training/images, found none"
-            raise InputError(f"{self.config.data}: {text}: 'ash-studio extract' makes them")
-        return split
+        if split is not None and split.images:
+            return split
+        where = "training/images" if release is None else f"dataset.image_dir = {release.image_dir}"
+        how = f"'ash-studio extract {data}' makes them"
+        if release is not None and release.is_test_motion:
+            how = f"{release.motion} is a motion that training never sees: name the other .conf"
+        raise InputError(f"{data}: {where}: expected images for training, found none; {how}")
 
     def _tell_missing(
         self, split: SplitData, frames: Sequence[int], cameras: Sequence[int]
     ) -> None:
         """Pictures that other cameras have of a pose."""
         missing = [
-            image_path(self.config.data, split.name, camera, frame).name
+            split.image_name(frame, camera)
             for frame in frames
             for camera in cameras
             if (frame, camera) not in split.images
@@ -131,8 +137,13 @@ class Session:
 
     def _choose_validation(self, split: SplitData, cache: Path) -> None:
         count, tell = self.config.validation_views, self.reporter.preparing
-        if self.test_cameras:
-            self.validation.add("novel view", split, self.test_cameras, count, cache, tell)
+        plan = self.dataset.plan if self.config.test_cameras == "auto" else None
+        cameras = self.test_cameras if plan is None else plan.val_cameras
+        if cameras:
+            # Published configurations may validate on cameras that they train on.
+            kind = "novel view" if {*cameras} <= {*self.test_cameras} else "validation"
+            frames = None if plan is None else plan.val_frames
+            self.validation.add(kind, split, cameras, count, cache, tell, frames)
         testing = self.dataset.splits.get("testing")
         if testing is not None and testing.images:
             self.validation.add("novel pose", testing, self.test_cameras, count, cache, tell)
@@ -172,8 +183,10 @@ class Session:
         yield from map(make, plan)
 
 
-def parse_frames(choice: str, split: SplitData) -> list[int]:
-    """START:STOP:STEP as Python reads it."""
+def parse_frames(choice: str, split: SplitData, plan: Plan | None = None) -> list[int]:
+    """START:STOP:STEP as Python reads it. plan: of a configuration, which decides for `:`."""
+    if choice == ":" and plan is not None:
+        return list(plan.train_frames)
     try:
         parts = [int(word) if word.strip() else None for word in choice.split(":")]
         if len(parts) == 1:
