@@ -17,6 +17,8 @@ CONFS: Final = "confs"
 """Folder of the configurations: names in them are relative to the folder above it."""
 PARENTS: Final = 3
 """Folders above the configuration in which its relative names are looked up."""
+OUTPUT: Final = "output_dir"
+"""Entry of the results' folder: what lies there is not looked up."""
 MAX_FOLDERS: Final = 16
 MAX_SHOWN: Final = 200
 """Characters of a value that an error shows."""
@@ -62,7 +64,9 @@ class Entries:
 
     def _near_folders(self, own: Path) -> list[Path]:
         near = [own]
-        for _, value in self.settings:
+        for key, value in self.settings:
+            if key.rsplit(".", 1)[-1] == OUTPUT:
+                continue
             if isinstance(value, str) and value and len(near) < MAX_FOLDERS:
                 tries = (folder / value for folder in [self.root, *near, *self.parents])
                 folder = next((folder for folder in tries if is_kind(Path.is_dir, folder)), None)

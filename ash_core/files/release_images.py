@@ -9,6 +9,7 @@ once, files are not looked at, and paths are made when they are asked for.
 
 import os
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PosixPath
 from typing import Final
 
@@ -34,6 +35,23 @@ class PublishedImage(PosixPath):
 def published_image(folder: Path, camera: int, frame: int, ending: str = ".png") -> Path:
     """Name the image, or the mask, of a camera and a frame in its folder."""
     return folder / str(camera) / f"image_c_{camera}_f_{frame}{ending}"
+
+
+@dataclass(frozen=True)
+class PublishedFolders:
+    """Where the published extraction puts images and masks."""
+
+    images: Path
+    masks: Path
+
+    def files(self, camera: int, frame: int, ending: str) -> tuple[Path, Path]:
+        """Name image and mask; masks are .png always."""
+        image = published_image(self.images, camera, frame, ending)
+        return image, published_image(self.masks, camera, frame)
+
+    def journal(self, camera: int) -> Path:
+        """Name the record of what was extracted: beside the folder, where nobody reads images."""
+        return self.images.parent / f"extract_c_{camera:03d}.jsonl"
 
 
 class PublishedImages(Mapping[tuple[int, int], Path]):
