@@ -121,7 +121,7 @@ def test_training_takes_all_of_it(
     monkeypatch: pytest.MonkeyPatch,
     variant: str,
 ) -> None:
-    """What was extracted outside is trained on; then the avatar is measured."""
+    """Train on what was extracted outside, then measure the avatar."""
     monkeypatch.setenv("COLUMNS", "200")
     out = tmp_path / "out"
     more = ("--warm-up-steps", 0) if variant == "released" else ("--preset", "cpu")
@@ -211,13 +211,12 @@ def test_our_layout_of_a_configuration(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_configuration_is_inspected(
     made: ReleaseTree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By its videos and, where those are not there, by its images."""
+    """Look at its videos and, where those are not there, at its images."""
     assert run("inspect", made.train_conf, "-o", tmp_path / "a.html", "--samples", 2) == 0
     text = capsys.readouterr().out
     assert "fits the masks of all 5 cameras" in text
     assert "all 18 frames that the configuration names are extracted" in text
     tree = release_tree(tmp_path / "tree", footage=False)
-    extract_by_hand(made, [], [])
     (tree.raw / "metadata").mkdir(parents=True)
     (tree.raw / "metadata" / "training").symlink_to(made.images.parent)
     assert run("inspect", tree.train_conf, "-o", tmp_path / "b.html", "--samples", 2) == 0
@@ -263,6 +262,7 @@ WRONG = {
     "beyond the motion": ("start_frame = 10", "start_frame = 42", "dataset.end_frame"),
     "size": ("img_width = 86", "img_width = 0", "dataset.img_width"),
     "half a size": ("img_width = 86", "", "dataset.img_height"),
+    "no masks": ("mask_dir = ", "masks = ", "dataset.mask_dir"),
     "truth": (
         "is_white_background = False",
         "is_white_background = 0",

@@ -286,7 +286,7 @@ def _schedule(entries: Entries) -> Schedule:
         learning_rate=entries.number("train.learning_rate", 1e-12, 1e3),
         steps=entries.whole("train.end_iter", 1, MAX_STEPS),
         save_every=entries.whole("train.save_freq", 1, MAX_STEPS),
-        validate_every=entries.whole("train.val_freq", 1, MAX_STEPS),
+        validate_every=entries.whole("train.val_freq", 0, MAX_STEPS),
         color_weight=entries.number("train.color_weight", 0.0, 1e6),
         ssim_weight=entries.number("train.ssim_weight", 0.0, 1e6),
         random_seed=entries.whole("train.random_seed", -1, 2**32 - 1),
@@ -318,14 +318,11 @@ def _checkpoint(entries: Entries) -> Path | None:
 
 def _check_pair(entries: Entries, release: Release) -> None:
     """Check entries that need each other."""
-    for one, other in (
-        ("dataset.img_width", "dataset.img_height"),
-        ("dataset.image_dir", "dataset.mask_dir"),
-    ):
-        there = [name for name in (one, other) if entries.find(name) is not None]
-        if len(there) == 1:
-            text = f"expected {one} and {other} together, got {there[0]} alone"
-            raise bad(entries.path, None, text)
+    size = ("dataset.img_width", "dataset.img_height")
+    there = [name for name in size if entries.find(name) is not None]
+    if len(there) == 1:
+        text = f"expected {' and '.join(size)} together, got {there[0]} alone"
+        raise bad(entries.path, None, text)
     for name, cameras in (
         ("dataset.train_camera", release.train_cameras),
         ("dataset.val_camera", release.val_cameras),

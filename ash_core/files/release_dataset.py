@@ -30,8 +30,9 @@ def open_release(release: Release, notes: Sequence[str] = ()) -> Dataset:
     conf = release.conf
     if release.motion is None:
         raise bad(conf, None, "expected dataset.skeleton_angles, a motion, found no such entry")
-    if release.image_dir is None:
-        raise bad(conf, None, "expected dataset.image_dir, a folder, found no such entry")
+    for name in ("image_dir", "mask_dir"):
+        if getattr(release, name) is None:
+            raise bad(conf, None, f"expected dataset.{name}, a folder, found no such entry")
     cameras = _cameras(release, character.cameras)
     motion = read_motion(release.motion, character.skeleton, release.normalised)
     plan, told = _plan(release, len(cameras), len(motion.dofs))

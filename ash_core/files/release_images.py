@@ -39,7 +39,7 @@ def published_image(folder: Path, camera: int, frame: int, ending: str = ".png")
 
 @dataclass(frozen=True)
 class PublishedFolders:
-    """Where the published extraction puts images and masks."""
+    """Folders that the published extraction puts images and masks in."""
 
     images: Path
     masks: Path

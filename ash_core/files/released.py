@@ -35,6 +35,7 @@ GRAPH_REACH_MM = 50.0
 MAX_NAMED_FILES = 512
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+CALIBRATIONS = (".calibration", ".calib")
 CHECKPOINTS = (".pth", ".pt", ".tar", ".ckpt")
 
 
@@ -178,12 +179,12 @@ _KEYS: Mapping[str, re.Pattern[str]] = {
         "skeleton": "skeleton",
         "skin": "skin(ning)?",
         "mesh": "(template|ref|rest)?_?(mesh|obj)|template",
-        "pose": "(rest_?|base_?)?pose(?!s)|rest_?motion",
+        "pose": "(rest_?|base_?)pose|rest_?motion",
         "graph": "(embedded_?)?graph(_?(mesh|obj))?",
         "texture": "texture(_?(map|image))?",
         "hand_mask": "hand(_?(mask|segmentation))",
         "translation": "real_?translation",
-        "cameras": "cameras?_?(json|calib)?",
+        "cameras": "cameras?(_?json)?",
         "gaussian_checkpoint": "gaussian_?(checkpoint|ckpt)",
         "character_checkpoint": "(delta|deform\\w*|ddc|character)_?(checkpoint|ckpt)",
     }.items()
@@ -257,7 +258,8 @@ class _CharacterFiles:
         name = value.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
         ending = Path(name).suffix
         told = next((r for r, role in ROLES.items() if role.fits(ending, name, entry.name)), None)
-        if asked is None or told == asked:
+        is_other = asked == "cameras" and ending in CALIBRATIONS  # of the videos, not of images
+        if asked is None or told == asked or is_other:
             return told
         assert self.entries is not None
         is_folder = self.entries.locate(value, Path.is_dir) is not None

@@ -47,7 +47,7 @@ class CameraJob:
     fps: float | None
     """Frames a second of the frame numbers; None: the video's own."""
     published: PublishedFolders | None = None
-    """Where images and masks go in the published layout; None: ours, in the folder."""
+    """Folders of images and masks in the published layout; None: ours, in the folder."""
 
 
 @dataclass
