@@ -46,6 +46,9 @@ FPS: Final = 25.0
 MAX_SIDE_PX: Final = 16384
 """Longest side of an image that is decoded or rendered."""
 
+ATLAS_RESOLUTIONS: Final = (16, 4096)
+"""Smallest and largest texel atlas, texels a side."""
+
 # The one definition that every rasterizer backend shares. Source: Kerbl et al. 2023.
 # numba keeps compiled kernels by the time stamp of splat/cpu.py: touch it after a change here.
 BLUR_PX2: Final = 0.3

@@ -175,7 +175,7 @@ def test_windows_lie_in_the_picture_and_around_the_box(
     top, left = data.draw(st.integers(0, 40 - height)), data.draw(st.integers(0, 50 - width))
     box = mask_box(crop_of(height, width, top, left, (50, 40)))
     pictures = Pictures.__new__(Pictures)
-    pictures.sizes = [(50, 40)]
+    pictures.sizes = np.array([(50, 40)])
     shape = box.pixels.shape
     pictures.boxes = np.array([[box.left, box.top, shape[1], shape[0]]])
     chance = np.array([[data.draw(st.floats(0, 0.999)), data.draw(st.floats(0, 0.999))]])

@@ -624,6 +624,7 @@ def close_without_display(app: App, out: Path) -> None:
 
 def headless_check(session: Session, out: Path, patience_s: float = 120.0) -> int:
     """Draw the window without a display until its picture is there, and write it as PNG."""
+    session.clock.pause()  # of what plays no picture stays
     app = open_without_display(session)
     settled, end = 0, time.monotonic() + patience_s
     while time.monotonic() < end and app.engine.error is None:

@@ -122,8 +122,11 @@ class Clock:
         """Whether it plays, or last played, from the out point to the in point."""
         return self._backwards
 
-    def play(self, now_s: float, backwards: bool = False) -> None:
-        """Start, or turn about; "once" that stands at its end starts at the other end again."""
+    def play(self, now_s: float | None = None, backwards: bool = False) -> None:
+        """Start, or turn about; "once" that stands at its end starts at the other end again.
+
+        now_s: None counts from the next tick on.
+        """
         if self._playing and backwards == self._backwards:
             return
         if backwards != self._backwards:

@@ -28,12 +28,14 @@ class ViewCommand:
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
-    """Avatar file (.safetensors), published .conf, splats (.ply, .spz, .sog), 'bundled', the
-    default, 'bundled-balanced', finer, for a GPU, or 'actor', an untrained one."""
+    """Avatar file (.safetensors), splats (.ply, .spz, .sog), 'bundled', the default,
+    'bundled-balanced', finer, for a GPU, or 'actor', an untrained one. A published .conf, or its
+    subject's folder, opens with its motions and cameras, and plays."""
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
-    """Motion file, or the name of a bundled motion. Without one: the bundled motions, else rest."""
+    """Motion file, a folder with a poseAngles.motion, or the name of a bundled motion. Without one:
+    the bundled motions, those of a configuration, else rest."""
     session: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Session file to reopen instead: it has its own avatar and motions."""
     up: Annotated[Up | None, tyro.conf.arg(help_behavior_hint="")] = None

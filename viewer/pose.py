@@ -156,7 +156,8 @@ class Slider:
 
     dof: int
     name: str
-    unit: Literal["m", "rad"]
+    unit: Literal["m", "rad", ""]
+    """None of a dof that is neither a length nor an angle, such as global_scale."""
     lower: float
     upper: float
     rest: float
@@ -173,12 +174,16 @@ class Slider:
 
     @property
     def shown_unit(self) -> str:
-        return "m" if self.unit == "m" else "deg"
+        return "deg" if self.unit == "rad" else self.unit
 
     @property
     def shown_scale(self) -> float:
         """Times a value: what is shown."""
-        return 1.0 if self.unit == "m" else math.degrees(1.0)
+        return math.degrees(1.0) if self.unit == "rad" else 1.0
+
+    def shown(self, digits: str) -> str:
+        """A value with its unit, as a format: `digits` makes the number."""
+        return f"{digits} {self.shown_unit}".rstrip()
 
 
 def sliders(skeleton: Skeleton, rest: Float[Tensor, "D"]) -> tuple[Slider, ...]:
@@ -186,9 +191,13 @@ def sliders(skeleton: Skeleton, rest: Float[Tensor, "D"]) -> tuple[Slider, ...]:
 
     Where the skeleton has none: 2 m to both sides of the rest pose; half a turn to both sides, and
     round and round if there is neither limit, as of a root, which motions turn for ever.
+
+    A dof is a length where it moves the joint that it moves most by itself, metre for metre. One
+    that moves it by another factor, or moves nothing, counts something else.
     """
-    owners = skeleton.dof_matrix.abs().argmax(0)
-    slides: list[bool] = skeleton.is_prismatic[owners].tolist()
+    most, owners = skeleton.dof_matrix.abs().max(0)
+    slides: list[bool] = (skeleton.is_prismatic[owners] | (most == 0)).tolist()
+    is_length: list[bool] = torch.isclose(most, torch.ones(())).tolist()
     made: list[Slider] = []
     for dof, (low, high) in enumerate(skeleton.dof_limits.tolist()):
         name, at = skeleton.dof_names[dof], float(rest[dof])
@@ -196,7 +205,8 @@ def sliders(skeleton: Skeleton, rest: Float[Tensor, "D"]) -> tuple[Slider, ...]:
         lower = low if math.isfinite(low) else min(centre - reach, high)
         upper = high if math.isfinite(high) else max(centre + reach, low)
         turns = not slides[dof] and math.isinf(low) and math.isinf(high)
-        made.append(Slider(dof, name, "m" if slides[dof] else "rad", lower, upper, at, turns))
+        unit = "rad" if not slides[dof] else "m" if is_length[dof] else ""
+        made.append(Slider(dof, name, unit, lower, upper, at, turns))
     return tuple(made)
 
 

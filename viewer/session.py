@@ -28,16 +28,19 @@ from ash_core.commands.scene import (
     Backend,
     Device,
     Preset,
+    find_release,
     load_avatar_data,
     load_motion,
     make_renderer,
+    motion_file,
+    release_motions,
     still_motion,
 )
 from ash_core.conventions import Up
 from ash_core.errors import CudaError, InputError
 from ash_core.files.cameras.files import is_camera_file, read_straight
 from ash_core.files.cameras.record import Reading
-from ash_core.files.released import import_ash
+from ash_core.files.dataset import stretch_camera
 from ash_core.files.skeletool import read_motion
 from ash_core.files.splats import is_splats, turn_splats
 from ash_core.files.text import bad, show, write_text
@@ -232,13 +235,20 @@ class Session:
     def _open(
         self, avatar: str, motion: str | None, preset: Preset | None, up: Up | None = None
     ) -> None:
-        data = load_data(avatar, up)
-        motions = bundled_motions(data) if avatar in COMES_WITH_US else {}
-        files = [str(Path(motion).resolve())] if motion and Path(motion).exists() else []
+        release = find_release(avatar)
+        data = load_avatar_data(avatar if release is None else str(release.conf), up, self.say)
+        ours = avatar in COMES_WITH_US
+        motions = bundled_motions(data) if ours else release_motions(release, data)
+        own = next(iter(motions), None) if release is not None else None
+        files: list[str] = []
         if motion is not None:
-            chosen = load_motion(motion, avatar, data)
+            chosen = load_motion(motion, avatar, data, release)
             name = chosen.name or Path(motion).stem
+            if name not in motions and Path(motion).exists():
+                files.append(str(motion_file(Path(motion)).resolve()))
             motions[name] = chosen
+        elif own is not None:
+            name = own
         elif motions:
             name = "dance" if "dance" in motions else next(iter(motions))
         else:
@@ -253,12 +263,16 @@ class Session:
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
-        self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
+        size = release.size if release is not None else None
+        cameras = [stretch_camera(c, *size) for c in data.cameras] if size else data.cameras
+        self.cameras = {c.name or str(n): c for n, c in enumerate(cameras)}
         splats = data if isinstance(data, SplatData) else None
         if up is not None and splats is None:
             raise InputError(f"{avatar}: --up: expected splats: an avatar is Z up")
         self.history = History(Document(name, up=splats.up if splats else None))
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
+        if own is not None:
+            self.clock.play()
         self._timed, self._places = name, {}
         self._hand, self._moved_s, self._moved = PoseHistory(data.lags), -math.inf, None
         self.locked_camera, self.selected_joint = None, None
@@ -305,6 +319,7 @@ class Session:
             suffix in (".safetensors", ".conf", ".character")
             or is_splats(Path(path))
             or path in COMES_WITH_US
+            or Path(path).is_dir()
         ):
             self._open(path, None, self._usual_preset)
             kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
@@ -683,6 +698,7 @@ class Session:
         _check_choice("preset", content["preset"], (None, *get_args(Preset)))
         _check_choice("up", content["up"], (None, *UPS))
         self._open(content["avatar"], None, content["preset"], content["up"])
+        self.clock.pause()
         for name in map(str, content["files"]):
             if name.lower().endswith((".motion", ".bvh")):
                 self._add_motion(name)
@@ -733,13 +749,6 @@ def _check_choice(where: str, found: object, choices: tuple[object, ...]) -> Non
     if found not in choices:
         listed = ", ".join("null" if choice is None else str(choice) for choice in choices)
         raise InputError(f"{where}: expected one of {listed}, got {show(str(found))}")
-
-
-def load_data(avatar: str, up: Up | None = None) -> AvatarData:
-    """An avatar file, a published configuration, splats, or what comes with us."""
-    if Path(avatar).suffix.lower() in (".conf", ".character"):
-        return import_ash(Path(avatar))[0]
-    return load_avatar_data(avatar, up)
 
 
 def _takes_preset(data: AvatarData) -> bool:

@@ -24,13 +24,14 @@ class Eval:
     """Avatar file (.safetensors), 'bundled' or 'bundled-balanced' (trained), or
     'actor' (not)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """Data set, as `ash-studio extract` leaves it."""
+    """Data set, as `ash-studio extract` leaves it, or a published configuration."""
     out: Annotated[
         Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR", help_behavior_hint="")
     ] = None
     """Folder for report.json, report.txt and pictures.png (ours, truth, error)."""
     test_cameras: Annotated[str, tyro.conf.arg(metavar="auto|none|N,N,...")] = "auto"
-    """The cameras that the training left out, as it was told."""
+    """The cameras that the training left out, as it was told; auto takes a configuration's
+    val_camera."""
     views: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Measure about so many pictures of each kind, evenly chosen. Default: all."""
     lpips_weights: Annotated[
@@ -56,6 +57,8 @@ class Eval:
         from ash_core.training.lpips import Lpips
 
         dataset = open_dataset(self.data)
+        for text in dataset.notes if dataset.release is not None else ():
+            note(text)
         selections = select(dataset, self.test_cameras, self.views)
         data = load_avatar_data(self.avatar)
         if text := check_fits(data, self.avatar, dataset):

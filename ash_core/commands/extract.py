@@ -15,6 +15,10 @@ from ash_core.errors import InputError
 if TYPE_CHECKING:
     from ash_core.capture.extract.extract import CameraJob
     from ash_core.capture.extract.extract_jobs import Outcome
+    from ash_core.capture.extract.survey import Footage
+    from ash_core.files.dataset import Split
+    from ash_core.files.release import Release
+    from ash_core.files.release_images import PublishedFolders
 
 FAILED = 2
 
@@ -30,15 +34,18 @@ class Extract:
     """
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """Folder of the data set: training/videos, training/foregroundSegmentation, ..."""
+    """Folder of the data set: training/videos, training/foregroundSegmentation, ...; or a
+    published configuration (or raw_data/SUBJECT), which says cameras, frames and size."""
     split: Annotated[
         Literal["training", "testing"] | None, tyro.conf.arg(help_behavior_hint="")
     ] = None
     """One split only. Default: those that are there."""
     cameras: Annotated[str | None, tyro.conf.arg(metavar="N,N,...", help_behavior_hint="")] = None
-    """Numbers of cameras. Default: all of the calibration or, without one, of the videos."""
+    """Numbers of cameras. Default: those that the configuration trains and validates on, all of
+    the calibration or, without one, of the videos."""
     frames: Annotated[str, tyro.conf.arg(metavar="START:STOP:STEP")] = ":"
-    """Video frames: one number, or a slice as in Python (STOP is left out)."""
+    """Video frames: one number, or a slice as in Python (STOP is left out). Default: all, or
+    every sample_interval-th of a configuration."""
     threshold: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Brightness from which a mask is foreground, 1 to 255; edges are hard then. Default: soft
     masks stay soft, of others 128."""
@@ -56,7 +63,10 @@ class Extract:
     """Store only the box around the person, with a text in the file that says where it lay;
     cameras stay as they are, since ash-studio's readers put the box back."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint="")] = None
-    """Size of the images, px. Default: the camera's."""
+    """Size of the images, px. Default: the camera's, or that of the configuration."""
+    layout: Literal["ours", "published"] = "ours"
+    """published: what the published code reads, metadata/SPLIT/images/C/image_c_C_f_F.png and
+    foregroundSegmentation beside it, or the folders that the configuration names."""
     kind: Literal["png", "jpg"] = "png"
     """png: colours with the mask as alpha. jpg: the person on black and the mask in a png."""
     quality: int = 95
@@ -110,7 +120,7 @@ class Extract:
         if not self.slurm:
             return run_in_processes(jobs, self.workers or usable_cores(), tell, stopped)
         options = SlurmOptions(
-            logs=(self.data / "slurm").absolute(),
+            logs=jobs[0].folder / "slurm",
             partition=self.slurm_partition,
             minutes=self.slurm_minutes,
             cpus=self.slurm_cpus,
@@ -142,7 +152,12 @@ class Extract:
         from ash_core.capture.extract.cutter import ExtractSettings
         from ash_core.capture.extract.extract import CameraJob
         from ash_core.capture.extract.survey import survey
+        from ash_core.files.dataset import data_release
 
+        if self.crop and self.layout == "published":
+            raise InputError("--crop: expected none with --layout published, which has no boxes")
+        release = data_release(self.data)
+        size = parse_size(self.size) if self.size else release.size if release else None
         settings = ExtractSettings(
             self.threshold,
             self.erode,
@@ -150,18 +165,22 @@ class Extract:
             self.published_masks,
             self.largest,
             self.crop,
-            parse_size(self.size) if self.size else None,
+            size,
             self.kind,
             self.quality,
         )
         wanted = _numbers(self.cameras)
-        footage = survey(self.data.absolute(), self.split, wanted)
+        if release is None:
+            footage = survey(self.data.absolute(), self.split, wanted)
+        else:
+            footage = self._survey_release(release, wanted)
         for text in footage.notes:
             note(text)
         jobs = []
         for split, frame_count in footage.frames.items():
-            frames = tuple(sorted(parse_frames(self.frames, frame_count)))
-            footage.check_motion(split, frames)
+            frames = self._frames(release, frame_count)
+            if release is None:
+                footage.check_motion(split, frames)
             jobs += [
                 CameraJob(
                     footage.folder,
@@ -171,10 +190,45 @@ class Extract:
                     settings,
                     footage.optics.get(camera),
                     self.fps,
+                    self._folders(footage.folder, split, release),
                 )
                 for camera in footage.cameras[split]
             ]
         return jobs, footage.errors
+
+    def _survey_release(self, release: "Release", cameras: list[int] | None) -> "Footage":
+        """Look at the videos of the cameras that a configuration names."""
+        from ash_core.capture.extract.survey import survey
+
+        if self.data != release.conf:
+            note(f"{self.data}: its configuration is {release.conf}")
+        if cameras is None:
+            named = {*(release.train_cameras or ()), *(release.val_cameras or ())}
+            cameras = sorted(named) or None
+        split = self.split or ("testing" if release.is_test_motion else "training")
+        return survey(release.footage.absolute(), split, cameras, calibrated=False)
+
+    def _frames(self, release: "Release | None", count: int) -> tuple[int, ...]:
+        """Choose video frames of so many."""
+        if release is None or self.frames != ":":
+            return tuple(sorted(parse_frames(self.frames, count)))
+        step = release.sample_interval
+        first = release.train_frames.start % step if release.train_frames else 0
+        return tuple(range(first, count, step))
+
+    def _folders(
+        self, folder: Path, split: "Split", release: "Release | None"
+    ) -> "PublishedFolders | None":
+        """Name the folders of the published layout; None for ours."""
+        from ash_core.files.release import IMAGES, MASKS
+        from ash_core.files.release_images import PublishedFolders
+
+        if self.layout == "ours":
+            return None
+        if release is not None and release.image_dir is not None and release.mask_dir is not None:
+            return PublishedFolders(release.image_dir.absolute(), release.mask_dir.absolute())
+        home = folder / "metadata" / split
+        return PublishedFolders(home / IMAGES, home / MASKS)
 
 
 def _numbers(text: str | None) -> list[int] | None:

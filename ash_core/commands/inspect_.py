@@ -24,19 +24,18 @@ class Inspect:
     """
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """Folder of the data set."""
+    """Folder of the data set, or a published configuration (or raw_data/SUBJECT)."""
     out: Annotated[
         Path | None, tyro.conf.arg(aliases=["-o"], metavar="X.html", help_behavior_hint="")
     ] = None
-    """The page. Default: DIR/inspection.html."""
+    """The page. Default: inspection.html in the folder; of a configuration, beside its videos."""
     samples: int = 3
     """Frames of each camera that are looked at."""
 
     def run(self) -> int:
         check_range("--samples", self.samples, 1, 1000, "frames")
-        out = self.out or self.data / "inspection.html"
-        if out.suffix != ".html":
-            raise InputError(f"{out}: expected a name that ends in .html")
+        if self.out is not None and self.out.suffix != ".html":
+            raise InputError(f"{self.out}: expected a name that ends in .html")
         from ash_core.capture.inspect.inspection import inspect_dataset
         from ash_core.capture.inspect.inspection_page import inspection_page
         from ash_core.files.dataset import open_dataset
@@ -45,6 +44,7 @@ class Inspect:
 
         with working("reading the data set"):
             dataset = open_dataset(self.data)
+        out = self.out or dataset.folder / "inspection.html"
         with progress_bar() as progress:
             task = progress.add_task("looking at cameras", total=None)
 

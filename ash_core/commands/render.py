@@ -18,10 +18,18 @@ from ash_core.commands.options import (
     parse_point,
     parse_size,
 )
+from ash_core.commands.render_release import (
+    default_background,
+    default_out,
+    image_names,
+    numbered_cameras,
+    validation_frames,
+)
 from ash_core.commands.scene import (
     Backend,
     Device,
     Preset,
+    find_release,
     load_avatar_data,
     load_motion,
     make_renderer,
@@ -52,14 +60,19 @@ INTERRUPTED = 130
 class Render:
     """Render an avatar's motion, without a window, to a video or to pictures."""
 
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="X")]
+    out: Annotated[
+        Path | None, tyro.conf.arg(aliases=["-o"], metavar="X", help_behavior_hint="")
+    ] = None
     """.mp4 (H.264), .webm (VP9, alpha), .mov (ProRes 4444, alpha), .png (one frame), or a folder.
-    An existing file is replaced when the new one is complete."""
+    An existing file is replaced when the new one is complete. Default: the output_dir of a
+    configuration; there is none for other avatars."""
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
     """Avatar file (.safetensors), splats (.ply, .spz, .sog), 'bundled' or 'bundled-balanced'
-    (trained), or 'actor' (not). Not beside --session."""
+    (trained), or 'actor' (not). A published .conf, or its subject's folder: draws what the
+    published inference does, the validation's cameras, frames, size and background, as
+    C/image_c_C_f_F.png of camera and frame. Not beside --session."""
     session: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE.ash-session", help_behavior_hint="")
     ] = None
@@ -67,15 +80,22 @@ class Render:
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
-    """Motion file, or the name of a bundled motion. Not needed for the bundled avatar."""
-    frames: Annotated[str, tyro.conf.arg(metavar="START:STOP:STEP")] = ":"
-    """Frames of the motion: one number, or a slice as in Python (STOP is not rendered)."""
-    camera: Annotated[str, tyro.conf.arg(metavar="front|orbit|FILE:N|avatar:N")] = "front"
+    """Motion file, a folder with a poseAngles.motion, or the name of a bundled motion. Not needed
+    for the bundled avatar, nor for a configuration, which names its own."""
+    frames: Annotated[
+        str | None, tyro.conf.arg(metavar="START:STOP:STEP", help_behavior_hint="")
+    ] = None
+    """Frames of the motion: one number, or a slice as in Python (STOP is not rendered). Default:
+    all; those of the validation where a configuration's own motion is rendered."""
+    camera: Annotated[
+        str | None, tyro.conf.arg(metavar="front|orbit|FILE:N|avatar:N|N,N", help_behavior_hint="")
+    ] = None
     """front: stands still and sees the whole motion.
     orbit: goes once round the character and follows it.
     FILE:2: a camera by index or name of cameras.json, FILE.calibration, transforms.json, a COLMAP
     model's folder, FILE.yml of OpenCV or EasyMocap; ash-studio cameras converts what needs flags.
-    avatar:2: one stored in the avatar file."""
+    avatar:2: one stored in the avatar file. 7,18: cameras of a configuration by number.
+    Default: front; the validation's cameras of a configuration."""
     eye: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z", help_behavior_hint="")] = None
     """Look-at camera instead: its place, m, world (Z up)."""
     target: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z", help_behavior_hint="")] = None
@@ -83,14 +103,15 @@ class Render:
     fov: float = 40.0
     """Vertical field of view of front, orbit and look-at cameras, degrees."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint="")] = None
-    """Picture size, pixels. Default: the file camera's own, else 1280x960. Of a session: that of
-    the capture camera it looks through, else that of recordings in the viewer's preferences.
-    Odd sizes grow to even ones in .mp4 and .webm: the last row or column is repeated."""
+    """Picture size, pixels. Default: the configuration's, the file camera's own, else 1280x960. Of
+    a session: that of the capture camera it looks through, else that of recordings in the viewer's
+    preferences. Odd sizes grow to even ones in .mp4 and .webm: the last row or column is
+    repeated."""
     up: Annotated[Up | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Up axis of splats; y-down: trained on COLMAP's cameras. Default: the one that their file
     names, else z. Cameras of a file turn with the splats."""
-    background: Annotated[str, tyro.conf.arg(metavar="COLOUR")] = "white"
-    """white, black, transparent or #rrggbb."""
+    background: Annotated[str | None, tyro.conf.arg(metavar="COLOUR", help_behavior_hint="")] = None
+    """white, black, transparent or #rrggbb. Default: the configuration's, else white."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
     """Frames a second of the video. Default: the motion's own (25)."""
     device: Device = "auto"
@@ -101,7 +122,7 @@ class Render:
     """Decoder of a native avatar. Default: the file's own, or the session's."""
 
     def run(self) -> int:
-        background = parse_background(self.background)
+        parse_background(self.background or "white")
         size = parse_size(self.size) if self.size else None
         fov = math.radians(checked(self.fov, "--fov", 1.0, 170.0, "degrees"))
         if self.fps is not None:
@@ -113,32 +134,68 @@ class Render:
         from ash_core.files.video import (
             check_output,
             check_space,
+            is_folder,
             is_single_picture,
             open_writer,
         )
 
-        check_output(self.out, alpha=background is None)
-        data = load_avatar_data(self.avatar, self.up)
+        # What no flag says is a configuration's, or usual.
+        release = find_release(self.avatar, "val")
+        out = self.out or (default_out(release) if release is not None else None)
+        if out is None:
+            raise no_output()
+        colour = default_background(release) if release is not None else "white"
+        background = parse_background(self.background or colour)
+        check_output(out, alpha=background is None)
+        data = load_avatar_data(self.avatar if release is None else str(release.conf), self.up)
         self._check_up(data)
-        motion = load_motion(self.motion, self.avatar, data)
-        frames = parse_frames(self.frames, len(motion.dofs))
-        if is_single_picture(self.out) and len(frames) > 1:
+        motion = load_motion(self.motion, self.avatar, data, release)
+        if release is None or self.frames is not None or self.motion is not None:
+            frames = parse_frames(self.frames or ":", len(motion.dofs))
+        else:
+            frames = validation_frames(release, len(motion.dofs))
+
+        # One camera for each frame, or several that stand still.
+        numbered = None
+        if release is not None and self.eye is None and self.target is None:
+            numbered = numbered_cameras(self.camera, release, data)
+        if numbered is not None:
+            views = [[fit_camera(camera, size)] * len(frames) for camera in numbered.values()]
+        else:
+            usual = size or (release.size if release is not None else None)
+            views = [self._choose_cameras(data, motion, frames, usual, fov)]
+        count = len(views) * len(frames)
+        if is_single_picture(out) and count > 1:
             raise InputError(
-                f"{self.out}: a .png holds one frame, {len(frames)} are selected: "
-                "choose one with --frames N, or name a folder"
+                f"{out}: a .png holds one frame, {count} are selected: "
+                "choose one with --frames N (and --camera N), or name a folder"
             )
-        cameras = self._choose_cameras(data, motion, frames, size, fov)
-        check_space(self.out, cameras[0].width, cameras[0].height, len(frames))
+        if len(views) > 1 and not is_folder(out):
+            text = f"a video shows one camera, {len(views)} are selected"
+            raise InputError(f"{out}: {text}: choose one with --camera N, or name a folder")
+
+        first, transparent = views[0][0], background is None
+        if any((c.width, c.height) != (first.width, first.height) for view in views for c in view):
+            raise InputError("--size: expected one beside cameras of several sizes, got none")
+        check_space(out, first.width, first.height, count)
         renderer = make_renderer(data, self.device, self.backend, self.preset)
-        shots = make_shots(data, motion, frames, cameras, background)
-        first, fps, transparent = cameras[0], self.fps or motion.fps, background is None
-        writer = open_writer(self.out, first.width, first.height, fps, alpha=transparent)
-        return render_to_file(renderer, shots, len(frames), writer)
+
+        # Frame by frame: a pose is decoded once for all cameras.
+        each_frame = [frame for frame in frames for _ in views]
+        each_camera = [view[n] for n in range(len(frames)) for view in views]
+        shots, names = make_shots(data, motion, each_frame, each_camera, background), None
+        if numbered is not None and is_folder(out):
+            names = image_names(list(numbered), frames)
+            shots = (shot._replace(number=n) for n, shot in enumerate(shots))
+        fps = self.fps or motion.fps
+        writer = open_writer(out, first.width, first.height, fps, transparent, names)
+        return render_to_file(renderer, shots, count, writer)
 
     def _check_up(self, data: "AvatarData") -> None:
         from ash_core.records import SplatData
 
-        turns = isinstance(data, SplatData) or (":" in self.camera and self.eye is None)
+        named = self.camera is not None and ":" in self.camera
+        turns = isinstance(data, SplatData) or (named and self.eye is None)
         if self.up is not None and not turns:
             raise InputError("--up: expected splats, or --camera with a file: an avatar is Z up")
 
@@ -147,6 +204,8 @@ class Render:
             if field.name in IN_A_SESSION and getattr(self, field.name) != field.default:
                 flag = "AVATAR" if field.name == "avatar" else f"--{field.name}"
                 raise InputError(f"{flag}: expected none beside --session, which has its own")
+        if self.out is None:
+            raise no_output()
         found = entry_points(group=SESSIONS, name="record")
         if not found:
             raise InputError("--session: this installation has no viewer: install ash-studio again")
@@ -167,33 +226,33 @@ class Render:
         dofs = motion.dofs[frames]
         width, height = size or DEFAULT_SIZE
         if self.eye is not None or self.target is not None:
-            if self.camera != "front":
+            if self.camera not in (None, "front"):
                 raise InputError(f"--camera: expected none beside --eye, got '{self.camera}'")
             camera = self._look_at(data, motion, frames, (width, height), fov_y_rad)
             return [camera] * len(frames)
-        if self.camera == "front":
+        if self.camera in (None, "front"):
             camera = front_camera(data, dofs, fov_y_rad, width, height)
             return [camera] * len(frames)
         if self.camera == "orbit":
             step = abs(frames[1] - frames[0]) if len(frames) > 1 else 1
             smoothing = motion.fps / step
             return orbit_cameras(data, dofs, fov_y_rad, width, height, smoothing)
-        camera = self._file_camera(data, dofs)
+        camera = self._file_camera(self.camera, data, dofs)
         return [fit_camera(camera, size)] * len(frames)
 
-    def _file_camera(self, data: "AvatarData", dofs: "Tensor") -> "Camera":
+    def _file_camera(self, choice: str, data: "AvatarData", dofs: "Tensor") -> "Camera":
         """Find the camera of a file; its axes, where nothing names them, are those that see us."""
         from ash_core.geometry.framing import Figure, is_in_picture
         from ash_core.records import SplatData
 
         # Cameras of a scene of splats stand in one world with them.
         up = data.up if isinstance(data, SplatData) else self.up or "z"
-        camera, other = find_camera(self.camera, data, up)
+        camera, other = find_camera(choice, data, up)
         if other is not None:
             points = Figure(data).surface(dofs[:: max(1, len(dofs) // SOME_POSES)]).flatten(0, 1)
             if not is_in_picture(camera, points) and is_in_picture(other, points):
                 note(
-                    f"{self.camera}: with OpenGL axes, as its kind has, the camera looks away: "
+                    f"{choice}: with OpenGL axes, as its kind has, the camera looks away: "
                     "read with OpenCV axes (ash-studio cameras --axes says which)"
                 )
                 return other
@@ -224,11 +283,16 @@ class Render:
         return camera_from_fov(look_at(eye, target), fov_y_rad, *size)
 
 
+def no_output() -> InputError:
+    """The error where nobody says where the result goes."""
+    return InputError("--out: expected a file in .mp4, say, or a folder, got none")
+
+
 class Shot(NamedTuple):
     """One frame to render."""
 
     number: int
-    """Frame of the motion: names the files of a folder."""
+    """Frame of the motion, or place among the names that a writer has: names files of a folder."""
     request: "RenderRequest"
 
 
@@ -313,8 +377,10 @@ def make_shots(
     from ash_core.geometry.motion import pose_window
     from ash_core.render import RenderRequest
 
+    shown, window = None, None
     for frame, camera in zip(frames, cameras, strict=True):
-        window = pose_window(motion, frame, data.skeleton, data.lags)
+        if window is None or frame != shown:
+            shown, window = frame, pose_window(motion, frame, data.skeleton, data.lags)
         yield Shot(frame, RenderRequest(window, camera, background))
 
 

@@ -1,15 +1,19 @@
 """What `render`, `demo` and `bench` share: find the avatar and the motion, make the renderer."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from ash_core.commands.terminal import note
 from ash_core.conventions import Up
 from ash_core.errors import InputError
+from ash_core.files.text import is_kind
 from ash_core.resources import resource
 
 if TYPE_CHECKING:
     from ash_core.avatar import Avatar
+    from ash_core.files.release import Purpose, Release
     from ash_core.records import AvatarData, Motion
     from ash_core.render import Renderer
 
@@ -38,32 +42,67 @@ def avatar_path(name: str) -> Path:
     return resource("assets", COMES_WITH_US[name]) if name in COMES_WITH_US else Path(name)
 
 
-def load_avatar_data(name: str, up: Up | None = None) -> "AvatarData":
-    """Load an avatar file, splats, or what comes with us under a name.
+def is_published(name: str) -> bool:
+    """Whether an avatar's name is that of a configuration, a `.character` or a folder."""
+    path = Path(name)
+    is_named = path.suffix.lower() in (".conf", ".character")
+    return name not in COMES_WITH_US and (is_named or is_kind(Path.is_dir, path))
+
+
+def find_release(name: str, purpose: "Purpose" = "train") -> "Release | None":
+    """Read the configuration that an avatar's name leads to; None where there is none.
+
+    purpose: which of a subject's configurations, where a folder is named.
+    """
+    if not is_published(name):
+        return None
+    from ash_core.files.release import find_conf, read_release
+
+    conf = find_conf(Path(name), purpose)
+    return None if conf is None else read_release(conf)
+
+
+def load_avatar_data(
+    name: str, up: Up | None = None, report: Callable[[str], None] = note
+) -> "AvatarData":
+    """Load an avatar file, splats, a published character, or a built-in avatar by name.
 
     up: axis of the splats' file that points up; without one what the file says, else Z.
+    report: receives the notes about a published character or splats.
     """
     from ash_core.files.avatar_file import load_avatar
     from ash_core.files.splats import is_splats, load_splats
 
     path = avatar_path(name)
     if not path.exists():
-        if is_splats(path):
+        if is_splats(path) or path.suffix.lower() in (".conf", ".character"):
             raise InputError(f"{path}: no such file")
         raise InputError(
             f"{path}: no such avatar file; 'ash-studio import ash CONF -o FILE' makes one, "
             f"'{BUNDLED}' names the one that comes with ash-studio"
         )
-    if not is_splats(path):
+    if is_published(name):
+        from ash_core.files.released import import_ash
+
+        data, notes = import_ash(path)
+    elif is_splats(path):
+        data = load_splats(path, up)
+        notes = data.notes
+    else:
         return load_avatar(path)
-    splats = load_splats(path, up)
-    for text in splats.notes:
-        note(text)
-    return splats
+    for text in notes:
+        report(text)
+    return data
 
 
-def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
-    """A .motion file or a bundled one by name; without a name, what comes with us dances."""
+def load_motion(
+    name: str | None, avatar: str, data: "AvatarData", release: "Release | None" = None
+) -> "Motion":
+    """Read a motion: a .motion file, a folder with the published one, or a bundled one by name.
+
+    Without a name it is the configuration's own; what comes with us dances. release: the avatar's
+    configuration, whose motions have names too.
+    """
     from ash_core.files.skeletool import read_motion
     from ash_core.records import SplatData
 
@@ -71,6 +110,9 @@ def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
         if name is not None:
             raise InputError(f"--motion: {avatar} holds splats, which no motion moves")
         return still_motion(data, STILL_FRAMES)
+    named = {} if release is None else dict(release.motions)
+    if name is None and named:
+        name = next(iter(named))
     if name is None and avatar not in COMES_WITH_US:
         raise InputError("--motion: expected a .motion file for this avatar")
     found = sorted(resource("assets").rglob("motions/*.motion"))
@@ -78,13 +120,34 @@ def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
     if name is None:
         name = FIRST_MOTION if FIRST_MOTION in bundled else next(iter(bundled), FIRST_MOTION)
     path = Path(name)
-    if not path.exists() and name in bundled:
-        path = bundled[name]
     if not path.exists():
-        raise InputError(
-            f"{path}: no such motion file; bundled motions: {', '.join(bundled) or 'none'}"
-        )
-    return read_motion(path, data.skeleton)
+        path = {**bundled, **named}.get(name, path)
+    if not path.exists():
+        known = f"motions of {release.conf}" if release is not None and named else "bundled motions"
+        listed = ", ".join(named or bundled) or "none"
+        raise InputError(f"{path}: no such motion file; {known}: {listed}")
+    path = motion_file(path)
+    motion = read_motion(path, data.skeleton)
+    own = next((folder for folder, file in named.items() if path.samefile(file)), None)
+    return motion if own is None else replace(motion, name=own)
+
+
+def motion_file(path: Path) -> Path:
+    """The motion itself, or the published one in a folder."""
+    from ash_core.files.skeletool import POSE_ANGLES
+
+    if not is_kind(Path.is_dir, path):
+        return path
+    file = path / POSE_ANGLES
+    if not is_kind(Path.is_file, file):
+        raise InputError(f"--motion: {path}: expected a folder with {POSE_ANGLES}, found none")
+    return file
+
+
+def release_motions(release: "Release | None", data: "AvatarData") -> "dict[str, Motion]":
+    """Read a configuration's motions, its own first, by the names of their folders."""
+    names = () if release is None else release.motions
+    return {name: load_motion(name, "", data, release) for name in names}
 
 
 def still_motion(data: "AvatarData", frames: int) -> "Motion":

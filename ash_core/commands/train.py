@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ash_core.commands.scene import avatar_path
-from ash_core.commands.terminal import StopRequest, note, progress_bar, say
+from ash_core.commands.terminal import StopRequest, note, progress_bar, say, show_table
 from ash_core.training.config import TrainConfig
+from ash_core.training.release_config import take_release, taken
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from ash_core.files.release import Release
     from ash_core.training.session import Stop
 
 
@@ -19,17 +21,31 @@ class Train(TrainConfig):
     __doc__ = TrainConfig.__doc__
 
     def run(self) -> int:
-        self.resolved()  # mistakes are told before torch is imported
+        avatar = None if self.avatar is None else avatar_path(str(self.avatar))
+        given: TrainConfig = replace(self, avatar=avatar)
+        config, release = take_release(given)
+        resolved = config.resolved()  # mistakes are told before torch is imported
+        speaks = os.environ.get("RANK", "0") == "0"  # one of those that train together
+        if release is not None and speaks:
+            _show_taken(given, resolved, release)
         from ash_core.training.train import train
 
-        avatar = None if self.avatar is None else avatar_path(str(self.avatar))
-        config: TrainConfig = replace(self, avatar=avatar)
-        speaks = os.environ.get("RANK", "0") == "0"  # one of those that train together
         with StopRequest() as stop, progress_bar() as progress:
             code = train(config, _Terminal(progress if speaks else None, stop))
         if code == 0 and speaks and not stop.is_set:
-            say(f"{self.out / 'avatar.safetensors'}: trained")
+            say(f"{resolved.folder / 'avatar.safetensors'}: trained")
         return code
+
+
+def _show_taken(given: TrainConfig, resolved: TrainConfig, release: "Release") -> None:
+    """Print what the training takes from a published configuration, and from which entry."""
+    rows = [(row.item, row.value, row.source) for row in taken(given, resolved, release)]
+    show_table(str(release.conf), ("item", "value", "from"), rows)
+    if given.variant == "native" and given.steps is None and release.schedule.steps is not None:
+        own = replace(given, out=resolved.out).resolved()
+        text = f"its schedule is for the published networks ({release.schedule.steps:,} steps)"
+        flags = f"--steps {own.steps} --learning-rate {own.learning_rate}"
+        note(f"{release.conf}: {text}; a native avatar does with {flags}")
 
 
 class _Terminal:

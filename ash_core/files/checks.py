@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ash_core.conventions import MAX_SIDE_PX, OFFSET_MM_MAX
+from ash_core.conventions import ATLAS_RESOLUTIONS, MAX_SIDE_PX, OFFSET_MM_MAX
 from ash_core.files.skeletool import WEIGHT_TOLERANCE
 from ash_core.files.text import bad, show
 from ash_core.geometry.motion import HEADING_DOF
@@ -19,8 +19,6 @@ from ash_core.records import AvatarData, Camera
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-ATLAS_RESOLUTIONS = (16, 4096)
-"""Smallest and largest texel atlas."""
 ATLAS_STEP = 16
 """A network's atlas is a multiple of this: it is halved four times."""
 UV_TOLERANCE = 1e-3

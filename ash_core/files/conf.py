@@ -19,7 +19,8 @@ MAX_NODES = 4096
 MAX_VALUE = 4096
 """Longest string value, after substitution."""
 
-Value = str | int | float
+Value = str | int | float | bool | tuple[()]
+"""An empty list is an empty tuple."""
 
 
 def read_conf(path: Path | str) -> list[tuple[str, Value]]:
@@ -70,7 +71,7 @@ class _Leaves:
         if self.visited > MAX_NODES or depth > 2 * MAX_DEPTH:
             raise bad(self.path, None, f"expected at most {MAX_NODES} values, not nested so deep")
         if isinstance(node, ConfigValues):
-            target = self.tree_of(node)
+            target = self.target_of(node)
             if target is not None:
                 yield from self.walk(key, target, depth + 1)
             else:
@@ -79,19 +80,21 @@ class _Leaves:
             for name, child in node.items():
                 yield from self.walk(f"{key}.{name}" if key else str(name), child, depth + 1)
         elif isinstance(node, list):
+            if not node:
+                yield key, ()
             for number, child in enumerate(node):
                 yield from self.walk(f"{key}.{number}", child, depth + 1)
         elif isinstance(node, ConfigQuotedString):
             yield key, node.value
-        elif isinstance(node, str | int | float) and not isinstance(node, bool):
+        elif isinstance(node, str | int | float):
             yield key, node
 
-    def tree_of(self, values: ConfigValues) -> object:
-        """What a lone `${variable}` stands for, when that is not a string."""
+    def target_of(self, values: ConfigValues) -> object:
+        """Find what a lone `${variable}` stands for, when that is not a string."""
         token: object = values.tokens[0]
         if len(values.tokens) == 1 and isinstance(token, ConfigSubstitution):
             target = self.find(token.variable)
-            if isinstance(target, dict | list):
+            if isinstance(target, dict | list | int | float):
                 return target
         return None
 

@@ -15,6 +15,9 @@ Cameras and frames count from 0. A .png has straight colours and the mask as alp
 person on black and has its mask beside it, mask_c_CCC_f_FFFFFF.png. Either may hold only the box
 around the person: then a text in it says where the box lay, and `read_masked` puts it back.
 
+A configuration of the published tree is a data set too (`release_dataset`): its images lie in a
+folder a camera and have their masks apart (`release_images`).
+
 Nothing heavy is imported before it is needed: the processes that extract images use this too.
 """
 
@@ -30,9 +33,11 @@ from PIL import Image as PillowImage
 
 from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import InputError
+from ash_core.files.release_images import PublishedImage, PublishedImages, published_image
 from ash_core.files.text import bad, is_kind, show
 
 if TYPE_CHECKING:
+    from ash_core.files.release import Purpose, Release
     from ash_core.records import AvatarData, Camera, Motion
 
 Split = Literal["training", "testing"]
@@ -69,8 +74,20 @@ def image_path(
 
 
 def mask_path(image: Path) -> Path:
-    """The mask beside a .jpg."""
+    """Name the mask of an image that has no alpha: beside a .jpg, or in a folder of masks."""
+    if isinstance(image, PublishedImage):
+        return image.mask
     return image.with_name("mask" + image.name.removeprefix("image")).with_suffix(".png")
+
+
+def image_files(image: Path) -> tuple[Path, ...]:
+    """List the files that hold an image and its mask."""
+    return (image,) if _has_alpha(image) else (image, mask_path(image))
+
+
+def _has_alpha(image: Path) -> bool:
+    """Tell whether an image's mask is its own alpha."""
+    return image.suffix == ".png" and not isinstance(image, PublishedImage)
 
 
 def images_of(folder: Path, split: Split) -> Iterator[tuple[int, int, Path]]:
@@ -117,18 +134,55 @@ def read_masked(
 
 
 def read_masked_crop(path: Path) -> MaskedCrop:
-    """An image as it lies on disk. A .jpg has its mask beside it, a .png in its alpha."""
+    """Read an image as it lies on disk. A .jpg has its mask beside it, a .png in its alpha.
+
+    Images of the published layout have theirs in another folder, whatever their ending.
+    """
     pixels, (left, top, width, height) = _read_pixels(path)
-    if path.suffix == ".png":
+    if _has_alpha(path):
         if pixels.ndim != 3 or pixels.shape[2] != 4:
             raise bad(path, None, "expected RGB with alpha, got no alpha")
         return MaskedCrop(pixels[..., :3], pixels[..., 3], left, top, width, height)
-    beside = mask_path(path)
-    alpha, _ = _read_pixels(beside)
-    if pixels.ndim != 3 or alpha.ndim != 2 or alpha.shape != pixels.shape[:2]:
-        found = f"{alpha.shape} beside {path.name} of {pixels.shape}"
-        raise bad(beside, None, f"expected a grey mask of the image's size, got {found}")
+    if pixels.ndim != 3:
+        raise bad(path, None, "expected RGB, got a grey image")
+    if isinstance(path, PublishedImage):
+        pixels = pixels[..., :3]
+    alpha, _ = _read_mask(path, (pixels.shape[1], pixels.shape[0]))
     return MaskedCrop(pixels, alpha, left, top, width, height)
+
+
+def read_mask_crop(path: Path) -> MaskedCrop:
+    """Read an image's mask and where it lies; colours only where both are one file, else black."""
+    if _has_alpha(path):
+        return read_masked_crop(path)
+    with _open_image(path) as image:
+        alpha, place = _read_mask(path, image.size)
+    return MaskedCrop(np.zeros((*alpha.shape, 3), np.uint8), alpha, *place)
+
+
+def _read_mask(
+    path: Path, size: tuple[int, int]
+) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int, int, int]]:
+    """Read the mask in a file of its own. size: width and height of the image's pixels."""
+    beside = mask_path(path)
+    alpha, place = _read_pixels(beside)
+    if isinstance(path, PublishedImage) and alpha.ndim == 3:  # coloured: what counts is white
+        alpha = alpha[..., 0]
+    if alpha.ndim != 2 or alpha.shape != size[::-1]:
+        found = f"{alpha.shape} beside {path.name} of {size[0]} x {size[1]} px"
+        raise bad(beside, None, f"expected a grey mask of the image's size, got {found}")
+    return alpha, place
+
+
+def stored_box(path: Path) -> tuple[int, int, int, int, int, int] | None:
+    """(left, top, width, height) of a cropped image and the whole picture's (width, height).
+
+    Only the file's first bytes are read. None where the file holds the whole picture.
+    """
+    with _open_image(path) as image:
+        left, top, width, height = _stored_box(path, image)
+        is_whole = (width, height) == image.size
+        return None if is_whole else (left, top, *image.size, width, height)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -202,6 +256,23 @@ class SplitData:
     """(frame, camera) -> image; every frame has a pose and every camera its place in `cameras`.
     May be empty: nothing extracted yet."""
 
+    def image_name(self, frame: int, camera: int) -> str:
+        """Name the file of an image, whether it is there or not."""
+        if isinstance(self.images, PublishedImages):
+            return published_image(Path(), camera, frame).name
+        return image_path(Path(), self.name, camera, frame).name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cameras and frames as a configuration divides them."""
+
+    train_cameras: tuple[int, ...]
+    val_cameras: tuple[int, ...]
+    """Looked at by validations; trained on only where they are among the others too."""
+    train_frames: range
+    val_frames: range
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -214,29 +285,65 @@ class Dataset:
     """Those whose folder is there; at least one."""
     notes: tuple[str, ...]
     """What the importer of the character says is missing."""
+    release: "Release | None" = None
+    """The published configuration that it was opened by."""
+    plan: Plan | None = None
+    """What that configuration trains and validates on."""
 
 
-def open_dataset(folder: Path | str) -> Dataset:
+def data_release(path: Path, purpose: "Purpose" = "train") -> "Release | None":
+    """Read the published configuration that a data set is opened by; None for our layout.
+
+    path: a configuration or a folder of the published tree; of several configurations the one for
+    the purpose. Raises: InputError.
+    """
+    from ash_core.files.release import find_conf, read_release
+
+    if not is_kind(Path.is_dir, path) and path.suffix.lower() != ".conf":
+        found = "a file" if path.exists() else "none"
+        text = f"expected the folder of a data set or a .conf, found {found}"
+        raise bad(path, None, text)
+    is_ours = any(any(path.glob(kind)) for kind in ("*.conf", "*.character")) and _splits(path)
+    conf = None if is_ours else find_conf(path, purpose)
+    release = None if conf is None else read_release(conf)
+    # Else it is a character's own configuration, in the folder of its data.
+    return release if release is not None and release.is_training_data else None
+
+
+def open_dataset(path: Path | str, purpose: "Purpose" = "train") -> Dataset:
     """Read a data set's character, cameras and poses and see which images are there.
 
-    cameras.json is read where there is one, else cameras.calibration. Images are not opened, but
-    for one header a camera. Raises: InputError.
+    path: a folder of our layout, or one of the published tree (`data_release`). cameras.json is
+    read where there is one, else cameras.calibration. Images are not opened, but for one header a
+    camera. Raises: InputError.
     """
+    path = Path(path)
+    release = data_release(path, purpose)
+    if release is not None:
+        from ash_core.files.release_dataset import open_release
+
+        is_found = release.conf != path
+        return open_release(release, (f"{path}: its configuration is {release.conf}",) * is_found)
+    return _open_folder(path if is_kind(Path.is_dir, path) else path.absolute().parent, path)
+
+
+def _open_folder(folder: Path, entry: Path) -> Dataset:
+    """Open a folder of our layout. entry: where its character is read from."""
     from ash_core.files.released import import_ash
 
-    folder = Path(folder)
-    if not is_kind(Path.is_dir, folder):
-        found = "a file" if folder.exists() else "none"
-        raise bad(folder, None, f"expected the folder of a data set, found {found}")
-    character, notes = import_ash(folder)
+    character, notes = import_ash(entry)
     cameras = read_dataset_cameras(folder)
-    names: list[Split] = [name for name in SPLITS if is_kind(Path.is_dir, folder / name)]
+    names = _splits(folder)
     if not names:
         raise bad(folder, None, f"expected a folder {' or '.join(SPLITS)} in it, found none")
     splits: dict[Split, SplitData] = {
         name: _open_split(folder, name, character, cameras) for name in names
     }
     return Dataset(folder, character, cameras, splits, tuple(notes))
+
+
+def _splits(folder: Path) -> list[Split]:
+    return [name for name in SPLITS if is_kind(Path.is_dir, folder / name)]
 
 
 def check_fits(avatar: "AvatarData", path: Path | str, dataset: Dataset) -> str | None:
@@ -270,23 +377,39 @@ def _open_split(
     from ash_core.files.skeletool import read_motion
 
     motion = read_motion(folder / split / POSES, character.skeleton)
+    images = images_with_poses(folder, split, len(cameras), len(motion.dofs))
+    return SplitData(split, motion, sized_as_images(cameras, images), images)
+
+
+def images_with_poses(
+    folder: Path, split: Split, cameras: int, poses: int
+) -> dict[tuple[int, int], Path]:
+    """List the images of our layout. Raises: InputError where one has no camera or no pose."""
     images: dict[tuple[int, int], Path] = {}
-    first: dict[int, Path] = {}
     for frame, camera, path in images_of(folder, split):
-        if camera >= len(cameras):
-            raise bad(path, None, f"expected a camera of {len(cameras)}, got number {camera}")
-        if frame >= len(motion.dofs):
-            poses = folder / split / POSES
-            raise bad(path, None, f"expected a pose for it, but {poses} has {len(motion.dofs)}")
+        if camera >= cameras:
+            raise bad(path, None, f"expected a camera of {cameras}, got number {camera}")
+        if frame >= poses:
+            text = f"expected a pose for it, but {folder / split / POSES} has {poses}"
+            raise bad(path, None, text)
         if (frame, camera) in images:
             other = images[frame, camera].name
             raise bad(path, None, f"expected one image of camera and frame, got {other} too")
         images[frame, camera] = path
-        first.setdefault(camera, path)
+    return images
+
+
+def sized_as_images(
+    cameras: tuple["Camera", ...], images: Mapping[tuple[int, int], Path]
+) -> tuple["Camera", ...]:
+    """Size each camera as the first of its images is."""
+    first: dict[int, tuple[int, int]] = {}
+    for frame, camera in images:
+        first.setdefault(camera, (frame, camera))
     sized = list(cameras)
-    for camera, path in first.items():
-        sized[camera] = stretch_camera(cameras[camera], *picture_size(path))
-    return SplitData(split, motion, tuple(sized), images)
+    for camera, key in first.items():
+        sized[camera] = stretch_camera(cameras[camera], *picture_size(images[key]))
+    return tuple(sized)
 
 
 def stretch_camera(camera: "Camera", width: int, height: int) -> "Camera":

@@ -24,6 +24,8 @@ JPG_END: Final = b"\xff\xd9"
 _COLOUR_TYPES: Final = {1: 0, 3: 2, 4: 6}
 """PNG's code for grey, RGB, RGBA, by channels. Source: PNG specification, 11.2.2."""
 _UP: Final = 2
+HALF: Final = 128
+"""Alpha from which a pixel is the person where masks are hard."""
 
 
 class Place(NamedTuple):
@@ -52,6 +54,20 @@ def write_masked(
     # The mask first: an image that is there has its mask.
     mask = _replace(mask_path(path), encode_png_box(pixels[..., 3:], canvas, text))
     return [_replace(path, _encode_jpg(pixels, canvas, quality, text)), mask]
+
+
+def write_published(
+    image: Path, mask: Path, pixels: UInt8[np.ndarray, "h w 4"], place: Place, quality: int
+) -> list[int]:
+    """Write an image on black and its mask apart, 0 or 255; returns the files' bytes."""
+    covered = pixels[..., 3] >= HALF
+    alpha = covered.astype(np.uint8) * np.uint8(255)
+    person = pixels * covered[..., None]
+    # The mask first: an image that is there has its mask.
+    size = _replace(mask, encode_png_box(alpha[..., None], place))
+    if image.suffix == ".png":
+        return [_replace(image, encode_png_box(person[..., :3], place)), size]
+    return [_replace(image, _encode_jpg(person, place, quality, "")), size]
 
 
 def is_whole(path: Path, size: int) -> bool:

@@ -6,7 +6,8 @@ published configurations are not ours to copy.
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from jaxtyping import Bool, Float
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from ash_core.conventions import MM_PER_M
+from ash_core.conventions import ATLAS_RESOLUTIONS, MM_PER_M
+from ash_core.errors import InputError
 from ash_core.files.capture import read_cameras, read_image
 from ash_core.files.checkpoint import read_checkpoint
-from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, check_avatar, network_shapes
-from ash_core.files.conf import Value, read_conf
+from ash_core.files.checks import ATLAS_STEP, check_avatar, network_shapes
+from ash_core.files.conf_entries import Entries, Entry, quoted
 from ash_core.files.obj import ObjMesh, read_obj
+from ash_core.files.release import find_conf, release_of
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
 from ash_core.files.text import bad, is_kind, parse_number, read_lines, show
 from ash_core.records import AvatarData, GraphMesh, Template
@@ -29,53 +32,55 @@ ATLAS_RESOLUTION = 256
 """Texels a side where the configuration does not say. Source: the published atlases."""
 GRAPH_REACH_MM = 50.0
 """Farthest that a graph node may lie from the template's nearest vertex."""
-PARENTS = 3
-"""Folders above the configuration in which its relative names are looked up."""
-MAX_FOLDERS = 16
 MAX_NAMED_FILES = 512
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+CALIBRATIONS = (".calibration", ".calib")
 CHECKPOINTS = (".pth", ".pt", ".tar", ".ckpt")
-
-Settings = list[tuple[str, Value]]
 
 
 def import_ash(path: Path) -> tuple[AvatarData, list[str]]:
     """Read a published character and, where there are any, its trained networks.
 
-    path: a HOCON `.conf`, a `.character`, or a folder that holds exactly one of them.
-    Returns the avatar and notes on what is missing. Anything else that is wrong: InputError.
+    path: a HOCON `.conf`, a `.character`, a folder that holds exactly one of them, or one of a
+    published tree (see `release.find_conf`). What a configuration names is used, or refused; only
+    a checkpoint may be missing. Returns the avatar and notes on what is missing or was found by
+    looking around. Anything else that is wrong: InputError.
     """
-    path = _entry_file(Path(path))
-    settings, folders = _settings(path)
-    named = _named_files(path, settings, folders)
-    files = _find_files(path, settings, folders, named)
-    step = ATLAS_STEP if "gaussian_checkpoint" in files else 1
-    data = _read_avatar(files, path, _atlas_resolution(path, settings, step))
-    check_avatar(data, path, {PARTS[role]: file for role, file in files.items() if role in PARTS})
+    files = _CharacterFiles(Path(path))
+    data = _read_avatar(files)
+    parts = {PARTS[role]: file for role, file in files.found.items() if role in PARTS}
+    check_avatar(data, files.path, parts)
     is_released = data.variant == "released"
     notes = [
-        role.without + _not_there(named[name])
+        role.without + _not_there(files.named[name])
         for name, role in ROLES.items()
         # The root translation is an input of the published decoder alone.
-        if role.without and name not in files and (is_released or name != "translation")
+        if role.without and name not in files.found and (is_released or name != "translation")
     ]
-    return data, notes
+    return data, [*files.notes, *notes]
 
 
 def character_files(path: Path) -> list[Path]:
-    """The configuration (or the `.character`) of a folder and the files that it names, in order.
+    """List the configuration (or the `.character`) of a folder and the files that it names.
 
     Cameras are not among them. Raises: InputError.
     """
-    path = _entry_file(Path(path))
-    settings, folders = _settings(path)
-    files = _find_files(path, settings, folders, _named_files(path, settings, folders))
-    files.pop("cameras", None)
-    material = Path(f"{files['mesh']}.mtl")
-    found = [path.absolute(), *files.values()]
-    found += [material] if is_kind(Path.is_file, material) else []
-    return sorted(set(found))
+    files = _CharacterFiles(Path(path))
+    found = {role: file for role, file in files.found.items() if role != "cameras"}
+    material = Path(f"{found['mesh']}.mtl")
+    listed = [files.path.absolute(), *found.values()]
+    listed += [material] if is_kind(Path.is_file, material) else []
+    return sorted(set(listed))
+
+
+def named_files(conf: Path) -> list[tuple[str, Path, str]]:
+    """List (what, file, entry) of a character; the entry is empty for what was found by looking."""
+    files = _CharacterFiles(conf)
+    return [
+        (role.replace("_", " "), file, files.entry_of(role).partition(" = ")[0])
+        for role, file in files.found.items()
+    ]
 
 
 # ---- which file is which ----
@@ -164,26 +169,215 @@ PARTS: Mapping[str, str] = {
 """Role of a file -> the part of the avatar that it holds."""
 
 _OF_CHARACTER = ("skeleton", "mesh", "skin", "pose")
+_MAY_BE_MISSING = ("gaussian_checkpoint", "character_checkpoint")
+
+_ENDS = r"s?(_?(dir|file|path|name))?"
+_KEYS: Mapping[str, re.Pattern[str]] = {
+    role: re.compile(f"({words}){_ENDS}")
+    for role, words in {
+        "character": "character(?=_?file)",
+        "skeleton": "skeleton",
+        "skin": "skin(ning)?",
+        "mesh": "(template|ref|rest)?_?(mesh|obj)|template",
+        "pose": "(rest_?|base_?)pose|rest_?motion",
+        "graph": "(embedded_?)?graph(_?(mesh|obj))?",
+        "texture": "texture(_?(map|image))?",
+        "hand_mask": "hand(_?(mask|segmentation))",
+        "translation": "real_?translation",
+        "cameras": "cameras?(_?json)?",
+        "gaussian_checkpoint": "gaussian_?(checkpoint|ckpt)",
+        "character_checkpoint": "(delta|deform\\w*|ddc|character)_?(checkpoint|ckpt)",
+    }.items()
+}
+"""Keys that ask for a role, whatever they name."""
 
 
 @dataclass(frozen=True)
 class _Named:
-    """A file that a configuration names."""
+    """A file that a configuration or a `.character` names."""
 
-    key: str
+    entry: str
+    """Key and value, as errors show them."""
     value: str
     path: Path | None
     """Where it was found."""
+    key_says: bool = False
+    """Whether the key asks for this role; else the file's name told it."""
 
 
-@dataclass(frozen=True)
-class _Folders:
-    """Where names are looked up."""
+class _CharacterFiles:
+    """The files of a character: what its configuration names, else what lies around."""
 
-    near: list[Path]
-    """The configuration's own folder and those that it names."""
-    parents: list[Path]
-    """Above it: only names with their whole path are looked up here."""
+    def __init__(self, given: Path) -> None:
+        self.path = _entry_file(given)
+        self.notes: list[str] = []
+        self.found: dict[str, Path] = {}
+        """The file of each role."""
+        self.named: dict[str, list[_Named]] = {role: [] for role in ROLES}
+        self.entries: Entries | None = None
+        if self.path.suffix.lower() == ".conf":
+            self.entries = Entries(self.path)
+            release_of(self.entries)  # whatever else it says must be right too
+            self._add_entries(self.entries)
+            self.near = self.entries.near
+        else:
+            self.near = [self.path.absolute().parent]
+            self.named["character"] = [_Named("", self.path.name, self.path.absolute())]
+        self._find()
+        if self.entries is not None:
+            self.notes[:0] = self.entries.notes.values()
+        self._say_found(given)
+
+    # ---- what is named ----
+
+    def _add_entries(self, entries: Entries) -> None:
+        """Sort the entries by role. Raises: InputError where one leads to no such file."""
+        count = 0
+        for entry in entries.all.values():
+            for value in entry.value if isinstance(entry.value, list) else [entry.value]:
+                role = self._role_of(entry, value)
+                if role is None:
+                    continue
+                assert isinstance(value, str)
+                self.named[role].append(self._look_up(entries, entry, role, value))
+                count += 1
+                if count > MAX_NAMED_FILES:
+                    text = f"expected at most {MAX_NAMED_FILES} names of files"
+                    raise bad(self.path, None, text)
+
+    def _role_of(self, entry: Entry, value: object) -> str | None:
+        """Tell the role of a value: key and file's name must not contradict each other."""
+        asked = next((role for role, key in _KEYS.items() if key.fullmatch(entry.name)), None)
+        if not isinstance(value, str):
+            if asked is not None and not (
+                asked == "cameras" and entry.name in ("camera", "cameras")
+            ):
+                text = f"expected {ROLES[asked].what}, the name of a file"
+                raise bad(self.path, None, f"{entry.key}: {text}, got {value}")
+            return None
+        name = value.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
+        ending = Path(name).suffix
+        told = next((r for r, role in ROLES.items() if role.fits(ending, name, entry.name)), None)
+        is_other = asked == "cameras" and ending in CALIBRATIONS  # of the videos, not of images
+        if asked is None or told == asked or is_other:
+            return told
+        assert self.entries is not None
+        is_folder = self.entries.locate(value, Path.is_dir) is not None
+        found = "a folder" if is_folder else ROLES[told].what if told else "another kind of file"
+        text = f"expected {ROLES[asked].what}, got {found}: {entry.key} = {quoted(value)}"
+        raise bad(self.path, None, text)
+
+    def _look_up(self, entries: Entries, entry: Entry, role: str, value: str) -> _Named:
+        shown = f"{entry.key} = {quoted(value)}"
+        path = entries.locate(value)
+        asked = _KEYS[role].fullmatch(entry.name) is not None
+        if path is None and entries.locate(value, Path.is_dir) is not None:
+            text = f"expected {ROLES[role].what}, found a folder: {shown}"
+            raise bad(self.path, None, text)
+        if path is None and role not in _MAY_BE_MISSING:
+            raise bad(self.path, None, f"expected {ROLES[role].what} (not there: {shown})")
+        if path is not None:
+            entries.named_file(entry, value, ROLES[role].what)
+        return _Named(shown, value, path, asked)
+
+    # ---- which file has which role ----
+
+    def _find(self) -> None:
+        """Choose the file of each role. Raises: InputError where one is lacking or told twice."""
+        character = self._only("character")
+        open_roles = [role for role in _OF_CHARACTER if not self.named[role]]
+        if character is not None:
+            self.found["character"] = character
+            self._add_character(character, _OF_CHARACTER)
+        elif open_roles and (character := self._character_beside()) is not None:
+            self._add_character(character, open_roles)
+            self.found["character"] = character
+        for role in ROLES:
+            if role == "pose":
+                self.named[role] = _rest_poses(self.named[role], self.found.get("skeleton"))
+            only = self._only(role)
+            if only is not None:
+                self.found[role] = only
+        files, path = self.found, self.path
+        home = files.get("character", files.get("mesh", path.absolute())).parent
+        for name, role in ROLES.items():
+            if name not in files and role.usual is not None and not self.named[name]:
+                beside = _beside(path, role, role.usual, [home, *self.near])
+                if beside is not None:
+                    files[name] = beside
+        lacking = [n for n, role in ROLES.items() if role.without is None and n not in files]
+        if lacking:
+            wanted = "; ".join(ROLES[name].what + _not_there(self.named[name]) for name in lacking)
+            keys = [] if self.entries is None else [key for key, _ in self.entries.settings]
+            some = ", ".join(key if len(key) < 80 else show(key) for key in keys[:40])
+            more = f" and {len(keys) - 40} more" if len(keys) > 40 else ""
+            text = f"expected {wanted}; looked at the keys {some or '(none)'}{more}"
+            raise bad(path, None, text)
+
+    def _only(self, role: str) -> Path | None:
+        """Return the one file of a role that is there; two different ones are an error."""
+        there: dict[str, _Named] = {}
+        for named in self.named[role]:
+            if named.path is not None:
+                there.setdefault(os.path.realpath(named.path), named)
+        if len(there) > 1:
+            listed = ", ".join(named.entry for named in there.values())
+            what = f"expected one {ROLES[role].what}, got {len(there)}: {listed}"
+            raise bad(self.path, None, what)
+        return next((named.path for named in there.values()), None)
+
+    def _character_beside(self) -> Path | None:
+        """Find the one `.character` near a configuration that leaves a role open."""
+        found = {
+            os.path.realpath(file): file for near in self.near for file in near.glob("*.character")
+        }
+        return next(iter(found.values())) if len(found) == 1 else None
+
+    def _add_character(self, character: Path, roles: Sequence[str]) -> None:
+        """Add the files that a `.character` names for some roles.
+
+        Its rest pose stands unless a key says rest pose: motions may be many.
+        """
+        content = read_character(character)
+        for role in roles:
+            file: Path = getattr(content, role)
+            there = file if is_kind(Path.is_file, file) else None
+            entry = f"{character.name}: {role} = {show(file.name)}"
+            named = _Named(entry, file.name, there, key_says=True)
+            before = [one for one in self.named[role] if role != "pose" or one.key_says]
+            self.named[role] = [*before, named]
+
+    def _say_found(self, given: Path) -> None:
+        """Note what nobody named: it was found by looking around."""
+        if given != self.path and self.path.parent.absolute() != given.absolute():
+            self.notes.append(f"{given}: its configuration is {self.path}")
+        if given == self.path and self.entries is None:
+            return  # a .character, which has no place for the others' names
+        names = [
+            file.name
+            for role, file in self.found.items()
+            if not any(named.entry for named in self.named[role])
+        ]
+        if names:
+            who = "without a configuration" if self.entries is None else "not named in it"
+            self.notes.append(f"{given}: found by looking, {who}: {', '.join(names)}")
+
+    def entry_of(self, role: str) -> str:
+        """Return the entry that names a role's file; empty where none does."""
+        file = self.found[role]
+        return next((one.entry for one in self.named[role] if one.path == file), "")
+
+    @contextmanager
+    def reading(self, role: str) -> Iterator[Path]:
+        """Name the configuration's entry in whatever is wrong with a role's file."""
+        file = self.found[role]
+        try:
+            yield file
+        except InputError as error:
+            entry = self.entry_of(role)
+            if self.entries is None or not entry:
+                raise
+            raise bad(self.path, None, f"{entry}: {error}") from None
 
 
 def _entry_file(path: Path) -> Path:
@@ -191,136 +385,27 @@ def _entry_file(path: Path) -> Path:
         confs = list(path.glob("*.conf"))
         if len(confs) == 1:  # it says more than the .character: cameras, checkpoints, the atlas
             return confs[0]
-        for pattern in ("*.character", "*.conf"):
-            found = sorted(path.glob(pattern))
-            if len(found) > 1:
-                names = ", ".join(show(file.name) for file in found[:4])
-                raise bad(path, None, f"expected one {pattern}, got {len(found)}: {names}")
-            if found:
-                return found[0]
+        found = sorted(path.glob("*.character"))
+        if len(found) > 1:
+            names = ", ".join(show(file.name) for file in found[:4])
+            raise bad(path, None, f"expected one *.character, got {len(found)}: {names}")
+        conf = None if found else find_conf(path, "val")
+        if found or conf is not None:
+            return found[0] if conf is None else conf
         raise bad(path, None, "expected a folder with one .character or one .conf, found none")
     if path.suffix.lower() not in (".conf", ".character"):
         raise bad(path, None, "expected a .conf, a .character or a folder with one of them")
     return path
 
 
-def _settings(path: Path) -> tuple[Settings, _Folders]:
-    """The configuration's keys and values, and the folders that its names may lie in."""
-    own = path.absolute().parent
-    if path.suffix.lower() == ".character":
-        return [("character", str(path.absolute()))], _Folders([own], [])
-    settings = read_conf(path)
-    parents = list(own.parents)[:PARENTS]
-    near = [own]
-    for _, value in settings:
-        if isinstance(value, str) and value and len(near) < MAX_FOLDERS:
-            tries = (root / value for root in [*near, *parents])
-            folder = next((folder for folder in tries if is_kind(Path.is_dir, folder)), None)
-            if folder is not None and folder not in near:
-                near.append(folder)
-    return settings, _Folders(near, parents)
-
-
-def _named_files(path: Path, settings: Settings, folders: _Folders) -> dict[str, list[_Named]]:
-    """What the configuration names, by role."""
-    named: dict[str, list[_Named]] = {role: [] for role in ROLES}
-    for key, value in settings:
-        if not isinstance(value, str):
-            continue
-        name = value.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
-        last = re.sub(r"\.\d+$", "", key).rsplit(".", 1)[-1].lower()
-        ending = Path(name).suffix
-        role = next((r for r, role in ROLES.items() if role.fits(ending, name, last)), None)
-        if role is not None:
-            named[role].append(_Named(key, value, _locate(value, folders)))
-        if sum(map(len, named.values())) > MAX_NAMED_FILES:
-            raise bad(path, None, f"expected at most {MAX_NAMED_FILES} names of files")
-    return named
-
-
-def _locate(value: str, folders: _Folders) -> Path | None:
-    """The file that a name means: as it stands, else its last parts in one of the near folders.
-
-    Names in configurations often begin with folders of the machine they were written on.
-    """
-    name = value.replace("\\", "/")
-    parts = Path(name).parts
-    tries = [folder / name for folder in (*folders.near, *folders.parents)]
-    starts = range(1, min(len(parts), 12))
-    tries += [folder.joinpath(*parts[n:]) for n in starts for folder in folders.near]
-    return next((file for file in tries if is_kind(Path.is_file, file)), None)
-
-
-def _find_files(
-    path: Path, settings: Settings, folders: _Folders, named: dict[str, list[_Named]]
-) -> dict[str, Path]:
-    """The file of each role."""
-    files: dict[str, Path] = {}
-    character = _only(path, "character", named) or _character_beside(folders, named)
-    if character is not None:
-        files["character"] = character
-        _add_character(character, named)
-    for role in ROLES:
-        if role == "pose":
-            named[role] = _rest_poses(named[role], files.get("skeleton"))
-        found = _only(path, role, named)
-        if found is not None:
-            files[role] = found
-    home = files.get("character", files.get("mesh", path.absolute())).parent
-    for name, role in ROLES.items():
-        if name not in files and role.usual is not None:
-            beside = _beside(path, role, role.usual, [home, *folders.near])
-            if beside is not None:
-                files[name] = beside
-    lacking = [name for name, role in ROLES.items() if role.without is None and name not in files]
-    if lacking:
-        wanted = "; ".join(ROLES[name].what + _not_there(named[name]) for name in lacking)
-        keys = ", ".join(key if len(key) < 80 else show(key) for key, _ in settings[:40])
-        more = f" and {len(settings) - 40} more" if len(settings) > 40 else ""
-        raise bad(path, None, f"expected {wanted}; looked at the keys {keys or '(none)'}{more}")
-    return files
-
-
 def _not_there(named: Sequence[_Named]) -> str:
-    tried = ", ".join(f"{entry.key} = {show(entry.value)}" for entry in named[:3])
+    tried = ", ".join(one.entry for one in named[:3])
     return f" (not there: {tried})" if tried else ""
-
-
-def _only(path: Path, role: str, named: Mapping[str, Sequence[_Named]]) -> Path | None:
-    """The one file of a role that is there; two different ones are an error."""
-    there: dict[str, _Named] = {}
-    for entry in named[role]:
-        if entry.path is not None:
-            there.setdefault(os.path.realpath(entry.path), entry)
-    if len(there) > 1:
-        listed = ", ".join(f"{entry.key} = {show(entry.value)}" for entry in there.values())
-        raise bad(path, None, f"expected one {ROLES[role].what}, got {len(there)}: {listed}")
-    return next((entry.path for entry in there.values()), None)
-
-
-def _character_beside(folders: _Folders, named: Mapping[str, Sequence[_Named]]) -> Path | None:
-    """The one `.character` near a configuration that names none, if it leaves a role open."""
-    if all(any(entry.path for entry in named[role]) for role in _OF_CHARACTER):
-        return None
-    found = {
-        os.path.realpath(file): file for near in folders.near for file in near.glob("*.character")
-    }
-    return next(iter(found.values())) if len(found) == 1 else None
-
-
-def _add_character(character: Path, named: dict[str, list[_Named]]) -> None:
-    """Add the files that a `.character` names. Its rest pose stands: motions may be many."""
-    content = read_character(character)
-    for role in _OF_CHARACTER:
-        file: Path = getattr(content, role)
-        there = file if is_kind(Path.is_file, file) else None
-        entry = _Named(f"{character.name}: {role}", file.name, there)
-        named[role] = [entry] if role == "pose" else [*named[role], entry]
 
 
 def _rest_poses(motions: list[_Named], skeleton: Path | None) -> list[_Named]:
     """Of several motions those that say so, else those with the skeleton's name, else all."""
-    says = [entry for entry in motions if _rest(entry.value.lower(), entry.key.lower())]
+    says = [one for one in motions if one.key_says or _rest(one.value.lower(), one.entry.lower())]
     like = [entry for entry in motions if skeleton and Path(entry.value).stem == skeleton.stem]
     return says or like or motions
 
@@ -347,10 +432,24 @@ _RESOLUTION_KEYS = (
 )
 
 
-def _atlas_resolution(path: Path, settings: Settings, step: int) -> int:
-    """Texels a side, a multiple of `step`, from the key that most clearly says so."""
+_IS_SIDE = re.compile(r"(bary|atlas|uv|tex)\w*(res|size)|(res|size)\w*(atlas|uv|tex)")
+
+
+def _atlas_resolution(files: _CharacterFiles) -> int:
+    """Texels a side, which U-Nets can halve, from the key that most clearly says so."""
+    if files.entries is None:
+        return ATLAS_RESOLUTION
+    path, step = files.path, ATLAS_STEP if "gaussian_checkpoint" in files.found else 1
+    entries = files.entries.all.values()
     for pattern in _RESOLUTION_KEYS:
-        found = {v: k for k, v in settings if isinstance(v, int) and pattern.search(k.lower())}
+        found: dict[int, str] = {}
+        for entry in entries:
+            if not pattern.search(entry.key.lower()):
+                continue
+            if type(entry.value) is int:
+                found[entry.value] = entry.key
+            elif _IS_SIDE.search(entry.name):
+                raise files.entries.wrong(entry, "a whole number of texels a side")
         if len(found) > 1:
             listed = ", ".join(f"{key} = {value}" for value, key in found.items())
             raise bad(path, None, f"expected one atlas resolution, got {listed}")
@@ -368,40 +467,64 @@ def _atlas_resolution(path: Path, settings: Settings, step: int) -> int:
 # ---- reading them ----
 
 
-def _read_avatar(files: Mapping[str, Path], path: Path, resolution: int) -> AvatarData:
-    skeleton = read_skeleton(files["skeleton"])
-    mesh = read_obj(files["mesh"])
-    graph = read_obj(files["graph"], need_uvs=False)
-    _check_graph(files["graph"], graph, mesh)
+def _read_avatar(files: _CharacterFiles) -> AvatarData:
+    path = files.path
+    resolution = _atlas_resolution(files)
+    with files.reading("skeleton") as file:
+        skeleton = read_skeleton(file)
+    with files.reading("mesh") as file:
+        mesh = read_obj(file)
+        texture = files.found.get("texture") or _texture_of(file, mesh)
+    with files.reading("graph") as file:
+        graph = read_obj(file, need_uvs=False)
+        _check_graph(file, graph, mesh)
     n_vertices = len(mesh.vertices)
+    with files.reading("skin") as file:
+        skinning = read_skin(file, skeleton, n_vertices)
+    with files.reading("pose") as file:
+        rest_dofs = read_motion(file, skeleton).dofs[0].clone()
+    with files.reading("texture") if "texture" in files.found else nullcontext():
+        image = read_image(texture)
+
+    # What may be missing.
+    hands, shift, cameras = None, torch.zeros(3), ()
+    if "hand_mask" in files.found:
+        with files.reading("hand_mask") as file:
+            hands = _hand_mask(file, n_vertices)
+    if "translation" in files.found:
+        with files.reading("translation") as file:
+            shift = _translation(file)
+    if "cameras" in files.found:
+        with files.reading("cameras") as file:
+            cameras = read_cameras(file)
     shapes = network_shapes(n_vertices, len(graph.vertices))
     networks: dict[str, dict[str, Tensor]] = {}
     for role, names in (
         ("character_checkpoint", ("spatial_gcn", "delta_gcn")),
         ("gaussian_checkpoint", ("unet_geometry", "unet_appearance")),
     ):
-        if role in files:
-            networks |= read_checkpoint(files[role], {name: shapes[name] for name in names})
+        if role in files.found:
+            with files.reading(role) as file:
+                networks |= read_checkpoint(file, {name: shapes[name] for name in names})
     assert mesh.corner_uvs is not None
-    hands, shift = files.get("hand_mask"), files.get("translation")
     return AvatarData(
         name=path.absolute().parent.name if path.suffix == ".character" else path.stem,
         variant="released" if "unet_geometry" in networks else "native",
         skeleton=skeleton,
-        skinning=read_skin(files["skin"], skeleton, n_vertices),
+        skinning=skinning,
         template=Template(
             vertices=_metres(mesh.vertices),
             faces=mesh.faces,
             corner_uvs=mesh.corner_uvs,
-            texture=read_image(files.get("texture") or _texture_of(files["mesh"], mesh)),
+            texture=image,
         ),
         graph=GraphMesh(_metres(graph.vertices), graph.faces),
-        rest_dofs=read_motion(files["pose"], skeleton).dofs[0].clone(),
-        root_translation=_translation(shift) if shift else torch.zeros(3),
+        rest_dofs=rest_dofs,
+        root_translation=shift,
         atlas_resolution=resolution,
-        hand_mask=_hand_mask(hands, n_vertices) if hands else None,
+        hand_mask=hands,
         networks=networks,
-        cameras=read_cameras(files["cameras"]) if "cameras" in files else (),
+        cameras=cameras,
     )
 
 

@@ -353,17 +353,20 @@ def write_skin(path: Path | str, skinning: Skinning) -> None:
 # ---- .motion ----
 
 
-def read_motion(path: Path | str, skeleton: Skeleton) -> Motion:
+def read_motion(
+    path: Path | str, skeleton: Skeleton, normalised_path: Path | None = None
+) -> Motion:
     """Read a `.motion`: one pose a line, after a column with the frame's number.
 
-    Beside a `poseAngles.motion` the published `poseAnglesRotationNormalized.motion` is read too,
-    when it is there: three rows a frame.
+    normalised_path: the published normalised poses, three rows a frame. Beside a
+    `poseAngles.motion`, `poseAnglesRotationNormalized.motion` is read where it is there.
     """
     path = Path(path)
     dofs = _read_rows(path, len(skeleton.dof_names))
-    normalised = None
-    beside = path.with_name(NORMALISED_ANGLES)
-    if path.name == POSE_ANGLES and beside.is_file():
+    normalised, beside = None, normalised_path
+    if beside is None and path.name == POSE_ANGLES:
+        beside = path.with_name(NORMALISED_ANGLES)
+    if beside is not None and (normalised_path is not None or beside.is_file()):
         rows = _read_rows(beside, len(skeleton.dof_names))
         if len(rows) != 3 * len(dofs):
             raise bad(

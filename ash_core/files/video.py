@@ -10,6 +10,7 @@ import secrets
 import shutil
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -158,16 +159,22 @@ class PngEncoder(Encoder):
 
 
 class FolderEncoder(Encoder):
-    """A folder of `frame_000123.png`, named by frame number; each is whole or absent."""
+    """A folder of `frame_000123.png`, named by frame number; each is whole or absent.
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    names: paths below the folder instead, by number.
+    """
+
+    def __init__(self, out: Path, names: Sequence[str] | None = None) -> None:
+        self.out, self.names = out, names
         self.partial = _partial_name(out / "frame.png")
         self.partial.touch()  # says at once whether the folder can be written
 
     def encode(self, frame: Pixels, number: int) -> None:
         _save_png(self.partial, frame)
-        self.partial.replace(self.out / f"frame_{number:06d}.png")
+        name = f"frame_{number:06d}.png" if self.names is None else self.names[number]
+        place = self.out / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self.partial.replace(place)
 
     def finish(self) -> None:
         self.discard()
@@ -276,18 +283,24 @@ class FrameWriter:
 
 
 def open_writer(
-    out: Path, width: int, height: int, fps: float = 25.0, alpha: bool = False
+    out: Path,
+    width: int,
+    height: int,
+    fps: float = 25.0,
+    alpha: bool = False,
+    names: Sequence[str] | None = None,
 ) -> FrameWriter:
     """A writer for `out`, by its extension: .mp4, .webm, .mov, .png, or none for a folder of PNGs.
 
-    With `alpha` frames are straight RGBA, else RGB. Missing folders are made. Raises `InputError`
-    for an unknown extension, alpha in .mp4, or a place that cannot be written.
+    With `alpha` frames are straight RGBA, else RGB. names: of a folder's files, by the number that
+    `write` is given. Missing folders are made. Raises `InputError` for an unknown extension, alpha
+    in .mp4, or a place that cannot be written.
     """
     check_output(out, alpha)
     assert min(width, height) > 0, (width, height)
     with writing(out):
-        (out if _is_folder(out) else out.parent).mkdir(parents=True, exist_ok=True)
-        encoder = _make_encoder(out, width, height, fps, alpha)
+        (out if is_folder(out) else out.parent).mkdir(parents=True, exist_ok=True)
+        encoder = _make_encoder(out, width, height, fps, alpha, names)
     return FrameWriter(out, encoder, width, height, alpha)
 
 
@@ -296,7 +309,7 @@ def check_output(out: Path, alpha: bool) -> None:
     with writing(out):
         out.exists()  # a name too long, a folder closed to us: before the work, not after it
     suffix = out.suffix.lower()
-    if _is_folder(out):
+    if is_folder(out):
         if out.exists() and not out.is_dir():
             raise InputError(f"{out}: expected a folder or a name that ends in {KNOWN_FORMATS}")
         return
@@ -312,7 +325,7 @@ def check_output(out: Path, alpha: bool) -> None:
 
 def is_single_picture(out: Path) -> bool:
     """Whether `out` holds exactly one frame."""
-    return not _is_folder(out) and out.suffix.lower() == ".png"
+    return not is_folder(out) and out.suffix.lower() == ".png"
 
 
 def check_space(out: Path, width: int, height: int, frames: int) -> None:
@@ -341,15 +354,18 @@ def straight_colour(image: Image) -> Float[Tensor, "h w 3"]:
     return (image.rgb / alpha.clamp(min=least)).clamp(0.0, 1.0) * (alpha >= least)
 
 
-def _make_encoder(out: Path, width: int, height: int, fps: float, alpha: bool) -> Encoder:
-    if _is_folder(out):
-        return FolderEncoder(out)
+def _make_encoder(
+    out: Path, width: int, height: int, fps: float, alpha: bool, names: Sequence[str] | None
+) -> Encoder:
+    if is_folder(out):
+        return FolderEncoder(out, names)
     if is_single_picture(out):
         return PngEncoder(out)
     return VideoEncoder(out, width, height, fps, alpha)
 
 
-def _is_folder(out: Path) -> bool:
+def is_folder(out: Path) -> bool:
+    """Whether `out` holds a PNG for each frame."""
     return not out.suffix or (
         is_kind(Path.is_dir, out) and out.suffix.lower() not in (*VIDEO_FORMATS, ".png")
     )

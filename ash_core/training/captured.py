@@ -28,7 +28,9 @@ class Captured:
         """The work, on the current stream's turn."""
         if self._graph is None and self._runs >= WARM_UP:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
+            # A thread may be copying the next batch meanwhile: that is no part of the graph.
+            mode = "thread_local"
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode=mode):
                 self._work()
             self._graph = graph
         if self._graph is not None:

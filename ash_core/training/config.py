@@ -41,14 +41,20 @@ class LossWeights:
 class TrainConfig:
     """Train an avatar from footage of one subject.
 
-    DATA is a folder as `ash-studio extract` leaves it. Under torchrun every process takes its share
-    of the poses of a step: torchrun --nproc-per-node N -m ash_core.training.train DATA -o OUT
+    DATA is a folder as `ash-studio extract` leaves it, or a configuration of the published tree (or
+    raw_data/SUBJECT, meta_data/SUBJECT): all that it says is taken, and flags override it. Under
+    torchrun every process takes its share of the poses of a step:
+    torchrun --nproc-per-node N -m ash_core.training.train DATA -o OUT
     """
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """Folder of the subject: character, cameras, training/images, perhaps testing/images."""
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
-    """Folder for avatar.safetensors, checkpoints/, validations_fine/ and TensorBoard's logs/."""
+    """Folder of the subject: character, cameras, training/images, perhaps testing/images; or a
+    published .conf."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(aliases=["-o"], metavar="OUT", help_behavior_hint="")
+    ] = None
+    """Folder for avatar.safetensors, checkpoints/, validations_fine/ and TensorBoard's logs/.
+    Default: the configuration's general.output_dir."""
     resume: bool = False
     """Go on from the newest whole checkpoint in OUT."""
 
@@ -74,9 +80,10 @@ class TrainConfig:
 
     # ---- the data ----
     frames: Annotated[str, tyro.conf.arg(metavar="START:STOP:STEP")] = ":"
-    """Frames of training/ to use."""
+    """Frames of training/ to use. Default: all; what the configuration says."""
     test_cameras: Annotated[str, tyro.conf.arg(metavar="auto|none|N,N,...")] = "auto"
-    """Cameras that are never trained on. auto: one in twelve, from three cameras on."""
+    """Cameras that are never trained on. auto: one in twelve, from three cameras on; the
+    configuration's val_camera."""
     crop: Annotated[str, tyro.conf.arg(metavar="auto|WxH")] = "auto"
     """Pixels of each picture that are compared. auto: around the masks; larger ones in parts."""
     keep: Keep = "auto"
@@ -123,12 +130,12 @@ class TrainConfig:
     # ---- the run ----
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a usable GPU."""
-    seed: int = 0
-    """Of everything that is drawn."""
-    checkpoint_every: int = 1000
-    """Steps between checkpoints."""
-    validate_every: int = 1000
-    """Steps between validations; 0: none."""
+    seed: Annotated[int | None, Hidden] = None
+    """Of everything that is drawn. Default: 0."""
+    checkpoint_every: Annotated[int | None, Hidden] = None
+    """Steps between checkpoints. Default: 1000."""
+    validate_every: Annotated[int | None, Hidden] = None
+    """Steps between validations; 0: none. Default: 1000."""
     validation_views: int = 4
     """Pictures of each kind in a validation."""
     log_every: int = 50
@@ -147,6 +154,9 @@ class TrainConfig:
             "ema": 0.998 if native else 0.0,
             "clip": 1.0 if native else math.inf,
             "background": "random" if native else "black",
+            "seed": 0,
+            "checkpoint_every": 1000,
+            "validate_every": 1000,
         }
         # Source: the published loss is 0.9 L1 + 0.1 (1 - SSIM), from the published configuration.
         shares = (
@@ -163,7 +173,14 @@ class TrainConfig:
         full._check()
         return full
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the results; resolved configurations have one."""
+        assert self.out is not None
+        return self.out
+
     def _check(self) -> None:
+        _need(self.out is not None, "out", "a folder for the results, such as -o trained", "none")
         fits = self.offset_mm is None or 1 <= self.offset_mm <= OFFSET_MM_MAX
         _need(fits, "offset_mm", f"1 to {OFFSET_MM_MAX}", self.offset_mm)
         positive = ("steps", "learning_rate", "views_per_pose", "poses_per_step", "minutes",

@@ -18,7 +18,7 @@ from torch import Tensor
 from ash_core.avatar import Avatar
 from ash_core.character import Character
 from ash_core.errors import InputError
-from ash_core.files.dataset import SplitData
+from ash_core.files.dataset import Plan, SplitData
 from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.camera import crop_camera
 from ash_core.geometry.motion import pose_keys, pose_window
@@ -64,8 +64,13 @@ class Batch:
     """The cameras on a GPU, at a fixed place: a graph is captured around them."""
 
 
-def test_cameras(choice: str, there: Sequence[int]) -> tuple[int, ...]:
-    """The cameras that are not trained on, of those that have photographs."""
+def test_cameras(choice: str, there: Sequence[int], plan: Plan | None) -> tuple[int, ...]:
+    """The cameras that are not trained on, of those that have photographs.
+
+    plan: of a configuration, which decides where the choice is left to us.
+    """
+    if choice == "auto" and plan is not None:
+        return tuple(camera for camera in there if camera not in plan.train_cameras)
     if choice == "none" or (choice == "auto" and len(there) < 3):
         return ()
     if choice == "auto":
@@ -169,7 +174,7 @@ def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) ->
     for done, window in enumerate(windows, start=1):
         mesh = to_device(character(to_device(window, device)), "cpu")
         for name in OF_FRAME:
-            found[name].append(getattr(mesh, name))
+            found[name].append(getattr(mesh, name).clone())  # not all poses of the window
         for row, key in enumerate(pose_keys(window)):
             if key not in numbers:
                 numbers[key] = len(numbers)
@@ -177,7 +182,8 @@ def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) ->
                     found[name].append(getattr(mesh, name)[row].clone())
             poses.append(numbers[key])
         tell("posed meshes", done, len(windows))
-    stored = {name: torch.stack(every) for name, every in found.items()}
+    # Each list goes as its tensor comes: thousands of poses lie in memory little more than once.
+    stored = {name: torch.stack(found.pop(name)) for name in (*OF_FRAME, *OF_POSE)}
     return stored | {"poses": torch.tensor(poses).reshape(len(windows), -1)}
 
 
@@ -194,6 +200,7 @@ class Footage:
         frames: Sequence[int],
         cameras: Sequence[int],
         device: torch.device,
+        cache: Path,
         tell: Tell,
     ) -> None:
         self.config, self.cameras = config, split.cameras
@@ -205,28 +212,43 @@ class Footage:
             self._of_pose[pose_of[view.frame]].append(number)
         sizes = [(self.cameras[v.camera].width, self.cameras[v.camera].height) for v in self.views]
         paths = [view.path for view in self.views]
-        self.pictures = Pictures(paths, sizes, config.keep, device, config.workers, tell)
+        index = cache / f"images-{split.name}.safetensors"
+        self.pictures = Pictures(paths, sizes, config.keep, device, config.workers, tell, index)
         widths, heights = zip(*sizes, strict=True)
         smallest = min(widths), min(heights)
-        self.size = parse_crop(config.crop, self.pictures.boxes, smallest)
+        boxes = self.pictures.boxes[self.pictures.usable]
+        self.size = parse_crop(config.crop, boxes, smallest)
 
     def poses_of(self, step: int, poses_per_step: int) -> list[tuple[int, int]]:
         """(draw, pose) of a step: every pose once, in another order, then again."""
         count, found = len(self.frames), []
         for draw in range(step * poses_per_step, (step + 1) * poses_per_step):
             epoch, place = divmod(draw, count)
-            order = np.random.default_rng((self.config.seed, 0, epoch)).permutation(count)
+            order = np.random.default_rng((self.config.seed or 0, 0, epoch)).permutation(count)
             found.append((draw, int(order[place])))
         return found
 
-    def batch(self, draw: int, pose: int, poses: Poses) -> Batch:
-        """The views of a pose that a draw takes."""
-        config, chance = self.config, np.random.default_rng((self.config.seed, 1, draw))
-        there, count = self._of_pose[pose], config.views_per_pose or 1
-        # A camera again only when all were taken.
-        rounds = [chance.permutation(there) for _ in range(-(-count // len(there)))]
-        numbers = np.concatenate(rounds)[:count]
+    def batch(self, draw: int, pose: int, poses: Poses) -> tuple[int, Batch]:
+        """The pose and the views of it that a draw takes; the next pose that has usable ones."""
+        while True:
+            if not self.pictures.usable[self._of_pose[pose]].any():
+                pose = (pose + 1) % len(self.frames)
+            elif (batch := self._batch(draw, pose, poses)) is not None:
+                return pose, batch
+
+    def _batch(self, draw: int, pose: int, poses: Poses) -> Batch | None:
+        """None where a photograph turns out not to be usable: then others are drawn."""
+        config, chance = self.config, np.random.default_rng((self.config.seed or 0, 1, draw))
+        there, count = np.array(self._of_pose[pose]), config.views_per_pose or 1
+        # A camera again only when all were taken. All are drawn from, then the unusable are left
+        # out: a resumed training, which does not know them yet, ends with the same views.
+        usable = int(self.pictures.usable[there].sum())
+        rounds = [chance.permutation(there) for _ in range(-(-count // usable))]
+        numbers = np.concatenate([one[self.pictures.usable[one]] for one in rounds])[:count]
         corners = self.pictures.corners(numbers, chance.random((count, 2)), self.size)
+        pixels = self.pictures.windows(numbers, corners, self.size)
+        if pixels is None:
+            return None
         backgrounds = {
             "random": chance.random((count, 3), np.float32),
             "black": np.zeros((count, 3), np.float32),
@@ -243,7 +265,7 @@ class Footage:
                 crop_camera(self.cameras[view.camera], left, top, *self.size)
                 for view, (left, top) in zip(views, corners.tolist(), strict=True)
             ),
-            pixels=self.pictures.windows(numbers, corners, self.size),
+            pixels=pixels,
             backgrounds=torch.from_numpy(backgrounds).to(device, non_blocking=True),
         )
 
@@ -252,9 +274,9 @@ def views_of(split: SplitData, frames: Sequence[int], cameras: Sequence[int]) ->
     """The photographs of some frames by some cameras, pose by pose."""
     wanted = set(cameras)
     by_frame: dict[int, list[View]] = {frame: [] for frame in frames}
-    for (frame, camera), path in sorted(split.images.items()):
+    for frame, camera in sorted(split.images):
         if frame in by_frame and camera in wanted:
-            by_frame[frame].append(View(frame, camera, path))
+            by_frame[frame].append(View(frame, camera, split.images[frame, camera]))
     return [view for frame in frames for view in by_frame[frame]]
 
 
@@ -265,5 +287,6 @@ def cameras_of(split: SplitData) -> list[int]:
 
 def frames_with(split: SplitData, frames: Sequence[int], cameras: Sequence[int]) -> Iterator[int]:
     """Those of the frames that have a photograph by one of the cameras."""
-    seen = {frame for frame, camera in split.images if camera in set(cameras)}
+    wanted = set(cameras)
+    seen = {frame for frame, camera in split.images if camera in wanted}
     return (frame for frame in frames if frame in seen)

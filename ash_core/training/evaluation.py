@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
-from ash_core.files.dataset import Dataset, SplitData
+from ash_core.files.dataset import Dataset, Plan, SplitData
 from ash_core.geometry.motion import pose_window
 from ash_core.render import Renderer, RenderRequest
 from ash_core.training.dataset import cameras_of, test_cameras
@@ -66,26 +66,50 @@ def select(dataset: Dataset, choice: str, views: int | None) -> list[Selection]:
 
     choice: its test cameras, as the training was told. views: about so many of each set.
     """
-    found = []
+    found, plan = [], dataset.plan
     training, testing = (dataset.splits.get(name) for name in ("training", "testing"))
     held: tuple[int, ...] = ()
     if training is not None and training.images:
         there = cameras_of(training)
-        held = test_cameras(choice, there)
+        held = test_cameras(choice, there, plan)
         seen = tuple(camera for camera in there if camera not in held)
         found += [("train pose", training, seen), ("novel view", training, held)]
+        if choice == "auto" and plan is not None and not held:  # it validates on what it trains on
+            found[1] = ("validation", training, tuple(c for c in plan.val_cameras if c in there))
     if testing is not None and testing.images:
         there = cameras_of(testing)
-        found.append(("novel pose", testing, tuple(c for c in held if c in there) or tuple(there)))
+        wanted = held if plan is None else plan.val_cameras
+        cameras = tuple(camera for camera in wanted if camera in there) or tuple(there)
+        found.append(("novel pose", testing, cameras))
     if not found:
-        raise InputError(f"{dataset.folder}: expected images in training/ or testing/, found none")
-    return [_selection(name, split, cameras, views) for name, split, cameras in found if cameras]
+        where = f"{dataset.folder}: expected images in training/ or testing/"
+        if dataset.release is not None:
+            where = f"{dataset.release.conf}: dataset.image_dir = {dataset.release.image_dir}"
+            where += ": expected images"
+        raise InputError(f"{where}, found none")
+    return [
+        _selection(name, split, cameras, views, _frames_of(name, plan))
+        for name, split, cameras in found
+        if cameras
+    ]
+
+
+def _frames_of(name: str, plan: Plan | None) -> range | None:
+    """Return the frames that a configuration has for a set."""
+    if plan is None:
+        return None
+    return plan.train_frames if name == "train pose" else plan.val_frames
 
 
 def _selection(
-    name: str, split: SplitData, cameras: tuple[int, ...], views: int | None
+    name: str,
+    split: SplitData,
+    cameras: tuple[int, ...],
+    views: int | None,
+    allowed: range | None,
 ) -> Selection:
-    frames = sorted({frame for frame, camera in split.images if camera in cameras})
+    there = {frame for frame, camera in split.images if camera in cameras}
+    frames = sorted(there if allowed is None else there & {*allowed})
     if views is not None:
         frames = [frames[n] for n in evenly(len(frames), max(views // len(cameras), 1))]
     return Selection(name, split, cameras, tuple(frames))

@@ -31,24 +31,24 @@ class Loop:
         self._resume()
         self.record = None
         if self.is_first:
-            self.record = Record(self.config.out, self.trainer.step, self.reporter.note)
+            self.record = Record(self.config.folder, self.trainer.step, self.reporter.note)
         self.look_every = LOOK_CPU if session.device.type == "cpu" else LOOK_GPU
         self._line = self._validated = ""
 
     def _resume(self) -> None:
-        folder = self.config.out / "checkpoints"
+        folder = self.config.folder / "checkpoints"
         found = newest_checkpoint(folder)
         if not self.config.resume:
             if found is not None:
                 text = "--resume goes on from it; or name another folder"
-                raise InputError(f"{self.config.out}: holds a training, {found[0].name}: {text}")
+                raise InputError(f"{self.config.folder}: holds a training, {found[0].name}: {text}")
         elif found is None:
             self.reporter.note(f"{folder}: no whole checkpoint, beginning anew")
         else:
             self.trainer.load(found[1], str(found[0]))
             self.before = found[1].seconds
             if self.is_first:
-                for place in (folder, self.config.out, self.config.out / PICTURES):
+                for place in (folder, self.config.folder, self.config.folder / PICTURES):
                     drop_leftovers(place)
             step, last = found[1].step, self.config.steps
             more = f": no more than {last} were asked for" if last and step >= last else ""
@@ -93,7 +93,7 @@ class Loop:
                     stop = self._agreed_stop()
                 if trainer.step % config.log_every == 0:
                     self._log()
-                if trainer.step % config.checkpoint_every == 0:
+                if config.checkpoint_every and trainer.step % config.checkpoint_every == 0:
                     trainer.refresh_frames()
                     self._save()
                 if config.validate_every and trainer.step % config.validate_every == 0:
@@ -106,6 +106,7 @@ class Loop:
             raise
         finally:
             batches.close()  # type: ignore[attr-defined]
+        self.session.name_unusable()
         self._save(must=True)
         if stop == "no":
             if config.validate_every and trainer.step % config.validate_every:
@@ -137,7 +138,7 @@ class Loop:
         if not self.is_first:
             return
         config, footage = self.config, self.session.footage
-        write_text(config.out / "config.json", json.dumps(config.as_json(), indent=2) + "\n")
+        write_text(config.folder / "config.json", json.dumps(config.as_json(), indent=2) + "\n")
         pictures = footage.pictures
         texels = len(self.session.model.avatar.atlas.faces)
         held = ",".join(map(str, self.session.test_cameras)) or "none"
@@ -148,6 +149,7 @@ class Loop:
         )
 
     def _log(self) -> None:
+        self.session.name_unusable()
         means = self.trainer.look()
         now = time.perf_counter()
         views = means.pop("views") / (now - self._looked)
@@ -189,17 +191,17 @@ class Loop:
             self.reporter.note(f"not saved at step {trainer.step}, training goes on: {told}")
 
     def _save_state(self) -> None:
-        write_checkpoint(self.config.out / "checkpoints", self.trainer.state(self.seconds))
+        write_checkpoint(self.config.folder / "checkpoints", self.trainer.state(self.seconds))
 
     def _save_avatar(self) -> None:
         cameras, trainer = self.session.footage.cameras, self.trainer
-        self.session.model.save(self.config.out, trainer.ema, cameras, trainer.step)
+        self.session.model.save(self.config.folder, trainer.ema, cameras, trainer.step)
 
     def _fall_back(self, step: int) -> str:
         """The avatar is again that of the newest checkpoint whose steps gave numbers; what goes on
         from there. step: the one that did not.
         """
-        folder = self.config.out / "checkpoints"
+        folder = self.config.folder / "checkpoints"
         if not self.is_first:
             return "no process goes on"
         drop_newest(folder, step)
@@ -225,7 +227,7 @@ class Loop:
         if self.session.validation.unwritten is not None:
             self.reporter.note(f"training goes on: {self.session.validation.unwritten}")
         self.record.validation(trainer.step, found, self.seconds)
-        self.record.pictures(trainer.step, self.config.out / PICTURES)
+        self.record.pictures(trainer.step, self.config.folder / PICTURES)
         self.record.weights(trainer.step, trainer.flats)
         self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in found.items())
         self._looked += time.perf_counter() - began  # no time of the steps'

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ash_core.avatar import Avatar, NativeAvatar, ReleasedAvatar
+from ash_core.conventions import ATLAS_RESOLUTIONS
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import save_avatar
 from ash_core.files.checkpoint import read_checkpoint
-from ash_core.files.checks import ATLAS_RESOLUTIONS, ATLAS_STEP, network_shapes
+from ash_core.files.checks import ATLAS_STEP, network_shapes
 from ash_core.files.text import write_atomic
 from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.geometry.warmup import (
@@ -78,7 +79,7 @@ def first_avatar(config: TrainConfig, data: AvatarData) -> AvatarData:
         nets = {name: dict(data.networks[name]) for name in UNETS}
     else:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(config.seed or 0)
             nets = {f"unet_{kind}": UNet(kind).state_dict() for kind in ("geometry", "appearance")}
     return replace(
         data, variant="released", networks=graph | nets, atlas_resolution=resolution, decoder={}
@@ -154,16 +155,18 @@ class Model:
             self._targets[pose] = warm_up_target(*self._splats_of_mesh(mesh))
         return to_device(self._targets[pose], self.device)
 
-    def prepare_warm_up(self, meshes: Mapping[int, PosedMesh], workers: int, tell: Tell) -> None:
-        """Compute the targets of these poses by several threads."""
+    def prepare_warm_up(
+        self, poses: Sequence[int], mesh: Callable[[int], PosedMesh], workers: int, tell: Tell
+    ) -> None:
+        """Compute the targets of these poses by several threads. mesh: makes that of a pose."""
         with ThreadPoolExecutor(threads(workers), "targets") as pool:
-            clouds = map(self._splats_of_mesh, meshes.values())
+            clouds = (self._splats_of_mesh(mesh(pose)) for pose in poses)
             found = in_order(
                 pool, lambda cloud: warm_up_target(*cloud), clouds, 2 * threads(workers)
             )
-            for pose, target in zip(meshes, found, strict=True):
+            for pose, target in zip(poses, found, strict=True):
                 self._targets[pose] = target
-                tell("first phase", len(self._targets), len(meshes))
+                tell("first phase", len(self._targets), len(poses))
 
     def forget_targets(self) -> None:
         """The first phase is over."""

@@ -1,7 +1,8 @@
 """The photographs of a training: boxes around the masks, kept as bytes where there is room.
 
 `Pictures` answers one question: the pixels of some windows of some photographs. They wait on the
-GPU, in memory, or in their files; threads decode them.
+GPU, in memory, or in their files; threads decode them. A photograph that cannot be used is left
+out.
 """
 
 import logging
@@ -11,16 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
-from ash_core.files.dataset import MaskedCrop, read_masked_crop
+from ash_core.files.dataset import MaskedCrop, read_mask_crop, read_masked_crop, stored_box
 from ash_core.training.config import Keep
+from ash_core.training.image_index import ImageIndex
+from ash_core.training.pixel_store import PixelStore
 
 MASKED = 128
 """A pixel belongs to the person from this alpha on."""
@@ -32,9 +35,20 @@ PROBED = 32
 """Photographs that are decoded before it is decided where all will wait."""
 SHARE = {"gpu": 0.5, "memory": 0.4}
 """The part of the free memory that photographs may take."""
+MOST_MEMORY = 12e9
+"""Bytes of the host's memory that photographs take unless --keep memory asks for more."""
+SLACK = 1.1
+"""Capacity over what the probed photographs promise."""
 BYTES = 4
 """Of a pixel: RGB and mask."""
 MAX_WORKERS = 16
+MOST_UNUSABLE = 0.05
+"""Part of the photographs that may be unusable before the training is refused."""
+READY_PIXELS = 3e8
+"""Per thread: where this many are decoded in a few seconds, all are before the first step."""
+FILE_PIXELS = 20_000
+"""Pixels that take as long to decode as a file takes to be opened."""
+TELL_EACH = 64
 
 _log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -50,6 +64,18 @@ class Box:
     pixels: UInt8[np.ndarray, "h w 4"]
     left: int
     top: int
+
+
+class Extent(NamedTuple):
+    """Where the kept part of a photograph lies, px."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    whole_width: int
+    whole_height: int
+    shows_somebody: bool
 
 
 def mask_box(crop: MaskedCrop) -> Box:
@@ -93,98 +119,182 @@ class Pictures:
         device: torch.device,
         workers: int,
         tell: Tell,
+        index: Path,
     ) -> None:
-        """sizes: (width, height) that each whole photograph must have."""
-        self.paths, self.sizes = list(paths), list(sizes)
+        """sizes: (width, height) that each whole photograph must have. index: file of their boxes,
+        read where an earlier training left it.
+        """
+        self.paths = list(paths)
+        self.sizes: Int[np.ndarray, "n 2"] = np.asarray(sizes, np.int32).reshape(-1, 2)
         self.device = device
-        self._pool = ThreadPoolExecutor(threads(workers), "photographs")
+        self._threads = threads(workers)
+        self._pool = ThreadPoolExecutor(self._threads, "photographs")
         self._tell = tell
-        self.boxes: Int[np.ndarray, "n 4"] = np.zeros((len(paths), 4), np.int64)
+        self.boxes: Int[np.ndarray, "n 4"] = np.zeros((len(paths), 4), np.int32)
         """left, top, width, height of what is kept of each."""
-        self.empty: list[Path] = []
+        self._shows: Bool[np.ndarray, "n"] = np.zeros(len(paths), bool)
+        """Whether each shows somebody."""
+        self.usable: Bool[np.ndarray, "n"] = np.ones(len(paths), bool)
+        self.unusable: list[str] = []
+        """What is wrong with those that are not, in the order in which that was seen."""
+        self._store: PixelStore | None = None
+        self.place = self._load(keep, ImageIndex(index, self.paths, self._pool))
+
+    @property
+    def empty(self) -> list[Path]:
         """Those on which there is nobody."""
-        self.place = self._load(keep)
+        return [self.paths[n] for n in np.flatnonzero(self.usable & ~self._shows)]
 
-    def _read(self, number: int) -> Box:
-        path = self.paths[number]
-        crop = read_masked_crop(path)
-        if (crop.width, crop.height) != self.sizes[number]:
-            wanted = "{} x {}".format(*self.sizes[number])
-            found = f"{crop.width} x {crop.height}"
-            raise InputError(f"{path}: expected {wanted} px as its camera's others, got {found}")
-        return mask_box(crop)
+    @property
+    def is_resident(self) -> bool:
+        """Whether every photograph lies on the GPU: nothing is left to wait for."""
+        return (
+            self.place == "gpu"
+            and self._store is not None
+            and bool((self._store.has | ~self.usable).all())
+        )
 
-    def _load(self, keep: Keep) -> Keep:
-        """Decode all once: for their boxes, and to keep them."""
-        count, place, kept, size = len(self.paths), keep, [], 0
-        offsets = np.zeros(count, np.int64)
-        ahead = 2 * threads(0)
-        for number, box in enumerate(in_order(self._pool, self._read, range(count), ahead)):
-            height, width = box.pixels.shape[:2]
-            self.boxes[number] = box.left, box.top, width, height
-            if not (box.pixels[..., 3] >= MASKED).any():
-                self.empty.append(self.paths[number])
-            offsets[number] = size
-            size += height * width
-            if place != "files":
-                kept.append(torch.from_numpy(box.pixels).view(torch.int32).flatten())
-            if number + 1 == min(count, PROBED):
-                place = _where(keep, self.device, size * BYTES * count // (number + 1))
-                kept = [] if place == "files" else kept
-            self._tell("photographs", number + 1, count)
-        if len(self.empty) == count:
+    # ---- before the first step ----
+
+    def _load(self, keep: Keep, index: ImageIndex) -> Keep:
+        """Find all boxes, of the index or of the photographs; decode all where that is quick."""
+        known, rows = index.read()
+        known &= (rows[:, 4:6] == self.sizes).all(1)
+        self.boxes[known], self._shows[known] = rows[known, :4], rows[known, 6] > 0
+        place, pixels = self._choose_place(keep, known)
+        if place != "files":
+            home = self.device if place == "gpu" else torch.device("cpu")
+            self._store = PixelStore(len(self.paths), pixels, home)
+
+        # Where all lie in files, or would take long, those that are known are left for later.
+        cost = int(self.sizes.prod(1, dtype=np.int64).sum()) + FILE_PIXELS * len(self.paths)
+        reads_all = place != "files" and cost < READY_PIXELS * self._threads
+        todo = np.arange(len(self.paths)) if reads_all else np.flatnonzero(~known)
+        work = self._try_extent if place == "files" else self._try_box
+        ahead = 2 * self._threads
+        results = in_order(self._pool, work, todo.tolist(), ahead)
+        for done, (number, result) in enumerate(zip(todo.tolist(), results, strict=True), start=1):
+            self._take(number, result)
+            if done % TELL_EACH == 0 or done == len(todo):
+                self._tell("photographs", done, len(todo))
+        if self._store is not None:
+            self._store.flush()
+
+        if not self._shows[self.usable].any():
             raise InputError(
                 f"{self.paths[0]}: expected somebody in it, got an empty mask, as in all"
             )
-        self.pixels = self._offsets = None
-        if place != "files":
-            home = self.device if place == "gpu" else torch.device("cpu")
-            self.pixels = torch.empty(size, dtype=torch.int32, device=home)
-            for at, part in zip(offsets.tolist(), kept, strict=True):
-                self.pixels[at : at + len(part)] = part
-            self._offsets = torch.from_numpy(offsets).to(home)
-            self._boxes = torch.from_numpy(self.boxes).to(home)
+        if not known[self.usable].all():
+            shows = self._shows[:, None].astype(np.int32)
+            index.write(self.usable, np.concatenate((self.boxes, self.sizes, shows), 1))
         return place
+
+    def _choose_place(self, keep: Keep, known: Bool[np.ndarray, "n"]) -> tuple[Keep, int]:
+        """Where all will wait, and how many pixels they have: of the index, else of a few."""
+        if keep == "files":
+            return keep, 0
+        areas = self.boxes[known, 2:].prod(1, dtype=np.int64)
+        pixels, unknown = float(areas.sum()), np.flatnonzero(~known)
+        if len(unknown):
+            spread = unknown[np.linspace(0, len(unknown) - 1, PROBED).astype(int)]
+            probed = self._pool.map(self._try_box, np.unique(spread).tolist())
+            sizes = [box.pixels[..., 0].size for box in probed if isinstance(box, Box)]
+            pixels += SLACK * len(unknown) * sum(sizes) / max(len(sizes), 1)
+        return _where(keep, self.device, int(pixels) * BYTES), int(pixels)
+
+    def _take(self, number: int, result: "Box | Extent | InputError") -> None:
+        """Remember a photograph's box, its pixels, or that it cannot be used."""
+        if isinstance(result, InputError):
+            self._leave_out(number, result)
+        elif isinstance(result, Box):
+            height, width = result.pixels.shape[:2]
+            self.boxes[number] = result.left, result.top, width, height
+            self._shows[number] = bool((result.pixels[..., 3] >= MASKED).any())
+            if self._store is not None:
+                self._store.add(number, result.pixels, result.left, result.top)
+        else:
+            self.boxes[number] = result[:4]
+            self._shows[number] = result.shows_somebody
+
+    def _leave_out(self, number: int, error: InputError) -> None:
+        self.usable[number] = False
+        self.unusable.append(str(error))
+        count = len(self.unusable)
+        if count > MOST_UNUSABLE * len(self.paths):
+            others = f" ({count} of {len(self.paths)} cannot be used)" if count > 1 else ""
+            raise InputError(f"{self.unusable[0]}{others}")
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    # ---- reading, in threads ----
+
+    def _read(self, number: int) -> Box:
+        path = self.paths[number]
+        crop = read_masked_crop(path)
+        self._check_size(number, crop.width, crop.height)
+        return mask_box(crop)
+
+    def _try_box(self, number: int) -> Box | InputError:
+        try:
+            return self._read(number)
+        except InputError as error:
+            return error
+
+    def _try_extent(self, number: int) -> Extent | InputError:
+        """The box alone: of a cropped file's header, else of its mask."""
+        path = self.paths[number]
+        try:
+            stored = stored_box(path)
+            if stored is not None and stored[2] * stored[3] > 1:
+                self._check_size(number, *stored[4:])
+                return Extent(*stored, shows_somebody=True)
+            crop = read_mask_crop(path)
+            self._check_size(number, crop.width, crop.height)
+            box = mask_box(crop)
+            height, width = box.pixels.shape[:2]
+            shows = bool((box.pixels[..., 3] >= MASKED).any())
+            return Extent(box.left, box.top, width, height, crop.width, crop.height, shows)
+        except InputError as error:
+            return error
+
+    def _check_size(self, number: int, width: int, height: int) -> None:
+        if (width, height) != tuple(self.sizes[number]):
+            expected = "{} x {} px".format(*self.sizes[number])
+            text = f"expected {expected} as its camera's others, got {width} x {height}"
+            raise InputError(f"{self.paths[number]}: {text}")
+
+    # ---- while training ----
+
     def windows(
         self, numbers: Int[np.ndarray, "n"], corners: Int[np.ndarray, "n 2"], size: tuple[int, int]
-    ) -> UInt8[Tensor, "n h w 4"]:
-        """Windows of a (width, height) at given left and top corners; zero outside the boxes."""
-        if self.pixels is not None:
-            home = self.pixels.device
-            where = torch.from_numpy(np.concatenate((numbers[:, None], corners), 1))
-            return self._gather(where.to(home, non_blocking=True), size).to(self.device)
-        work = [(int(n), tuple(c), size) for n, c in zip(numbers, corners.tolist(), strict=True)]
-        return torch.stack(list(self._pool.map(self._window, work))).to(self.device)
+    ) -> UInt8[Tensor, "n h w 4"] | None:
+        """Windows of a (width, height) at given left and top corners; zero outside the boxes.
 
-    def _gather(self, where: Int[Tensor, "n 3"], size: tuple[int, int]) -> UInt8[Tensor, "n h w 4"]:
-        assert self.pixels is not None
-        assert self._offsets is not None
-        number, left, top = where.unbind(1)
-        x0, y0, width, height = (part[:, None, None] for part in self._boxes[number].unbind(1))
-        home = where.device
-        x = torch.arange(size[0], device=home) + left[:, None, None] - x0
-        y = torch.arange(size[1], device=home)[:, None] + top[:, None, None] - y0
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        at = self._offsets[number][:, None, None] + y * width + x
-        found = self.pixels[torch.where(inside, at, 0)]
-        return torch.where(inside, found, 0)[..., None].view(torch.uint8)
-
-    def _window(self, work: tuple[int, tuple[int, int], tuple[int, int]]) -> UInt8[Tensor, "h w 4"]:
-        number, (left, top), (width, height) = work
-        box = self._read(number)
-        out = np.zeros((height, width, 4), np.uint8)
-        h, w = box.pixels.shape[:2]
-        x0, y0 = max(box.left, left), max(box.top, top)
-        x1, y1 = min(box.left + w, left + width), min(box.top + h, top + height)
-        if x0 < x1 and y0 < y1:
-            part = box.pixels[y0 - box.top : y1 - box.top, x0 - box.left : x1 - box.left]
-            out[y0 - top : y1 - top, x0 - left : x1 - left] = part
-        return torch.from_numpy(out)
+        None where one of the photographs turns out not to be usable: from then on it is marked so.
+        """
+        todo = np.unique(numbers)
+        if self._store is not None:
+            todo = todo[~self._store.has[todo]]
+        read = dict(zip(todo.tolist(), self._pool.map(self._try_box, todo.tolist()), strict=True))
+        boxes = {number: box for number, box in read.items() if isinstance(box, Box)}
+        for number, error in read.items():
+            if isinstance(error, InputError):
+                self._leave_out(number, error)
+        if self._store is not None:
+            for number, box in boxes.items():
+                self._store.add(number, box.pixels, box.left, box.top)
+            self._store.flush()
+        if len(boxes) < len(read):
+            return None
+        if self._store is not None:
+            return self._store.gather(numbers, corners, size).to(self.device)
+        parts = [
+            cut(boxes[number], corner, size)
+            for number, corner in zip(numbers.tolist(), corners.tolist(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(parts)).to(self.device)
 
     def corners(
         self, numbers: Int[np.ndarray, "n"], chance: np.ndarray, size: tuple[int, int]
@@ -193,12 +303,24 @@ class Pictures:
 
         chance: [n, 2] in [0, 1), which of the possible places.
         """
-        boxes = self.boxes[numbers]
+        boxes = self.boxes[numbers].astype(np.int64)
         slack = boxes[:, 2:] - np.array(size)
         low = np.minimum(boxes[:, :2], boxes[:, :2] + slack)
         found = low + np.floor(chance * (np.abs(slack) + 1)).astype(np.int64)
-        room = np.array([self.sizes[number] for number in numbers]) - np.array(size)
-        return np.clip(found, 0, room)
+        return np.clip(found, 0, self.sizes[numbers] - np.array(size))
+
+
+def cut(box: Box, corner: Sequence[int], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 4"]:
+    """A window of a (width, height) at a left and top corner; zero outside the box."""
+    (left, top), (width, height) = corner, size
+    out = np.zeros((height, width, 4), np.uint8)
+    h, w = box.pixels.shape[:2]
+    x0, y0 = max(box.left, left), max(box.top, top)
+    x1, y1 = min(box.left + w, left + width), min(box.top + h, top + height)
+    if x0 < x1 and y0 < y1:
+        part = box.pixels[y0 - box.top : y1 - box.top, x0 - box.left : x1 - box.left]
+        out[y0 - top : y1 - top, x0 - left : x1 - left] = part
+    return out
 
 
 def _where(keep: Keep, device: torch.device, size: int) -> Keep:
@@ -211,7 +333,7 @@ def _where(keep: Keep, device: torch.device, size: int) -> Keep:
         return "gpu"
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size * processes < SHARE["memory"] * free:
+    if size * processes < min(SHARE["memory"] * free, MOST_MEMORY):
         return "memory"
     _log.info("%.1f GB of photographs: they stay in their files", size / 1e9)
     return "files"

@@ -11,7 +11,7 @@ import torch
 
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
-from ash_core.files.dataset import SplitData, check_fits, image_path, open_dataset
+from ash_core.files.dataset import Plan, SplitData, check_fits, open_dataset
 from ash_core.records import AvatarData
 from ash_core.training.config import TrainConfig
 from ash_core.training.dataset import (
@@ -65,23 +65,27 @@ class Session:
         self.dataset = open_dataset(config.data)
         split = self._training_split()
         there = cameras_of(split)
-        self.test_cameras = test_cameras(config.test_cameras, there)
+        self.test_cameras = test_cameras(config.test_cameras, there, self.dataset.plan)
         cameras = [camera for camera in there if camera not in self.test_cameras]
-        frames = list(frames_with(split, parse_frames(config.frames, split), cameras))
+        frames = list(
+            frames_with(split, parse_frames(config.frames, split, self.dataset.plan), cameras)
+        )
         if not frames:
             raise InputError(f"--frames: {config.frames}: expected frames with images, got none")
         self._tell_missing(split, frames, cameras)
         data = first_avatar(config, self._character())
         self.lpips = Lpips(config.lpips_weights).to(device) if config.lpips_weights else None
         self.model = Model(config, data, device)
-        cache = config.out / "cache"
+        cache = config.folder / "cache"
         self.poses = Poses(self.model.avatar, split, frames, cache, reporter.preparing)
-        self.footage = Footage(config, split, frames, cameras, device, reporter.preparing)
+        self.footage = Footage(config, split, frames, cameras, device, cache, reporter.preparing)
         if empty := [path.name for path in self.footage.pictures.empty]:
             text = f"{len(empty)} pictures show nobody, their masks are empty"
             reporter.note(f"{split.name}/images: {text}: {_some(empty)}")
+        self._unusable_named = 0
+        self.name_unusable()
         self.trainer = Trainer(config, self.model, world, self.lpips)
-        self.validation = Validation(self.model, self.lpips, config.out / PICTURES)
+        self.validation = Validation(self.model, self.lpips, config.folder / PICTURES)
         if world.rank == 0 and config.validate_every:
             self._choose_validation(split, cache)
 
@@ -98,30 +102,48 @@ class Session:
         return data
 
     def _training_split(self) -> SplitData:
+        release, data = self.dataset.release, self.config.data
         split = self.dataset.splits.get("training")
-        if split is None or not split.images:
-            text = "expected images in training/images, found none"
-            raise InputError(f"{self.config.data}: {text}: 'ash-studio extract' makes them")
-        return split
+        if split is not None and split.images:
+            return split
+        where = "training/images" if release is None else f"dataset.image_dir = {release.image_dir}"
+        how = f"'ash-studio extract {data}' makes them"
+        if release is not None and release.is_test_motion:
+            how = f"{release.motion} is a motion that training never sees: name the other .conf"
+        raise InputError(f"{data}: {where}: expected images for training, found none; {how}")
 
     def _tell_missing(
         self, split: SplitData, frames: Sequence[int], cameras: Sequence[int]
     ) -> None:
         """Pictures that other cameras have of a pose."""
-        wanted = [(frame, camera) for frame in frames for camera in cameras]
         missing = [
-            image_path(self.config.data, split.name, camera, frame).name
-            for frame, camera in wanted
+            split.image_name(frame, camera)
+            for frame in frames
+            for camera in cameras
             if (frame, camera) not in split.images
         ]
         if missing:
-            text = f"{len(missing)} of {len(wanted)} pictures are missing"
+            text = f"{len(missing)} of {len(frames) * len(cameras)} pictures are missing"
             self.reporter.note(f"{split.name}/images: {text}: {_some(missing)}")
+
+    def name_unusable(self) -> None:
+        """Say which photographs were left out since the last call."""
+        pictures = self.footage.pictures
+        every = list(pictures.unusable)  # a thread may be adding to it
+        if new := every[self._unusable_named :]:
+            self._unusable_named = len(every)
+            text = f"{len(every)} of {len(pictures.paths)} pictures cannot be used and are left out"
+            self.reporter.note(f"{text}: {_some(new, '; ')}")
 
     def _choose_validation(self, split: SplitData, cache: Path) -> None:
         count, tell = self.config.validation_views, self.reporter.preparing
-        if self.test_cameras:
-            self.validation.add("novel view", split, self.test_cameras, count, cache, tell)
+        plan = self.dataset.plan if self.config.test_cameras == "auto" else None
+        cameras = self.test_cameras if plan is None else plan.val_cameras
+        if cameras:
+            # Published configurations may validate on cameras that they train on.
+            kind = "novel view" if {*cameras} <= {*self.test_cameras} else "validation"
+            frames = None if plan is None else plan.val_frames
+            self.validation.add(kind, split, cameras, count, cache, tell, frames)
         testing = self.dataset.splits.get("testing")
         if testing is not None and testing.images:
             self.validation.add("novel pose", testing, self.test_cameras, count, cache, tell)
@@ -130,8 +152,9 @@ class Session:
         """What the published first phase aims at, for the poses that it still has here."""
         left = max((self.config.warm_up_steps or 0) - self.trainer.step, 0)
         plan = islice(self.plan(self.trainer.step), left * self.trainer.local_poses)
-        meshes = {pose: self.poses.mesh(pose) for pose in sorted({pose for _, pose in plan})}
-        self.model.prepare_warm_up(meshes, self.config.workers, self.reporter.preparing)
+        poses = sorted({pose for _, pose in plan})
+        workers, tell = self.config.workers, self.reporter.preparing
+        self.model.prepare_warm_up(poses, self.poses.mesh, workers, tell)
 
     def close(self) -> None:
         """End the threads."""
@@ -147,21 +170,23 @@ class Session:
             step += 1
 
     def batches(self, first: int) -> Iterator[tuple[int, Batch]]:
-        """(pose, its views), prepared ahead by a thread unless the pictures are on the GPU."""
+        """(pose, its views), prepared ahead by a thread until all pictures are on the GPU."""
 
         def make(draw_and_pose: tuple[int, int]) -> tuple[int, Batch]:
-            draw, pose = draw_and_pose
-            return pose, self.footage.batch(draw, pose, self.poses)
+            return self.footage.batch(*draw_and_pose, self.poses)
 
-        if self.footage.pictures.place == "gpu":
-            yield from map(make, self.plan(first))
-            return
+        plan, pictures = self.plan(first), self.footage.pictures
         with ThreadPoolExecutor(1, "batches") as pool:
-            yield from in_order(pool, make, self.plan(first), AHEAD)
+            # The predicate's own item must not be lost: it is asked before one is taken.
+            waiting = (next(plan) for _ in iter(lambda: pictures.is_resident, True))
+            yield from in_order(pool, make, waiting, AHEAD)
+        yield from map(make, plan)
 
 
-def parse_frames(choice: str, split: SplitData) -> list[int]:
-    """START:STOP:STEP as Python reads it."""
+def parse_frames(choice: str, split: SplitData, plan: Plan | None = None) -> list[int]:
+    """START:STOP:STEP as Python reads it. plan: of a configuration, which decides for `:`."""
+    if choice == ":" and plan is not None:
+        return list(plan.train_frames)
     try:
         parts = [int(word) if word.strip() else None for word in choice.split(":")]
         if len(parts) == 1:
@@ -172,9 +197,9 @@ def parse_frames(choice: str, split: SplitData) -> list[int]:
         raise InputError(f"--frames: {text}, got '{choice}'") from None
 
 
-def _some(names: Sequence[str]) -> str:
+def _some(names: Sequence[str], between: str = ", ") -> str:
     """The first few of a list."""
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return between.join(names[:NAMED]) + (f"{between}..." if len(names) > NAMED else "")
 
 
 def _shared(config: TrainConfig, world: World) -> TrainConfig:

@@ -11,19 +11,20 @@ from ash_core.errors import InputError
 from ash_core.files.text import check_folder
 from ash_core.training.config import TrainConfig
 from ash_core.training.loop import Loop
+from ash_core.training.release_config import take_release
 from ash_core.training.session import Reporter, Session
 from ash_core.training.world import World
 
 
 def train(config: TrainConfig, reporter: Reporter) -> int:
     """Train as configured; returns the exit code: 0 done or told to end, 130 interrupted."""
-    config = config.resolved()
+    config = take_release(config)[0].resolved()
     world = World.from_environment()
     device = _device(config, world)
     if world.size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        check_folder(config.out)
+        check_folder(config.folder)
         session = Session(config, device, reporter)
         try:
             loop = Loop(session)

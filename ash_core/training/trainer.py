@@ -93,7 +93,7 @@ class Trainer:
         for flat in self.flats.values():
             flat.grad.zero_()
         if self.config.dropout:  # what is drawn follows from seed and step
-            chance = np.random.default_rng((self.config.seed, 2, self.world.rank, self.step))
+            chance = np.random.default_rng((self.config.seed or 0, 2, self.world.rank, self.step))
             torch.manual_seed(int(chance.integers(2**63)))
         for pose, batch in batches:
             self._seen.append((self.step, batch.frame, batch.numbers))

@@ -73,17 +73,22 @@ class Validation:
         count: int,
         cache: Path,
         tell: Tell,
+        frames: Sequence[int] | None = None,
     ) -> None:
-        """A number of photographs of a split by some cameras, spread over its frames."""
+        """Add a number of photographs of a split by some cameras, spread over frames.
+
+        frames: those to choose from; None: all.
+        """
         cameras = cameras or cameras_of(split)
-        views = views_of(split, range(len(split.motion.dofs)), cameras)
+        every = range(len(split.motion.dofs)) if frames is None else frames
+        views = views_of(split, every, cameras)
         # Beside each other in the list are the cameras of one frame: take them in turn.
         chosen = [views[n] for n in evenly(len(views), count)]
         if not chosen:
             return
-        frames = sorted({view.frame for view in chosen})
-        poses = Poses(self.model.avatar, split, frames, cache, tell)
-        at = {frame: index for index, frame in enumerate(frames)}
+        shown = sorted({view.frame for view in chosen})
+        poses = Poses(self.model.avatar, split, shown, cache, tell)
+        at = {frame: index for index, frame in enumerate(shown)}
         self.shots += [
             (Shot(kind, v, poses.mesh(at[v.frame]), poses.windows[at[v.frame]]), split)
             for v in chosen

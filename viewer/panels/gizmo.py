@@ -74,7 +74,8 @@ class Gizmo:
     def _tell(self, session: Session, dof: int) -> None:
         row = session.sliders[dof]
         value = float(session.pose()[dof]) * row.shown_scale
-        imgui.set_tooltip(f"{row.name} {value:.{2 if row.unit == 'm' else 1}f} {row.shown_unit}")
+        digits = f"{value:.{1 if row.unit == 'rad' else 2}f}"
+        imgui.set_tooltip(f"{row.name} {row.shown(digits)}")
 
 
 def _draw(

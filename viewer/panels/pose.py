@@ -87,7 +87,7 @@ def _draw_slider(session: Session, row: Slider, value: float) -> None:
         row.place(value) * scale,
         low,
         high,
-        f"%.{_digits(row)}f {row.shown_unit}",
+        row.shown(f"%.{_digits(row)}f"),
     )
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         session.edit(f"reset {row.name}", edit=edit.without_dof(row.dof))
@@ -96,4 +96,4 @@ def _draw_slider(session: Session, row: Slider, value: float) -> None:
 
 
 def _digits(row: Slider) -> int:
-    return 2 if row.unit == "m" else 1
+    return 1 if row.unit == "rad" else 2

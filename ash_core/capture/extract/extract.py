@@ -11,18 +11,21 @@ from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from jaxtyping import UInt8
+
 from ash_core.capture.extract.cutter import Cut, Cutter, ExtractSettings, Optics
 from ash_core.capture.extract.edges import Edge, measure_edge
-from ash_core.capture.extract.journal import Journal
+from ash_core.capture.extract.journal import Journal, image_files_of
 from ash_core.capture.extract.masks import CLEAR
 from ash_core.files.dataset import (
     Split,
-    image_path,
     mask_video_path,
     video_path,
 )
 from ash_core.files.footage import VideoIndex, decode_frames, fits_camera, index_video
-from ash_core.files.masked_image import write_masked
+from ash_core.files.masked_image import Place, write_masked, write_published
+from ash_core.files.release_images import PublishedFolders
 from ash_core.files.text import bad
 
 SAMPLES: Final = 3
@@ -43,6 +46,8 @@ class CameraJob:
     optics: Optics | None
     fps: float | None
     """Frames a second of the frame numbers; None: the video's own."""
+    published: PublishedFolders | None = None
+    """Folders of images and masks in the published layout; None: ours, in the folder."""
 
 
 @dataclass
@@ -74,7 +79,8 @@ def extract_camera(
     width, height = check_pair(rgb, mask, job.optics)
     report.notes += [text for index in (rgb, mask) for text in _tell_of(index)]
     there = [n for n in job.frames if n in rgb.times and n in mask.times]
-    with Journal(job.folder, job.split, job.camera, job.settings.kind, _header(job)) as journal:
+    place_of = (job.folder, job.split, job.camera)
+    with Journal(*place_of, job.settings.kind, _header(job), job.published) as journal:
         report.changed = "; ".join(journal.changes)
         todo = [number for number in there if not journal.has(number)]
         report.kept = len(there) - len(todo)
@@ -88,8 +94,7 @@ def extract_camera(
                 report.notes.append(f"{mask.path}: {text}")
         for number, (pixels, place) in _cuts(cutter, rgb, mask, todo):
             is_empty = not pixels[..., 3].any()
-            path = image_path(job.folder, job.split, job.camera, number, job.settings.kind)
-            sizes = write_masked(path, pixels, place, not job.settings.crop, job.settings.quality)
+            sizes = _write(job, number, pixels, place)
             journal.add(number, sizes, is_empty)
             report.made += 1
             tell(1)
@@ -106,6 +111,17 @@ def extract_camera(
             raise bad(mask.path, None, f"{text} ({why})")
         report.notes += _tell_of_loss(cutter, mask.path)
     return report
+
+
+def _write(
+    job: CameraJob, number: int, pixels: UInt8[np.ndarray, "h w 4"], place: Place
+) -> list[int]:
+    """Write the image of a frame; returns its files' bytes."""
+    kind, quality = job.settings.kind, job.settings.quality
+    files = image_files_of(job.folder, job.split, job.camera, number, kind, job.published)
+    if job.published is not None:
+        return write_published(files[0], files[1], pixels, place, quality)
+    return write_masked(files[0], pixels, place, not job.settings.crop, quality)
 
 
 def _tell_of_loss(cutter: Cutter, path: Path) -> Iterator[str]:

@@ -178,7 +178,7 @@ def _executor(options: SlurmOptions) -> Any:
 
 
 def _done(job: CameraJob) -> int:
-    return frames_done(job.folder, job.split, job.camera)
+    return frames_done(job.folder, job.split, job.camera, job.published)
 
 
 def _collect_task(outcome: Outcome, job: CameraJob, task: Any) -> None:

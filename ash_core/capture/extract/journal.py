@@ -14,17 +14,36 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from ash_core.files.dataset import Split, image_path, mask_path
+from ash_core.files.dataset import Split, image_files, image_path
 from ash_core.files.masked_image import is_whole
+from ash_core.files.release_images import PublishedFolders
 from ash_core.files.text import bad, read_lines, shorten, writing
 
 LOCK_SECONDS: Final = 10.0
 """How long another process may hold the journal: workers outlive a killed run by one frame."""
 
 
-def journal_path(folder: Path, split: Split, camera: int) -> Path:
-    """The journal of a camera."""
+def journal_path(
+    folder: Path, split: Split, camera: int, published: PublishedFolders | None = None
+) -> Path:
+    """The journal of a camera. published: where images go instead of our layout."""
+    if published is not None:
+        return published.journal(camera)
     return folder / split / "images" / f"extract_c_{camera:03d}.jsonl"
+
+
+def image_files_of(
+    folder: Path,
+    split: Split,
+    camera: int,
+    frame: int,
+    kind: Literal["png", "jpg"],
+    published: PublishedFolders | None,
+) -> tuple[Path, ...]:
+    """Name the files of an image: the image, and its mask where that is apart."""
+    if published is not None:
+        return published.files(camera, frame, f".{kind}")
+    return image_files(image_path(folder, split, camera, frame, kind))
 
 
 class Journal:
@@ -37,11 +56,13 @@ class Journal:
         camera: int,
         kind: Literal["png", "jpg"],
         header: dict[str, Any],
+        published: PublishedFolders | None = None,
     ) -> None:
         self._of = (folder, split, camera)
+        self._published = published
         self._kind: Literal["png", "jpg"] = kind
         self._header = header
-        self.path = journal_path(*self._of)
+        self.path = journal_path(*self._of, published)
         self.changes: list[str] = []
         """What is not as it was when the images that lie there were made."""
         self._sizes: dict[int, list[int]] = {}
@@ -69,8 +90,7 @@ class Journal:
 
     def has(self, frame: int) -> bool:
         """Whether a frame's image is there as it was written."""
-        image = image_path(*self._of, frame, self._kind)
-        files = [image] if self._kind == "png" else [image, mask_path(image)]
+        files = image_files_of(*self._of, frame, self._kind, self._published)
         sizes = self._sizes.get(frame, [])
         return len(sizes) == len(files) and all(map(is_whole, files, sizes))
 
@@ -134,15 +154,16 @@ class Journal:
         """Images of other settings would mix with ours."""
         for frame in frames:
             for kind in ("png", "jpg"):
-                image = image_path(*self._of, frame, kind)
-                for path in (image, mask_path(image)):
+                for path in image_files_of(*self._of, frame, kind, self._published):
                     with contextlib.suppress(OSError):
                         os.unlink(path)
 
 
-def frames_done(folder: Path, split: Split, camera: int) -> int:
+def frames_done(
+    folder: Path, split: Split, camera: int, published: PublishedFolders | None = None
+) -> int:
     """How many images a camera's journal tells of."""
-    path = journal_path(folder, split, camera)
+    path = journal_path(folder, split, camera, published)
     return len({frame for frame, *_ in _parse(read_lines(path))[1]}) if path.is_file() else 0
 
 

@@ -45,15 +45,20 @@ class Footage:
             raise bad(path, None, f"{text} {poses}; --frames :{poses} extracts those that have one")
 
 
-def survey(folder: Path, only: Split | None, cameras: list[int] | None) -> Footage:
+def survey(
+    folder: Path, only: Split | None, cameras: list[int] | None, calibrated: bool = True
+) -> Footage:
     """Look which videos are there. Raises: InputError where no camera has both.
 
     A camera whose videos are missing, cannot be read or do not agree is one of `errors`.
+    calibrated: whether the folder's cameras describe the videos; the published ones describe
+    smaller images.
     """
     footage = Footage(folder)
     if not is_kind(Path.is_dir, folder):
         raise bad(folder, None, "expected the folder of a data set, found none")
-    footage.optics, footage.notes = read_optics(folder)
+    if calibrated:
+        footage.optics, footage.notes = read_optics(folder)
     found: list[Split] = [name for name in SPLITS if is_kind(Path.is_dir, folder / name / "videos")]
     splits: list[Split] = [only] if only is not None else found
     for split in splits:

@@ -3,7 +3,7 @@
 What cannot be read at all raises; everything else becomes a finding, the worst first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -25,13 +25,17 @@ from ash_core.errors import InputError
 from ash_core.files.dataset import (
     CALIBRATION,
     Dataset,
+    Plan,
     Split,
     SplitData,
+    image_files,
     mask_video_path,
+    read_masked,
+    stretch_camera,
     video_path,
 )
 from ash_core.files.footage import decode_frames, index_video
-from ash_core.files.masked_image import is_whole
+from ash_core.files.masked_image import HALF, is_whole
 from ash_core.geometry.motion import pose_window
 from ash_core.records import AvatarData
 
@@ -52,6 +56,8 @@ JUMP_RAD: Final = 1.0
 JUMP_M: Final = 0.25
 """From one frame to the next at 25 frames a second: faster is no human."""
 LIMIT_SLACK_RAD: Final = 0.02
+MOST_OPENED: Final = 20_000
+"""Images that are opened to see whether they are whole."""
 
 
 @dataclass(frozen=True)
@@ -140,15 +146,17 @@ def inspect_dataset(
 ) -> Inspection:
     """Look at `samples` frames of every camera. tell: (cameras done, of how many)."""
     result = Inspection(dataset.folder)
-    optics, notes = read_optics(dataset.folder)
+    is_release = dataset.release is not None  # its cameras describe images smaller than the videos
+    optics, notes = ({}, []) if is_release else read_optics(dataset.folder)
     for text in (*dataset.notes, *notes):
         result.add("note", "files", text)
     poser = _Poser(dataset.character)
-    total = len(dataset.splits) * len(dataset.cameras)
+    numbers = _cameras_of(dataset)
+    total = len(dataset.splits) * len(numbers)
     for split in dataset.splits.values():
         _look_at_motion(result, dataset, split)
         looks = []
-        for number in range(len(dataset.cameras)):
+        for number in numbers:
             tell(len(result.cameras), total)
             look = CameraLook(split.name, number, dataset.cameras[number].name)
             where = f"{split.name} camera {number}"
@@ -164,6 +172,13 @@ def inspect_dataset(
         _look_at_images(result, dataset, split, looks)
     tell(total, total)
     return result
+
+
+def _cameras_of(dataset: Dataset) -> Sequence[int]:
+    """Return the numbers of the cameras that a configuration names, else all."""
+    if dataset.plan is None:
+        return range(len(dataset.cameras))
+    return sorted({*dataset.plan.train_cameras, *dataset.plan.val_cameras})
 
 
 class _Poser:
@@ -193,7 +208,11 @@ def _look_at_camera(
     threads: int,
 ) -> None:
     where = f"{split.name} camera {look.camera}"
-    rgb = index_video(video_path(dataset.folder, split.name, look.camera))
+    video = video_path(dataset.folder, split.name, look.camera)
+    if dataset.release is not None and not video.is_file():
+        _look_at_extracted(result, split, look, poser, samples)
+        return
+    rgb = index_video(video)
     mask = index_video(mask_video_path(dataset.folder, split.name, look.camera))
     look.size, look.frames, look.fps = (rgb.width, rgb.height), rgb.count, rgb.fps
     width, height = check_pair(rgb, mask, optics)
@@ -221,10 +240,31 @@ def _look_at_camera(
         decode_frames(rgb, chosen, threads), decode_frames(mask, chosen, threads), strict=True
     )
     camera = dataset.cameras[look.camera]
+    camera = camera if dataset.release is None else stretch_camera(camera, width, height)
     for (frame, picture), (_, foreground) in pictures:
         outline = silhouette(poser(split, frame), poser.faces, camera).numpy()
         person = cutter.foreground(foreground) >= THRESHOLD
         look.samples.append(_sample(frame, cutter.colours(picture), person, outline))
+    _judge(result, where, look)
+
+
+def _look_at_extracted(
+    result: Inspection, split: SplitData, look: CameraLook, poser: _Poser, samples: int
+) -> None:
+    """Look at a camera's images where its videos are not there."""
+    where = f"{split.name} camera {look.camera}"
+    frames = sorted(frame for frame, camera in split.images if camera == look.camera)
+    look.frames, look.fps = len(frames), split.motion.fps
+    if not frames:
+        result.add("error", where, "no video and no images")
+        return
+    at = np.linspace(0, len(frames) - 1, min(samples, len(frames))).round().astype(int)
+    camera = split.cameras[look.camera]
+    for frame in (frames[n] for n in np.unique(at)):
+        picture, alpha = read_masked(split.images[frame, look.camera])
+        look.size = (picture.shape[1], picture.shape[0])
+        outline = silhouette(poser(split, frame), poser.faces, camera).numpy()
+        look.samples.append(_sample(frame, picture, alpha >= HALF, outline))
     _judge(result, where, look)
 
 
@@ -325,20 +365,41 @@ def _describe_edges(result: Inspection, split: SplitData, looks: list[CameraLook
 def _look_at_images(
     result: Inspection, dataset: Dataset, split: SplitData, looks: list[CameraLook]
 ) -> None:
-    expected = sum(look.frames for look in looks)
+    expected, what = sum(look.frames for look in looks), "video frames"
+    if (plan := dataset.plan) is not None:
+        expected, what = _planned(plan), "frames that the configuration names"
     if not split.images:
         result.add("note", split.name, "no images yet: ash-studio extract makes them")
     elif len(split.images) < expected:
-        text = f"{len(split.images)} images of {expected} video frames are extracted"
+        text = f"{len(split.images)} images of {expected} {what} are extracted"
         result.add("note", split.name, text)
     else:
-        result.add("good", split.name, f"all {expected} video frames are extracted")
-    cut = [path for path in split.images.values() if not is_whole(path, path.stat().st_size)]
+        result.add("good", split.name, f"all {expected} {what} are extracted")
+    keys = sorted(split.images)
+    every = -(-len(keys) // MOST_OPENED) if keys else 1
+    cut = [path for path in map(split.images.__getitem__, keys[::every]) if _is_cut(path)]
     if cut:
-        text = f"{len(cut)} images are cut off, {cut[0].name} first: ash-studio extract mends them"
-        result.add("warning", split.name, text)
-    if not (dataset.folder / CALIBRATION).is_file():
+        looked = f" of {len(keys[::every])} looked at" if every > 1 else ""
+        text = f"{len(cut)} images{looked} are cut off, {cut[0].name} first"
+        result.add("warning", split.name, f"{text}: ash-studio extract mends them")
+    if dataset.release is None and not (dataset.folder / CALIBRATION).is_file():
         result.add("note", split.name, f"no {CALIBRATION}: lens distortion cannot be seen")
+
+
+def _planned(plan: Plan) -> int:
+    """Count the images that a configuration names."""
+    both = {*plan.train_cameras} & {*plan.val_cameras}
+    shared = len(both) * len({*plan.train_frames} & {*plan.val_frames})
+    train = len(plan.train_cameras) * len(plan.train_frames)
+    return train + len(plan.val_cameras) * len(plan.val_frames) - shared
+
+
+def _is_cut(path: Path) -> bool:
+    """Tell whether an image or its mask is missing or cut off."""
+    try:
+        return not all(is_whole(file, file.stat().st_size) for file in image_files(path))
+    except OSError:
+        return True
 
 
 def _look_at_motion(result: Inspection, dataset: Dataset, split: SplitData) -> None:

@@ -1,0 +1,218 @@
+"""Entries of a published configuration: typed values, and the files that they name.
+
+A wrong value is an `InputError` that names the configuration, the entry and what stands there.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Final
+
+from ash_core.errors import InputError
+from ash_core.files.conf import Value, read_conf
+from ash_core.files.text import bad, is_kind, shorten
+
+CONFS: Final = "confs"
+"""Folder of the configurations: names in them are relative to the folder above it."""
+PARENTS: Final = 3
+"""Folders above the configuration in which its relative names are looked up."""
+OUTPUT: Final = "output_dir"
+"""Entry of the results' folder: what lies there is not looked up."""
+MAX_FOLDERS: Final = 16
+MAX_SHOWN: Final = 200
+"""Characters of a value that an error shows."""
+MAX_PARTS: Final = 12
+"""Trailing parts of a name from another machine that are tried."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a configuration."""
+
+    key: str
+    """Dotted."""
+    value: Value | list[Value]
+
+    @property
+    def name(self) -> str:
+        """Last part of the key, in lower case."""
+        return self.key.rsplit(".", 1)[-1].lower()
+
+    def __str__(self) -> str:
+        if isinstance(self.value, list):
+            return f"{self.key}, a list of {len(self.value)}"
+        return f"{self.key} = {quoted(self.value)}"
+
+
+class Entries:
+    """All entries of one configuration, and the folders that its names lie in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings = read_conf(path)
+        self.all = _grouped(self.settings)
+        own = path.absolute().parent
+        self.parents = list(own.parents)[:PARENTS]
+        shelf = next((one for one in [own, *self.parents] if one.name == CONFS), None)
+        self.root = own if shelf is None else shelf.parent
+        """Folder that names are relative to."""
+        self.notes: dict[str, str] = {}
+        """Entry's key -> where a file from another machine was found."""
+        self.near = self._near_folders(own)
+        """The configuration's own folder and those that it names."""
+
+    def _near_folders(self, own: Path) -> list[Path]:
+        near = [own]
+        for key, value in self.settings:
+            if key.rsplit(".", 1)[-1] == OUTPUT:
+                continue
+            if isinstance(value, str) and value and len(near) < MAX_FOLDERS:
+                tries = (folder / value for folder in [self.root, *near, *self.parents])
+                folder = next((folder for folder in tries if is_kind(Path.is_dir, folder)), None)
+                if folder is not None and folder not in near:
+                    near.append(folder)
+        return near
+
+    def find(self, name: str) -> Entry | None:
+        """Find the entry `section.name`; elsewhere in the file only if one alone has that name."""
+        if name in self.all:
+            return self.all[name]
+        last = name.rsplit(".", 1)[-1]
+        same = [entry for entry in self.all.values() if entry.name == last]
+        return same[0] if len(same) == 1 else None
+
+    # ---- typed values ----
+
+    def whole(self, name: str, low: int, high: int) -> int | None:
+        """Read a whole number in low..high; None where there is no such entry."""
+        entry = self.find(name)
+        if entry is None:
+            return None
+        return self._whole(entry, entry.value, f"a whole number, {low} to {high}", low, high)
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        """Read a number in low..high."""
+        entry = self.find(name)
+        if entry is None:
+            return None
+        value = entry.value
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
+            raise self.wrong(entry, f"a number, {low:g} to {high:g}")
+        return float(value)
+
+    def flag(self, name: str) -> bool | None:
+        """Read True or False."""
+        entry = self.find(name)
+        if entry is None:
+            return None
+        if not isinstance(entry.value, bool):
+            raise self.wrong(entry, "True or False")
+        return entry.value
+
+    def numbers(self, name: str, high: int) -> tuple[int, ...] | None:
+        """Read a list of different whole numbers in 0..high, in its order."""
+        entry = self.find(name)
+        if entry is None:
+            return None
+        if not isinstance(entry.value, list):
+            raise self.wrong(entry, f"a list of whole numbers, 0 to {high}")
+        expected = f"whole numbers, 0 to {high}"
+        found = tuple(self._whole(entry, one, expected, 0, high) for one in entry.value)
+        if len(set(found)) < len(found):
+            twice = next(one for one in found if found.count(one) > 1)
+            raise bad(self.path, None, f"{entry.key}: expected each number once, got {twice} twice")
+        return found
+
+    def text(self, name: str) -> str | None:
+        """Read a text that is not empty."""
+        entry = self.find(name)
+        if entry is None:
+            return None
+        if not isinstance(entry.value, str) or not entry.value.strip():
+            raise self.wrong(entry, "a text")
+        return entry.value
+
+    def _whole(self, entry: Entry, value: object, expected: str, low: int, high: int) -> int:
+        if type(value) is not int or not low <= value <= high:
+            found = f"a list of {len(value)}" if isinstance(value, list) else quoted(value)
+            raise bad(self.path, None, f"{entry.key}: expected {expected}, got {found}")
+        return value
+
+    def wrong(self, entry: Entry, expected: str) -> InputError:
+        """Make the error of an entry: what it should have been, and what it is."""
+        return bad(self.path, None, f"{entry}: expected {expected}")
+
+    # ---- names of files and folders ----
+
+    def file(self, name: str, what: str) -> Path | None:
+        """Find the file that an entry names; it must be there."""
+        value = self.text(name)
+        if value is None:
+            return None
+        entry = self.find(name)
+        assert entry is not None
+        return self.named_file(entry, value, what)
+
+    def named_file(self, entry: Entry, value: str, what: str) -> Path:
+        """Find a file by its name in an entry. Raises: InputError."""
+        path = self.locate(value)
+        if path is None:
+            folder = self.locate(value, Path.is_dir)
+            found = "nothing there" if folder is None else "a folder"
+            raise bad(self.path, None, f"{entry}: expected {what}, found {found}")
+        if is_from_elsewhere(value):
+            self.notes[entry.key] = f"{entry}: not there, {path} has its name and is taken"
+        return path
+
+    def folder(self, name: str) -> Path | None:
+        """Name the folder of an entry, which need not be there yet."""
+        value = self.text(name)
+        if value is None:
+            return None
+        return self.locate(value, Path.is_dir) or self.root / value.replace("\\", "/")
+
+    def locate(self, value: str, kind: Callable[[Path], bool] = Path.is_file) -> Path | None:
+        """Find what a name means, from the root or one of the other folders.
+
+        Absolute names that are not there were written on another machine: their last parts are
+        looked up in the configuration's own folder and those that it names.
+        """
+        name = value.replace("\\", "/")
+        folders = dict.fromkeys([self.root, *self.near, *self.parents])
+        tries = [folder / name for folder in folders]
+        if is_from_elsewhere(name):
+            parts = Path(name).parts
+            starts = range(1, min(len(parts), MAX_PARTS))
+            tries += [folder.joinpath(*parts[n:]) for n in starts for folder in self.near]
+        return next((path for path in tries if is_kind(kind, path)), None)
+
+
+def quoted(value: object) -> str:
+    """Show a value; a file's name must stay whole, since it is what must be looked for."""
+    return ascii(shorten(value, MAX_SHOWN)) if isinstance(value, str) else str(value)
+
+
+def is_from_elsewhere(name: str) -> bool:
+    """Tell whether a name begins at a disk's root and leads nowhere here."""
+    is_absolute = name.startswith("/") or PureWindowsPath(name).is_absolute()
+    return is_absolute and not is_kind(Path.exists, Path(name))
+
+
+def _grouped(settings: list[tuple[str, Value]]) -> Mapping[str, Entry]:
+    """Gather the items of each list."""
+    lists: dict[str, list[Value]] = {}
+    entries: dict[str, Entry] = {}
+    for key, value in settings:
+        stem = re.sub(r"(\.\d+)+$", "", key)
+        if stem == key and value != ():
+            entries[key] = Entry(key, value)
+        else:
+            items = lists.setdefault(stem, [])
+            items += [] if value == () else [value]
+            entries[stem] = Entry(stem, items)
+    return entries
