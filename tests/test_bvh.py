@@ -85,7 +85,7 @@ def test_resampling_turns_evenly_and_keeps_the_ends(small: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("HIERARCHY", "HIERACHY", "header"),
+        ("HIERARCHY", "HIERACHY", "expected 'HIERARCHY'"),
         ("ROOT hips", "JOINT hips", "ROOT"),
         ("JOINT knee", "JOINT hips", "new joint name"),
         ("JOINT knee", "JOINT", "expected a name"),
@@ -95,7 +95,7 @@ def test_resampling_turns_evenly_and_keeps_the_ends(small: Path) -> None:
         ("CHANNELS 3 Zrot", "CHANNELS 99999999999 Zrot", "number of channels"),
         ("3 Zrotation Xrotation", "3 Xrotation Xrotation", "different ones"),
         ("End Site\n    {", "End Site\n    {\nJOINT a", "inside it"),
-        ("Frames: 2", "Frames: 3", "expected 3 frames"),
+        ("Frames: 2", "Frames: 4", "expected 4 frames of 9 numbers, got 2 whole ones"),
         ("Frames: 2", "Frames: 999999999", "number of frames"),
         ("Frames: 2", "Frames: 0", "at least one frame"),
         ("Frame Time: 0.1", "Frame Time: 0", "frame time"),

@@ -28,7 +28,7 @@ JUMP_RATIO = 2.0
 BESIDE_S = 0.08
 _FRAMES_AT_ONCE = 256
 _kept_starts = WeakIdKeyDictionary()
-"""(skeleton, frames a second, first frames) of a motion by its dofs: windows are made one by one."""
+"""(skeleton, frames a second, first frames) of a motion, by its dofs."""
 
 
 def heading_joint(skeleton: Skeleton) -> int:
@@ -75,10 +75,11 @@ def find_cuts(
 ) -> Bool[Tensor, "F"]:
     """Mark the frames that no body reaches from the frame before: after a T-pose, at a splice.
 
-    places: joints, m. A single stray frame is a cut, and so is the frame after it.
+    places: joints, m. A single stray frame is a cut, and so is the frame after it. Two frames alone
+    have none: there is no other step to compare with.
     """
     jumps = torch.zeros(len(places), dtype=torch.bool)
-    if len(places) < 2:
+    if len(places) < 3:
         return jumps
     steps, strides = (torch.linalg.vector_norm(places[n:] - places[:-n], dim=-1) for n in (1, 2))
     turned, turned_twice = (
