@@ -10,7 +10,8 @@ from ash_core.commands.terminal import note, progress_bar, say, working
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ash_core.records import AvatarData
+    from ash_core.capture.retarget.joint_mapping import UnknownNamesError
+    from ash_core.records import AvatarData, Skeleton
 
 FPS = 25.0
 """Of `conventions`: .motion files do not say theirs."""
@@ -46,7 +47,9 @@ class ImportBvh:
     """Retarget a .bvh motion to an avatar's skeleton.
 
     Joints are matched by name (Mixamo, CMU, LAFAN, SMPL, Rokoko, Xsens, Biped, Daz, Unreal ...);
-    the pairs are written beside the result as a mapping file that can be edited and given back.
+    the pairs are written beside the result as a mapping file that can be edited and given back:
+    {"up": "y", "joints": {"JOINT_IN_THE_FILE": "BONE", ...}}, see docs/retargeting.md.
+    Where names are unknown, one is written to begin with.
     """
 
     motion: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.bvh")]
@@ -56,7 +59,7 @@ class ImportBvh:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT.motion")]
     """Motion file to write; the mapping goes to OUT.mapping.json."""
     mapping: Annotated[Path | None, tyro.conf.arg(metavar="MAP.json", help_behavior_hint="")] = None
-    """Mapping file to use instead of guessing from the names."""
+    """Mapping file to use instead of guessing from the names: an OUT.mapping.json, edited."""
     fps: float = FPS
     """Frames a second of the result, by slerp; 0 keeps the file's. .motion files do not hold it:
     everything here plays them at 25 unless told otherwise."""
@@ -66,7 +69,8 @@ class ImportBvh:
             raise InputError(f"{self.out}: expected a name that ends in .motion")
         if self.fps != 0 and not 1.0 <= self.fps <= 1000.0:
             raise InputError(f"--fps: expected 0 or 1 to 1000 frames a second, got {self.fps:g}")
-        from ash_core.capture.retarget.joint_mapping import write_mapping
+        refuse_fbx(self.motion)
+        from ash_core.capture.retarget.joint_mapping import UnknownNamesError, write_mapping
         from ash_core.capture.retarget.retarget import read_bvh_motion
         from ash_core.commands.scene import load_avatar_data
         from ash_core.files.skeletool import read_skeleton, write_motion
@@ -74,18 +78,21 @@ class ImportBvh:
         is_bare = Path(self.avatar).suffix == ".skeleton"
         data = None if is_bare else load_avatar_data(self.avatar)
         skeleton = read_skeleton(self.avatar) if data is None else data.skeleton
+        beside = self.out.with_suffix(".mapping.json")
         with progress_bar(counts=False) as progress:
             task = progress.add_task("retargeting", total=1.0)
-            found = read_bvh_motion(
-                self.motion,
-                skeleton,
-                mapping=self.mapping,
-                fps=self.fps or None,
-                avatar=data,
-                tell=lambda done: progress.update(task, completed=done),
-            )
+            try:
+                found = read_bvh_motion(
+                    self.motion,
+                    skeleton,
+                    mapping=self.mapping,
+                    fps=self.fps or None,
+                    avatar=data,
+                    tell=lambda done: progress.update(task, completed=done),
+                )
+            except UnknownNamesError as error:
+                raise InputError(f"{error}; {_offer_draft(beside, error, skeleton)}") from None
         write_motion(self.out, found.motion.dofs)
-        beside = self.out.with_suffix(".mapping.json")
         write_mapping(beside, found.mapping)
         frames, fps = len(found.motion.dofs), found.motion.fps
         say(
@@ -98,6 +105,29 @@ class ImportBvh:
         for text in found.notes:
             note(text)
         return 0
+
+
+def _offer_draft(path: Path, error: "UnknownNamesError", skeleton: "Skeleton") -> str:
+    """Write a mapping to be completed, unless one lies there; returns the words for it."""
+    from ash_core.capture.retarget.joint_mapping import write_draft
+
+    if path.exists():
+        return f"{path} is there already and was left as it is"
+    write_draft(path, error.draft, skeleton)
+    return f"{path} was written to begin with"
+
+
+def refuse_fbx(path: Path) -> None:
+    """Raise `InputError` for a file of FBX, which nobody can read without Autodesk's library."""
+    is_fbx = path.suffix.lower() == ".fbx"
+    if not is_fbx and path.is_file():
+        with path.open("rb") as file:
+            is_fbx = file.read(18) == b"Kaydara FBX Binary"
+    if is_fbx:
+        raise InputError(
+            f"{path}: FBX is not read: Blender turns it into .bvh or .glb (File > Import > FBX, "
+            "then File > Export), and FBX2glTF into .glb (FBX2glTF -b -i FILE.fbx)"
+        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +156,7 @@ class ImportGltf:
             raise InputError(f"{self.out}: is a file, expected a folder")
         if not 1e-6 <= self.scale <= 1e6:
             raise InputError(f"--scale: expected 1e-6 to 1e6 m a unit, got {self.scale:g}")
+        refuse_fbx(self.file)
         from ash_core.capture.gltf.gltf_character import import_gltf
         from ash_core.files.released import import_ash
 
