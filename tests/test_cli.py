@@ -20,6 +20,7 @@ from toy import make_toy_character
 from ash_core import __version__, cli
 from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.commands import options
+from ash_core.commands.all_commands import COMMANDS
 from ash_core.commands.import_ import rendered_atlas
 from ash_core.commands.scene import choose_device
 from ash_core.errors import InputError
@@ -278,7 +279,7 @@ def long_motion(scene: Scene) -> Path:
     return scene.folder / "long.motion"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_leaves_a_playable_file(
     scene: Scene, long_motion: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -502,13 +503,13 @@ def test_usage_errors_exit_with_two(
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [*cli.COMMANDS, ""])
+@pytest.mark.parametrize("command", [*COMMANDS, ""])
 def test_help_names_every_flag_and_exits_with_zero(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*([command] if command else []), "--help") == 0
     said = capsys.readouterr().out
-    names = cli.COMMANDS[command].__dataclass_fields__ if command else cli.COMMANDS
+    names = COMMANDS[command].__dataclass_fields__ if command else COMMANDS
     positional = {
         "render": {"avatar"},
         "import": {"what"},

@@ -195,7 +195,8 @@ def test_a_training_killed_ten_times_goes_on_to_the_same_numbers(
 
 
 @pytest.mark.parametrize(
-    ("number", "times", "code"), [(signal.SIGTERM, 3, 0), (signal.SIGINT, 1, 130)]
+    ("number", "times", "code"),
+    [(signal.SIGTERM, 3, 0), (signal.SIGHUP, 1, 0), (signal.SIGINT, 1, 130)],
 )
 def test_signals_save_and_end(
     footage: Path, tmp_path: Path, number: int, times: int, code: int

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ash_core.commands.terminal import note, progress_bar, say, working
+from ash_core.commands.terminal import note, printable, progress_bar, say, working
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def write_avatar(out: Path, data: "AvatarData") -> None:
         "networks": ", ".join(data.networks) or "none",
         "cameras": str(len(data.cameras)),
     }
-    table = Table(title=data.name, show_header=False)
+    table = Table(title=printable(data.name), show_header=False)
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)

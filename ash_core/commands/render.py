@@ -27,7 +27,7 @@ from ash_core.commands.scene import (
     make_renderer,
 )
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say
-from ash_core.errors import InputError
+from ash_core.errors import INTERRUPTED, InputError
 
 if TYPE_CHECKING:
     from ash_core.files.video import FrameWriter, Pixels
@@ -39,8 +39,6 @@ SESSIONS = "ash_studio.sessions"
 """Entry point of a package above this one, the viewer: `record` renders a session file."""
 IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background")
 """What a session file says itself."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C or SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -290,8 +288,8 @@ def render_to_file(
 ) -> int:
     """Render the shots into an open writer and complete it; returns the exit code.
 
-    Ctrl-C and SIGTERM end it after the frame at hand: what was done is completed and playable.
-    `after` is told of every frame.
+    Ctrl-C, SIGTERM and SIGHUP end it after the frame at hand: what was done is completed and
+    playable. `after` is told of every frame.
     """
     with StopRequest() as stop, writer, progress_bar() as progress:
         task = progress.add_task("rendering", total=count)

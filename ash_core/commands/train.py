@@ -1,7 +1,6 @@
 """`ash-studio train`: footage to an avatar."""
 
 import os
-import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,7 +59,7 @@ class _Terminal:
         self.progress.update(self.tasks[key], description=text, completed=done, total=count)
 
     def stop(self) -> "Stop":
-        """Ctrl-C and SIGTERM."""
+        """Ctrl-C, SIGTERM and SIGHUP."""
         if not self.request.is_set:
             return "no"
-        return "terminate" if self.request.number == signal.SIGTERM else "interrupt"
+        return "interrupt" if self.request.is_interrupt else "terminate"

@@ -438,9 +438,11 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
         raise bad(words.path, lines[-1] if lines else last, text)
     notes = []
     if whole != frames:
-        notes.append(f"announces {frames} frames and holds {whole} whole ones, which are taken")
+        notes.append(
+            f"the file announces {frames} frames and holds {whole} whole ones: these are taken"
+        )
     if over:
-        notes.append(f"ends within a row: its last {over} of {width} numbers are left out")
+        notes.append(f"the file ends within a row: its last {over} of {width} numbers are left out")
     values = np.frombuffer(numbers, count=whole * width).reshape(whole, width)
     fine = finite_float32(values) & (np.abs(values).max(1) < 1e9)
     if not fine.all():

@@ -50,7 +50,7 @@ from ash_core.files.dataset import (
     video_path,
 )
 from ash_core.files.skeletool import write_motion
-from ash_core.files.text import bad
+from ash_core.files.text import bad, size_text
 from ash_core.geometry.motion import normalise_motion
 from ash_core.gl.context import GlError, describe_gl, offscreen_context
 
@@ -190,7 +190,7 @@ class Film:
             raise bad(
                 job.out, None,
                 f"the disk is too full: {todo} images of {camera.width}x{camera.height} need at "
-                f"least {need / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+                f"least {size_text(need)}, {size_text(free)} are free",
             )  # fmt: skip
 
     def _remove_footage(self) -> None:
