@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training import ROOT, arguments, losses, run
 
+from ash_core.commands.train import next_commands
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.checkpoint import read_checkpoint
@@ -398,3 +399,11 @@ def test_resume_holds_on_to_what_the_weights_mean(footage: Path) -> None:
         session.close()
     with pytest.raises(InputError, match="--offset-mm: expected 300 as in there, got 150"):
         narrow.trainer.load(wide.trainer.state(0.0), "there")
+
+
+def test_next_commands_can_be_pasted() -> None:
+    config = TrainConfig(Path("my data"), Path("out"), test_cameras="1,2")
+    assert next_commands(config) == [
+        "ash-studio view out/avatar.safetensors",
+        "ash-studio eval out/avatar.safetensors 'my data' -o out/report --test-cameras 1,2",
+    ]

@@ -55,7 +55,7 @@ class Actor:
             with working("importing it"):
                 data, notes = import_ash(self.out / "actor.conf")
             write_avatar(self.avatar, data)
-            for text in notes:
+            for text in notes_worth_showing(data, notes):
                 note(text)
         return 0
 

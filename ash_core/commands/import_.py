@@ -1,5 +1,6 @@
 """`ash-studio import`: characters and motions that others made, to our files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,8 +22,8 @@ FPS = 25.0
 class ImportAsh:
     """Turn a published configuration and the files it names into one avatar file.
 
-    Missing checkpoints are allowed and said: without the character's the deformation is zero,
-    without the Gaussians' the avatar is a native textured one.
+    Missing checkpoints are allowed, and said where the configuration names them: without the
+    character's the deformation is zero, without the Gaussians' the avatar is a native textured one.
     """
 
     conf: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONF")]
@@ -37,9 +38,17 @@ class ImportAsh:
         with working("reading the files, checking every number"):
             data, notes = import_ash(self.conf)
         write_avatar(self.out, data)
-        for text in notes:
+        for text in notes_worth_showing(data, notes):
             note(text)
         return 0
+
+
+def notes_worth_showing(data: "AvatarData", notes: Sequence[str]) -> list[str]:
+    """Leave out that a native avatar has no published networks, where none are named."""
+    from ash_core.files.released import ROLES
+
+    usual = {ROLES[role].without for role in ("gaussian_checkpoint", "character_checkpoint")}
+    return [text for text in notes if data.variant != "native" or text not in usual]
 
 
 @dataclass(frozen=True)

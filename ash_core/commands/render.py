@@ -22,6 +22,7 @@ from ash_core.commands.scene import (
     Backend,
     Device,
     Preset,
+    is_still,
     load_avatar_data,
     load_motion,
     make_renderer,
@@ -60,7 +61,8 @@ class Render:
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
-    """Motion file, or the name of a bundled motion. Not needed for the bundled avatar."""
+    """Motion file, or the name of a bundled motion. Default: the bundled avatars dance; others play
+    the first file of motions/ beside them that fits, or stand in their rest pose."""
     frames: Annotated[str, tyro.conf.arg(metavar="START:STOP:STEP")] = ":"
     """Frames of the motion: one number, or a slice as in Python (STOP is not rendered)."""
     camera: Annotated[str, tyro.conf.arg(metavar="front|orbit|FILE:N|avatar:N")] = "front"
@@ -110,6 +112,8 @@ class Render:
         data = load_avatar_data(self.avatar)
         motion = load_motion(self.motion, self.avatar, data)
         frames = parse_frames(self.frames, len(motion.dofs))
+        if is_single_picture(self.out) and is_still(motion):
+            frames = frames[:1]
         if is_single_picture(self.out) and len(frames) > 1:
             raise InputError(
                 f"{self.out}: a .png holds one frame, {len(frames)} are selected: "

@@ -1,5 +1,6 @@
 """What `render`, `demo` and `bench` share: find the avatar and the motion, make the renderer."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -54,7 +55,7 @@ def load_avatar_data(name: str) -> "AvatarData":
 
 
 def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
-    """A .motion file or a bundled one by name; without a name, what comes with us dances."""
+    """A .motion file or a bundled one by name; without a name its own, or none."""
     from ash_core.files.skeletool import read_motion
     from ash_core.records import SplatData
 
@@ -63,7 +64,7 @@ def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
             raise InputError(f"--motion: {avatar} holds splats, which no motion moves")
         return still_motion(data, STILL_FRAMES)
     if name is None and avatar not in COMES_WITH_US:
-        raise InputError("--motion: expected a .motion file for this avatar")
+        return own_motion(avatar_path(avatar), data)
     found = sorted(resource("assets").rglob("motions/*.motion"))
     bundled = {path.stem: path for path in found}
     if name is None:
@@ -78,11 +79,29 @@ def load_motion(name: str | None, avatar: str, data: "AvatarData") -> "Motion":
     return read_motion(path, data.skeleton)
 
 
+def own_motion(avatar: Path, data: "AvatarData") -> "Motion":
+    """Read the first motion in the avatar's folder that fits it, else let it stand; says which."""
+    from ash_core.files.skeletool import read_motion
+
+    for path in sorted((avatar.parent / "motions").glob("*.motion")):
+        with contextlib.suppress(InputError):  # of another skeleton
+            motion = read_motion(path, data.skeleton)
+            note(f"no --motion: {path} is played")
+            return motion
+    note(f"no --motion, and none in {avatar.parent / 'motions'}: the rest pose stands still")
+    return still_motion(data, STILL_FRAMES)
+
+
 def still_motion(data: "AvatarData", frames: int) -> "Motion":
     """The rest pose for some frames."""
     from ash_core.records import Motion
 
     return Motion(data.rest_dofs[None].repeat(frames, 1), name="still")
+
+
+def is_still(motion: "Motion") -> bool:
+    """Whether every frame of a motion is the same pose."""
+    return bool((motion.dofs == motion.dofs[:1]).all())
 
 
 def make_avatar(data: "AvatarData", device: str, preset: Preset | None) -> "Avatar":

@@ -1,6 +1,7 @@
 """`ash-studio train`: footage to an avatar."""
 
 import os
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,20 @@ class Train(TrainConfig):
             code = train(config, _Terminal(progress if speaks else None, stop))
         if code == 0 and speaks and not stop.is_set:
             say(f"{self.out / 'avatar.safetensors'}: trained")
+            for line in next_commands(self):
+                say(f"  {line}")
         return code
+
+
+def next_commands(config: TrainConfig) -> list[str]:
+    """Name the commands that show a trained avatar and measure it."""
+    avatar = shlex.quote(str(config.out / "avatar.safetensors"))
+    data, report = shlex.quote(str(config.data)), shlex.quote(str(config.out / "report"))
+    cameras = "" if config.test_cameras == "auto" else f" --test-cameras {config.test_cameras}"
+    return [
+        f"ash-studio view {avatar}",
+        f"ash-studio eval {avatar} {data} -o {report}{cameras}",
+    ]
 
 
 class _Terminal:
