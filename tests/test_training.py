@@ -207,7 +207,7 @@ def test_signals_save_and_end(
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.02)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == code, errors
     found = newest_checkpoint(tmp_path / "checkpoints")
     assert found is not None
