@@ -110,13 +110,16 @@ def trained(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_training_learns_what_was_filmed(footage: Path, trained: Path, tmp_path: Path) -> None:
+def test_training_learns_what_was_filmed(
+    footage: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     every = losses(trained)
     assert sum(every[n] for n in range(51, 61)) < 0.6 * sum(every[n] for n in range(1, 11))
     reports = []
     for avatar in (footage / "small.safetensors", trained / "avatar.safetensors"):
         assert run("eval", avatar, footage, "-o", tmp_path / "report", "--device", "cpu") == 0
         reports.append(json.loads((tmp_path / "report" / "report.json").read_text()))
+    assert "LPIPS is missing" in capsys.readouterr().err
     before, after = reports
     assert set(after) == {"train pose", "novel view", "novel pose"}
     assert after["novel view"]["cameras"] == [2]

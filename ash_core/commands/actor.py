@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ash_core.commands.import_ import check_avatar_name, write_avatar
+from ash_core.commands.import_ import check_avatar_name, notes_worth_showing, write_avatar
 from ash_core.commands.terminal import note, progress_bar, say, working
 from ash_core.errors import InputError
 
