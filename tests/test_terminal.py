@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import logging
 import os
 import resource as limits
 import signal
@@ -12,9 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ash_core import cli
-from ash_core.commands.terminal import StopRequest, complain, memory_is_short, note, say
+from ash_core.commands.terminal import (
+    StopRequest,
+    complain,
+    logging_to,
+    memory_is_short,
+    note,
+    say,
+)
 from ash_core.commands.usage import one_line
 from ash_core.errors import InputError
 from ash_core.files.text import size_text
@@ -74,10 +83,12 @@ def test_names_of_any_script_are_printed_or_replaced(monkeypatch: pytest.MonkeyP
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     for speak in (say, note, complain):
         speak("ida\x1b]0;owned\x07\x9b31m é")
+    with logging_to(Console(stderr=True)):
+        logging.getLogger("ash_core.files").info("%s", "ida\x1b]0;owned\x07\x9b31m é")
     captured = capsys.readouterr()
     text = captured.out + captured.err
     assert not set(text) & set(map(chr, (*range(10), *range(11, 32), *range(127, 160))))
-    assert text.count("ida?]0;owned??31m é") == 3
+    assert text.count("ida?]0;owned??31m é") == 4
 
 
 def test_long_errors_keep_their_start_and_their_end(capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,6 +142,7 @@ def logging_to(console: "Console") -> Iterator[None]:
     handler = RichHandler(
         console=console, show_time=False, show_level=False, show_path=False, markup=False
     )
+    handler.addFilter(_make_printable)
     logger = logging.getLogger("ash_core")
     before, level = list(logger.handlers), logger.level
     logger.handlers = [handler]
@@ -151,6 +152,11 @@ def logging_to(console: "Console") -> Iterator[None]:
     finally:
         logger.handlers = before
         logger.setLevel(level)
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
 
 class StopRequest:

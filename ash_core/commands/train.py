@@ -73,7 +73,7 @@ class _Terminal:
         self.progress.update(self.tasks[key], description=text, completed=done, total=count)
 
     def stop(self) -> "Stop":
-        """Ctrl-C, SIGTERM and SIGHUP."""
+        """Report a Ctrl-C, a SIGTERM or a SIGHUP."""
         if not self.request.is_set:
             return "no"
         return "interrupt" if self.request.is_interrupt else "terminate"
