@@ -128,12 +128,12 @@ def _first_frames(motion: Motion, skeleton: Skeleton) -> list[int]:
     # The root's turns are whole at the first joint that another one stands away from.
     moved = skeleton.offsets.abs().amax(1) > 0
     root = int(skeleton.parents[moved & (skeleton.parents >= 0)][:1].sum())
-    parts = [
-        joint_transforms(skeleton, part)[:, :, :3]
-        for part in motion.dofs.detach().cpu().double().split(_FRAMES_AT_ONCE)
-    ]
-    posed = torch.cat(parts)
-    cuts = find_cuts(posed[..., 3], posed[:, root, :, :3], motion.fps)
+    places, turns = [], []
+    for part in motion.dofs.detach().cpu().double().split(_FRAMES_AT_ONCE):
+        posed = joint_transforms(skeleton, part)
+        places.append(posed[..., :3, 3].float())
+        turns.append(posed[:, root, :3, :3])
+    cuts = find_cuts(torch.cat(places), torch.cat(turns), motion.fps)
     frames = torch.where(cuts, torch.arange(len(cuts)), 0)
     return frames.cummax(0).values.tolist()
 
