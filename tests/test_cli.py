@@ -494,7 +494,6 @@ def test_bad_files_get_one_line(scene: Scene, tmp_path: Path, complaint) -> None
     for wrong in (
         ("render", avatar, "--motion", bad, "--out", tmp_path / "a.mp4"),
         ("render", avatar, "--motion", tmp_path / "none.motion", "--out", tmp_path / "a.mp4"),
-        ("render", avatar, "--out", tmp_path / "a.mp4"),
         ("render", motion, "--motion", motion, "--out", tmp_path / "a.mp4"),
         ("render", tmp_path, "--motion", motion, "--out", tmp_path / "a.mp4"),
         ("render", tmp_path / "none", "--motion", motion, "--out", tmp_path / "a.mp4"),
