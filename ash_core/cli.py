@@ -1,76 +1,44 @@
-"""`ash-studio`: the command line. Exit codes: 0 success, 2 the user's mistake, 130 interrupted."""
+"""`ash-studio`: the command line. Exit codes: 0 success, 2 the user's mistake, 130 interrupted.
+
+What takes long to import is imported in `main`, where a Ctrl-C is expected.
+"""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
-from typing import Any, Final
-
-import tyro
+from types import FrameType
+from typing import Final
 
 from ash_core import __version__
-from ash_core.commands.actor import Actor
-from ash_core.commands.bench import Bench
-from ash_core.commands.cameras import Cameras
-from ash_core.commands.capture import Capture
-from ash_core.commands.demo import Demo
-from ash_core.commands.doctor import Doctor
-from ash_core.commands.eval import Eval
-from ash_core.commands.extract import Extract
-from ash_core.commands.import_ import Import
-from ash_core.commands.inspect_ import Inspect
-from ash_core.commands.render import INTERRUPTED, Render
-from ash_core.commands.terminal import complain, say
-from ash_core.commands.train import Train
-from ash_core.commands.train_demo import TrainDemo
-from ash_core.errors import CudaError, InputError
+from ash_core.errors import INTERRUPTED, USER_MISTAKE, CudaError, InputError
 
-COMMANDS: Final[dict[str, Any]] = {
-    "render": Render,
-    "import": Import,
-    "train": Train,
-    "eval": Eval,
-    "actor": Actor,
-    "extract": Extract,
-    "cameras": Cameras,
-    "inspect": Inspect,
-    "capture": Capture,
-    "demo": Demo,
-    "train-demo": TrainDemo,
-    "doctor": Doctor,
-    "bench": Bench,
-}
-USER_MISTAKE: Final = 2
 SPINS: Final = "2000"
 """Rounds that a thread without work waits awake (GNU OpenMP, read when torch is loaded). Its own
 default, for ever, costs frames of 200 ms where other programs want the processor too."""
-GROUP: Final = "ash_studio.commands"
-"""Entry points: commands of packages above this one, the viewer's."""
-
-
-def all_commands() -> dict[str, Any]:
-    """Ours, and those that other packages bring."""
-    return {**{entry.name: entry.load() for entry in entry_points(group=GROUP)}, **COMMANDS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Usage errors leave through SystemExit(2)."""
+    """Run one command; returns its exit code. `--help` leaves through SystemExit(0)."""
+    is_program = arguments is None
+    if is_program:
+        _on_interrupt(signal.default_int_handler, _leave)
     arguments = sys.argv[1:] if arguments is None else arguments
-    if list(arguments) == ["--version"]:
-        say(f"ash-studio {__version__}")
-        return 0
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    from ash_core.commands.terminal import complain, memory_is_short, prepare_terminal, say
+
     try:
-        command = tyro.extras.subcommand_cli_from_dict(
-            all_commands(),
-            prog="ash-studio",
-            description="Animatable Gaussian avatars. --version prints the version.",
-            args=list(arguments),
-        )
+        prepare_terminal()
+        if list(arguments) == ["--version"]:
+            say(f"ash-studio {__version__}")
+            return 0
+        check_surroundings()
+        from ash_core.commands.usage import parse_command
+
+        command = parse_command(arguments)
+        if is_program:
+            _on_interrupt(_leave, signal.default_int_handler)
         return command.run()
-    except (InputError, CudaError) as error:
-        complain(str(error))
-        return USER_MISTAKE
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
@@ -78,11 +46,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left (`| head`): Python's own flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        # What the system refuses (a name too long, a folder closed to us) is not a bug of ours.
-        place = "" if error.filename is None else f"{error.filename}: "
-        complain(f"{place}{error.strerror or error}")
+    except Exception as error:
+        if memory_is_short(error):
+            complain("memory is short: close other programs, raise the limit (ulimit -v), or ask "
+                     "for less: a smaller --size, fewer --workers, --preset cpu")  # fmt: skip
+        elif isinstance(error, InputError | CudaError):
+            complain(str(error))
+        elif isinstance(error, OSError):
+            # What the system refuses (a name too long, a folder closed to us) is not a bug of ours.
+            place = "" if error.filename is None else f"{error.filename}: "
+            complain(f"{place}{error.strerror or error}")
+        else:
+            raise
         return USER_MISTAKE
+
+
+def check_surroundings() -> None:
+    """Raise `InputError` for what ends libraries with words of their own when they are loaded."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise InputError("the working folder is gone: change to another one (cd)") from None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESSES:
+        raise MemoryError
+
+
+LEAST_ADDRESSES: Final = 1_200_000_000
+"""Address space, bytes, under which torch hangs while it is loaded; above, errors come out of it.
+Measured with torch 2.13 for CPUs."""
+
+
+def _on_interrupt(before: object, after: "signal._HANDLER") -> None:
+    """Exchange one handler of Ctrl-C for another; a program that ignores it goes on to."""
+    if signal.getsignal(signal.SIGINT) is before:
+        signal.signal(signal.SIGINT, after)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End at once: nothing is begun yet, and an exception may be lost in a module being loaded."""
+    os.write(2, b"error: interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,11 @@
-"""The one exception that a user's mistake may raise."""
+"""The one exception that a user's mistake may raise, and exit codes."""
+
+from typing import Final
+
+USER_MISTAKE: Final = 2
+"""Exit code after an `InputError`."""
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, SIGTERM or SIGHUP."""
 
 
 class InputError(ValueError):

@@ -1,6 +1,7 @@
 """Motions from .bvh files: reading them, and making our characters move the same way."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_resampling_turns_evenly_and_keeps_the_ends(small: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("HIERARCHY", "HIERACHY", "header"),
+        ("HIERARCHY", "HIERACHY", "expected 'HIERARCHY'"),
         ("ROOT hips", "JOINT hips", "ROOT"),
         ("JOINT knee", "JOINT hips", "new joint name"),
         ("JOINT knee", "JOINT", "expected a name"),
@@ -95,7 +96,7 @@ def test_resampling_turns_evenly_and_keeps_the_ends(small: Path) -> None:
         ("CHANNELS 3 Zrot", "CHANNELS 99999999999 Zrot", "number of channels"),
         ("3 Zrotation Xrotation", "3 Xrotation Xrotation", "different ones"),
         ("End Site\n    {", "End Site\n    {\nJOINT a", "inside it"),
-        ("Frames: 2", "Frames: 3", "expected 3 frames"),
+        ("Frames: 2", "Frames: 4", "expected 4 frames of 9 numbers, got 2 whole ones"),
         ("Frames: 2", "Frames: 999999999", "number of frames"),
         ("Frames: 2", "Frames: 0", "at least one frame"),
         ("Frame Time: 0.1", "Frame Time: 0", "frame time"),
@@ -114,6 +115,111 @@ def test_damage_is_named(small: Path, old: str, new: str, says: str) -> None:
     with pytest.raises(InputError, match=r"small\.bvh") as error:
         read_bvh(small)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ROOT hips\n{", "ROOT hips {"),
+        ("JOINT knee\n  {", "JOINT knee{"),
+        ("    }\n  }\n}\nMOTION", "}}} MOTION"),
+        ("OFFSET 0 -1 0\n    CHANNELS", "OFFSET 0 -1 0 CHANNELS"),
+        ("OFFSET 0 -1 0", "OFFSET 0\n-1\n0"),
+        ("    End Site\n    {\n      OFFSET 0 -2 0\n    }", "END SITE { OFFSET 0 -2 0 }"),
+        ("End Site", "End Site knee_end"),
+        ("Frames: 2", "frames:2"),
+        ("Frames: 2", "Frames : 2"),
+        ("Frame Time: 0.1", "FrameTime: 0.1"),
+        ("Frames: 2\nFrame Time: 0.1", "Frames: 2 Frame Time:0.1"),
+        ("1 2 5 90 0", "1 2 5\n90 0"),
+        ("0 0\n1 2 5", "0 0 1 2 5"),
+        ("\n", "\r\n"),
+        ("\n", "\n\n\t"),
+    ],
+)
+def test_words_may_stand_on_any_line(small: Path, old: str, new: str) -> None:
+    want = read_bvh(small)
+    assert old in SMALL
+    small.write_text(SMALL.replace(old, new))
+    got = read_bvh(small)
+    assert (got.names, got.parents, got.fps, got.notes) == (want.names, want.parents, 10.0, ())
+    np.testing.assert_array_equal(got.rotations, want.rotations)
+    np.testing.assert_array_equal(got.translations, want.translations)
+    np.testing.assert_array_equal(got.tips[1], want.tips[1])
+
+
+ROW = "1 2 6 0 0 0 0 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "frames", "note"),
+    [
+        (SMALL + ROW, 3, "announces 2 frames and holds 3 whole ones"),
+        (SMALL + 5 * ROW, 7, "announces 2 frames and holds 7 whole ones"),
+        (SMALL.replace("Frames: 2", "Frames: 3"), 2, "announces 3 frames and holds 2 whole ones"),
+        (SMALL + "1 2 6 0 0\n", 2, "its last 5 of 9 numbers are left out"),
+        (SMALL.replace("Frames: 2", "Frames: 3") + "1 2\n", 2, "ends within a row"),
+    ],
+)
+def test_rows_are_counted_and_differences_noted(
+    small: Path, text: str, frames: int, note: str
+) -> None:
+    small.write_text(text)
+    clip = read_bvh(small)
+    assert len(clip.rotations) == frames
+    assert note in " ".join(clip.notes)
+
+
+def test_first_figure_is_taken_and_others_are_named(small: Path) -> None:
+    want = read_bvh(small)
+    hierarchy, motion = SMALL.split("MOTION\n")
+    hierarchy = hierarchy.removeprefix("HIERARCHY\n")
+    head, *rows = motion.splitlines()[1:]
+    prop = "ROOT prop\n{ OFFSET 0 0 0 CHANNELS 3 Xposition Yposition Zposition\n}\n"
+    for figures, lines, others in (
+        (hierarchy + prop, [f"{row} 7 8 9" for row in rows], "left out: prop"),
+        (prop + hierarchy, [f"7 8 9 {row}" for row in rows], "left out: prop"),
+        (hierarchy + hierarchy, [f"{row} {' '.join('9' * 9)}" for row in rows], "left out: hips"),
+    ):
+        text = "\n".join(["MOTION", "Frames: 2", head, *lines, ""])
+        small.write_text(f"HIERARCHY\n{figures}{text}")
+        clip = read_bvh(small)
+        assert clip.names == want.names
+        np.testing.assert_array_equal(clip.rotations, want.rotations)
+        np.testing.assert_array_equal(clip.translations, want.translations)
+        assert clip.notes == (f"2 figures: hips is taken, {others}",)
+
+
+def swinging(first: str, frames: int = 20, fps: float = 25.0) -> str:
+    """The small figure, its leg swinging by 40 degrees, after other first rows."""
+    rows = [f"1 2 3 0 {40 * np.sin(n / 4)} 0 0 0 0" for n in range(frames)]
+    text = SMALL[: SMALL.index("Frames:")] + f"Frames: {frames + first.count(chr(10))}\n"
+    return text + f"Frame Time: {1 / fps}\n{first}" + "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "takes", "rest"),
+    [
+        ("", (0,), 0),
+        ("1 2 3 0 90 0 0 0 0\n", (0, 1), 1),
+        (5 * "1 2 3 0 90 0 0 0 0\n", (0, 5), 5),
+        ("1 2 3 0 90 0 0 0 0\n1 2 3 0 80 0 0 0 0\n1 2 3 0 70 0 0 0 0\n", (0, 3), 0),
+        ("9 2 3 0 0 0 0 0 0\n", (0, 1), 1),
+    ],
+)
+def test_rest_pose_at_the_start_is_found(
+    small: Path, first: str, takes: tuple[int, ...], rest: int
+) -> None:
+    small.write_text(swinging(first))
+    clip = read_bvh(small)
+    assert (clip.takes, clip.rest_frames) == (takes, rest)
+    # Poses on both sides of a cut never mix.
+    finer = resample(clip, 50.0)
+    assert finer.takes == tuple(2 * take - n for n, take in enumerate(takes))
+    assert len(finer.rotations) == 2 * len(clip.rotations) - len(takes)
+    for start, stop in zip(finer.takes, (*finer.takes[1:], None), strict=True):
+        at = takes[finer.takes.index(start)]
+        np.testing.assert_allclose(finer.rotations[start:stop][0], clip.rotations[at], atol=1e-12)
 
 
 def test_deep_trees_do_not_recurse(tmp_path: Path) -> None:
@@ -147,6 +253,8 @@ def test_damaged_files(tmp_path: Path, mutations: Mutations) -> None:
         ("LeftHip LeftKnee LeftAnkle LeftToe", "thigh shin foot toe"),
         ("Bip01_L_Thigh Bip01_L_Calf Bip01_L_Foot Bip01_L_Toe0", "thigh shin foot toe"),
         ("LeftHandThumb1 LeftHandIndex2 index_03_l", "thumb1 index2 index3"),
+        ("Armature|LeftUpLeg Armature|LeftLeg Armature|LeftFoot", "thigh shin foot"),
+        ("Armature|mixamorig:LeftUpLeg a:b|LeftLeg Rig/LeftFoot", "thigh shin foot"),
     ],
 )  # fmt: skip
 def test_common_names_are_known(names: str, want: str) -> None:
@@ -291,3 +399,67 @@ def test_command_writes_motion_and_mapping(
     assert (after - before)[:, wrist - 2 : wrist + 3].abs().max() > 0.1
     assert cli.main([*command, "--fps", "-1"]) == 2
     assert cli.main([*command[:-1], str(tmp_path / "out.txt")]) == 2
+
+
+def renamed(path: Path, name: str) -> list[str]:
+    """Write the stretch with joints J0, J1, ... and return the true names in that order."""
+    text = STRETCH.read_text()
+    names = list(read_bvh(STRETCH).names)
+    for number, joint in enumerate(names):
+        text = re.sub(rf"(ROOT|JOINT) {joint}$", rf"\1 {name}{number}", text, flags=re.MULTILINE)
+    path.write_text(text)
+    return names
+
+
+def test_unknown_names_get_a_mapping_to_complete(
+    tmp_path: Path, skeleton: Skeleton, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = renamed(tmp_path / "u.bvh", "J")
+    actor, out = resource("assets", "actor/actor.skeleton"), tmp_path / "u.motion"
+    command = ["import", "bvh", str(tmp_path / "u.bvh"), "--avatar", str(actor), "-o", str(out)]
+    assert cli.main(command) == 2
+    complaint = " ".join(capsys.readouterr().err.split())
+    assert "u.mapping.json was written to begin with" in complaint
+    assert len(complaint) < 1000
+    path = tmp_path / "u.mapping.json"
+    draft = json.loads(path.read_text())
+    assert draft["joints"] == {}
+    assert draft["needed"]["left thigh"] == "LeftUpLeg"
+    assert draft["unmatched"]["source"] == [f"J{n}" for n in range(len(names))]
+    # Completed by a person who knows which joint is which.
+    tree = Tree(tuple(names), read_bvh(STRETCH).parents)
+    known = {pair.bone: pair.source for pair in guess_mapping(tree, skeleton, "y", "x").pairs}
+    for bone in draft["needed"].values():
+        draft["joints"][f"J{names.index(known[bone])}"] = bone
+    path.write_text(json.dumps(draft))
+    assert cli.main(command) == 2
+    assert "left as it is" in " ".join(capsys.readouterr().err.split())
+    assert json.loads(path.read_text()) == draft
+    assert cli.main([*command, "--mapping", str(path)]) == 0
+    assert len(read_motion(out, skeleton).dofs) > 0
+
+
+def test_fbx_is_refused_with_programs_that_convert_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.bvh").write_bytes(b"Kaydara FBX Binary  \0")
+    (tmp_path / "b.fbx").write_text("; FBX 7.3.0 project file")
+    for name in ("a.bvh", "b.fbx"):
+        path, out = str(tmp_path / name), str(tmp_path / "m.motion")
+        for words in (["bvh", path, "--avatar", "actor", "-o", out], ["gltf", path, "-o", out]):
+            assert cli.main(["import", *words]) == 2
+            complaint = capsys.readouterr().err
+            assert "Blender" in complaint
+            assert "FBX2glTF" in complaint
+
+
+def test_a_rest_pose_first_is_left_out_with_a_note(tmp_path: Path, skeleton: Skeleton) -> None:
+    text = STRETCH.read_text()
+    start = text.index("\n", text.index("Frame Time:")) + 1
+    rows = text[start:].splitlines()
+    zero = " ".join(rows[0].split()[:3] + ["0"] * (len(rows[0].split()) - 3))
+    path = tmp_path / "t.bvh"
+    path.write_text(text[:start] + "\n".join([zero, *rows[1:]]) + "\n")
+    found = read_bvh_motion(path, skeleton, fps=None)
+    assert len(found.motion.dofs) == len(rows) - 1
+    assert "the first frame shows a rest pose" in found.notes[0]

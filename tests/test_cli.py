@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from toy import make_toy_character
 from ash_core import __version__, cli
 from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.commands import options
+from ash_core.commands.all_commands import COMMANDS
 from ash_core.commands.import_ import rendered_atlas
 from ash_core.commands.scene import choose_device
 from ash_core.errors import InputError
@@ -199,13 +201,29 @@ def test_reference_backend_agrees(scene: Scene, tmp_path: Path) -> None:
     assert np.abs(first.astype(int) - second).max() <= 4  # hundreds of Gaussians in each pixel
 
 
+def test_without_a_motion_the_own_one_or_none_is_played(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    avatar = tmp_path / "toy.safetensors"
+    avatar.write_bytes(scene.avatar.read_bytes())
+    words = ("render", avatar, "--size", "32x24", "--preset", "cpu", "--out")
+    assert run(*words, tmp_path / "rest.png") == 0
+    assert "the rest pose stands still" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "motions").mkdir()
+    (tmp_path / "motions" / "a.motion").write_text("of another skeleton")
+    shutil.copy(scene.motion, tmp_path / "motions" / "slide.motion")
+    assert run(*words, tmp_path / "slide", "--frames", "2:4") == 0
+    assert "slide.motion is played" in "".join(capsys.readouterr().err.splitlines())
+    assert len(list((tmp_path / "slide").iterdir())) == 2
+
+
 def test_import_says_what_is_missing(
     scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("import", "ash", scene.folder, "-o", tmp_path / "again.safetensors") == 0
     captured = capsys.readouterr()
     assert "native" in captured.out
-    assert "note: no Gaussian checkpoint" in captured.err
+    assert "checkpoint" not in captured.err  # none is named, and native avatars have none
     assert "256 x 256 texels (preset balanced)" in captured.out
 
 
@@ -278,7 +296,7 @@ def long_motion(scene: Scene) -> Path:
     return scene.folder / "long.motion"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_leaves_a_playable_file(
     scene: Scene, long_motion: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -288,7 +306,7 @@ def test_interrupt_leaves_a_playable_file(
     wait_until(lambda: any(path.stat().st_size > 0 for path in tmp_path.glob(".a.*")), process)
     time.sleep(0.5)
     process.send_signal(number)
-    stderr = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=300)[1]
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     said = re.search(r"holds (\d+) of 20000 frames", stderr)
@@ -457,7 +475,7 @@ def test_a_reader_that_left_is_no_error(flag: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "ash_core.cli", flag]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 
@@ -476,7 +494,6 @@ def test_bad_files_get_one_line(scene: Scene, tmp_path: Path, complaint) -> None
     for wrong in (
         ("render", avatar, "--motion", bad, "--out", tmp_path / "a.mp4"),
         ("render", avatar, "--motion", tmp_path / "none.motion", "--out", tmp_path / "a.mp4"),
-        ("render", avatar, "--out", tmp_path / "a.mp4"),
         ("render", motion, "--motion", motion, "--out", tmp_path / "a.mp4"),
         ("render", tmp_path, "--motion", motion, "--out", tmp_path / "a.mp4"),
         ("render", tmp_path / "none", "--motion", motion, "--out", tmp_path / "a.mp4"),
@@ -502,13 +519,13 @@ def test_usage_errors_exit_with_two(
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [*cli.COMMANDS, ""])
+@pytest.mark.parametrize("command", [*COMMANDS, ""])
 def test_help_names_every_flag_and_exits_with_zero(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*([command] if command else []), "--help") == 0
     said = capsys.readouterr().out
-    names = cli.COMMANDS[command].__dataclass_fields__ if command else cli.COMMANDS
+    names = COMMANDS[command].__dataclass_fields__ if command else COMMANDS
     positional = {
         "render": {"avatar"},
         "import": {"what"},

@@ -34,11 +34,13 @@ from ash_core.conventions import PUBLISHED_LAGS, R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.files.capture import read_calibration
 from ash_core.files.dataset import (
+    POSES,
     mask_video_path,
     open_dataset,
     read_masked,
     video_path,
 )
+from ash_core.files.skeletool import read_motion
 from ash_core.geometry.camera import camera_position
 from ash_core.geometry.motion import pose_window
 from ash_core.records import Camera
@@ -227,6 +229,40 @@ def test_stopped_and_resumed_is_as_if_never_stopped(tmp_path: Path) -> None:
     assert (decoded(other) != want).any()
 
 
+def interrupted(_: Film) -> None:
+    """Stand for a Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+@with_gl
+def test_more_frames_are_filmed_after_those_that_are_there(tmp_path: Path) -> None:
+    whole, grown, begun = (tmp_path / name for name in ("whole", "grown", "begun"))
+    film(whole, 17)
+    want = decoded(whole).astype(int)
+    film(grown, 3)
+    before = decoded(grown)
+    stopped = film(grown, 17, until=3 * 3 + 3 * 12)
+    assert stopped.stopped
+    report = film(grown, 17)
+    assert (report.made, report.kept) == (3 * 4, 3 * 13)
+    assert not (grown / "training" / ".film").exists()
+    np.testing.assert_array_equal(decoded(grown)[:, :3], before)
+    # A film that was stopped, its last segment of 3 frames, then asked for more.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Film, "_join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            film(begun, 13)
+    assert film(begun, 17).kept == 30
+    for out in (grown, begun):
+        got = decoded(out)
+        assert got.shape == want.shape
+        assert np.abs(got - want).mean() < 1.0  # encoded in other segments
+        assert film(out, 17).made == 0
+    skeleton = stage().actor.data.skeleton
+    poses = (read_motion(out / "training" / POSES, skeleton).dofs for out in (whole, grown))
+    assert torch.equal(*poses)
+
+
 @with_gl
 def test_a_missing_video_alone_is_filmed_again(tmp_path: Path) -> None:
     film(tmp_path, 3)
@@ -242,7 +278,7 @@ def test_footage_of_other_settings_is_never_mixed(tmp_path: Path) -> None:
     film(tmp_path, 2)
     before = decoded(tmp_path)
     with pytest.raises(InputError, match=r"training: holds other footage \(frames: "):
-        film(tmp_path, 3)
+        film(tmp_path, 1)
     with pytest.raises(InputError, match="seed: 0 -> 1"):
         film(tmp_path, 2, of=stage(seed=1))
     job = FilmJob(tmp_path, "testing", stage(seed=1), script(), range(2), False, 1)
@@ -259,7 +295,7 @@ def test_a_disk_too_small_is_said_before(tmp_path: Path) -> None:
     frames = shutil.disk_usage(tmp_path).free // 10**6
     dofs = np.repeat(script().dofs[:1], frames, 0)
     job = FilmJob(tmp_path, "training", large, Script(dofs, ()), range(frames), True, 1)
-    with pytest.raises(InputError, match=r"the disk is too full: .* MB are free"):
+    with pytest.raises(InputError, match=r"the disk is too full: .* are free"):
         Film(job).check(again=False)
     assert not list(tmp_path.iterdir())
 

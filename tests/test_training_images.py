@@ -111,7 +111,7 @@ def test_an_image_that_breaks_while_training_leaves_the_state(data: Path) -> Non
     wait_for_step(process, out, 2)
     for frame in range(6):
         image_path(data, "training", 1, frame).write_bytes(BROKEN)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert re.search(r"image_c_001_f_00000\d.png: expected", errors)
     found = newest_checkpoint(out / "checkpoints")
@@ -136,7 +136,7 @@ def test_the_end_of_one_process_leaves_the_state(data: Path) -> None:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     second = [n for n in children if b"\0RANK=1\0" in Path(f"/proc/{n}/environ").read_bytes()]
     os.kill(int(second[0]), signal.SIGKILL)
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "error: process 0: another process of this training has ended" in errors
     found = newest_checkpoint(out / "checkpoints")

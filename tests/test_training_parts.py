@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training import ROOT, arguments, losses, run
 
+from ash_core.commands.train import next_commands
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.checkpoint import read_checkpoint
@@ -418,3 +419,11 @@ def test_a_soft_mask_s_rim_is_kept_and_mixes_with_any_background() -> None:
     torch.testing.assert_close(truth[0, 0, 0], under[0])
     torch.testing.assert_close(mask[0, 10, 20], torch.tensor(share))
     torch.testing.assert_close(ours[0, 10, 20], 0.3 + under[0] * 0.5)
+
+
+def test_next_commands_can_be_pasted() -> None:
+    config = TrainConfig(Path("my data"), Path("out"), test_cameras="1,2")
+    assert next_commands(config) == [
+        "ash-studio view out/avatar.safetensors",
+        "ash-studio eval out/avatar.safetensors 'my data' -o out/report --test-cameras 1,2",
+    ]

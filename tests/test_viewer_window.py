@@ -24,12 +24,13 @@ from imgui_bundle import hello_imgui, imgui, immapp
 out = Path(sys.argv[1])
 session = Session("actor", device="cpu", preset="cpu")
 app = window.open_without_display(session)
+imgui.get_io().key_repeat_delay = 1e6  # keys are held for two frames, however slow these are
 
 def draw(frames=1):
     for _ in range(frames):
         immapp.manual_render.render()
 
-def settle(patience_s=60.0):
+def settle(patience_s=240.0):
     quiet, end = 0, time.monotonic() + patience_s
     while time.monotonic() < end:
         draw()
@@ -80,7 +81,7 @@ def use(tmp_path: Path, script: str) -> tuple[np.ndarray, dict]:
         [sys.executable, "-c", text, str(out)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(tmp_path)},
     )

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 
-from ash_core.commands.render import INTERRUPTED
 from ash_core.commands.scene import ACTOR, BUNDLED, Backend, Device, Preset
 from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.conventions import Up
-from ash_core.errors import InputError
+from ash_core.errors import INTERRUPTED, InputError
 
 if TYPE_CHECKING:
     from viewer.preferences import Preferences

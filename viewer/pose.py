@@ -421,12 +421,14 @@ def window_of(
     count = len(motion.dofs)
     if edit.changes_nothing or not 0 <= frame < count:  # which raises for the latter
         return pose_window(motion, frame, skeleton, lags)
-    return live_window(edited_until(motion, frame, edit, lags), skeleton, lags)
+    return live_window(edited_until(motion, frame, edit, skeleton, lags), skeleton, lags)
 
 
-def edited_until(motion: Motion, frame: int, edit: PoseEdit, lags: Lags) -> Float[Tensor, "P D"]:
+def edited_until(
+    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, lags: Lags
+) -> Float[Tensor, "P D"]:
     """An edited motion's poses up to a frame, the newest last: what `live_window` takes."""
-    return edit.apply(poses_until(motion, frame, lags))
+    return edit.apply(poses_until(motion, frame, skeleton, lags))
 
 
 # ---- poses just shown ----

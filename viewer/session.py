@@ -475,7 +475,8 @@ class Session:
         if rested <= 0.0:
             return self._hand.poses(self.now())
         name, frame, edit = self._moment
-        past = edited_until(self.motions[name], frame, edit, self.data.lags)
+        skeleton, lags = self.data.skeleton, self.data.lags
+        past = edited_until(self.motions[name], frame, edit, skeleton, lags)
         if rested >= 1.0:
             return past
         return torch.lerp(self._hand.poses(self.now()), past, rested * rested * (3 - 2 * rested))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ash_core.commands.import_ import check_avatar_name, write_avatar
+from ash_core.commands.import_ import check_avatar_name, notes_worth_showing, write_avatar
 from ash_core.commands.terminal import note, progress_bar, say, working
 from ash_core.errors import InputError
 
@@ -55,7 +55,7 @@ class Actor:
             with working("importing it"):
                 data, notes = import_ash(self.out / "actor.conf")
             write_avatar(self.avatar, data)
-            for text in notes:
+            for text in notes_worth_showing(data, notes):
                 note(text)
         return 0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ash_core.commands.options import check_range, parse_size
-from ash_core.commands.terminal import note, say
+from ash_core.commands.terminal import note, printable, say
 from ash_core.conventions import CameraAxes, CameraFormat, Up
 from ash_core.errors import InputError
 
@@ -146,7 +146,7 @@ def _print(cameras: "Sequence[Camera]") -> None:
         ]
         place = camera_position(camera.viewmat).tolist()
         table.add_row(
-            camera.name,
+            printable(camera.name),
             f"{camera.width}x{camera.height}",
             "{:.1f} x {:.1f}".format(*fields),
             ", ".join(f"{value:.2f}" for value in place),

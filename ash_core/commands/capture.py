@@ -13,10 +13,9 @@ import tyro
 
 from ash_core.commands.actor import Actor
 from ash_core.commands.options import check_range, parse_frames, parse_size
-from ash_core.commands.render import INTERRUPTED
 from ash_core.commands.scene import ACTOR
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, working
-from ash_core.errors import InputError
+from ash_core.errors import INTERRUPTED, InputError
 from ash_core.resources import cache_folder, resource, usable_cores
 
 if TYPE_CHECKING:
@@ -32,7 +31,8 @@ NAMES: Final[tuple[Name, ...]] = ("ida", "otto", "mira")
 class Capture:
     """Film an actor on a virtual stage: videos, masks, calibration and poses of a data set.
 
-    Needs EGL; an NVIDIA GPU is used where there is one. Run again, it goes on where it was stopped.
+    Needs EGL; an NVIDIA GPU is used where there is one. Run again, it goes on where it was stopped;
+    asked for more frames after those that are there, it films these alone.
     """
 
     actor: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ACTOR")]

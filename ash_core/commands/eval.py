@@ -77,4 +77,10 @@ class Eval:
         if self.out is not None:
             write_reports(self.out, reports)
         say(as_text(reports).rstrip("\n"))
+        if lpips is None:
+            note(
+                "LPIPS is missing: it needs published weights, and nothing is ever downloaded. "
+                "Give torchvision's backbone and the heads of the LPIPS repository: "
+                "--lpips-weights alexnet-owt-7be5be79.pth alex.pth"
+            )
         return 0

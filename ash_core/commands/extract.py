@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ash_core.commands.options import check_range, parse_frames, parse_size
-from ash_core.commands.render import INTERRUPTED
 from ash_core.commands.terminal import StopRequest, complain, note, progress_bar, say
-from ash_core.errors import InputError
+from ash_core.errors import INTERRUPTED, InputError
 
 if TYPE_CHECKING:
     from ash_core.capture.extract.extract import CameraJob

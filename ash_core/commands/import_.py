@@ -1,16 +1,18 @@
 """`ash-studio import`: characters and motions that others made, to our files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ash_core.commands.terminal import note, progress_bar, say, working
+from ash_core.commands.terminal import note, printable, progress_bar, say, working
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ash_core.records import AvatarData
+    from ash_core.capture.retarget.joint_mapping import UnknownNamesError
+    from ash_core.records import AvatarData, Skeleton
 
 FPS = 25.0
 """Of `conventions`: .motion files do not say theirs."""
@@ -20,8 +22,8 @@ FPS = 25.0
 class ImportAsh:
     """Turn a published configuration and the files it names into one avatar file.
 
-    Missing checkpoints are allowed and said: without the character's the deformation is zero,
-    without the Gaussians' the avatar is a native textured one.
+    Missing checkpoints are allowed, and said where the configuration names them: without the
+    character's the deformation is zero, without the Gaussians' the avatar is a native textured one.
     """
 
     conf: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONF")]
@@ -36,9 +38,17 @@ class ImportAsh:
         with working("reading the files, checking every number"):
             data, notes = import_ash(self.conf)
         write_avatar(self.out, data)
-        for text in notes:
+        for text in notes_worth_showing(data, notes):
             note(text)
         return 0
+
+
+def notes_worth_showing(data: "AvatarData", notes: Sequence[str]) -> list[str]:
+    """Leave out that a native avatar has no published networks, where none are named."""
+    from ash_core.files.released import ROLES
+
+    usual = {ROLES[role].without for role in ("gaussian_checkpoint", "character_checkpoint")}
+    return [text for text in notes if data.variant != "native" or text not in usual]
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,9 @@ class ImportBvh:
     """Retarget a .bvh motion to an avatar's skeleton.
 
     Joints are matched by name (Mixamo, CMU, LAFAN, SMPL, Rokoko, Xsens, Biped, Daz, Unreal ...);
-    the pairs are written beside the result as a mapping file that can be edited and given back.
+    the pairs are written beside the result as a mapping file that can be edited and given back:
+    {"up": "y", "joints": {"JOINT_IN_THE_FILE": "BONE", ...}}, see docs/retargeting.md.
+    Where names are unknown, one is written to begin with.
     """
 
     motion: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.bvh")]
@@ -56,7 +68,7 @@ class ImportBvh:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT.motion")]
     """Motion file to write; the mapping goes to OUT.mapping.json."""
     mapping: Annotated[Path | None, tyro.conf.arg(metavar="MAP.json", help_behavior_hint="")] = None
-    """Mapping file to use instead of guessing from the names."""
+    """Mapping file to use instead of guessing from the names: an OUT.mapping.json, edited."""
     fps: float = FPS
     """Frames a second of the result, by slerp; 0 keeps the file's. .motion files do not hold it:
     everything here plays them at 25 unless told otherwise."""
@@ -66,7 +78,8 @@ class ImportBvh:
             raise InputError(f"{self.out}: expected a name that ends in .motion")
         if self.fps != 0 and not 1.0 <= self.fps <= 1000.0:
             raise InputError(f"--fps: expected 0 or 1 to 1000 frames a second, got {self.fps:g}")
-        from ash_core.capture.retarget.joint_mapping import write_mapping
+        refuse_fbx(self.motion)
+        from ash_core.capture.retarget.joint_mapping import UnknownNamesError, write_mapping
         from ash_core.capture.retarget.retarget import read_bvh_motion
         from ash_core.commands.scene import load_avatar_data
         from ash_core.files.skeletool import read_skeleton, write_motion
@@ -74,18 +87,21 @@ class ImportBvh:
         is_bare = Path(self.avatar).suffix == ".skeleton"
         data = None if is_bare else load_avatar_data(self.avatar)
         skeleton = read_skeleton(self.avatar) if data is None else data.skeleton
+        beside = self.out.with_suffix(".mapping.json")
         with progress_bar(counts=False) as progress:
             task = progress.add_task("retargeting", total=1.0)
-            found = read_bvh_motion(
-                self.motion,
-                skeleton,
-                mapping=self.mapping,
-                fps=self.fps or None,
-                avatar=data,
-                tell=lambda done: progress.update(task, completed=done),
-            )
+            try:
+                found = read_bvh_motion(
+                    self.motion,
+                    skeleton,
+                    mapping=self.mapping,
+                    fps=self.fps or None,
+                    avatar=data,
+                    tell=lambda done: progress.update(task, completed=done),
+                )
+            except UnknownNamesError as error:
+                raise InputError(f"{error}; {_offer_draft(beside, error, skeleton)}") from None
         write_motion(self.out, found.motion.dofs)
-        beside = self.out.with_suffix(".mapping.json")
         write_mapping(beside, found.mapping)
         frames, fps = len(found.motion.dofs), found.motion.fps
         say(
@@ -98,6 +114,29 @@ class ImportBvh:
         for text in found.notes:
             note(text)
         return 0
+
+
+def _offer_draft(path: Path, error: "UnknownNamesError", skeleton: "Skeleton") -> str:
+    """Write a mapping to be completed, unless one lies there; returns the words for it."""
+    from ash_core.capture.retarget.joint_mapping import write_draft
+
+    if path.exists():
+        return f"{path} is there already and was left as it is"
+    write_draft(path, error.draft, skeleton)
+    return f"{path} was written to begin with"
+
+
+def refuse_fbx(path: Path) -> None:
+    """Raise `InputError` for a file of FBX, which nobody can read without Autodesk's library."""
+    is_fbx = path.suffix.lower() == ".fbx"
+    if not is_fbx and path.is_file():
+        with path.open("rb") as file:
+            is_fbx = file.read(18) == b"Kaydara FBX Binary"
+    if is_fbx:
+        raise InputError(
+            f"{path}: FBX is not read: Blender turns it into .bvh or .glb (File > Import > FBX, "
+            "then File > Export), and FBX2glTF into .glb (FBX2glTF -b -i FILE.fbx)"
+        )
 
 
 @dataclass(frozen=True)
@@ -127,6 +166,7 @@ class ImportGltf:
             raise InputError(f"{self.out}: is a file, expected a folder")
         if not 1e-6 <= self.scale <= 1e6:
             raise InputError(f"--scale: expected 1e-6 to 1e6 m a unit, got {self.scale:g}")
+        refuse_fbx(self.file)
         from ash_core.capture.gltf.gltf_character import import_gltf
         from ash_core.files.released import import_ash
 
@@ -190,7 +230,7 @@ def write_avatar(out: Path, data: "AvatarData") -> None:
         "networks": ", ".join(data.networks) or "none",
         "cameras": str(len(data.cameras)),
     }
-    table = Table(title=data.name, show_header=False)
+    table = Table(title=printable(data.name), show_header=False)
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)

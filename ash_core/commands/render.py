@@ -30,13 +30,14 @@ from ash_core.commands.scene import (
     Device,
     Preset,
     find_release,
+    is_still,
     load_avatar_data,
     load_motion,
     make_renderer,
 )
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say
 from ash_core.conventions import Up
-from ash_core.errors import InputError
+from ash_core.errors import INTERRUPTED, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +53,6 @@ IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", 
 """What a session file says itself."""
 SOME_POSES = 50
 """Poses by which a camera is checked."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C or SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,9 @@ class Render:
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
-    """Motion file, a folder with a poseAngles.motion, or the name of a bundled motion. Not needed
-    for the bundled avatar, nor for a configuration, which names its own."""
+    """Motion file, a folder with a poseAngles.motion, or the name of a bundled motion. Default: a
+    configuration's own; the bundled avatars dance; others play the first file of motions/ beside
+    them that fits, or stand in their rest pose."""
     frames: Annotated[
         str | None, tyro.conf.arg(metavar="START:STOP:STEP", help_behavior_hint="")
     ] = None
@@ -154,6 +154,8 @@ class Render:
             frames = parse_frames(self.frames or ":", len(motion.dofs))
         else:
             frames = validation_frames(release, len(motion.dofs))
+        if is_single_picture(out) and is_still(motion):
+            frames = frames[:1]
 
         # One camera for each frame, or several that stand still.
         numbered = None
@@ -406,8 +408,8 @@ def render_to_file(
 ) -> int:
     """Render the shots into an open writer and complete it; returns the exit code.
 
-    Ctrl-C and SIGTERM end it after the frame at hand: what was done is completed and playable.
-    `after` is told of every frame.
+    Ctrl-C, SIGTERM and SIGHUP end it after the frame at hand: what was done is completed and
+    playable. `after` is told of every frame.
     """
     with StopRequest() as stop, writer, progress_bar() as progress:
         task = progress.add_task("rendering", total=count)

@@ -1,5 +1,6 @@
 """What `render`, `demo` and `bench` share: find the avatar and the motion, make the renderer."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -100,8 +101,8 @@ def load_motion(
 ) -> "Motion":
     """Read a motion: a .motion file, a folder with the published one, or a bundled one by name.
 
-    Without a name it is the configuration's own; what comes with us dances. release: the avatar's
-    configuration, whose motions have names too.
+    Without a name it is the configuration's own or the avatar's own, else the rest pose.
+    release: the avatar's configuration, whose motions have names too.
     """
     from ash_core.files.skeletool import read_motion
     from ash_core.records import SplatData
@@ -114,7 +115,7 @@ def load_motion(
     if name is None and named:
         name = next(iter(named))
     if name is None and avatar not in COMES_WITH_US:
-        raise InputError("--motion: expected a .motion file for this avatar")
+        return own_motion(avatar_path(avatar), data)
     found = sorted(resource("assets").rglob("motions/*.motion"))
     bundled = {path.stem: path for path in found}
     if name is None:
@@ -150,11 +151,29 @@ def release_motions(release: "Release | None", data: "AvatarData") -> "dict[str,
     return {name: load_motion(name, "", data, release) for name in names}
 
 
+def own_motion(avatar: Path, data: "AvatarData") -> "Motion":
+    """Read the first motion in the avatar's folder that fits it, else let it stand; says which."""
+    from ash_core.files.skeletool import read_motion
+
+    for path in sorted((avatar.parent / "motions").glob("*.motion")):
+        with contextlib.suppress(InputError):  # of another skeleton
+            motion = read_motion(path, data.skeleton)
+            note(f"no --motion: {path} is played")
+            return motion
+    note(f"no --motion, and none in {avatar.parent / 'motions'}: the rest pose stands still")
+    return still_motion(data, STILL_FRAMES)
+
+
 def still_motion(data: "AvatarData", frames: int) -> "Motion":
     """The rest pose for some frames."""
     from ash_core.records import Motion
 
     return Motion(data.rest_dofs[None].repeat(frames, 1), name="still")
+
+
+def is_still(motion: "Motion") -> bool:
+    """Whether every frame of a motion is the same pose."""
+    return bool((motion.dofs == motion.dofs[:1]).all())
 
 
 def make_avatar(data: "AvatarData", device: str, preset: Preset | None) -> "Avatar":

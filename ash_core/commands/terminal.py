@@ -1,7 +1,14 @@
 """What the user sees: results on stdout; progress, notes and errors on stderr."""
 
+import errno
+import io
 import logging
+import os
+import re
+import shutil
 import signal
+import stat
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +20,40 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+NARROWEST = 40
+"""Columns: in fewer, help takes for ever to lay out."""
+LONGEST = 1000
+"""Characters of an error that are shown: a file may hold names of any length."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_SHORT_OF_MEMORY = (
+    "cannot allocate memory",
+    "can't allocate memory",
+    "failed to map segment",
+    "not enough memory",
+    "can't start new thread",
+    "bad_alloc",
+)
+
+
+def prepare_terminal() -> None:
+    """Make output possible in terminals of any width and character set."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would obey instead of show: names come out of files."""
+    return _CONTROL.sub("?", text)
+
+
 def say(text: str) -> None:
     """One line of result."""
     from rich.console import Console
 
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    Console().print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
@@ -26,15 +62,36 @@ def note(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """The one red line of an error."""
-    _on_stderr(f"error: {' '.join(text.split())}", "bold red")
+    """The one red line of an error. Of a long one the start and the end, where the advice is."""
+    line = " ".join(text.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST * 3 // 4]} ... {line[-LONGEST // 4 :]}"
+    _on_stderr(f"error: {line}", "bold red")
+
+
+def memory_is_short(error: BaseException) -> bool:
+    """Whether an error, or one that it came of, is that no memory was left."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return any(
+        isinstance(one, MemoryError)
+        or (isinstance(one, OSError) and one.errno == errno.ENOMEM)
+        or (
+            isinstance(one, ImportError | RuntimeError | SystemError | OSError)
+            and any(words in str(one).lower() for words in _SHORT_OF_MEMORY)
+        )
+        for one in chain
+    )
 
 
 def _on_stderr(text: str, style: str) -> None:
     from rich.console import Console
 
     console = Console(stderr=True)
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -99,6 +156,7 @@ def logging_to(console: "Console") -> Iterator[None]:
     handler = RichHandler(
         console=console, show_time=False, show_level=False, show_path=False, markup=False
     )
+    handler.addFilter(_make_printable)
     logger = logging.getLogger("ash_core")
     before, level = list(logger.handlers), logger.level
     logger.handlers = [handler]
@@ -110,11 +168,17 @@ def logging_to(console: "Console") -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
+
+
 class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a flag, so that a frame is never cut in half.
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a flag, so that a frame is never cut in half.
 
     A Ctrl-C after it interrupts at once (KeyboardInterrupt). Another SIGTERM is the same request:
     Slurm sends it to every process of a job, and torchrun once more to those that it started.
+    SIGHUP, of a terminal that was closed, counts unless it is ignored already (nohup).
     Signals reach the main thread only: elsewhere the flag stays down.
     """
 
@@ -123,10 +187,17 @@ class StopRequest:
         self.number: int | None = None
         """Of the signal."""
 
+    @property
+    def is_interrupt(self) -> bool:
+        """Whether somebody at the keyboard asked, and not the system."""
+        return self.number == signal.SIGINT
+
     def __enter__(self) -> "StopRequest":
         self._before = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._notice)
         return self
 
@@ -135,8 +206,18 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_closed_terminal()
         if self.is_set:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
         self.is_set, self.number = True, number
+
+
+def _leave_closed_terminal() -> None:
+    """Send output nowhere where its terminal is gone: writing would fail and end the work."""
+    for number in (1, 2):
+        if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), number)

@@ -1,7 +1,7 @@
 """`ash-studio train`: footage to an avatar."""
 
 import os
-import signal
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,20 @@ class Train(TrainConfig):
             code = train(config, _Terminal(progress if speaks else None, stop))
         if code == 0 and speaks and not stop.is_set:
             say(f"{resolved.folder / 'avatar.safetensors'}: trained")
+            for line in next_commands(resolved):
+                say(f"  {line}")
         return code
+
+
+def next_commands(config: TrainConfig) -> list[str]:
+    """Name the commands that show a trained avatar and measure it."""
+    avatar = shlex.quote(str(config.folder / "avatar.safetensors"))
+    data, report = shlex.quote(str(config.data)), shlex.quote(str(config.folder / "report"))
+    cameras = "" if config.test_cameras == "auto" else f" --test-cameras {config.test_cameras}"
+    return [
+        f"ash-studio view {avatar}",
+        f"ash-studio eval {avatar} {data} -o {report}{cameras}",
+    ]
 
 
 def _show_taken(given: TrainConfig, resolved: TrainConfig, release: "Release") -> None:
@@ -76,7 +89,7 @@ class _Terminal:
         self.progress.update(self.tasks[key], description=text, completed=done, total=count)
 
     def stop(self) -> "Stop":
-        """Ctrl-C and SIGTERM."""
+        """Report a Ctrl-C, a SIGTERM or a SIGHUP."""
         if not self.request.is_set:
             return "no"
-        return "terminate" if self.request.number == signal.SIGTERM else "interrupt"
+        return "interrupt" if self.request.is_interrupt else "terminate"

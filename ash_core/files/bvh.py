@@ -1,13 +1,22 @@
-"""Biovision `.bvh` files: a tree of joints with Euler channels, and one line of numbers a frame."""
+"""Biovision `.bvh` files: a tree of joints with Euler channels, and one row of numbers a frame.
+
+The format is words, not lines: writers put braces and rows where they like.
+"""
 
 import math
-from dataclasses import dataclass
+import re
+from array import array
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation, Slerp
 
-from ash_core.files.text import LineReader, bad, finite_float32, show
+from ash_core.errors import InputError
+from ash_core.files.text import bad, finite_float32, read_lines, shorten, show
+from ash_core.geometry.motion import find_cuts
 
 MAX_JOINTS = 1024
 MAX_FRAMES = 1_000_000
@@ -33,6 +42,12 @@ class Bvh:
     translations: np.ndarray
     """[F, J, 3] joint origins in the parent's frame."""
     fps: float
+    takes: tuple[int, ...] = (0,)
+    """First frames of the takes: 0, and those that no body reaches from the frame before."""
+    rest_frames: int = 0
+    """Frames at the start that only show a rest pose, which the motion then leaves at once."""
+    notes: tuple[str, ...] = ()
+    """Peculiarities of the file that its reader should report."""
 
     def poses(self) -> tuple[np.ndarray, np.ndarray]:
         """Every joint's orientation [F, J, 3, 3] and place [F, J, 3] in the file's world."""
@@ -59,35 +74,77 @@ class Bvh:
 
 
 def resample(clip: Bvh, fps: float) -> Bvh:
-    """The same motion at another rate: rotations by slerp, translations linearly."""
+    """Give the same motion at another rate: rotations by slerp, translations linearly.
+
+    Each take is sampled by itself: poses on both sides of a cut never mix.
+    """
     frames = len(clip.rotations)
     if frames == 1 or math.isclose(fps, clip.fps, rel_tol=1e-6):
         return clip
+    ends = (*clip.takes[1:], frames)
+    parts = [_resample(clip, a, b, fps) for a, b in zip(clip.takes, ends, strict=True)]
+    starts = np.cumsum([0, *(len(part[0]) for part in parts)]).tolist()
+    return replace(
+        clip,
+        rotations=np.concatenate([part[0] for part in parts]),
+        translations=np.concatenate([part[1] for part in parts]),
+        fps=float(fps),
+        takes=tuple(starts[:-1]),
+        rest_frames=starts[1] if clip.rest_frames else 0,
+    )
+
+
+def _resample(clip: Bvh, start: int, stop: int, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations and translations of one take at another rate."""
+    rotations, translations = clip.rotations[start:stop], clip.translations[start:stop]
+    frames = stop - start
+    if frames == 1:
+        return rotations, translations
     before = np.arange(frames) / clip.fps
     count = math.floor(before[-1] * fps + 1e-6) + 1
     times = np.minimum(np.arange(count) / fps, before[-1])
-    rotations = np.stack(
+    turned = np.stack(
         [
-            Slerp(before, Rotation.from_quat(clip.rotations[:, joint]))(times).as_quat()
+            Slerp(before, Rotation.from_quat(rotations[:, joint]))(times).as_quat()
             for joint in range(len(clip.names))
         ],
         axis=1,
     )
     low = np.minimum(np.searchsorted(before, times, side="right") - 1, frames - 2)
     share = ((times - before[low]) * clip.fps)[:, None, None]
-    translations = clip.translations[low] * (1 - share) + clip.translations[low + 1] * share
-    return Bvh(
-        clip.names, clip.parents, clip.offsets, clip.tips, rotations, translations, float(fps)
-    )
+    return turned, translations[low] * (1 - share) + translations[low + 1] * share
 
 
 def read_bvh(path: Path | str) -> Bvh:
-    """Read a `.bvh`. Of several roots the first is taken: files have one."""
-    reader = LineReader(path)
-    reader.header("HIERARCHY")
-    tree = _read_tree(reader)
-    reader_fps = _read_timing(reader)
-    values = _read_frames(reader, tree, *reader_fps[:1])
+    """Read a `.bvh`. Of several figures the first is taken, and the others named in a note."""
+    words = _Words(path)
+    words.expect("HIERARCHY")
+    trees = _read_trees(words)
+    frames, fps = _read_timing(words)
+    values, notes = _read_frames(words, sum(tree.width for tree in trees), frames)
+    # A root alone is a prop or a reference point, wherever it stands.
+    index = next((n for n, tree in enumerate(trees) if len(tree.names) > 1), 0)
+    tree, column = trees[index], sum(tree.width for tree in trees[:index])
+    if len(trees) > 1:
+        others = ", ".join(other.names[0] for n, other in enumerate(trees) if n != index)
+        text = f"{len(trees)} figures: {tree.names[0]} is taken, left out: {others}"
+        notes.append(shorten(text, 400))
+    rotations, translations = _joint_motion(tree, values[:, column : column + tree.width])
+    clip = Bvh(
+        names=tuple(tree.names),
+        parents=tuple(tree.parents),
+        offsets=np.array(tree.offsets),
+        tips=tree.tips,
+        rotations=rotations,
+        translations=translations,
+        fps=fps,
+        notes=tuple(notes),
+    )
+    return _with_takes(clip)
+
+
+def _joint_motion(tree: "_Tree", values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations [F, J, 4] and translations [F, J, 3] of a figure's channels."""
     frames, joints = len(values), len(tree.names)
     rotations = np.zeros((frames, joints, 4))
     translations = np.broadcast_to(np.array(tree.offsets), (frames, joints, 3)).copy()
@@ -102,15 +159,40 @@ def read_bvh(path: Path | str) -> Bvh:
             if name.endswith("position"):
                 # The channel stands in the offset's place, as every writer has it.
                 translations[:, joint, "XYZ".index(name[0])] = block[:, n]
-    return Bvh(
-        names=tuple(tree.names),
-        parents=tuple(tree.parents),
-        offsets=np.array(tree.offsets),
-        tips=tree.tips,
-        rotations=rotations,
-        translations=translations,
-        fps=reader_fps[1],
-    )
+    return rotations, translations
+
+
+HEIGHT_M = 1.7
+"""Taken for the figure's longest side at rest, since files do not say their unit."""
+REST_DEGREES = 1.0
+REST_FACTOR = 4.0
+"""A file's own zero pose at its start is evidence by itself: the step out of it may be so much
+slower than other cuts."""
+REST_S, STILL_M_PER_S = 1.0, 0.05
+"""A start that is left at once is a rest pose if it is no longer than this, and does not move."""
+
+
+def _with_takes(clip: Bvh) -> Bvh:
+    """Find the cuts of a clip, and a rest pose before the first of them."""
+    rest = clip.rest()
+    size = float(np.ptp(rest, axis=0).max())
+    if not size > 0:
+        return clip
+    turns, places = clip.poses()
+    metres = torch.from_numpy(places * (HEIGHT_M / size))
+    root_turns = torch.from_numpy(turns[:, 0])
+    cuts = find_cuts(metres, root_turns, clip.fps).nonzero().flatten().tolist()
+    # The file's own zero pose first is evidence by itself.
+    own = np.degrees(Rotation.from_quat(clip.rotations[0]).magnitude())[1:]
+    is_zero = np.max(own, initial=0.0) < REST_DEGREES
+    if is_zero and find_cuts(metres * REST_FACTOR, root_turns, clip.fps)[1:2].any():
+        cuts = sorted({1, *cuts})
+    if not cuts:
+        return clip
+    steps = torch.linalg.vector_norm(metres[1 : cuts[0]] - metres[: cuts[0] - 1], dim=-1)
+    is_still = not steps.numel() or float(steps.max()) * clip.fps < STILL_M_PER_S
+    is_rest = is_still and cuts[0] <= max(1.0, REST_S * clip.fps)
+    return replace(clip, takes=(0, *cuts), rest_frames=cuts[0] if is_rest else 0)
 
 
 def _quaternions(axes: str, degrees: np.ndarray) -> np.ndarray:
@@ -124,7 +206,7 @@ def _quaternions(axes: str, degrees: np.ndarray) -> np.ndarray:
 
 
 class _Tree:
-    """The HIERARCHY while it is read."""
+    """One figure of the HIERARCHY while it is read."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -133,30 +215,130 @@ class _Tree:
         self.channels: list[list[str]] = []
         self.tips: dict[int, np.ndarray] = {}
 
+    @property
+    def width(self) -> int:
+        """Numbers of the figure in a row."""
+        return sum(map(len, self.channels))
 
-def _read_tree(reader: LineReader) -> _Tree:
-    """Everything up to MOTION; a stack, not recursion: depth is the file's choice."""
+
+_WORD = re.compile(r"[{}]|[^\s{}]+")
+_KEYWORDS = ("ROOT", "JOINT", "END", "ENDSITE", "OFFSET", "CHANNELS", "MOTION", "{", "}")
+
+
+class _Words:
+    """Walks the words of a file; its errors name the line. Braces are words wherever they stand."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path, self.line = path, 1
+        self._lines = read_lines(path)
+        self._next_line = 0
+        self._here: list[str] = []
+        """Words of the current line that are not read yet, the last one first."""
+
+    def bad(self, text: str) -> InputError:
+        """Make the error for the current line."""
+        return bad(self.path, self.line, text)
+
+    def next(self, expected: str) -> str:
+        """Read a word; the file must not end before it."""
+        line = self.line
+        while not self._here:
+            if self._next_line == len(self._lines):
+                self.line = line
+                raise self.bad(f"expected {expected} after this line, found the end of the file")
+            self._here = _WORD.findall(self._lines[self._next_line])[::-1]
+            self._next_line += 1
+        self.line = self._next_line
+        return self._here.pop()
+
+    def expect(self, word: str) -> None:
+        """Read exactly this word, in whatever case."""
+        if (text := self.next(f"'{word}'")).upper() != word:
+            raise self.bad(f"expected '{word}', got {show(text)}")
+
+    def name(self) -> str:
+        """Read a joint's name: the words of this line up to a brace."""
+        words = []
+        while self._here and self._here[-1] not in "{}":
+            words.append(self._here.pop())
+        return " ".join(words)
+
+    def number(self, what: str) -> float:
+        """Read a finite number."""
+        text = self.next(what)
+        if text.upper() in _KEYWORDS:
+            raise self.bad(f"expected {what}, got {show(text)}")
+        try:
+            value = float(text)
+        except ValueError:
+            raise self.bad(f"expected {what}, got {show(text)}") from None
+        if not abs(value) < 1e30:  # NaN included; beyond this float32 arithmetic overflows
+            raise self.bad(f"expected {what}: a finite number, got {show(text)}")
+        return value
+
+    def count(self, what: str, limit: int) -> int:
+        """Read a count. Nothing may be allocated for it unseen."""
+        text = self.next(f"the number of {what}")
+        if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) <= limit):
+            raise self.bad(f"expected the number of {what}, 0 to {limit}, got {show(text)}")
+        return int(text)
+
+    def label(self, label: str) -> None:
+        """Read a label such as 'Frame Time:', with or without blanks, up to its colon."""
+        text = ""
+        while ":" not in text:
+            text += self.next(f"'{label}:'")
+            if len(text) > len(label) + 1 and ":" not in text:
+                break
+        head, _, after = text.partition(":")
+        if ":" not in text or head.lower() != label.lower().replace(" ", ""):
+            raise self.bad(f"expected '{label}:', got {show(text)}")
+        if after:
+            self._here.append(after)
+
+    def rest(self) -> list[tuple[int, list[str]]]:
+        """Read all remaining words, by line."""
+        lines = [(self.line, self._here[::-1])]
+        self._here = []
+        following = enumerate(self._lines[self._next_line :], start=self._next_line + 1)
+        lines += [(number, text.split()) for number, text in following]
+        self._next_line = len(self._lines)
+        return [(number, words) for number, words in lines if words]
+
+
+def _read_trees(words: _Words) -> list[_Tree]:
+    """Read everything up to MOTION: a tree for each ROOT."""
+    trees: list[_Tree] = []
+    while (word := words.next("'ROOT name' or MOTION").upper()) != "MOTION":
+        if word != "ROOT":
+            raise words.bad(f"expected {'MOTION' if trees else 'ROOT'}, got {show(word)}")
+        trees.append(_read_tree(words, sum(len(tree.names) for tree in trees)))
+    if not trees:
+        raise words.bad("expected 'ROOT name' before MOTION, found none")
+    return trees
+
+
+def _read_tree(words: _Words, before: int) -> _Tree:
+    """Read one figure; a stack, not recursion: depth is the file's choice."""
     tree, stack = _Tree(), []
-    words = reader.next("ROOT").split()
-    if words[0].upper() != "ROOT":
-        raise reader.bad(f"expected 'ROOT name', got {show(' '.join(words))}")
-    _open(reader, tree, stack, " ".join(words[1:]))
+    _open(words, tree, stack, words.name(), before)
     while stack:
-        words = reader.next("a joint, its offset, its channels or '}'").split()
-        match words[0].upper():
+        word = words.next("a joint, its offset, its channels or '}'")
+        match word.upper():
             case "OFFSET":
-                _offset(reader, tree, stack[-1], words[1:])
+                _offset(words, tree, stack[-1])
             case "CHANNELS":
-                _channels(reader, tree, stack[-1], words[1:])
+                _channels(words, tree, stack[-1])
             case "JOINT":
-                _open(reader, tree, stack, " ".join(words[1:]))
-            case "END":
-                _open(reader, tree, stack, None)
+                _open(words, tree, stack, words.name(), before)
+            case "END" | "ENDSITE":
+                words.name()
+                _open(words, tree, stack, None, before)
             case "}":
                 stack.pop()
             case _:
-                raise reader.bad(
-                    f"expected OFFSET, CHANNELS, JOINT, End Site or '}}', got {show(words[0])}"
+                raise words.bad(
+                    f"expected OFFSET, CHANNELS, JOINT, End Site or '}}', got {show(word)}"
                 )
     return tree
 
@@ -164,96 +346,108 @@ def _read_tree(reader: LineReader) -> _Tree:
 _TIP = -1
 
 
-def _open(reader: LineReader, tree: _Tree, stack: list[int], name: str | None) -> None:
-    """A joint, or with name None an End Site, up to its '{'."""
+def _open(words: _Words, tree: _Tree, stack: list[int], name: str | None, before: int) -> None:
+    """Open a joint, or with name None an End Site, up to its '{'. before: joints of others."""
     if stack and stack[-1] < 0:
-        raise reader.bad("expected '}' of the End Site, got a joint inside it")
+        raise words.bad("expected '}' of the End Site, got a joint inside it")
     if name is None:
         stack.append(_TIP - stack[-1])
     else:
         if not name:
-            raise reader.bad("expected a name for the joint, got none")
+            raise words.bad("expected a name for the joint, got none")
         if name in tree.names:
-            raise reader.bad(f"expected a new joint name, got {show(name)} again")
-        if len(tree.names) == MAX_JOINTS:
-            raise reader.bad(f"expected at most {MAX_JOINTS} joints")
+            raise words.bad(f"expected a new joint name, got {show(name)} again")
+        if before + len(tree.names) == MAX_JOINTS:
+            raise words.bad(f"expected at most {MAX_JOINTS} joints")
         tree.names.append(name)
         tree.parents.append(stack[-1] if stack else -1)
         tree.offsets.append([0.0, 0.0, 0.0])
         tree.channels.append([])
         stack.append(len(tree.names) - 1)
-    if (line := reader.next("'{'")) != "{":
-        raise reader.bad(f"expected '{{', got {show(line)}")
+    words.expect("{")
 
 
-def _offset(reader: LineReader, tree: _Tree, joint: int, words: list[str]) -> None:
-    if len(words) != 3:
-        raise reader.bad(f"expected OFFSET with three numbers, got {len(words)}")
-    values = [reader.number(word, "an offset") for word in words]
+def _offset(words: _Words, tree: _Tree, joint: int) -> None:
+    values = [words.number("OFFSET with three numbers") for _ in range(3)]
     if joint < 0:
         tree.tips[_TIP - joint] = np.array(values)
     else:
         tree.offsets[joint] = values
 
 
-def _channels(reader: LineReader, tree: _Tree, joint: int, words: list[str]) -> None:
-    if joint < 0 or not words:
-        raise reader.bad("expected CHANNELS of a joint with their number")
-    count = reader.count(words[0], "channels", len(_CHANNELS))
-    names = [word[:1].upper() + word[1:].lower() for word in words[1:]]
-    unknown = [name for name in names if name not in _CHANNELS]
-    if unknown or len(names) != count or len(set(names)) != count:
-        wanted = f"{count} different ones of {', '.join(_CHANNELS)}"
-        raise reader.bad(f"expected {wanted}, got {show(' '.join(words[1:]))}")
+def _channels(words: _Words, tree: _Tree, joint: int) -> None:
+    if joint < 0:
+        raise words.bad("expected CHANNELS of a joint, got some of an End Site")
+    count = words.count("channels", len(_CHANNELS))
+    given = [words.next("a channel") for _ in range(count)]
+    names = [word[:1].upper() + word[1:].lower() for word in given]
+    if not set(names) <= set(_CHANNELS) or len(set(names)) != count:
+        kinds = f"{count} different ones of {', '.join(_CHANNELS)}"
+        raise words.bad(f"expected {kinds}, got {show(' '.join(given))}")
     if tree.channels[joint]:
-        raise reader.bad(f"expected CHANNELS of {show(tree.names[joint])} once, got them again")
+        raise words.bad(f"expected CHANNELS of {show(tree.names[joint])} once, got them again")
     tree.channels[joint] = names
 
 
-def _read_timing(reader: LineReader) -> tuple[int, float]:
-    """(frames, frames a second)."""
-    while (line := reader.next("MOTION")).upper() != "MOTION":
-        if line.split()[0].upper() == "ROOT":
-            raise reader.bad("expected one ROOT, got a second one")
-        raise reader.bad(f"expected MOTION, got {show(line)}")
-    head, _, count = reader.next("'Frames: count'").partition(":")
-    if head.strip().lower() != "frames":
-        raise reader.bad(f"expected 'Frames: count', got {show(head)}")
-    frames = reader.count(count.strip(), "frames", MAX_FRAMES)
-    head, _, text = reader.next("'Frame Time: seconds'").partition(":")
-    if head.strip().lower() != "frame time":
-        raise reader.bad(f"expected 'Frame Time: seconds', got {show(head)}")
-    seconds = reader.number(text.strip(), "the frame time")
+def _read_timing(words: _Words) -> tuple[int, float]:
+    """Read (frames, frames a second)."""
+    words.label("Frames")
+    frames = words.count("frames", MAX_FRAMES)
+    words.label("Frame Time")
+    seconds = words.number("a number for the frame time")
     low, high = FPS_RANGE
     if not 1.0 / high <= seconds <= 1.0 / low:
-        raise reader.bad(f"expected a frame time of {1 / high:g} to {1 / low:g} s, got {seconds:g}")
+        raise words.bad(f"expected a frame time of {1 / high:g} to {1 / low:g} s, got {seconds:g}")
     return frames, 1.0 / seconds
 
 
-def _read_frames(reader: LineReader, tree: _Tree, frames: int) -> np.ndarray:
-    """[F, channels] float64. A file cut short is an error, not a shorter motion."""
-    width = sum(map(len, tree.channels))
+def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, list[str]]:
+    """Read [F, width] float64, and notes on what the file announces and does not hold.
+
+    One row more or fewer than announced is a habit of some writers. Where several are missing the
+    file was cut short, which is an error.
+    """
     if not width:
-        raise reader.bad("expected at least one channel, got none")
+        raise words.bad("expected at least one channel, got none")
+    if not frames:
+        raise words.bad("expected at least one frame, got 'Frames: 0'")
     if frames * width > MAX_NUMBERS:
-        raise reader.bad(f"expected at most {MAX_NUMBERS} numbers, got {frames * width}")
-    last = reader.line
-    rows = reader.rest()
-    if len(rows) != frames or not frames:
-        wanted = f"{frames} frames" if frames else "at least one frame"
-        raise bad(reader.path, last, f"expected {wanted}, one a line, got {len(rows)} lines")
-    values = np.empty((frames, width))
-    for n, (line, text) in enumerate(rows):
-        words = text.split()
-        if len(words) != width:
-            text = f"expected {width} numbers (the joints' channels), got {len(words)}"
-            raise bad(reader.path, line, text)
+        raise words.bad(f"expected at most {MAX_NUMBERS} numbers, got {frames * width}")
+    last = words.line
+    numbers, lines, ends = array("d"), [], []
+    for line, row in words.rest():
         try:
-            values[n] = [float(word) for word in words]
+            numbers.extend(map(float, row))
         except ValueError as error:
-            raise bad(reader.path, line, f"expected numbers: {show(str(error))}") from None
+            raise bad(words.path, line, f"expected numbers: {show(str(error))}") from None
+        if len(numbers) > MAX_NUMBERS:
+            raise bad(words.path, line, f"expected at most {MAX_NUMBERS} numbers, got more")
+        lines.append(line)
+        ends.append(len(numbers))
+    # Where a line is a row, a line of another length is damaged. The last one may be cut short.
+    if len(lines) == frames:
+        lengths = np.diff([0, *ends])
+        wrong = np.flatnonzero(lengths[:-1] != width)
+        if len(wrong) or lengths[-1] > width:
+            n = int(wrong[0]) if len(wrong) else frames - 1
+            text = f"expected {width} numbers (the joints' channels), got {lengths[n]}"
+            raise bad(words.path, lines[n], text)
+    whole, over = divmod(len(numbers), width)
+    if whole < max(frames - 1, 1):
+        text = f"expected {frames} frames of {width} numbers, got {whole} whole ones"
+        raise bad(words.path, lines[-1] if lines else last, text)
+    notes = []
+    if whole != frames:
+        notes.append(
+            f"the file announces {frames} frames and holds {whole} whole ones: these are taken"
+        )
+    if over:
+        notes.append(f"the file ends within a row: its last {over} of {width} numbers are left out")
+    values = np.frombuffer(numbers, count=whole * width).reshape(whole, width)
     fine = finite_float32(values) & (np.abs(values).max(1) < 1e9)
     if not fine.all():
-        line = rows[int(fine.argmin())][0]
-        raise bad(reader.path, line, "expected finite numbers below 1e9")
-    return values
+        row = int(fine.argmin())
+        is_wrong = ~(np.abs(values[row]) < 1e9)
+        line = lines[bisect_right(ends, row * width + int(is_wrong.argmax()))]
+        raise bad(words.path, line, "expected finite numbers below 1e9")
+    return values, notes

@@ -58,6 +58,15 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def size_text(size: float) -> str:
+    """A number of bytes in the unit that fits: 820 B, 3.2 KB, 47 MB."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
 @contextlib.contextmanager
 def writing(path: Path, advice: str = "") -> Iterator[None]:
     """Name the file in whatever the system or the video encoder refuses; advice is added to it."""

@@ -22,7 +22,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
-from ash_core.files.text import is_kind, writing
+from ash_core.files.text import is_kind, size_text, writing
 from ash_core.records import Image
 
 Pixels = UInt8[np.ndarray, "h w c"]
@@ -339,7 +339,7 @@ def check_space(out: Path, width: int, height: int, frames: int) -> None:
     if free < need:
         raise InputError(
             f"{out}: the disk is too full: {frames} frames of {width}x{height} need at least "
-            f"{need / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+            f"{size_text(need)}, {size_text(free)} are free"
         )
 
 

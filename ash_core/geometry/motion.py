@@ -5,16 +5,30 @@ are computed, so that live and retargeted poses need no extra file.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ash_core.conventions import FPS, HISTORY, PUBLISHED_LAGS
 from ash_core.errors import InputError
+from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.rotations import axis_angle_to_matrix
 from ash_core.records import Lags, Motion, PoseWindow, Skeleton
 
 HEADING_DOF = 3
 """The dof that turns the root about the vertical. Source: ODDITIES A4."""
+
+JUMP_M_PER_S = 5.0
+JUMP_DEG_PER_S = 500.0
+"""Bounds on a sudden move, of any joint and of the root: a step from one frame to the next that is
+also more than JUMP_RATIO times as long as all others within BESIDE_S. Bodies move faster than this,
+but never for a frame alone: the largest sudden move of 90 recorded motions (runs, kicks, dances; 25
+to 120 frames a second) is 4.2 m/s and 283 degrees/s, the smallest step out of a T-pose 5.9 m/s."""
+JUMP_RATIO = 2.0
+BESIDE_S = 0.08
+_FRAMES_AT_ONCE = 256
+_kept_starts = WeakIdKeyDictionary()
+"""(skeleton, frames a second, first frames) of a motion, by its dofs."""
 
 
 def heading_joint(skeleton: Skeleton) -> int:
@@ -56,13 +70,81 @@ def normalise_motion(dofs: Float[Tensor, "F D"], skeleton: Skeleton) -> Float[Te
     return torch.cat((dofs[:2, None].expand(-1, 3, -1), normalise_poses(windows, skeleton)))
 
 
+def find_cuts(
+    places: Float[Tensor, "F J 3"], root_turns: Float[Tensor, "F 3 3"], fps: float
+) -> Bool[Tensor, "F"]:
+    """Mark the frames that no body reaches from the frame before: after a T-pose, at a splice.
+
+    places: joints, m. A single stray frame is a cut, and so is the frame after it. Two frames alone
+    have none: there is no other step to compare with.
+    """
+    jumps = torch.zeros(len(places), dtype=torch.bool)
+    if len(places) < 3:
+        return jumps
+    steps, strides = (torch.linalg.vector_norm(places[n:] - places[:-n], dim=-1) for n in (1, 2))
+    turned, turned_twice = (
+        _angle_degrees(root_turns[n:].transpose(-1, -2) @ root_turns[:-n])[:, None] for n in (1, 2)
+    )
+    jumps[1:] = _is_sudden(steps, strides, JUMP_M_PER_S, fps)
+    jumps[1:] |= _is_sudden(turned, turned_twice, JUMP_DEG_PER_S, fps)
+    return jumps
+
+
+def _is_sudden(
+    steps: Float[Tensor, "f n"], strides: Float[Tensor, "f-1 n"], speed: float, fps: float
+) -> Bool[Tensor, "f"]:
+    """Test each step between frames: fast, and alone or undone by the next one (its stride)."""
+    # Windows of steps before each step, and after it: a frame shown twice hides no fast move.
+    reach = max(1, round(BESIDE_S * fps))
+    none = steps.new_zeros(reach, steps.shape[1])
+    highest = torch.cat((none, steps, none)).unfold(0, reach, 1).amax(-1)
+    beside = torch.maximum(highest[: len(steps)], highest[reach + 1 :])
+    is_alone = steps > JUMP_RATIO * beside
+    # A stray frame makes two steps, neither of them alone.
+    is_undone = torch.minimum(steps[:-1], steps[1:]) > JUMP_RATIO * strides
+    is_alone[:-1] |= is_undone
+    is_alone[1:] |= is_undone
+    return ((steps > speed / fps) & is_alone).any(1)
+
+
+def _angle_degrees(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
+    trace = R.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return torch.rad2deg(((trace - 1.0) / 2.0).clamp(-1.0, 1.0).arccos())
+
+
+def first_frames(motion: Motion, skeleton: Skeleton) -> list[int]:
+    """Give each frame of a motion the first frame of its take: 0, or the last cut until then.
+
+    Computed once for a motion's dofs, which nobody changes in place.
+    """
+    kept = _kept_starts.get(motion.dofs)
+    if kept is None or kept[0] is not skeleton or kept[1] != motion.fps:
+        kept = skeleton, motion.fps, _first_frames(motion, skeleton)
+        _kept_starts[motion.dofs] = kept
+    return kept[2]
+
+
+def _first_frames(motion: Motion, skeleton: Skeleton) -> list[int]:
+    # The root's turns are whole at the first joint that another one stands away from.
+    moved = skeleton.offsets.abs().amax(1) > 0
+    root = int(skeleton.parents[moved & (skeleton.parents >= 0)][:1].sum())
+    places, turns = [], []
+    for part in motion.dofs.detach().cpu().double().split(_FRAMES_AT_ONCE):
+        posed = joint_transforms(skeleton, part)
+        places.append(posed[..., :3, 3].float())
+        turns.append(posed[:, root, :3, :3])
+    cuts = find_cuts(torch.cat(places), torch.cat(turns), motion.fps)
+    frames = torch.where(cuts, torch.arange(len(cuts)), 0)
+    return frames.cummax(0).values.tolist()
+
+
 def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> PoseWindow:
     """The window at a frame: that pose and some earlier ones, each with its own three poses.
 
     lags: of the avatar that it is for (`AvatarData.lags`). Frames before the first are the first.
     Published: the first two frames of a motion are not normalised, their three rows are that
     frame's raw pose. Source: ODDITIES A4, A5. Otherwise lags are of FPS frames a second, whatever
-    the motion has.
+    the motion has, and reach back to the last cut.
     """
     count = len(motion.dofs)
     if not 0 <= frame < count:
@@ -70,7 +152,7 @@ def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> P
             f"{motion.name or 'motion'}: expected a frame in 0..{count - 1}, got {frame}"
         )
     if lags != PUBLISHED_LAGS:
-        return live_window(poses_until(motion, frame, lags), skeleton, lags)
+        return live_window(poses_until(motion, frame, skeleton, lags), skeleton, lags)
     frames = [max(frame - lag, 0) for lag in lags]
     if motion.normalised is not None:
         return PoseWindow(motion.dofs[frames], motion.normalised[frames])
@@ -88,13 +170,18 @@ def pose_keys(window: PoseWindow) -> tuple[bytes, ...]:
     return tuple(pose.tobytes() + past.tobytes() for pose, past in zip(poses, pasts, strict=True))
 
 
-def poses_until(motion: Motion, frame: int, lags: Lags) -> Float[Tensor, "P D"]:
-    """What `live_window` takes, of a motion: the poses up to a frame, 1 / FPS s apart; for
-    published avatars, a frame. Before the first frame is the first.
+def poses_until(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> Float[Tensor, "P D"]:
+    """Collect what `live_window` takes, of a motion: the poses up to a frame, 1 / FPS s apart.
+
+    Before the first frame is the first, and before a cut the frame after it: what a T-pose or
+    another take did must not swing the cloth. For published avatars poses are a frame apart, and
+    cuts do not count.
     """
-    rate = 1.0 if lags == PUBLISHED_LAGS else motion.fps / FPS
+    is_published = lags == PUBLISHED_LAGS
+    rate = 1.0 if is_published else motion.fps / FPS
+    first = 0 if is_published else first_frames(motion, skeleton)[frame]
     back = reversed(range(live_poses(lags)))
-    return motion.dofs[[max(frame - round(n * rate), 0) for n in back]]
+    return motion.dofs[[max(frame - round(n * rate), first) for n in back]]
 
 
 def live_poses(lags: Lags) -> int:

@@ -41,8 +41,8 @@ def _start_worker(progress: Any, stop: Any, parent: int) -> None:
     """What a worker needs besides its job. Ctrl-C is the parent's to hear."""
     global _progress, _stop, _parent
     _progress, _stop, _parent = progress, stop, parent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _work(job: CameraJob) -> CameraReport:

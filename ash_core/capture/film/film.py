@@ -50,7 +50,7 @@ from ash_core.files.dataset import (
     video_path,
 )
 from ash_core.files.skeletool import write_motion
-from ash_core.files.text import bad
+from ash_core.files.text import bad, size_text
 from ash_core.geometry.motion import normalise_motion
 from ash_core.gl.context import GlError, describe_gl, offscreen_context
 
@@ -103,10 +103,60 @@ class Film:
 
     def __init__(self, job: FilmJob) -> None:
         self.job = job
-        self._chunks = chunks(range(len(job.frames)), CHUNK)
         self._cameras = list(range(len(job.stage.cameras)))
+        self._kept = self._frames_kept()
+        """Frames at the start whose finished videos stay: one segment of any length."""
+        rest = [
+            range(self._kept + chunk.start, self._kept + chunk.stop)
+            for chunk in chunks(range(len(job.frames) - self._kept), CHUNK)
+        ]
+        self._chunks = [range(self._kept), *rest] if self._kept else rest
 
     # ---- what is there ----
+
+    def _record(self) -> dict[str, Any] | None:
+        """The record of footage that lies there."""
+        there = footage(self.job.out, self.job.split)
+        return read_record(self.job.folder) if there else None
+
+    def _is_longer(self, record: dict[str, Any]) -> bool:
+        """Whether we are asked for the footage of a record and more frames after it."""
+        (start, stop), frames = _frames_of(record), self.job.frames
+        others = {**record["settings"], "frames": [frames.start, frames.stop]}
+        if start != frames.start or not start < stop < frames.stop or others != self._settings():
+            return False
+        # Videos of some cameras alone: joining them was cut short, and the rest is of segments.
+        return record.get("finished") is True or not any(map(self._has_videos, self._cameras))
+
+    def _frames_kept(self) -> int:
+        record = self._record()
+        if record is None:
+            return 0
+        if self._is_longer(record) and record.get("finished") is True:
+            start, stop = _frames_of(record)
+            return stop - start
+        kept = record.get("kept", 0)
+        is_ours = record["settings"] == self._settings() or self._is_longer(record)
+        return kept if is_ours and type(kept) is int and 0 <= kept < len(self.job.frames) else 0
+
+    def _take_over(self) -> None:
+        """Make segments of what a shorter film left. Videos first: until the record is written
+        they are only missing."""
+        record = self._record()
+        if record is None or not self._is_longer(record):
+            return
+        if record.get("finished") is True:
+            for camera in filter(self._has_videos, self._cameras):
+                segments = self._segments(camera, self._chunks[0])
+                segments[0].parent.mkdir(parents=True, exist_ok=True)
+                for kind, segment in zip((video_path, mask_video_path), segments, strict=True):
+                    kind(self.job.out, self.job.split, camera).replace(segment)
+            return
+        # The last segments may have been shorter than ours of the same name.
+        start, stop = _frames_of(record)
+        if over := (stop - start - self._kept) % CHUNK:
+            shelf = self.job.folder / SEGMENTS / f"{stop - start - over:06d}"
+            shutil.rmtree(shelf, ignore_errors=True)
 
     def check(self, again: bool, beside: Collection[Split] = ()) -> None:
         """Raise InputError where it cannot be filmed; nothing is written.
@@ -125,19 +175,22 @@ class Film:
         job = self.job
         if self._changed():
             self._remove_footage()
+        self._take_over()
         dofs = self._dofs()
         write_motion(job.folder / POSES, dofs)
         rows = normalise_motion(dofs, job.stage.actor.data.skeleton)
         write_motion(job.folder / NORMALISED_POSES, rows.reshape(-1, rows.shape[-1]))
-        write_record(job.folder, self._settings(), finished=self.is_finished())
+        write_record(job.folder, self._settings(), self.is_finished(), self._kept)
 
     def _changed(self) -> str:
         """How the footage that lies there differs from ours; empty: not at all, or none is."""
         if not footage(self.job.out, self.job.split):
             return ""
-        record = read_record(self.job.folder)
+        record = self._record()
         if record is None:
             return "without a record of it"
+        if self._is_longer(record):
+            return ""
         return ", ".join(changes(record["settings"], self._settings()))
 
     def is_finished(self) -> bool:
@@ -190,7 +243,7 @@ class Film:
             raise bad(
                 job.out, None,
                 f"the disk is too full: {todo} images of {camera.width}x{camera.height} need at "
-                f"least {need / 1e6:.0f} MB, {free / 1e6:.0f} MB are free",
+                f"least {size_text(need)}, {size_text(free)} are free",
             )  # fmt: skip
 
     def _remove_footage(self) -> None:
@@ -205,7 +258,8 @@ class Film:
         return all(kind(out, split, camera).is_file() for kind in (video_path, mask_video_path))
 
     def _segments(self, camera: int, chunk: range) -> tuple[Path, Path]:
-        shelf = self.job.folder / SEGMENTS / f"{chunk.start:06d}"
+        name = f"kept_{chunk.stop:06d}" if chunk.start < self._kept else f"{chunk.start:06d}"
+        shelf = self.job.folder / SEGMENTS / name
         return shelf / f"rgb_{camera:03d}.mp4", shelf / f"mask_{camera:03d}.mp4"
 
     def _unfilmed(self, chunk: range) -> list[int]:
@@ -321,3 +375,11 @@ class Film:
             for pair in segments:
                 for path in pair:
                     path.unlink(missing_ok=True)
+
+
+def _frames_of(record: dict[str, Any]) -> tuple[int, int]:
+    """First frame and the one after the last, as a record says; none where it says neither."""
+    frames = record["settings"].get("frames")
+    if not isinstance(frames, list) or [type(n) for n in frames] != [int, int]:
+        return 0, 0
+    return frames[0], frames[1]

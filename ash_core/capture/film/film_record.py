@@ -26,9 +26,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def write_record(folder: Path, settings: dict[str, Any], finished: bool) -> None:
-    """Say what is filmed into a split's folder."""
-    content = {"settings": settings, "finished": finished}
+def write_record(folder: Path, settings: dict[str, Any], finished: bool, kept: int = 0) -> None:
+    """Write what is filmed into a split's folder. kept: frames of a shorter film before it."""
+    content = {"settings": settings, "finished": finished, "kept": kept}
     write_text(folder / RECORD, json.dumps(content, indent=1) + "\n")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ash_core.capture.retarget.joint_names import SIDES, body_parts, group_name
+from ash_core.errors import InputError
 from ash_core.files.text import bad, read_json, show, write_text
 from ash_core.records import Skeleton
 
@@ -82,23 +83,38 @@ class Mapping:
         return next((pair for pair in self.pairs if pair.part == part), None)
 
 
+class UnknownNamesError(InputError):
+    """Joints of a motion file that are needed and were not recognised."""
+
+    def __init__(self, text: str, draft: Mapping) -> None:
+        super().__init__(text)
+        self.draft = draft
+        """The pairs that were recognised, to be completed by hand."""
+
+
 def guess_mapping(source: Tree, skeleton: Skeleton, up: str, place: Path | str) -> Mapping:
     """Pairs of the joints that both sides name alike. Legs are needed; the rest may be missing."""
     ours = bone_tree(skeleton)
     theirs_named, ours_named = _all_parts(source), _all_parts(ours)
-    for whose, named, names in (
-        (place, theirs_named, source.names),
-        ("skeleton", ours_named, ours.names),
-    ):
-        lacking = [part for part in NEEDED if part not in named]
-        if lacking:
-            found = ", ".join(map(show, names[:30])) + (" ..." if len(names) > 30 else "")
-            text = f"expected joints for {', '.join(lacking)}; recognised none among {found}"
-            raise bad(whose, None, f"{text}; give --mapping, a file with your own pairs")
+    if lacking := [part for part in NEEDED if part not in ours_named]:
+        some = _some(ours.names)
+        text = f"expected bones for {', '.join(lacking)}; recognised none among {some}"
+        raise bad("skeleton", None, f"{text}; give --mapping, a file with your own pairs")
     shared = [part for part in ours_named if part in theirs_named]
     pairs = [Pair(theirs_named[part], ours_named[part], part) for part in shared]
     pairs += _spine_pairs(source, ours, theirs_named, ours_named)
-    return _complete(pairs, up, source, ours)
+    mapping = _complete(pairs, up, source, ours)
+    if lacking := [part for part in NEEDED if part not in theirs_named]:
+        some = _some(source.names)
+        text = f"expected joints for {', '.join(lacking)}; recognised none among {some}"
+        text += "; give --mapping, a file with your own pairs"
+        raise UnknownNamesError(str(bad(place, None, text)), mapping)
+    return mapping
+
+
+def _some(names: Sequence[str], count: int = 12) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(map(show, names[:count])) + more
 
 
 def _complete(pairs: Sequence[Pair], up: str, source: Tree, ours: Tree) -> Mapping:
@@ -147,8 +163,31 @@ def _spine_pairs(
 # ---- the file ----
 
 
+def write_draft(path: Path | str, draft: Mapping, skeleton: Skeleton) -> None:
+    """Write a mapping to be completed: with the bones that need a joint, by the parts they are."""
+    bones = _all_parts(bone_tree(skeleton))
+    driven = {pair.bone for pair in draft.pairs}
+    needed = {part: bones[part] for part in (*NEEDED, "pelvis") if part in bones}
+    needed = {part: bone for part, bone in needed.items() if bone not in driven}
+    example = next(iter(needed.values()), "Head")
+    about = (
+        "Some joints were not recognised. Add a line for each to 'joints', such as "
+        f'"NAME_IN_THE_MOTION_FILE": "{example}": every bone under \'needed\', any other of '
+        "'unmatched'. Then give this file with --mapping."
+    )
+    _write(path, draft, {"about": about, "needed": needed})
+
+
 def write_mapping(path: Path | str, mapping: Mapping) -> None:
     """Write a mapping to be edited and given back with --mapping."""
+    about = (
+        "Joint of the motion file -> bone of the skeleton. Remove, add or change lines; "
+        "turn_degrees is added about x, then y, then z of the body frame at rest."
+    )
+    _write(path, mapping, {"about": about})
+
+
+def _write(path: Path | str, mapping: Mapping, head: dict[str, object]) -> None:
     joints = {
         pair.source: {
             "bone": pair.bone,
@@ -158,8 +197,7 @@ def write_mapping(path: Path | str, mapping: Mapping) -> None:
         for pair in mapping.pairs
     }
     content = {
-        "about": "Joint of the motion file -> bone of the skeleton. Remove, add or change lines; "
-        "turn_degrees is added about x, then y, then z of the body frame at rest.",
+        **head,
         "up": mapping.up,
         "joints": joints,
         "unmatched": {

@@ -13,7 +13,7 @@ SIDES = (LEFT, RIGHT)
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 
 _PREFIX = re.compile(
-    r"^(?:.*:|character\d*_|bip\d*[ _]?|def[-_]|mixamorig\d*_?|valvebiped\.bip\d*_)"
+    r"^(?:.*[:|/]|character\d*_|bip\d*[ _]?|def[-_]|mixamorig\d*_?|valvebiped\.bip\d*_)"
 )
 _ROLL = re.compile(r"roll|twist|scale|helper|nub|(?<!b)end|null|volume|pole")
 _FINGER = re.compile(r"(thumb|index|middle|mid|ring|pinky|little)\D*(\d*)")

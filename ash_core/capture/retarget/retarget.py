@@ -8,7 +8,7 @@ where the source's do, scaled by the length of the legs; nobody sinks into the f
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,18 @@ def read_bvh_motion(
     turns, places = clip.poses()
     chosen = mapping_of(path, tree, skeleton, vertical(tree, places), mapping)
     source = _Source(clip, tree, turns, places, chosen, path)
-    return _retarget(source, skeleton, avatar, Path(path).stem, tell)
+    found = _retarget(source, skeleton, avatar, Path(path).stem, tell)
+    return _without_rest_pose(found, clip)
+
+
+def _without_rest_pose(found: Retargeted, clip: Bvh) -> Retargeted:
+    """Leave out a rest pose at the start, from which the motion jumps, and add the file's notes."""
+    notes, frames = clip.notes, clip.rest_frames
+    if frames:
+        some = "the first frame shows" if frames == 1 else f"the first {frames} frames show"
+        notes += (f"{some} a rest pose that the motion leaves at once: left out",)
+        found = replace(found, motion=replace(found.motion, dofs=found.motion.dofs[frames:]))
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def bone_direction(pair: Pair, mapping: Mapping) -> Pair | None:
