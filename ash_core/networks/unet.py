@@ -32,7 +32,7 @@ class _FrameNorm(nn.BatchNorm2d):
         batch = False
         if self.running:
             mean, var = self.running_mean, self.running_var
-        elif input.is_cuda:
+        elif input.is_cuda or input.requires_grad:  # given statistics have no gradient
             mean, var, batch = None, None, True
         else:
             mean, var = _frame_statistics(input)
