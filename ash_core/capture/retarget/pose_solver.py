@@ -216,7 +216,9 @@ class _Solver:
         """Write the dofs of a segment, and remember where its goals' joints stand."""
         own = [dof for dof, owner in self.owners.items() if owner is segment]
         angles = self.dofs @ self.matrix[segment.joints].T  # its own dofs are still zero
-        bases = np.concatenate([self.poses[segment.base][0], self.poses[segment.base][1][..., None]], 2)
+        bases = np.concatenate(
+            [self.poses[segment.base][0], self.poses[segment.base][1][..., None]], 2
+        )
         goals = np.stack([goal.R_body_joint.double().numpy() for goal in segment.goals], 1)
         spots = np.zeros((self.frames, len(segment.places), 4))
         for n, place in enumerate(segment.places):
