@@ -7,7 +7,7 @@ through all frames; `relax` lets each frame give way to its neighbours.
 
     angle[j] = fixed[j] + sum_d matrix[j, d] dofs[d]        d: the chain's own dofs
     cost = sum over goals  w^2 (1 - t^2) |R d - G d|^2 + w^2 t^2 |R - G|^2 / 2
-         + sum over places u^2 |p - P|^2 + REST^2 |dofs|^2
+         + sum over places u^2 huber(|p - P|) + REST^2 |dofs|^2
 
 with G the wanted orientation, d the bone's direction, t the share of turns about the bone: for
 small errors the squares of angles. Unlike rotation vectors these terms have no edge at 180 degrees.
@@ -35,6 +35,9 @@ POOR = 0.03
 """Cost (10 degrees squared) above which starts all over the limits are tried too."""
 WAYS = 6
 """Most candidates of a frame: four by branches, two from other starts."""
+NEAR_M = 0.003
+"""Misses of a place beyond this count by their length, not its square: a place may not bend a limb
+far away from its goals."""
 FAR_RAD = 1.0
 """Neighbours that are farther apart than this are on different branches and do not attract."""
 
@@ -114,8 +117,13 @@ def _cost(chain, goals, spots, dofs, turns, places):
         total += weight * (twist * (3.0 - trace) + (1.0 - twist) * (2.0 - 2.0 * along))
     for n in range(len(chain.places)):
         joint = int(chain.places[n])
+        square = 0.0
         for k in range(3):
-            total += (spots[n, 3] * (places[joint, k] - spots[n, k])) ** 2
+            square += (places[joint, k] - spots[n, k]) ** 2
+        miss = math.sqrt(square)
+        if miss > NEAR_M:
+            square = NEAR_M * (2.0 * miss - NEAR_M)
+        total += spots[n, 3] ** 2 * square
     for d in range(len(dofs)):
         if chain.dofs[d, PERIOD] == 0.0:
             total += (REST * chain.dofs[d, SIZE] * dofs[d]) ** 2
@@ -192,7 +200,10 @@ def _system(chain, goals, spots, dofs, turns, places, axes, omega, hessian, grad
                     omega[d, 0] += share * (b * w - c * v)
                     omega[d, 1] += share * (c * u - a * w)
                     omega[d, 2] += share * (a * v - b * u)
-        square = spots[n, 3] ** 2
+        miss = 0.0
+        for k in range(3):
+            miss += (places[joint, k] - spots[n, k]) ** 2
+        square = spots[n, 3] ** 2 * min(1.0, NEAR_M / max(math.sqrt(miss), 1e-9))
         for d in range(count):
             for k in range(3):
                 gradient[d] += square * omega[d, k] * (places[joint, k] - spots[n, k])
@@ -482,10 +493,10 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
         if chain.goals[g, COUNT] == 3 and wide < 0:
             wide = g
     for f in range(len(bases)):
-        best, used, tries = np.inf, 0, 1 << forks
+        best, tries = np.inf, 1 << forks
         costs[f, :] = np.inf
-        for n in range(tries + 2):
-            if n == tries:
+        for used in range(tries + 2):
+            if used == tries:
                 if best <= POOR or wide < 0:
                     break
                 # Nothing comes near: look all over the limits for other places to start from.
@@ -503,10 +514,10 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
                     grid_costs[m] = _total(
                         chain, room, angles[f], bases[f], goals[f], spots[f], grid[m]
                     )
-            if n < tries:
+            if used < tries:
                 branches = 0
                 for k in range(forks):
-                    branches |= ((n >> k) & 1) << forked[k]
+                    branches |= ((used >> k) & 1) << forked[k]
                 ways[f, used, :] = 0.0
                 _start(
                     chain, room, local, angles[f], bases[f], goals[f], branches, -1, ways[f, used]
@@ -522,7 +533,6 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
             for g in range(many):
                 results[f, used, g] = room.turns[int(chain.goals[g, JOINT])]
             best = min(best, costs[f, used])
-            used += 1
 
 
 # ---- a path through all frames ----
@@ -604,6 +614,15 @@ def relax(chain, room, angles, bases, goals, spots, path, first, last, rounds):
                         pull += 1.0
             room.rows[3, d] = centre / max(pull, 1.0)
             room.rows[4, d] = pull * SMOOTH * SMOOTH
+        _polish(chain, room, angles[f], bases[f], goals[f], spots[f], path[f], rounds)
+
+
+@njit(cache=True, nogil=True)
+def follow(chain, room, angles, bases, goals, spots, path, frames, rounds):
+    """Bring some frames to goals that lie near to where they are; in place."""
+    room.rows[4, :] = 0.0
+    for n in range(len(frames)):
+        f = frames[n]
         _polish(chain, room, angles[f], bases[f], goals[f], spots[f], path[f], rounds)
 
 

@@ -13,7 +13,7 @@ from ash_core.records import AvatarData
 
 SOLE_M = 0.02
 """How far the sole lies under the lowest foot joint, where no mesh says."""
-ANKLE_WEIGHT, TOE_WEIGHT = (4.0, 80.0), (0.0, 60.0)
+ANKLE_WEIGHT, TOE_WEIGHT = (4.0, 25.0), (0.0, 25.0)
 """Of a joint in the air and of one on the floor, rad per m."""
 SLOW_M_PER_S, LOW_M = 0.25, 0.05
 """Speed, and height over its lowest within `AROUND_S`, of a joint that stands on the floor."""

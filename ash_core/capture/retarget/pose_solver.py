@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ash_core.capture.retarget import chain_kernels as kernels
@@ -36,6 +37,8 @@ SECOND_WAY_RAD = 0.9 * math.pi
 EASED_RAD = math.radians(9.0)
 """Largest turn of a bone between two frames beyond the source's; faster ones are spread."""
 SPREAD_ROUNDS = 6
+NEAR_RAD = 1.5
+"""Poses with all dofs within this are on one branch: what lies between them is between them."""
 RELAX_STEPS = 3
 PART = 256
 """Fewest frames that are worth a thread."""
@@ -324,26 +327,51 @@ class _Work:
         """Spread turns that are faster than the source's over neighbouring frames, in place.
 
         They come from limits: where a goal passes behind what a joint can reach, the nearest pose
-        jumps from one limit to another. Dofs between two poses within limits are within them too.
+        jumps from one limit to another.
         """
+        low, high = self.chain.dofs[:, kernels.LOW], self.chain.dofs[:, kernels.HIGH]
+        sizes = self.chain.dofs[:, kernels.SIZE]
         for _ in range(SPREAD_ROUNDS):
-            excess, share, errors = kernels.excess_turns(self.chain, self.goals, self.pose(path)[0])
+            turns = self.pose(path)[0]
+            excess, share, errors = kernels.excess_turns(self.chain, self.goals, turns)
             jumps = np.flatnonzero(excess > EASED_RAD).tolist()
             if not jumps:
                 break
+            change = np.diff(path, axis=0, prepend=path[:1])
+            is_near = np.abs(change * sizes).max(1) < NEAR_RAD
+            goals = turns[:, self.chain.goals[:, kernels.JOINT].astype(int)]
+            far: set[int] = set()
             for f in jumps:
-                # Frames that miss their goal anyway take more of it.
-                early = (errors[f - 1] + 1e-3) / (errors[f - 1] + errors[f] + 2e-3)
-                change = (path[f] - path[f - 1]) * share[f]
-                length = 2.0 * excess[f] / EASED_RAD
-                for side, step, first in ((early, -1, f - 1), (1.0 - early, 1, f)):
-                    reach = max(math.ceil(side * length), 1)
-                    for n in range(reach):
-                        frame = first + step * n
-                        if 0 <= frame < self.frames:
-                            path[frame] -= step * side * (1 - n / reach) * change
-        low, high = self.chain.dofs[:, kernels.LOW], self.chain.dofs[:, kernels.HIGH]
-        np.clip(path, low, high, out=path)
+                ramps = self._ramps(f, excess[f], errors)
+                if is_near[f]:
+                    # Dofs between two poses within limits are within them too.
+                    for frame, part in ramps:
+                        path[frame] += part * share[f] * change[f]
+                    continue
+                # Two branches: bring the bones nearer to each other, each frame in its own.
+                moved = Rotation.from_matrix(goals[f] @ goals[f - 1].transpose(0, 2, 1))
+                for frame, part in ramps:
+                    turn = Rotation.from_rotvec(part * share[f] * moved.as_rotvec())
+                    goals[frame] = turn.as_matrix() @ goals[frame]
+                    far.add(frame)
+            if far:
+                frames = np.array(sorted(far))
+                known = (self.angles, self.bases, np.ascontiguousarray(goals), self.spots)
+                room = kernels.make_room(self.chain)
+                kernels.follow(self.chain, room, *known, path, frames, ROUNDS)
+            np.clip(path, low, high, out=path)
+
+    def _ramps(self, f: int, excess: float, errors: np.ndarray) -> list[tuple[int, float]]:
+        """Frames around a jump from f - 1 to f, and what share of it each one takes."""
+        # Frames that miss their goal anyway take more of it.
+        early = (errors[f - 1] + 1e-3) / (errors[f - 1] + errors[f] + 2e-3)
+        length = 2.0 * excess / EASED_RAD
+        ramps = []
+        for side, step, first in ((early, -1, f - 1), (1.0 - early, 1, f)):
+            reach = max(math.ceil(side * length), 1)
+            frames = [(first + step * n, -step * side * (1 - n / reach)) for n in range(reach)]
+            ramps += [(frame, part) for frame, part in frames if 0 <= frame < self.frames]
+        return ramps
 
 
 _Row = list[tuple[np.ndarray, int, float]]

@@ -17,7 +17,7 @@ TURN_BOUND_DEGREES = 15.0
 """Most that a bone may turn between two frames beyond what the file's does."""
 SOFT_WEIGHT = 0.5
 """Goals below this weight are means to others, as the joints inside a spine are."""
-AT_LIMIT_RAD = 1e-3
+AT_LIMIT_RAD = 0.05
 
 
 @dataclass(frozen=True)

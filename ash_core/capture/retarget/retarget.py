@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from ash_core.capture.retarget.figures import NEXT, Source, Target, pair_of, unit
 from ash_core.capture.retarget.ground import legs_on_the_ground, put_on_the_floor
 from ash_core.capture.retarget.joint_mapping import Mapping, Pair, Tree, mapping_of
-from ash_core.capture.retarget.joint_names import SIDES
+from ash_core.capture.retarget.joint_names import FINGERS, SIDES
 from ash_core.capture.retarget.pose_solver import Turn, solve_poses
 from ash_core.capture.retarget.quality import Quality, measure
 from ash_core.capture.retarget.up_axis import UpAxis, find_up_axis
@@ -29,6 +29,7 @@ MIN_ACROSS = 0.3
 """Horizontal share of a foot's bone below which it does not say where the foot points."""
 _TRUNK = ("pelvis", "chest", "spine", "neck", "head", "clavicle")
 _TWIST = {"upper_arm": 0.3, "forearm": 0.1, "thigh": 0.3, "shin": 0.2, "foot": 0.6, "toe": 0.5}
+_TWIST |= {f"{finger}{n}": 0.2 for finger in FINGERS for n in (1, 2, 3)}
 
 
 @dataclass(frozen=True)
