@@ -33,8 +33,8 @@ DONE_RAD = 1e-3
 DONE_COST = 1e-8
 POOR = 0.03
 """Cost (10 degrees squared) above which starts all over the limits are tried too."""
-WAYS = 6
-"""Most candidates of a frame: four by branches, two from other starts."""
+WAYS, OWN_WAYS = 8, 6
+"""Most candidates of a frame: four by branches and two from other starts; two from neighbours."""
 NEAR_M = 0.003
 """Misses of a place beyond this count by their length, not its square: a place may not bend a limb
 far away from its goals."""
@@ -485,13 +485,13 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
     local = np.zeros((3, 3))
     grid, grid_costs = np.zeros((27, count)), np.zeros(27)
     room.rows[4, :] = 0.0
-    forks, forked, wide = 0, np.zeros(2, np.int64), -1
+    forks, forked, wide, turns = 0, np.zeros(2, np.int64), -1, 0
     for g in range(many):
         if chain.goals[g, BRANCHES] > 0 and forks < 2:
             forked[forks] = g
             forks += 1
-        if chain.goals[g, COUNT] == 3 and wide < 0:
-            wide = g
+        if chain.goals[g, COUNT] >= 2 and (wide < 0 or chain.goals[g, COUNT] > turns):
+            wide, turns = g, int(chain.goals[g, COUNT])
     for f in range(len(bases)):
         best, tries = np.inf, 1 << forks
         costs[f, :] = np.inf
@@ -500,10 +500,11 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
                 if best <= POOR or wide < 0:
                     break
                 # Nothing comes near: look all over the limits for other places to start from.
-                for m in range(27):
+                grid_costs[:] = np.inf
+                for m in range(3**turns):
                     grid[m, :] = 0.0
                     rest = m
-                    for k in range(3):
+                    for k in range(turns):
                         d = int(chain.goals[wide, ANGLES + 5 * k + 3])
                         half = math.pi / abs(chain.goals[wide, ANGLES + 5 * k + 4])
                         low = max(chain.dofs[d, LOW], -half)
@@ -533,6 +534,27 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
             for g in range(many):
                 results[f, used, g] = room.turns[int(chain.goals[g, JOINT])]
             best = min(best, costs[f, used])
+
+
+@njit(cache=True, nogil=True)
+def borrow(chain, room, angles, bases, goals, spots, rounds, first, last, ways, costs, results):
+    """Give frames that nothing comes near their neighbours' best ways to start from, too."""
+    room.rows[4, :] = 0.0
+    for f in range(first, last):
+        if costs[f, :OWN_WAYS].min() <= POOR:
+            continue
+        for n in range(2):
+            other = f - 1 + 2 * n
+            if not 0 <= other < len(bases):
+                continue
+            dofs = ways[f, OWN_WAYS + n]
+            dofs[:] = ways[other, np.argmin(costs[other, :OWN_WAYS])]
+            costs[f, OWN_WAYS + n] = _polish(
+                chain, room, angles[f], bases[f], goals[f], spots[f], dofs, rounds
+            )
+            _total(chain, room, angles[f], bases[f], goals[f], spots[f], dofs)
+            for g in range(len(chain.goals)):
+                results[f, OWN_WAYS + n, g] = room.turns[int(chain.goals[g, JOINT])]
 
 
 # ---- a path through all frames ----

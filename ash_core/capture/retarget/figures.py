@@ -16,6 +16,8 @@ from ash_core.records import Skeleton
 
 FLAT_TOE_DEGREES, FLAT_FOOT_DEGREES = (-25.0, 25.0), (-45.0, 5.0)
 """Pitch of toes, and of the bone from ankle to toes, of a foot that is flat on the floor."""
+PLAIN_UPRIGHT = 0.9
+"""More upright than this is not better: then the arms decide."""
 SAME_PITCH_DEGREES = 3.0
 SLOW_LEGS_PER_S, LOW_LEGS = 0.3, 0.05
 """Speed and height over its lowest, in leg lengths, of a foot that stands."""
@@ -84,12 +86,11 @@ class Source:
         self.rest_turns = np.tile(np.eye(3), (len(tree.names), 1, 1))
         stands = self._uprightness(self.rest_places[None])[0] >= UPRIGHT
         if not stands:
-            scores = self._uprightness(self.places)
-            frame = int(scores.argmax())
+            frame = self._plainest_frame()
             self.rest_places, self.rest_turns = self.places[frame], self.turns[frame].copy()
             self.notes.append(
-                "the file's zero pose is no standing figure: bones are compared at its most "
-                f"upright frame, {frame}"
+                "the file's zero pose is no standing figure: bones are compared at frame "
+                f"{frame}, where it stands most upright with its arms straight"
             )
         for side in SIDES:
             self._level_foot(side, stands)
@@ -98,6 +99,10 @@ class Source:
         """Joint of a part."""
         pair = self.mapping.of(part)
         return None if pair is None else self.index[pair.source]
+
+    def places_at_rest(self, pair: Pair) -> np.ndarray:
+        """[3] of a pair's joint in the compared pose."""
+        return self.rest_places[self.index[pair.source]]
 
     def leg_length(self, side: str) -> float:
         """Thigh and shin of the compared pose, in the file's units."""
@@ -118,6 +123,22 @@ class Source:
         assert all(joint is not None for bone in bones for joint in bone), ends
         return uprightness(places, [(a or 0, b or 0) for a, b in bones], 1)
 
+    def _plainest_frame(self) -> int:
+        """The frame that is most like a rest pose: upright, arms straight and not raised.
+
+        The more a limb is bent there, the less its direction says of how it is twisted.
+        """
+        scores = np.minimum(self._uprightness(self.places), PLAIN_UPRIGHT)
+        for side in SIDES:
+            ends = [self.at(f"{side} {part}") for part in ("upper_arm", "forearm", "hand")]
+            arm = [joint for joint in ends if joint is not None]
+            if len(arm) == 3:
+                upper, lower = (
+                    unit(self.places[:, b] - self.places[:, a]) for a, b in pairwise(arm)
+                )
+                scores += ((upper * lower).sum(1) - np.maximum(upper[:, 1], 0.0)) / 2
+        return int(scores.argmax())
+
     def _level_foot(self, side: str, stands: bool) -> None:
         """Turn a foot of the compared pose so that it is flat, as ours is at rest.
 
@@ -128,7 +149,7 @@ class Source:
         assert foot is not None
         # The last bone that shows where the foot points, and how steep it is when the foot is flat.
         tip, bounds = foot, FLAT_FOOT_DEGREES
-        if toe is not None and toe in self.tips and np.linalg.norm(self.tips[toe]) > MIN_LEG:
+        if toe is not None and self._has_tip(foot, toe):
             tip, bounds = toe, FLAT_TOE_DEGREES
             local = self.tips[toe]
         elif toe is not None:
@@ -163,6 +184,14 @@ class Source:
             f"the {side} foot of the compared pose is turned by {wanted - pitch:.0f} degrees, so "
             "that it is flat where it stands on the floor"
         )
+
+    def _has_tip(self, foot: int, toe: int) -> bool:
+        """Whether the file ends the toes somewhere in front of them."""
+        tip = self.tips.get(toe, np.zeros(3))
+        if np.linalg.norm(tip) < MIN_LEG:
+            return False
+        before = self.rest_turns[foot] @ self.offsets[toe]
+        return float(unit(self.rest_turns[toe] @ tip) @ unit(before)) > -0.1
 
     def _flat_frames(self, side: str, joints: list[int]) -> np.ndarray:
         """[F] frames in which a foot stands on the floor under an upright leg."""

@@ -19,10 +19,11 @@ SLOW_M_PER_S, LOW_M = 0.25, 0.05
 """Speed, and height over its lowest within `AROUND_S`, of a joint that stands on the floor."""
 AROUND_S, SHORTEST_S, BLEND_S = 0.5, 0.08, 0.06
 DRIFT_M = 0.015
-"""Joints on the floor that stay within this of their mean are held there."""
-REACH = 0.998
+"""Joints that stand within this of their mean keep one place; others go on sliding as they do."""
+REACH = 0.9995
 """Share of the leg that is stretched at most when it stands."""
 MOST_LOWERED_M = 0.15
+_LEGS = [f"{side} {part}" for side in SIDES for part in ("thigh", "shin", "foot")]
 GIVE_M = 0.03
 """How far other parts than feet may sink into the floor: flesh gives."""
 
@@ -30,75 +31,59 @@ GIVE_M = 0.03
 def legs_on_the_ground(
     source: Source, target: Target, goals: dict[str, Turn]
 ) -> tuple[list[Place], list[Place]]:
-    """Goals for both hips, and for ankles and toes: where the source's are, by leg length.
+    """Goals for both hips, and for ankles and toes.
 
-    Ankles stand as if the lowest foot joints of both were the soles. While a joint stands on the
-    floor it keeps one place, and the hips come down as far as the leg needs.
+    The hips go where the source's go, by the legs' length. Ankles and toes go where the wanted
+    turns of the legs take them, but stay in one place while the source's stand on the floor; the
+    hips come down as far as a standing leg needs.
     """
     mapping = source.mapping
-    ours = {
-        f"{side} {part}": target.place(pair_of(mapping, f"{side} {part}"))
-        for side in SIDES
-        for part in ("thigh", "shin", "foot")
-    }
-    theirs = {part: source.index[pair_of(mapping, part).source] for part in ours}
+    theirs = {part: source.index[pair_of(mapping, part).source] for part in _LEGS}
+    ours = {part: target.place(pair_of(mapping, part)) for part in _LEGS}
     lengths = {side: _leg_length(ours, side) for side in SIDES}
     leg_ours = np.mean(list(lengths.values()))
     leg_theirs = np.mean([source.leg_length(side) for side in SIDES])
     if not leg_theirs > MIN_LEG or not leg_ours > MIN_LEG:
         raise bad(source.path, None, "expected legs with a length, got none")
     scale = float(leg_ours / leg_theirs)
-    feet = [n for p in ("foot", "toe") for s in SIDES if (n := source.at(f"{s} {p}")) is not None]
-    ankle_theirs = np.mean([source.rest_places[theirs[f"{s} foot"], 1] for s in SIDES])
-    ankle_theirs -= source.rest_places[feet, 1].min()
-    ankle_ours = np.mean([ours[f"{s} foot"][1] for s in SIDES]) - target.lowest_foot()
-    floor = np.percentile(source.places[:, :, 1].min(1), 2)
-    lift = np.array([0.0, ankle_ours - scale * (ankle_theirs + floor), 0.0])
-    moved = {part: scale * source.places[:, joint] + lift for part, joint in theirs.items()}
-
-    # Feet: held where they stand.
-    ankles, toes, stands = {}, [], {}
-    for side in SIDES:
-        foot = pair_of(mapping, f"{side} foot")
-        place = moved[f"{side} foot"]
-        stands[side] = _contacts(place, source.fps)
-        held, share = _held(place, stands[side], source.fps)
-        low, high = ANKLE_WEIGHT
-        ankles[side] = _goal(target.first[foot.bone], held, low + (high - low) * share)
-        toe = mapping.of(f"{side} toe")
-        if toe is None:
-            continue
-        on_floor = _contacts(scale * source.places[:, source.index[toe.source]], source.fps)
-        # Heels lift about toes: these stay where the flat foot had put them.
-        arm = target.place(toe) - target.place(foot)
-        tip = held + goals[foot.bone].R_body_joint.numpy() @ arm
-        held, share = _held(tip, on_floor, source.fps, stands[side])
-        low, high = TOE_WEIGHT
-        toes.append(_goal(target.first[toe.bone], held, low + (high - low) * share))
-
-    # Hips: as high as the source's, lowered where a standing foot is out of reach.
+    turns = {part: goals[pair_of(mapping, part).bone].R_body_joint.numpy() for part in _LEGS}
     pelvis = goals[pair_of(mapping, "pelvis").bone].R_body_joint.numpy()
-    middle_theirs = np.mean([moved[f"{side} thigh"] for side in SIDES], axis=0)
+    middle_theirs = scale * np.mean([source.places[:, theirs[f"{s} thigh"]] for s in SIDES], axis=0)
     middle_ours = np.mean([ours[f"{side} thigh"] for side in SIDES], axis=0)
-    hips = {s: middle_theirs + pelvis @ (ours[f"{s} thigh"] - middle_ours) for s in SIDES}
-    lowered = np.zeros(len(middle_theirs))
+
+    hips, feet, needs = [], [], []
     for side in SIDES:
-        away = hips[side] - ankles[side].place.numpy()
+        thigh, shin, foot = (f"{side} {part}" for part in ("thigh", "shin", "foot"))
+        hip = middle_theirs + pelvis @ (ours[thigh] - middle_ours)
+        hips.append((target.first[pair_of(mapping, thigh).bone], hip))
+        # Feet: held where they stand.
+        ankle = hip + turns[thigh] @ (ours[shin] - ours[thigh])
+        ankle = ankle + turns[shin] @ (ours[foot] - ours[shin])
+        guide = scale * source.places[:, theirs[foot]]
+        stands = _contacts(guide, source.fps)
+        held, share = _held(ankle, guide, stands, source.fps)
+        feet.append(_goal(target.first[pair_of(mapping, foot).bone], held, ANKLE_WEIGHT, share))
+        toe = mapping.of(f"{side} toe")
+        if toe is not None:
+            # Heels lift about toes: these stay where the flat foot had put them.
+            tip = held + turns[foot] @ (target.place(toe) - ours[foot])
+            guide = scale * source.places[:, source.index[toe.source]]
+            tip, share = _held(tip, guide, _contacts(guide, source.fps), source.fps, stands)
+            feet.append(_goal(target.first[toe.bone], tip, TOE_WEIGHT, share))
+        # Hips: lowered where a standing foot is out of reach.
+        away = hip - held
         flat = (away[:, [0, 2]] ** 2).sum(1)
         highest = np.sqrt(np.maximum((REACH * lengths[side]) ** 2 - flat, 0.0))
         needed = np.clip(away[:, 1] - highest, 0.0, MOST_LOWERED_M)
-        lowered = np.maximum(lowered, np.where(stands[side] & (away[:, 1] > 0), needed, 0.0))
-    lowered = _smooth_above(lowered, source.fps)
-    goals_hips = []
-    for side in SIDES:
-        hips[side][:, 1] -= lowered
-        joint = target.first[pair_of(mapping, f"{side} thigh").bone]
-        goals_hips.append(_goal(joint, hips[side], np.ones(len(lowered))))
-    return goals_hips, [*ankles.values(), *toes]
+        needs.append(np.where(stands & (away[:, 1] > 0), needed, 0.0))
+    lowered = _smooth_above(np.max(needs, axis=0), source.fps)
+    down = lowered[:, None] * np.array([0.0, 1.0, 0.0])
+    return [_goal(joint, hip - down, (1.0, 1.0), lowered) for joint, hip in hips], feet
 
 
-def _goal(joint: int, place: np.ndarray, weight: np.ndarray) -> Place:
-    return Place(joint, torch.from_numpy(place), torch.from_numpy(weight))
+def _goal(joint: int, place: np.ndarray, weights: tuple[float, float], share: np.ndarray) -> Place:
+    low, high = weights
+    return Place(joint, torch.from_numpy(place), torch.from_numpy(low + (high - low) * share))
 
 
 def _leg_length(places: dict[str, np.ndarray], side: str) -> float:
@@ -122,9 +107,13 @@ def _contacts(places: np.ndarray, fps: float) -> np.ndarray:
 
 
 def _held(
-    places: np.ndarray, stands: np.ndarray, fps: float, flat: np.ndarray | None = None
+    places: np.ndarray,
+    guide: np.ndarray,
+    stands: np.ndarray,
+    fps: float,
+    flat: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places [F, 3] that stay where they are while a joint stands, and the share [F] of that.
+    """Places [F, 3] that stay as the guide's do while it stands, and the share [F] of that.
 
     flat: frames whose places count for where that is, if a stretch has any of them.
     """
@@ -133,14 +122,15 @@ def _held(
     for n in range(1, count + 1):
         own = parts == n
         counted = own & flat if flat is not None and (own & flat).any() else own
-        mean = places[counted].mean(0)
-        if np.linalg.norm(places[counted] - mean, axis=1).max() < DRIFT_M:
-            held[own] = mean
+        held[own] = places[counted].mean(0)
+        drift = guide[own] - guide[own].mean(0)
+        if np.linalg.norm(drift, axis=1).max() > DRIFT_M:
+            held[own] += drift
     sigma = max(BLEND_S * fps, 0.3)
     wide = maximum_filter1d(stands.astype(float), 2 * round(2 * sigma) + 1, mode="nearest")
     share = np.where(stands, 1.0, gaussian_filter1d(wide, sigma, mode="nearest"))
     # Before and after a stand, what it adds fades out.
-    added = (held - places)[_nearest_stand(stands)] if count else held - places
+    added = (held - places)[_nearest_stand(stands)] if count else np.zeros_like(places)
     return places + share[:, None] * added, share
 
 

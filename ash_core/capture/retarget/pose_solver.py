@@ -36,7 +36,7 @@ SECOND_WAY_RAD = 0.9 * math.pi
 """A second closed-form solution is half a turn away: dofs with less room have none."""
 EASED_RAD = math.radians(9.0)
 """Largest turn of a bone between two frames beyond the source's; faster ones are spread."""
-SPREAD_ROUNDS = 6
+SPREAD_ROUNDS = 10
 NEAR_RAD = 1.5
 """Poses with all dofs within this are on one branch: what lies between them is between them."""
 RELAX_STEPS = 3
@@ -293,8 +293,14 @@ class _Work:
             kernels.candidates(chain, kernels.make_room(chain), *own, ROUNDS, *output)
 
         self._spread_work(search)
-        path = kernels.choose(chain, self.goals, ways, costs, results)
         known = (self.angles, self.bases, self.goals, self.spots)
+
+        def borrow(part: slice) -> None:
+            room, output = kernels.make_room(chain), (ways, costs, results)
+            kernels.borrow(chain, room, *known, ROUNDS, part.start, part.stop, *output)
+
+        self._spread_work(borrow)
+        path = kernels.choose(chain, self.goals, ways, costs, results)
         for n in range(2 * RELAX_ROUNDS):
 
             def relax(part: slice, odd: int = n % 2) -> None:

@@ -14,7 +14,14 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from ash_core.capture.retarget.figures import NEXT, Source, Target, pair_of, unit
+from ash_core.capture.retarget.figures import (
+    NEXT,
+    Source,
+    Target,
+    bone_direction,
+    pair_of,
+    unit,
+)
 from ash_core.capture.retarget.ground import legs_on_the_ground, put_on_the_floor
 from ash_core.capture.retarget.joint_mapping import Mapping, Pair, Tree, mapping_of
 from ash_core.capture.retarget.joint_names import FINGERS, SIDES
@@ -30,6 +37,10 @@ MIN_ACROSS = 0.3
 _TRUNK = ("pelvis", "chest", "spine", "neck", "head", "clavicle")
 _TWIST = {"upper_arm": 0.3, "forearm": 0.1, "thigh": 0.3, "shin": 0.2, "foot": 0.6, "toe": 0.5}
 _TWIST |= {f"{finger}{n}": 0.2 for finger in FINGERS for n in (1, 2, 3)}
+
+
+_BEFORE = {following: part for part, following in NEXT.items()}
+_BEFORE |= {f"{finger}1": "hand" for finger in FINGERS}
 
 
 @dataclass(frozen=True)
@@ -111,30 +122,67 @@ def _wanted_turns(source: Source, target: Target, facing: np.ndarray) -> dict[st
 
 
 def _alignment(source: Source, target: Target, facing: np.ndarray, pair: Pair) -> np.ndarray:
-    """The smallest turn that makes our bone at rest point where the source's does."""
+    """Turn that makes our bone at rest point where the source's does.
+
+    A limb is turned from its root on, each bone from where the one before has taken it, so that no
+    bone is twisted against its neighbours. Palms are turned alike where fingers say how they lie.
+    """
     side, _, part = pair.part.rpartition(" ")
     if side not in SIDES or part in _TRUNK:
         return np.eye(3)
-    theirs, ours = source.direction(pair), target.direction(pair)
     if part in ("foot", "toe"):
-        # Flat feet are flat whatever the ankle's height: only where they point counts.
-        foot = source.mapping.of(f"{side} foot")
-        if foot is None:
-            return np.eye(3)
-        theirs, ours = source.direction(foot), target.direction(foot)
-        toe = source.mapping.of(f"{side} toe")
-        if theirs is not None and np.linalg.norm(theirs[[0, 2]]) < MIN_ACROSS and toe is not None:
-            theirs = source.direction(toe)
-        if theirs is None or ours is None:
-            return np.eye(3)
-        theirs, ours = theirs * [1, 0, 1], ours * [1, 0, 1]
-        if np.linalg.norm(theirs) < MIN_ACROSS or np.linalg.norm(ours) < MIN_ACROSS:
-            return np.eye(3)
+        return _foot_alignment(source, target, facing, side)
+    before = _BEFORE.get(part)
+    above = source.mapping.of(f"{side} {before}") if before else None
+    A = np.eye(3) if above is None else _alignment(source, target, facing, above)
+    palms = (
+        _palm(source.direction, source.places_at_rest, source.mapping, side),
+        _palm(target.direction, target.place, target.mapping, side),
+    )
+    if part == "hand" and palms[0] is not None and palms[1] is not None:
+        return palms[0] @ (facing @ palms[1]).T
+    theirs, ours = source.direction(pair), target.direction(pair)
+    # Fingertips go on as the bone before: where files end them is often nowhere.
+    if theirs is None or ours is None or bone_direction(pair, source.mapping) is None:
+        return A
+    return _smallest_turn(A @ facing @ ours, theirs) @ A
+
+
+def _foot_alignment(source: Source, target: Target, facing: np.ndarray, side: str) -> np.ndarray:
+    """Turn about the vertical: flat feet are flat whatever the ankle's height."""
+    foot, toe = source.mapping.of(f"{side} foot"), source.mapping.of(f"{side} toe")
+    if foot is None:
+        return np.eye(3)
+    theirs, ours = source.direction(foot), target.direction(foot)
+    if theirs is not None and np.linalg.norm(theirs[[0, 2]]) < MIN_ACROSS and toe is not None:
+        theirs = source.direction(toe)
     if theirs is None or ours is None:
-        before = {v: k for k, v in NEXT.items()}.get(part)
-        above = source.mapping.of(f"{side} {before}") if before else None
-        return np.eye(3) if above is None else _alignment(source, target, facing, above)
+        return np.eye(3)
+    theirs, ours = theirs * [1, 0, 1], ours * [1, 0, 1]
+    if np.linalg.norm(theirs) < MIN_ACROSS or np.linalg.norm(ours) < MIN_ACROSS:
+        return np.eye(3)
     return _smallest_turn(facing @ ours, theirs)
+
+
+def _palm(
+    direction: Callable[[Pair], np.ndarray | None],
+    place: Callable[[Pair], np.ndarray],
+    mapping: Mapping,
+    side: str,
+) -> np.ndarray | None:
+    """R_body_palm at rest: along the hand, across it, and out of it."""
+    hand = mapping.of(f"{side} hand")
+    knuckles = [mapping.of(f"{side} {finger}1") for finger in ("index", "ring", "pinky")]
+    first, last = knuckles[0], knuckles[2] or knuckles[1]
+    along = None if hand is None else direction(hand)
+    if along is None or first is None or last is None:
+        return None
+    across = place(last) - place(first)
+    out = np.cross(along, across)
+    if np.linalg.norm(out) < MIN_ACROSS * np.linalg.norm(across):
+        return None
+    out = unit(out)
+    return np.stack([along, np.cross(out, along), out], 1)
 
 
 def _smallest_turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
