@@ -659,11 +659,10 @@ def pose(chain, room, angles, bases, path, turns, places):
 def excess_turns(chain, goals, turns):
     """How much farther than its goal the worst bone turns from each frame to the next.
 
-    Returns the excess [F] in rad (0 at the first), its share of the turn, and the error [F] of the
-    worst goal in rad.
+    Returns the excess [F] in rad (0 at the first) and the error [F] of the worst goal in rad.
     """
     frames = len(goals)
-    excess, share, errors = np.zeros(frames), np.zeros(frames), np.zeros(frames)
+    excess, errors = np.zeros(frames), np.zeros(frames)
     for f in range(frames):
         for g in range(len(chain.goals)):
             goal, joint = chain.goals[g], int(chain.goals[g, JOINT])
@@ -674,6 +673,5 @@ def excess_turns(chain, goals, turns):
                 source = _chord(goal, goals[f, g], goals[f - 1, g])
                 own = 2.0 * math.asin(min(0.5 * own, 1.0))
                 beyond = own - 2.0 * math.asin(min(0.5 * source, 1.0))
-                if beyond > excess[f]:
-                    excess[f], share[f] = beyond, beyond / own
-    return excess, share, errors
+                excess[f] = max(excess[f], beyond)
+    return excess, errors

@@ -254,11 +254,14 @@ class Target:
         return above if at == last else last
 
     def direction(self, pair: Pair) -> np.ndarray | None:
-        """[3] where a bone points at rest. The last of a finger goes on as the one before does."""
+        """[3] where a bone points at rest. Fingertips, and hands without fingers, go on straight."""
         end = bone_direction(pair, self.mapping)
         side, _, part = pair.part.rpartition(" ")
         if end is None and part[:-1] in FINGERS and part[-1] in "23":
             before = self.mapping.of(f"{side} {part[:-1]}{int(part[-1]) - 1}")
+            return None if before is None else self.direction(before)
+        if end is None and part == "hand":
+            before = self.mapping.of(f"{side} forearm")
             return None if before is None else self.direction(before)
         if end is None and part == "toe":
             foot = self.mapping.of(f"{side} foot")

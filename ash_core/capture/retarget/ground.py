@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d, label, maximum_filter1d, minimum_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
 from ash_core.capture.retarget.figures import MIN_LEG, Source, Target, pair_of
 from ash_core.capture.retarget.joint_names import SIDES
-from ash_core.capture.retarget.pose_solver import Place, Turn
+from ash_core.capture.retarget.pose_solver import Place, Turn, runs
 from ash_core.files.text import bad
 from ash_core.geometry.kinematics import joint_transforms, posed_in_parts
 from ash_core.records import AvatarData
@@ -99,8 +99,8 @@ def _contacts(places: np.ndarray, fps: float) -> np.ndarray:
     around = 2 * max(round(AROUND_S * fps), 1) + 1
     height = places[:, 1] - minimum_filter1d(places[:, 1], around, mode="nearest")
     stands = (speed < SLOW_M_PER_S) & (height < LOW_M)
-    parts, count = label(stands)
-    for n in range(1, count + 1):
+    parts, count = runs(stands)
+    for n in range(count):
         if (parts == n).sum() < SHORTEST_S * fps:
             stands[parts == n] = False
     return stands
@@ -118,8 +118,8 @@ def _held(
     flat: frames whose places count for where that is, if a stretch has any of them.
     """
     held = places.copy()
-    parts, count = label(stands)
-    for n in range(1, count + 1):
+    parts, count = runs(stands)
+    for n in range(count):
         own = parts == n
         counted = own & flat if flat is not None and (own & flat).any() else own
         held[own] = places[counted].mean(0)

@@ -37,8 +37,10 @@ SECOND_WAY_RAD = 0.9 * math.pi
 EASED_RAD = math.radians(9.0)
 """Largest turn of a bone between two frames beyond the source's; faster ones are spread."""
 SPREAD_ROUNDS = 10
-NEAR_RAD = 1.5
-"""Poses with all dofs within this are on one branch: what lies between them is between them."""
+MOST_OFF_RAD, WORSE_RAD = math.radians(26.0), math.radians(3.0)
+"""Spreading a fast turn may take bones this far off, or this much farther than they were."""
+WILD_RAD = math.radians(60.0)
+"""Turns beyond the source's by more than this are spread at any cost."""
 RELAX_STEPS = 3
 PART = 256
 """Fewest frames that are worth a thread."""
@@ -103,6 +105,12 @@ def solve_poses(
             done += 1
             tell(done / len(order))
     return torch.from_numpy(solver.dofs)
+
+
+def runs(marked: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number [F] of the run of marked frames that each one is in (-1: none), and their count."""
+    starts = marked & ~np.concatenate([[False], marked[:-1]])
+    return np.where(marked, np.cumsum(starts) - 1, -1), int(starts.sum())
 
 
 @dataclass(eq=False)
@@ -287,13 +295,13 @@ class _Work:
         costs = np.full((self.frames, kernels.WAYS), np.inf)
         results = np.zeros((self.frames, kernels.WAYS, many, 3, 3))
 
+        known = (self.angles, self.bases, self.goals, self.spots)
+
         def search(part: slice) -> None:
-            own = [a[part] for a in (self.angles, self.bases, self.goals, self.spots)]
-            output = (ways[part], costs[part], results[part])
+            own, output = (a[part] for a in known), (a[part] for a in (ways, costs, results))
             kernels.candidates(chain, kernels.make_room(chain), *own, ROUNDS, *output)
 
         self._spread_work(search)
-        known = (self.angles, self.bases, self.goals, self.spots)
 
         def borrow(part: slice) -> None:
             room, output = kernels.make_room(chain), (ways, costs, results)
@@ -333,39 +341,44 @@ class _Work:
         """Spread turns that are faster than the source's over neighbouring frames, in place.
 
         They come from limits: where a goal passes behind what a joint can reach, the nearest pose
-        jumps from one limit to another.
+        jumps from one limit to another, and with it the error. The error, seen from the bone, is
+        what is spread: the source's own turns stay as fast as they are.
         """
-        low, high = self.chain.dofs[:, kernels.LOW], self.chain.dofs[:, kernels.HIGH]
-        sizes = self.chain.dofs[:, kernels.SIZE]
+        first, first_errors, first_excess = path.copy(), None, np.zeros(self.frames)
+        joints = self.chain.goals[:, kernels.JOINT].astype(int)
+        room = kernels.make_room(self.chain)
         for _ in range(SPREAD_ROUNDS):
             turns = self.pose(path)[0]
-            excess, share, errors = kernels.excess_turns(self.chain, self.goals, turns)
+            excess, errors = kernels.excess_turns(self.chain, self.goals, turns)
+            if first_errors is None:
+                first_errors, first_excess = errors, excess
             jumps = np.flatnonzero(excess > EASED_RAD).tolist()
             if not jumps:
                 break
-            change = np.diff(path, axis=0, prepend=path[:1])
-            is_near = np.abs(change * sizes).max(1) < NEAR_RAD
-            goals = turns[:, self.chain.goals[:, kernels.JOINT].astype(int)]
-            far: set[int] = set()
+            B = self.goals.transpose(0, 1, 3, 2) @ turns[:, joints]
+            moved = np.zeros((self.frames, len(joints), 3))
             for f in jumps:
-                ramps = self._ramps(f, excess[f], errors)
-                if is_near[f]:
-                    # Dofs between two poses within limits are within them too.
-                    for frame, part in ramps:
-                        path[frame] += part * share[f] * change[f]
-                    continue
-                # Two branches: bring the bones nearer to each other, each frame in its own.
-                moved = Rotation.from_matrix(goals[f] @ goals[f - 1].transpose(0, 2, 1))
-                for frame, part in ramps:
-                    turn = Rotation.from_rotvec(part * share[f] * moved.as_rotvec())
-                    goals[frame] = turn.as_matrix() @ goals[frame]
-                    far.add(frame)
-            if far:
-                frames = np.array(sorted(far))
-                known = (self.angles, self.bases, np.ascontiguousarray(goals), self.spots)
-                room = kernels.make_room(self.chain)
-                kernels.follow(self.chain, room, *known, path, frames, ROUNDS)
-            np.clip(path, low, high, out=path)
+                jump = Rotation.from_matrix(B[f - 1].transpose(0, 2, 1) @ B[f]).as_rotvec()
+                longest = max(float(np.linalg.norm(jump, axis=1).max()), 1e-9)
+                jump *= min(excess[f] / longest, 1.0)
+                for frame, part in self._ramps(f, excess[f], errors):
+                    moved[frame] += part * jump
+            frames = np.flatnonzero(np.abs(moved).max((1, 2)) > 0)
+            goals = self.goals.copy()
+            eased = Rotation.from_rotvec(moved[frames].reshape(-1, 3)).as_matrix()
+            goals[frames] = turns[frames][:, joints] @ eased.reshape(-1, len(joints), 3, 3)
+            known = (self.angles, self.bases, goals, self.spots)
+            kernels.follow(self.chain, room, *known, path, frames, ROUNDS)
+        else:
+            errors = kernels.excess_turns(self.chain, self.goals, self.pose(path)[0])[1]
+        # A fast turn is the lesser evil where slowing it down takes a bone far off.
+        changed, count = runs(np.abs(path - first).max(1) > 0)
+        for n in range(count):
+            part = changed == n
+            assert first_errors is not None
+            worst = max(float(first_errors[part].max()), MOST_OFF_RAD)
+            if errors[part].max() > worst + WORSE_RAD and first_excess[part].max() < WILD_RAD:
+                path[part] = first[part]
 
     def _ramps(self, f: int, excess: float, errors: np.ndarray) -> list[tuple[int, float]]:
         """Frames around a jump from f - 1 to f, and what share of it each one takes."""

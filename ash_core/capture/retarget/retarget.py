@@ -35,7 +35,15 @@ from ash_core.records import AvatarData, Motion, Skeleton
 MIN_ACROSS = 0.3
 """Horizontal share of a foot's bone below which it does not say where the foot points."""
 _TRUNK = ("pelvis", "chest", "spine", "neck", "head", "clavicle")
-_TWIST = {"upper_arm": 0.3, "forearm": 0.1, "thigh": 0.3, "shin": 0.2, "foot": 0.6, "toe": 0.5}
+_TWIST = {
+    "upper_arm": 0.3,
+    "forearm": 0.1,
+    "hand": 0.4,
+    "thigh": 0.3,
+    "shin": 0.2,
+    "foot": 0.6,
+    "toe": 0.5,
+}
 _TWIST |= {f"{finger}{n}": 0.2 for finger in FINGERS for n in (1, 2, 3)}
 
 
