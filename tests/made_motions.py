@@ -128,7 +128,7 @@ def random_swings(
 
 # ---- a figure of sticks, T-pose at zero, cm, Y up, facing +Z ----
 
-STICKS: dict[str, tuple[str, tuple[float, float, float]]] = {
+STICKS: Mapping[str, tuple[str, tuple[float, float, float]]] = {
     "Hips": ("", (0, 0, 0)),
     "Spine": ("Hips", (0, 12, 0)),
     "Chest": ("Spine", (0, 18, 0)),
@@ -206,4 +206,5 @@ def eased(points: Sequence[float], frames: int) -> np.ndarray:
 
 def about(axis: str, degrees: np.ndarray | float) -> np.ndarray:
     """[F, 3, 3] or [3, 3] turns about an axis."""
-    return Rotation.from_euler(axis, degrees, degrees=True).as_matrix()
+    unit = np.eye(3)["xyz".index(axis)]
+    return Rotation.from_rotvec(np.radians(degrees)[..., None] * unit).as_matrix()

@@ -254,7 +254,7 @@ class Target:
         return above if at == last else last
 
     def direction(self, pair: Pair) -> np.ndarray | None:
-        """[3] where a bone points at rest. Fingertips, and hands without fingers, go on straight."""
+        """[3] where a bone points at rest. Fingertips, hands without fingers go straight on."""
         end = bone_direction(pair, self.mapping)
         side, _, part = pair.part.rpartition(" ")
         if end is None and part[:-1] in FINGERS and part[-1] in "23":

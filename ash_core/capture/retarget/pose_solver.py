@@ -298,8 +298,10 @@ class _Work:
         known = (self.angles, self.bases, self.goals, self.spots)
 
         def search(part: slice) -> None:
-            own, output = (a[part] for a in known), (a[part] for a in (ways, costs, results))
-            kernels.candidates(chain, kernels.make_room(chain), *own, ROUNDS, *output)
+            angles, bases, goals, spots = (array[part] for array in known)
+            output = (ways[part], costs[part], results[part])
+            room = kernels.make_room(chain)
+            kernels.candidates(chain, room, angles, bases, goals, spots, ROUNDS, *output)
 
         self._spread_work(search)
 

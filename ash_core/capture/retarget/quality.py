@@ -1,6 +1,6 @@
 """How well a retargeted motion follows its file: the worst frame of every bone, not a mean."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,7 @@ class Worst:
     """Of the result, from 0; of two frames the later."""
     degrees: float
     at_limit: bool
-    """Whether a joint limit of the skeleton keeps the bone from its goal in this frame."""
+    """Whether the bone, or a neighbour in its limb, is at a joint limit in this frame."""
 
 
 @dataclass(frozen=True)
@@ -58,40 +58,51 @@ def measure(
 ) -> Quality:
     """Compare a motion with its goals, by bone. sources: the file's joint of each bone."""
     hard = {bone: goal for bone, goal in goals.items() if goal.weight >= SOFT_WEIGHT}
-    joints = [goal.joint for goal in hard.values()]
-    posed = posed_in_parts(skeleton, dofs, joints)[..., :3, :3]
-    goal_joints = {goal.joint for goal in goals.values()}
+    posed = posed_in_parts(skeleton, dofs, [goal.joint for goal in hard.values()])[..., :3, :3]
+    pressed = _pressed(skeleton, dofs, [goal.joint for goal in goals.values()])
     errors, turns = [], []
     for n, (bone, goal) in enumerate(hard.items()):
         ours, theirs = posed[:, n], goal.R_body_joint.to(posed)
         if goal.direction is not None:
             ours = ours @ goal.direction.to(posed)
             theirs = theirs @ goal.direction.to(posed)
-        pressed = _pressed(skeleton, dofs, goal.joint, goal_joints)
         off = _angles(ours, theirs)
-        excess = torch.zeros(len(off), dtype=off.dtype)
+        excess = torch.zeros_like(off)
         excess[1:] = _angles(ours[1:], ours[:-1]) - _angles(theirs[1:], theirs[:-1])
         for values, worst in ((off, errors), (excess, turns)):
             frame = int(values.argmax())
             degrees = max(float(values[frame]), 0.0)
-            worst.append(Worst(bone, sources[bone], frame, degrees, bool(pressed[frame])))
+            at_limit = bool(pressed[goal.joint][frame])
+            worst.append(Worst(bone, sources[bone], frame, degrees, at_limit))
     by_size = lambda worst: -worst.degrees  # noqa: E731
     return Quality(tuple(sorted(errors, key=by_size)), tuple(sorted(turns, key=by_size)))
 
 
 def _pressed(
-    skeleton: Skeleton, dofs: Float[Tensor, "F D"], joint: int, goal_joints: set[int]
-) -> Tensor:
-    """[F] whether a dof of a bone's own joints is at a limit."""
-    joints = []
-    while joint >= 0 and (joint not in goal_joints or not joints):
-        joints.append(joint)
-        joint = int(skeleton.parents[joint])
-    own = (skeleton.dof_matrix[joints] != 0).any(0)
-    own[:6] = False
-    low, high = skeleton.dof_limits[own].to(dofs).unbind(-1)
-    values = dofs[:, own]
-    return ((values <= low + AT_LIMIT_RAD) | (values >= high - AT_LIMIT_RAD)).any(1)
+    skeleton: Skeleton, dofs: Float[Tensor, "F D"], joints: Sequence[int]
+) -> dict[int, Tensor]:
+    """[F] by goal joint: whether a dof of its bone, or of a neighbour in its limb, is at a limit.
+
+    A limb shares what one of its joints cannot do: a knee's limit turns the thigh, too.
+    """
+    low, high = skeleton.dof_limits.to(dofs).unbind(-1)
+    at_limit = (dofs <= low + AT_LIMIT_RAD) | (dofs >= high - AT_LIMIT_RAD)
+    own: dict[int, Tensor] = {}
+    above: dict[int, int] = {}
+    for joint in joints:
+        line, parent = [joint], int(skeleton.parents[joint])
+        while parent >= 0 and parent not in joints:
+            line.append(parent)
+            parent = int(skeleton.parents[parent])
+        moved = (skeleton.dof_matrix[line] != 0).any(0)
+        moved[:6] = False
+        own[joint], above[joint] = at_limit[:, moved].any(1), parent
+    pressed = dict(own)
+    for joint, parent in above.items():
+        if parent >= 0 and list(above.values()).count(parent) == 1:
+            pressed[joint] = pressed[joint] | own[parent]
+            pressed[parent] = pressed[parent] | own[joint]
+    return pressed
 
 
 def _angles(a: Tensor, b: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ _TRUNK = ("pelvis", "chest", "spine", "neck", "head", "clavicle")
 _TWIST = {
     "upper_arm": 0.3,
     "forearm": 0.1,
-    "hand": 0.4,
+    "hand": 0.6,
     "thigh": 0.3,
     "shin": 0.2,
     "foot": 0.6,
