@@ -1,5 +1,6 @@
 """Motions that are made up: any dofs of the plain actor, and figures of sticks, as .bvh files."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -53,7 +54,10 @@ def write_bvh(
 
     joint(0, "")
     lines.append(f"MOTION\nFrames: {len(turns)}\nFrame Time: {1.0 / fps:.8f}")
-    flat = Rotation.from_matrix(turns[:, listed].reshape(-1, 3, 3)).as_euler(order, degrees=True)
+    flat = Rotation.from_matrix(turns[:, listed].reshape(-1, 3, 3))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gimbal lock")  # any of the ways says the same
+        flat = flat.as_euler(order, degrees=True)
     values = np.hstack([root, flat.reshape(len(turns), -1)])
     lines += [" ".join(f"{value:.5f}" for value in row) for row in values]
     path.write_text("\n".join(lines) + "\n")
