@@ -12,6 +12,7 @@ from ash_core.errors import InputError
 
 if TYPE_CHECKING:
     from ash_core.capture.retarget.joint_mapping import UnknownNamesError
+    from ash_core.capture.retarget.quality import Quality
     from ash_core.records import AvatarData, Skeleton
 
 FPS = 25.0
@@ -59,6 +60,9 @@ class ImportBvh:
     the pairs are written beside the result as a mapping file that can be edited and given back:
     {"up": "y", "joints": {"JOINT_IN_THE_FILE": "BONE", ...}}, see docs/retargeting.md.
     Where names are unknown, one is written to begin with.
+    Exit code 0: every bone within 30 degrees of the file's, save where the avatar's joint limits
+    forbid it, and no turn from one frame to the next more than 15 degrees beyond the file's.
+    Exit code 1: the motion is written, but the notes name bones beyond that.
     """
 
     motion: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.bvh")]
@@ -106,14 +110,15 @@ class ImportBvh:
         frames, fps = len(found.motion.dofs), found.motion.fps
         say(
             f"{self.out}: {frames} frames at {fps:g} a second, {len(found.mapping.pairs)} joints "
-            f"matched; bones point {found.turn_error_degrees:.1f} degrees off on average"
+            f"matched; up is {found.mapping.up} ({found.up.reason})"
         )
         say(f"{beside}: which joint drives which bone")
+        report_quality(found.quality)
         if found.mapping.unmatched_source:
             note(f"joints without a bone: {', '.join(found.mapping.unmatched_source)}")
         for text in found.notes:
             note(text)
-        return 0
+        return 0 if found.quality.is_good else 1
 
 
 def _offer_draft(path: Path, error: "UnknownNamesError", skeleton: "Skeleton") -> str:
@@ -199,6 +204,32 @@ class Import:
 
     def run(self) -> int:
         return self.what.run()
+
+
+def report_quality(quality: "Quality") -> None:
+    """Print where a motion is farthest from its file, and warn of what is beyond bounds."""
+    from ash_core.capture.retarget.quality import ERROR_BOUND_DEGREES, TURN_BOUND_DEGREES
+
+    error, turn = quality.errors[0], quality.turns[0]
+    say(
+        f"largest error: {error.degrees:.1f} degrees ({error.bone}, frame {error.frame}); largest "
+        f"turn from one frame to the next beyond the file's: {turn.degrees:.1f} degrees "
+        f"({turn.bone}, frame {turn.frame})"
+    )
+    for worst in quality.errors:
+        if worst.degrees > ERROR_BOUND_DEGREES:
+            why = ", kept off by the avatar's joint limits" if worst.at_limit else ""
+            note(
+                f"{worst.bone} is up to {worst.degrees:.0f} degrees off the file's {worst.source} "
+                f"(frame {worst.frame}{why}); up to {ERROR_BOUND_DEGREES:g} are usual"
+            )
+    for worst in quality.turns:
+        if worst.degrees > TURN_BOUND_DEGREES:
+            note(
+                f"{worst.bone} turns {worst.degrees:.0f} degrees farther than the file's "
+                f"{worst.source} from frame {worst.frame - 1} to {worst.frame}; up to "
+                f"{TURN_BOUND_DEGREES:g} are usual"
+            )
 
 
 def check_avatar_name(out: Path) -> None:

@@ -1,11 +1,16 @@
 """Forward kinematics: dofs to joint transforms."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ash_core.geometry.rotations import axis_angle_to_matrix
 from ash_core.records import Skeleton
+
+PART_FRAMES = 512
+"""Frames of a motion that are posed at once: 10 MB of matrices a hundred joints."""
 
 
 def local_transforms(skeleton: Skeleton, dofs: Float[Tensor, "*b D"]) -> Float[Tensor, "*b J 4 4"]:
@@ -32,6 +37,15 @@ def joint_transforms(skeleton: Skeleton, dofs: Float[Tensor, "*b D"]) -> Float[T
         up = glob[..., ancestors, :, :]
         glob = torch.where(has_ancestor[:, None, None], up @ glob, glob)
     return glob
+
+
+def posed_in_parts(
+    skeleton: Skeleton, dofs: Float[Tensor, "F D"], joints: Sequence[int]
+) -> Float[Tensor, "F n 4 4"]:
+    """T_body_joint of some joints over a long motion, a stretch of frames at a time."""
+    chosen = list(joints)
+    parts = [joint_transforms(skeleton, part)[:, chosen] for part in dofs.split(PART_FRAMES)]
+    return torch.cat(parts)
 
 
 def doubling_schedule(parents: Int[Tensor, "J"]) -> list[tuple[Tensor, Tensor]]:

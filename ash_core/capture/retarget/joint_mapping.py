@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from ash_core.capture.retarget.joint_names import SIDES, body_parts, group_name
 from ash_core.errors import InputError
 from ash_core.files.text import bad, read_json, show, write_text
@@ -261,14 +259,3 @@ def mapping_of(
     if mapping is not None:
         return read_mapping(mapping, source, skeleton)
     return guess_mapping(source, skeleton, up, place)
-
-
-def vertical(tree: Tree, places: np.ndarray) -> str:
-    """The file's upward axis: from feet to head, over all frames [F, J, 3]."""
-    parts = body_parts(tree.names)
-    feet = [tree.names.index(parts[p]) for p in ("left foot", "right foot") if p in parts]
-    tops = [tree.names.index(parts[p]) for p in ("head", "neck") if p in parts]
-    if not feet or not tops:
-        return "y"
-    rise = (places[:, tops].mean(1) - places[:, feet].mean(1)).mean(0)
-    return "z" if abs(rise[2]) > 1.5 * abs(rise[1]) and rise[2] > 0 else "y"

@@ -15,7 +15,7 @@ FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 _PREFIX = re.compile(
     r"^(?:.*[:|/]|character\d*_|bip\d*[ _]?|def[-_]|mixamorig\d*_?|valvebiped\.bip\d*_)"
 )
-_ROLL = re.compile(r"roll|twist|scale|helper|nub|(?<!b)end|null|volume|pole")
+_ROLL = re.compile(r"roll|twist|scale|helper|nub|(?<!b)end|null|volume|pole|inhand|carpal")
 _FINGER = re.compile(r"(thumb|index|middle|mid|ring|pinky|little)\D*(\d*)")
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "clavicle": ("collar", "clavicle", "clav", "scapula"),

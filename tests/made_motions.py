@@ -1,0 +1,214 @@
+"""Motions that are made up: any dofs of the plain actor, and figures of sticks, as .bvh files."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from ash_core.capture.retarget.joint_mapping import bone_tree
+from ash_core.capture.retarget.joint_names import group_name
+from ash_core.geometry.kinematics import joint_transforms
+from ash_core.records import Skeleton
+
+ORDERS = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
+CM = 100.0
+LIMB_DEGREES = 57.0
+"""Largest of the root's random turns; those of other dofs are their limits'."""
+
+
+def write_bvh(
+    path: Path,
+    names: Sequence[str],
+    parents: Sequence[int],
+    offsets: np.ndarray,
+    root: np.ndarray,
+    turns: np.ndarray,
+    order: str = "ZXY",
+    fps: float = 25.0,
+    tips: Mapping[str, np.ndarray] = {},
+) -> Path:
+    """Write joints [J] with offsets [J, 3], root places [F, 3] and local turns [F, J, 3, 3]."""
+    lines = ["HIERARCHY"]
+    channels = " ".join(f"{letter}rotation" for letter in order)
+    children = [[c for c, p in enumerate(parents) if p == j] for j in range(len(names))]
+    listed: list[int] = []
+
+    def joint(j: int, indent: str) -> None:
+        listed.append(j)
+        lines.append(f"{indent}{'JOINT' if parents[j] >= 0 else 'ROOT'} {names[j]}")
+        x, y, z = offsets[j]
+        lines.append(f"{indent}{{\n{indent} OFFSET {x:.6f} {y:.6f} {z:.6f}")
+        slides = "" if parents[j] >= 0 else "Xposition Yposition Zposition "
+        lines.append(f"{indent} CHANNELS {3 if parents[j] >= 0 else 6} {slides}{channels}")
+        for child in children[j]:
+            joint(child, indent + " ")
+        if names[j] in tips or not children[j]:
+            x, y, z = tips.get(names[j], np.zeros(3))
+            lines.append(
+                f"{indent} End Site\n{indent} {{\n{indent}  OFFSET {x} {y} {z}\n{indent} }}"
+            )
+        lines.append(f"{indent}}}")
+
+    joint(0, "")
+    lines.append(f"MOTION\nFrames: {len(turns)}\nFrame Time: {1.0 / fps:.8f}")
+    flat = Rotation.from_matrix(turns[:, listed].reshape(-1, 3, 3))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gimbal lock")  # any of the ways says the same
+        flat = flat.as_euler(order, degrees=True)
+    values = np.hstack([root, flat.reshape(len(turns), -1)])
+    lines += [" ".join(f"{value:.5f}" for value in row) for row in values]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_actor_bvh(
+    path: Path,
+    skeleton: Skeleton,
+    dofs: torch.Tensor,
+    order: str = "ZXY",
+    fps: float = 25.0,
+    scales: np.ndarray | float = 1.0,
+    R_file_body: np.ndarray | None = None,
+) -> Path:
+    """Write a motion of the plain actor with bones `scales` times as long, axes turned if given."""
+    tree = bone_tree(skeleton)
+    groups = [group_name(name) for name in skeleton.joint_names]
+    bones = [name for name in tree.names if not name.endswith("Roll")]
+    first = {bone: groups.index(bone) for bone in bones}
+    last = {bone: len(groups) - 1 - groups[::-1].index(bone) for bone in bones}
+    last |= {bone: groups.index(f"{bone}Roll") for bone in bones if f"{bone}Roll" in groups}
+    parents = []
+    for bone in bones:
+        above = tree.parents[tree.names.index(bone)]
+        name = tree.names[above].removesuffix("Roll") if above >= 0 else ""
+        parents.append(bones.index(name) if above >= 0 else -1)
+    rest = joint_transforms(skeleton, torch.zeros(len(skeleton.dof_names)).double())[:, :3, 3]
+    places = CM * rest[[first[bone] for bone in bones]].numpy()
+    offsets = np.array(
+        [
+            places[j] - places[parents[j]] if parents[j] >= 0 else np.zeros(3)
+            for j in range(len(bones))
+        ]
+    )
+    T = joint_transforms(skeleton, dofs.double())
+    world = T[:, [last[bone] for bone in bones], :3, :3].numpy()
+    root = (
+        CM * T[:, first[bones[0]], :3, 3].numpy() + CM * (T[:, 2, :3, 3] - T[:, 0, :3, 3]).numpy()
+    )
+    R = np.eye(3) if R_file_body is None else R_file_body
+    local = np.stack(
+        [
+            world[:, j] if parents[j] < 0 else world[:, parents[j]].transpose(0, 2, 1) @ world[:, j]
+            for j in range(len(bones))
+        ],
+        axis=1,
+    )
+    offsets = offsets * (scales[:, None] if isinstance(scales, np.ndarray) else scales)
+    return write_bvh(path, bones, parents, offsets @ R.T, root @ R.T, R @ local @ R.T, order, fps)
+
+
+def random_swings(
+    skeleton: Skeleton, rng: np.random.Generator, frames: int, longest: int = 12
+) -> torch.Tensor:
+    """[F, D] dofs from one random pose within the limits to the next in 1 to `longest` frames."""
+    low, high = skeleton.dof_limits.double().numpy().T
+    room = np.radians(LIMB_DEGREES)
+    low, high = np.maximum(low, -room - (low > -9) * 9), np.minimum(high, room + (high < 9) * 9)
+    dofs = np.zeros((frames, len(low)))
+    frame, pose = 0, np.zeros(len(low))
+    while frame < frames:
+        target = low + (high - low) * rng.uniform(0.03, 0.97, len(low))
+        target[:3] = rng.uniform(-0.2, 0.2, 3)
+        length = int(rng.integers(1, longest + 1))
+        share = (np.arange(length) + 1)[:, None] / length
+        part = (pose + (target - pose) * share)[: frames - frame]
+        dofs[frame : frame + len(part)] = part
+        frame, pose = frame + len(part), target
+    return torch.from_numpy(dofs)
+
+
+# ---- a figure of sticks, T-pose at zero, cm, Y up, facing +Z ----
+
+STICKS: Mapping[str, tuple[str, tuple[float, float, float]]] = {
+    "Hips": ("", (0, 0, 0)),
+    "Spine": ("Hips", (0, 12, 0)),
+    "Chest": ("Spine", (0, 18, 0)),
+    "Neck": ("Chest", (0, 22, 0)),
+    "Head": ("Neck", (0, 10, 0)),
+} | {
+    f"{side}{name}": (parent.replace("*", side), (sign * x, y, z))
+    for side, sign in (("Left", 1), ("Right", -1))
+    for name, parent, (x, y, z) in (
+        ("Shoulder", "Chest", (4, 18, 0)),
+        ("Arm", "*Shoulder", (14, 0, 0)),
+        ("ForeArm", "*Arm", (28, 0, 0)),
+        ("Hand", "*ForeArm", (25, 0, 0)),
+        ("UpLeg", "Hips", (9, -4, 0)),
+        ("Leg", "*UpLeg", (0, -42, 0)),
+        ("Foot", "*Leg", (0, -41, 0)),
+        ("ToeBase", "*Foot", (0, -6, 13)),
+    )
+}
+HIP_CM = 93.0
+"""Height of the sticks' root when they stand on y = 0."""
+STICK_TIPS = {"Head": np.array([0.0, 18.0, 0.0])} | {
+    f"{side}ToeBase": np.array([0.0, 0.0, 7.0]) for side in ("Left", "Right")
+}
+
+
+def write_sticks(
+    path: Path,
+    root: np.ndarray,
+    turns: Mapping[str, np.ndarray],
+    fps: float = 25.0,
+    order: str = "ZXY",
+    R_file_body: np.ndarray | None = None,
+    rest: Mapping[str, np.ndarray] = {},
+) -> Path:
+    """Write root places [F, 3] cm and local turns [F, 3, 3] of some joints; the others stay.
+
+    rest: turns [3, 3] of joints, under which the file's zero pose differs from the T-pose; the
+    motion is the same.
+    """
+    names = list(STICKS)
+    parents = [names.index(parent) if parent else -1 for parent, _ in STICKS.values()]
+    frames = len(root)
+    world = np.zeros((frames, len(names), 3, 3))
+    bend = np.tile(np.eye(3), (len(names), 1, 1))
+    for j, name in enumerate(names):
+        own = np.broadcast_to(turns.get(name, np.eye(3)), (frames, 3, 3))
+        world[:, j] = own if parents[j] < 0 else world[:, parents[j]] @ own
+        above = np.eye(3) if parents[j] < 0 else bend[parents[j]]
+        bend[j] = above @ rest.get(name, np.eye(3))
+    # The file's joints turn on from its own zero pose: R_file = R_world bend^T.
+    world = world @ bend.transpose(0, 2, 1)
+    local = world.copy()
+    offsets = np.array([offset for _, offset in STICKS.values()], float)
+    for j, parent in enumerate(parents):
+        if parent >= 0:
+            local[:, j] = world[:, parent].transpose(0, 2, 1) @ world[:, j]
+            offsets[j] = bend[parent] @ offsets[j]
+    R = np.eye(3) if R_file_body is None else R_file_body
+    tips = {name: R @ bend[names.index(name)] @ tip for name, tip in STICK_TIPS.items()}
+    return write_bvh(
+        path, names, parents, offsets @ R.T, root @ R.T, R @ local @ R.T, order, fps, tips
+    )
+
+
+def eased(points: Sequence[float], frames: int) -> np.ndarray:
+    """[F] values that go smoothly through evenly spaced points."""
+    at = np.linspace(0.0, len(points) - 1.0, frames)
+    low = np.minimum(at.astype(int), len(points) - 2)
+    share = at - low
+    share = share * share * (3.0 - 2.0 * share)
+    values = np.asarray(points, float)
+    return values[low] * (1.0 - share) + values[low + 1] * share
+
+
+def about(axis: str, degrees: np.ndarray | float) -> np.ndarray:
+    """[F, 3, 3] or [3, 3] turns about an axis."""
+    unit = np.eye(3)["xyz".index(axis)]
+    return Rotation.from_rotvec(np.radians(degrees)[..., None] * unit).as_matrix()

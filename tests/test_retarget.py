@@ -1,0 +1,286 @@
+"""Retargeting, frame by frame: fast turns, which way is up, feet on the floor."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_motions import (
+    HIP_CM,
+    ORDERS,
+    about,
+    eased,
+    random_swings,
+    write_actor_bvh,
+    write_sticks,
+)
+
+from ash_core.capture.retarget.joint_mapping import Tree
+from ash_core.capture.retarget.quality import Quality, Worst
+from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
+from ash_core.capture.retarget.up_axis import find_up_axis
+from ash_core.files.bvh import read_bvh
+from ash_core.files.skeletool import read_skeleton
+from ash_core.geometry.kinematics import joint_transforms
+from ash_core.records import Skeleton
+from ash_core.resources import resource
+
+Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+"""R_file_body of files whose vertical is z."""
+
+
+@pytest.fixture(scope="module")
+def skeleton() -> Skeleton:
+    return read_skeleton(resource("assets", "actor/actor.skeleton"))
+
+
+def places(found: Retargeted, skeleton: Skeleton, joint: str) -> np.ndarray:
+    """[F, 3] m of a joint of the result."""
+    index = skeleton.joint_names.index(joint)
+    return joint_transforms(skeleton, found.motion.dofs)[:, index, :3, 3].numpy()
+
+
+def standing(frames: int) -> np.ndarray:
+    return np.tile([0.0, HIP_CM, 0.0], (frames, 1))
+
+
+# ---- every frame by itself ----
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_swings_within_limits_are_followed(
+    tmp_path: Path, skeleton: Skeleton, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    dofs = random_swings(skeleton, rng, 60, longest=(1, 2, 4, 6, 9, 12)[seed])
+    fps = (24.0, 25.0, 30.0, 50.0, 60.0, 120.0)[seed]
+    path = write_actor_bvh(tmp_path / "a.bvh", skeleton, dofs, ORDERS[seed], fps)
+    for rate in (None, 25.0):
+        found = read_bvh_motion(path, skeleton, fps=rate)
+        assert found.quality.errors[0].degrees < 15.0
+        assert found.quality.turns[0].degrees < 10.0
+
+
+@pytest.mark.parametrize("swing", [3, 6, 25])
+def test_a_fast_arm_ends_where_a_slow_one_does(
+    tmp_path: Path, skeleton: Skeleton, swing: int
+) -> None:
+    """The arm goes from hanging to far across and back: solved from a frame before it got stuck."""
+    share = eased([0.0, 0.0, 1.0, 1.0], 3 * swing)
+    arm = about("z", 75.0 - 60.0 * share) @ about("y", 115.0 * share) @ about("x", 70.0 * share)
+    bend = about("y", 95.0 * share)
+    path = write_sticks(
+        tmp_path / "a.bvh", standing(3 * swing), {"RightArm": arm, "RightForeArm": bend}
+    )
+    found = read_bvh_motion(path, skeleton)
+    assert found.quality.errors[0].degrees < 20.0
+    assert found.quality.turns[0].degrees < 10.0
+    slow = read_bvh_motion(
+        write_sticks(
+            tmp_path / "b.bvh", standing(1), {"RightArm": arm[-1:], "RightForeArm": bend[-1:]}
+        ),
+        skeleton,
+    )
+    torch.testing.assert_close(
+        found.motion.dofs[-1, 6:], slow.motion.dofs[-1, 6:], atol=0.15, rtol=0.0
+    )
+
+
+def test_no_frame_depends_on_an_earlier_glitch(tmp_path: Path, skeleton: Skeleton) -> None:
+    turns = np.tile(about("z", 60.0), (40, 1, 1))
+    clean = write_sticks(tmp_path / "a.bvh", standing(40), {"RightArm": turns})
+    glitch = turns.copy()
+    glitch[10] = about("y", 170.0) @ about("x", 120.0)
+    torn = write_sticks(tmp_path / "b.bvh", standing(40), {"RightArm": glitch})
+    a, b = (read_bvh_motion(path, skeleton).motion.dofs for path in (clean, torn))
+    torch.testing.assert_close(a[30:], b[30:], atol=1e-3, rtol=0.0)
+
+
+def test_worst_frames_are_named(tmp_path: Path, skeleton: Skeleton) -> None:
+    """A knee that bends forward by 80 degrees in frame 12 is out of reach."""
+    knee = np.where(np.arange(25) == 12, -80.0, 0.0)
+    path = write_sticks(tmp_path / "a.bvh", standing(25), {"LeftLeg": about("x", knee)})
+    worst = read_bvh_motion(path, skeleton).quality.errors[0]
+    assert worst.source in ("LeftUpLeg", "LeftLeg")
+    assert (worst.frame, worst.at_limit) == (12, True)
+    assert 20.0 < worst.degrees < 80.0
+
+
+def test_good_means_within_bounds_but_for_limits() -> None:
+    def quality(error: float, at_limit: bool, turn: float) -> Quality:
+        return Quality(
+            (Worst("Arm", "arm", 3, error, at_limit),), (Worst("Leg", "leg", 4, turn, False),)
+        )
+
+    assert quality(29.0, False, 14.0).is_good
+    assert quality(80.0, True, 14.0).is_good
+    assert not quality(31.0, False, 14.0).is_good
+    assert not quality(1.0, False, 16.0).is_good
+
+
+# ---- which way is up ----
+
+
+def crawl(forward: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Hands and knees, along a direction in degrees about the vertical from +Z."""
+    travel = np.linspace(0.0, 70.0, 30)
+    angle = np.radians(forward)
+    root = np.stack([travel * np.sin(angle), np.full(30, 45.0), travel * np.cos(angle)], 1)
+    step = eased([-20, 20, -20, 20], 30)
+    limbs = {
+        "Hips": np.tile(about("y", forward) @ about("x", 85.0), (30, 1, 1)),
+        "LeftArm": about("y", -85.0 + step),
+        "RightArm": about("y", 85.0 + step),
+    }
+    for side, sign in (("Left", 1), ("Right", -1)):
+        limbs[f"{side}UpLeg"] = about("x", -85.0 + sign * step)
+        limbs[f"{side}Leg"] = np.tile(about("x", 90.0), (30, 1, 1))
+    return root, limbs
+
+
+def lying(tilt: float, heading: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    root = np.tile([0.0, 12.0, 0.0], (20, 1))
+    hips = about("y", heading) @ about("x", tilt)
+    return root, {"Hips": np.tile(hips, (20, 1, 1)), "LeftArm": about("z", eased([0, 40], 20))}
+
+
+def push_ups(heading: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    dip = eased([0, 1, 0, 1, 0], 40)
+    root = np.tile([0.0, 40.0, 0.0], (40, 1)) - np.outer(dip, [0.0, 25.0, 0.0])
+    hips = about("y", heading) @ about("x", 78.0 + 10.0 * dip)
+    return root, {"Hips": hips, "LeftArm": about("y", -85.0 + 60.0 * dip)}
+
+
+def handstand() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    root = np.tile([0.0, 130.0, 0.0], (20, 1))
+    sway = eased([-4, 4, -4], 20)
+    limbs = {"LeftArm": about("z", 80.0 + sway), "RightArm": about("z", -80.0 + sway)}
+    return root, {"Hips": about("x", 180.0 + sway), **limbs}
+
+
+def sitting() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    root = np.tile([0.0, 45.0, 0.0], (20, 1))
+    limbs = {f"{side}UpLeg": np.tile(about("x", -85.0), (20, 1, 1)) for side in ("Left", "Right")}
+    limbs |= {f"{side}Leg": np.tile(about("x", 85.0), (20, 1, 1)) for side in ("Left", "Right")}
+    return root, limbs
+
+
+def cartwheel(heading: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    turn = np.linspace(0.0, 360.0, 40)
+    angle = np.radians(heading)
+    travel = np.linspace(0.0, 250.0, 40)
+    root = np.stack([travel * np.cos(angle), np.full(40, 95.0), -travel * np.sin(angle)], 1)
+    return root, {"Hips": about("y", heading) @ about("z", -turn)}
+
+
+HEADINGS = (0.0, 90.0, 180.0, 270.0)
+POSES = {f"crawl {h:g}": crawl(h) for h in HEADINGS}
+POSES |= {f"back {h:g}": lying(-90.0, h) for h in HEADINGS}
+POSES |= {f"front {h:g}": lying(90.0, h) for h in HEADINGS}
+POSES |= {f"push-ups {h:g}": push_ups(h) for h in HEADINGS}
+POSES |= {f"cartwheel {h:g}": cartwheel(h) for h in HEADINGS}
+POSES |= {"handstand": handstand(), "sitting": sitting()}
+
+
+@pytest.mark.parametrize("name", POSES)
+def test_up_is_what_the_zero_pose_says(tmp_path: Path, name: str) -> None:
+    root, limbs = POSES[name]
+    for axis, R in (("y", None), ("z", Z_UP)):
+        clip = read_bvh(write_sticks(tmp_path / f"{axis}.bvh", root, limbs, R_file_body=R))
+        up = find_up_axis(Tree(clip.names, clip.parents), clip.rest(), clip.poses()[1])
+        assert (up.axis, up.reason) == (axis, "the zero pose stands along it")
+
+
+def test_up_is_where_a_person_stands_all_the_time(tmp_path: Path) -> None:
+    """Offsets along y, but the root turned by 90 degrees in all frames, on a floor at z = 0."""
+    root = np.tile([0.0, 0.0, HIP_CM], (20, 1))
+    path = write_sticks(tmp_path / "a.bvh", root, {"Hips": np.tile(about("x", 90.0), (20, 1, 1))})
+    clip = read_bvh(path)
+    assert find_up_axis(Tree(clip.names, clip.parents), clip.rest(), clip.poses()[1]).axis == "z"
+
+
+def test_who_crawls_lies_flat_and_travels(tmp_path: Path, skeleton: Skeleton) -> None:
+    found = read_bvh_motion(write_sticks(tmp_path / "a.bvh", *crawl(0.0)), skeleton)
+    head, foot = (places(found, skeleton, joint) for joint in ("Head_ry", "LeftFoot_rx"))
+    assert np.abs(head - foot)[:, 1].max() < 0.6
+    travel = head[-1] - head[0]
+    assert abs(travel[2] - 0.7 * 0.75 / 0.83) < 0.12
+    assert abs(travel[1]) < 0.05
+
+
+def test_hands_carry_a_handstand(tmp_path: Path, skeleton: Skeleton) -> None:
+    found = read_bvh_motion(write_sticks(tmp_path / "a.bvh", *handstand()), skeleton)
+    hand, foot = (places(found, skeleton, joint)[:, 1] for joint in ("LeftHand_rx", "LeftFoot_rx"))
+    assert -0.02 < hand.min() < 0.15
+    assert foot.min() > 1.2
+
+
+# ---- feet ----
+
+
+def squats(frames: int = 50) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Knees bend over planted feet of 42 and 41 cm legs."""
+    thigh = np.radians(eased([5, 45, 10, 40, 5], frames))
+    shin = np.arcsin(42.0 / 41.0 * np.sin(thigh))
+    height = 4.0 + 42.0 * np.cos(thigh) + 41.0 * np.cos(shin) + 6.0
+    root = np.stack([np.zeros(frames), height, np.zeros(frames)], 1)
+    thigh, shin = np.degrees(thigh), np.degrees(shin)
+    limbs = {}
+    for side in ("Left", "Right"):
+        limbs[f"{side}UpLeg"] = about("x", -thigh)
+        limbs[f"{side}Leg"] = about("x", thigh + shin)
+        limbs[f"{side}Foot"] = about("x", -shin)
+    return root, limbs
+
+
+def test_planted_feet_stay(tmp_path: Path, skeleton: Skeleton) -> None:
+    found = read_bvh_motion(write_sticks(tmp_path / "a.bvh", *squats()), skeleton)
+    for side in ("Left", "Right"):
+        for joint in (f"{side}Foot_rx", f"{side}Toe"):
+            foot = places(found, skeleton, joint)
+            assert np.linalg.norm(foot - foot.mean(0), axis=1).max() < 0.01
+    assert found.quality.errors[0].degrees < 20.0
+
+
+def test_a_foot_stays_while_the_other_steps(tmp_path: Path, skeleton: Skeleton) -> None:
+    lift = eased([0, 0, 60, 0, 0, 50, 0], 60)
+    limbs = {"RightUpLeg": about("x", -lift), "RightLeg": about("x", 1.2 * lift)}
+    limbs["Spine"] = about("z", 0.2 * lift)
+    found = read_bvh_motion(write_sticks(tmp_path / "a.bvh", standing(60), limbs), skeleton)
+    foot = places(found, skeleton, "LeftFoot_rx")
+    assert np.linalg.norm(foot - foot.mean(0), axis=1).max() < 0.01
+    assert np.ptp(places(found, skeleton, "RightFoot_rx")[:, 1]) > 0.2
+
+
+def test_height_follows_the_legs_length(tmp_path: Path, skeleton: Skeleton) -> None:
+    found = read_bvh_motion(write_sticks(tmp_path / "a.bvh", *squats()), skeleton)
+    root, _ = squats()
+    hips = places(found, skeleton, "LeftUpLeg_rx")[:, 1]
+    leg = np.linalg.norm(skeleton.offsets[58:66].sum(0)[1:].numpy())
+    assert abs(np.ptp(hips) - np.ptp(root[:, 1]) * leg / 83.0) < 0.02
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"LeftFoot": about("y", 35.0), "RightFoot": about("y", -35.0)},
+        {"LeftFoot": about("x", 35.0), "RightFoot": about("x", 35.0)},
+        {"LeftFoot": about("x", -30.0), "RightFoot": about("x", -30.0)},
+        {"LeftFoot": about("x", 40.0)},
+    ],
+    ids=["outward", "down", "up", "one down"],
+)
+def test_feet_of_other_rest_poses_stand_flat(
+    tmp_path: Path, skeleton: Skeleton, rest: dict[str, np.ndarray]
+) -> None:
+    """The same motion from zero poses whose feet point elsewhere."""
+    motion = squats(20)
+    plain = read_bvh_motion(write_sticks(tmp_path / "a.bvh", *motion), skeleton)
+    other = read_bvh_motion(write_sticks(tmp_path / "b.bvh", *motion, rest=rest), skeleton)
+    for side in ("Left", "Right"):
+        toes = [
+            places(found, skeleton, f"{side}Toe") - places(found, skeleton, f"{side}Foot_rx")
+            for found in (plain, other)
+        ]
+        a, b = (toe / np.linalg.norm(toe, axis=1, keepdims=True) for toe in toes)
+        assert np.degrees(np.arccos((a * b).sum(1).clip(-1, 1))).max() < 8.0
