@@ -149,7 +149,7 @@ def test_second_interrupt_while_completing_leaves_nothing(tmp_path: Path) -> Non
 
 def _interrupt_while_completing(tmp_path: Path) -> None:
     encoder = PatientEncoder(tmp_path / "a.png")
-    writer = video.FrameWriter(encoder.out, encoder, 64, 48, alpha=False)
+    writer = video.FrameWriter(tmp_path / "a.png", encoder, 64, 48, alpha=False)
     main = threading.main_thread().ident
     assert main is not None
     for frame in moving_square(4, 64, 48, 3):

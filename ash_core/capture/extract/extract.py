@@ -130,7 +130,7 @@ def measure_rim(cutter: Cutter, rgb: VideoIndex, mask: VideoIndex) -> Edge:
 def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tuple[int, int]:
     """Raise unless RGB and mask belong together and to the camera; returns the picture's size."""
     if (rgb.width, rgb.height) != (mask.width, mask.height):
-        found = f"{rgb.path} is {rgb.width}x{rgb.height}, {mask.path} {mask.width}x{mask.height}"
+        found = f"{rgb.path} is {_size(rgb)}, {mask.path} {_size(mask)}"
         raise bad(mask.path.parent, None, f"expected RGB and mask of one size, but {found}")
     if rgb.declared != mask.declared:
         found = f"{rgb.path} has {rgb.declared}, {mask.path} {mask.declared}"
@@ -146,11 +146,28 @@ def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tupl
         return rgb.width, rgb.height
     if not fits_camera((rgb.width, rgb.height), (optics.width, optics.height)):
         wanted = f"expected {optics.width}x{optics.height}, its camera's size"
-        raise bad(rgb.path, None, f"{wanted}, got {rgb.width}x{rgb.height}")
+        raise bad(rgb.path, None, f"{wanted}, got {_size(rgb)}")
     return optics.width, optics.height
 
 
+def _size(index: VideoIndex) -> str:
+    """Describe the size of a video's pictures, and why it is not what a player shows."""
+    size = f"{index.width}x{index.height}"
+    if index.quarters:
+        size += f" (turned by {90 * index.quarters} degrees, as its display matrix says)"
+    if index.pixel_aspect != 1:
+        size += f" (pixels {index.pixel_aspect.numerator}:{index.pixel_aspect.denominator} wide)"
+    return size
+
+
 def _tell_of(index: VideoIndex) -> Iterator[str]:
+    if index.quarters:
+        text = f"turned counter-clockwise by {90 * index.quarters} degrees"
+        yield f"{index.path}: {text}, as its display matrix says"
+    if index.pixel_aspect != 1:
+        aspect = f"{index.pixel_aspect.numerator}:{index.pixel_aspect.denominator}"
+        text = f"its pixels are {aspect} wide; images keep the stored {index.width}x{index.height}"
+        yield f"{index.path}: {text}, which the calibration must describe"
     if index.cut_off > 0 and not index.is_variable:
         frames = "frame is" if index.cut_off == 1 else f"{index.cut_off} frames are"
         yield f"{index.path}: cut off, the last {frames} left out, {len(index.times)} are whole"
