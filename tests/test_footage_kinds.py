@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.error as errors
 import numpy as np
 import pytest
 from small_dataset import FRAMES, HEIGHT, WIDTH, small_dataset, write_video
@@ -224,7 +225,7 @@ def test_what_libav_raises_is_an_input_error(
     write_video(path, corner())
 
     def refuse(*_: Any, **__: Any) -> Any:
-        raise getattr(av.error, name)(1, "as libav says")
+        raise getattr(errors, name)(1, "as libav says")
 
     with monkeypatch.context() as patch:
         patch.setattr(av, "open", refuse)

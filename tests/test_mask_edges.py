@@ -173,3 +173,4 @@ def test_inspect_says_what_edges_are(data: Path, capfd: pytest.CaptureFixture[st
     assert "mask edges are soft (cameras: 0)" in printed
     assert "mask edges are hard (cameras: 1, 2): 0." in printed
     assert "no wider than the person, nothing is eroded" in printed
+    assert "colours of the videos (cameras: all): no colour matrix, read as BT.601" in printed

@@ -141,6 +141,7 @@ class Extract:
             check_range("--fps", self.fps, 1.0, 1000.0, "frames a second")
         from ash_core.capture.extract.cutter import ExtractSettings
         from ash_core.capture.extract.extract import CameraJob
+        from ash_core.capture.extract.journal import remove_partials
         from ash_core.capture.extract.survey import survey
 
         settings = ExtractSettings(
@@ -158,6 +159,8 @@ class Extract:
         footage = survey(self.data.absolute(), self.split, wanted)
         for text in footage.notes:
             note(text)
+        for split in footage.frames:
+            remove_partials(footage.folder, split)
         jobs = []
         for split, frame_count in footage.frames.items():
             frames = tuple(sorted(parse_frames(self.frames, frame_count)))

@@ -6,7 +6,9 @@ whoever extracts many videos runs one process a camera. Frames are turned as the
 matrix says; pixels that are not square stay as they are stored.
 """
 
+import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,10 @@ MATRICES: Final = {1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020", 10: "BT.
 RANGES: Final = {1: "limited range", 2: "full range"}
 """Names of codes. Source: ITU-T H.273; libavutil/pixfmt.h."""
 NO_MATRIX: Final = "no colour matrix, read as BT.601"
+
+PIECES: Final = 16
+PIECE_BYTES: Final = 256 << 10
+"""Of a video, whose digest tells it from others."""
 
 LARGE_BYTES: Final = 256 << 20
 """Files above this are not read whole just to look how many frames there are."""
@@ -181,6 +187,23 @@ def video_size(path: Path) -> tuple[int, int]:
         pictures = (_first_picture(stream, packet) for packet in container.demux(stream))
         first = next((picture for picture in pictures if picture is not None), None)
         return _shown_size(stream, _quarters(path, first))
+
+
+def fingerprint(path: Path) -> str:
+    """Return a mark of a video's content: its size and a digest of pieces all over it.
+
+    A container's index, at one of its ends, has the size of every frame.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            mark = hashlib.sha256(str(size).encode())
+            for number in range(PIECES):
+                file.seek(max(size - PIECE_BYTES, 0) * number // (PIECES - 1))
+                mark.update(file.read(PIECE_BYTES))
+    except OSError as error:
+        raise bad(path, None, f"cannot be read: {error.strerror or error}") from error
+    return f"{size} bytes, {mark.hexdigest()[:16]}"
 
 
 def fits_camera(video: tuple[int, int], camera: tuple[int, int]) -> bool:

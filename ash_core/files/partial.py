@@ -26,8 +26,7 @@ class Partial:
         while True:
             self.path = self.target.with_name(f"{start}{secrets.token_hex(4)}.partial")
             self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._lock)
             # Whoever cleared up between the two lines took it for a killed process' file.
             if self.path.exists():
                 return
@@ -44,6 +43,12 @@ class Partial:
             self.path.unlink()
         with contextlib.suppress(OSError):
             os.close(self._lock)
+
+
+def lock(descriptor: int) -> None:
+    """Lock a new file, so that nobody takes it for a killed process'. Never raises."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _remove_left(folder: Path, start: str) -> None:

@@ -21,7 +21,13 @@ from ash_core.files.dataset import (
     mask_video_path,
     video_path,
 )
-from ash_core.files.footage import VideoIndex, decode_frames, fits_camera, index_video
+from ash_core.files.footage import (
+    VideoIndex,
+    decode_frames,
+    fingerprint,
+    fits_camera,
+    index_video,
+)
 from ash_core.files.masked_image import write_masked
 from ash_core.files.text import bad
 
@@ -160,7 +166,8 @@ def _size(index: VideoIndex) -> str:
     return size
 
 
-def _tell_of(index: VideoIndex) -> Iterator[str]:
+def describe_frames(index: VideoIndex) -> Iterator[str]:
+    """Say where frames are not shown as they are stored."""
     if index.quarters:
         text = f"turned counter-clockwise by {90 * index.quarters} degrees"
         yield f"{index.path}: {text}, as its display matrix says"
@@ -168,6 +175,10 @@ def _tell_of(index: VideoIndex) -> Iterator[str]:
         aspect = f"{index.pixel_aspect.numerator}:{index.pixel_aspect.denominator}"
         text = f"its pixels are {aspect} wide; images keep the stored {index.width}x{index.height}"
         yield f"{index.path}: {text}, which the calibration must describe"
+
+
+def _tell_of(index: VideoIndex) -> Iterator[str]:
+    yield from describe_frames(index)
     if index.cut_off > 0 and not index.is_variable:
         frames = "frame is" if index.cut_off == 1 else f"{index.cut_off} frames are"
         yield f"{index.path}: cut off, the last {frames} left out, {len(index.times)} are whole"
@@ -185,8 +196,7 @@ def _header(job: CameraJob) -> dict[str, Any]:
         ("video", video_path(job.folder, job.split, job.camera)),
         ("mask video", mask_video_path(job.folder, job.split, job.camera)),
     ):
-        state = path.stat()
-        videos[name] = [state.st_size, state.st_mtime_ns]
+        videos[name] = fingerprint(path)
     settings = asdict(job.settings)
     settings["threshold"] = job.settings.threshold or "by the rim"
     settings["erode"] = "by the rim" if job.settings.erode is None else job.settings.erode

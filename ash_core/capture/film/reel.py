@@ -16,8 +16,9 @@ from numba import njit
 
 from ash_core.capture.film.film_pass import Shot
 from ash_core.capture.film.studio_light import BACKDROP
+from ash_core.files.dataset import TRUTH
 from ash_core.files.libav import plane_of, read_container, write_container
-from ash_core.files.text import writing
+from ash_core.files.text import drop_leftovers, writing
 from ash_core.files.video import BT709
 from ash_core.records import Camera
 
@@ -186,10 +187,12 @@ def join(segments: Sequence[Path], out: Path, fps: float) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """What a killed run has left."""
+    """Remove what a killed run has left. Nobody else may film there."""
     for path in folder.rglob(f".*{PARTIAL}"):
         with contextlib.suppress(OSError):
             path.unlink()
+    for shelf in (folder, *(path for path in (folder / TRUTH).rglob("*") if path.is_dir())):
+        drop_leftovers(shelf)
 
 
 def _settle(partial: Path, out: Path) -> None:
