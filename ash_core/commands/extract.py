@@ -48,8 +48,8 @@ class Extract:
     dilate: int = 0
     """Side of the square that it is dilated by after that, px; 0: not at all."""
     published_masks: bool = False
-    """The published steps instead: threshold 128, erode 6, dilate 3 px of footage 4112 px wide, as
-    much less of smaller footage."""
+    """The published steps instead: threshold 128, erode 6, dilate 3 px of footage 4112 px wide,
+    fewer px of smaller footage."""
     largest: bool = False
     """Keep the mask's largest connected piece alone."""
     crop: bool = False

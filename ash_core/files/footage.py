@@ -289,6 +289,7 @@ def _opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
         streams = container.streams.video
         if not streams or streams[0].codec_context is None or not streams[0].width:
             raise bad(path, None, "expected a video, found no picture stream that can be read")
+        streams[0].codec_context.thread_count = 1
         try:
             yield container, streams[0]
         except Exception as error:

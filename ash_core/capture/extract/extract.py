@@ -6,15 +6,21 @@ around the person alone, since decoding takes most of the time already. No torch
 one process a camera starts in a moment.
 """
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from jaxtyping import UInt8
+
 from ash_core.capture.extract.cutter import Cut, Cutter, ExtractSettings, Optics
 from ash_core.capture.extract.edges import Edge, measure_edge
 from ash_core.capture.extract.journal import Journal
 from ash_core.capture.extract.masks import CLEAR
+from ash_core.errors import InputError
 from ash_core.files.dataset import (
     Split,
     image_path,
@@ -33,6 +39,10 @@ from ash_core.files.text import bad
 
 SAMPLES: Final = 3
 """Frames of a camera whose rims are measured."""
+MOST_LOOKS: Final = 16
+"""Frames that are decoded for that at most: nobody may be in some."""
+GOLDEN: Final = 0.618034
+"""The golden ratio: multiples of it, without their whole part, spread evenly over a video."""
 MUCH_LOST: Final = 0.2
 """Share of the mask that erosion may take before it is told."""
 
@@ -123,14 +133,25 @@ def _tell_of_loss(cutter: Cutter, path: Path) -> Iterator[str]:
 
 
 def measure_rim(cutter: Cutter, rgb: VideoIndex, mask: VideoIndex) -> Edge:
-    """Measure the masks' rims in some frames of a camera."""
+    """Measure the masks' rims in some frames of a camera that show the person."""
+    return measure_edge(itertools.islice(_looks(cutter, rgb, mask), SAMPLES))
+
+
+def _looks(
+    cutter: Cutter, rgb: VideoIndex, mask: VideoIndex
+) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]]:
+    """Yield pictures and masks from all over the videos, but for empty and damaged ones."""
     both = [number for number in rgb.times if number in mask.times]
     # Key frames decode alone.
-    keys = [number for number in both if rgb.times[number] in rgb.keys] or both
-    chosen = [keys[(2 * n + 1) * len(keys) // (2 * SAMPLES)] for n in range(SAMPLES)]
-    numbers = sorted(set(chosen))
-    pairs = zip(decode_frames(rgb, numbers), decode_frames(mask, numbers), strict=True)
-    return measure_edge((cutter.colours(a), cutter.foreground(b)) for (_, a), (_, b) in pairs)
+    keys = [number for number in both if mask.times[number] in mask.keys] or both
+    places = (np.arange(MOST_LOOKS) * GOLDEN + 0.5) % 1.0
+    for number in dict.fromkeys(keys[int(place * len(keys))] for place in places):
+        with contextlib.suppress(InputError):  # named when its image is made
+            ((_, foreground),) = decode_frames(mask, [number])
+            alpha = cutter.foreground(foreground)
+            if alpha.any():
+                ((_, picture),) = decode_frames(rgb, [number])
+                yield cutter.colours(picture), alpha
 
 
 def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tuple[int, int]:
