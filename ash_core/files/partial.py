@@ -30,19 +30,24 @@ class Partial:
             # Whoever cleared up between the two lines took it for a killed process' file.
             if self.path.exists():
                 return
-            os.close(self._lock)
+            self._unlock()
 
     def settle(self, name: Path | None = None) -> None:
         """Give the file its name. Raises: OSError."""
         self.path.replace(self.target if name is None else name)
-        os.close(self._lock)
+        self._unlock()
 
     def discard(self) -> None:
         """Remove the file. Never raises."""
         with contextlib.suppress(OSError):
             self.path.unlink()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        """Let go of the file; once, since its number may be another file's afterwards."""
+        descriptor, self._lock = self._lock, -1
         with contextlib.suppress(OSError):
-            os.close(self._lock)
+            os.close(descriptor)
 
 
 def lock(descriptor: int) -> None:
