@@ -1,5 +1,6 @@
 """Videos to images: what is in them, what is said of bad ones, what a kill leaves."""
 
+import fcntl
 import os
 import re
 import resource
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from test_footage import cut_off, spoil_middle
 
 from ash_core.capture.extract.cutter import Cutter, ExtractSettings, Optics
 from ash_core.capture.extract.extract import CameraJob, CameraReport, extract_camera
+from ash_core.capture.extract.journal import journal_path, remove_partials
 from ash_core.capture.extract.masks import Box
 from ash_core.capture.extract.survey import survey
 from ash_core.cli import main
@@ -174,6 +177,61 @@ def test_a_journal_line_that_a_kill_cut_off_is_no_line(data: Path) -> None:
     assert tree(data) == before
 
 
+def test_a_copy_of_a_data_set_is_not_made_again(data: Path, tmp_path: Path) -> None:
+    """`cp -r` gives all files other times; another content of the same size and time is seen."""
+    extract(data)
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy, copy_function=shutil.copyfile)
+    assert (extract(copy).made, extract(copy).changed) == (0, "")
+    path = video_path(copy, "training", 0)
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+    assert extract(copy).changed.startswith("video: ")
+
+
+def test_in_a_closed_folder_images_that_are_there_suffice(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(data)
+    journal = data / "training" / "images" / "extract_c_000.jsonl"
+    opened = Path.open
+
+    def closed(path: Path, mode: str = "r", **more: Any) -> Any:
+        if path.name.endswith((".jsonl", ".part")) and mode.strip("b") != "r":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, mode, **more)
+
+    monkeypatch.setattr(Path, "open", closed)
+    before = journal.read_bytes()
+    report = extract(data)
+    assert (report.made, report.kept) == (0, FRAMES)
+    with pytest.raises(
+        InputError, match=r"000\.jsonl: cannot be written, and .*threshold: .* -> 90"
+    ):
+        extract(data, ExtractSettings(erode=0, dilate=0, threshold=90))
+    image_path(data, "training", 0, 1).unlink()
+    with pytest.raises(InputError, match=r"cannot be written"):
+        extract(data)
+    assert journal.read_bytes() == before
+
+
+def test_half_written_images_of_killed_runs_go_unless_a_run_holds_them(data: Path) -> None:
+    extract(data)
+    shelf = data / "training" / "images" / "000002"
+    ours, theirs = (shelf / f".image_c_00{n}_f_000002.png.part" for n in range(2))
+    for path in (ours, theirs):
+        path.write_bytes(b"half")
+    with journal_path(data, "training", 1).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        remove_partials(data, "training")
+        assert (ours.exists(), theirs.exists()) == (False, True)
+    remove_partials(data, "training")
+    assert not theirs.exists()
+
+
 # ---- bad input ----
 
 
@@ -216,6 +274,10 @@ def test_variable_frame_rate_numbers_images_by_time(data: Path) -> None:
     ticks = [0, 1, 2, 4, 5, 6, 7, 9]
     for path in (video_path(data, "training", 0), mask_video_path(data, "training", 0)):
         write_video(path, np.stack([raw(path, n) for n in range(FRAMES)]), ticks)
+    with pytest.raises(
+        InputError, match=r"000\.mp4: variable frame rate: its last frame is number 9"
+    ):
+        extract(data)
     poses = data / "training" / POSES
     lines = poses.read_text().splitlines()
     poses.write_text("\n".join([*lines, *lines[-2:]]) + "\n")

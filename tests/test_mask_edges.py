@@ -151,6 +151,17 @@ def test_soft_masks_give_the_person_over_any_background(data: Path) -> None:
     assert np.abs(alpha / 255 - coverage[..., 0]).mean() < 0.01
 
 
+def test_rims_are_measured_where_the_person_is(data: Path) -> None:
+    """Nobody in most frames, damage in none: masks are soft all the same."""
+    mask = np.repeat(as_bytes(shape(WIDTH, HEIGHT))[..., None], 3, -1)
+    masks = np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    masks[FRAMES - 4] = mask
+    write_video(mask_video_path(data, "training", 0), masks)
+    assert extract(data) == 0
+    alpha = read_masked(image_path(data, "training", 0, FRAMES - 4))[1]
+    assert len(np.unique(alpha)) > 8
+
+
 def test_published_masks_are_hard(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert extract(data, "--published-masks") == 0
     assert set(np.unique(read_masked(image_path(data, "training", 0, 2))[1])) == {0, 255}
@@ -173,3 +184,4 @@ def test_inspect_says_what_edges_are(data: Path, capfd: pytest.CaptureFixture[st
     assert "mask edges are soft (cameras: 0)" in printed
     assert "mask edges are hard (cameras: 1, 2): 0." in printed
     assert "no wider than the person, nothing is eroded" in printed
+    assert "colours of the videos (cameras: all): no colour matrix, read as BT.601" in printed

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -149,7 +151,7 @@ def test_second_interrupt_while_completing_leaves_nothing(tmp_path: Path) -> Non
 
 def _interrupt_while_completing(tmp_path: Path) -> None:
     encoder = PatientEncoder(tmp_path / "a.png")
-    writer = video.FrameWriter(encoder.out, encoder, 64, 48, alpha=False)
+    writer = video.FrameWriter(tmp_path / "a.png", encoder, 64, 48, alpha=False)
     main = threading.main_thread().ident
     assert main is not None
     for frame in moving_square(4, 64, 48, 3):
@@ -227,3 +229,41 @@ def test_straight_colour_divides_by_alpha() -> None:
     got = video.straight_colour(image)
     torch.testing.assert_close(got[0, :3], colour.expand(3, 3), atol=1e-6, rtol=0.0)
     assert got[0, 3].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.png", "frames"])
+def test_what_a_killed_run_left_goes_unless_a_process_holds_it(tmp_path: Path, name: str) -> None:
+    """A second process is at work on the same place; a third was killed there."""
+    out = tmp_path / name
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from ash_core.files.video import open_writer
+writer = open_writer(Path({str(out)!r}), 64, 48)
+print("at work", flush=True)
+sys.stdin.read()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    begin = [sys.executable, "-c", code]
+    with subprocess.Popen(begin, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"at work\n"
+        write_all(out, moving_square(2, 64, 48, 3)[: 1 if name == "a.png" else 2])
+        assert len(list(tmp_path.rglob(".*.partial"))) == 1  # the other one's
+        other.stdin.close()
+        other.wait()
+    assert len(list(tmp_path.rglob(".*.partial"))) == 1  # left by a kill
+    write_all(out, moving_square(2, 64, 48, 3)[: 1 if name == "a.png" else 2])
+    assert not list(tmp_path.rglob(".*.partial"))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".png"])
+def test_a_link_is_written_through(tmp_path: Path, suffix: str) -> None:
+    target, link = tmp_path / f"target{suffix}", tmp_path / f"link{suffix}"
+    target.write_bytes(b"old")
+    link.symlink_to(target.name)
+    write_all(link, moving_square(1, 64, 48, 3))
+    assert link.is_symlink()
+    assert target.stat().st_size > 100
+    assert {path.name for path in tmp_path.iterdir()} == {target.name, link.name}

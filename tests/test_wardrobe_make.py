@@ -15,6 +15,7 @@ pytest.importorskip("anny")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OUTFITS)
 def test_an_actor_is_one_surface_with_one_atlas(name: str) -> None:
+    from ash_core.capture.wardrobe.fit import bodily
     from ash_core.capture.wardrobe.layout import layout
     from ash_core.capture.wardrobe.make import dressing_of, rigged
     from ash_core.capture.wardrobe.paint import Painted
@@ -46,3 +47,11 @@ def test_an_actor_is_one_surface_with_one_atlas(name: str) -> None:
     # Were there overlaps, faces would cover more than the texels that they own.
     assert len(texels.rows) / 1024**2 == pytest.approx(areas.sum(), rel=2e-3)
     assert areas.sum() > 0.5
+    # A finger is five centimetres around: of a small atlas it still gets seven texels.
+    finger = [n for n, bone in enumerate(made.fitted.body.bones) if bone.startswith("finger")]
+    hand = bodily(sheet, made.fitted.body).weights[:, finger].sum(1)[sheet.faces].min(1) > 0.5
+    size = np.linalg.norm(
+        np.cross(*np.diff(sheet.points[sheet.faces], axis=1).swapaxes(0, 1)), axis=1
+    )
+    per_cm = 128 * np.sqrt(areas[hand].sum() / (1e4 * size[hand].sum() / 2))
+    assert per_cm > 1.4

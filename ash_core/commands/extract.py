@@ -54,8 +54,8 @@ class Extract:
     dilate: int = 0
     """Side of the square that it is dilated by after that, px; 0: not at all."""
     published_masks: bool = False
-    """The published steps instead: threshold 128, erode 6, dilate 3 px of footage 4112 px wide, as
-    much less of smaller footage."""
+    """The published steps instead: threshold 128, erode 6, dilate 3 px of footage 4112 px wide,
+    fewer px of smaller footage."""
     largest: bool = False
     """Keep the mask's largest connected piece alone."""
     crop: bool = False
@@ -150,6 +150,7 @@ class Extract:
             check_range("--fps", self.fps, 1.0, 1000.0, "frames a second")
         from ash_core.capture.extract.cutter import ExtractSettings
         from ash_core.capture.extract.extract import CameraJob
+        from ash_core.capture.extract.journal import remove_partials
         from ash_core.capture.extract.survey import survey
         from ash_core.files.dataset import data_release
 
@@ -175,6 +176,8 @@ class Extract:
             footage = self._survey_release(release, wanted)
         for text in footage.notes:
             note(text)
+        for split in footage.frames:
+            remove_partials(footage.folder, split)
         jobs = []
         for split, frame_count in footage.frames.items():
             frames = self._frames(release, frame_count)

@@ -2,17 +2,22 @@
 
 A frame's number is its time: variable frame rates keep their gaps. What is damaged is an
 `InputError` that says where, what is cut off at the end is left out and told. One thread each:
-whoever extracts many videos runs one process a camera.
+whoever extracts many videos runs one process a camera. Frames are turned as the video's display
+matrix says; pixels that are not square stay as they are stored.
 """
 
+import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ash_core.errors import InputError
+from ash_core.files.libav import display_turn, read_container, turned
 from ash_core.files.text import bad, is_kind, show
 
 if TYPE_CHECKING:
@@ -22,6 +27,16 @@ if TYPE_CHECKING:
 
 GRID_TOLERANCE: Final = 0.25
 """How far, in frames, a frame may lie from its place before a frame rate counts as variable."""
+
+SQUARE: Final = Fraction(1)
+MATRICES: Final = {1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020", 10: "BT.2020"}
+RANGES: Final = {1: "limited range", 2: "full range"}
+"""Names of codes. Source: ITU-T H.273; libavutil/pixfmt.h."""
+NO_MATRIX: Final = "no colour matrix, read as BT.601"
+
+PIECES: Final = 16
+PIECE_BYTES: Final = 256 << 10
+"""Of a video, whose digest tells it from others."""
 
 LARGE_BYTES: Final = 256 << 20
 """Files above this are not read whole just to look how many frames there are."""
@@ -34,6 +49,7 @@ class VideoIndex:
     path: Path
     width: int
     height: int
+    """Of the frames as they are shown, upright."""
     times: dict[int, int]
     """Frame number -> time stamp, in order; only frames that are wholly there."""
     keys: tuple[int, ...]
@@ -42,6 +58,12 @@ class VideoIndex:
     """Frames that the file says it has, or, where it does not say, that were found."""
     fps: float
     is_variable: bool
+    quarters: int = 0
+    """Of a circle, by which stored frames are turned counter-clockwise."""
+    pixel_aspect: Fraction = SQUARE
+    """Width of a stored pixel by its height."""
+    colours: str = ""
+    """Matrix, range and depth of the colours."""
 
     @property
     def cut_off(self) -> int:
@@ -67,11 +89,12 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
     """
     with _opened(path) as (container, stream):
         found: list[tuple[int, bool]] = []
-        is_cut = False
+        is_cut, first = False, None
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 is_cut = True  # what follows may need it
                 break
+            first = first or _first_picture(stream, packet)
             time = packet.pts if packet.pts is not None else packet.dts
             if packet.size and time is not None:
                 found.append((time, packet.is_keyframe))
@@ -85,16 +108,49 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
         places = [(time - times[0]) / step for time in times]
         off = [abs(place - number) for number, place in enumerate(places)]
         is_variable = max(off) > GRID_TOLERANCE
+        quarters = _quarters(path, first)
         return VideoIndex(
             path,
-            stream.width,
-            stream.height,
+            *_shown_size(stream, quarters),
             _numbered(times, places),
             tuple(sorted(time for time, is_key in found if is_key)),
             stream.frames or len(times) + is_cut,
             second / step,
             is_variable,
+            quarters,
+            stream.sample_aspect_ratio or SQUARE,
+            "" if first is None else _colours_of(first),
         )
+
+
+def _first_picture(stream: "VideoStream", packet: "av.Packet") -> "av.VideoFrame | None":
+    """Decode a packet until there is a picture; one that is damaged is named when it is needed."""
+    from av.error import FFmpegError
+
+    try:
+        return next(iter(stream.codec_context.decode(packet if packet.size else None)), None)
+    except FFmpegError:
+        return None
+
+
+def _quarters(path: Path, first: "av.VideoFrame | None") -> int:
+    """Return the turn that a video's first picture asks for."""
+    quarters = 0 if first is None else display_turn(first)
+    if quarters is None:
+        text = "expected a video that is shown as stored or turned by quarters of a circle"
+        raise bad(path, None, f"{text}, its display matrix says something else")
+    return quarters
+
+
+def _shown_size(stream: "VideoStream", quarters: int) -> tuple[int, int]:
+    return (stream.height, stream.width) if quarters % 2 else (stream.width, stream.height)
+
+
+def _colours_of(picture: "av.VideoFrame") -> str:
+    """Describe the matrix, range and depth of a picture's colours."""
+    matrix = MATRICES.get(picture.colorspace, NO_MATRIX)
+    spread = RANGES.get(picture.color_range, "limited range")
+    return f"{matrix}, {spread}, {picture.format.components[0].bits} bits"
 
 
 def _numbered(times: list[int], places: list[float]) -> dict[int, int]:
@@ -126,9 +182,28 @@ def declared_frames(path: Path) -> tuple[int, int]:
 
 
 def video_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a video, px."""
-    with _opened(path) as (_, stream):
-        return stream.width, stream.height
+    """Return (width, height) of a video as it is shown, px."""
+    with _opened(path) as (container, stream):
+        pictures = (_first_picture(stream, packet) for packet in container.demux(stream))
+        first = next((picture for picture in pictures if picture is not None), None)
+        return _shown_size(stream, _quarters(path, first))
+
+
+def fingerprint(path: Path) -> str:
+    """Return a mark of a video's content: its size and a digest of pieces all over it.
+
+    A container's index, at one of its ends, has the size of every frame.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            mark = hashlib.sha256(str(size).encode())
+            for number in range(PIECES):
+                file.seek(max(size - PIECE_BYTES, 0) * number // (PIECES - 1))
+                mark.update(file.read(PIECE_BYTES))
+    except OSError as error:
+        raise bad(path, None, f"cannot be read: {error.strerror or error}") from error
+    return f"{size} bytes, {mark.hexdigest()[:16]}"
 
 
 def fits_camera(video: tuple[int, int], camera: tuple[int, int]) -> bool:
@@ -167,7 +242,7 @@ def decode_frames(
             if picture is None or picture.pts != wanted or picture.is_corrupt:
                 raise _damaged(index, number, "no whole picture")
             at = wanted
-            yield number, picture
+            yield number, turned(picture, index.quarters)
 
 
 def _pictures(container: "InputContainer", stream: "VideoStream") -> Iterator["av.VideoFrame"]:
@@ -200,20 +275,21 @@ def _damaged(index: VideoIndex, number: int, reason: str) -> InputError:
 def _opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
     """A video file's first video stream; whatever cannot be opened is an InputError."""
     try:
-        import av
+        from av.error import FFmpegError
     except ImportError as error:
         text = f"{path}: videos need PyAV: pip install 'ash-studio[video]'"
         raise InputError(text) from error
     if not is_kind(Path.is_file, path):
         raise bad(path, None, "expected a video, found nothing there")
     try:
-        container = av.open(str(path))
-    except (OSError, ValueError) as error:  # av's own errors are both
+        container = read_container(path)
+    except (OSError, ValueError, FFmpegError) as error:
         raise _unreadable(path, error) from error
     with container:
         streams = container.streams.video
         if not streams or streams[0].codec_context is None or not streams[0].width:
             raise bad(path, None, "expected a video, found no picture stream that can be read")
+        streams[0].codec_context.thread_count = 1
         try:
             yield container, streams[0]
         except Exception as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ash_core.errors import InputError
+from ash_core.files.partial import lock, remove_unlocked
 
 MAX_TEXT_BYTES = 256 << 20
 """Longest text file that is read: a day of motion, or a mesh of two million vertices."""
@@ -137,6 +138,7 @@ def write_atomic(path: Path | str, parts: bytes | Iterable[bytes | memoryview]) 
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                lock(descriptor)
                 for part in [parts] if isinstance(parts, bytes) else parts:
                     file.write(part)
                 file.flush()
@@ -153,10 +155,10 @@ def write_atomic(path: Path | str, parts: bytes | Iterable[bytes | memoryview]) 
 
 
 def drop_leftovers(folder: Path) -> None:
-    """Remove what `write_atomic` left in a folder where it was killed. Nobody may write there."""
+    """Remove what killed processes left of `write_atomic` in a folder."""
     for path in folder.glob(".*.part"):
         if _PART.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+            remove_unlocked(path)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -6,7 +6,6 @@ temporary name that takes the final one at the end: a kill leaves the old file o
 
 import contextlib
 import queue
-import secrets
 import shutil
 import threading
 from abc import ABC, abstractmethod
@@ -22,6 +21,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
+from ash_core.files.libav import write_container
+from ash_core.files.partial import Partial
 from ash_core.files.text import is_kind, size_text, writing
 from ash_core.records import Image
 
@@ -88,14 +89,12 @@ class VideoEncoder(Encoder):
     """One video file through PyAV."""
 
     def __init__(self, out: Path, width: int, height: int, fps: float, alpha: bool) -> None:
-        import av
-
         video = VIDEO_FORMATS[out.suffix.lower()]
-        self.out, self.partial = out, _partial_name(out)
         # The reader of the file sees the padding: a picture's last row or column, once more.
         self.padding = (height % 2, width % 2) if video.even_size else (0, 0)
-        self.container = av.open(str(self.partial), "w", format=video.container)
+        self.partial = Partial(out)
         try:
+            self.container = write_container(self.partial.path, video.container)
             rate = Fraction(fps).limit_denominator(1001)
             self.stream: Any = self.container.add_stream(video.encoder, rate=rate)
             self.stream.width = width + self.padding[1]
@@ -129,33 +128,29 @@ class VideoEncoder(Encoder):
     def finish(self) -> None:
         self.container.mux(self.stream.encode(None))
         self.container.close()
-        self.partial.replace(self.out)
+        self.partial.settle()
 
     def discard(self) -> None:
         # Closing writes the trailer, which fails again on the disk that was already full.
         with contextlib.suppress(Exception):
             self.container.close()
-        with contextlib.suppress(OSError):
-            self.partial.unlink()
+        self.partial.discard()
 
 
 class PngEncoder(Encoder):
     """One PNG file."""
 
     def __init__(self, out: Path) -> None:
-        self.out = out
-        self.partial = _partial_name(out)
-        self.partial.touch()
+        self.partial = Partial(out)
 
     def encode(self, frame: Pixels, number: int) -> None:
-        _save_png(self.partial, frame)
+        _save_png(self.partial.path, frame)
 
     def finish(self) -> None:
-        self.partial.replace(self.out)
+        self.partial.settle()
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self.partial.unlink()
+        self.partial.discard()
 
 
 class FolderEncoder(Encoder):
@@ -166,22 +161,21 @@ class FolderEncoder(Encoder):
 
     def __init__(self, out: Path, names: Sequence[str] | None = None) -> None:
         self.out, self.names = out, names
-        self.partial = _partial_name(out / "frame.png")
-        self.partial.touch()  # says at once whether the folder can be written
+        self.partial = Partial(out / "frame.png")  # says at once whether it can be written
 
     def encode(self, frame: Pixels, number: int) -> None:
-        _save_png(self.partial, frame)
+        _save_png(self.partial.path, frame)
         name = f"frame_{number:06d}.png" if self.names is None else self.names[number]
         place = self.out / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        self.partial.replace(place)
+        self.partial.settle(place)
+        self.partial = Partial(self.out / "frame.png", first=False)
 
     def finish(self) -> None:
         self.discard()
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self.partial.unlink()
+        self.partial.discard()
 
 
 class _Job(NamedTuple):
@@ -369,11 +363,6 @@ def is_folder(out: Path) -> bool:
     return not out.suffix or (
         is_kind(Path.is_dir, out) and out.suffix.lower() not in (*VIDEO_FORMATS, ".png")
     )
-
-
-def _partial_name(out: Path) -> Path:
-    # Cut short, or a name that the system accepts would give one that it does not.
-    return out.with_name(f".{out.stem[:40]}{out.suffix}.{secrets.token_hex(4)}.partial")
 
 
 def _save_png(path: Path, frame: Pixels) -> None:

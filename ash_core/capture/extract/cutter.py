@@ -18,6 +18,7 @@ from ash_core.capture.extract.masks import (
     mask_levels,
     published_sides,
 )
+from ash_core.files.libav import plane_of
 from ash_core.files.masked_image import Place
 from ash_core.geometry.lens import Lens, Pinhole, straight_map
 
@@ -257,12 +258,6 @@ def _part_of(frame: "av.VideoFrame", box: Box) -> "av.VideoFrame":
         plane_of(part, number)[: source.shape[0], : source.shape[1]] = source
     part.colorspace, part.color_range = frame.colorspace, frame.color_range
     return part
-
-
-def plane_of(frame: "av.VideoFrame", number: int) -> UInt8[np.ndarray, "h w"]:
-    """The bytes of a plane, with the padding at its lines' ends; not a copy."""
-    plane = frame.planes[number]
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
 
 
 def _rgba(frame: "av.VideoFrame") -> UInt8[np.ndarray, "h w 4"]:

@@ -6,6 +6,8 @@ around the person alone, since decoding takes most of the time already. No torch
 one process a camera starts in a moment.
 """
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
@@ -18,18 +20,29 @@ from ash_core.capture.extract.cutter import Cut, Cutter, ExtractSettings, Optics
 from ash_core.capture.extract.edges import Edge, measure_edge
 from ash_core.capture.extract.journal import Journal, image_files_of
 from ash_core.capture.extract.masks import CLEAR
+from ash_core.errors import InputError
 from ash_core.files.dataset import (
     Split,
     mask_video_path,
     video_path,
 )
-from ash_core.files.footage import VideoIndex, decode_frames, fits_camera, index_video
+from ash_core.files.footage import (
+    VideoIndex,
+    decode_frames,
+    fingerprint,
+    fits_camera,
+    index_video,
+)
 from ash_core.files.masked_image import Place, write_masked, write_published
 from ash_core.files.release_images import PublishedFolders
 from ash_core.files.text import bad
 
 SAMPLES: Final = 3
 """Frames of a camera whose rims are measured."""
+MOST_LOOKS: Final = 16
+"""Frames that are decoded for that at most: nobody may be in some."""
+GOLDEN: Final = 0.618034
+"""The golden ratio: multiples of it, without their whole part, spread evenly over a video."""
 MUCH_LOST: Final = 0.2
 """Share of the mask that erosion may take before it is told."""
 
@@ -133,20 +146,31 @@ def _tell_of_loss(cutter: Cutter, path: Path) -> Iterator[str]:
 
 
 def measure_rim(cutter: Cutter, rgb: VideoIndex, mask: VideoIndex) -> Edge:
-    """Measure the masks' rims in some frames of a camera."""
+    """Measure the masks' rims in some frames of a camera that show the person."""
+    return measure_edge(itertools.islice(_looks(cutter, rgb, mask), SAMPLES))
+
+
+def _looks(
+    cutter: Cutter, rgb: VideoIndex, mask: VideoIndex
+) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]]:
+    """Yield pictures and masks from all over the videos, but for empty and damaged ones."""
     both = [number for number in rgb.times if number in mask.times]
     # Key frames decode alone.
-    keys = [number for number in both if rgb.times[number] in rgb.keys] or both
-    chosen = [keys[(2 * n + 1) * len(keys) // (2 * SAMPLES)] for n in range(SAMPLES)]
-    numbers = sorted(set(chosen))
-    pairs = zip(decode_frames(rgb, numbers), decode_frames(mask, numbers), strict=True)
-    return measure_edge((cutter.colours(a), cutter.foreground(b)) for (_, a), (_, b) in pairs)
+    keys = [number for number in both if mask.times[number] in mask.keys] or both
+    places = (np.arange(MOST_LOOKS) * GOLDEN + 0.5) % 1.0
+    for number in dict.fromkeys(keys[int(place * len(keys))] for place in places):
+        with contextlib.suppress(InputError):  # named when its image is made
+            ((_, foreground),) = decode_frames(mask, [number])
+            alpha = cutter.foreground(foreground)
+            if alpha.any():
+                ((_, picture),) = decode_frames(rgb, [number])
+                yield cutter.colours(picture), alpha
 
 
 def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tuple[int, int]:
     """Raise unless RGB and mask belong together and to the camera; returns the picture's size."""
     if (rgb.width, rgb.height) != (mask.width, mask.height):
-        found = f"{rgb.path} is {rgb.width}x{rgb.height}, {mask.path} {mask.width}x{mask.height}"
+        found = f"{rgb.path} is {_size(rgb)}, {mask.path} {_size(mask)}"
         raise bad(mask.path.parent, None, f"expected RGB and mask of one size, but {found}")
     if rgb.declared != mask.declared:
         found = f"{rgb.path} has {rgb.declared}, {mask.path} {mask.declared}"
@@ -162,11 +186,33 @@ def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tupl
         return rgb.width, rgb.height
     if not fits_camera((rgb.width, rgb.height), (optics.width, optics.height)):
         wanted = f"expected {optics.width}x{optics.height}, its camera's size"
-        raise bad(rgb.path, None, f"{wanted}, got {rgb.width}x{rgb.height}")
+        raise bad(rgb.path, None, f"{wanted}, got {_size(rgb)}")
     return optics.width, optics.height
 
 
+def _size(index: VideoIndex) -> str:
+    """Describe the size of a video's pictures, and why it is not what a player shows."""
+    size = f"{index.width}x{index.height}"
+    if index.quarters:
+        size += f" (turned by {90 * index.quarters} degrees, as its display matrix says)"
+    if index.pixel_aspect != 1:
+        size += f" (pixels {index.pixel_aspect.numerator}:{index.pixel_aspect.denominator} wide)"
+    return size
+
+
+def describe_frames(index: VideoIndex) -> Iterator[str]:
+    """Say where frames are not shown as they are stored."""
+    if index.quarters:
+        text = f"turned counter-clockwise by {90 * index.quarters} degrees"
+        yield f"{index.path}: {text}, as its display matrix says"
+    if index.pixel_aspect != 1:
+        aspect = f"{index.pixel_aspect.numerator}:{index.pixel_aspect.denominator}"
+        text = f"its pixels are {aspect} wide; images keep the stored {index.width}x{index.height}"
+        yield f"{index.path}: {text}, which the calibration must describe"
+
+
 def _tell_of(index: VideoIndex) -> Iterator[str]:
+    yield from describe_frames(index)
     if index.cut_off > 0 and not index.is_variable:
         frames = "frame is" if index.cut_off == 1 else f"{index.cut_off} frames are"
         yield f"{index.path}: cut off, the last {frames} left out, {len(index.times)} are whole"
@@ -184,8 +230,7 @@ def _header(job: CameraJob) -> dict[str, Any]:
         ("video", video_path(job.folder, job.split, job.camera)),
         ("mask video", mask_video_path(job.folder, job.split, job.camera)),
     ):
-        state = path.stat()
-        videos[name] = [state.st_size, state.st_mtime_ns]
+        videos[name] = fingerprint(path)
     settings = asdict(job.settings)
     settings["threshold"] = job.settings.threshold or "by the rim"
     settings["erode"] = "by the rim" if job.settings.erode is None else job.settings.erode

@@ -1,13 +1,16 @@
 """What has been extracted of one camera: a line an image, so that a kill loses one line at most.
 
-The first line has the settings and the videos; others of either and everything is made again.
-Journals lie beside the images, images/extract_c_CCC.jsonl.
+The first line has the settings and what tells the videos' content; others of either and everything
+is made again. Journals lie beside the images, images/extract_c_CCC.jsonl, and move with them: file
+times count for nothing.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +22,7 @@ from ash_core.files.masked_image import is_whole
 from ash_core.files.release_images import PublishedFolders
 from ash_core.files.text import bad, read_lines, shorten, writing
 
+_PART: Final = re.compile(r"\.(?:image|mask)_c_(\d+)_f_\d+\.(?:png|jpg)\.part")
 LOCK_SECONDS: Final = 10.0
 """How long another process may hold the journal: workers outlive a killed run by one frame."""
 
@@ -71,7 +75,13 @@ class Journal:
     def __enter__(self) -> Self:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a+b", buffering=0)
+            try:
+                self._file = self.path.open("a+b", buffering=0)
+            except OSError:
+                if not self.path.is_file():
+                    raise
+                # Closed to writing: fine as long as nothing is missing.
+                self._file = self.path.open("rb", buffering=0)
         try:
             self._lock()
             self._load()
@@ -114,6 +124,8 @@ class Journal:
 
     def _write(self, line: object) -> None:
         with writing(self.path):
+            if not self._file.writable():
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
             data = json.dumps(line).encode() + b"\n"
             if self._file.write(data) != len(data):
                 raise OSError("the disk is full")
@@ -139,10 +151,14 @@ class Journal:
                 self._sizes[frame] = sizes
             self._empty = empty
             # A line that a kill cut off must not run into the next one.
-            if read_lines(self.path)[-1] != "":
+            if read_lines(self.path)[-1] != "" and self._file.writable():
                 with writing(self.path):
                     self._file.write(b"\n")
             return
+        if not self._file.writable():
+            changes = "; ".join(_changes(header or {}, self._header))
+            text = f"cannot be written, and the images were made otherwise ({changes})"
+            raise bad(self.path, None, shorten(text, 400))
         if header is not None:
             self.changes = list(_changes(header, self._header))
             self._remove_old([frame for frame, *_ in lines])
@@ -157,6 +173,19 @@ class Journal:
                 for path in image_files_of(*self._of, frame, kind, self._published):
                     with contextlib.suppress(OSError):
                         os.unlink(path)
+
+
+def remove_partials(folder: Path, split: Split) -> None:
+    """Remove the images that killed runs left half-written, but for cameras at work elsewhere."""
+    left: dict[int, list[Path]] = {}
+    for path in (folder / split / "images").glob("*/.*_c_*_f_*.part"):
+        if (found := _PART.fullmatch(path.name)) is not None:
+            left.setdefault(int(found[1]), []).append(path)
+    for camera, paths in left.items():
+        with contextlib.suppress(OSError), journal_path(folder, split, camera).open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in paths:
+                path.unlink(missing_ok=True)
 
 
 def frames_done(

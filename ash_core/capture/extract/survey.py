@@ -26,6 +26,8 @@ class Footage:
     cameras: dict[Split, list[int]] = field(default_factory=dict)
     frames: dict[Split, int] = field(default_factory=dict)
     """Of the longest video."""
+    variable: dict[Split, Path] = field(default_factory=dict)
+    """A video whose frame rate varies, where there is one: its numbers go beyond its frames."""
     optics: dict[int, Optics] = field(default_factory=dict)
     """By camera; empty without a calibration."""
     notes: list[str] = field(default_factory=list)
@@ -42,6 +44,9 @@ class Footage:
         if frames[-1] >= poses:
             videos = self.folder / split / "videos"
             text = f"expected a pose for each of {self.frames[split]} frames of {videos}, got"
+            if split in self.variable:
+                text = f"variable frame rate: its last frame is number {frames[-1]}, but {path} has"
+                raise bad(self.variable[split], None, f"{text} {poses} poses; --fps sets the rate")
             raise bad(path, None, f"{text} {poses}; --frames :{poses} extracts those that have one")
 
 
@@ -76,7 +81,9 @@ def survey(
             raise bad(path, None, text)
         if not wanted:
             raise bad(folder / split / "videos", None, "expected stream000.mp4, ..., found none")
-        counts, errors = _counts(folder, split, wanted)
+        counts, variable, errors = _counts(folder, split, wanted)
+        if variable:
+            footage.variable[split] = variable[0]
         footage.errors += map(str, errors)
         if not counts:
             continue
@@ -123,22 +130,29 @@ def _stream_numbers(folder: Path, split: Split) -> list[int]:
 
 def _counts(
     folder: Path, split: Split, cameras: list[int]
-) -> tuple[dict[int, int], list[InputError]]:
-    """Frame numbers by camera, and what is wrong with the cameras that are not among them."""
-    counts, errors = {}, []
+) -> tuple[dict[int, int], list[Path], list[InputError]]:
+    """Return frame numbers by camera, videos of variable frame rate, and what is wrong with the
+    cameras that are not among them.
+    """
+    counts, variable, errors = {}, [], []
     for camera in cameras:
         try:
-            counts[camera] = _count(folder, split, camera)
+            counts[camera], varies = _count(folder, split, camera)
         except InputError as error:
             errors.append(error)
-    return counts, errors
+            continue
+        if varies:
+            variable.append(video_path(folder, split, camera))
+    return counts, variable, errors
 
 
-def _count(folder: Path, split: Split, camera: int) -> int:
-    """Frame numbers of a camera's two videos, which must both be there and agree."""
+def _count(folder: Path, split: Split, camera: int) -> tuple[int, bool]:
+    """Return frame numbers of a camera's two videos, which must both be there and agree; and
+    whether they go beyond its frames.
+    """
     rgb, mask = video_path(folder, split, camera), mask_video_path(folder, split, camera)
     (frames, span), (masks, _) = declared_frames(rgb), declared_frames(mask)
     if frames != masks:
         found = f"{rgb} has {frames}, {mask} {masks}"
         raise bad(mask.parent, None, f"expected as many masks as RGB frames, but {found}")
-    return span
+    return span, span > frames

@@ -16,7 +16,9 @@ from numba import njit
 
 from ash_core.capture.film.film_pass import Shot
 from ash_core.capture.film.studio_light import BACKDROP
-from ash_core.files.text import writing
+from ash_core.files.dataset import TRUTH
+from ash_core.files.libav import plane_of, read_container, write_container
+from ash_core.files.text import drop_leftovers, writing
 from ash_core.files.video import BT709
 from ash_core.records import Camera
 
@@ -49,7 +51,11 @@ class Segment:
         # Chroma is stored at half size: an odd side grows by one row or column of backdrop.
         width, height = (side + side % 2 for side in self._size)
         rgb, mask = (av.VideoFrame(width, height, "yuv420p") for _ in range(2))
-        planes = [_plane(frame, n) for frame in (rgb, mask) for n in range(3)]
+        planes = [
+            plane_of(frame, n)[: frame.planes[n].height, : frame.planes[n].width]
+            for frame in (rgb, mask)
+            for n in range(3)
+        ]
         for plane, value in zip(planes, (*_BACKDROP_YUV, 16, 128, 128), strict=True):
             plane[:] = value
         y, u, v, grey = planes[:4]
@@ -72,13 +78,12 @@ class _Encoder:
     """One H.264 video under a temporary name."""
 
     def __init__(self, out: Path, size: tuple[int, int], fps: float, crf: str) -> None:
-        import av
 
         self.out, self._frames = out, 0
         self._partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}{PARTIAL}")
         rate = Fraction(fps).limit_denominator(1001)
         with writing(out, AGAIN):
-            self._container = av.open(str(self._partial), "w", format="mp4")
+            self._container = write_container(self._partial, "mp4")
             self._stream: Any = self._container.add_stream("libx264", rate=rate)
             self._stream.width, self._stream.height = (side + side % 2 for side in size)
             self._stream.pix_fmt = "yuv420p"
@@ -154,17 +159,15 @@ class CuttingRoom:
 
 def join(segments: Sequence[Path], out: Path, fps: float) -> None:
     """One video of segments, in order; the encoded pictures stay as they are. Raises InputError."""
-    import av
-
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}{PARTIAL}")
     with writing(out, AGAIN):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with av.open(str(partial), "w", format="mp4") as joined:
+            with write_container(partial, "mp4") as joined:
                 stream: Any = None
                 number = 0
                 for path in segments:
-                    with av.open(str(path)) as part:
+                    with read_container(path) as part:
                         source = part.streams.video[0]
                         if stream is None:
                             stream = joined.add_stream_from_template(source)
@@ -184,10 +187,12 @@ def join(segments: Sequence[Path], out: Path, fps: float) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """What a killed run has left."""
+    """Remove what a killed run has left. Nobody else may film there."""
     for path in folder.rglob(f".*{PARTIAL}"):
         with contextlib.suppress(OSError):
             path.unlink()
+    for shelf in (folder, *(path for path in (folder / TRUTH).rglob("*") if path.is_dir())):
+        drop_leftovers(shelf)
 
 
 def _settle(partial: Path, out: Path) -> None:
@@ -198,13 +203,6 @@ def _settle(partial: Path, out: Path) -> None:
 
 
 # ---- pixels ----
-
-
-def _plane(frame: Any, number: int) -> np.ndarray:
-    """A plane's bytes, to be written."""
-    plane = frame.planes[number]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-    return rows[: plane.height, : plane.width]
 
 
 def _yuv_matrix() -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ash_core.capture.extract.cutter import Cutter, ExtractSettings, Optics
 from ash_core.capture.extract.edges import Edge
-from ash_core.capture.extract.extract import check_pair, measure_rim
+from ash_core.capture.extract.extract import check_pair, describe_frames, measure_rim
 from ash_core.capture.extract.masks import THRESHOLD, largest_piece
 from ash_core.capture.extract.survey import read_optics
 from ash_core.capture.inspect.silhouette import silhouette
@@ -96,6 +96,8 @@ class CameraLook:
     size: tuple[int, int] = (0, 0)
     frames: int = 0
     fps: float = 0.0
+    colours: str = ""
+    """Matrix, range and depth of the video's colours."""
     samples: list[Sample] = field(default_factory=list)
     edge: Edge | None = None
     """The masks' rims, as extract measures them."""
@@ -215,6 +217,7 @@ def _look_at_camera(
     rgb = index_video(video)
     mask = index_video(mask_video_path(dataset.folder, split.name, look.camera))
     look.size, look.frames, look.fps = (rgb.width, rgb.height), rgb.count, rgb.fps
+    look.colours = rgb.colours
     width, height = check_pair(rgb, mask, optics)
     for index in (rgb, mask):
         if index.cut_off > 0:
@@ -222,6 +225,8 @@ def _look_at_camera(
             result.add("warning", where, f"{index.path.name}: {text}")
         if index.is_variable:
             result.add("warning", where, f"{index.path.name}: variable frame rate")
+        for text in describe_frames(index):
+            result.add("note", where, text)
     poses = len(split.motion.dofs)
     if rgb.count != poses:
         severity: Severity = "error" if rgb.count > poses else "warning"
@@ -334,6 +339,7 @@ def _compare_cameras(result: Inspection, split: SplitData, looks: list[CameraLoo
         text = f"videos of {min(counts)} to {max(counts)} frames"
         result.add("warning", split.name, text)
     _describe_edges(result, split, seen)
+    _describe_colours(result, split, seen)
     ious = [look.middle("iou") for look in seen]
     if min(ious) >= IOU_LOOSE:
         text = f"the posed template fits the masks of all {len(seen)} cameras: median IoU "
@@ -360,6 +366,17 @@ def _describe_edges(result: Inspection, split: SplitData, looks: list[CameraLook
         some = ", ".join(map(str, wide))
         text = f"{text}; wider than the person in cameras {some}: extract erodes up to {most} px"
         result.add("note", split.name, text)
+
+
+def _describe_colours(result: Inspection, split: SplitData, looks: list[CameraLook]) -> None:
+    """Report how the videos' colours are to be read; cameras should agree."""
+    kinds: dict[str, list[int]] = {}
+    for look in looks:
+        kinds.setdefault(look.colours, []).append(look.camera)
+    for colours, cameras in kinds.items():
+        where = "all" if len(kinds) == 1 else ", ".join(map(str, cameras))
+        severity: Severity = "note" if len(kinds) == 1 else "warning"
+        result.add(severity, split.name, f"colours of the videos (cameras: {where}): {colours}")
 
 
 def _look_at_images(

@@ -29,7 +29,7 @@ from ash_core.capture.retarget.pose_solver import Turn, solve_poses
 from ash_core.capture.retarget.quality import Quality, measure
 from ash_core.capture.retarget.up_axis import UpAxis, find_up_axis
 from ash_core.conventions import FPS
-from ash_core.files.bvh import Bvh, read_bvh, resample
+from ash_core.files.bvh import read_bvh, resample
 from ash_core.records import AvatarData, Motion, Skeleton
 
 MIN_ACROSS = 0.3
@@ -90,21 +90,20 @@ def read_bvh_motion(
     hips, feet = legs_on_the_ground(source, target, goals)
     dofs = solve_poses(skeleton, list(goals.values()), hips, feet, tell)
     dofs = put_on_the_floor(dofs, target, avatar)
+    # A rest pose at the start, which the motion leaves at once, is solved and left out.
+    first, notes = clip.rest_frames, clip.notes
+    if first:
+        some = "the first frame shows" if first == 1 else f"the first {first} frames show"
+        notes += (f"{some} a rest pose that the motion leaves at once: left out",)
+        goals = {
+            bone: replace(goal, R_body_joint=goal.R_body_joint[first:])
+            for bone, goal in goals.items()
+        }
+        dofs = dofs[first:]
     sources = {pair.bone: pair.source for pair in chosen.pairs}
     quality = measure(skeleton, dofs, goals, sources)
     motion = Motion(dofs, fps=source.fps, name=Path(path).stem)
-    whole = Retargeted(motion, chosen, up, quality, tuple(source.notes))
-    return _without_rest_pose(whole, clip)
-
-
-def _without_rest_pose(whole: Retargeted, clip: Bvh) -> Retargeted:
-    """Leave out a rest pose at the start, from which the motion jumps, and add the file's notes."""
-    notes, frames = clip.notes, clip.rest_frames
-    if frames:
-        some = "the first frame shows" if frames == 1 else f"the first {frames} frames show"
-        notes += (f"{some} a rest pose that the motion leaves at once: left out",)
-        whole = replace(whole, motion=replace(whole.motion, dofs=whole.motion.dofs[frames:]))
-    return replace(whole, notes=(*notes, *whole.notes))
+    return Retargeted(motion, chosen, up, quality, (*notes, *source.notes))
 
 
 def _facing(source: Source, target: Target) -> np.ndarray:

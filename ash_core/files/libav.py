@@ -1,0 +1,73 @@
+"""libav for local files alone: a name with a colon is a file here, never a protocol."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+if TYPE_CHECKING:
+    import av
+
+
+def read_container(path: Path) -> Any:
+    """Open a video to read. What it refers to is read from local files too, or not at all."""
+    import av
+
+    return av.open(_local(path), options={"protocol_whitelist": "file"})
+
+
+def write_container(path: Path, container: str) -> Any:
+    """Open a video to write, in a container by libav's name."""
+    import av
+
+    return av.open(_local(path), "w", format=container)
+
+
+def _local(path: Path) -> str:
+    return f"file:{os.path.abspath(path)}"
+
+
+def plane_of(frame: "av.VideoFrame", number: int) -> UInt8[np.ndarray, "h w"]:
+    """Return the bytes of a plane, with the padding at its lines' ends; not a copy."""
+    plane = frame.planes[number]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+
+
+def turned(frame: "av.VideoFrame", quarters: int) -> "av.VideoFrame":
+    """Turn a frame counter-clockwise by quarters of a circle; its colours stay what they were."""
+    import av
+
+    if quarters % 4 == 0:
+        return frame
+    width, height = (frame.height, frame.width) if quarters % 2 else (frame.width, frame.height)
+    if frame.format.name in ("yuv420p", "yuvj420p", "gray"):
+        upright = av.VideoFrame(width, height, frame.format.name)
+        for number, plane in enumerate(frame.planes):
+            pixels = np.rot90(plane_of(frame, number)[: plane.height, : plane.width], quarters)
+            plane_of(upright, number)[: pixels.shape[0], : pixels.shape[1]] = pixels
+        upright.colorspace, upright.color_range = frame.colorspace, frame.color_range
+    else:
+        pixels: Any = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
+        upright = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    upright.pts = frame.pts
+    return upright
+
+
+def display_turn(frame: "av.VideoFrame") -> int | None:
+    """Return the quarters of a circle, counter-clockwise, by which a frame asks to be shown turned.
+
+    None: it asks for something else, such as a mirror.
+    """
+    every: Any = frame.side_data
+    matrix = next((data for data in every if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return 0
+    # Source: libavutil/display.h: three rows (a, b, u), (c, d, v), (x, y, w); a to d in 16.16.
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5] / 65536
+    size = np.hypot(a, b)
+    if size == 0 or abs(a - d) > 0.01 * size or abs(b + c) > 0.01 * size:
+        return None
+    quarters = np.arctan2(-b, a) / (np.pi / 2)
+    return round(quarters) % 4 if abs(quarters - round(quarters)) < 0.01 else None
