@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from ash_core.commands.terminal import note
 from ash_core.errors import InputError
-from ash_core.files.text import is_kind
 from ash_core.resources import resource
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ def avatar_path(name: str) -> Path:
 
 def is_published(name: str) -> bool:
     """Whether an avatar's name is that of a configuration, a `.character` or a folder."""
+    from ash_core.files.text import is_kind
+
     path = Path(name)
     is_named = path.suffix.lower() in (".conf", ".character")
     return name not in COMES_WITH_US and (is_named or is_kind(Path.is_dir, path))
@@ -127,6 +128,7 @@ def load_motion(
 def motion_file(path: Path) -> Path:
     """The motion itself, or the published one in a folder."""
     from ash_core.files.skeletool import POSE_ANGLES
+    from ash_core.files.text import is_kind
 
     if not is_kind(Path.is_dir, path):
         return path
