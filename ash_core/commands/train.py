@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from ash_core.commands.scene import avatar_path
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, show_table
 from ash_core.training.config import TrainConfig
-from ash_core.training.release_config import take_release, taken
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -21,6 +20,8 @@ class Train(TrainConfig):
     __doc__ = TrainConfig.__doc__
 
     def run(self) -> int:
+        from ash_core.training.release_config import take_release
+
         avatar = None if self.avatar is None else avatar_path(str(self.avatar))
         given: TrainConfig = replace(self, avatar=avatar)
         config, release = take_release(given)
@@ -39,6 +40,8 @@ class Train(TrainConfig):
 
 def _show_taken(given: TrainConfig, resolved: TrainConfig, release: "Release") -> None:
     """Print what the training takes from a published configuration, and from which entry."""
+    from ash_core.training.release_config import taken
+
     rows = [(row.item, row.value, row.source) for row in taken(given, resolved, release)]
     show_table(str(release.conf), ("item", "value", "from"), rows)
     if given.variant == "native" and given.steps is None and release.schedule.steps is not None:
