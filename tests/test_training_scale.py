@@ -312,6 +312,20 @@ def test_an_image_torn_while_training_is_left_out_from_then_on(
     session.close()
 
 
+def test_a_torn_image_is_left_out_of_validations(data: Path) -> None:
+    session = make_session(data, test_cameras="5", validate_every=1)
+    validation = session.validation
+    count, torn = len(validation.shots), validation.shots[0][0].view.path
+    torn.write_bytes(TORN)
+    assert set(validation.run(1)) == {"novel view"}
+    assert validation.problem is not None
+    assert validation.problem.startswith(f"{torn}: expected")
+    validation.run(2)
+    assert validation.problem is None
+    assert len(validation.shots) == count - 1
+    session.close()
+
+
 def test_what_is_drawn_does_not_depend_on_when_a_torn_image_was_seen(data: Path) -> None:
     """A resumed training sees what it would have seen."""
     image_path(data, "training", 2, 3).write_bytes(TORN)

@@ -52,6 +52,8 @@ SAME_JOINT_M: Final = 0.002
 BOX_KEY: Final = "ash-studio-box"
 """Of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: where the box lay in a picture of that
 size. In a .png a tEXt entry of this name, in a .jpg a comment that begins with it."""
+MAX_FAST_BYTES: Final = 64 << 20
+"""Of a PNG that is read whole before it is decoded."""
 _IMAGE: Final = re.compile(r"image_c_(\d+)_f_(\d+)\.(png|jpg)")
 
 
@@ -198,12 +200,20 @@ def _read_pixels(path: Path) -> tuple[UInt8[np.ndarray, "h w *c"], tuple[int, in
             mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
             if mode not in ("L", "RGB", "RGBA"):
                 raise bad(path, None, f"expected 8 bits a channel, got mode {image.mode}")
-            return np.array(image.convert(mode)), box
+            pixels = _decode_fast(path) if image.format == "PNG" else None
+            return np.array(image.convert(mode)) if pixels is None else pixels, box
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever their format's damage leads to
         reason = show(str(error) or type(error).__name__)
         raise bad(path, None, f"expected an image, could not decode it: {reason}") from error
+
+
+def _decode_fast(path: Path) -> UInt8[np.ndarray, "h w *c"] | None:
+    """Decode a PNG without Pillow; None where it is of another kind, or damaged."""
+    from ash_core.files.png import decode_png
+
+    return decode_png(path.read_bytes()) if path.stat().st_size < MAX_FAST_BYTES else None
 
 
 def _open_image(path: Path) -> PillowImage.Image:

@@ -88,7 +88,7 @@ class TrainConfig:
     """Pixels of each picture that are compared. auto: around the masks; larger ones in parts."""
     keep: Keep = "auto"
     """Where the pictures wait: on the GPU, in memory, or in their files, decoded when needed.
-    auto: the first that has room."""
+    auto: the first that has room, of memory at most 12 GB."""
     workers: int = 0
     """Threads that decode pictures. 0: one for each processor, at most 16."""
 

@@ -224,8 +224,8 @@ class Loop:
         found = self.session.validation.run(trainer.step)
         for name, flat in trainer.flats.items():
             flat.values.copy_(kept[name])
-        if self.session.validation.unwritten is not None:
-            self.reporter.note(f"training goes on: {self.session.validation.unwritten}")
+        if self.session.validation.problem is not None:
+            self.reporter.note(f"training goes on: {self.session.validation.problem}")
         self.record.validation(trainer.step, found, self.seconds)
         self.record.pictures(trainer.step, self.config.folder / PICTURES)
         self.record.weights(trainer.step, trainer.flats)

@@ -62,8 +62,8 @@ class Validation:
     def __init__(self, model: Model, lpips: Lpips | None, folder: Path) -> None:
         self.model, self.lpips, self.folder = model, lpips, folder
         self.shots: list[tuple[Shot, SplitData]] = []
-        self.unwritten: str | None = None
-        """Why a picture of the last run is not in the folder."""
+        self.problem: str | None = None
+        """Why the last run could not read or write some image; the training goes on."""
 
     def add(
         self,
@@ -94,26 +94,38 @@ class Validation:
             for v in chosen
         ]
 
-    def measure(self, shot: Shot, split: SplitData) -> tuple[Tensor, Tensor, Scores]:
-        """Ours and the truth of a shot, over white, and how near they are."""
+    def read(self, shot: Shot) -> tuple[Tensor, Tensor]:
+        """Read a shot's ground truth, over white, and its mask. Raises: InputError."""
+        truth, mask = read_truth(shot.view.path)
+        return truth.to(self.model.device), mask.to(self.model.device)
+
+    def measure(
+        self, shot: Shot, split: SplitData, truth: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Scores]:
+        """Draw a shot over white, and tell how near it is to the truth."""
         gaussians = self.model.gaussians(shot.mesh, shot.window)
         ours = rasterize(gaussians, split.cameras[shot.view.camera], torch.ones(3)).rgb
-        truth, mask = (part.to(self.model.device) for part in read_truth(shot.view.path))
-        return ours, truth, scores(ours, truth, mask, self.lpips)
+        return ours, scores(ours, truth, mask, self.lpips)
 
     @torch.no_grad()
     def run(self, step: int) -> dict[str, Scores]:
         """Mean scores by kind; pictures go to the folder, named by kind, view and step."""
-        self.unwritten = None
+        self.problem = None
         found: dict[str, list[Scores]] = {}
         self.model.avatar.character.forget()
-        for shot, split in self.shots:
-            ours, truth, its_scores = self.measure(shot, split)
+        for shot, split in list(self.shots):
+            try:
+                truth, mask = self.read(shot)
+            except InputError as error:  # torn: named once, then left out
+                self.problem = self.problem or str(error)
+                self.shots = [other for other in self.shots if other[0] is not shot]
+                continue
+            ours, its_scores = self.measure(shot, split, truth, mask)
             found.setdefault(shot.kind, []).append(its_scores)
             name = f"{shot.kind.replace(' ', '_')}_c{shot.view.camera:03d}_f{shot.view.frame:06d}"
             picture = encode_png(comparison(ours, truth).cpu())
             try:
                 write_atomic(self.folder / f"{name}_step_{step:09d}.png", picture)
             except InputError as error:  # a full disk, say; the scores are what counts
-                self.unwritten = self.unwritten or str(error)
+                self.problem = self.problem or str(error)
         return {kind: mean_scores(every) for kind, every in found.items()}

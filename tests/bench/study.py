@@ -196,7 +196,8 @@ def measured(here: Session) -> dict[str, dict[str, float | None]]:
     model.avatar.character.forget()
     found: dict[str, list[Any]] = {}
     for shot, split in here.validation.shots:
-        found.setdefault(shot.kind, []).append(here.validation.measure(shot, split)[2])
+        truth = here.validation.read(shot)
+        found.setdefault(shot.kind, []).append(here.validation.measure(shot, split, *truth)[1])
     return {kind: asdict(mean_scores(every)) for kind, every in found.items()}
 
 
