@@ -37,7 +37,7 @@ from ash_core.errors import CudaError, InputError
 from ash_core.files.capture import read_calibration, read_cameras
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
-from ash_core.files.text import bad, show, write_text
+from ash_core.files.text import bad, legible, show, write_text
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions
 from ash_core.geometry.motion import live_window
@@ -401,7 +401,7 @@ class Session:
         return self.motions[self.document.motion]
 
     def edit(self, label: str, merge: str | None = None, **changes: Any) -> None:
-        """Change parts of the document, undoably."""
+        """Change parts of the document: undoably, but for how it is shown."""
         self.history.apply(label, replace(self.document, **changes), merge)
 
     def show_dof(self, dof: int, value: float) -> None:

@@ -31,6 +31,11 @@ def show(token: str) -> str:
     return ascii(token if len(token) <= 40 else token[:37] + "...")
 
 
+def legible(text: str) -> str:
+    """Replace what no font, terminal or UTF-8 file takes: a file's name may be any bytes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def shorten(text: str, most: int) -> str:
     """A text of at most so many characters."""
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -8,6 +8,7 @@ from ash_core.files.capture import MAX_SIDE_PX
 from viewer.panels.record import NAMES
 from viewer.panels.widgets import combo
 from viewer.preferences import (
+    DIALOGS,
     FORMATS,
     IDLE_HZ,
     PLACES,
@@ -67,6 +68,10 @@ class PreferencesWindow:
         changed, vsync = imgui.checkbox("wait for the screen (vsync)", store.value.vsync)
         if changed:
             store.change(vsync=vsync)
+        dialog = combo("choose files", store.value.file_dialog, DIALOGS)
+        if dialog is not None:
+            store.change(file_dialog=dialog)
+        imgui.set_item_tooltip("in this window, or in the desktop's dialog where there is one")
         changed, hz = imgui.slider_float(
             "frames while idle", store.value.idle_hz, *IDLE_HZ, "%.1f Hz"
         )
