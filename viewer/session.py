@@ -588,7 +588,7 @@ class Session:
 
     def say(self, text: str, severity: Severity = "info") -> None:
         """A line for the person."""
-        self.messages.append(Message(text, severity, self.now()))
+        self.messages.append(Message(legible(text), severity, self.now()))
 
     def save(self, path: str | Path) -> None:
         """Everything that reopens this: versioned JSON, whole or not there."""
