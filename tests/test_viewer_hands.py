@@ -15,7 +15,7 @@ from test_viewer_window import has_egl
 SCRIPT = """
 import json, sys, time
 from pathlib import Path
-from viewer import app as window, commands
+from viewer import commands, window
 from viewer.session import Session
 from imgui_bundle import hello_imgui, imgui, immapp
 

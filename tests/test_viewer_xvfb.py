@@ -73,7 +73,7 @@ import json, os, sys
 from pathlib import Path
 import glfw
 from imgui_bundle import immapp
-from viewer import app as window, commands
+from viewer import commands, window
 from viewer.session import Session
 session = Session("actor", device="cpu", preset="cpu")
 app = window.App(session, interop=True)
@@ -135,7 +135,7 @@ import json, os, sys, time
 import glfw
 from PIL import ImageGrab
 from imgui_bundle import imgui, immapp
-from viewer import app as window, commands
+from viewer import commands, window
 from viewer.session import Session
 session = Session("actor", device="cpu", preset="cpu")
 session.preferences.change(scale=1.5)

@@ -1,26 +1,21 @@
-"""The window: Dear ImGui through imgui-bundle, one loop, the picture from a thread of its own.
+"""What the window shows in each frame: Dear ImGui through imgui-bundle, the picture from a thread.
 
 Import order: imgui_bundle, glfw, OpenGL; the first tells the second which library to use.
 """
 
 import logging
 import math
-import os
 import re
-import signal
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
-from imgui_bundle import hello_imgui, imgui, immapp
+from imgui_bundle import hello_imgui, imgui
 
 from ash_core.errors import InputError
-from ash_core.files.text import write_atomic
 from ash_core.gl.context import describe_gl
 from viewer.camera_controls import View
 from viewer.engine import Engine, Frame
@@ -533,107 +528,3 @@ class _SystemClipboard(Clipboard):
 
     def write(self, text: str) -> None:
         imgui.set_clipboard_text(text)
-
-
-def run(session: Session, interop: bool = True) -> int:
-    """Open the window until it is closed; the exit code. Raises: InputError."""
-    import glfw
-
-    with warnings.catch_warnings(action="ignore"):  # told below, in one line
-        if not glfw.init():
-            raise _no_window(_text(glfw.get_error()[1]))
-    app = App(session, interop)
-    try:
-        immapp.manual_render.setup_from_runner_params(app.params(), immapp.AddOnsParams())
-    except RuntimeError as error:
-        raise _no_window("this display gives no OpenGL 3.3") from error
-    window = glfw.get_current_context()
-    if window:
-
-        def dropped(_: object, paths: Any) -> None:
-            for path in paths:
-                session.open(path)
-
-        glfw.set_drop_callback(window, dropped)  # pyright: ignore[reportArgumentType]
-    interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        signal.signal(signal.SIGINT, before)  # a second one need not wait for the frame
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:  # Ctrl-C ends between two frames: within one, Dear ImGui cannot be torn down
-        while not (interrupted or hello_imgui.get_runner_params().app_shall_exit):
-            immapp.manual_render.render()
-    finally:
-        signal.signal(signal.SIGINT, before)
-        immapp.manual_render.tear_down()
-    if interrupted:
-        raise KeyboardInterrupt
-    return 0
-
-
-def _text(said: Any) -> str:
-    """Of GLFW: bytes, whatever its annotations say, or nothing."""
-    return said.decode() if isinstance(said, bytes) else str(said or "no OpenGL")
-
-
-def _no_window(reason: str) -> InputError:
-    return InputError(
-        f"view: no window can be opened here: {reason}. "
-        "Without a display, 'render' and 'render --session S' make pictures; "
-        "'doctor' tells what OpenGL there is"
-    )
-
-
-def open_without_display(
-    session: Session, prepare: Callable[[hello_imgui.RunnerParams], None] | None = None
-) -> App:
-    """A window that nobody sees: drawn by EGL, without X or Wayland. Raises: InputError.
-
-    prepare: the last to change how it runs, such as with Dear ImGui's test engine.
-    """
-    os.environ["PYOPENGL_PLATFORM"] = "egl"
-    import glfw
-
-    glfw.init_hint(glfw.PLATFORM, glfw.PLATFORM_NULL)
-    if not glfw.init():
-        raise InputError("view: this machine has no OpenGL without a display")
-    glfw.window_hint(glfw.CONTEXT_CREATION_API, glfw.EGL_CONTEXT_API)
-    app = App(session, interop=False)
-    params = app.params()
-    params.ini_disable = True
-    params.app_window_params.restore_previous_geometry = False
-    if prepare is not None:
-        prepare(params)
-    immapp.manual_render.setup_from_runner_params(params, immapp.AddOnsParams())
-    return app
-
-
-def close_without_display(app: App, out: Path) -> None:
-    """Close it and write its last picture as PNG."""
-    from PIL import Image as PillowImage
-
-    hello_imgui.get_runner_params().app_shall_exit = True
-    immapp.manual_render.tear_down()
-    png = BytesIO()
-    PillowImage.fromarray(hello_imgui.final_app_window_screenshot()).save(png, "PNG")
-    write_atomic(out, png.getvalue())
-
-
-def headless_check(session: Session, out: Path, patience_s: float = 120.0) -> int:
-    """Draw the window without a display until its picture is there, and write it as PNG."""
-    app = open_without_display(session)
-    settled, end = 0, time.monotonic() + patience_s
-    while time.monotonic() < end and app.engine.error is None:
-        immapp.manual_render.render()
-        settled = settled + 1 if app.settled else 0
-        if settled > 8:
-            break
-        time.sleep(0.01)
-    close_without_display(app, out)
-    if settled == 0:
-        why = f": {app.engine.error}" if app.engine.error else ""
-        raise InputError(f"{out}: the window was drawn, but no picture of the avatar came{why}")
-    return 0

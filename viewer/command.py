@@ -50,6 +50,8 @@ class ViewCommand:
     """Draw the window without a display, write it to this picture and leave: for bug reports."""
 
     def run(self) -> int:
+        from ash_core.files.text import shorten
+        from ash_core.gl.context import INSTALL as GL_INSTALL
         from viewer.preferences import PreferenceStore, preferences_file
         from viewer.session import Session
 
@@ -70,11 +72,13 @@ class ViewCommand:
             preferences=store,
             usual_preset=self._usual_preset(store.value),
         )
-        from viewer import app
-
+        try:
+            from viewer import window
+        except (ImportError, OSError) as error:  # libGL or another library of the system
+            raise InputError(f"view: {shorten(str(error), 120)}: {GL_INSTALL}") from error
         if self.headless_check is not None:
-            return app.headless_check(session, self.headless_check)
-        return app.run(session, self.interop)
+            return window.headless_check(session, self.headless_check)
+        return window.run(session, self.interop)
 
     def _check(self) -> None:
         """What can be told before anything is read."""
