@@ -21,6 +21,7 @@ from viewer.camera_controls import View
 from viewer.engine import Engine, Frame
 from viewer.panels import dialogs, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
+from viewer.panels.dock import Dock
 from viewer.panels.files import ALL_WE_READ, FileDialogs
 from viewer.panels.gizmo import Gizmo
 from viewer.panels.pose import PosePanel
@@ -29,6 +30,7 @@ from viewer.panels.profiler import Profiler
 from viewer.panels.record import RecordDialog
 from viewer.panels.theme import DRESS
 from viewer.panels.timeline import Timeline
+from viewer.panels.topmost import close_topmost
 from viewer.path_files import SUFFIX, load_path, save_path
 from viewer.preferences import VIEW_SIZES, picture_sides
 from viewer.present import Presenter, make_presenter
@@ -45,6 +47,7 @@ from viewer.scene import SceneView
 from viewer.session import SESSION_SUFFIX, Clipboard, Session
 from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
+from viewer.window_events import ChordKeeper, DropTarget
 
 _log = logging.getLogger(__name__)
 
@@ -121,8 +124,6 @@ class App:
         self._last_s = session.now()
         self.files = FileDialogs()
         self._keyed: View | None = None
-        self._panels: list[hello_imgui.DockableWindow] = []
-        self._panels_shown = True
         self._started_s = time.monotonic()
         self.first_picture_s: float | None = None
 
@@ -188,16 +189,25 @@ class App:
         view_window.imgui_window_flags = int(
             imgui.WindowFlags_.no_scrollbar | imgui.WindowFlags_.no_scroll_with_mouse
         )
-        self._panels = docking.dockable_windows[1:]
+        self.dock = Dock([label for label, _, _ in places[1:]])
         return docking
 
     def _start(self) -> None:
+        import glfw
+
+        window = glfw.get_current_context()
+        self._events = ChordKeeper(glfw, window), DropTarget(glfw, window, self.drop)
         self.session.clipboard = _SystemClipboard()
         self.presenter, reason = make_presenter(self.session.renderer.device, self._interop)
         if reason is not None:
             self.session.say(reason, "error")
         self._gl = describe_gl()
         self.scene = SceneView(self.session, self.presenter)
+
+    def drop(self, paths: list[str]) -> None:
+        """Open files that were dropped on the window."""
+        for path in paths:
+            self.session.open(path)
 
     def _stop(self) -> None:
         self.record.close()
@@ -231,15 +241,7 @@ class App:
         )
         params.fps_idling.enable_idling = not (busy or self.record.running)
         params.app_shall_exit = params.app_shall_exit or session.panels.quit
-        for panel in self._panels:
-            if (
-                panel.is_visible != session.panels.shown
-                and self._panels_follow != session.panels.shown
-            ):
-                panel.is_visible = session.panels.shown
-        self._panels_follow = session.panels.shown
-
-    _panels_follow = True
+        self.dock.follow(session.panels.shown)
 
     def _follow_preferences(self) -> None:
         store, idling = self.session.preferences, hello_imgui.get_runner_params().fps_idling
@@ -401,6 +403,9 @@ class App:
     def _draw_over(self) -> None:
         session = self.session
         run_pressed(session)
+        if session.panels.close:
+            session.panels.close = False
+            close_topmost(session)
         self.palette.draw(session)
         dialogs.draw_help(session)
         messages.draw_messages(session)

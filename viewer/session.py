@@ -133,6 +133,8 @@ class Panels:
     """Frames of the timeline that are seen, first and last; None: all."""
     seconds: bool = False
     """The timeline is labelled in seconds, not in frames."""
+    close: bool = False
+    """The topmost menu, dialog or window is to be closed."""
     quit: bool = False
 
 

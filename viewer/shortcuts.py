@@ -4,7 +4,7 @@ from typing import Final
 
 from imgui_bundle import imgui
 
-from viewer.commands import COMMANDS, Command
+from viewer.commands import CLOSE, COMMANDS, Command
 from viewer.session import Session
 
 _MODIFIERS: Final = {
@@ -23,6 +23,7 @@ _NAMES: Final = {
     "LeftBracket": "left_bracket",
 }
 _SHOWN: Final = {
+    "Escape": "Esc",
     "RightArrow": "Right",
     "LeftArrow": "Left",
     "UpArrow": "Up",
@@ -52,11 +53,17 @@ def shown(command: Command) -> str:
 
 
 def run_pressed(session: Session) -> None:
-    """Run the commands whose keys were pressed, unless somebody is typing or flying."""
-    if imgui.get_io().want_text_input or imgui.is_mouse_down(1):
-        return
-    # Or Dear ImGui would go to the next text field, and keep all keys from then on.
-    imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("shortcuts"))
+    """Run the commands whose keys were pressed.
+
+    Whoever types, flies or is asked by a dialog has the keys; Esc alone is always a command.
+    """
+    typing = imgui.get_io().want_text_input or imgui.is_mouse_down(1)
+    if not typing:
+        # Or Dear ImGui would go to the next text field, and keep all keys from then on.
+        imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("shortcuts"))
+    asked = imgui.internal.get_top_most_popup_modal() is not None
     for command in COMMANDS:
+        if (typing or asked) and command.name != CLOSE:
+            continue
         if command.shortcut and imgui.is_key_chord_pressed(chord(command.shortcut)):
             command.run(session)

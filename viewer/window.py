@@ -33,14 +33,6 @@ def run(session: Session, interop: bool = True) -> int:
     app = App(session, interop)
     if not _set_up(app, app.params()):
         raise _no_window(f"this display {NO_GL}: {USE_SOFTWARE}")
-    window = glfw.get_current_context()
-    if window:
-
-        def dropped(_: object, paths: Any) -> None:
-            for path in paths:
-                session.open(path)
-
-        glfw.set_drop_callback(window, dropped)  # pyright: ignore[reportArgumentType]
     interrupted = False
 
     def interrupt(*_: object) -> None:
