@@ -47,6 +47,9 @@ WINDOWLESS_VIEWER = {
     "recorder",
     "saving",
     "preferences",
+    "file_dialog",
+    "unsaved",
+    "autosave",
 }
 GUI = {"imgui_bundle", "glfw", "OpenGL"}
 

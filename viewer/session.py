@@ -89,6 +89,8 @@ OF_A_FILE: Final = (
 """What a damaged session may raise where no check of ours has found it before."""
 
 Severity = Literal["info", "error"]
+Work = tuple[PoseEdit, CameraPath, tuple[tuple[str, tuple[float, ...]], ...]]
+"""Pose, camera path, kept poses by name."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Panels:
     palette: bool = False
     preferences: bool = False
     messages: bool = False
+    opening: tuple[str, ...] = ()
+    """Files that a person wants opened; edits that they would replace are asked about."""
     open_dialog: bool = False
     save_dialog: bool = False
     record_dialog: bool = False
@@ -136,6 +140,7 @@ class Panels:
     close: bool = False
     """The topmost menu, dialog or window is to be closed."""
     quit: bool = False
+    """The person wants to leave."""
 
 
 class Clipboard:
@@ -210,6 +215,9 @@ class Session:
     """Of motions and cameras that were opened for this avatar."""
     stills: dict[str, torch.Tensor]
     """Motions that are one pose, made here."""
+    file: Path | None
+    """Of this session; None until it is saved."""
+    _saved: Work
     cameras: dict[str, Camera]
     """Of the capture stage, by name."""
     history: History
@@ -250,6 +258,7 @@ class Session:
         self.sliders = sliders(data.skeleton, data.rest_dofs)
         self.cameras = {c.name or str(n): c for n, c in enumerate(data.cameras)}
         self.history = History(Document(name))
+        self.file, self._saved = None, self.work
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
         self._timed, self._places = name, {}
         self._hand, self._moved_s, self._moved = PoseHistory(data.lags), -math.inf, None
@@ -386,6 +395,22 @@ class Session:
     def _remember(self, path: str) -> None:
         if path not in COMES_WITH_US:
             self.preferences.remember(path)
+
+    @property
+    def name(self) -> str:
+        """What is open, as a title says it."""
+        return self.data.name if self.file is None else self.file.name
+
+    @property
+    def work(self) -> Work:
+        """All that a person made and that no other file holds."""
+        stills = tuple((name, tuple(pose.tolist())) for name, pose in self.stills.items())
+        return self.document.edit, self.document.path, stills
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether there is work that its session's file, if there is one, does not hold."""
+        return self.work != self._saved
 
     @property
     def is_still(self) -> bool:
@@ -592,10 +617,10 @@ class Session:
         """A line for the person."""
         self.messages.append(Message(legible(text), severity, self.now()))
 
-    def save(self, path: str | Path) -> None:
-        """Everything that reopens this: versioned JSON, whole or not there."""
+    def content(self) -> dict[str, Any]:
+        """Everything that reopens this, for a file of JSON."""
         document = self.document
-        content = {
+        return {
             "format": SESSION_FORMAT,
             "version": SESSION_VERSION,
             "avatar": self.avatar,
@@ -616,12 +641,22 @@ class Session:
             "overlays": vars(document.overlays),
             "background": document.background,
         }
-        write_text(Path(path), json.dumps(content, indent=1) + "\n")
-        self._remember(str(Path(path).resolve()))
+
+    def save(self, path: str | Path) -> None:
+        """Write a session file, whole or not at all. Raises: InputError."""
+        write_text(Path(path), json.dumps(self.content(), indent=1) + "\n")
+        self.file, self._saved = Path(path).resolve(), self.work
+        self._remember(str(self.file))
         self.say(f"{path}: session saved")
 
     def load(self, path: str | Path) -> None:
         """Reopen a saved session. Raises: InputError, and everything stays as it was."""
+        self.restore(path)
+        self.file, self._saved = Path(path).resolve(), self.work
+        self._remember(str(self.file))
+
+    def restore(self, path: str | Path) -> None:
+        """Take a session's content as unsaved work. Raises: InputError, and nothing changes."""
         content = read_session(Path(path))
         with self._all_or_nothing():
             try:
@@ -630,7 +665,6 @@ class Session:
                 raise bad(path, None, str(error)) from error
             except OF_A_FILE as error:
                 raise bad(path, None, f"expected a session of this program ({error})") from error
-        self._remember(str(Path(path).resolve()))
 
     def _restore(self, content: dict[str, Any]) -> None:
         _check_choice("preset", content["preset"], (None, *get_args(Preset)))
