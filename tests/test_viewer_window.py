@@ -361,11 +361,17 @@ def test_every_panel_and_dialog_draws(tmp_path: Path) -> None:
     picture, said = use(
         tmp_path,
         """
-        ASKS = ("Open...", "to...", "session...", "path...")  # of the system's own dialogs
+        asked = []
         for command in commands.COMMANDS:
-            if command.name != "file.quit" and not command.title.endswith(ASKS):
+            if command.name != "file.quit":
                 command.run(session)
                 draw(2)
+            if app.files.dialog is not None:
+                asked.append(app.files.dialog.title)
+                commands.run(session, "window.close")
+                draw(2)
+        said["asked"] = asked
+        said["left"] = app.files.dialog is None
         for name in ("help", "palette", "record_dialog"):
             setattr(session.panels, name, True)
             draw(3)
@@ -388,7 +394,11 @@ def test_every_panel_and_dialog_draws(tmp_path: Path) -> None:
         said["error"] = app.engine.error
         """,
     )
-    assert said == {"shown": [True, True, True], "channels": True, "error": None}
+    assert said.pop("asked") == [
+        *("Open", "Save the session", "Screenshot to"),
+        *("Save the camera path", "Load a camera path"),
+    ]
+    assert said == {"left": True, "shown": [True, True, True], "channels": True, "error": None}
     assert picture.std() > 20
 
 

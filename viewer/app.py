@@ -16,17 +16,20 @@ import torch
 from imgui_bundle import hello_imgui, imgui
 
 from ash_core.errors import InputError
+from ash_core.files.text import legible
 from ash_core.gl.context import describe_gl
+from viewer.autosave import Autosave
 from viewer.camera_controls import View
 from viewer.engine import Engine, Frame
 from viewer.panels import dialogs, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
 from viewer.panels.dock import Dock
-from viewer.panels.files import ALL_WE_READ, FileDialogs
+from viewer.panels.files import OPENED, PATHS, FileDialogs
 from viewer.panels.gizmo import Gizmo
 from viewer.panels.pose import PosePanel
 from viewer.panels.preferences import PreferencesWindow
 from viewer.panels.profiler import Profiler
+from viewer.panels.question import QuestionDialog
 from viewer.panels.record import RecordDialog
 from viewer.panels.theme import DRESS
 from viewer.panels.timeline import Timeline
@@ -47,6 +50,7 @@ from viewer.scene import SceneView
 from viewer.session import SESSION_SUFFIX, Clipboard, Session
 from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
+from viewer.unsaved import Unsaved
 from viewer.window_events import ChordKeeper, DropTarget
 
 _log = logging.getLogger(__name__)
@@ -99,7 +103,8 @@ class _Asked:
 class App:
     """One window on one session."""
 
-    def __init__(self, session: Session, interop: bool = True) -> None:
+    def __init__(self, session: Session, interop: bool = True, kept_in: Path | None = None) -> None:
+        """kept_in: the folder where unsaved edits survive a crash."""
         self.session = session
         self.engine = Engine(session.renderer)
         self.saver = Saver(session.say)
@@ -122,8 +127,14 @@ class App:
         self._shown = 0
         self._moved_s = -math.inf
         self._last_s = session.now()
-        self.files = FileDialogs()
+        self.files = FileDialogs(session)
+        self.question = QuestionDialog()
+        self.unsaved = Unsaved(session)
+        self.autosave = Autosave(session, kept_in)
+        self._title = TITLE
         self._keyed: View | None = None
+        self._chords: ChordKeeper | None = None
+        self._drops: DropTarget | None = None
         self._started_s = time.monotonic()
         self.first_picture_s: float | None = None
 
@@ -157,6 +168,7 @@ class App:
         params.callbacks.show_menus = self._draw_menus
         params.callbacks.show_status = self._draw_status
         params.callbacks.show_gui = self._draw_over
+        params.callbacks.confirm_exit = self._may_close
         params.callbacks.pre_new_frame = self._before_frame
         params.callbacks.enqueue_post_init(self._start)
         params.callbacks.enqueue_before_exit(self._stop)
@@ -196,7 +208,8 @@ class App:
         import glfw
 
         window = glfw.get_current_context()
-        self._events = ChordKeeper(glfw, window), DropTarget(glfw, window, self.drop)
+        self._chords = ChordKeeper(glfw, window)
+        self._drops = DropTarget(glfw, window, self.drop)
         self.session.clipboard = _SystemClipboard()
         self.presenter, reason = make_presenter(self.session.renderer.device, self._interop)
         if reason is not None:
@@ -205,9 +218,11 @@ class App:
         self.scene = SceneView(self.session, self.presenter)
 
     def drop(self, paths: list[str]) -> None:
-        """Open files that were dropped on the window."""
-        for path in paths:
-            self.session.open(path)
+        """Take files that were dropped on the window: into its dialog, else open them."""
+        if self.files.dialog is not None:
+            self.files.dialog.take(Path(paths[0]))
+        elif self.unsaved.question is None:
+            self.session.panels.opening = (*self.session.panels.opening, *paths)
 
     def _stop(self) -> None:
         self.record.close()
@@ -240,8 +255,27 @@ class App:
             or now - self._moved_s < 2 * REST_S
         )
         params.fps_idling.enable_idling = not (busy or self.record.running)
-        params.app_shall_exit = params.app_shall_exit or session.panels.quit
+        if session.panels.quit:
+            session.panels.quit = False
+            self.unsaved.quit()
+        params.app_shall_exit = params.app_shall_exit or self.unsaved.ended
+        self.autosave.follow()
+        self._follow_title()
         self.dock.follow(session.panels.shown)
+
+    def _may_close(self) -> bool:
+        """Answer the window's close button: not before the question about unsaved edits."""
+        self.session.panels.quit = True
+        return False
+
+    def _follow_title(self) -> None:
+        import glfw
+
+        session = self.session
+        title = f"{'*' if session.unsaved else ''}{legible(session.name)} - {TITLE}"
+        if title != self._title:
+            self._title = title
+            glfw.set_window_title(glfw.get_current_context(), title)
 
     def _follow_preferences(self) -> None:
         store, idling = self.session.preferences, hello_imgui.get_runner_params().fps_idling
@@ -402,7 +436,7 @@ class App:
 
     def _draw_over(self) -> None:
         session = self.session
-        run_pressed(session)
+        run_pressed(session, 0 if self._chords is None else self._chords.stuck)
         if session.panels.close:
             session.panels.close = False
             close_topmost(session)
@@ -418,22 +452,28 @@ class App:
 
     def _ask_for_file(self) -> None:
         session, panels, files = self.session, self.session.panels, self.files
+        if panels.opening:
+            paths, panels.opening = panels.opening, ()
+            self.unsaved.open(paths)
         if panels.open_dialog:
             panels.open_dialog = False
-            files.open("Open", ALL_WE_READ, session.open)
+            files.open("Open", OPENED, lambda path: self.unsaved.open((path,)))
         if panels.save_dialog:
             panels.save_dialog = False
-            files.save("Save the session", f"session{SESSION_SUFFIX}", self._save)
+            name = str(session.file or f"session{SESSION_SUFFIX}")
+            endings = (SESSION_SUFFIX,)
+            files.save("Save the session", name, self.unsaved.save, endings, self.unsaved.stay)
         if panels.screenshot_as:
             panels.screenshot_as = False
-            files.save("Screenshot to", str(self._new_picture()), self._save_picture)
+            files.save("Screenshot to", str(self._new_picture()), self._save_picture, (".png",))
         if panels.save_path:
             panels.save_path = False
-            files.save("Save the camera path", f"camera path{SUFFIX}", self._save_path)
+            files.save("Save the camera path", f"camera path{SUFFIX}", self._save_path, (SUFFIX,))
         if panels.load_path:
             panels.load_path = False
-            files.open("Load a camera path", ("Camera paths", f"*{SUFFIX}"), self._load_path)
-        files.collect()
+            files.open("Load a camera path", PATHS, self._load_path)
+        files.draw()
+        self.question.draw(self.unsaved)
 
     def _save_path(self, path: str) -> None:
         out = path if path.endswith(SUFFIX) else path + SUFFIX
@@ -492,12 +532,6 @@ class App:
         factor = VIEW_SIZES[wanted]
         width, height = self.area.width * factor, self.area.height * factor
         return max(round(width), 1), max(round(height), 1)
-
-    def _save(self, path: str) -> None:
-        try:
-            self.session.save(path if path.endswith(SESSION_SUFFIX) else path + SESSION_SUFFIX)
-        except InputError as error:
-            self.session.say(str(error), "error")
 
     def _draw_menus(self) -> None:
         dialogs.draw_menus(self.session)

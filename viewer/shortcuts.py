@@ -12,6 +12,7 @@ _MODIFIERS: Final = {
     "Shift": imgui.Key.mod_shift,
     "Alt": imgui.Key.mod_alt,
 }
+_EVERY_MODIFIER: Final = int(imgui.Key.mod_mask_)
 _NAMES: Final = {
     "RightArrow": "right_arrow",
     "LeftArrow": "left_arrow",
@@ -52,8 +53,8 @@ def shown(command: Command) -> str:
     return "+".join((*modifiers, _SHOWN.get(key, key)))
 
 
-def run_pressed(session: Session) -> None:
-    """Run the commands whose keys were pressed.
+def run_pressed(session: Session, stuck: int = 0) -> None:
+    """Run the commands whose keys were pressed. stuck: modifiers that count for nothing.
 
     Whoever types, flies or is asked by a dialog has the keys; Esc alone is always a command.
     """
@@ -61,9 +62,16 @@ def run_pressed(session: Session) -> None:
     if not typing:
         # Or Dear ImGui would go to the next text field, and keep all keys from then on.
         imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("shortcuts"))
+    held = int(imgui.get_io().key_mods) & ~stuck
     asked = imgui.internal.get_top_most_popup_modal() is not None
     for command in COMMANDS:
         if (typing or asked) and command.name != CLOSE:
             continue
-        if command.shortcut and imgui.is_key_chord_pressed(chord(command.shortcut)):
+        if command.shortcut and _is_pressed(chord(command.shortcut), held):
             command.run(session)
+
+
+def _is_pressed(wanted: int, held: int) -> bool:
+    """Check for a key that went down, with these modifiers and no other."""
+    key = imgui.Key(wanted & ~_EVERY_MODIFIER)
+    return held == wanted & _EVERY_MODIFIER and imgui.is_key_pressed(key, False)

@@ -18,8 +18,11 @@ from ash_core.errors import InputError
 from ash_core.files.text import write_atomic
 from ash_core.gl.context import INSTALL, OLDEST, USE_SOFTWARE
 from viewer.app import App
+from viewer.autosave import autosave_folder
 from viewer.session import Session
 
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end the window; unsaved edits are kept for the next start."""
 NO_GL: Final = f"gives no OpenGL {OLDEST[0]}.{OLDEST[1]}"
 
 
@@ -30,22 +33,31 @@ def run(session: Session, interop: bool = True) -> int:
     with warnings.catch_warnings(action="ignore"):  # told below, in one line
         if not glfw.init():
             raise _no_window(_text(glfw.get_error()[1]))
-    app = App(session, interop)
+    app = App(session, interop, autosave_folder())
     if not _set_up(app, app.params()):
         raise _no_window(f"this display {NO_GL}: {USE_SOFTWARE}")
+    app.autosave.offer(app.unsaved)
     interrupted = False
 
     def interrupt(*_: object) -> None:
         nonlocal interrupted
         interrupted = True
-        signal.signal(signal.SIGINT, before)  # a second one need not wait for the frame
+        signal.signal(signal.SIGINT, before[0])  # a second one need not wait for the frame
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:  # Ctrl-C ends between two frames: within one, Dear ImGui cannot be torn down
+    before = [signal.signal(number, interrupt) for number in ENDING]
+    try:  # a signal ends between two frames: within one, Dear ImGui cannot be torn down
         while not (interrupted or hello_imgui.get_runner_params().app_shall_exit):
             immapp.manual_render.render()
+    except BaseException:
+        interrupted = True
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(ENDING, before, strict=True):
+            signal.signal(number, handler)
+        if interrupted:
+            app.autosave.keep()
+        else:
+            app.autosave.close()
         immapp.manual_render.tear_down()
     if interrupted:
         raise KeyboardInterrupt

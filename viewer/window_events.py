@@ -21,10 +21,19 @@ class ChordKeeper:
     """
 
     STOP: Final = imgui.Key.f24
+    stuck: int = 0
+    """Modifiers that GLFW takes for held and the last key's event does not: a window manager that
+    acts on Alt+F4 also gets the release of Alt."""
 
     def __init__(self, glfw: Any, window: Any) -> None:
         """window: with Dear ImGui's callbacks in place."""
         modifiers = range(glfw.KEY_LEFT_SHIFT, glfw.KEY_RIGHT_SUPER + 1)
+        known = (
+            (imgui.Key.mod_ctrl, glfw.MOD_CONTROL, (glfw.KEY_LEFT_CONTROL, glfw.KEY_RIGHT_CONTROL)),
+            (imgui.Key.mod_shift, glfw.MOD_SHIFT, (glfw.KEY_LEFT_SHIFT, glfw.KEY_RIGHT_SHIFT)),
+            (imgui.Key.mod_alt, glfw.MOD_ALT, (glfw.KEY_LEFT_ALT, glfw.KEY_RIGHT_ALT)),
+            (imgui.Key.mod_super, glfw.MOD_SUPER, (glfw.KEY_LEFT_SUPER, glfw.KEY_RIGHT_SUPER)),
+        )
         pressed = False
 
         def key_changed(window: Any, key: int, scancode: int, action: int, mods: int) -> None:
@@ -35,6 +44,10 @@ class ChordKeeper:
                 pressed = False
             elif key not in modifiers and action == glfw.PRESS:
                 pressed = True
+                self.stuck = 0
+                for modifier, bit, keys in known:
+                    if not mods & bit and any(glfw.get_key(window, key) for key in keys):
+                        self.stuck |= int(modifier)
             if self._next:
                 self._next(window, key, scancode, action, mods)
 

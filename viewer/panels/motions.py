@@ -26,4 +26,4 @@ def draw(session: Session) -> None:
             if imgui.is_item_hovered():
                 imgui.set_tooltip(legible(path))
             if chosen:
-                session.open(path)
+                session.panels.opening = (path,)
