@@ -48,6 +48,7 @@ WINDOWLESS_VIEWER = {
     "saving",
     "preferences",
     "file_dialog",
+    "front_end",
     "unsaved",
     "autosave",
 }

@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,31 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 from PIL import ImageGrab
+from x_server import lacks, x_server
 
-pytestmark = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="no Xvfb: apt install xvfb")
+pytestmark = pytest.mark.skipif(bool(lacks("Xvfb")), reason="no Xvfb: apt install xvfb")
 PATIENCE_S = 120.0
 
 
 @pytest.fixture
 def display(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Of a server of this test's own; it chooses the number. Its parameter is the screen's size."""
-    screen = getattr(request, "param", "1280x800")
-    ours, its = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(its), "-screen", "0", f"{screen}x24", "-nolisten", "tcp"],
-        pass_fds=[its],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(its)
-    try:
-        number = os.read(ours, 16).decode().strip()
-        if not number:
-            pytest.skip("Xvfb does not start here")
-        yield f":{number}"
-    finally:
-        os.close(ours)
-        server.terminate()
-        server.wait(30)
+    """Of a server of this test's own. Its parameter is the screen's size."""
+    with x_server(getattr(request, "param", "1280x800")) as number:
+        yield number
 
 
 def test_the_window_shows_the_avatar_and_ends_by_ctrl_c(display: str, tmp_path: Path) -> None:
@@ -134,6 +119,7 @@ LARGE = """
 import json, os, sys, time
 import glfw
 from PIL import ImageGrab
+from x_server import lacks, x_server
 from imgui_bundle import imgui, immapp
 from viewer import commands, window
 from viewer.session import Session

@@ -21,6 +21,7 @@ from ash_core.gl.context import describe_gl
 from viewer.autosave import Autosave
 from viewer.camera_controls import View
 from viewer.engine import Engine, Frame
+from viewer.front_end import Clipboard
 from viewer.panels import dialogs, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
 from viewer.panels.dock import Dock
@@ -47,7 +48,7 @@ from viewer.saving import (
     save_table,
 )
 from viewer.scene import SceneView
-from viewer.session import SESSION_SUFFIX, Clipboard, Session
+from viewer.session import SESSION_SUFFIX, Session
 from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
 from viewer.unsaved import Unsaved

@@ -32,8 +32,8 @@ class FileDialogWindow:
         self._id = f"{dialog.title}###file dialog"
         self._is_open = False
         self._focus = True
-        self._replacement: str | None = None
-        """Text that takes the place of what is being typed."""
+        self._field = dialog.text
+        """What the field held after its last frame; it keeps its own copy while it is typed in."""
         self._reveal = False
         self._refreshed_s = 0.0
 
@@ -94,7 +94,7 @@ class FileDialogWindow:
         step = imgui.is_key_pressed(imgui.Key.down_arrow) - imgui.is_key_pressed(imgui.Key.up_arrow)
         if step:
             dialog.move(step)
-            self._replacement, self._reveal = dialog.text, True
+            self._reveal = True
         if not dialog.text and imgui.is_key_pressed(imgui.Key.backspace):
             dialog.up()
             self._reveal = True
@@ -186,7 +186,7 @@ class FileDialogWindow:
         if picked is not None:
             entry, opens = picked
             dialog.choose(entry)
-            self._replacement, self._focus = dialog.text, True
+            self._focus = True
             if opens:
                 dialog.accept()
                 self._reveal = True
@@ -235,6 +235,7 @@ class FileDialogWindow:
         )
         if text != dialog.text:
             dialog.type(text)
+        self._field = dialog.text
         if len(dialog.kinds) > 1:
             imgui.same_line()
             imgui.set_next_item_width(-1)
@@ -245,19 +246,19 @@ class FileDialogWindow:
         if entered:
             dialog.accept()
             self._focus = self._reveal = True
-            self._replacement = dialog.text
         return self._draw_buttons()
 
     def _edit(self, data: imgui.InputTextCallbackData) -> int:
-        """Complete at Tab; put what was chosen in the list into the field."""
+        """Complete at Tab; put what was chosen elsewhere into the field."""
         text = str(data.buf)
         if data.event_flag == imgui.InputTextFlags_.callback_completion:
             self.dialog.type(text)
-            self._replacement = self.dialog.complete()
-        if self._replacement is not None and self._replacement != text:
+            replacement = self.dialog.complete()
+        else:
+            replacement = self.dialog.text if self.dialog.text != self._field else text
+        if replacement != text:
             data.delete_chars(0, data.buf_text_len)
-            data.insert_chars(0, self._replacement)
-        self._replacement = None
+            data.insert_chars(0, replacement)
         return 0
 
     def _draw_buttons(self) -> bool:
