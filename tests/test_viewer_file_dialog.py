@@ -1,6 +1,10 @@
 """The window's own file dialog, without a window: what is listed, typed, completed and refused."""
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -260,3 +264,42 @@ def test_places_are_home_the_start_and_recent_folders(
         ("Started in", folder),
         ("walks", folder / "walks"),
     ]
+
+
+NATIVE = """
+import json, os, sys, time
+from pathlib import Path
+from viewer.panels import files
+from viewer.session import Session
+session = Session("actor", device="cpu", preset="cpu")
+session.preferences.change(file_dialog="system")
+dialogs, got = files.FileDialogs(session), []
+dialogs.open("Open", files.OPENED, got.append)
+said = {"in the window": dialogs.dialog is not None, "told": len(session.messages)}
+end = time.monotonic() + 60
+while not got and dialogs.dialog is None and time.monotonic() < end:
+    dialogs._collect()
+    time.sleep(0.02)
+print(json.dumps(said | {"got": got}))
+"""
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_desktop_s_dialog_where_it_works_and_is_wanted(tmp_path: Path, installed: bool) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "which", "env", "cat"):
+        (tools / name).symlink_to(shutil.which(name) or name)
+    if installed:
+        (tools / "zenity").write_text(f"#!{tools}/sh\necho '/chosen by hand.motion'\n")
+        (tools / "zenity").chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", NATIVE],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": str(tools), "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    want = {"in the window": not installed, "told": int(not installed)}
+    got = ["/chosen by hand.motion"] if installed else []
+    assert json.loads(done.stdout.splitlines()[-1]) == {**want, "got": got}
