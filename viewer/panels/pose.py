@@ -11,6 +11,7 @@ from viewer.pose import JointNode, Slider, search, way_to
 from viewer.session import NOTHING_TO_MOVE, Session
 
 REVEAL_FRAMES: Final = 3
+INDENT_EM: Final = 0.5
 
 
 class PosePanel:
@@ -55,9 +56,12 @@ class PosePanel:
             self._draw_matches(session, present)
             return
         by_name = {node.name: node for node in session.tree}
+        # Fingers are twelve lines deep: their names are still to be read.
+        imgui.push_style_var(imgui.StyleVar_.indent_spacing, imgui.get_font_size() * INDENT_EM)
         for node in session.tree:
             if node.parent is None:
                 self._draw_node(session, node, by_name, present)
+        imgui.pop_style_var()
 
     def _follow_selection(self, session: Session) -> None:
         """Show the joint that was clicked in the view; what is searched for gives way to it."""
@@ -110,11 +114,11 @@ class PosePanel:
         if begins_open:
             flags |= imgui.TreeNodeFlags_.default_open
         edited = any(dof in session.document.edit.values for dof in node.dofs)
+        imgui.push_style_color(imgui.Col_.header, colours().range)
         if edited:
             imgui.push_style_color(imgui.Col_.text, colours().edited)
         is_open = imgui.tree_node_ex(f"{node.name}##{bool(self.text)}", int(flags))
-        if edited:
-            imgui.pop_style_color()
+        imgui.pop_style_color(1 + edited)
         if imgui.is_item_clicked():
             session.selected_joint = self._selected = node.joint_names[0]
         return is_open
