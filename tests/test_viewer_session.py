@@ -882,6 +882,17 @@ def test_the_smallest_preset_is_usual_where_no_gpu_is(
     assert command._usual_preset(Preferences(preset=preferred)) == want
 
 
+def test_a_session_may_stand_in_the_avatar_s_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    file = tmp_path / f"gone{SESSION_SUFFIX}"
+    with pytest.raises(InputError, match=r"gone.*expected a file, found nothing there"):
+        ViewCommand(str(file)).run()
+    with pytest.raises(InputError, match="--motion: expected none beside --session"):
+        ViewCommand(str(file), motion="walk").run()
+
+
 # ---- the engine ----
 
 

@@ -34,7 +34,8 @@ class ViewCommand:
     )
     """Motion file, or the name of a bundled motion. Without one: the bundled motions, else rest."""
     session: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """Session file to reopen instead: it has its own avatar and motions."""
+    """Session file to reopen instead: it has its own avatar and motions. It may stand in the place
+    of AVATAR, too."""
     device: Device = "auto"
     """Where frames are made."""
     backend: Backend = "auto"
@@ -53,9 +54,11 @@ class ViewCommand:
         from ash_core.files.text import shorten
         from ash_core.gl.context import INSTALL as GL_INSTALL
         from viewer.preferences import PreferenceStore, preferences_file
-        from viewer.session import Session
+        from viewer.session import SESSION_SUFFIX, Session
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        if self.avatar is not None and self.avatar.endswith(SESSION_SUFFIX):
+            return replace(self, avatar=None, session=self.session or Path(self.avatar)).run()
         self._check()
         for name in NEEDED:
             if find_spec(name) is None:
