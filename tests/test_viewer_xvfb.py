@@ -167,6 +167,37 @@ def test_a_large_screen_is_used_whole(display: str, tmp_path: Path) -> None:
     assert (covered.max(0) > 5).all()
 
 
+CLOSED = """
+import json
+from imgui_bundle import immapp
+from viewer import window
+from viewer.preferences import PreferenceStore, preferences_file
+from viewer.session import Session
+store = PreferenceStore(preferences_file())
+session = Session("actor", device="cpu", preset="cpu", preferences=store)
+app = window.App(session, kept_in=window.autosave_folder())
+params = app.params()
+window.keep_layout_if_possible(session, params)
+immapp.manual_render.setup_from_runner_params(params, immapp.AddOnsParams())
+store.change(theme="light")
+for _ in range(5):
+    immapp.manual_render.render()
+immapp.manual_render.tear_down()
+print(json.dumps([message.text for message in session.messages]))
+"""
+
+
+def test_a_closed_configuration_folder_is_reported_once_and_the_window_opens(
+    display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "a file"
+    closed.write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(closed))
+    places, preferences = said_by(CLOSED, display, tmp_path)
+    assert places.startswith(f"{closed}/ash-studio: the places of the panels are not kept")
+    assert preferences.startswith(f"{closed}/ash-studio/preferences.json: cannot be written")
+
+
 def test_without_a_server_there_is_one_line_and_what_to_do(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
     done = subprocess.run(

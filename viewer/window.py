@@ -15,7 +15,7 @@ from typing import Any, Final
 from imgui_bundle import hello_imgui, immapp
 
 from ash_core.errors import InputError
-from ash_core.files.text import write_atomic
+from ash_core.files.text import try_folder, write_atomic
 from ash_core.gl.context import INSTALL, OLDEST, USE_SOFTWARE
 from viewer.app import App
 from viewer.autosave import autosave_folder
@@ -34,7 +34,9 @@ def run(session: Session, interop: bool = True) -> int:
         if not glfw.init():
             raise _no_window(_text(glfw.get_error()[1]))
     app = App(session, interop, autosave_folder())
-    if not _set_up(app, app.params()):
+    params = app.params()
+    keep_layout_if_possible(session, params)
+    if not _set_up(app, params):
         raise _no_window(f"this display {NO_GL}: {USE_SOFTWARE}")
     app.autosave.offer(app.unsaved)
     interrupted = False
@@ -62,6 +64,18 @@ def run(session: Session, interop: bool = True) -> int:
     if interrupted:
         raise KeyboardInterrupt
     return 0
+
+
+def keep_layout_if_possible(session: Session, params: hello_imgui.RunnerParams) -> None:
+    """Do without the file of the panels' places where its folder is closed: it ends the window."""
+    base = Path(hello_imgui.ini_folder_location(params.ini_folder_type))
+    folder = (base / params.ini_filename).parent
+    try:
+        try_folder(folder)
+    except OSError as error:
+        params.ini_disable = True
+        reason = error.strerror or error
+        session.say(f"{folder}: the places of the panels are not kept: {reason}", "error")
 
 
 def _text(said: Any) -> str:
