@@ -1,11 +1,12 @@
 """Unsaved edits, without a window: asked about before they are lost, kept for a crash."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,15 @@ import pytest
 from ash_core.files.skeletool import write_motion
 from viewer import commands
 from viewer.autosave import EVERY_S, Autosave, autosave_folder
-from viewer.session import SESSION_SUFFIX, Session
+from viewer.session import SESSION_SUFFIX, Session, load_data
 from viewer.unsaved import Question, Unsaved
+
+
+@pytest.fixture(scope="module", autouse=True)
+def avatars_are_read_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("viewer.session.load_data", functools.cache(load_data))
+        yield
 
 
 class Clock:
