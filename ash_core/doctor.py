@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ash_core.gl.context import INSTALL, OLDEST, USE_SOFTWARE
 from ash_core.resources import usable_cores
 
 State = Literal["ok", "missing", "info"]
 
-APT_GL: Final = "apt install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri"
+NO_GL: Final = f"EGL gives no OpenGL {OLDEST[0]}.{OLDEST[1]}"
 REINSTALL: Final = "make setup in a checkout, else pip install --force-reinstall ash-studio"
 ISA_FLAGS: Final = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 
@@ -240,16 +241,21 @@ def examine_gl() -> list[Finding]:
             [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
         )
     except (OSError, subprocess.SubprocessError) as error:
-        return [Finding("GL", "EGL, no window", str(error), "missing", APT_GL)]
+        return [Finding("GL", "EGL, no window", str(error), "missing", INSTALL)]
     if answer.returncode == 0:
         return [Finding("GL", "EGL, no window", answer.stdout, "ok")]
     reason = (answer.stderr.strip().splitlines() or ["the driver crashed"])[-1]
-    return [Finding("GL", "EGL, no window", reason, "missing", f"{APT_GL} (for the viewer only)")]
+    cure = USE_SOFTWARE if NO_GL in reason else INSTALL
+    return [Finding("GL", "EGL, no window", reason, "missing", f"{cure} (for the viewer only)")]
 
 
 def open_egl() -> str:
-    """Vendor, renderer and version of an off-screen OpenGL context; raises OSError without one."""
+    """Describe an off-screen OpenGL 3.3 core context: vendor, renderer, version.
+
+    Raises: OSError without one.
+    """
     egl_platform_surfaceless, egl_opengl_api, egl_none = 0x31DD, 0x30A2, 0x3038
+    egl_major, egl_minor, egl_profile, egl_core = 0x3098, 0x30FB, 0x30FD, 0x1
     egl = ctypes.CDLL("libEGL.so.1")
     for name in ("eglGetProcAddress", "eglGetPlatformDisplay", "eglGetDisplay", "eglCreateContext"):
         getattr(egl, name).restype = ctypes.c_void_p
@@ -262,7 +268,12 @@ def open_egl() -> str:
         raise OSError("EGL has no desktop OpenGL")
     config, found = ctypes.c_void_p(), ctypes.c_int()
     egl.eglChooseConfig(display, nothing, ctypes.byref(config), 1, ctypes.byref(found))
-    context = ctypes.c_void_p(egl.eglCreateContext(display, config, None, nothing))
+    version = (ctypes.c_int * 7)(
+        egl_major, OLDEST[0], egl_minor, OLDEST[1], egl_profile, egl_core, egl_none
+    )
+    context = ctypes.c_void_p(egl.eglCreateContext(display, config, None, version))
+    if not context:
+        raise OSError(f"{NO_GL}: the driver's is older")
     if not egl.eglMakeCurrent(display, None, None, context):
         raise OSError("EGL cannot make a context without a window")
     get_string: Any = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_uint)(

@@ -47,6 +47,10 @@ WINDOWLESS_VIEWER = {
     "recorder",
     "saving",
     "preferences",
+    "file_dialog",
+    "front_end",
+    "unsaved",
+    "autosave",
 }
 GUI = {"imgui_bundle", "glfw", "OpenGL"}
 

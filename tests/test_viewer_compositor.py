@@ -23,9 +23,9 @@ from viewer import scene as scene_module
 from viewer.compositor import Compositor, Scene
 from viewer.document import Document, Overlays
 from viewer.engine import Frame, Posed
+from viewer.front_end import Message
 from viewer.present import HostPresenter
 from viewer.scene import SceneView, lies_under, scene_of
-from viewer.session import Message
 
 pytest.importorskip("imgui_bundle", reason="the window is not installed")
 

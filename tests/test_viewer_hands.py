@@ -15,7 +15,7 @@ from test_viewer_window import has_egl
 SCRIPT = """
 import json, sys, time
 from pathlib import Path
-from viewer import app as window, commands
+from viewer import commands, window
 from viewer.session import Session
 from imgui_bundle import hello_imgui, imgui, immapp
 
@@ -40,8 +40,12 @@ def a_menu_is_clicked(ui):
     ui.set_ref("##MainMenuBar")
     ui.menu_click("Look/Skeleton")
     expect(session.document.overlays.skeleton, "no skeleton")
+    ui.menu_click("Pose/Rest pose")
+    expect(session.document.edit.values, "no rest pose")
     ui.menu_click("Edit/Undo")
-    expect(not session.document.overlays.skeleton, "not undone")
+    expect(not session.document.edit.values, "not undone")
+    expect(session.document.overlays.skeleton, "a view toggle was undone")
+    ui.menu_click("Look/Skeleton")
 
 
 @step
@@ -104,10 +108,10 @@ def the_palette_runs_a_command(ui):
 def panels_go_and_come(ui):
     ui.key_press(imgui.Key.tab)
     ui.yield_(3)
-    expect(not session.panels.shown and not app._panels[0].is_visible, "still there")
+    expect(not session.panels.shown and not app.dock.visible, f"there: {app.dock.visible}")
     ui.key_press(imgui.Key.tab)
     ui.yield_(3)
-    expect(session.panels.shown and app._panels[0].is_visible, "not back")
+    expect(session.panels.shown and len(app.dock.visible) == 6, f"back: {app.dock.visible}")
 
 
 @step
@@ -161,6 +165,49 @@ def a_recording_is_begun_by_its_button(ui):
         time.sleep(0.002)
     names = sorted(path.name for path in (out / "shots").iterdir())
     expect(names == ["frame_000002.png", "frame_000003.png"], names)
+
+
+@step
+def escape_closes_what_is_on_top(ui):
+    panels = session.panels
+    for name in ("preferences", "help", "messages"):
+        setattr(panels, name, True)
+        ui.yield_(3)
+    commands.run(session, "window.palette")
+    ui.yield_(3)
+    ui.key_chars("dept")
+    ui.mouse_move_to_pos((22, 12))
+    ui.mouse_click(0)
+    ui.yield_(3)
+    popups = imgui.get_current_context().open_popup_stack
+    expect(popups.size() == 1, f"{popups.size()} menus")
+    gone = []
+    for _ in range(5):
+        ui.key_press(imgui.Key.escape)
+        ui.yield_(3)
+        names = ("palette", "messages", "help", "preferences")
+        gone.append([name for name in names if not getattr(panels, name)])
+    expect(popups.size() == 0, "menu still open")
+    expect([len(names) for names in gone] == [0, 1, 2, 3, 4], str(gone))
+
+
+@step
+def escape_leaves_a_text_field_before_a_window(ui):
+    session.panels.help = True
+    ui.yield_(3)
+    ui.set_ref("Pose")
+    ui.item_click("##joint")
+    ui.key_chars("head")
+    expect(imgui.get_io().want_text_input and app.pose.text == "head", "not typing")
+    ui.key_press(imgui.Key.escape)
+    ui.yield_(2)
+    expect(session.panels.help and app.pose.text == "", "help was closed, or nothing cleared")
+    ui.key_press(imgui.Key.escape)
+    ui.yield_(2)
+    expect(session.panels.help and not imgui.get_io().want_text_input, "help was closed")
+    ui.key_press(imgui.Key.escape)
+    ui.yield_(2)
+    expect(not session.panels.help, "help still there")
 
 
 @step

@@ -127,16 +127,30 @@ def test_other_places_and_names_are_other_lines(toy: Skeleton) -> None:
     assert shared == ["left", "a_x", "b", "a_y", "c", "b_x", "d"]
 
 
-def test_search_keeps_the_way_down(bundled: Skeleton) -> None:
+def test_search_finds_what_fits_and_nothing_above_it(bundled: Skeleton) -> None:
     tree = pose.joint_tree(bundled)
-    found = [node.name for node in pose.search(tree, "leftTHUMB2 ")]
-    assert found[0] == "Root"
-    assert found[-1] == "LeftThumb2"
-    assert len(found) == 1 + next(node.depth for node in tree if node.name == "LeftThumb2")
-    elbow = pose.search(tree, "left_elbow")
-    assert elbow[-1].name == "LeftForeArm"  # a dof's name is found too
-    assert pose.search(tree, "") == tree
-    assert pose.search(tree, "tentacle") == ()
+
+    def found(text: str) -> list[tuple[str, int]]:
+        return [(match.node.name, len(match.dofs)) for match in pose.search(tree, text)]
+
+    thumb = next(node for node in tree if node.name == "LeftThumb2")
+    assert found("leftTHUMB2 ") == [("LeftThumb2", len(thumb.dofs))]
+    elbows = pose.search(tree, "elbow")  # by a dof's name, and only such dofs
+    assert [match.node.name for match in elbows] == ["LeftForeArm", "RightForeArm"]
+    named = [bundled.dof_names[dof] for match in elbows for dof in match.dofs]
+    assert named
+    assert all("elbow" in name for name in named)
+    assert [name for name, _ in found("left elbow")] == ["LeftForeArm"]
+    assert [match.node for match in pose.search(tree, "")] == list(tree)
+    assert found("tentacle") == []
+
+
+def test_the_way_to_a_joint_begins_at_the_top(bundled: Skeleton) -> None:
+    tree = pose.joint_tree(bundled)
+    way = pose.way_to(tree, "LeftThumb2")
+    assert (way[0], way[-1]) == ("Root", "LeftThumb2")
+    assert len(way) == 1 + next(node.depth for node in tree if node.name == "LeftThumb2")
+    assert pose.way_to(tree, "tentacle") == ()
 
 
 def test_a_long_chain_is_no_deep_recursion(toy: Skeleton) -> None:

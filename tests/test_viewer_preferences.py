@@ -1,6 +1,7 @@
 """Preferences: kept whole, read with care, in force at once."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +24,7 @@ SOME = st.builds(
     idle_hz=st.floats(*preferences.IDLE_HZ),
     record_size=st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
     record_format=st.sampled_from(preferences.FORMATS),
+    file_dialog=st.sampled_from(preferences.DIALOGS),
     picture_size=st.sampled_from((*preferences.VIEW_SIZES, "1920x1080")),
     picture_folder=st.text(max_size=9),
     recent=st.lists(st.text(), max_size=3).map(tuple),
@@ -48,6 +50,11 @@ def test_what_was_chosen_is_there_at_the_next_start(
         ("[]", "expected preferences of ash-studio"),
         ({"format": "other"}, "expected preferences of ash-studio"),
         ({"version": 99}, "expected version 1, got '99'"),
+        ({"version": None}, "expected version 1, got 'None'"),
+        ('{"format": "ash-studio preferences"}', "expected version 1, got 'None'"),
+        ('{"format": "ash-studio preferences", "version": 1, "the', "expected JSON"),
+        ("", "expected JSON"),
+        ("[" * 100_000, "expected JSON"),
         ({"theme": "plaid"}, "theme: expected dark or light, got 'plaid'"),
         ({"theme": []}, "theme: expected dark or light"),
         ({"scale": 1e9}, "scale: expected 0.6 to 3.0"),
@@ -58,6 +65,7 @@ def test_what_was_chosen_is_there_at_the_next_start(
         ({"picture_size": "0x9"}, "picture_size: expected view, 2x view or WIDTHxHEIGHT"),
         ({"picture_size": 3}, "picture_size: expected view"),
         ({"picture_folder": None}, "picture_folder: expected a folder's name"),
+        ({"picture_folder": "\ud800"}, "picture_folder: expected a folder's name"),
         ({"record_format": ".gif"}, "record_format: expected .mp4"),
         ({"recent": [1]}, "recent: expected names of files"),
         ({"preset": "huge"}, "preset: expected null, cpu"),
@@ -78,6 +86,51 @@ def test_a_damaged_file_is_told_and_the_defaults_hold(
     assert "\n" not in store.problem
     with pytest.raises(InputError):
         read_preferences(path)
+
+
+@pytest.mark.parametrize("name", preferences.HOLDS)
+@pytest.mark.parametrize("value", [None, [], {}, "\0", -1, 1e400, 10**400, [None], [[]], True])
+def test_no_type_of_any_field_stops_the_start(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "preferences.json"
+    path.write_text(json.dumps({"format": preferences.FORMAT, "version": 1, name: value}))
+    store = PreferenceStore(path)
+    assert store.value == Preferences() or store.problem is None
+    store.change(theme="light")
+    store.write()
+    assert read_preferences(path) == store.value
+
+
+@pytest.mark.parametrize("kind", ["folder", "bytes", "link to nothing", "pipe"])
+def test_what_is_no_text_file_is_reported_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "preferences.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "bytes":
+        path.write_bytes(bytes(range(256)))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nothing")
+    store = PreferenceStore(path)
+    assert store.value == Preferences()
+    assert store.problem is not None
+    assert store.problem.endswith("the defaults hold")
+
+
+def test_a_user_without_a_home_has_preferences(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert preferences_file().parts[-3:] == (".config", "ash-studio", "preferences.json")
+
+
+def test_the_window_names_any_file(tmp_path: Path) -> None:
+    """Bytes that are no text reach neither Dear ImGui nor a terminal."""
+    session = Session("actor", device="cpu", preset="cpu")
+    session.open(str(tmp_path / "m\udcff.motion"))
+    session.messages[-1].text.encode()
 
 
 def test_a_field_of_a_later_version_does_no_harm(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from viewer.command import ViewCommand
 from viewer.document import BACKGROUNDS, MOST_EDITS, Document, History, Overlays
 from viewer.engine import Engine
 from viewer.overlay import project
-from viewer.pose import window_of
+from viewer.pose import PoseEdit, window_of
 from viewer.preferences import Preferences, PreferenceStore, preferences_file
 from viewer.recorder import Recorder
 from viewer.session import SESSION_SUFFIX, Session
@@ -205,15 +205,30 @@ def test_history_goes_back_and_forth() -> None:
 
 def test_a_dragged_slider_is_one_edit() -> None:
     history = History(Document("m"))
-    for n in range(1, 9):
-        history.apply("size", dataclasses.replace(history.document, look=Look(splat_scale=n)), "s")
+    for blend in (0.1, 0.2, 0.8):
+        history.apply("blend", Document("m", PoseEdit(blend=blend)), "s")
     history.settle()
-    history.apply("size", dataclasses.replace(history.document, look=Look(splat_scale=0.5)), "s")
+    history.apply("blend", Document("m", PoseEdit(blend=0.5)), "s")
     assert len(history.labels) == 2
     history.undo()
-    assert history.document.look.splat_scale == 8
+    assert history.document.edit.blend == 0.8
     history.undo()
     assert history.document == Document("m")
+
+
+def test_how_it_is_shown_is_no_edit() -> None:
+    """Neither undone, nor an end of what can be redone, nor lost by undo and redo."""
+    history = History(Document("m"))
+    history.apply("pose", Document("m", PoseEdit({3: 1.0})))
+    history.undo()
+    white = dataclasses.replace(history.document, background="white", look=Look(splat_scale=2.0))
+    history.apply("background", white)
+    assert history.labels == ("pose",)
+    assert history.redo() == "pose"
+    assert history.document == dataclasses.replace(white, edit=PoseEdit({3: 1.0}))
+    history.undo()
+    assert history.document == white
+    assert history.undo() is None
 
 
 def test_the_oldest_edits_are_forgotten() -> None:
@@ -301,23 +316,21 @@ def test_a_motion_keeps_its_range_and_frame_while_another_is_shown() -> None:
     assert (clock.first, clock.frame) == (0, 7)
 
 
-def test_look_commands_and_undo(session: Session) -> None:
-    before = session.document
+def test_look_commands_are_none_to_undo(session: Session) -> None:
     commands.run(session, "look.depth")
     commands.run(session, "look.skeleton")
     commands.run(session, "look.background")
     assert session.document.look.mode == "depth"
     assert session.document.overlays.skeleton
     assert session.document.background == "white"
-    for _ in range(3):
-        commands.run(session, "edit.undo")
-    assert session.document == before
-    commands.run(session, "edit.redo")
-    assert session.document.look.mode == "depth"
+    shown = session.document
+    commands.run(session, "edit.undo")
+    assert session.document == shown
+    assert session.messages[-1].text == "nothing to undo"
 
 
-def test_mesh_commands_and_undo(session: Session) -> None:
-    before, shown = session.document, []
+def test_mesh_commands(session: Session) -> None:
+    shown = []
     for _ in range(4):
         commands.run(session, "look.mesh_next")
         shown.append(session.document.overlays.mesh)
@@ -330,10 +343,7 @@ def test_mesh_commands_and_undo(session: Session) -> None:
     assert session.document.overlays.mesh_opacity == 0
     commands.run(session, "look.mesh_more")
     assert session.document.overlays.mesh_opacity == pytest.approx(0.1)
-    assert session.history.labels[-1] == "mesh opacity 0.10"
-    for _ in range(session.history.position):
-        session.undo()
-    assert session.document == before
+    assert session.history.labels == ()
 
 
 def test_a_mesh_is_kept_in_a_session_and_older_sessions_have_none(
@@ -367,7 +377,7 @@ def test_a_recorded_frame_has_its_background_whatever_lies_about_it(session: Ses
 
 def test_every_edit_is_undone(session: Session) -> None:
     for command in commands.COMMANDS:
-        if command.group in ("Edit", "File", "Window"):
+        if command.group in ("Edit", "File", "Window", "Look"):
             continue
         before = session.document
         command.run(session)
@@ -923,6 +933,17 @@ def test_the_smallest_preset_is_usual_where_no_gpu_is(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert command._usual_preset(Preferences(preset=preferred)) == want
+
+
+def test_a_session_may_stand_in_the_avatar_s_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    file = tmp_path / f"gone{SESSION_SUFFIX}"
+    with pytest.raises(InputError, match=r"gone.*expected a file, found nothing there"):
+        ViewCommand(str(file)).run()
+    with pytest.raises(InputError, match="--motion: expected none beside --session"):
+        ViewCommand(str(file), motion="walk").run()
 
 
 # ---- the engine ----

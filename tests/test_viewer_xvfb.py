@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,31 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 from PIL import ImageGrab
+from x_server import lacks, x_server
 
-pytestmark = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="no Xvfb: apt install xvfb")
+pytestmark = pytest.mark.skipif(bool(lacks("Xvfb")), reason="no Xvfb: apt install xvfb")
 PATIENCE_S = 120.0
 
 
 @pytest.fixture
 def display(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Of a server of this test's own; it chooses the number. Its parameter is the screen's size."""
-    screen = getattr(request, "param", "1280x800")
-    ours, its = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(its), "-screen", "0", f"{screen}x24", "-nolisten", "tcp"],
-        pass_fds=[its],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(its)
-    try:
-        number = os.read(ours, 16).decode().strip()
-        if not number:
-            pytest.skip("Xvfb does not start here")
-        yield f":{number}"
-    finally:
-        os.close(ours)
-        server.terminate()
-        server.wait(30)
+    """Of a server of this test's own. Its parameter is the screen's size."""
+    with x_server(getattr(request, "param", "1280x800")) as number:
+        yield number
 
 
 def test_the_window_shows_the_avatar_and_ends_by_ctrl_c(display: str, tmp_path: Path) -> None:
@@ -73,7 +58,7 @@ import json, os, sys
 from pathlib import Path
 import glfw
 from imgui_bundle import immapp
-from viewer import app as window, commands
+from viewer import commands, window
 from viewer.session import Session
 session = Session("actor", device="cpu", preset="cpu")
 app = window.App(session, interop=True)
@@ -134,8 +119,9 @@ LARGE = """
 import json, os, sys, time
 import glfw
 from PIL import ImageGrab
+from x_server import lacks, x_server
 from imgui_bundle import imgui, immapp
-from viewer import app as window, commands
+from viewer import commands, window
 from viewer.session import Session
 session = Session("actor", device="cpu", preset="cpu")
 session.preferences.change(scale=1.5)
@@ -179,6 +165,37 @@ def test_a_large_screen_is_used_whole(display: str, tmp_path: Path) -> None:
     covered = picture.reshape(24, 60, 40, 64, 3).std((1, 3)).max(-1)  # of 24 x 40 places
     assert (covered.max(1) > 5).all()  # nothing is left black from edge to edge
     assert (covered.max(0) > 5).all()
+
+
+CLOSED = """
+import json
+from imgui_bundle import immapp
+from viewer import window
+from viewer.preferences import PreferenceStore, preferences_file
+from viewer.session import Session
+store = PreferenceStore(preferences_file())
+session = Session("actor", device="cpu", preset="cpu", preferences=store)
+app = window.App(session, kept_in=window.autosave_folder())
+params = app.params()
+window.keep_layout_if_possible(session, params)
+immapp.manual_render.setup_from_runner_params(params, immapp.AddOnsParams())
+store.change(theme="light")
+for _ in range(5):
+    immapp.manual_render.render()
+immapp.manual_render.tear_down()
+print(json.dumps([message.text for message in session.messages]))
+"""
+
+
+def test_a_closed_configuration_folder_is_reported_once_and_the_window_opens(
+    display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "a file"
+    closed.write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(closed))
+    places, preferences = said_by(CLOSED, display, tmp_path)
+    assert places.startswith(f"{closed}/ash-studio: the places of the panels are not kept")
+    assert preferences.startswith(f"{closed}/ash-studio/preferences.json: cannot be written")
 
 
 def test_without_a_server_there_is_one_line_and_what_to_do(tmp_path: Path) -> None:

@@ -1,39 +1,40 @@
-"""The window: Dear ImGui through imgui-bundle, one loop, the picture from a thread of its own.
+"""What the window shows in each frame: Dear ImGui through imgui-bundle, the picture from a thread.
 
 Import order: imgui_bundle, glfw, OpenGL; the first tells the second which library to use.
 """
 
 import logging
 import math
-import os
 import re
-import signal
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
-from imgui_bundle import hello_imgui, imgui, immapp
+from imgui_bundle import hello_imgui, imgui
 
 from ash_core.errors import InputError
-from ash_core.files.text import write_atomic
+from ash_core.files.text import legible
 from ash_core.gl.context import describe_gl
+from viewer.autosave import Autosave
 from viewer.camera_controls import View
 from viewer.engine import Engine, Frame
+from viewer.front_end import Clipboard
 from viewer.panels import dialogs, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
-from viewer.panels.files import ALL_WE_READ, FileDialogs
+from viewer.panels.dock import Dock
+from viewer.panels.files import OPENED, PATHS, FileDialogs
 from viewer.panels.gizmo import Gizmo
 from viewer.panels.pose import PosePanel
 from viewer.panels.preferences import PreferencesWindow
 from viewer.panels.profiler import Profiler
+from viewer.panels.question import QuestionDialog
 from viewer.panels.record import RecordDialog
 from viewer.panels.theme import DRESS
 from viewer.panels.timeline import Timeline
+from viewer.panels.topmost import close_topmost
 from viewer.path_files import SUFFIX, load_path, save_path
 from viewer.preferences import VIEW_SIZES, picture_sides
 from viewer.present import Presenter, make_presenter
@@ -47,9 +48,11 @@ from viewer.saving import (
     save_table,
 )
 from viewer.scene import SceneView
-from viewer.session import SESSION_SUFFIX, Clipboard, Session
+from viewer.session import SESSION_SUFFIX, Session
 from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
+from viewer.unsaved import Unsaved
+from viewer.window_events import ChordKeeper, DropTarget
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +104,8 @@ class _Asked:
 class App:
     """One window on one session."""
 
-    def __init__(self, session: Session, interop: bool = True) -> None:
+    def __init__(self, session: Session, interop: bool = True, kept_in: Path | None = None) -> None:
+        """kept_in: the folder where unsaved edits survive a crash."""
         self.session = session
         self.engine = Engine(session.renderer)
         self.saver = Saver(session.say)
@@ -124,10 +128,14 @@ class App:
         self._shown = 0
         self._moved_s = -math.inf
         self._last_s = session.now()
-        self.files = FileDialogs()
+        self.files = FileDialogs(session)
+        self.question = QuestionDialog()
+        self.unsaved = Unsaved(session)
+        self.autosave = Autosave(session, kept_in)
+        self._title = TITLE
         self._keyed: View | None = None
-        self._panels: list[hello_imgui.DockableWindow] = []
-        self._panels_shown = True
+        self._chords: ChordKeeper | None = None
+        self._drops: DropTarget | None = None
         self._started_s = time.monotonic()
         self.first_picture_s: float | None = None
 
@@ -161,6 +169,7 @@ class App:
         params.callbacks.show_menus = self._draw_menus
         params.callbacks.show_status = self._draw_status
         params.callbacks.show_gui = self._draw_over
+        params.callbacks.confirm_exit = self._may_close
         params.callbacks.pre_new_frame = self._before_frame
         params.callbacks.enqueue_post_init(self._start)
         params.callbacks.enqueue_before_exit(self._stop)
@@ -193,16 +202,28 @@ class App:
         view_window.imgui_window_flags = int(
             imgui.WindowFlags_.no_scrollbar | imgui.WindowFlags_.no_scroll_with_mouse
         )
-        self._panels = docking.dockable_windows[1:]
+        self.dock = Dock([label for label, _, _ in places[1:]])
         return docking
 
     def _start(self) -> None:
+        import glfw
+
+        window = glfw.get_current_context()
+        self._chords = ChordKeeper(glfw, window)
+        self._drops = DropTarget(glfw, window, self.drop)
         self.session.clipboard = _SystemClipboard()
         self.presenter, reason = make_presenter(self.session.renderer.device, self._interop)
         if reason is not None:
             self.session.say(reason, "error")
         self._gl = describe_gl()
         self.scene = SceneView(self.session, self.presenter)
+
+    def drop(self, paths: list[str]) -> None:
+        """Take files that were dropped on the window: into its dialog, else open them."""
+        if self.files.dialog is not None:
+            self.files.dialog.take(Path(paths[0]))
+        elif self.unsaved.question is None:
+            self.session.panels.opening = (*self.session.panels.opening, *paths)
 
     def _stop(self) -> None:
         self.record.close()
@@ -235,16 +256,27 @@ class App:
             or now - self._moved_s < 2 * REST_S
         )
         params.fps_idling.enable_idling = not (busy or self.record.running)
-        params.app_shall_exit = params.app_shall_exit or session.panels.quit
-        for panel in self._panels:
-            if (
-                panel.is_visible != session.panels.shown
-                and self._panels_follow != session.panels.shown
-            ):
-                panel.is_visible = session.panels.shown
-        self._panels_follow = session.panels.shown
+        if session.panels.quit:
+            session.panels.quit = False
+            self.unsaved.quit()
+        params.app_shall_exit = params.app_shall_exit or self.unsaved.ended
+        self.autosave.follow()
+        self._follow_title()
+        self.dock.follow(session.panels.shown)
 
-    _panels_follow = True
+    def _may_close(self) -> bool:
+        """Answer the window's close button: not before the question about unsaved edits."""
+        self.session.panels.quit = True
+        return False
+
+    def _follow_title(self) -> None:
+        import glfw
+
+        session = self.session
+        title = f"{'*' if session.unsaved else ''}{legible(session.name)} - {TITLE}"
+        if title != self._title:
+            self._title = title
+            glfw.set_window_title(glfw.get_current_context(), title)
 
     def _follow_preferences(self) -> None:
         store, idling = self.session.preferences, hello_imgui.get_runner_params().fps_idling
@@ -405,7 +437,10 @@ class App:
 
     def _draw_over(self) -> None:
         session = self.session
-        run_pressed(session)
+        run_pressed(session, 0 if self._chords is None else self._chords.stuck)
+        if session.panels.close:
+            session.panels.close = False
+            close_topmost(session)
         self.palette.draw(session)
         dialogs.draw_help(session)
         messages.draw_messages(session)
@@ -418,22 +453,28 @@ class App:
 
     def _ask_for_file(self) -> None:
         session, panels, files = self.session, self.session.panels, self.files
+        if panels.opening:
+            paths, panels.opening = panels.opening, ()
+            self.unsaved.open(paths)
         if panels.open_dialog:
             panels.open_dialog = False
-            files.open("Open", ALL_WE_READ, session.open)
+            files.open("Open", OPENED, lambda path: self.unsaved.open((path,)))
         if panels.save_dialog:
             panels.save_dialog = False
-            files.save("Save the session", f"session{SESSION_SUFFIX}", self._save)
+            name = str(session.file or f"session{SESSION_SUFFIX}")
+            endings = (SESSION_SUFFIX,)
+            files.save("Save the session", name, self.unsaved.save, endings, self.unsaved.stay)
         if panels.screenshot_as:
             panels.screenshot_as = False
-            files.save("Screenshot to", str(self._new_picture()), self._save_picture)
+            files.save("Screenshot to", str(self._new_picture()), self._save_picture, (".png",))
         if panels.save_path:
             panels.save_path = False
-            files.save("Save the camera path", f"camera path{SUFFIX}", self._save_path)
+            files.save("Save the camera path", f"camera path{SUFFIX}", self._save_path, (SUFFIX,))
         if panels.load_path:
             panels.load_path = False
-            files.open("Load a camera path", ("Camera paths", f"*{SUFFIX}"), self._load_path)
-        files.collect()
+            files.open("Load a camera path", PATHS, self._load_path)
+        files.draw()
+        self.question.draw(self.unsaved)
 
     def _save_path(self, path: str) -> None:
         out = path if path.endswith(SUFFIX) else path + SUFFIX
@@ -493,12 +534,6 @@ class App:
         width, height = self.area.width * factor, self.area.height * factor
         return max(round(width), 1), max(round(height), 1)
 
-    def _save(self, path: str) -> None:
-        try:
-            self.session.save(path if path.endswith(SESSION_SUFFIX) else path + SESSION_SUFFIX)
-        except InputError as error:
-            self.session.say(str(error), "error")
-
     def _draw_menus(self) -> None:
         dialogs.draw_menus(self.session)
         hello_imgui.show_view_menu(hello_imgui.get_runner_params())
@@ -533,108 +568,3 @@ class _SystemClipboard(Clipboard):
 
     def write(self, text: str) -> None:
         imgui.set_clipboard_text(text)
-
-
-def run(session: Session, interop: bool = True) -> int:
-    """Open the window until it is closed; the exit code. Raises: InputError."""
-    import glfw
-
-    with warnings.catch_warnings(action="ignore"):  # told below, in one line
-        if not glfw.init():
-            raise _no_window(_text(glfw.get_error()[1]))
-    app = App(session, interop)
-    try:
-        immapp.manual_render.setup_from_runner_params(app.params(), immapp.AddOnsParams())
-    except RuntimeError as error:
-        raise _no_window("this display gives no OpenGL 3.3") from error
-    window = glfw.get_current_context()
-    if window:
-
-        def dropped(_: object, paths: Any) -> None:
-            for path in paths:
-                session.open(path)
-
-        glfw.set_drop_callback(window, dropped)  # pyright: ignore[reportArgumentType]
-    interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        signal.signal(signal.SIGINT, before)  # a second one need not wait for the frame
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:  # Ctrl-C ends between two frames: within one, Dear ImGui cannot be torn down
-        while not (interrupted or hello_imgui.get_runner_params().app_shall_exit):
-            immapp.manual_render.render()
-    finally:
-        signal.signal(signal.SIGINT, before)
-        immapp.manual_render.tear_down()
-    if interrupted:
-        raise KeyboardInterrupt
-    return 0
-
-
-def _text(said: Any) -> str:
-    """Of GLFW: bytes, whatever its annotations say, or nothing."""
-    return said.decode() if isinstance(said, bytes) else str(said or "no OpenGL")
-
-
-def _no_window(reason: str) -> InputError:
-    return InputError(
-        f"view: no window can be opened here: {reason}. "
-        "Without a display, 'render' and 'render --session S' make pictures; "
-        "'doctor' tells what OpenGL there is"
-    )
-
-
-def open_without_display(
-    session: Session, prepare: Callable[[hello_imgui.RunnerParams], None] | None = None
-) -> App:
-    """A window that nobody sees: drawn by EGL, without X or Wayland. Raises: InputError.
-
-    prepare: the last to change how it runs, such as with Dear ImGui's test engine.
-    """
-    os.environ["PYOPENGL_PLATFORM"] = "egl"
-    import glfw
-
-    glfw.init_hint(glfw.PLATFORM, glfw.PLATFORM_NULL)
-    if not glfw.init():
-        raise InputError("view: this machine has no OpenGL without a display")
-    glfw.window_hint(glfw.CONTEXT_CREATION_API, glfw.EGL_CONTEXT_API)
-    app = App(session, interop=False)
-    params = app.params()
-    params.ini_disable = True
-    params.app_window_params.restore_previous_geometry = False
-    if prepare is not None:
-        prepare(params)
-    immapp.manual_render.setup_from_runner_params(params, immapp.AddOnsParams())
-    return app
-
-
-def close_without_display(app: App, out: Path) -> None:
-    """Close it and write its last picture as PNG."""
-    from PIL import Image as PillowImage
-
-    hello_imgui.get_runner_params().app_shall_exit = True
-    immapp.manual_render.tear_down()
-    png = BytesIO()
-    PillowImage.fromarray(hello_imgui.final_app_window_screenshot()).save(png, "PNG")
-    write_atomic(out, png.getvalue())
-
-
-def headless_check(session: Session, out: Path, patience_s: float = 120.0) -> int:
-    """Draw the window without a display until its picture is there, and write it as PNG."""
-    session.clock.pause()  # of what plays no picture stays
-    app = open_without_display(session)
-    settled, end = 0, time.monotonic() + patience_s
-    while time.monotonic() < end and app.engine.error is None:
-        immapp.manual_render.render()
-        settled = settled + 1 if app.settled else 0
-        if settled > 8:
-            break
-        time.sleep(0.01)
-    close_without_display(app, out)
-    if settled == 0:
-        why = f": {app.engine.error}" if app.engine.error else ""
-        raise InputError(f"{out}: the window was drawn, but no picture of the avatar came{why}")
-    return 0

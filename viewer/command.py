@@ -36,7 +36,8 @@ class ViewCommand:
     """Motion file, a folder with a poseAngles.motion, or the name of a bundled motion. Without one:
     the bundled motions, those of a configuration, else rest."""
     session: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """Session file to reopen instead: it has its own avatar and motions."""
+    """Session file to reopen instead: it has its own avatar and motions. It may stand in the place
+    of AVATAR, too."""
     up: Annotated[Up | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Up axis of splats; y-down: trained on COLMAP's cameras. Default: the one that their file
     names, else z. The menu Look changes it."""
@@ -55,10 +56,14 @@ class ViewCommand:
     """Draw the window without a display, write it to this picture and leave: for bug reports."""
 
     def run(self) -> int:
+        from ash_core.files.text import shorten
+        from ash_core.gl.context import INSTALL as GL_INSTALL
         from viewer.preferences import PreferenceStore, preferences_file
-        from viewer.session import Session
+        from viewer.session import SESSION_SUFFIX, Session
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        if self.avatar is not None and self.avatar.endswith(SESSION_SUFFIX):
+            return replace(self, avatar=None, session=self.session or Path(self.avatar)).run()
         self._check()
         for name in NEEDED:
             if find_spec(name) is None:
@@ -76,11 +81,13 @@ class ViewCommand:
             usual_preset=self._usual_preset(store.value),
             up=self.up,
         )
-        from viewer import app
-
+        try:
+            from viewer import window
+        except (ImportError, OSError) as error:  # libGL or another library of the system
+            raise InputError(f"view: {shorten(str(error), 120)}: {GL_INSTALL}") from error
         if self.headless_check is not None:
-            return app.headless_check(session, self.headless_check)
-        return app.run(session, self.interop)
+            return window.headless_check(session, self.headless_check)
+        return window.run(session, self.interop)
 
     def _check(self) -> None:
         """What can be told before anything is read."""

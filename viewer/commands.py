@@ -20,6 +20,8 @@ from viewer.session import NOTHING_TO_MOVE, Session
 SPEED_STEP: Final = 1.25
 LOOPS: Final[tuple[LoopMode, ...]] = get_args(LoopMode)
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+CLOSE: Final = "window.close"
+"""Runs while somebody types, too."""
 GROUPS: Final = ("File", "Edit", "Time", "Pose", "Camera", "Look", "Record", "Window")
 
 
@@ -463,6 +465,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("window.palette", "Find a command", _toggle_panel("palette"), "Ctrl+P"),
     Command("window.preferences", "Preferences...", _toggle_panel("preferences"), "Ctrl+Comma"),
     Command("window.messages", "Messages", _toggle_panel("messages"), "Ctrl+Shift+M"),
+    Command(CLOSE, "Close what is on top", _toggle_panel("close"), "Escape"),
     Command("window.theme", "Dark or light", _other_theme),
     Command("window.help", "Keys and help", _toggle_panel("help"), "F1"),
 )  # fmt: skip

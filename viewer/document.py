@@ -1,9 +1,10 @@
 """What a person edits, and how it is undone.
 
-`Document` is one frozen value, and every edit puts a new one into the `History`.
+`Document` is one frozen value, and every edit puts a new one into the `History`. How it is shown
+(look, overlays, background) is part of it and of its file, but no edit: undo leaves it as it is.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
 from ash_core.conventions import Up
@@ -78,6 +79,15 @@ class Document:
     """Up axis of the splats' file; None where no splats are open."""
 
 
+SHOWN: Final = ("look", "overlays", "background")
+"""Fields of a document that undo and redo leave as they are."""
+
+
+def _shown_as(document: Document, other: Document) -> Document:
+    """Show one document as another is shown."""
+    return replace(document, **{name: getattr(other, name) for name in SHOWN})
+
+
 class History:
     """Documents, the newest last, and where undo stands."""
 
@@ -104,8 +114,10 @@ class History:
         """Put an edit in force; what was undone is forgotten.
 
         merge: edits in a row of the same name are one to undo (a slider that is being dragged).
+        A change of how the document is shown is no edit: what was undone can still be redone.
         """
-        if document == self.document:
+        if _shown_as(self.document, document) == document:
+            self._show(document)
             return
         if merge is not None and merge == self._merge and self._position > 0:
             self._entries[self._position] = label, document
@@ -117,6 +129,10 @@ class History:
             self._position -= spare
         self._merge = merge
 
+    def _show(self, document: Document) -> None:
+        """Put a document in the place of the one in force."""
+        self._entries[self._position] = self._entries[self._position][0], document
+
     def settle(self) -> None:
         """The next edit is one of its own, whatever its name."""
         self._merge = None
@@ -126,7 +142,7 @@ class History:
         self._merge = None
         if self._position == 0:
             return None
-        self._position -= 1
+        self._move(-1)
         return self._entries[self._position + 1][0]
 
     def redo(self) -> str | None:
@@ -134,5 +150,11 @@ class History:
         self._merge = None
         if self._position + 1 == len(self._entries):
             return None
-        self._position += 1
+        self._move(1)
         return self._entries[self._position][0]
+
+    def _move(self, step: int) -> None:
+        """Put another document in force, shown as the present one is."""
+        before = self.document
+        self._position += step
+        self._show(_shown_as(self.document, before))

@@ -92,18 +92,40 @@ def joint_tree(skeleton: Skeleton) -> tuple[JointNode, ...]:
     return tuple(nodes)
 
 
-def search(tree: Sequence[JointNode], text: str) -> tuple[JointNode, ...]:
-    """Nodes with the text in their name or a dof's, in any case, and all above them; tree order."""
-    wanted = text.strip().lower()
-    by_name = {node.name: node for node in tree}
-    found: set[str] = set()
+@dataclass(frozen=True)
+class Match:
+    """A line of the tree that a search has found."""
+
+    node: JointNode
+    dofs: tuple[int, ...]
+    """All of the line's if its name fits, else those that fit themselves."""
+
+
+def search(tree: Sequence[JointNode], text: str) -> tuple[Match, ...]:
+    """Find the lines, in the tree's order, whose own name or dofs' names hold every word."""
+    words = text.lower().split()
+
+    def fits(name: str) -> bool:
+        return all(word in name.lower() for word in words)
+
+    matches = []
     for node in tree:
-        if any(wanted in name.lower() for name in (node.name, *node.dof_names)):
-            at: JointNode | None = node
-            while at is not None and at.name not in found:
-                found.add(at.name)
-                at = by_name[at.parent] if at.parent is not None else None
-    return tuple(node for node in tree if node.name in found)
+        named = zip(node.dofs, node.dof_names, strict=True)
+        dofs = node.dofs if fits(node.name) else tuple(dof for dof, name in named if fits(name))
+        if dofs or fits(node.name):
+            matches.append(Match(node, dofs))
+    return tuple(matches)
+
+
+def way_to(tree: Sequence[JointNode], name: str) -> tuple[str, ...]:
+    """Name the lines from the top of the tree down to one, itself included."""
+    by_name = {node.name: node for node in tree}
+    way: list[str] = []
+    node = node_of(tree, name)
+    while node is not None:
+        way.append(node.name)
+        node = by_name.get(node.parent or "")
+    return tuple(reversed(way))
 
 
 def node_of(tree: Sequence[JointNode], name: str) -> JointNode | None:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -13,16 +14,19 @@ from ash_core.commands.render import DEFAULT_SIZE
 from ash_core.commands.scene import Preset
 from ash_core.errors import InputError
 from ash_core.files.capture import MAX_SIDE_PX
-from ash_core.files.text import bad, read_json, show, write_text
+from ash_core.files.text import bad, legible, read_json, show, write_text
 
 Theme = Literal["dark", "light"]
 Place = Literal["auto", "cpu"]
 Format = Literal[".mp4", ".webm", ".mov", ""]
 """Suffix of a recording; none for a folder of PNGs."""
+Dialog = Literal["window", "system"]
+"""Files are chosen in the window itself, or in the desktop's own dialog."""
 
 THEMES: Final[tuple[Theme, ...]] = get_args(Theme)
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+DIALOGS: Final[tuple[Dialog, ...]] = get_args(Dialog)
 PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
 VIEW_SIZES: Final[dict[str, float]] = {"view": 1.0, "2x view": 2.0}
 """Of screenshots, in sides of the view."""
@@ -55,6 +59,8 @@ class Preferences:
     """Of screenshots; nothing: where the program was started."""
     record_size: tuple[int, int] = DEFAULT_SIZE
     record_format: Format = ".mp4"
+    file_dialog: Dialog = "window"
+    """"system" needs zenity or kdialog on Linux."""
     recent: tuple[str, ...] = ()
     """Files, the last opened first."""
 
@@ -79,12 +85,13 @@ HOLDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
         f"view, 2x view or WIDTHxHEIGHT, sides of 1 to {MAX_SIDE_PX}",
         lambda v: isinstance(v, str) and (v in VIEW_SIZES or picture_sides(v) is not None),
     ),
-    "picture_folder": ("a folder's name", lambda v: isinstance(v, str)),
+    "picture_folder": ("a folder's name", lambda v: isinstance(v, str) and legible(v) == v),
     "record_size": (
         f"two sides of 1 to {MAX_SIDE_PX}",
         lambda v: _is_list(v, int) and len(v) == 2 and all(0 < n <= MAX_SIDE_PX for n in v),
     ),
     "record_format": (".mp4, .webm, .mov or nothing", lambda v: v in FORMATS),
+    "file_dialog": ("window or system", lambda v: v in DIALOGS),
     "recent": ("names of files", lambda v: _is_list(v, str)),
 }
 """Field: what it may be, in words and as a test."""
@@ -101,9 +108,22 @@ def _is_list(value: object, kind: type) -> bool:
 
 
 def preferences_file() -> Path:
-    """In the user's configuration folder (XDG_CONFIG_HOME or ~/.config)."""
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(base) / "ash-studio" / "preferences.json"
+    """Locate the file in the user's configuration folder (XDG_CONFIG_HOME or ~/.config)."""
+    return user_folder("XDG_CONFIG_HOME", ".config") / "preferences.json"
+
+
+def user_folder(variable: str, usual: str) -> Path:
+    """Locate our folder in one of the user's: where the variable says, else the usual one at home.
+
+    A user without a home, as in some containers, has it where temporary files lie.
+    """
+    base = os.environ.get(variable)
+    if base:
+        return Path(base) / "ash-studio"
+    try:
+        return Path.home() / usual / "ash-studio"
+    except RuntimeError:  # neither HOME nor an entry in the user database
+        return Path(tempfile.gettempdir()) / f"user-{os.getuid()}" / usual / "ash-studio"
 
 
 def read_preferences(path: Path) -> Preferences:
@@ -112,7 +132,9 @@ def read_preferences(path: Path) -> Preferences:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise bad(path, None, "expected preferences of ash-studio")
     if content.get("version") != VERSION:
-        raise bad(path, None, f"expected version {VERSION}, got {show(str(content['version']))}")
+        raise bad(
+            path, None, f"expected version {VERSION}, got {show(str(content.get('version')))}"
+        )
     given = {f.name: content[f.name] for f in fields(Preferences) if f.name in content}
     for name, value in given.items():
         expected, holds = HOLDS[name]
@@ -130,11 +152,11 @@ class PreferenceStore:
         self.problem: str | None = None
         """Why the file counts for nothing, or was not written: one line, once."""
         self._path = path
-        if path is not None and path.exists():
-            try:
+        try:
+            if path is not None and os.path.lexists(path):
                 self.value = read_preferences(path)
-            except InputError as error:
-                self.problem = f"{error}: the defaults hold"
+        except InputError as error:
+            self.problem = f"{error}: the defaults hold"
         self._written = self.value
 
     def change(self, **changes: Any) -> None:

@@ -23,7 +23,7 @@ from ash_core.files.skeletool import write_motion
 from ash_core.files.text import write_text
 from ash_core.files.video import Pixels, open_writer
 from ash_core.render import Renderer, RenderRequest
-from viewer.session import Severity
+from viewer.front_end import Severity
 
 CLIPBOARDS: Final = (
     ("WAYLAND_DISPLAY", ("wl-copy", "--type", "image/png")),

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import torch
 
@@ -43,7 +43,7 @@ from ash_core.files.cameras.record import Reading
 from ash_core.files.dataset import stretch_camera
 from ash_core.files.skeletool import read_motion
 from ash_core.files.splats import is_splats, turn_splats
-from ash_core.files.text import bad, show, write_text
+from ash_core.files.text import bad, legible, show, write_text
 from ash_core.geometry.axes import UPS, turn_camera, world_rotation
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import Figure, is_in_picture, joint_positions
@@ -54,6 +54,7 @@ from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
 from viewer.clock import SPEEDS, Clock, LoopMode, Place
 from viewer.document import BACKGROUNDS, Document, History, Overlays
+from viewer.front_end import Clipboard, Message, Panels, Severity
 from viewer.pose import (
     LARGEST,
     PoseEdit,
@@ -95,65 +96,8 @@ OF_A_FILE: Final = (
 )
 """What a damaged session may raise where no check of ours has found it before."""
 
-Severity = Literal["info", "error"]
-
-
-@dataclass(frozen=True)
-class Message:
-    """One line for the person."""
-
-    text: str
-    severity: Severity
-    time_s: float
-
-
-@dataclass
-class Panels:
-    """Which parts of a front end are to be seen."""
-
-    shown: bool = True
-    help: bool = False
-    palette: bool = False
-    preferences: bool = False
-    messages: bool = False
-    open_dialog: bool = False
-    save_dialog: bool = False
-    record_dialog: bool = False
-    screenshot: bool = False
-    """A picture is wanted; the front end knows how large."""
-    screenshot_as: bool = False
-    """One is wanted where the person says."""
-    copy_picture: bool = False
-    """The same, for the clipboard."""
-    save_pose: bool = False
-    """A file of the pose is wanted."""
-    splats: bool = False
-    """A file of them is wanted."""
-    times: bool = False
-    """A table of the profiler's is wanted."""
-    save_path: bool = False
-    load_path: bool = False
-    """A file of the camera path is wanted."""
-    along_path: bool = False
-    """The view is the camera path's."""
-    span: tuple[float, float] | None = None
-    """Frames of the timeline that are seen, first and last; None: all."""
-    seconds: bool = False
-    """The timeline is labelled in seconds, not in frames."""
-    quit: bool = False
-
-
-class Clipboard:
-    """Text of this program alone; a front end puts the system's in its place."""
-
-    def __init__(self) -> None:
-        self._text = ""
-
-    def read(self) -> str:
-        return self._text
-
-    def write(self, text: str) -> None:
-        self._text = text
+Work = tuple[PoseEdit, CameraPath, tuple[tuple[str, tuple[float, ...]], ...]]
+"""Pose, camera path, kept poses by name."""
 
 
 class Session:
@@ -216,6 +160,9 @@ class Session:
     """Of motions and cameras that were opened for this avatar."""
     stills: dict[str, torch.Tensor]
     """Motions that are one pose, made here."""
+    file: Path | None
+    """Of this session; None until it is saved."""
+    _saved: Work
     cameras: dict[str, Camera]
     """Of the capture stage, by name."""
     history: History
@@ -270,6 +217,7 @@ class Session:
         if up is not None and splats is None:
             raise InputError(f"{avatar}: --up: expected splats: an avatar is Z up")
         self.history = History(Document(name, up=splats.up if splats else None))
+        self.file, self._saved = None, self.work
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
         if own is not None:
             self.clock.play()
@@ -421,6 +369,22 @@ class Session:
             self.preferences.remember(path)
 
     @property
+    def name(self) -> str:
+        """What is open, as a title says it."""
+        return self.data.name if self.file is None else self.file.name
+
+    @property
+    def work(self) -> Work:
+        """All that a person made and that no other file holds."""
+        stills = tuple((name, tuple(pose.tolist())) for name, pose in self.stills.items())
+        return self.document.edit, self.document.path, stills
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether there is work that its session's file, if there is one, does not hold."""
+        return self.work != self._saved
+
+    @property
     def is_still(self) -> bool:
         """Whether splats are open, which no pose moves: there is nothing but the camera to move."""
         return isinstance(self.data, SplatData)
@@ -436,7 +400,7 @@ class Session:
         return self.motions[self.document.motion]
 
     def edit(self, label: str, merge: str | None = None, **changes: Any) -> None:
-        """Change parts of the document, undoably."""
+        """Change parts of the document: undoably, but for how it is shown."""
         self.history.apply(label, replace(self.document, **changes), merge)
 
     def show_dof(self, dof: int, value: float) -> None:
@@ -652,12 +616,12 @@ class Session:
 
     def say(self, text: str, severity: Severity = "info") -> None:
         """A line for the person."""
-        self.messages.append(Message(text, severity, self.now()))
+        self.messages.append(Message(legible(text), severity, self.now()))
 
-    def save(self, path: str | Path) -> None:
-        """Everything that reopens this: versioned JSON, whole or not there."""
+    def content(self) -> dict[str, Any]:
+        """Everything that reopens this, for a file of JSON."""
         document = self.document
-        content = {
+        return {
             "format": SESSION_FORMAT,
             "version": SESSION_VERSION,
             "avatar": self.avatar,
@@ -679,12 +643,22 @@ class Session:
             "background": document.background,
             "up": document.up,
         }
-        write_text(Path(path), json.dumps(content, indent=1) + "\n")
-        self._remember(str(Path(path).resolve()))
+
+    def save(self, path: str | Path) -> None:
+        """Write a session file, whole or not at all. Raises: InputError."""
+        write_text(Path(path), json.dumps(self.content(), indent=1) + "\n")
+        self.file, self._saved = Path(path).resolve(), self.work
+        self._remember(str(self.file))
         self.say(f"{path}: session saved")
 
     def load(self, path: str | Path) -> None:
         """Reopen a saved session. Raises: InputError, and everything stays as it was."""
+        self.restore(path)
+        self.file, self._saved = Path(path).resolve(), self.work
+        self._remember(str(self.file))
+
+    def restore(self, path: str | Path) -> None:
+        """Take a session's content as unsaved work. Raises: InputError, and nothing changes."""
         content = read_session(Path(path))
         with self._all_or_nothing():
             try:
@@ -693,7 +667,6 @@ class Session:
                 raise bad(path, None, str(error)) from error
             except OF_A_FILE as error:
                 raise bad(path, None, f"expected a session of this program ({error})") from error
-        self._remember(str(Path(path).resolve()))
 
     def _restore(self, content: dict[str, Any]) -> None:
         _check_choice("preset", content["preset"], (None, *get_args(Preset)))

@@ -4,7 +4,7 @@ from typing import Final
 
 from imgui_bundle import imgui
 
-from viewer.commands import COMMANDS, Command
+from viewer.commands import CLOSE, COMMANDS, Command
 from viewer.session import Session
 
 _MODIFIERS: Final = {
@@ -12,6 +12,7 @@ _MODIFIERS: Final = {
     "Shift": imgui.Key.mod_shift,
     "Alt": imgui.Key.mod_alt,
 }
+_EVERY_MODIFIER: Final = int(imgui.Key.mod_mask_)
 _NAMES: Final = {
     "RightArrow": "right_arrow",
     "LeftArrow": "left_arrow",
@@ -23,6 +24,7 @@ _NAMES: Final = {
     "LeftBracket": "left_bracket",
 }
 _SHOWN: Final = {
+    "Escape": "Esc",
     "RightArrow": "Right",
     "LeftArrow": "Left",
     "UpArrow": "Up",
@@ -51,12 +53,25 @@ def shown(command: Command) -> str:
     return "+".join((*modifiers, _SHOWN.get(key, key)))
 
 
-def run_pressed(session: Session) -> None:
-    """Run the commands whose keys were pressed, unless somebody is typing or flying."""
-    if imgui.get_io().want_text_input or imgui.is_mouse_down(1):
-        return
-    # Or Dear ImGui would go to the next text field, and keep all keys from then on.
-    imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("shortcuts"))
+def run_pressed(session: Session, stuck: int = 0) -> None:
+    """Run the commands whose keys were pressed. stuck: modifiers that count for nothing.
+
+    Whoever types, flies or is asked by a dialog has the keys; Esc alone is always a command.
+    """
+    typing = imgui.get_io().want_text_input or imgui.is_mouse_down(1)
+    if not typing:
+        # Or Dear ImGui would go to the next text field, and keep all keys from then on.
+        imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("shortcuts"))
+    held = int(imgui.get_io().key_mods) & ~stuck
+    asked = imgui.internal.get_top_most_popup_modal() is not None
     for command in COMMANDS:
-        if command.shortcut and imgui.is_key_chord_pressed(chord(command.shortcut)):
+        if (typing or asked) and command.name != CLOSE:
+            continue
+        if command.shortcut and _is_pressed(chord(command.shortcut), held):
             command.run(session)
+
+
+def _is_pressed(wanted: int, held: int) -> bool:
+    """Check for a key that went down, with these modifiers and no other."""
+    key = imgui.Key(wanted & ~_EVERY_MODIFIER)
+    return held == wanted & _EVERY_MODIFIER and imgui.is_key_pressed(key, False)

@@ -54,6 +54,11 @@ def check_header(path: Path | str, line: int, text: str, start: str) -> None:
         raise bad(path, line, f"expected version 1.0 of '{start} ...', got {show(text)}")
 
 
+def legible(text: str) -> str:
+    """Replace what no font, terminal or UTF-8 file takes: a file's name may be any bytes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def shorten(text: str, most: int) -> str:
     """A text of at most so many characters."""
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -11,6 +11,8 @@ import sys
 from typing import Any, Final, Self
 
 INSTALL: Final = "apt install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri"
+USE_SOFTWARE: Final = "update the graphics driver, or set LIBGL_ALWAYS_SOFTWARE=1"
+"""Cure for an OpenGL that is too old: Mesa on the CPU has 4.5."""
 PLATFORM_SURFACELESS: Final = 0x31DD
 """EGL_PLATFORM_SURFACELESS_MESA; PyOpenGL has no name for it."""
 PLATFORM_DEVICE: Final = 0x313F

@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from imgui_bundle import hello_imgui, immapp
 
-from viewer import app as window
-from viewer import commands
+from viewer import commands, window
 from viewer.session import Session
 
 SIZES = ((1280, 800), (1920, 1080), (2560, 1440))

@@ -55,9 +55,8 @@ class Palette:
             if _row(command, number == self.row):
                 chosen = command
         imgui.end()
-        if chosen is not None or imgui.is_key_pressed(imgui.Key.escape):
-            session.panels.palette = False
         if chosen is not None:
+            session.panels.palette = False
             chosen.run(session)
 
     def _move(self, count: int) -> None:

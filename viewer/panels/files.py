@@ -1,36 +1,130 @@
-"""The system's own dialogs for files: asked now, answered in some later frame."""
+"""Dialogs for files: in the window, or the desktop's own; asked now, answered in a later frame."""
 
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from imgui_bundle import portable_file_dialogs
 
-ALL_WE_READ: Final = (
-    "All we read",
-    "*.safetensors *.conf *.ply *.spz *.sog *.motion *.bvh *.json *.calibration *.ash-session",
+from viewer.file_dialog import EVERY, FileDialog, Kind, resolve
+from viewer.panels.file_dialog import FileDialogWindow
+from viewer.path_files import SUFFIX
+from viewer.session import SESSION_SUFFIX, Session
+
+AVATARS: Final = (".safetensors", ".conf", ".character")
+SPLATS: Final = (".ply", ".spz", ".sog")
+MOTIONS: Final = (".motion", ".bvh")
+CAMERAS: Final = (".json", ".calibration", ".yml", ".yaml")
+OPENED: Final = (
+    Kind("All we read", (*AVATARS, *SPLATS, *MOTIONS, *CAMERAS, SESSION_SUFFIX)),
+    Kind("Avatars", AVATARS),
+    Kind("Splats", SPLATS),
+    Kind("Motions", MOTIONS),
+    Kind("Cameras", CAMERAS),
+    Kind("Sessions", (SESSION_SUFFIX,)),
+    EVERY,
 )
+PATHS: Final = (Kind("Camera paths", (SUFFIX,)), EVERY)
+DESKTOP_TOOLS: Final = ("zenity", "kdialog", "matedialog", "qarma")
+"""Any of them draws the desktop's dialogs on Linux."""
+NO_DESKTOP: Final = "the desktop's file dialog needs zenity or kdialog: this window has its own"
+
+Then = Callable[[str], None]
 
 
 class FileDialogs:
     """Those that are open, each with what follows from its answer."""
 
-    def __init__(self) -> None:
-        self._open: list[tuple[Any, Callable[[str], None]]] = []
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._window: FileDialogWindow | None = None
+        self._then: Then = lambda path: None
+        self._left: Callable[[], None] = lambda: None
+        self._native: list[tuple[Any, Then, Callable[[], None]]] = []
+        self._folders: dict[str, Path] = {}
+        """Of the last file, by the dialog's title."""
 
-    def open(self, title: str, kinds: tuple[str, str], then: Callable[[str], None]) -> None:
-        """Ask for files that there are. kinds: their name and patterns."""
-        self._open.append((portable_file_dialogs.open_file(title, "", list(kinds)), then))
+    @property
+    def dialog(self) -> FileDialog | None:
+        """The one that is open in the window."""
+        return None if self._window is None else self._window.dialog
 
-    def save(self, title: str, name: str, then: Callable[[str], None]) -> None:
-        """Ask where to write; `then` is not called if the person leaves it."""
-        self._open.append((portable_file_dialogs.save_file(title, name), then))
+    def open(self, title: str, kinds: Sequence[Kind], then: Then) -> None:
+        """Ask for a file that there is."""
+        folder = self._folder(title)
+        if self._uses_desktop():
+            filters = [part for kind in kinds for part in (kind.title, _patterns(kind))]
+            self._native.append(
+                (portable_file_dialogs.open_file(title, str(folder), filters), then, lambda: None)
+            )
+        else:
+            self._begin(FileDialog(title, folder, kinds), then)
 
-    def collect(self) -> None:
-        """Once a frame: go on with what was chosen since."""
-        for entry in [entry for entry in self._open if entry[0].ready()]:
-            self._open.remove(entry)
-            dialog, then = entry
+    def save(
+        self,
+        title: str,
+        name: str,
+        then: Then,
+        endings: Sequence[str] = (),
+        left: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Ask where to write. endings: see FileDialog. left: called if the person cancels."""
+        path = resolve(name, self._folder(title))
+        if self._uses_desktop():
+            self._native.append((portable_file_dialogs.save_file(title, str(path)), then, left))
+        else:
+            kinds = (Kind(" ".join(endings), tuple(endings)), EVERY) if endings else (EVERY,)
+            dialog = FileDialog(title, path.parent, kinds, True, path.name, endings)
+            self._begin(dialog, then, left)
+
+    def draw(self) -> None:
+        """Draw what is open, once a frame; go on with what was chosen since."""
+        self._collect()
+        window = self._window
+        if window is None or window.draw():
+            return
+        self._window = None
+        if window.dialog.result is None:
+            self._left()
+        else:
+            self._folders[window.dialog.title] = window.dialog.result.parent
+            self._then(str(window.dialog.result))
+
+    def _begin(
+        self, dialog: FileDialog, then: Then, left: Callable[[], None] = lambda: None
+    ) -> None:
+        if self._window is not None:
+            self._left()
+        recent = self._session.recent
+        self._window, self._then, self._left = FileDialogWindow(dialog, recent), then, left
+
+    def _collect(self) -> None:
+        for entry in [entry for entry in self._native if entry[0].ready()]:
+            self._native.remove(entry)
+            dialog, then, left = entry
             result = dialog.result()
-            for path in [result] if isinstance(result, str) else result:
-                if path:
-                    then(path)
+            paths = [path for path in ([result] if isinstance(result, str) else result) if path]
+            for path in paths:
+                then(path)
+            if not paths:
+                left()
+
+    def _folder(self, title: str) -> Path:
+        """Choose where a dialog begins: where its last file was, else the last one opened."""
+        recent = self._session.recent
+        usual = Path(recent[0]).parent if recent else Path.cwd()
+        return self._folders.get(title, usual)
+
+    def _uses_desktop(self) -> bool:
+        if self._session.preferences.value.file_dialog != "system":
+            return False
+        if sys.platform in ("win32", "darwin") or any(map(shutil.which, DESKTOP_TOOLS)):
+            return True
+        self._session.say(NO_DESKTOP)
+        return False
+
+
+def _patterns(kind: Kind) -> str:
+    return " ".join(f"*{suffix}" for suffix in kind.suffixes) or "*"

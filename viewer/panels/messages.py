@@ -4,8 +4,9 @@ from typing import Final
 
 from imgui_bundle import imgui
 
+from viewer.front_end import Message
 from viewer.panels.theme import colours
-from viewer.session import Message, Session
+from viewer.session import Session
 
 MESSAGE_S: Final = 6.0
 ERROR_S: Final = 20.0

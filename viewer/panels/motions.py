@@ -4,6 +4,7 @@ from pathlib import Path
 
 from imgui_bundle import imgui
 
+from ash_core.files.text import legible
 from viewer.session import Session
 
 
@@ -21,8 +22,8 @@ def draw(session: Session) -> None:
     if session.recent:
         imgui.separator_text("Recent")
         for path in session.recent:
-            chosen, _ = imgui.selectable(f"{Path(path).name}##{path}", False)
+            chosen, _ = imgui.selectable(legible(f"{Path(path).name}##{path}"), False)
             if imgui.is_item_hovered():
-                imgui.set_tooltip(path)
+                imgui.set_tooltip(legible(path))
             if chosen:
-                session.open(path)
+                session.panels.opening = (path,)

@@ -1,20 +1,29 @@
 """Posing by hand: a searchable tree of joints, a slider for each degree of freedom."""
 
 from dataclasses import replace
+from typing import Final
 
 from imgui_bundle import imgui
 
 from viewer.panels.theme import colours
 from viewer.panels.widgets import button
-from viewer.pose import JointNode, Slider, search
+from viewer.pose import JointNode, Slider, search, way_to
 from viewer.session import NOTHING_TO_MOVE, Session
+
+REVEAL_FRAMES: Final = 3
+INDENT_EM: Final = 0.5
 
 
 class PosePanel:
-    """Remembers what is searched for."""
+    """Remembers what is searched for, and which joint was selected last."""
 
     def __init__(self) -> None:
         self.text = ""
+        self._selected: str | None = None
+        self._revealed: tuple[str, ...] = ()
+        """Lines down to a joint that was selected elsewhere: opened, scrolled to."""
+        self._reveals = 0
+        """Frames left for that: only in the second the list has its new height."""
 
     def draw(self, session: Session) -> None:
         """Buttons, blend, search, tree."""
@@ -39,43 +48,80 @@ class PosePanel:
         if changed:
             session.edit("blend", merge="blend", edit=replace(edit, blend=blend))
         imgui.set_next_item_width(-1)
-        _, self.text = imgui.input_text_with_hint("##joint", "search joints", self.text)
-        shown = search(session.tree, self.text) if self.text else session.tree
+        clears = int(imgui.InputTextFlags_.escape_clears_all)
+        _, self.text = imgui.input_text_with_hint("##joint", "search joints", self.text, clears)
+        self._follow_selection(session)
         present = session.pose().tolist()
-        by_name = {node.name: node for node in shown}
-        for node in shown:
-            if node.parent not in by_name:
+        if self.text.strip():
+            self._draw_matches(session, present)
+            return
+        by_name = {node.name: node for node in session.tree}
+        # Fingers are twelve lines deep: their names are still to be read.
+        imgui.push_style_var(imgui.StyleVar_.indent_spacing, imgui.get_font_size() * INDENT_EM)
+        for node in session.tree:
+            if node.parent is None:
                 self._draw_node(session, node, by_name, present)
+        imgui.pop_style_var()
+
+    def _follow_selection(self, session: Session) -> None:
+        """Show the joint that was clicked in the view; what is searched for gives way to it."""
+        self._reveals -= 1
+        if self._reveals <= 0:
+            self._revealed = ()
+        if session.selected_joint == self._selected:
+            return
+        self._selected = session.selected_joint
+        if self._selected is not None:
+            self._revealed, self._reveals = way_to(session.tree, self._selected), REVEAL_FRAMES
+            self.text = ""
+
+    def _draw_matches(self, session: Session, present: list[float]) -> None:
+        """Draw what was found, without what lies above and below it."""
+        matches = search(session.tree, self.text)
+        if not matches:
+            imgui.text_disabled("no joint and no dof has this name")
+        for match in matches:
+            if self._draw_line(session, match.node, True):
+                for dof in match.dofs:
+                    _draw_slider(session, session.sliders[dof], present[dof])
+                imgui.tree_pop()
 
     def _draw_node(
         self,
         session: Session,
         node: JointNode,
-        shown: dict[str, JointNode],
+        by_name: dict[str, JointNode],
         present: list[float],
     ) -> None:
-        picked = session.selected_joint in (node.name, *node.joint_names)
-        flags = imgui.TreeNodeFlags_.open_on_arrow | imgui.TreeNodeFlags_.span_avail_width
-        if picked:
-            flags |= imgui.TreeNodeFlags_.selected
-        if self.text or node.depth < 2:
-            flags |= imgui.TreeNodeFlags_.default_open
-        edited = any(dof in session.document.edit.values for dof in node.dofs)
-        if edited:
-            imgui.push_style_color(imgui.Col_.text, colours().edited)
-        is_open = imgui.tree_node_ex(node.name, int(flags))
-        if edited:
-            imgui.pop_style_color()
-        if imgui.is_item_clicked():
-            session.selected_joint = node.joint_names[0]
+        if node.name in self._revealed:
+            imgui.set_next_item_open(True)
+        is_open = self._draw_line(session, node, node.depth < 2)
+        if self._revealed and node.name == self._revealed[-1]:
+            imgui.set_scroll_here_y(0.3)
         if not is_open:
             return
         for dof in node.dofs:
             _draw_slider(session, session.sliders[dof], present[dof])
         for child in node.children:
-            if child in shown:
-                self._draw_node(session, shown[child], shown, present)
+            self._draw_node(session, by_name[child], by_name, present)
         imgui.tree_pop()
+
+    def _draw_line(self, session: Session, node: JointNode, begins_open: bool) -> bool:
+        """Draw a joint's name, lit if it is selected; whether its line is open."""
+        flags = imgui.TreeNodeFlags_.open_on_arrow | imgui.TreeNodeFlags_.span_avail_width
+        if session.selected_joint in (node.name, *node.joint_names):
+            flags |= imgui.TreeNodeFlags_.selected
+        if begins_open:
+            flags |= imgui.TreeNodeFlags_.default_open
+        edited = any(dof in session.document.edit.values for dof in node.dofs)
+        imgui.push_style_color(imgui.Col_.header, colours().range)
+        if edited:
+            imgui.push_style_color(imgui.Col_.text, colours().edited)
+        is_open = imgui.tree_node_ex(f"{node.name}##{bool(self.text)}", int(flags))
+        imgui.pop_style_color(1 + edited)
+        if imgui.is_item_clicked():
+            session.selected_joint = self._selected = node.joint_names[0]
+        return is_open
 
 
 def _draw_slider(session: Session, row: Slider, value: float) -> None:

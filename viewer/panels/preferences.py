@@ -8,6 +8,7 @@ from ash_core.files.capture import MAX_SIDE_PX
 from viewer.panels.record import NAMES
 from viewer.panels.widgets import combo
 from viewer.preferences import (
+    DIALOGS,
     FORMATS,
     IDLE_HZ,
     PLACES,
@@ -19,6 +20,8 @@ from viewer.preferences import (
 )
 from viewer.session import Session
 
+DIALOG_NAMES: Final = ("in this window", "in the desktop's dialog")
+"""Of `DIALOGS`, in their order."""
 WIDTH_EM: Final = 27.0
 LABEL_EM: Final = 10.0
 OTHER: Final = "width x height"
@@ -67,6 +70,12 @@ class PreferencesWindow:
         changed, vsync = imgui.checkbox("wait for the screen (vsync)", store.value.vsync)
         if changed:
             store.change(vsync=vsync)
+        changed, number = imgui.combo(
+            "choose files", DIALOGS.index(store.value.file_dialog), list(DIALOG_NAMES)
+        )
+        if changed:
+            store.change(file_dialog=DIALOGS[number])
+        imgui.set_item_tooltip("the desktop's dialog needs zenity or kdialog on Linux")
         changed, hz = imgui.slider_float(
             "frames while idle", store.value.idle_hz, *IDLE_HZ, "%.1f Hz"
         )

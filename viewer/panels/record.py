@@ -35,7 +35,7 @@ class RecordDialog:
         return Path(_split(self.name)[0] + FORMATS[self.kind])
 
     def take_name(self, name: str) -> None:
-        """Of the system's dialog; a suffix that is a format's chooses it."""
+        """Take a name from the file dialog; a suffix that is a format's chooses it."""
         self.name, suffix = _split(name)
         if suffix:
             self.kind = FORMATS.index(suffix)

@@ -71,9 +71,10 @@ class Dress:
         _apply(self.colours)
         for name, size in self._sizes.items():
             setattr(style, name, imgui.ImVec2(*size) if isinstance(size, tuple) else size)
-        background = style.color_(imgui.Col_.window_bg)
-        background.w = 0.98  # windows over the picture are read through nothing
-        style.set_color_(imgui.Col_.window_bg, background)
+        for surface in (imgui.Col_.window_bg, imgui.Col_.popup_bg):
+            background = style.color_(surface)
+            background.w = 0.98  # windows over the picture are read through nothing
+            style.set_color_(surface, background)
         style.scale_all_sizes(preferences.scale)
         style.font_scale_main = self._sizes["font_scale_main"] * preferences.scale
 

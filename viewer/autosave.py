@@ -1,0 +1,175 @@
+"""Edits survive a crash: the session is kept every minute and offered at the next start."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ash_core.errors import InputError
+from ash_core.files.text import read_json, write_text
+from viewer.preferences import user_folder
+from viewer.session import SESSION_SUFFIX, Session
+from viewer.unsaved import Answer, Question, Unsaved
+
+EVERY_S: Final = 60.0
+KEPT_OF: Final = "kept of"
+"""Field of a kept session: the file that its edits belong to; null without one."""
+
+
+def autosave_folder() -> Path:
+    """Locate it in the user's folder for states (XDG_STATE_HOME or ~/.local/state)."""
+    return user_folder("XDG_STATE_HOME", ".local/state") / "autosave"
+
+
+class Autosave:
+    """Keeps the unsaved edits of one session, and finds those of sessions that crashed.
+
+    A lock that ends with its process tells what belongs to a window that is still open.
+    """
+
+    def __init__(self, session: Session, folder: Path | None) -> None:
+        """folder: None keeps nothing."""
+        self._session, self._folder = session, folder
+        self._name = secrets.token_hex(6)
+        self._lock: int | None = None
+        self._kept: object = None
+        self._kept_s = session.now()
+        self._problem: str | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """Where this session is kept."""
+        return None if self._folder is None else self._folder / f"{self._name}{SESSION_SUFFIX}"
+
+    def follow(self) -> None:
+        """Keep what has changed, at most once a minute; nothing once all is saved."""
+        if not self._session.unsaved:
+            self._forget()
+        elif self._session.now() - self._kept_s >= EVERY_S:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep the edits now, if there are unsaved ones. A folder that is closed is said once."""
+        session, file = self._session, self.file
+        self._kept_s = session.now()
+        if file is None or not session.unsaved or self._kept == session.work:
+            return
+        content = session.content() | {KEPT_OF: None if session.file is None else str(session.file)}
+        try:
+            self._hold()
+            write_text(file, json.dumps(content) + "\n")
+            self._kept = session.work
+        except (InputError, OSError) as error:
+            if str(error) != self._problem:
+                self._problem = str(error)
+                session.say(f"edits are not kept for a crash: {error}", "error")
+
+    def close(self) -> None:
+        """End in order: there is nothing to restore."""
+        self._forget()
+        if self._lock is not None and self._folder is not None:
+            os.close(self._lock)
+            self._lock = None
+            (self._folder / f"{self._name}.lock").unlink(missing_ok=True)
+
+    def offer(self, unsaved: Unsaved) -> None:
+        """Ask whether the newest edits of a crash are wanted; later ones at the next start."""
+        file = next(iter(self.left_behind()), None)
+        if file is None:
+            return
+        moment = time.strftime("%d %B %H:%M", time.localtime(file.stat().st_mtime))
+
+        def discard() -> None:
+            _remove(file)
+            self.offer(unsaved)
+
+        unsaved.question = Question(
+            "Restore",
+            f"The viewer did not end in order. Unsaved edits of {moment} were kept:\n"
+            f"{_described(file)}",
+            (
+                Answer("Restore", lambda: self._restore(file)),
+                Answer("Discard", discard),
+                Answer("Later", lambda: None),
+            ),
+        )
+
+    def left_behind(self) -> list[Path]:
+        """Find kept sessions whose windows are gone, the newest first."""
+        if self._folder is None or not self._folder.is_dir():
+            return []
+        files = self._folder.glob(f"*{SESSION_SUFFIX}")
+        gone = [file for file in files if _is_free(file.with_suffix(".lock"))]
+        return sorted(gone, key=lambda file: file.stat().st_mtime, reverse=True)
+
+    def _restore(self, file: Path) -> None:
+        try:
+            content = read_json(file)
+            self._session.restore(file)
+            assert isinstance(content, dict)
+            of = content.get(KEPT_OF)
+            self._session.file = Path(of) if isinstance(of, str) else None
+        except InputError as error:
+            self._session.say(f"{error}: nothing was restored, the edits are kept", "error")
+            return
+        self._session.say("restored: not yet saved")
+        self.keep()
+        _remove(file)
+
+    def _forget(self) -> None:
+        if self._kept is not None and self.file is not None:
+            self.file.unlink(missing_ok=True)
+        self._kept = None
+
+    def _hold(self) -> None:
+        """Lock our name until the process ends, however it ends."""
+        if self._lock is None and self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._folder / f"{self._name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock
+
+
+def _described(file: Path) -> str:
+    """Say what a kept session is of."""
+    with contextlib.suppress(InputError):
+        content = read_json(file)
+        if isinstance(content, dict):
+            return Path(str(content.get(KEPT_OF) or content.get("avatar"))).name
+    return file.name
+
+
+def _is_free(lock: Path) -> bool:
+    """Check that no process holds a lock."""
+    with _opened(lock) as descriptor:
+        if descriptor is None:
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _remove(file: Path) -> None:
+    """Remove a kept session and its lock."""
+    file.unlink(missing_ok=True)
+    file.with_suffix(".lock").unlink(missing_ok=True)

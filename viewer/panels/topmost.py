@@ -1,0 +1,35 @@
+"""The topmost of what lies over the window: the one that Esc closes."""
+
+from typing import Final
+
+from imgui_bundle import imgui
+
+from viewer.session import Session
+
+FLOATING: Final = {
+    "Find a command": "palette",
+    "Keys and help": "help",
+    "Preferences": "preferences",
+    "Messages": "messages",
+    "Record": "record_dialog",
+}
+"""Window: the session's switch for it."""
+
+
+def close_topmost(session: Session) -> None:
+    """Close the last menu, list or dialog that was opened, else the window that lies on top.
+
+    A text field of a docked panel goes before the windows: Esc leaves that field.
+    """
+    context = imgui.get_current_context()
+    popups = context.open_popup_stack.size()
+    if popups:
+        imgui.internal.close_popup_to_level(popups - 1, True)
+        return
+    focused = context.nav_window
+    if imgui.get_io().want_text_input and focused and focused.root_window.name not in FLOATING:
+        return
+    for window in reversed(list(context.windows)):
+        if window.was_active and window.name in FLOATING:
+            setattr(session.panels, FLOATING[window.name], False)
+            return

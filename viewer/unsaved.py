@@ -1,0 +1,99 @@
+"""Asking before unsaved edits are lost; no toolkit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ash_core.errors import InputError
+from viewer.session import SESSION_SUFFIX, Session
+
+ADDED: Final = (".motion", ".bvh", ".json", ".calibration")
+"""Files that come to what is open; others take its place."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A button."""
+
+    label: str
+    run: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a person has to decide before anything else; the last answer is that of Esc."""
+
+    title: str
+    text: str
+    answers: tuple[Answer, ...]
+
+
+class Unsaved:
+    """Stands before what would lose edits: another avatar or session, and the end."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._then: Callable[[], None] | None = None
+        self.question: Question | None = None
+        self.ended = False
+        """Whether the window may close now."""
+
+    def open(self, paths: Sequence[str]) -> None:
+        """Open files, after the question where they take the place of unsaved edits."""
+
+        def go_on() -> None:
+            for path in paths:
+                self._session.open(path)
+
+        if all(path.lower().endswith(ADDED) for path in paths):
+            go_on()
+        else:
+            self._ask_before(go_on)
+
+    def quit(self) -> None:
+        """End, after the question where edits are unsaved."""
+
+        def go_on() -> None:
+            self.ended = True
+
+        self._ask_before(go_on)
+
+    def answer(self, answer: Answer) -> None:
+        """Do what a person decided."""
+        self.question = None
+        answer.run()
+
+    def save(self, path: str | Path) -> None:
+        """Save the session, with its ending; then go on with what waits for it."""
+        out = str(path)
+        try:
+            self._session.save(out if out.endswith(SESSION_SUFFIX) else out + SESSION_SUFFIX)
+        except InputError as error:
+            self.stay()
+            self._session.say(str(error), "error")
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+    def stay(self) -> None:
+        """Forget what waits for the session to be saved."""
+        self._then = None
+
+    def _ask_before(self, go_on: Callable[[], None]) -> None:
+        if not self._session.unsaved:
+            go_on()
+            return
+
+        def save_first() -> None:
+            self._then = go_on
+            if self._session.file is None:
+                self._session.panels.save_dialog = True
+            else:
+                self.save(self._session.file)
+
+        self.question = Question(
+            "Unsaved edits",
+            f"The edits of {self._session.name} are not saved.",
+            (Answer("Save", save_first), Answer("Discard", go_on), Answer("Cancel", self.stay)),
+        )

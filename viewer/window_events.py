@@ -1,0 +1,67 @@
+"""Events of the window that Dear ImGui would misread or does not take: chords, dropped files.
+
+Both go round the package glfw, which hides callbacks that were not set from Python, and raises for
+names that are no UTF-8. It is handed in, since whoever imports it first chooses its library.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+from imgui_bundle import imgui
+
+
+class ChordKeeper:
+    """Keeps the modifiers of a key that is pressed and released within one frame.
+
+    Dear ImGui takes in all keys since the last frame at once, then looks at the modifiers: where
+    frames are slow, a quick Ctrl+Shift+M was released by then, and read as M. It stops at a key
+    that changes twice; so a key that nobody has goes down and up before a modifier changes behind
+    another key, and what follows waits for the next frame.
+    """
+
+    STOP: Final = imgui.Key.f24
+    stuck: int = 0
+    """Modifiers that GLFW takes for held and the last key's event does not: a window manager that
+    acts on Alt+F4 also gets the release of Alt."""
+
+    def __init__(self, glfw: Any, window: Any) -> None:
+        """window: with Dear ImGui's callbacks in place."""
+        modifiers = range(glfw.KEY_LEFT_SHIFT, glfw.KEY_RIGHT_SUPER + 1)
+        known = (
+            (imgui.Key.mod_ctrl, glfw.MOD_CONTROL, (glfw.KEY_LEFT_CONTROL, glfw.KEY_RIGHT_CONTROL)),
+            (imgui.Key.mod_shift, glfw.MOD_SHIFT, (glfw.KEY_LEFT_SHIFT, glfw.KEY_RIGHT_SHIFT)),
+            (imgui.Key.mod_alt, glfw.MOD_ALT, (glfw.KEY_LEFT_ALT, glfw.KEY_RIGHT_ALT)),
+            (imgui.Key.mod_super, glfw.MOD_SUPER, (glfw.KEY_LEFT_SUPER, glfw.KEY_RIGHT_SUPER)),
+        )
+        pressed = False
+
+        def key_changed(window: Any, key: int, scancode: int, action: int, mods: int) -> None:
+            nonlocal pressed
+            if key in modifiers and pressed:
+                for down in (True, False):
+                    imgui.get_io().add_key_event(self.STOP, down)
+                pressed = False
+            elif key not in modifiers and action == glfw.PRESS:
+                pressed = True
+                self.stuck = 0
+                for modifier, bit, keys in known:
+                    if not mods & bit and any(glfw.get_key(window, key) for key in keys):
+                        self.stuck |= int(modifier)
+            if self._next:
+                self._next(window, key, scancode, action, mods)
+
+        # Not glfw.set_key_callback: it hands back callbacks that were set from Python alone.
+        self._callback = glfw._GLFWkeyfun(key_changed)
+        self._next = glfw._glfw.glfwSetKeyCallback(window, self._callback)
+
+
+class DropTarget:
+    """Takes files that are dropped on the window."""
+
+    def __init__(self, glfw: Any, window: Any, take: Callable[[list[str]], None]) -> None:
+        def dropped(window: Any, count: int, paths: Any) -> None:
+            take([os.fsdecode(paths[number]) for number in range(count)])
+
+        self._callback = glfw._GLFWdropfun(dropped)
+        glfw._glfw.glfwSetDropCallback(window, self._callback)
