@@ -169,7 +169,7 @@ def text_targets(folder: Path) -> Iterator[tuple[str, Target]]:
         yield Path(name).name, Target(folder / path.name, path.read_bytes(), read)
     yield "import ash", Target(toy.folder / "damaged.conf", toy.conf.read_bytes(), import_ash)
     bvh = Path(__file__).parent / "data" / "stretch.bvh"
-    yield "bvh", Target(folder / "a.bvh", bvh.read_bytes(), read_bvh)
+    yield "bvh", Target(folder / "a.bvh", bvh.read_bytes(), lambda path: read_bvh(path).poses())
     yield "calibration", Target(folder / "a.calibration", CALIBRATION, read_calibration)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_fuzz_files import Mutations, check, fuzzed
 
 from ash_core import cli
 from ash_core.capture.retarget.joint_mapping import Tree, guess_mapping, read_mapping, write_mapping
@@ -227,11 +226,6 @@ def test_deep_trees_do_not_recurse(tmp_path: Path) -> None:
     path.write_text("HIERARCHY\nROOT a\n{\n" + "".join(f"JOINT {n}\n{{\n" for n in range(5000)))
     with pytest.raises(InputError, match="at most 1024 joints"):
         read_bvh(path)
-
-
-@fuzzed(120)
-def test_damaged_files(tmp_path: Path, mutations: Mutations) -> None:
-    check(tmp_path / "a.bvh", SMALL.encode(), mutations, lambda p: read_bvh(p).poses())
 
 
 # ---- names ----

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from ash_core.commands.scene import load_avatar_data
 from ash_core.files.skeletool import write_motion
 from viewer import commands
 from viewer.autosave import EVERY_S, Autosave, autosave_folder
-from viewer.session import SESSION_SUFFIX, Session, load_data
+from viewer.session import SESSION_SUFFIX, Session
 from viewer.unsaved import Question, Unsaved
 
 
 @pytest.fixture(scope="module", autouse=True)
 def avatars_are_read_once() -> Iterator[None]:
+    read = functools.cache(load_avatar_data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("viewer.session.load_data", functools.cache(load_data))
+        patch.setattr("viewer.session.load_avatar_data", lambda name, up, _report: read(name, up))
         yield
 
 
