@@ -13,7 +13,7 @@ from ash_core.conventions import FPS, HISTORY, PUBLISHED_LAGS
 from ash_core.errors import InputError
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.rotations import axis_angle_to_matrix
-from ash_core.records import Lags, Motion, PoseWindow, Skeleton
+from ash_core.records import Lags, Motion, PoseWindow, Skeleton, to_device
 
 HEADING_DOF = 3
 """The dof that turns the root about the vertical. Source: ODDITIES A4."""
@@ -125,6 +125,7 @@ def first_frames(motion: Motion, skeleton: Skeleton) -> list[int]:
 
 
 def _first_frames(motion: Motion, skeleton: Skeleton) -> list[int]:
+    skeleton = to_device(skeleton, "cpu")  # where motions are, whatever renders them
     # The root's turns are whole at the first joint that another one stands away from.
     moved = skeleton.offsets.abs().amax(1) > 0
     root = int(skeleton.parents[moved & (skeleton.parents >= 0)][:1].sum())
