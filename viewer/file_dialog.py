@@ -19,7 +19,7 @@ class Kind:
 
     title: str
     suffixes: tuple[str, ...] = ()
-    """In small letters, with their dots; none: every file."""
+    """Lower-case suffixes with their dots; none: every file."""
 
     def holds(self, name: str) -> bool:
         """Check a file's name."""
@@ -37,11 +37,11 @@ class Entry:
     is_folder: bool
     size_bytes: int
     changed_s: float
-    """Since 1970."""
+    """Time of the last change, s since 1970."""
 
     @property
     def name(self) -> str:
-        """What is shown and typed: bytes that are no text are replaced."""
+        """Return the name as it is shown and typed: bytes that are no text are replaced."""
         return legible(self.path.name)
 
 
@@ -55,7 +55,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What can follow after a text that is typed."""
+    """Continuations of a typed text."""
 
     text: str
     """The text with all that its candidates share; the whole one if there is one alone."""
@@ -186,7 +186,7 @@ class FileDialog:
         self.endings = tuple(endings)
         self.text = name
         self.typed = False
-        """Whether the text came from the keyboard: it then filters what is listed."""
+        """True where the text came from the keyboard: it then filters what is listed."""
         self.hidden = False
         self.column: Column = "name"
         self.descending = False
@@ -249,7 +249,7 @@ class FileDialog:
 
     @property
     def entries(self) -> list[Entry]:
-        """What is listed: folders, and files of the kind, in the order asked for.
+        """List folders, and files of the kind, in the order asked for.
 
         What is typed to open a file filters too, unless it is a path.
         """

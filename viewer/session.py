@@ -161,7 +161,7 @@ class Session:
     stills: dict[str, torch.Tensor]
     """Motions that are one pose, made here."""
     file: Path | None
-    """Of this session; None until it is saved."""
+    """File of this session; None until it is saved."""
     _saved: Work
     cameras: dict[str, Camera]
     """Of the capture stage, by name."""
@@ -370,7 +370,7 @@ class Session:
 
     @property
     def name(self) -> str:
-        """What is open, as a title says it."""
+        """Return the name of the session's file, else the avatar's, as titles show it."""
         return self.data.name if self.file is None else self.file.name
 
     @property
@@ -381,7 +381,7 @@ class Session:
 
     @property
     def unsaved(self) -> bool:
-        """Whether there is work that its session's file, if there is one, does not hold."""
+        """Tell whether there is work that the session's file, if there is one, does not hold."""
         return self.work != self._saved
 
     @property

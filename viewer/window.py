@@ -79,7 +79,7 @@ def keep_layout_if_possible(session: Session, params: hello_imgui.RunnerParams) 
 
 
 def _text(said: Any) -> str:
-    """Of GLFW: bytes, whatever its annotations say, or nothing."""
+    """Decode GLFW's message: bytes, whatever its annotations say, or nothing."""
     return said.decode() if isinstance(said, bytes) else str(said or "no OpenGL")
 
 

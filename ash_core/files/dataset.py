@@ -53,7 +53,7 @@ BOX_KEY: Final = "ash-studio-box"
 """Of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: where the box lay in a picture of that
 size. In a .png a tEXt entry of this name, in a .jpg a comment that begins with it."""
 MAX_FAST_BYTES: Final = 64 << 20
-"""Of a PNG that is read whole before it is decoded."""
+"""Largest PNG that is read whole before it is decoded."""
 _IMAGE: Final = re.compile(r"image_c_(\d+)_f_(\d+)\.(png|jpg)")
 
 
@@ -298,7 +298,7 @@ class Dataset:
     release: "Release | None" = None
     """The published configuration that it was opened by."""
     plan: Plan | None = None
-    """What that configuration trains and validates on."""
+    """Cameras and frames that this configuration trains and validates on."""
 
 
 def data_release(path: Path, purpose: "Purpose" = "train") -> "Release | None":

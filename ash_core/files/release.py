@@ -34,12 +34,12 @@ IMAGES: Final = "images"
 MASKS: Final = "foregroundSegmentation"
 
 Purpose = Literal["train", "val"]
-"""Which configuration of a subject is meant: its names end in _train or _val."""
+"""Use of a subject's configuration, whose name ends in _train or _val."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the published trainer is told to train; None: the configuration does not say."""
+    """Options of the published trainer; None: the configuration does not say."""
 
     learning_rate: float | None
     steps: int | None
@@ -107,12 +107,12 @@ class Release:
 
     @property
     def is_training_data(self) -> bool:
-        """Whether it says where images or poses of a capture lie, not only a character."""
+        """Tell whether it names images or poses of a capture, not only a character."""
         return self.image_dir is not None or self.motion is not None
 
     @property
     def is_test_motion(self) -> bool:
-        """Whether its motion is the one that training never sees."""
+        """Tell whether its motion is the one that training never sees."""
         return self.motion is not None and self.motion.parent.name.lower().endswith("test")
 
 

@@ -202,7 +202,7 @@ class _Named:
     path: Path | None
     """Where it was found."""
     key_says: bool = False
-    """Whether the key asks for this role; else the file's name told it."""
+    """True where the key asks for this role; else it follows from the file's name."""
 
 
 class _CharacterFiles:

@@ -131,7 +131,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a usable GPU."""
     seed: Annotated[int | None, Hidden] = None
-    """Of everything that is drawn. Default: 0."""
+    """Seed of everything that is drawn. Default: 0."""
     checkpoint_every: Annotated[int | None, Hidden] = None
     """Steps between checkpoints. Default: 1000."""
     validate_every: Annotated[int | None, Hidden] = None

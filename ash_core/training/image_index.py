@@ -36,7 +36,7 @@ class ImageIndex:
         self._keys: Int[np.ndarray, "n"] = np.array(keys, np.int64)
 
     def read(self) -> tuple[Bool[np.ndarray, "n"], Int[np.ndarray, "n 7"]]:
-        """Whether each image is known, and what was stored of it; zeros where it is not."""
+        """Return a mask of the images that are known, and their rows; zeros for the others."""
         count = len(self._keys)
         nothing = np.zeros(count, bool), np.zeros((count, 7), np.int32)
         try:
@@ -78,7 +78,7 @@ def _keys(images: Sequence[Path]) -> list[int]:
 
 
 def _is_table(stored: dict[str, Tensor]) -> bool:
-    """Whether these are sorted keys with a row each."""
+    """Tell whether these are sorted keys with a row each."""
     if set(stored) != {"keys", "rows"}:
         return False
     keys, rows = stored["keys"], stored["rows"]

@@ -33,7 +33,7 @@ class FileDialogWindow:
         self._is_open = False
         self._focus = True
         self._field = dialog.text
-        """What the field held after its last frame; it keeps its own copy while it is typed in."""
+        """Text of the field after its last frame; it keeps its own copy during typing."""
         self._reveal = False
         self._refreshed_s = 0.0
 

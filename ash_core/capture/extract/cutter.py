@@ -98,7 +98,7 @@ class Cutter:
 
     @property
     def needs_edge(self) -> bool:
-        """Whether settings leave something to what the masks' rims show."""
+        """Tell whether the threshold or the erosion has to follow the masks' rims."""
         settings = self.settings
         return not settings.published and None in (settings.threshold, settings.erode)
 

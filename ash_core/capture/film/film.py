@@ -120,7 +120,7 @@ class Film:
         return read_record(self.job.folder) if there else None
 
     def _is_longer(self, record: dict[str, Any]) -> bool:
-        """Whether we are asked for the footage of a record and more frames after it."""
+        """Tell whether the job asks for the footage of a record and more frames after it."""
         (start, stop), frames = _frames_of(record), self.job.frames
         others = {**record["settings"], "frames": [frames.start, frames.stop]}
         if start != frames.start or not start < stop < frames.stop or others != self._settings():

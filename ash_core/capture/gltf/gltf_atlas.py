@@ -30,8 +30,8 @@ EMPTIEST = 0.2
 """Share of its image that a layout must cover to be kept."""
 PROBE_PX = 2048
 SIDES_PX = (512, 1024, 2048)
-"""Of a repacked texture: the smallest that is as fine as the file's images. The finest preset has
-512 texels a side, so that the largest gives each texel four by four pixels."""
+"""Sides of a repacked texture: the smallest as fine as the file's images is used. The finest preset
+has 512 texels a side, so that the largest gives each texel four by four pixels."""
 GAP = 1.0 / 256.0
 """Between charts, where there is room; a texel of the default atlas."""
 FLAT_UV = 1e-9

@@ -20,7 +20,7 @@ _SMALLEST_PX = 4
 
 @dataclass(frozen=True)
 class Material:
-    """How a surface is coloured."""
+    """Colour of a surface: image, factor and alpha."""
 
     image: np.ndarray | None
     """[h, w, 3 or 4] uint8, encoded for a screen (sRGB)."""

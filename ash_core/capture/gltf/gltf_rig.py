@@ -1,4 +1,4 @@
-"""Which nodes of a glTF scene move its meshes, and the pose in which the skins were bound."""
+"""Nodes of a glTF scene that move its meshes, and the pose in which the skins were bound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ SAME = 1e-3
 SINGULAR = 1e-9
 """Determinant over the product of the axes' lengths, below which a matrix is flat."""
 _BODY = -1
-"""In place of a node: what moves with no joint."""
+"""Stand-in for a node: the body, which moves with no joint."""
 
 
 @dataclass

@@ -657,7 +657,7 @@ def pose(chain, room, angles, bases, path, turns, places):
 
 @njit(cache=True, nogil=True)
 def excess_turns(chain, goals, turns):
-    """How much farther than its goal the worst bone turns from each frame to the next.
+    """Measure how much farther than its goal the worst bone turns from each frame to the next.
 
     Returns the excess [F] in rad (0 at the first) and the error [F] of the worst goal in rad.
     """

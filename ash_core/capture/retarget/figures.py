@@ -186,7 +186,7 @@ class Source:
         )
 
     def _has_tip(self, foot: int, toe: int) -> bool:
-        """Whether the file ends the toes somewhere in front of them."""
+        """Tell whether the file ends the toes somewhere in front of them."""
         tip = self.tips.get(toe, np.zeros(3))
         if np.linalg.norm(tip) < MIN_LEG:
             return False

@@ -1,4 +1,4 @@
-"""Where a retargeted motion's hips and feet stand, and how it meets the floor."""
+"""Goals for a retargeted motion's hips and feet, and its contact with the floor."""
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from ash_core.geometry.kinematics import joint_transforms, posed_in_parts
 from ash_core.records import AvatarData
 
 SOLE_M = 0.02
-"""How far the sole lies under the lowest foot joint, where no mesh says."""
+"""Depth of the sole under the lowest foot joint, where no mesh tells it."""
 ANKLE_WEIGHT, TOE_WEIGHT = (4.0, 25.0), (0.0, 25.0)
-"""Of a joint in the air and of one on the floor, rad per m."""
+"""Weights of a joint in the air and of one on the floor, rad per m."""
 SLOW_M_PER_S, LOW_M = 0.25, 0.05
 """Speed, and height over its lowest within `AROUND_S`, of a joint that stands on the floor."""
 AROUND_S, SHORTEST_S, BLEND_S = 0.5, 0.08, 0.06
@@ -25,7 +25,7 @@ REACH = 0.9995
 MOST_LOWERED_M = 0.15
 _LEGS = [f"{side} {part}" for side in SIDES for part in ("thigh", "shin", "foot")]
 GIVE_M = 0.03
-"""How far other parts than feet may sink into the floor: flesh gives."""
+"""Depth to which other parts than feet may sink into the floor: flesh gives."""
 
 
 def legs_on_the_ground(

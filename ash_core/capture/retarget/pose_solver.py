@@ -121,7 +121,7 @@ class _Segment:
     """Joint that is known before; -1: the body's frame."""
     goals: list[Turn]
     joints: list[int]
-    """From below the base to the last goal."""
+    """Joints from below the base to the last goal."""
     places: list[Place]
 
     @property

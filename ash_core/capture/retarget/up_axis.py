@@ -1,4 +1,4 @@
-"""Which way is up in a motion file: from its zero pose, else from the motion itself."""
+"""Up axis of a motion file: from its zero pose, else from the motion itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
