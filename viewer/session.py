@@ -182,6 +182,7 @@ class Session:
     def _open(
         self, avatar: str, motion: str | None, preset: Preset | None, up: Up | None = None
     ) -> None:
+        # Avatar and its motions; the configuration's own motion comes first.
         release = find_release(avatar)
         data = load_avatar_data(avatar if release is None else str(release.conf), up, self.say)
         ours = avatar in COMES_WITH_US
@@ -210,6 +211,7 @@ class Session:
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
+        # Cameras, in the size of the configuration's images.
         size = release.size if release is not None else None
         cameras = [stretch_camera(c, *size) for c in data.cameras] if size else data.cameras
         self.cameras = {c.name or str(n): c for n, c in enumerate(cameras)}
@@ -218,6 +220,7 @@ class Session:
             raise InputError(f"{avatar}: --up: expected splats: an avatar is Z up")
         self.history = History(Document(name, up=splats.up if splats else None))
         self.file, self._saved = None, self.work
+        # Clock, pose history and view.
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
         if own is not None:
             self.clock.play()

@@ -407,12 +407,14 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
     One row more or fewer than announced is a habit of some writers. Where several are missing the
     file was cut short, which is an error.
     """
+    # Refuse sizes that cannot be.
     if not width:
         raise words.bad("expected at least one channel, got none")
     if not frames:
         raise words.bad("expected at least one frame, got 'Frames: 0'")
     if frames * width > MAX_NUMBERS:
         raise words.bad(f"expected at most {MAX_NUMBERS} numbers, got {frames * width}")
+    # Numbers, and the line of each row.
     last = words.line
     numbers, lines, ends = array("d"), [], []
     for line, row in words.rest():
@@ -432,6 +434,7 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
             n = int(wrong[0]) if len(wrong) else frames - 1
             text = f"expected {width} numbers (the joints' channels), got {lengths[n]}"
             raise bad(words.path, lines[n], text)
+    # Whole rows: one more or fewer than announced is noted.
     whole, over = divmod(len(numbers), width)
     if whole < max(frames - 1, 1):
         text = f"expected {frames} frames of {width} numbers, got {whole} whole ones"
@@ -443,6 +446,7 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
         )
     if over:
         notes.append(f"the file ends within a row: its last {over} of {width} numbers are left out")
+    # Numbers out of range are an error at their line.
     values = np.frombuffer(numbers, count=whole * width).reshape(whole, width)
     fine = finite_float32(values) & (np.abs(values).max(1) < 1e9)
     if not fine.all():

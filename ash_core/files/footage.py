@@ -88,6 +88,7 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
     one that most of its frames keep.
     """
     with _opened(path) as (container, stream):
+        # Time stamps of all whole packets.
         found: list[tuple[int, bool]] = []
         is_cut, first = False, None
         for packet in container.demux(stream):
@@ -101,6 +102,7 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
         times = sorted({time for time, _ in found})
         if not times:
             raise bad(path, None, "expected a video with frames in it, found none that is whole")
+        # Step between frames, and the frames' numbers by it.
         second = 1.0 / float(stream.time_base or 1)
         steps = sorted(after - before for before, after in itertools.pairwise(times))
         own = steps[len(steps) // 2] if steps else second / float(stream.average_rate or 25)

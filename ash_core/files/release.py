@@ -177,15 +177,18 @@ def read_release(path: Path | str, purpose: Purpose = "train") -> Release:
 
 def release_of(entries: Entries) -> Release:
     """Look up what a configuration names and check every value. Raises: InputError."""
+    # Subject: the folder below confs, else the file's name.
     conf, root = entries.path.absolute(), entries.root
     below = conf.relative_to(root).parts[1:-1] if conf.is_relative_to(root) else ()
     subject = below[0] if below else re.sub(r"_(train|val)$", "", conf.stem)
+    # Entries that others depend on.
     motion = entries.file("dataset.skeleton_angles", f"a motion ({POSE_ANGLES})")
     count = entries.whole("dataset.camera_num", 1, MAX_CAMERAS)
     last = (count or MAX_CAMERAS) - 1
     width = entries.whole("dataset.img_width", 1, MAX_SIDE_PX)
     height = entries.whole("dataset.img_height", 1, MAX_SIDE_PX)
     image_dir = entries.folder("dataset.image_dir")
+    # The rest, each entry checked as it is read.
     release = Release(
         conf=entries.path,
         root=root,

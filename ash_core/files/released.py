@@ -468,6 +468,7 @@ def _atlas_resolution(files: _CharacterFiles) -> int:
 
 
 def _read_avatar(files: _CharacterFiles) -> AvatarData:
+    # Parts that every character has.
     path = files.path
     resolution = _atlas_resolution(files)
     with files.reading("skeleton") as file:
@@ -497,6 +498,7 @@ def _read_avatar(files: _CharacterFiles) -> AvatarData:
     if "cameras" in files.found:
         with files.reading("cameras") as file:
             cameras = read_cameras(file)
+    # Networks of the checkpoints that are there.
     shapes = network_shapes(n_vertices, len(graph.vertices))
     networks: dict[str, dict[str, Tensor]] = {}
     for role, names in (
@@ -506,6 +508,7 @@ def _read_avatar(files: _CharacterFiles) -> AvatarData:
         if role in files.found:
             with files.reading(role) as file:
                 networks |= read_checkpoint(file, {name: shapes[name] for name in names})
+    # The avatar.
     assert mesh.corner_uvs is not None
     return AvatarData(
         name=path.absolute().parent.name if path.suffix == ".character" else path.stem,

@@ -164,6 +164,7 @@ def _charts(soup: Soup, materials: list[Material], loose: np.ndarray) -> tuple[l
     loose [F]: triangles that are charts of their own.  Returns also how many triangles with an
     image do not keep their layout.
     """
+    # Triangles with a layout of their own, and the side that each one faces.
     has_image = np.array([m.image is not None for m in materials])[soup.materials]
     uvs = np.where(np.isfinite(soup.uvs), soup.uvs, 0.0)
     areas = uv_areas(uvs)
@@ -195,6 +196,7 @@ def _charts(soup: Soup, materials: list[Material], loose: np.ndarray) -> tuple[l
         if not misshapen.any():
             break
         painted &= ~misshapen
+    # Lay each chart flat, from its layout or from its side.
     charts = []
     for faces in groups:
         if painted[faces[0]]:

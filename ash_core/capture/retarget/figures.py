@@ -158,9 +158,11 @@ class Source:
             local = self.tips[foot]
         else:
             return
+        # Steepness now: where the pose stands, a foot within usual bounds stays.
         pitch = float(pitch_degrees(self.rest_turns[foot if tip == foot else toe] @ local))
         if stands and bounds[0] <= pitch <= bounds[1]:
             return
+        # Steepness of a flat foot: as where it stands in the frames, else level toes.
         flat = self._flat_frames(side, [foot] if toe is None else [foot, toe])
         if flat.any():
             pitches = pitch_degrees(self.turns[flat][:, tip] @ local)
@@ -171,6 +173,7 @@ class Source:
             return
         if abs(wanted - pitch) < SAME_PITCH_DEGREES:
             return
+        # Turn foot and toe about the axis across.
         forward = self.rest_turns[foot] @ local
         across = np.cross(forward, [0.0, 1.0, 0.0])
         if np.linalg.norm(across) < 0.05 * np.linalg.norm(forward):

@@ -37,6 +37,7 @@ def legs_on_the_ground(
     turns of the legs take them, but stay in one place while the source's stand on the floor; the
     hips come down as far as a standing leg needs.
     """
+    # Joints, lengths of the legs, and the scale between both bodies.
     mapping = source.mapping
     theirs = {part: source.index[pair_of(mapping, part).source] for part in _LEGS}
     ours = {part: target.place(pair_of(mapping, part)) for part in _LEGS}
@@ -46,6 +47,7 @@ def legs_on_the_ground(
     if not leg_theirs > MIN_LEG or not leg_ours > MIN_LEG:
         raise bad(source.path, None, "expected legs with a length, got none")
     scale = float(leg_ours / leg_theirs)
+    # Wanted turns of pelvis and legs, and the middle between the hips.
     turns = {part: goals[pair_of(mapping, part).bone].R_body_joint.numpy() for part in _LEGS}
     pelvis = goals[pair_of(mapping, "pelvis").bone].R_body_joint.numpy()
     middle_theirs = scale * np.mean([source.places[:, theirs[f"{s} thigh"]] for s in SIDES], axis=0)
