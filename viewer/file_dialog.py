@@ -64,8 +64,8 @@ class Suggestion:
 
 def list_folder(folder: Path) -> list[Entry]:
     """List everything in a folder, in no order. Raises: OSError."""
-    with os.scandir(folder) as found:
-        return [entry for item in found if (entry := _entry(item)) is not None]
+    with os.scandir(folder) as items:
+        return [entry for item in items if (entry := _entry(item)) is not None]
 
 
 def _entry(item: os.DirEntry[str]) -> Entry | None:
@@ -227,9 +227,9 @@ class FileDialog:
 
     def up(self) -> None:
         """Show the folder above, with the one that was left marked."""
-        left = self.folder
-        if left.parent != left and self.go(left.parent):
-            self._chosen = next((entry for entry in self._entries if entry.path == left), None)
+        folder = self.folder
+        if folder.parent != folder and self.go(folder.parent):
+            self._chosen = next((entry for entry in self._entries if entry.path == folder), None)
 
     def refresh(self) -> None:
         """List the folder again if something came or went."""
@@ -317,10 +317,10 @@ class FileDialog:
         if is_kind(Path.is_dir, path):
             self.go(path)
         elif self.go(path.parent):
-            found = next((entry for entry in self._entries if entry.path == path), None)
-            if found is not None:
-                self.kind = self.kind if self.kind.holds(found.name) else EVERY
-                self.choose(found)
+            dropped = next((entry for entry in self._entries if entry.path == path), None)
+            if dropped is not None:
+                self.kind = self.kind if self.kind.holds(dropped.name) else EVERY
+                self.choose(dropped)
 
     def accept(self) -> None:
         """Go on with what is chosen or typed: into a folder, or to a result."""

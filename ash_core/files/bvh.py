@@ -435,19 +435,19 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
             text = f"expected {width} numbers (the joints' channels), got {lengths[n]}"
             raise bad(words.path, lines[n], text)
     # Whole rows: one more or fewer than announced is noted.
-    whole, over = divmod(len(numbers), width)
-    if whole < max(frames - 1, 1):
-        text = f"expected {frames} frames of {width} numbers, got {whole} whole ones"
+    rows, over = divmod(len(numbers), width)
+    if rows < max(frames - 1, 1):
+        text = f"expected {frames} frames of {width} numbers, got {rows} whole ones"
         raise bad(words.path, lines[-1] if lines else last, text)
     notes = []
-    if whole != frames:
+    if rows != frames:
         notes.append(
-            f"the file announces {frames} frames and holds {whole} whole ones: these are taken"
+            f"the file announces {frames} frames and holds {rows} whole ones: these are taken"
         )
     if over:
         notes.append(f"the file ends within a row: its last {over} of {width} numbers are left out")
     # Numbers out of range are an error at their line.
-    values = np.frombuffer(numbers, count=whole * width).reshape(whole, width)
+    values = np.frombuffer(numbers, count=rows * width).reshape(rows, width)
     fine = finite_float32(values) & (np.abs(values).max(1) < 1e9)
     if not fine.all():
         row = int(fine.argmin())

@@ -171,8 +171,8 @@ def _read_mask(
     if isinstance(path, PublishedImage) and alpha.ndim == 3:  # coloured: what counts is white
         alpha = alpha[..., 0]
     if alpha.ndim != 2 or alpha.shape != size[::-1]:
-        found = f"{alpha.shape} beside {path.name} of {size[0]} x {size[1]} px"
-        raise bad(beside, None, f"expected a grey mask of the image's size, got {found}")
+        actual = f"{alpha.shape} beside {path.name} of {size[0]} x {size[1]} px"
+        raise bad(beside, None, f"expected a grey mask of the image's size, got {actual}")
     return alpha, place
 
 
@@ -310,8 +310,8 @@ def data_release(path: Path, purpose: "Purpose" = "train") -> "Release | None":
     from ash_core.files.release import find_conf, read_release
 
     if not is_kind(Path.is_dir, path) and path.suffix.lower() != ".conf":
-        found = "a file" if path.exists() else "none"
-        text = f"expected the folder of a data set or a .conf, found {found}"
+        actual = "a file" if path.exists() else "none"
+        text = f"expected the folder of a data set or a .conf, found {actual}"
         raise bad(path, None, text)
     is_ours = any(any(path.glob(kind)) for kind in ("*.conf", "*.character")) and _splits(path)
     conf = None if is_ours else find_conf(path, purpose)

@@ -135,18 +135,18 @@ def find_conf(path: Path, purpose: Purpose = "train") -> Path | None:
         return path if path.suffix.lower() == ".conf" else None
     folder = path.absolute()
     shelf, subject = folder / CONFS, folder.parent.parent / CONFS / folder.name
-    if found := sorted(folder.glob("*.conf")):
-        return _choose(path, found, purpose)
+    if confs := sorted(folder.glob("*.conf")):
+        return _choose(path, confs, purpose)
     if is_kind(Path.is_dir, shelf):
         subjects = {conf.parent: None for conf in sorted(shelf.glob("*/*.conf"))}
         if len(subjects) > 1:
             names = ", ".join(show(one.name) for one in [*subjects][:6])
             text = f"expected one subject in {CONFS}, got {len(subjects)}: {names}"
             raise bad(path, None, f"{text}; name the folder of one of them")
-        found = sorted(shelf.glob("*/*.conf")) or sorted(shelf.glob("*.conf"))
+        confs = sorted(shelf.glob("*/*.conf")) or sorted(shelf.glob("*.conf"))
     elif is_kind(Path.is_dir, subject):
-        found = sorted(subject.glob("*.conf"))
-    return _choose(path, found, purpose) if found else None
+        confs = sorted(subject.glob("*.conf"))
+    return _choose(path, confs, purpose) if confs else None
 
 
 def _choose(path: Path, confs: list[Path], purpose: Purpose) -> Path:
@@ -254,8 +254,8 @@ _KEYS: Final = {
 
 
 def _sources(entries: Entries) -> dict[str, str]:
-    found = {field: entries.find(key) for field, key in _KEYS.items()}
-    return {field: entry.key for field, entry in found.items() if entry is not None}
+    by_field = {field: entries.find(key) for field, key in _KEYS.items()}
+    return {field: entry.key for field, entry in by_field.items() if entry is not None}
 
 
 def _train_frames(entries: Entries) -> range | None:
@@ -322,9 +322,9 @@ def _checkpoint(entries: Entries) -> Path | None:
 def _check_pair(entries: Entries, release: Release) -> None:
     """Check entries that need each other."""
     size = ("dataset.img_width", "dataset.img_height")
-    there = [name for name in size if entries.find(name) is not None]
-    if len(there) == 1:
-        text = f"expected {' and '.join(size)} together, got {there[0]} alone"
+    given = [name for name in size if entries.find(name) is not None]
+    if len(given) == 1:
+        text = f"expected {' and '.join(size)} together, got {given[0]} alone"
         raise bad(entries.path, None, text)
     for name, cameras in (
         ("dataset.train_camera", release.train_cameras),

@@ -64,7 +64,7 @@ class ImageIndex:
 
 def _keys(images: Sequence[Path]) -> list[int]:
     """A digest of each image's name and its files' bytes."""
-    found = []
+    keys = []
     for image in images:
         sizes = []
         for file in image_files(image):
@@ -73,8 +73,8 @@ def _keys(images: Sequence[Path]) -> list[int]:
             except (OSError, ValueError):  # gone by now: its reader says so
                 sizes.append(-1)
         digest = hashlib.blake2b(f"{image.name} {sizes}".encode(), digest_size=8).digest()
-        found.append(int.from_bytes(digest, "little", signed=True))
-    return found
+        keys.append(int.from_bytes(digest, "little", signed=True))
+    return keys
 
 
 def _is_table(stored: dict[str, Tensor]) -> bool:

@@ -90,8 +90,8 @@ def weld_parts(
         materials=np.concatenate(materials),
         colours=np.concatenate(colours) if has_colours else None,
     )
-    whole = Mesh(position[first], triangles, soup, owner[first], share[first])
-    return whole.only(np.asarray((np.diff(np.sort(triangles, 1), axis=1) > 0).all(1)))
+    mesh = Mesh(position[first], triangles, soup, owner[first], share[first])
+    return mesh.only(np.asarray((np.diff(np.sort(triangles, 1), axis=1) > 0).all(1)))
 
 
 def without_transparent(mesh: Mesh, materials: Sequence[Material]) -> tuple[Mesh, list[str]]:

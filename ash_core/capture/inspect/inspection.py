@@ -268,9 +268,9 @@ def _look_at_extracted(
     if not frames:
         result.add("error", where, "no video and no images")
         return
-    at = np.linspace(0, len(frames) - 1, min(samples, len(frames))).round().astype(int)
+    numbers = np.linspace(0, len(frames) - 1, min(samples, len(frames))).round().astype(int)
     camera = split.cameras[look.camera]
-    for frame in (frames[n] for n in np.unique(at)):
+    for frame in (frames[n] for n in np.unique(numbers)):
         picture, alpha = read_masked(split.images[frame, look.camera])
         look.size = (picture.shape[1], picture.shape[0])
         outline = silhouette(poser(split, frame), poser.faces, camera).numpy()
