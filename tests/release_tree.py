@@ -40,7 +40,7 @@ CAMERAS_COUNT = 8
 TRAIN_CAMERAS = (0, 2, 3, 6)
 VAL_CAMERAS = (4,)
 FRAMES = 42
-"""Of the videos and of the training motion."""
+"""Frames of the videos and of the training motion."""
 HELD = 5
 """Video frames that show one pose: filming is slow, and none but every tenth is trained on."""
 STEP = 10
@@ -54,7 +54,7 @@ BACKDROP = (0.25, 0.45, 0.3)
 
 @dataclass(frozen=True)
 class ReleaseTree:
-    """Where things lie."""
+    """Paths of a published tree."""
 
     root: Path
 
@@ -76,7 +76,7 @@ class ReleaseTree:
 
     @property
     def images(self) -> Path:
-        """Where the published extraction puts images: a folder a camera."""
+        """Return the folder of the published extraction's images: a folder a camera."""
         return self.raw / "metadata" / "training" / "images"
 
     @property

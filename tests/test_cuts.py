@@ -106,7 +106,7 @@ def test_another_rate_or_skeleton_is_looked_at_anew(ida: AvatarData) -> None:
 
 
 def test_pictures_after_a_cut_change_as_they_do_later(ida: AvatarData) -> None:
-    """Where the history reached into the T-pose, the skirt jumped when it left an offset."""
+    """Guard against a skirt that jumped when the T-pose left a history offset."""
     first, last = bundled("stretch", ida)[[120, 122]]
     slow = torch.lerp(first, last, torch.linspace(0, 1, CUT_PICTURES)[:, None].double())
     renderer = make_renderer(ida, "cpu", "auto", None)

@@ -90,7 +90,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many photographs as are never decoded before the first step."""
+    """Decode no photograph before the first step, as if there were very many."""
     monkeypatch.setattr(pictures_module, "READY_PIXELS", 0.0)
 
 

@@ -261,7 +261,7 @@ NAMES = [part[4:].partition("(")[0] for part in SCRIPT.split("\n@step\n")[1:]]
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What came of every step."""
+    """Run every step; return its result."""
     folder = tmp_path_factory.mktemp("desktop")
     with x_server() as display, window_manager(display):
         done = subprocess.run(

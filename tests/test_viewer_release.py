@@ -98,7 +98,7 @@ def test_it_opens_in_a_running_window_too(tree: ReleaseTree) -> None:
 
 
 def test_a_dof_that_is_no_length_and_no_angle_has_no_unit() -> None:
-    """As published: global_scale slides a joint by a millimetre, spine_stretch moves nothing."""
+    """Copy a published rig: global_scale moves a joint by a millimetre, spine_stretch none."""
     toy = toy_skeleton()
     matrix = torch.cat((toy.dof_matrix, torch.zeros(9, 3)), 1)
     matrix[0, 10], matrix[1, 12] = 0.001, -0.4

@@ -23,7 +23,7 @@ PATIENCE_S = 120.0
 
 @pytest.fixture
 def display(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Of a server of this test's own. Its parameter is the screen's size."""
+    """Start a server of this test's own. Its parameter is the screen's size."""
     with x_server(getattr(request, "param", "1280x800")) as number:
         yield number
 

@@ -1,4 +1,4 @@
-"""What the window shows in each frame: Dear ImGui through imgui-bundle, the picture from a thread.
+"""Content of the window in each frame: Dear ImGui by imgui-bundle, the picture from a thread.
 
 Import order: imgui_bundle, glfw, OpenGL; the first tells the second which library to use.
 """

@@ -43,7 +43,7 @@ class Autosave:
 
     @property
     def file(self) -> Path | None:
-        """Where this session is kept."""
+        """Return the file in which this session is kept."""
         return None if self._folder is None else self._folder / f"{self._name}{SESSION_SUFFIX}"
 
     def follow(self) -> None:

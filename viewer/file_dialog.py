@@ -19,7 +19,7 @@ class Kind:
 
     title: str
     suffixes: tuple[str, ...] = ()
-    """In small letters, with their dots; none: every file."""
+    """Lower-case suffixes with their dots; none: every file."""
 
     def holds(self, name: str) -> bool:
         """Check a file's name."""
@@ -37,11 +37,11 @@ class Entry:
     is_folder: bool
     size_bytes: int
     changed_s: float
-    """Since 1970."""
+    """Time of the last change, s since 1970."""
 
     @property
     def name(self) -> str:
-        """What is shown and typed: bytes that are no text are replaced."""
+        """Return the name as it is shown and typed: bytes that are no text are replaced."""
         return legible(self.path.name)
 
 
@@ -55,7 +55,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What can follow after a text that is typed."""
+    """Continuations of a typed text."""
 
     text: str
     """The text with all that its candidates share; the whole one if there is one alone."""
@@ -64,8 +64,8 @@ class Suggestion:
 
 def list_folder(folder: Path) -> list[Entry]:
     """List everything in a folder, in no order. Raises: OSError."""
-    with os.scandir(folder) as found:
-        return [entry for item in found if (entry := _entry(item)) is not None]
+    with os.scandir(folder) as items:
+        return [entry for item in items if (entry := _entry(item)) is not None]
 
 
 def _entry(item: os.DirEntry[str]) -> Entry | None:
@@ -186,7 +186,7 @@ class FileDialog:
         self.endings = tuple(endings)
         self.text = name
         self.typed = False
-        """Whether the text came from the keyboard: it then filters what is listed."""
+        """True where the text came from the keyboard: it then filters what is listed."""
         self.hidden = False
         self.column: Column = "name"
         self.descending = False
@@ -227,9 +227,9 @@ class FileDialog:
 
     def up(self) -> None:
         """Show the folder above, with the one that was left marked."""
-        left = self.folder
-        if left.parent != left and self.go(left.parent):
-            self._chosen = next((entry for entry in self._entries if entry.path == left), None)
+        folder = self.folder
+        if folder.parent != folder and self.go(folder.parent):
+            self._chosen = next((entry for entry in self._entries if entry.path == folder), None)
 
     def refresh(self) -> None:
         """List the folder again if something came or went."""
@@ -249,7 +249,7 @@ class FileDialog:
 
     @property
     def entries(self) -> list[Entry]:
-        """What is listed: folders, and files of the kind, in the order asked for.
+        """List folders, and files of the kind, in the order asked for.
 
         What is typed to open a file filters too, unless it is a path.
         """
@@ -317,10 +317,10 @@ class FileDialog:
         if is_kind(Path.is_dir, path):
             self.go(path)
         elif self.go(path.parent):
-            found = next((entry for entry in self._entries if entry.path == path), None)
-            if found is not None:
-                self.kind = self.kind if self.kind.holds(found.name) else EVERY
-                self.choose(found)
+            dropped = next((entry for entry in self._entries if entry.path == path), None)
+            if dropped is not None:
+                self.kind = self.kind if self.kind.holds(dropped.name) else EVERY
+                self.choose(dropped)
 
     def accept(self) -> None:
         """Go on with what is chosen or typed: into a folder, or to a result."""

@@ -1,4 +1,4 @@
-"""What a session asks of its front end: what is to be seen, what is wanted, what is said."""
+"""Requests of a session to its front end: panels, files that are wanted, messages."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +17,7 @@ class Message:
 
 @dataclass
 class Panels:
-    """Which parts of a front end are to be seen."""
+    """Parts of a front end that are shown, and files that are wanted."""
 
     shown: bool = True
     help: bool = False

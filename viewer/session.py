@@ -161,7 +161,7 @@ class Session:
     stills: dict[str, torch.Tensor]
     """Motions that are one pose, made here."""
     file: Path | None
-    """Of this session; None until it is saved."""
+    """File of this session; None until it is saved."""
     _saved: Work
     cameras: dict[str, Camera]
     """Of the capture stage, by name."""
@@ -182,6 +182,7 @@ class Session:
     def _open(
         self, avatar: str, motion: str | None, preset: Preset | None, up: Up | None = None
     ) -> None:
+        # Avatar and its motions; the configuration's own motion comes first.
         release = find_release(avatar)
         data = load_avatar_data(avatar if release is None else str(release.conf), up, self.say)
         ours = avatar in COMES_WITH_US
@@ -210,6 +211,7 @@ class Session:
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
+        # Cameras, in the size of the configuration's images.
         size = release.size if release is not None else None
         cameras = [stretch_camera(c, *size) for c in data.cameras] if size else data.cameras
         self.cameras = {c.name or str(n): c for n, c in enumerate(cameras)}
@@ -218,6 +220,7 @@ class Session:
             raise InputError(f"{avatar}: --up: expected splats: an avatar is Z up")
         self.history = History(Document(name, up=splats.up if splats else None))
         self.file, self._saved = None, self.work
+        # Clock, pose history and view.
         self.clock = Clock(self.motion.fps, len(self.motion.dofs))
         if own is not None:
             self.clock.play()
@@ -370,7 +373,7 @@ class Session:
 
     @property
     def name(self) -> str:
-        """What is open, as a title says it."""
+        """Return the name of the session's file, else the avatar's, as titles show it."""
         return self.data.name if self.file is None else self.file.name
 
     @property
@@ -381,7 +384,7 @@ class Session:
 
     @property
     def unsaved(self) -> bool:
-        """Whether there is work that its session's file, if there is one, does not hold."""
+        """Tell whether there is work that the session's file, if there is one, does not hold."""
         return self.work != self._saved
 
     @property

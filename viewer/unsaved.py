@@ -22,7 +22,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """What a person has to decide before anything else; the last answer is that of Esc."""
+    """Question that a person has to answer before anything else; Esc gives the last answer."""
 
     title: str
     text: str
@@ -37,7 +37,7 @@ class Unsaved:
         self._then: Callable[[], None] | None = None
         self.question: Question | None = None
         self.ended = False
-        """Whether the window may close now."""
+        """True once the window may close."""
 
     def open(self, paths: Sequence[str]) -> None:
         """Open files, after the question where they take the place of unsaved edits."""

@@ -78,9 +78,9 @@ def keep_layout_if_possible(session: Session, params: hello_imgui.RunnerParams) 
         session.say(f"{folder}: the places of the panels are not kept: {reason}", "error")
 
 
-def _text(said: Any) -> str:
-    """Of GLFW: bytes, whatever its annotations say, or nothing."""
-    return said.decode() if isinstance(said, bytes) else str(said or "no OpenGL")
+def _text(message: Any) -> str:
+    """Decode GLFW's message: bytes, whatever its annotations say, or nothing."""
+    return message.decode() if isinstance(message, bytes) else str(message or "no OpenGL")
 
 
 def _no_window(reason: str) -> InputError:

@@ -95,6 +95,7 @@ def run_on_gpu(body: str | None, backend: Backend, seconds: float) -> dict[str, 
 
     body: an avatar file whose mesh is rasterized and whose own frames are timed as well.
     """
+    # Bodies, atlases and degrees to time.
     subject = load_avatar_data(body or ACTOR)
     raster: Columns = {}
     agreement: dict[str, dict[str, float]] = {}
@@ -103,6 +104,7 @@ def run_on_gpu(body: str | None, backend: Backend, seconds: float) -> dict[str, 
     atlases = ACTOR_ATLASES if body is None else ATLASES
     settings = [(atlas, degree) for degree in DEGREES for atlas in atlases]
     avatars = list(frame_subjects(subject, body is not None))
+    # Rasterizers alone, then whole frames.
     with progress_bar() as progress:
         task = progress.add_task("timing", total=len(settings) + len(avatars))
         for atlas, degree in settings:
@@ -119,6 +121,7 @@ def run_on_gpu(body: str | None, backend: Backend, seconds: float) -> dict[str, 
         for name, data, preset, motion in avatars:
             frames[name], memory[name] = time_frames(data, preset, motion, backend, seconds)
             progress.advance(task)
+    # Tables and the record.
     width, height = SIZE
     print_table(f"rasterizer at {width}x{height}, ms: median (quartiles)", raster)
     print_table("pictures against ours in float32, dB", agreement)
@@ -287,6 +290,7 @@ def gsplat_peer(workload: Workload) -> Peer:
 
 def faster_gs_peer(workload: Workload) -> Peer:
     """Faster-GS activates inside its kernels: it gets logarithms, logits, and split colours."""
+    # Camera and settings.
     package = importlib.import_module("FasterGSCudaBackend.torch_bindings")
     scene, camera = workload.gaussians, workload.camera
     K = camera.K.double()
@@ -305,6 +309,7 @@ def faster_gs_peer(workload: Workload) -> Peer:
         far_plane=FAR_M,
         proper_antialiasing=False,
     )
+    # Parameters before activation; copies of them take the gradients.
     raw = {
         "means": scene.means,
         "scales": scene.scales.log(),

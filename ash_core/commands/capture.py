@@ -94,6 +94,7 @@ class Capture:
         """
         from ash_core.capture.film.camera_ring import CAMERAS_MAX, LEAST_SIDE_PX, MOST_SIDE_PX
 
+        # Check the flags.
         check_range("--cameras", self.cameras, 1, CAMERAS_MAX, "cameras")
         check_range("--seed", self.seed, 0, 2**31 - 1, "")
         width, height = parse_size(self.size)
@@ -117,6 +118,7 @@ class Capture:
         from ash_core.capture.film.script import find_motions, motion_file, read_script
         from ash_core.files.dataset import SPLITS
 
+        # The actor, and a script of motions for each split.
         with working("dressing the actor"):
             found = find_motions(folder)
             actor = read_actor(folder, self.seed)
@@ -132,6 +134,7 @@ class Capture:
             if split not in scripts:
                 text = f"expected a motion for {split}, found none: --motions names one"
                 raise InputError(f"{folder / 'motions'}: {text}")
+        # The stage, the same as in footage that stays.
         frames = {split: _frames(self.frames, len(scripts[split].dofs)) for split in splits}
         with working("placing the cameras"):
             motions = [script.dofs for script in scripts.values()]
@@ -140,6 +143,7 @@ class Capture:
             refilmed = splits if self.again else []
             staying: list[Split] = [split for split in SPLITS if split not in refilmed]
             stage = stage_as_filmed(stage, self.out, staying)
+        # One job for each split.
         workers = self.workers or usable_cores()
         jobs = [
             FilmJob(self.out, split, stage, scripts[split], frames[split], self.truth, workers)

@@ -47,6 +47,7 @@ class Demo:
         from ash_core.files.video import open_writer
         from ash_core.geometry.framing import orbit_cameras
 
+        # Avatar, motion and an orbit of cameras.
         data = load_avatar_data(BUNDLED)
         motion = load_motion(None, BUNDLED, data)
         frames = list(range(min(len(motion.dofs), round(self.seconds * motion.fps))))
@@ -58,6 +59,7 @@ class Demo:
             chosen_cameras = [cameras[n] for n in chosen]
             return list(make_shots(data, motion, chosen, chosen_cameras, background))
 
+        # Film it; some frames are kept for the contact sheet.
         renderer = make_renderer(data, "auto", "auto", None)
         pictures: dict[int, Pixels] = {}
         wanted = evenly(len(frames), COLUMNS * ROWS)
@@ -71,6 +73,7 @@ class Demo:
         code = render_to_file(renderer, shots(frames), len(frames), writer, after=keep)
         if code != 0:
             return code
+        # Contact sheet and timings.
         save_contact_sheet(self.out / "contact_sheet.png", pictures, motion.fps)
         stages = time_stages(renderer, shots(evenly(len(frames), TIMED_FRAMES)))
         timings: dict[str, Any] = {

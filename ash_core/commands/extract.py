@@ -133,6 +133,7 @@ class Extract:
 
         Everything that can be said before is said now.
         """
+        # Check the flags.
         if self.threshold is not None:
             check_range("--threshold", self.threshold, 1, 255, "grey levels")
         if self.erode is not None:
@@ -156,6 +157,7 @@ class Extract:
 
         if self.crop and self.layout == "published":
             raise InputError("--crop: expected none with --layout published, which has no boxes")
+        # Settings of the images.
         release = data_release(self.data)
         size = parse_size(self.size) if self.size else release.size if release else None
         settings = ExtractSettings(
@@ -169,6 +171,7 @@ class Extract:
             self.kind,
             self.quality,
         )
+        # Cameras and frames of the footage.
         wanted = _numbers(self.cameras)
         if release is None:
             footage = survey(self.data.absolute(), self.split, wanted)
@@ -178,6 +181,7 @@ class Extract:
             note(text)
         for split in footage.frames:
             remove_partials(footage.folder, split)
+        # One job for each camera and split.
         jobs = []
         for split, frame_count in footage.frames.items():
             frames = self._frames(release, frame_count)

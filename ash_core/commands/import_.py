@@ -78,6 +78,7 @@ class ImportBvh:
     everything here plays them at 25 unless told otherwise."""
 
     def run(self) -> int:
+        # Check the flags.
         if self.out.suffix != ".motion":
             raise InputError(f"{self.out}: expected a name that ends in .motion")
         if self.fps != 0 and not 1.0 <= self.fps <= 1000.0:
@@ -88,9 +89,11 @@ class ImportBvh:
         from ash_core.commands.scene import load_avatar_data
         from ash_core.files.skeletool import read_skeleton, write_motion
 
+        # Skeleton to retarget to; an avatar also has a mesh.
         is_bare = Path(self.avatar).suffix == ".skeleton"
         data = None if is_bare else load_avatar_data(self.avatar)
         skeleton = read_skeleton(self.avatar) if data is None else data.skeleton
+        # Retarget; where names are unknown, write a draft of the mapping.
         beside = self.out.with_suffix(".mapping.json")
         with progress_bar(counts=False) as progress:
             task = progress.add_task("retargeting", total=1.0)
@@ -105,6 +108,7 @@ class ImportBvh:
                 )
             except UnknownNamesError as error:
                 raise InputError(f"{error}; {_offer_draft(beside, error, skeleton)}") from None
+        # Write the motion and its mapping, then report their quality.
         write_motion(self.out, found.motion.dofs)
         write_mapping(beside, found.mapping)
         frames, fps = len(found.motion.dofs), found.motion.fps

@@ -1,4 +1,4 @@
-"""What `render` takes from a published configuration where no flag says it."""
+"""Defaults of `render` from a published configuration, for flags that are not given."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _NUMBERS: Final = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
 
 
 def default_out(release: "Release") -> Path | None:
-    """Where renders go when nobody says."""
+    """Return the folder of renders where no flag gives one; None without an output_dir."""
     return None if release.output_dir is None else release.output_dir / RENDERS
 
 

@@ -43,7 +43,7 @@ def avatar_path(name: str) -> Path:
 
 
 def is_published(name: str) -> bool:
-    """Whether an avatar's name is that of a configuration, a `.character` or a folder."""
+    """Tell whether an avatar's name is that of a configuration, a `.character` or a folder."""
     from ash_core.files.text import is_kind
 
     path = Path(name)
@@ -174,7 +174,7 @@ def still_motion(data: "AvatarData", frames: int) -> "Motion":
 
 
 def is_still(motion: "Motion") -> bool:
-    """Whether every frame of a motion is the same pose."""
+    """Tell whether every frame of a motion is the same pose."""
     return bool((motion.dofs == motion.dofs[:1]).all())
 
 

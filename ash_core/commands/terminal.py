@@ -70,7 +70,7 @@ def complain(text: str) -> None:
 
 
 def memory_is_short(error: BaseException) -> bool:
-    """Whether an error, or one that it came of, is that no memory was left."""
+    """Tell whether an error, or one of its causes, is a lack of memory."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -189,7 +189,7 @@ class StopRequest:
 
     @property
     def is_interrupt(self) -> bool:
-        """Whether somebody at the keyboard asked, and not the system."""
+        """Tell whether the request came from the keyboard and not from the system."""
         return self.number == signal.SIGINT
 
     def __enter__(self) -> "StopRequest":

@@ -407,12 +407,14 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
     One row more or fewer than announced is a habit of some writers. Where several are missing the
     file was cut short, which is an error.
     """
+    # Refuse sizes that cannot be.
     if not width:
         raise words.bad("expected at least one channel, got none")
     if not frames:
         raise words.bad("expected at least one frame, got 'Frames: 0'")
     if frames * width > MAX_NUMBERS:
         raise words.bad(f"expected at most {MAX_NUMBERS} numbers, got {frames * width}")
+    # Numbers, and the line of each row.
     last = words.line
     numbers, lines, ends = array("d"), [], []
     for line, row in words.rest():
@@ -432,18 +434,20 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
             n = int(wrong[0]) if len(wrong) else frames - 1
             text = f"expected {width} numbers (the joints' channels), got {lengths[n]}"
             raise bad(words.path, lines[n], text)
-    whole, over = divmod(len(numbers), width)
-    if whole < max(frames - 1, 1):
-        text = f"expected {frames} frames of {width} numbers, got {whole} whole ones"
+    # Whole rows: one more or fewer than announced is noted.
+    rows, over = divmod(len(numbers), width)
+    if rows < max(frames - 1, 1):
+        text = f"expected {frames} frames of {width} numbers, got {rows} whole ones"
         raise bad(words.path, lines[-1] if lines else last, text)
     notes = []
-    if whole != frames:
+    if rows != frames:
         notes.append(
-            f"the file announces {frames} frames and holds {whole} whole ones: these are taken"
+            f"the file announces {frames} frames and holds {rows} whole ones: these are taken"
         )
     if over:
         notes.append(f"the file ends within a row: its last {over} of {width} numbers are left out")
-    values = np.frombuffer(numbers, count=whole * width).reshape(whole, width)
+    # Numbers out of range are an error at their line.
+    values = np.frombuffer(numbers, count=rows * width).reshape(rows, width)
     fine = finite_float32(values) & (np.abs(values).max(1) < 1e9)
     if not fine.all():
         row = int(fine.argmin())

@@ -127,6 +127,7 @@ def check_avatar(
         fine = not tensor.isnan().any() if name == "skeleton.dof_limits" else is_finite(tensor)
         need(fine, f"{name}: expected finite numbers, got NaN or infinity")
 
+    # Sizes: no part is empty.
     skeleton, skinning, template, graph = data.skeleton, data.skinning, data.template, data.graph
     joints = len(skeleton.joint_names)
     n_vertices, n_nodes = len(template.vertices), len(graph.vertices)
@@ -147,6 +148,7 @@ def check_avatar(
         f"skeleton.dof_names: expected at least {HEADING_DOF + 1} dofs, three of translation and "
         f"the heading, got {sizes['dofs']}",
     )
+    # Skeleton: counts, names, tree, axes, limits.
     need(len(skeleton.parents) == joints, f"skeleton.parents: expected {joints} joints")
     need(
         len(skeleton.dof_limits) == len(skeleton.dof_names),
@@ -170,6 +172,7 @@ def check_avatar(
         (skeleton.dof_limits[:, 0] <= skeleton.dof_limits[:, 1]).all(),
         "skeleton.dof_limits: expected low <= high",
     )
+    # Skinning: indices and weights.
     indices(skinning.bone_joints, joints, "skinning.bone_joints")
     indices(skinning.bones, len(skinning.bone_names), "skinning.bones")
     off = (skinning.weights.sum(1) - 1.0).abs().max()
@@ -179,6 +182,7 @@ def check_avatar(
     )
     low = skinning.weights.min()
     need(low >= -WEIGHT_TOLERANCE, f"skinning.weights: expected 0 or more, got {low:.6g}")
+    # Template and embedded graph.
     indices(template.faces, n_vertices, "template.faces")
     low, high = template.corner_uvs.min(), template.corner_uvs.max()
     need(
@@ -187,6 +191,7 @@ def check_avatar(
     )
     indices(graph.faces, n_nodes, "graph.faces")
     need(n_nodes <= n_vertices, f"graph: expected at most {n_vertices} nodes, got {n_nodes}")
+    # Atlas, cameras, networks.
     least, most = ATLAS_RESOLUTIONS
     need(
         least <= data.atlas_resolution <= most,

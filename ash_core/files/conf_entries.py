@@ -122,11 +122,11 @@ class Entries:
         if not isinstance(entry.value, list):
             raise self.wrong(entry, f"a list of whole numbers, 0 to {high}")
         expected = f"whole numbers, 0 to {high}"
-        found = tuple(self._whole(entry, one, expected, 0, high) for one in entry.value)
-        if len(set(found)) < len(found):
-            twice = next(one for one in found if found.count(one) > 1)
+        values = tuple(self._whole(entry, one, expected, 0, high) for one in entry.value)
+        if len(set(values)) < len(values):
+            twice = next(one for one in values if values.count(one) > 1)
             raise bad(self.path, None, f"{entry.key}: expected each number once, got {twice} twice")
-        return found
+        return values
 
     def text(self, name: str) -> str | None:
         """Read a text that is not empty."""
@@ -139,8 +139,8 @@ class Entries:
 
     def _whole(self, entry: Entry, value: object, expected: str, low: int, high: int) -> int:
         if type(value) is not int or not low <= value <= high:
-            found = f"a list of {len(value)}" if isinstance(value, list) else quoted(value)
-            raise bad(self.path, None, f"{entry.key}: expected {expected}, got {found}")
+            actual = f"a list of {len(value)}" if isinstance(value, list) else quoted(value)
+            raise bad(self.path, None, f"{entry.key}: expected {expected}, got {actual}")
         return value
 
     def wrong(self, entry: Entry, expected: str) -> InputError:
@@ -163,8 +163,8 @@ class Entries:
         path = self.locate(value)
         if path is None:
             folder = self.locate(value, Path.is_dir)
-            found = "nothing there" if folder is None else "a folder"
-            raise bad(self.path, None, f"{entry}: expected {what}, found {found}")
+            actual = "nothing there" if folder is None else "a folder"
+            raise bad(self.path, None, f"{entry}: expected {what}, found {actual}")
         if is_from_elsewhere(value):
             self.notes[entry.key] = f"{entry}: not there, {path} has its name and is taken"
         return path

@@ -53,7 +53,7 @@ BOX_KEY: Final = "ash-studio-box"
 """Of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: where the box lay in a picture of that
 size. In a .png a tEXt entry of this name, in a .jpg a comment that begins with it."""
 MAX_FAST_BYTES: Final = 64 << 20
-"""Of a PNG that is read whole before it is decoded."""
+"""Largest PNG that is read whole before it is decoded."""
 _IMAGE: Final = re.compile(r"image_c_(\d+)_f_(\d+)\.(png|jpg)")
 
 
@@ -171,8 +171,8 @@ def _read_mask(
     if isinstance(path, PublishedImage) and alpha.ndim == 3:  # coloured: what counts is white
         alpha = alpha[..., 0]
     if alpha.ndim != 2 or alpha.shape != size[::-1]:
-        found = f"{alpha.shape} beside {path.name} of {size[0]} x {size[1]} px"
-        raise bad(beside, None, f"expected a grey mask of the image's size, got {found}")
+        actual = f"{alpha.shape} beside {path.name} of {size[0]} x {size[1]} px"
+        raise bad(beside, None, f"expected a grey mask of the image's size, got {actual}")
     return alpha, place
 
 
@@ -298,7 +298,7 @@ class Dataset:
     release: "Release | None" = None
     """The published configuration that it was opened by."""
     plan: Plan | None = None
-    """What that configuration trains and validates on."""
+    """Cameras and frames that this configuration trains and validates on."""
 
 
 def data_release(path: Path, purpose: "Purpose" = "train") -> "Release | None":
@@ -310,8 +310,8 @@ def data_release(path: Path, purpose: "Purpose" = "train") -> "Release | None":
     from ash_core.files.release import find_conf, read_release
 
     if not is_kind(Path.is_dir, path) and path.suffix.lower() != ".conf":
-        found = "a file" if path.exists() else "none"
-        text = f"expected the folder of a data set or a .conf, found {found}"
+        actual = "a file" if path.exists() else "none"
+        text = f"expected the folder of a data set or a .conf, found {actual}"
         raise bad(path, None, text)
     is_ours = any(any(path.glob(kind)) for kind in ("*.conf", "*.character")) and _splits(path)
     conf = None if is_ours else find_conf(path, purpose)

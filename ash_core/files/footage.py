@@ -36,7 +36,7 @@ NO_MATRIX: Final = "no colour matrix, read as BT.601"
 
 PIECES: Final = 16
 PIECE_BYTES: Final = 256 << 10
-"""Of a video, whose digest tells it from others."""
+"""Number and size of the pieces of a video that enter its digest."""
 
 LARGE_BYTES: Final = 256 << 20
 """Files above this are not read whole just to look how many frames there are."""
@@ -49,7 +49,7 @@ class VideoIndex:
     path: Path
     width: int
     height: int
-    """Of the frames as they are shown, upright."""
+    """Size of the frames as they are shown, upright."""
     times: dict[int, int]
     """Frame number -> time stamp, in order; only frames that are wholly there."""
     keys: tuple[int, ...]
@@ -59,7 +59,7 @@ class VideoIndex:
     fps: float
     is_variable: bool
     quarters: int = 0
-    """Of a circle, by which stored frames are turned counter-clockwise."""
+    """Quarter turns, counter-clockwise, from stored frames to shown ones."""
     pixel_aspect: Fraction = SQUARE
     """Width of a stored pixel by its height."""
     colours: str = ""
@@ -88,6 +88,7 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
     one that most of its frames keep.
     """
     with _opened(path) as (container, stream):
+        # Time stamps of all whole packets.
         found: list[tuple[int, bool]] = []
         is_cut, first = False, None
         for packet in container.demux(stream):
@@ -101,6 +102,7 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
         times = sorted({time for time, _ in found})
         if not times:
             raise bad(path, None, "expected a video with frames in it, found none that is whole")
+        # Step between frames, and the frames' numbers by it.
         second = 1.0 / float(stream.time_base or 1)
         steps = sorted(after - before for before, after in itertools.pairwise(times))
         own = steps[len(steps) // 2] if steps else second / float(stream.average_rate or 25)

@@ -45,6 +45,7 @@ def read_obj(path: Path | str, need_uvs: bool = True) -> ObjMesh:
     need_uvs: refuse faces without texture coordinates.
     """
     path = Path(path)
+    # Statements, line by line.
     vertices, uvs, faces = _Rows(path, "v", (3, 4, 6)), _Rows(path, "vt", (2, 3)), []
     library: str | None = None
     material: str | None = None
@@ -66,6 +67,7 @@ def read_obj(path: Path | str, need_uvs: bool = True) -> ObjMesh:
                 library = line.strip()[len("mtllib") :].strip()
             case "usemtl" if material is None:
                 material = line.strip()[len("usemtl") :].strip()
+    # Faces, with indices in range.
     if not faces or not vertices.lines:
         text = f"expected a mesh, got {len(vertices.lines)} 'v' and {len(faces)} 'f' lines"
         raise bad(path, None, text)
@@ -76,6 +78,7 @@ def read_obj(path: Path | str, need_uvs: bool = True) -> ObjMesh:
     if need_uvs and without.any():
         line = lines[int(without.argmax())]
         raise bad(path, line, "expected texture coordinates ('f a/b/c'), got a corner without")
+    # Arrays of the mesh.
     positions, colours = vertices.positions_and_colours()
     corner_uvs = None
     if not without.any():

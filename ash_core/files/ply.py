@@ -164,12 +164,14 @@ def _reading(path: Path | str) -> Iterator[BinaryIO]:
 
 
 def _read_header(path: Path | str, file: BinaryIO) -> _Header:
+    # Lines of the header.
     begin = file.read(MOST_HEADER_BYTES)
     head, end, _ = begin.partition(b"end_header")
     if not begin.startswith(b"ply") or not end:
         raise bad(path, None, "expected a .ply file, whose header ends with end_header")
     length = begin.find(b"\n", len(head)) + 1
     lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
+    # Format, elements with their properties, and the up axis of a comment.
     elements: list[_Element] = []
     kind = ""
     up: Up | None = None

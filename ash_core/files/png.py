@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 START: Final = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Final = {0: 1, 2: 3, 6: 4}
-"""By PNG's colour type: grey, RGB, RGBA. Source: PNG specification, 11.2.2."""
+"""Channels by PNG's colour type: grey, RGB, RGBA. Source: PNG specification, 11.2.2."""
 
 
 def decode_png(data: bytes) -> UInt8[np.ndarray, "h w *c"] | None:

@@ -34,12 +34,12 @@ IMAGES: Final = "images"
 MASKS: Final = "foregroundSegmentation"
 
 Purpose = Literal["train", "val"]
-"""Which configuration of a subject is meant: its names end in _train or _val."""
+"""Use of a subject's configuration, whose name ends in _train or _val."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the published trainer is told to train; None: the configuration does not say."""
+    """Options of the published trainer; None: the configuration does not say."""
 
     learning_rate: float | None
     steps: int | None
@@ -107,12 +107,12 @@ class Release:
 
     @property
     def is_training_data(self) -> bool:
-        """Whether it says where images or poses of a capture lie, not only a character."""
+        """Tell whether it names images or poses of a capture, not only a character."""
         return self.image_dir is not None or self.motion is not None
 
     @property
     def is_test_motion(self) -> bool:
-        """Whether its motion is the one that training never sees."""
+        """Tell whether its motion is the one that training never sees."""
         return self.motion is not None and self.motion.parent.name.lower().endswith("test")
 
 
@@ -135,18 +135,18 @@ def find_conf(path: Path, purpose: Purpose = "train") -> Path | None:
         return path if path.suffix.lower() == ".conf" else None
     folder = path.absolute()
     shelf, subject = folder / CONFS, folder.parent.parent / CONFS / folder.name
-    if found := sorted(folder.glob("*.conf")):
-        return _choose(path, found, purpose)
+    if confs := sorted(folder.glob("*.conf")):
+        return _choose(path, confs, purpose)
     if is_kind(Path.is_dir, shelf):
         subjects = {conf.parent: None for conf in sorted(shelf.glob("*/*.conf"))}
         if len(subjects) > 1:
             names = ", ".join(show(one.name) for one in [*subjects][:6])
             text = f"expected one subject in {CONFS}, got {len(subjects)}: {names}"
             raise bad(path, None, f"{text}; name the folder of one of them")
-        found = sorted(shelf.glob("*/*.conf")) or sorted(shelf.glob("*.conf"))
+        confs = sorted(shelf.glob("*/*.conf")) or sorted(shelf.glob("*.conf"))
     elif is_kind(Path.is_dir, subject):
-        found = sorted(subject.glob("*.conf"))
-    return _choose(path, found, purpose) if found else None
+        confs = sorted(subject.glob("*.conf"))
+    return _choose(path, confs, purpose) if confs else None
 
 
 def _choose(path: Path, confs: list[Path], purpose: Purpose) -> Path:
@@ -177,15 +177,18 @@ def read_release(path: Path | str, purpose: Purpose = "train") -> Release:
 
 def release_of(entries: Entries) -> Release:
     """Look up what a configuration names and check every value. Raises: InputError."""
+    # Subject: the folder below confs, else the file's name.
     conf, root = entries.path.absolute(), entries.root
     below = conf.relative_to(root).parts[1:-1] if conf.is_relative_to(root) else ()
     subject = below[0] if below else re.sub(r"_(train|val)$", "", conf.stem)
+    # Entries that others depend on.
     motion = entries.file("dataset.skeleton_angles", f"a motion ({POSE_ANGLES})")
     count = entries.whole("dataset.camera_num", 1, MAX_CAMERAS)
     last = (count or MAX_CAMERAS) - 1
     width = entries.whole("dataset.img_width", 1, MAX_SIDE_PX)
     height = entries.whole("dataset.img_height", 1, MAX_SIDE_PX)
     image_dir = entries.folder("dataset.image_dir")
+    # The rest, each entry checked as it is read.
     release = Release(
         conf=entries.path,
         root=root,
@@ -251,8 +254,8 @@ _KEYS: Final = {
 
 
 def _sources(entries: Entries) -> dict[str, str]:
-    found = {field: entries.find(key) for field, key in _KEYS.items()}
-    return {field: entry.key for field, entry in found.items() if entry is not None}
+    by_field = {field: entries.find(key) for field, key in _KEYS.items()}
+    return {field: entry.key for field, entry in by_field.items() if entry is not None}
 
 
 def _train_frames(entries: Entries) -> range | None:
@@ -319,9 +322,9 @@ def _checkpoint(entries: Entries) -> Path | None:
 def _check_pair(entries: Entries, release: Release) -> None:
     """Check entries that need each other."""
     size = ("dataset.img_width", "dataset.img_height")
-    there = [name for name in size if entries.find(name) is not None]
-    if len(there) == 1:
-        text = f"expected {' and '.join(size)} together, got {there[0]} alone"
+    given = [name for name in size if entries.find(name) is not None]
+    if len(given) == 1:
+        text = f"expected {' and '.join(size)} together, got {given[0]} alone"
         raise bad(entries.path, None, text)
     for name, cameras in (
         ("dataset.train_camera", release.train_cameras),

@@ -35,14 +35,14 @@ def open_release(release: Release, notes: Sequence[str] = ()) -> Dataset:
             raise bad(conf, None, f"expected dataset.{name}, a folder, found no such entry")
     cameras = _cameras(release, character.cameras)
     motion = read_motion(release.motion, character.skeleton, release.normalised)
-    plan, told = _plan(release, len(cameras), len(motion.dofs))
+    plan, plan_notes = _plan(release, len(cameras), len(motion.dofs))
     split: Split = "testing" if release.is_test_motion else "training"
-    images, said = _images(release, split, plan, len(cameras), len(motion.dofs))
+    images, image_notes = _images(release, split, plan, len(cameras), len(motion.dofs))
     sized = _sized(release, cameras, images)
     if not release.train_cameras:
-        there = sorted({camera for _, camera in images} - set(plan.val_cameras))
-        plan = Plan(tuple(there), plan.val_cameras, plan.train_frames, plan.val_frames)
-    every = (*notes, *more, *told, *said)
+        train_cameras = sorted({camera for _, camera in images} - set(plan.val_cameras))
+        plan = Plan(tuple(train_cameras), plan.val_cameras, plan.train_frames, plan.val_frames)
+    every = (*notes, *more, *plan_notes, *image_notes)
     data = SplitData(split, motion, sized, images)
     folder = release.footage if is_kind(Path.is_dir, release.footage) else release.root
     return Dataset(folder, character, cameras, {split: data}, every, release, plan)
@@ -97,13 +97,13 @@ def _images(
     """
     assert release.image_dir is not None
     assert release.mask_dir is not None
-    wanted = sorted({*plan.train_cameras, *plan.val_cameras})
+    needed = sorted({*plan.train_cameras, *plan.val_cameras})
     frames = {*plan.train_frames, *plan.val_frames}
     if is_kind(Path.is_dir, release.image_dir):
-        numbers = wanted if release.train_cameras else None
+        numbers = needed if release.train_cameras else None
         images = list_published(release.image_dir, release.mask_dir, numbers, frames)
-        there = {camera for _, camera in images}
-        without = [camera for camera in release.train_cameras or () if camera not in there]
+        listed = {camera for _, camera in images}
+        without = [camera for camera in release.train_cameras or () if camera not in listed]
         if images and without:
             some = ", ".join(map(str, without[:SHOWN])) + (", ..." if without[SHOWN:] else "")
             text = f"no images of cameras {some} in {release.image_dir}"
@@ -111,8 +111,8 @@ def _images(
         return images, []
     ours = {}
     if is_kind(Path.is_dir, release.footage / split / "images"):
-        found = images_with_poses(release.footage, split, cameras, poses)
-        ours = {(f, c): path for (f, c), path in found.items() if f in frames and c in wanted}
+        extracted = images_with_poses(release.footage, split, cameras, poses)
+        ours = {(f, c): path for (f, c), path in extracted.items() if f in frames and c in needed}
     where = release.footage / split / "images"
     text = f"{release.sources['image_dir']}: not there, images of {where} are taken"
     return ours, [f"{release.conf}: {text}"] if ours else []
@@ -126,10 +126,10 @@ def _sized(
         return sized_as_images(cameras, images)
     first = next(iter(images), None)
     if first is not None:
-        found = picture_size(images[first])
-        if found != release.size:
-            wanted = "{} x {}".format(*release.size)
-            text = f"dataset.img_width, dataset.img_height: expected images of {wanted} px"
-            size = "{} x {}".format(*found)
+        image_size = picture_size(images[first])
+        if image_size != release.size:
+            expected = "{} x {}".format(*release.size)
+            text = f"dataset.img_width, dataset.img_height: expected images of {expected} px"
+            size = "{} x {}".format(*image_size)
             raise bad(release.conf, None, f"{text}, {images[first]} has {size}")
     return tuple(stretch_camera(camera, *release.size) for camera in cameras)

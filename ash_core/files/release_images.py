@@ -91,7 +91,9 @@ def list_published(
     if cameras is None:
         cameras = _numbered_folders(image_dir)
     listed = {camera: _endings(image_dir / str(camera), camera, frames) for camera in cameras}
-    return PublishedImages(image_dir, mask_dir, {c: found for c, found in listed.items() if found})
+    return PublishedImages(
+        image_dir, mask_dir, {c: endings for c, endings in listed.items() if endings}
+    )
 
 
 def _numbered_folders(folder: Path) -> list[int]:
@@ -103,7 +105,7 @@ def _numbered_folders(folder: Path) -> list[int]:
 
 def _endings(folder: Path, camera: int, frames: Container[int]) -> dict[int, str]:
     """Frame -> ending of its image, in order. A folder that is not there has none."""
-    start, found = f"image_c_{camera}_f_", {}
+    start, endings = f"image_c_{camera}_f_", {}
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
@@ -118,8 +120,8 @@ def _endings(folder: Path, camera: int, frames: Container[int]) -> dict[int, str
             if name.startswith(start) and name.endswith(ending) and _is_number(number):
                 frame = int(number)
                 if frame in frames:
-                    found[frame] = ending
-    return dict(sorted(found.items()))
+                    endings[frame] = ending
+    return dict(sorted(endings.items()))
 
 
 def _is_number(name: str) -> bool:

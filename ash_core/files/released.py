@@ -202,7 +202,7 @@ class _Named:
     path: Path | None
     """Where it was found."""
     key_says: bool = False
-    """Whether the key asks for this role; else the file's name told it."""
+    """True where the key asks for this role; else it follows from the file's name."""
 
 
 class _CharacterFiles:
@@ -257,14 +257,18 @@ class _CharacterFiles:
             return None
         name = value.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
         ending = Path(name).suffix
-        told = next((r for r, role in ROLES.items() if role.fits(ending, name, entry.name)), None)
+        implied = next(
+            (r for r, role in ROLES.items() if role.fits(ending, name, entry.name)), None
+        )
         is_other = asked == "cameras" and ending in CALIBRATIONS  # of the videos, not of images
-        if asked is None or told == asked or is_other:
-            return told
+        if asked is None or implied == asked or is_other:
+            return implied
         assert self.entries is not None
         is_folder = self.entries.locate(value, Path.is_dir) is not None
-        found = "a folder" if is_folder else ROLES[told].what if told else "another kind of file"
-        text = f"expected {ROLES[asked].what}, got {found}: {entry.key} = {quoted(value)}"
+        actual = (
+            "a folder" if is_folder else ROLES[implied].what if implied else "another kind of file"
+        )
+        text = f"expected {ROLES[asked].what}, got {actual}: {entry.key} = {quoted(value)}"
         raise bad(self.path, None, text)
 
     def _look_up(self, entries: Entries, entry: Entry, role: str, value: str) -> _Named:
@@ -307,31 +311,31 @@ class _CharacterFiles:
                     files[name] = beside
         lacking = [n for n, role in ROLES.items() if role.without is None and n not in files]
         if lacking:
-            wanted = "; ".join(ROLES[name].what + _not_there(self.named[name]) for name in lacking)
+            missing = "; ".join(ROLES[name].what + _not_there(self.named[name]) for name in lacking)
             keys = [] if self.entries is None else [key for key, _ in self.entries.settings]
             some = ", ".join(key if len(key) < 80 else show(key) for key in keys[:40])
             more = f" and {len(keys) - 40} more" if len(keys) > 40 else ""
-            text = f"expected {wanted}; looked at the keys {some or '(none)'}{more}"
+            text = f"expected {missing}; looked at the keys {some or '(none)'}{more}"
             raise bad(path, None, text)
 
     def _only(self, role: str) -> Path | None:
         """Return the one file of a role that is there; two different ones are an error."""
-        there: dict[str, _Named] = {}
+        files: dict[str, _Named] = {}
         for named in self.named[role]:
             if named.path is not None:
-                there.setdefault(os.path.realpath(named.path), named)
-        if len(there) > 1:
-            listed = ", ".join(named.entry for named in there.values())
-            what = f"expected one {ROLES[role].what}, got {len(there)}: {listed}"
+                files.setdefault(os.path.realpath(named.path), named)
+        if len(files) > 1:
+            listed = ", ".join(named.entry for named in files.values())
+            what = f"expected one {ROLES[role].what}, got {len(files)}: {listed}"
             raise bad(self.path, None, what)
-        return next((named.path for named in there.values()), None)
+        return next((named.path for named in files.values()), None)
 
     def _character_beside(self) -> Path | None:
         """Find the one `.character` near a configuration that leaves a role open."""
-        found = {
+        characters = {
             os.path.realpath(file): file for near in self.near for file in near.glob("*.character")
         }
-        return next(iter(found.values())) if len(found) == 1 else None
+        return next(iter(characters.values())) if len(characters) == 1 else None
 
     def _add_character(self, character: Path, roles: Sequence[str]) -> None:
         """Add the files that a `.character` names for some roles.
@@ -341,9 +345,9 @@ class _CharacterFiles:
         content = read_character(character)
         for role in roles:
             file: Path = getattr(content, role)
-            there = file if is_kind(Path.is_file, file) else None
+            existing = file if is_kind(Path.is_file, file) else None
             entry = f"{character.name}: {role} = {show(file.name)}"
-            named = _Named(entry, file.name, there, key_says=True)
+            named = _Named(entry, file.name, existing, key_says=True)
             before = [one for one in self.named[role] if role != "pose" or one.key_says]
             self.named[role] = [*before, named]
 
@@ -442,18 +446,18 @@ def _atlas_resolution(files: _CharacterFiles) -> int:
     path, step = files.path, ATLAS_STEP if "gaussian_checkpoint" in files.found else 1
     entries = files.entries.all.values()
     for pattern in _RESOLUTION_KEYS:
-        found: dict[int, str] = {}
+        sides: dict[int, str] = {}
         for entry in entries:
             if not pattern.search(entry.key.lower()):
                 continue
             if type(entry.value) is int:
-                found[entry.value] = entry.key
+                sides[entry.value] = entry.key
             elif _IS_SIDE.search(entry.name):
                 raise files.entries.wrong(entry, "a whole number of texels a side")
-        if len(found) > 1:
-            listed = ", ".join(f"{key} = {value}" for value, key in found.items())
+        if len(sides) > 1:
+            listed = ", ".join(f"{key} = {value}" for value, key in sides.items())
             raise bad(path, None, f"expected one atlas resolution, got {listed}")
-        for value, key in found.items():
+        for value, key in sides.items():
             least, most = ATLAS_RESOLUTIONS
             if not least <= value <= most:
                 raise bad(path, None, f"{key}: expected {least} to {most} texels, got {value}")
@@ -468,6 +472,7 @@ def _atlas_resolution(files: _CharacterFiles) -> int:
 
 
 def _read_avatar(files: _CharacterFiles) -> AvatarData:
+    # Parts that every character has.
     path = files.path
     resolution = _atlas_resolution(files)
     with files.reading("skeleton") as file:
@@ -497,6 +502,7 @@ def _read_avatar(files: _CharacterFiles) -> AvatarData:
     if "cameras" in files.found:
         with files.reading("cameras") as file:
             cameras = read_cameras(file)
+    # Networks of the checkpoints that are there.
     shapes = network_shapes(n_vertices, len(graph.vertices))
     networks: dict[str, dict[str, Tensor]] = {}
     for role, names in (
@@ -506,6 +512,7 @@ def _read_avatar(files: _CharacterFiles) -> AvatarData:
         if role in files.found:
             with files.reading(role) as file:
                 networks |= read_checkpoint(file, {name: shapes[name] for name in names})
+    # The avatar.
     assert mesh.corner_uvs is not None
     return AvatarData(
         name=path.absolute().parent.name if path.suffix == ".character" else path.stem,

@@ -61,6 +61,7 @@ def make_splat_data(
     gaussians: Gaussians, name: str, up: Up, notes: tuple[str, ...] = ()
 ) -> SplatData:
     """Put Gaussians, world frame, into an avatar's place: its skeleton is the box about them."""
+    # Skeleton: the box's corners, whose dofs move nothing.
     corners = _box_in_body(gaussians)
     joints = ("box", *(f"box {n}" for n in range(1, 8)))
     parents = torch.tensor([-1, 0, 0, 1, 0, 1, 2, 3])
@@ -75,6 +76,7 @@ def make_splat_data(
         dof_limits=torch.zeros(STILL_DOFS, 2),
         dof_matrix=torch.zeros(8, STILL_DOFS),
     )
+    # Template: one small triangle, for the parts that need a mesh.
     speck = corners[0] + torch.tensor([[0.0, 0, 0], [1e-3, 0, 0], [0, 1e-3, 0]])
     face = torch.tensor([[0, 1, 2]])
     uvs = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]], dtype=torch.float64)

@@ -115,18 +115,18 @@ def _read_zstd(path: Path | str, data: bytes) -> tuple[_Header, list[bytes], byt
         raise bad(path, None, f"expected {len(needed)} streams, got {streams}")
     rows = struct.iter_unpack("<QQ", data[table : table + 16 * streams])
     sizes = [row for row in rows if row[1] > 0]
-    if [whole for _, whole in sizes[: len(needed)]] != needed:
+    if [length for _, length in sizes[: len(needed)]] != needed:
         raise bad(path, None, f"expected streams of {needed} bytes for {count} splats")
     parts, place = [], table + 16 * streams
-    for packed, whole in sizes[: len(needed)]:
+    for packed, length in sizes[: len(needed)]:
         try:
             part = zstandard.ZstdDecompressor().decompress(
-                data[place : place + packed], max_output_size=whole
+                data[place : place + packed], max_output_size=length
             )
         except zstandard.ZstdError as error:
             raise bad(path, None, f"expected a whole .spz file: {error}") from error
-        if len(part) != whole:
-            raise bad(path, None, f"expected a stream of {whole} bytes, got {len(part)}")
+        if len(part) != length:
+            raise bad(path, None, f"expected a stream of {length} bytes, got {len(part)}")
         parts.append(part)
         place += packed
     has_extensions = header.flags & _EXTENSIONS_FLAG

@@ -359,7 +359,7 @@ def _make_encoder(
 
 
 def is_folder(out: Path) -> bool:
-    """Whether `out` holds a PNG for each frame."""
+    """Tell whether `out` is a folder with a PNG for each frame."""
     return not out.suffix or (
         is_kind(Path.is_dir, out) and out.suffix.lower() not in (*VIDEO_FORMATS, ".png")
     )

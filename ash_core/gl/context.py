@@ -140,6 +140,7 @@ def _devices() -> list[tuple[Any, str]]:
 
 
 def _open(egl: Any, platform: int, device: Any, width: int, height: int) -> OffscreenContext:
+    # Display of the platform.
     display = _platform_display(egl, platform, device)
     if not display:
         raise GlError("no display")
@@ -148,6 +149,7 @@ def _open(egl: Any, platform: int, device: Any, width: int, height: int) -> Offs
         raise GlError("cannot be initialized")
     if not egl.eglBindAPI(egl.EGL_OPENGL_API):
         raise GlError("no desktop OpenGL")
+    # Format of the framebuffer: RGBA8 with depth.
     wanted = _attributes(
         egl,
         {
@@ -163,6 +165,7 @@ def _open(egl: Any, platform: int, device: Any, width: int, height: int) -> Offs
     configs, found = (egl.EGLConfig * 1)(), egl.EGLint()
     if not egl.eglChooseConfig(display, wanted, configs, 1, found) or not found.value:
         raise GlError("no RGBA8 format")
+    # Core context, and a surface to draw on.
     core = _attributes(
         egl,
         {
@@ -182,6 +185,7 @@ def _open(egl: Any, platform: int, device: Any, width: int, height: int) -> Offs
     except Exception:
         egl.eglDestroyContext(display, context)
         raise
+    # A context that cannot be made current is closed again.
     made = OffscreenContext(egl, display, surface, context)
     try:
         made.make_current()

@@ -104,12 +104,14 @@ class GpuMesh:
         depth_m: near and far, m, where several things share one picture; by default the mesh's own.
         Returns (near, far), for reading depths back.
         """
+        # Depth range.
         gl = opengl()
         near, far = depth_m or depth_range(camera, self._vertices)
         covered_m, back_m = COVERED * self._size_m, BACK * self._size_m
         far = far if depth_m else far + covered_m + back_m
         if not len(self._vertices):
             return near, far
+        # State, camera and colours.
         program = self._programs.wire if style == "wire" else self._programs.surface
         with drawing_state():
             for off in (gl.GL_BLEND, gl.GL_SCISSOR_TEST, gl.GL_STENCIL_TEST):

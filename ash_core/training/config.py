@@ -131,7 +131,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a usable GPU."""
     seed: Annotated[int | None, Hidden] = None
-    """Of everything that is drawn. Default: 0."""
+    """Seed of everything that is drawn. Default: 0."""
     checkpoint_every: Annotated[int | None, Hidden] = None
     """Steps between checkpoints. Default: 1000."""
     validate_every: Annotated[int | None, Hidden] = None
@@ -180,6 +180,7 @@ class TrainConfig:
         return self.out
 
     def _check(self) -> None:
+        # Each flag by itself.
         _need(self.out is not None, "out", "a folder for the results, such as -o trained", "none")
         fits = self.offset_mm is None or 1 <= self.offset_mm <= OFFSET_MM_MAX
         _need(fits, "offset_mm", f"1 to {OFFSET_MM_MAX}", self.offset_mm)
@@ -194,6 +195,7 @@ class TrainConfig:
         _need(0 <= self.ema < 1, "ema", "0 to below 1", self.ema)  # type: ignore[operator]
         _need(0 < self.final_rate <= 1, "final_rate", "above 0, to 1", self.final_rate)  # type: ignore[operator]
         _need(math.isfinite(self.learning_rate), "learning_rate", "a number", self.learning_rate)  # type: ignore[arg-type]
+        # Weights of the losses.
         for part in fields(self.weights):
             value = getattr(self.weights, part.name)
             fine = math.isfinite(value) and value >= 0
@@ -203,6 +205,7 @@ class TrainConfig:
             raise InputError("--weights: expected one of l1, dssim and lpips above 0, got none")
         if self.weights.lpips > 0 and not self.lpips_weights:
             raise InputError("--weights.lpips: expected --lpips-weights with it, got none")
+        # Flags of the other variant.
         if self.variant == "released":
             for name in ("preset", "offset_mm", "tune_character", "dropout"):
                 _need(

@@ -64,23 +64,23 @@ class Batch:
     """The cameras on a GPU, at a fixed place: a graph is captured around them."""
 
 
-def test_cameras(choice: str, there: Sequence[int], plan: Plan | None) -> tuple[int, ...]:
+def test_cameras(choice: str, cameras: Sequence[int], plan: Plan | None) -> tuple[int, ...]:
     """The cameras that are not trained on, of those that have photographs.
 
     plan: of a configuration, which decides where the choice is left to us.
     """
     if choice == "auto" and plan is not None:
-        return tuple(camera for camera in there if camera not in plan.train_cameras)
-    if choice == "none" or (choice == "auto" and len(there) < 3):
+        return tuple(camera for camera in cameras if camera not in plan.train_cameras)
+    if choice == "none" or (choice == "auto" and len(cameras) < 3):
         return ()
     if choice == "auto":
-        return tuple(there[TEST_EACH // 2 :: TEST_EACH]) or (there[-1],)
+        return tuple(cameras[TEST_EACH // 2 :: TEST_EACH]) or (cameras[-1],)
     try:
         chosen = tuple(sorted({int(word) for word in choice.split(",")}))
     except ValueError:
         chosen = (-1,)
-    if not set(chosen) <= set(there) or set(chosen) == set(there):
-        held = ",".join(map(str, there))
+    if not set(chosen) <= set(cameras) or set(chosen) == set(cameras):
+        held = ",".join(map(str, cameras))
         raise InputError(f"--test-cameras: expected auto, none or some of {held}, got {choice!r}")
     return chosen
 
@@ -239,11 +239,11 @@ class Footage:
     def _batch(self, draw: int, pose: int, poses: Poses) -> Batch | None:
         """None where a photograph turns out not to be usable: then others are drawn."""
         config, chance = self.config, np.random.default_rng((self.config.seed or 0, 1, draw))
-        there, count = np.array(self._of_pose[pose]), config.views_per_pose or 1
+        candidates, count = np.array(self._of_pose[pose]), config.views_per_pose or 1
         # A camera again only when all were taken. All are drawn from, then the unusable are left
         # out: a resumed training, which does not know them yet, ends with the same views.
-        usable = int(self.pictures.usable[there].sum())
-        rounds = [chance.permutation(there) for _ in range(-(-count // usable))]
+        usable = int(self.pictures.usable[candidates].sum())
+        rounds = [chance.permutation(candidates) for _ in range(-(-count // usable))]
         numbers = np.concatenate([one[self.pictures.usable[one]] for one in rounds])[:count]
         corners = self.pictures.corners(numbers, chance.random((count, 2)), self.size)
         pixels = self.pictures.windows(numbers, corners, self.size)

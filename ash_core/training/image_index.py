@@ -36,7 +36,7 @@ class ImageIndex:
         self._keys: Int[np.ndarray, "n"] = np.array(keys, np.int64)
 
     def read(self) -> tuple[Bool[np.ndarray, "n"], Int[np.ndarray, "n 7"]]:
-        """Whether each image is known, and what was stored of it; zeros where it is not."""
+        """Return a mask of the images that are known, and their rows; zeros for the others."""
         count = len(self._keys)
         nothing = np.zeros(count, bool), np.zeros((count, 7), np.int32)
         try:
@@ -64,7 +64,7 @@ class ImageIndex:
 
 def _keys(images: Sequence[Path]) -> list[int]:
     """A digest of each image's name and its files' bytes."""
-    found = []
+    keys = []
     for image in images:
         sizes = []
         for file in image_files(image):
@@ -73,12 +73,12 @@ def _keys(images: Sequence[Path]) -> list[int]:
             except (OSError, ValueError):  # gone by now: its reader says so
                 sizes.append(-1)
         digest = hashlib.blake2b(f"{image.name} {sizes}".encode(), digest_size=8).digest()
-        found.append(int.from_bytes(digest, "little", signed=True))
-    return found
+        keys.append(int.from_bytes(digest, "little", signed=True))
+    return keys
 
 
 def _is_table(stored: dict[str, Tensor]) -> bool:
-    """Whether these are sorted keys with a row each."""
+    """Tell whether these are sorted keys with a row each."""
     if set(stored) != {"keys", "rows"}:
         return False
     keys, rows = stored["keys"], stored["rows"]

@@ -76,6 +76,7 @@ class Loop:
 
     def run(self) -> int:
         """All steps that are left. An error or a signal leaves what was done in a checkpoint."""
+        # Report the training, and start its batches.
         self._started = self._looked = time.perf_counter()
         config, trainer = self.config, self.trainer
         self._describe()
@@ -84,6 +85,7 @@ class Loop:
         batches = self.session.batches(trainer.step)
         poses = range(trainer.local_poses)
         stop: Stop = "no"
+        # Steps, with checks, logs, checkpoints and validations when they are due.
         try:
             while self._go_on() and stop == "no":
                 trainer.rate = learning_rate(config, self.done, trainer.step)
@@ -106,6 +108,7 @@ class Loop:
             raise
         finally:
             batches.close()  # type: ignore[attr-defined]
+        # Last checkpoint, and a validation unless the last step had one.
         self.session.name_unusable()
         self._save(must=True)
         if stop == "no":

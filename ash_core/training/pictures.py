@@ -67,7 +67,7 @@ class Box:
 
 
 class Extent(NamedTuple):
-    """Where the kept part of a photograph lies, px."""
+    """Place of the kept part of a photograph, px."""
 
     left: int
     top: int
@@ -133,10 +133,10 @@ class Pictures:
         self.boxes: Int[np.ndarray, "n 4"] = np.zeros((len(paths), 4), np.int32)
         """left, top, width, height of what is kept of each."""
         self._shows: Bool[np.ndarray, "n"] = np.zeros(len(paths), bool)
-        """Whether each shows somebody."""
+        """True for photographs that show somebody."""
         self.usable: Bool[np.ndarray, "n"] = np.ones(len(paths), bool)
         self.unusable: list[str] = []
-        """What is wrong with those that are not, in the order in which that was seen."""
+        """Errors of photographs that cannot be used, in the order of their discovery."""
         self._store: PixelStore | None = None
         self.place = self._load(keep, ImageIndex(index, self.paths, self._pool))
 
@@ -147,7 +147,7 @@ class Pictures:
 
     @property
     def is_resident(self) -> bool:
-        """Whether every photograph lies on the GPU: nothing is left to wait for."""
+        """Tell whether every photograph lies on the GPU: nothing is left to wait for."""
         return (
             self.place == "gpu"
             and self._store is not None
@@ -190,7 +190,7 @@ class Pictures:
         return place
 
     def _choose_place(self, keep: Keep, known: Bool[np.ndarray, "n"]) -> tuple[Keep, int]:
-        """Where all will wait, and how many pixels they have: of the index, else of a few."""
+        """Choose a place for all photographs; count their pixels by the index, else by a few."""
         if keep == "files":
             return keep, 0
         areas = self.boxes[known, 2:].prod(1, dtype=np.int64)

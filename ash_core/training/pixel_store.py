@@ -17,9 +17,9 @@ class PixelStore:
         """count: of images. capacity: of pixels; more are made room for."""
         self._pixels = torch.empty(max(capacity, 1), dtype=torch.int32, device=device)
         self._rows = torch.zeros((count, 5), dtype=torch.int64, device=device)
-        """Where a box begins in `_pixels`, and its left, top, width and height."""
+        """First pixel of each box in `_pixels`, then its left, top, width and height."""
         self.has: Bool[np.ndarray, "n"] = np.zeros(count, bool)
-        """Which images are kept; shown from the next `flush` on."""
+        """True for images that are kept; shown from the next `flush` on."""
         self._end = self._moved = 0
         self._pending: list[Tensor] = []
         self._new_rows: list[tuple[int, int, int, int, int, int]] = []

@@ -46,15 +46,15 @@ def take_release(config: TrainConfig) -> tuple[TrainConfig, Release | None]:
             key = release.sources["character_checkpoint"]
             text = f"{key} = {path}: expected the character's networks, found nothing there"
             raise bad(release.conf, None, text)
-    said: dict[str, object] = {name: _said(config, release, name) for name in SCHEDULE}
+    by_flag: dict[str, object] = {name: _said(config, release, name) for name in SCHEDULE}
     factors = {name: getattr(release.schedule, field) for name, field in WEIGHTS.items()}
     factors = {n: v for n, v in factors.items() if getattr(config.weights, n) is None}
     if config.background is None and config.variant == "released":
         white = release.is_white_background
-        said["background"] = None if white is None else "white" if white else "black"
+        by_flag["background"] = None if white is None else "white" if white else "black"
     if config.out is None:
-        said["out"] = release.output_dir
-    fields = {name: value for name, value in said.items() if value is not None}
+        by_flag["out"] = release.output_dir
+    fields = {name: value for name, value in by_flag.items() if value is not None}
     filled = {name: value for name, value in factors.items() if value is not None}
     weights = replace(config.weights, **filled)
     return replace(config, **fields, weights=weights), release  # type: ignore[arg-type]

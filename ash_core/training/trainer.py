@@ -41,6 +41,7 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, model: Model, world: World, lpips: Lpips | None = None
     ) -> None:
+        # Weights, and their mean.
         self.config, self.model, self.world, self.lpips = config, model, world, lpips
         self.step = 0
         self.flats = model.flats
@@ -52,6 +53,7 @@ class Trainer:
         if "character" in self.flats:
             self.framed = self.flats["character"].values.clone()
             """The tuned character that the Gaussians' directions and sizes were last taken from."""
+        # Optimiser; on a GPU its numbers are tensors, for captured steps.
         device = model.device
         groups = [{"params": [flat.values], "name": name} for name, flat in self.flats.items()]
         self.rate = config.learning_rate or 0.0
@@ -67,6 +69,7 @@ class Trainer:
         """Of the weights as they are, in the mean of weights."""
         self._failed = torch.zeros((), device=device)
         self.optimiser.found_inf = self._failed  # type: ignore[attr-defined]
+        # Captured work, and sums since the last look.
         self._pose: CapturedPose | None = None
         self._pose_warms_up = False
         self._end = Captured(self._end_step, device) if on_gpu else None

@@ -48,7 +48,7 @@ class Arguments:
     cameras: int = 91
     poses: int = 2490
     folder: Path | None = None
-    """Where the set is built and kept; default: a temporary folder, deleted at the end."""
+    """Folder of the set, which is kept; default: a temporary folder, deleted at the end."""
     worker: tuple[str, str, str] | None = None
     """(DATA, OUT, KEEP): measure one start, print it as JSON."""
 

@@ -33,7 +33,7 @@ class FileDialogWindow:
         self._is_open = False
         self._focus = True
         self._field = dialog.text
-        """What the field held after its last frame; it keeps its own copy while it is typed in."""
+        """Text of the field after its last frame; it keeps its own copy during typing."""
         self._reveal = False
         self._refreshed_s = 0.0
 
@@ -149,6 +149,7 @@ class FileDialogWindow:
     # ---- the table ----
 
     def _draw_entries(self) -> None:
+        # Columns and headers.
         dialog, em = self.dialog, imgui.get_font_size()
         flags = (
             imgui.TableFlags_.sortable
@@ -166,6 +167,7 @@ class FileDialogWindow:
         imgui.table_setup_column("Changed", fixed, em * 10)
         imgui.table_headers_row()
         self._follow_order()
+        # Rows that are in view.
         listed, chosen = dialog.entries, dialog.chosen
         clipper = imgui.ListClipper()
         clipper.begin(len(listed))
@@ -179,10 +181,12 @@ class FileDialogWindow:
                 picked = (entry, action == "open") if action else picked
                 if self._reveal and entry is chosen:
                     imgui.set_scroll_here_y(0.5)
+        # A new folder without a choice begins at its top.
         if self._reveal and chosen is None:
             imgui.set_scroll_y(0.0)
         self._reveal = False
         imgui.end_table()
+        # Follow a click, once the table is closed.
         if picked is not None:
             entry, opens = picked
             dialog.choose(entry)

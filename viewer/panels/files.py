@@ -44,7 +44,7 @@ class FileDialogs:
         self._left: Callable[[], None] = lambda: None
         self._native: list[tuple[Any, Then, Callable[[], None]]] = []
         self._folders: dict[str, Path] = {}
-        """Of the last file, by the dialog's title."""
+        """Folder of the last file, by the dialog's title."""
 
     @property
     def dialog(self) -> FileDialog | None:

@@ -21,7 +21,7 @@ from viewer.preferences import (
 from viewer.session import Session
 
 DIALOG_NAMES: Final = ("in this window", "in the desktop's dialog")
-"""Of `DIALOGS`, in their order."""
+"""Labels of `DIALOGS`, in their order."""
 WIDTH_EM: Final = 27.0
 LABEL_EM: Final = 10.0
 OTHER: Final = "width x height"

@@ -98,7 +98,7 @@ class Cutter:
 
     @property
     def needs_edge(self) -> bool:
-        """Whether settings leave something to what the masks' rims show."""
+        """Tell whether the threshold or the erosion has to follow the masks' rims."""
         settings = self.settings
         return not settings.published and None in (settings.threshold, settings.erode)
 
@@ -200,6 +200,7 @@ class Cutter:
         size: tuple[int, int],
     ) -> Cut:
         """Colour and mask in another size: averaged over the pixels they cover, edges soft."""
+        # The box in the other size, with room for a soft edge.
         scale = (self.width / size[0], self.height / size[1])
         target = Box(
             max(int(box.left / scale[0]) - SOFT_EDGE_PX, 0),
@@ -207,6 +208,7 @@ class Cutter:
             min(int(box.right / scale[0]) + 1 + SOFT_EDGE_PX, size[0]),
             min(int(box.bottom / scale[1]) + 1 + SOFT_EDGE_PX, size[1]),
         )
+        # Colours times coverage, or the backdrop would bleed in.
         premultiplied = np.zeros((self.height, self.width, 3), np.uint8)
         inside = (slice(box.top, box.bottom), slice(box.left, box.right))
         person = self._person(picture, mask, box)
@@ -215,6 +217,7 @@ class Cutter:
             premultiplied[inside] = (person[..., :3] * coverage + 0.5).astype(np.uint8)
         else:
             premultiplied[inside] = person[..., :3]
+        # Resize the mask and the colours alike, then divide the coverage out.
         source = (
             target.left * scale[0],
             target.top * scale[1],

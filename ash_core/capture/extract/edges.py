@@ -18,24 +18,24 @@ LEAST_CONTRAST: Final = 40.0
 LEAST_PIXELS: Final = 50
 """Pixels of the rim that must say something, or nothing is eroded."""
 LEAST_SHARE: Final = 0.2
-"""Of the person in the colours of the rim: with less, its outermost pixel is backdrop. Exact masks
-have 0.56 to 0.61, the second pixel of a mask that is one or two pixels too wide 0.25 to 0.42."""
+"""Share of the person in the colours of the rim: with less, its outermost pixel is backdrop. Exact
+masks have 0.56 to 0.61, the second pixel of a mask one or two pixels too wide 0.25 to 0.42."""
 SOFT_RIM_PX: Final = 0.5
 """A mask with this many pixels of part coverage per pixel of outline is soft."""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """What masks' rims are like."""
+    """Softness and excess width of masks."""
 
     rim_px: float
     """Pixels of part coverage per pixel of outline: 0 of hard masks, about 1 of exact soft ones."""
     erode_px: int
-    """How far the masks reach beyond the person."""
+    """Distance that the masks reach beyond the person, px."""
 
     @property
     def is_soft(self) -> bool:
-        """Whether the masks tell shares of pixels."""
+        """Tell whether the masks' rims have pixels of part coverage."""
         return self.rim_px >= SOFT_RIM_PX
 
     @property

@@ -87,17 +87,20 @@ def extract_camera(
     Raises: InputError. What was made until then stays, and each image is whole.
     """
     report = CameraReport(job.camera, job.split)
+    # Frames of both videos.
     rgb = index_video(video_path(job.folder, job.split, job.camera), job.fps)
     mask = index_video(mask_video_path(job.folder, job.split, job.camera), job.fps)
     width, height = check_pair(rgb, mask, job.optics)
     report.notes += [text for index in (rgb, mask) for text in _tell_of(index)]
     there = [n for n in job.frames if n in rgb.times and n in mask.times]
+    # Frames whose images are missing.
     place_of = (job.folder, job.split, job.camera)
     with Journal(*place_of, job.settings.kind, _header(job), job.published) as journal:
         report.changed = "; ".join(journal.changes)
         todo = [number for number in there if not journal.has(number)]
         report.kept = len(there) - len(todo)
         tell(len(job.frames) - len(todo))
+        # Fit the masks' threshold and erosion to their rims.
         cutter = Cutter(job.settings, job.optics, width, height)
         if todo and cutter.needs_edge:
             edge = measure_rim(cutter, rgb, mask)
@@ -105,6 +108,7 @@ def extract_camera(
             if cutter.erode and job.settings.erode is None:
                 text = f"masks reach {edge.erode_px} px beyond the person: eroded by that"
                 report.notes.append(f"{mask.path}: {text}")
+        # Cut, write and record one image after the other.
         for number, (pixels, place) in _cuts(cutter, rgb, mask, todo):
             is_empty = not pixels[..., 3].any()
             sizes = _write(job, number, pixels, place)
@@ -114,6 +118,7 @@ def extract_camera(
             if stopped():
                 report.stopped = True
                 break
+        # Refuse footage in which nobody is seen.
         report.empty = [number for number in there if journal.is_empty(number)]
         if there and len(report.empty) == len(there):
             journal.forget(there)

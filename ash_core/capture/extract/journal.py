@@ -177,11 +177,11 @@ class Journal:
 
 def remove_partials(folder: Path, split: Split) -> None:
     """Remove the images that killed runs left half-written, but for cameras at work elsewhere."""
-    left: dict[int, list[Path]] = {}
+    partials: dict[int, list[Path]] = {}
     for path in (folder / split / "images").glob("*/.*_c_*_f_*.part"):
-        if (found := _PART.fullmatch(path.name)) is not None:
-            left.setdefault(int(found[1]), []).append(path)
-    for camera, paths in left.items():
+        if (match := _PART.fullmatch(path.name)) is not None:
+            partials.setdefault(int(match[1]), []).append(path)
+    for camera, paths in partials.items():
         with contextlib.suppress(OSError), journal_path(folder, split, camera).open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for path in paths:

@@ -59,6 +59,7 @@ def survey(
     calibrated: whether the folder's cameras describe the videos; the published ones describe
     smaller images.
     """
+    # Folder, calibration and splits.
     footage = Footage(folder)
     if not is_kind(Path.is_dir, folder):
         raise bad(folder, None, "expected the folder of a data set, found none")
@@ -67,6 +68,7 @@ def survey(
     found: list[Split] = [name for name in SPLITS if is_kind(Path.is_dir, folder / name / "videos")]
     splits: list[Split] = [only] if only is not None else found
     for split in splits:
+        # Cameras of the split: those asked for, the calibrated ones, or those with a video.
         numbers = _stream_numbers(folder, split)
         wanted = cameras if cameras is not None else sorted(footage.optics) or numbers
         for number in wanted:
@@ -81,6 +83,7 @@ def survey(
             raise bad(path, None, text)
         if not wanted:
             raise bad(folder / split / "videos", None, "expected stream000.mp4, ..., found none")
+        # Frames of each camera; shorter videos are reported.
         counts, variable, errors = _counts(folder, split, wanted)
         if variable:
             footage.variable[split] = variable[0]
@@ -92,6 +95,7 @@ def survey(
         for number, count in short.items():
             path = video_path(folder, split, number)
             footage.notes.append(f"{path}: {count} frames, others have {footage.frames[split]}")
+    # At least one camera must have both videos.
     if footage.errors and not footage.cameras:
         raise InputError(footage.errors[0])
     if not footage.cameras:

@@ -19,7 +19,7 @@ def _unmix(seen, shares, out):  # type: ignore[no-untyped-def]
     chroma."""
     height, width = seen.shape[:2]
     one = np.float32(1)
-    person, backdrop, found = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(3)
+    person, backdrop, colour = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(3)
     inner, outer = np.zeros(2, np.float32), np.zeros(2, np.float32)
     for row in range(height):
         for column in range(width):
@@ -45,9 +45,9 @@ def _unmix(seen, shares, out):  # type: ignore[no-untyped-def]
                 n = min(c, 1)
                 a, least = here[n], np.float32(1e-12)
                 mean, under = person[c] / max(inner[n], least), backdrop[c] / max(outer[n], least)
-                found[c] = mean + a * (seen[row, column, c] - a * mean - (one - a) * under)
-            red, blue = found[0] + found[2], found[0] + found[1]
-            green = (found[0] - RED * red - BLUE * blue) / (one - RED - BLUE)
+                colour[c] = mean + a * (seen[row, column, c] - a * mean - (one - a) * under)
+            red, blue = colour[0] + colour[2], colour[0] + colour[1]
+            green = (colour[0] - RED * red - BLUE * blue) / (one - RED - BLUE)
             out[row, column, 0] = np.uint8(min(max(red, 0), 255) + 0.5)
             out[row, column, 1] = np.uint8(min(max(green, 0), 255) + 0.5)
             out[row, column, 2] = np.uint8(min(max(blue, 0), 255) + 0.5)

@@ -120,7 +120,7 @@ class Film:
         return read_record(self.job.folder) if there else None
 
     def _is_longer(self, record: dict[str, Any]) -> bool:
-        """Whether we are asked for the footage of a record and more frames after it."""
+        """Tell whether the job asks for the footage of a record and more frames after it."""
         (start, stop), frames = _frames_of(record), self.job.frames
         others = {**record["settings"], "frames": [frames.start, frames.stop]}
         if start != frames.start or not start < stop < frames.stop or others != self._settings():
@@ -318,6 +318,7 @@ class Film:
         tell: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> None:
+        # What all chunks share; encoders run in threads beside the pass.
         job = self.job
         cameras = job.stage.cameras
         motion = job.stage.actor.play(job.script.dofs, FPS)
@@ -334,9 +335,11 @@ class Film:
                 job.stage.actor.surface, camera.width, camera.height, job.stage.reach_m
             )
             for chunk in todo:
+                # Cameras of this chunk that lack their video or their depth.
                 film, depth = self._unfilmed(chunk), self._unmeasured(chunk)
                 reels = {n: room.open(n, self._segments(n, chunk), cameras[n], FPS) for n in film}
                 for frame in chunk:
+                    # Shoot every camera of a frame before the next one.
                     if stopped():
                         report.stopped = True
                         return

@@ -30,8 +30,8 @@ EMPTIEST = 0.2
 """Share of its image that a layout must cover to be kept."""
 PROBE_PX = 2048
 SIDES_PX = (512, 1024, 2048)
-"""Of a repacked texture: the smallest that is as fine as the file's images. The finest preset has
-512 texels a side, so that the largest gives each texel four by four pixels."""
+"""Sides of a repacked texture: the smallest as fine as the file's images is used. The finest preset
+has 512 texels a side, so that the largest gives each texel four by four pixels."""
 GAP = 1.0 / 256.0
 """Between charts, where there is room; a texel of the default atlas."""
 FLAT_UV = 1e-9
@@ -164,6 +164,7 @@ def _charts(soup: Soup, materials: list[Material], loose: np.ndarray) -> tuple[l
     loose [F]: triangles that are charts of their own.  Returns also how many triangles with an
     image do not keep their layout.
     """
+    # Triangles with a layout of their own, and the side that each one faces.
     has_image = np.array([m.image is not None for m in materials])[soup.materials]
     uvs = np.where(np.isfinite(soup.uvs), soup.uvs, 0.0)
     areas = uv_areas(uvs)
@@ -195,6 +196,7 @@ def _charts(soup: Soup, materials: list[Material], loose: np.ndarray) -> tuple[l
         if not misshapen.any():
             break
         painted &= ~misshapen
+    # Lay each chart flat, from its layout or from its side.
     charts = []
     for faces in groups:
         if painted[faces[0]]:

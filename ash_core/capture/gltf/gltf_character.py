@@ -110,6 +110,7 @@ def _read(gltf: Gltf, scale: float, fps: float) -> Imported:
     # The paint.
     atlas = make_atlas(soup, materials)
     notes += paint_notes(soup, materials, atlas)
+    # Height of the character: unusual ones are reported.
     height = float(np.ptp(vertices[:, 1]))
     low, high = USUAL_HEIGHT_M
     if not low <= height <= high:
@@ -117,6 +118,7 @@ def _read(gltf: Gltf, scale: float, fps: float) -> Imported:
             f"the character is {height:.3g} m high; if that is not meant, give --scale, "
             f"e.g. {scale * 1.7 / max(height, 1e-9):.3g} for 1.7 m"
         )
+    # The character.
     graph_nodes, graph_faces = make_graph(vertices, faces)
     actor = Actor(
         vertices=vertices,

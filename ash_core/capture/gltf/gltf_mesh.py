@@ -203,6 +203,7 @@ def read_materials(gltf: Gltf, used: Sequence[int]) -> list[Material]:
     materials = []
     images: dict[int, np.ndarray] = {}
     for m, entry in enumerate(gltf.entries("materials")):
+        # Colour factor, of the metallic or of the older specular workflow.
         place = f"materials[{m}]"
         old = gltf.child(
             gltf.child(entry, "extensions", f"{place}: "),
@@ -212,6 +213,7 @@ def read_materials(gltf: Gltf, used: Sequence[int]) -> list[Material]:
         new = gltf.child(entry, "pbrMetallicRoughness", f"{place}: ")
         owner, key = (old, "diffuseFactor") if old else (new, "baseColorFactor")
         factor = gltf.numbers(owner, key, place, [1.0, 1.0, 1.0, 1.0]).clip(0.0, 1.0)
+        # Transparency.
         mode: AlphaMode = "OPAQUE"
         match entry.get("alphaMode", "OPAQUE"):
             case "OPAQUE" | "MASK" | "BLEND" as found:
@@ -219,6 +221,7 @@ def read_materials(gltf: Gltf, used: Sequence[int]) -> list[Material]:
             case _:
                 raise gltf.bad(place, "expected alphaMode OPAQUE, MASK or BLEND")
         cutoff = gltf.numbers({"c": [entry.get("alphaCutoff", 0.5)]}, "c", place, [0.5])[0]
+        # Image, decoded once for all materials that share it.
         info = _texture_info(gltf, m)
         image = None
         if "index" in info and m in used:
@@ -232,6 +235,7 @@ def read_materials(gltf: Gltf, used: Sequence[int]) -> list[Material]:
                 data, where = gltf.image(source, place)
                 images[source] = decode_image(data, where, alpha=True).numpy()
             image = images[source]
+        # Name, for notes and errors.
         name = entry.get("name")
         name = name if isinstance(name, str) and name else f"material {m}"
         materials.append(Material(image, factor, mode, float(cutoff), name))

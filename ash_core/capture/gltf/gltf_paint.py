@@ -20,7 +20,7 @@ _SMALLEST_PX = 4
 
 @dataclass(frozen=True)
 class Material:
-    """How a surface is coloured."""
+    """Colour of a surface: image, factor and alpha."""
 
     image: np.ndarray | None
     """[h, w, 3 or 4] uint8, encoded for a screen (sRGB)."""
@@ -88,10 +88,10 @@ class Painter:
 
     def _looked_up(self, uvs: np.ndarray, step: np.ndarray) -> np.ndarray:
         """[N, 4] premultiplied colours of the image; white without one."""
-        found = np.ones((len(uvs), 4), np.float32)
+        colours = np.ones((len(uvs), 4), np.float32)
         if not self._levels:
-            return found
-        found[:] = self._levels[-1].mean((0, 1))
+            return colours
+        colours[:] = self._levels[-1].mean((0, 1))
         side_px = float(np.sqrt(np.prod(self._levels[0].shape[:2])))
         # Pixels of the image that one colour stands for: beyond one and a half they are averaged.
         level = np.log2(np.maximum(step * side_px, 1e-9) / 1.5)
@@ -100,8 +100,8 @@ class Painter:
         for n, image in enumerate(self._levels):
             here = np.flatnonzero(level == n)
             if len(here):
-                found[here] = _between_pixels(image, uvs[here])
-        return found
+                colours[here] = _between_pixels(image, uvs[here])
+        return colours
 
 
 def opaque_share(soup: Soup, materials: list[Material]) -> np.ndarray:

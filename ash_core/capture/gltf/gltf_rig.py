@@ -1,4 +1,4 @@
-"""Which nodes of a glTF scene move its meshes, and the pose in which the skins were bound."""
+"""Nodes of a glTF scene that move its meshes, and the pose in which the skins were bound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ SAME = 1e-3
 SINGULAR = 1e-9
 """Determinant over the product of the axes' lengths, below which a matrix is flat."""
 _BODY = -1
-"""In place of a node: what moves with no joint."""
+"""Stand-in for a node: the body, which moves with no joint."""
 
 
 @dataclass
@@ -68,20 +68,20 @@ def find_rig(
 
     # The pose in which the skins were bound; joints that no skin has stand as at rest.
     rest = np.stack([T_rest[n] if n >= 0 else np.eye(4) for n in joints])
-    found = _bind_pose(gltf, skins, joints, T_rest)
+    bind_pose = _bind_pose(gltf, skins, joints, T_rest)
     reference = rest.copy()
-    if found is not None:
+    if bind_pose is not None:
         for i, n in enumerate(joints):
             parent = index.get(above[i])
-            if n in found[0]:
-                reference[i] = found[0][n]
+            if n in bind_pose[0]:
+                reference[i] = bind_pose[0][n]
             elif parent is not None:  # held by its parent, as at rest
                 reference[i] = reference[parent] @ np.linalg.inv(rest[parent]) @ rest[i]
     parents = [index.get(a, -1) for a in above]
     flat = np.abs(np.linalg.det(reference[:, :3, :3])) < 1e-18
     if flat.any() or not np.isfinite(reference).all() or not np.isfinite(rest).all():
         raise gltf.bad("skins", "expected joints with a size, got a scale of zero or no number")
-    return Rig(joints, parents, reference, rest), None if found is None else found[1]
+    return Rig(joints, parents, reference, rest), None if bind_pose is None else bind_pose[1]
 
 
 def ancestors(nodes: Sequence[Node], node: int) -> list[int]:

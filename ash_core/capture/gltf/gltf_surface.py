@@ -57,6 +57,7 @@ def weld_parts(
     bound: dict[int, np.ndarray] | None,
 ) -> Mesh:
     """Weld the parts' vertices; triangles without a size are dropped."""
+    # Vertices and triangles of all parts, one after the other.
     places, owners, shares, faces, uvs, colours, materials = [], [], [], [], [], [], []
     count = 0
     for part in parts:
@@ -72,6 +73,7 @@ def weld_parts(
         colours.append(tint[triangles])
         materials.append(np.full(len(triangles), part.material))
         count += len(place)
+    # Weld vertices of one place and one skinning.
     position = np.concatenate(places)
     owner, share = np.concatenate(owners), np.concatenate(shares)
     size = float(np.ptp(position, axis=0).max()) + 1e-30
@@ -79,6 +81,7 @@ def weld_parts(
     _, first, weld = np.unique(key, axis=0, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))  # keep the file's order
     first, weld = np.sort(first), rank[weld.reshape(-1)]
+    # The welded mesh; paint stays with the triangles' corners.
     triangles = weld[np.concatenate(faces)]
     has_colours = any(part.colours is not None for part in parts)
     soup = Soup(
@@ -87,8 +90,8 @@ def weld_parts(
         materials=np.concatenate(materials),
         colours=np.concatenate(colours) if has_colours else None,
     )
-    whole = Mesh(position[first], triangles, soup, owner[first], share[first])
-    return whole.only(np.asarray((np.diff(np.sort(triangles, 1), axis=1) > 0).all(1)))
+    mesh = Mesh(position[first], triangles, soup, owner[first], share[first])
+    return mesh.only(np.asarray((np.diff(np.sort(triangles, 1), axis=1) > 0).all(1)))
 
 
 def without_transparent(mesh: Mesh, materials: Sequence[Material]) -> tuple[Mesh, list[str]]:

@@ -61,7 +61,7 @@ def rest_fact(gltf: Gltf, nodes: Sequence[Node], rig: Rig) -> str:
     place = {n: rig.reference[j, :3, 3] for j, n in enumerate(rig.nodes) if n >= 0}
     bones = human_bones(gltf)
     known = {part: place[bones[bone]] for bone, part in _ARMS.items() if bones.get(bone) in place}
-    return describe_rest({nodes[n].name: at for n, at in place.items()}, known)
+    return describe_rest({nodes[n].name: spot for n, spot in place.items()}, known)
 
 
 def atlas_fact(atlas: MaterialAtlas) -> str:

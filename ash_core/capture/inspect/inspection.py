@@ -209,11 +209,13 @@ def _look_at_camera(
     samples: int,
     threads: int,
 ) -> None:
+    # Extracted images are looked at where the videos are not kept.
     where = f"{split.name} camera {look.camera}"
     video = video_path(dataset.folder, split.name, look.camera)
     if dataset.release is not None and not video.is_file():
         _look_at_extracted(result, split, look, poser, samples)
         return
+    # Sizes, and frames that are cut off or uneven.
     rgb = index_video(video)
     mask = index_video(mask_video_path(dataset.folder, split.name, look.camera))
     look.size, look.frames, look.fps = (rgb.width, rgb.height), rgb.count, rgb.fps
@@ -227,6 +229,7 @@ def _look_at_camera(
             result.add("warning", where, f"{index.path.name}: variable frame rate")
         for text in describe_frames(index):
             result.add("note", where, text)
+    # Frames against the poses of the motion.
     poses = len(split.motion.dofs)
     if rgb.count != poses:
         severity: Severity = "error" if rgb.count > poses else "warning"
@@ -234,11 +237,13 @@ def _look_at_camera(
     if abs(rgb.fps - split.motion.fps) > 0.01 * FPS:
         text = f"{rgb.fps:.2f} frames a second, but the motion counts as {split.motion.fps:g}"
         result.add("warning", where, text)
+    # A few frames, spread over the video.
     there = [n for n in rgb.times if n in mask.times and n < poses]
     if not there:
         return
     at = np.unique(np.linspace(0, len(there) - 1, min(samples, len(there))).round().astype(int))
     chosen = [there[n] for n in at]
+    # Compare each mask with the outline of the posed template.
     cutter = Cutter(ExtractSettings(), optics, width, height)
     look.edge = measure_rim(cutter, rgb, mask)
     pictures = zip(
@@ -263,9 +268,9 @@ def _look_at_extracted(
     if not frames:
         result.add("error", where, "no video and no images")
         return
-    at = np.linspace(0, len(frames) - 1, min(samples, len(frames))).round().astype(int)
+    numbers = np.linspace(0, len(frames) - 1, min(samples, len(frames))).round().astype(int)
     camera = split.cameras[look.camera]
-    for frame in (frames[n] for n in np.unique(at)):
+    for frame in (frames[n] for n in np.unique(numbers)):
         picture, alpha = read_masked(split.images[frame, look.camera])
         look.size = (picture.shape[1], picture.shape[0])
         outline = silhouette(poser(split, frame), poser.faces, camera).numpy()

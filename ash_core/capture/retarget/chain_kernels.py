@@ -147,6 +147,7 @@ def _system(chain, goals, spots, dofs, turns, places, axes, omega, hessian, grad
     count = len(dofs)
     hessian[:] = 0.0
     gradient[:] = 0.0
+    # Goals of orientation: omega is the rotation axis of each dof.
     for g in range(len(chain.goals)):
         joint = int(chain.goals[g, JOINT])
         omega[:] = 0.0
@@ -156,6 +157,7 @@ def _system(chain, goals, spots, dofs, turns, places, axes, omega, hessian, grad
                 if share != 0.0:
                     for k in range(3):
                         omega[d, k] += share * axes[j + 1, k]
+        # Residual of the orientation, by the weight of its twist.
         full = (chain.goals[g, WEIGHT] * chain.goals[g, TWIST]) ** 2
         straight = chain.goals[g, WEIGHT] ** 2 - full
         x, y, z = 0.0, 0.0, 0.0
@@ -166,6 +168,7 @@ def _system(chain, goals, spots, dofs, turns, places, axes, omega, hessian, grad
             y += c * u - a * w
             z += a * v - b * u
         x, y, z = 0.5 * full * x, 0.5 * full * y, 0.5 * full * z
+        # Residual of the direction alone, by the rest of the weight.
         a, b, c, u, v, w = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for k in range(3):
             share = chain.goals[g, DIRECTION + k]
@@ -186,6 +189,7 @@ def _system(chain, goals, spots, dofs, turns, places, axes, omega, hessian, grad
             gradient[d] -= omega[d, 0] * x + omega[d, 1] * y + omega[d, 2] * z
         # Without a direction `straight` is zero, and so are a, b, c.
         _add(omega, a, b, c, full + straight, straight, hessian)
+    # Goals of place: omega is the velocity of the joint by each dof.
     for n in range(len(chain.places)):
         joint = int(chain.places[n])
         omega[:] = 0.0
@@ -200,6 +204,7 @@ def _system(chain, goals, spots, dofs, turns, places, axes, omega, hessian, grad
                     omega[d, 0] += share * (b * w - c * v)
                     omega[d, 1] += share * (c * u - a * w)
                     omega[d, 2] += share * (a * v - b * u)
+        # Distant places pull no harder than those at NEAR_M.
         miss = 0.0
         for k in range(3):
             miss += (places[joint, k] - spots[n, k]) ** 2
@@ -208,6 +213,7 @@ def _system(chain, goals, spots, dofs, turns, places, axes, omega, hessian, grad
             for k in range(3):
                 gradient[d] += square * omega[d, k] * (places[joint, k] - spots[n, k])
         _add(omega, 0.0, 0.0, 0.0, square, 0.0, hessian)
+    # Pull of the rest pose, for dofs that do not go round.
     for d in range(count):
         if chain.dofs[d, PERIOD] == 0.0:
             square = (REST * chain.dofs[d, SIZE]) ** 2
@@ -279,12 +285,14 @@ def _total(chain, room, angles, base, goals, spots, dofs):
 @njit(cache=True, nogil=True)
 def _polish(chain, room, angles, base, goals, spots, dofs, rounds):
     """Levenberg's steps within the limits; `dofs` are changed in place. Returns the cost."""
+    # Cost at the start.
     count = len(dofs)
     hessian, damped = room.matrices[0], room.matrices[1]
     gradient, step, trial = room.rows[0], room.rows[1], room.rows[2]
     cost = _total(chain, room, angles, base, goals, spots, dofs)
     damping, new, change = 1e-6, cost, 0.0
     for _ in range(rounds):
+        # Normal equations, with the pull to dofs of other frames.
         _system(
             chain,
             goals,
@@ -308,6 +316,7 @@ def _polish(chain, room, angles, base, goals, spots, dofs, rounds):
                     hessian[max(d, e), min(d, e)] = 0.0
                 hessian[d, d] = 1.0
                 gradient[d] = 0.0
+        # Raise the damping until a step lowers the cost.
         accepted = False
         for _ in range(6):
             for d in range(count):
@@ -330,6 +339,7 @@ def _polish(chain, room, angles, base, goals, spots, dofs, rounds):
                 accepted = True
                 break
             damping = max(damping * 10.0, 1e-3)
+        # Take the step; end where it gains nothing.
         if not accepted:
             break
         gain = cost - new
@@ -485,6 +495,7 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
     local = np.zeros((3, 3))
     grid, grid_costs = np.zeros((27, count)), np.zeros(27)
     room.rows[4, :] = 0.0
+    # Goals that the closed form meets in two ways, and the one with the most angles.
     forks, forked, wide, turns = 0, np.zeros(2, np.int64), -1, 0
     for g in range(many):
         if chain.goals[g, BRANCHES] > 0 and forks < 2:
@@ -492,6 +503,7 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
             forks += 1
         if chain.goals[g, COUNT] >= 2 and (wide < 0 or chain.goals[g, COUNT] > turns):
             wide, turns = g, int(chain.goals[g, COUNT])
+    # Every combination of these ways, then up to two starts from the grid.
     for f in range(len(bases)):
         best, tries = np.inf, 1 << forks
         costs[f, :] = np.inf
@@ -515,6 +527,7 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
                     grid_costs[m] = _total(
                         chain, room, angles[f], bases[f], goals[f], spots[f], grid[m]
                     )
+            # Start from the closed form or from the best place of the grid.
             if used < tries:
                 branches = 0
                 for k in range(forks):
@@ -527,6 +540,7 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
                 m = int(np.argmin(grid_costs))
                 ways[f, used, :] = grid[m]
                 grid_costs[m] = np.inf
+            # Refine it; keep its cost and orientations.
             costs[f, used] = _polish(
                 chain, room, angles[f], bases[f], goals[f], spots[f], ways[f, used], rounds
             )
@@ -578,6 +592,7 @@ def _chord(goal, a, b):
 @njit(cache=True, nogil=True)
 def choose(chain, goals, ways, costs, results):
     """[F, D] the cheapest path: errors, changes of dofs, and turns beyond the source's."""
+    # Viterbi: cheapest way to reach each candidate of a frame.
     frames, count, many = len(ways), len(chain.dofs), len(chain.goals)
     total, fresh = costs[0].copy(), np.empty(WAYS)
     before = np.zeros((frames, WAYS), np.int64)
@@ -607,11 +622,13 @@ def choose(chain, goals, ways, costs, results):
                     before[f, n] = m
             fresh[n] += costs[f, n]
         total[:] = fresh
+    # Walk back from the cheapest last candidate.
     path = np.empty((frames, count))
     n = int(np.argmin(total))
     for f in range(frames - 1, -1, -1):
         path[f] = ways[f, n]
         n = before[f, n]
+    # Unwrap the dofs that go round.
     for d in range(count):
         period = chain.dofs[d, PERIOD]
         if period > 0.0:
@@ -657,7 +674,7 @@ def pose(chain, room, angles, bases, path, turns, places):
 
 @njit(cache=True, nogil=True)
 def excess_turns(chain, goals, turns):
-    """How much farther than its goal the worst bone turns from each frame to the next.
+    """Measure how much farther than its goal the worst bone turns from each frame to the next.
 
     Returns the excess [F] in rad (0 at the first) and the error [F] of the worst goal in rad.
     """

@@ -158,35 +158,38 @@ class Source:
             local = self.tips[foot]
         else:
             return
+        # Steepness now: where the pose stands, a foot within usual bounds stays.
         pitch = float(pitch_degrees(self.rest_turns[foot if tip == foot else toe] @ local))
         if stands and bounds[0] <= pitch <= bounds[1]:
             return
+        # Steepness of a flat foot: as where it stands in the frames, else level toes.
         flat = self._flat_frames(side, [foot] if toe is None else [foot, toe])
         if flat.any():
             pitches = pitch_degrees(self.turns[flat][:, tip] @ local)
-            wanted = float(np.median(pitches))
+            flat_pitch = float(np.median(pitches))
         elif stands and tip == toe:
-            wanted = 0.0
+            flat_pitch = 0.0
         else:
             return
-        if abs(wanted - pitch) < SAME_PITCH_DEGREES:
+        if abs(flat_pitch - pitch) < SAME_PITCH_DEGREES:
             return
+        # Turn foot and toe about the axis across.
         forward = self.rest_turns[foot] @ local
         across = np.cross(forward, [0.0, 1.0, 0.0])
         if np.linalg.norm(across) < 0.05 * np.linalg.norm(forward):
             return
-        lift = np.radians(wanted - pitch) * unit(across)
+        lift = np.radians(flat_pitch - pitch) * unit(across)
         R = Rotation.from_rotvec(lift).as_matrix()
         for joint in (foot, toe):
             if joint is not None:
                 self.rest_turns[joint] = R @ self.rest_turns[joint]
         self.notes.append(
-            f"the {side} foot of the compared pose is turned by {wanted - pitch:.0f} degrees, so "
-            "that it is flat where it stands on the floor"
+            f"the {side} foot of the compared pose is turned by {flat_pitch - pitch:.0f} degrees, "
+            "so that it is flat where it stands on the floor"
         )
 
     def _has_tip(self, foot: int, toe: int) -> bool:
-        """Whether the file ends the toes somewhere in front of them."""
+        """Tell whether the file ends the toes somewhere in front of them."""
         tip = self.tips.get(toe, np.zeros(3))
         if np.linalg.norm(tip) < MIN_LEG:
             return False
@@ -248,10 +251,10 @@ class Target:
         if end is None:
             return last
         above = int(self.skeleton.parents[self.first[end.bone]])
-        at = above
-        while at >= 0 and at != last:
-            at = int(self.skeleton.parents[at])
-        return above if at == last else last
+        ancestor = above
+        while ancestor >= 0 and ancestor != last:
+            ancestor = int(self.skeleton.parents[ancestor])
+        return above if ancestor == last else last
 
     def direction(self, pair: Pair) -> np.ndarray | None:
         """[3] where a bone points at rest. Fingertips, hands without fingers go straight on."""

@@ -1,4 +1,4 @@
-"""Where a retargeted motion's hips and feet stand, and how it meets the floor."""
+"""Goals for a retargeted motion's hips and feet, and its contact with the floor."""
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from ash_core.geometry.kinematics import joint_transforms, posed_in_parts
 from ash_core.records import AvatarData
 
 SOLE_M = 0.02
-"""How far the sole lies under the lowest foot joint, where no mesh says."""
+"""Depth of the sole under the lowest foot joint, where no mesh tells it."""
 ANKLE_WEIGHT, TOE_WEIGHT = (4.0, 25.0), (0.0, 25.0)
-"""Of a joint in the air and of one on the floor, rad per m."""
+"""Weights of a joint in the air and of one on the floor, rad per m."""
 SLOW_M_PER_S, LOW_M = 0.25, 0.05
 """Speed, and height over its lowest within `AROUND_S`, of a joint that stands on the floor."""
 AROUND_S, SHORTEST_S, BLEND_S = 0.5, 0.08, 0.06
@@ -25,7 +25,7 @@ REACH = 0.9995
 MOST_LOWERED_M = 0.15
 _LEGS = [f"{side} {part}" for side in SIDES for part in ("thigh", "shin", "foot")]
 GIVE_M = 0.03
-"""How far other parts than feet may sink into the floor: flesh gives."""
+"""Depth to which other parts than feet may sink into the floor: flesh gives."""
 
 
 def legs_on_the_ground(
@@ -37,6 +37,7 @@ def legs_on_the_ground(
     turns of the legs take them, but stay in one place while the source's stand on the floor; the
     hips come down as far as a standing leg needs.
     """
+    # Joints, lengths of the legs, and the scale between both bodies.
     mapping = source.mapping
     theirs = {part: source.index[pair_of(mapping, part).source] for part in _LEGS}
     ours = {part: target.place(pair_of(mapping, part)) for part in _LEGS}
@@ -46,6 +47,7 @@ def legs_on_the_ground(
     if not leg_theirs > MIN_LEG or not leg_ours > MIN_LEG:
         raise bad(source.path, None, "expected legs with a length, got none")
     scale = float(leg_ours / leg_theirs)
+    # Wanted turns of pelvis and legs, and the middle between the hips.
     turns = {part: goals[pair_of(mapping, part).bone].R_body_joint.numpy() for part in _LEGS}
     pelvis = goals[pair_of(mapping, "pelvis").bone].R_body_joint.numpy()
     middle_theirs = scale * np.mean([source.places[:, theirs[f"{s} thigh"]] for s in SIDES], axis=0)

@@ -121,7 +121,7 @@ class _Segment:
     """Joint that is known before; -1: the body's frame."""
     goals: list[Turn]
     joints: list[int]
-    """From below the base to the last goal."""
+    """Joints from below the base to the last goal."""
     places: list[Place]
 
     @property
@@ -350,6 +350,7 @@ class _Work:
         joints = self.chain.goals[:, kernels.JOINT].astype(int)
         room = kernels.make_room(self.chain)
         for _ in range(SPREAD_ROUNDS):
+            # Frames that turn faster than the source.
             turns = self.pose(path)[0]
             excess, errors = kernels.excess_turns(self.chain, self.goals, turns)
             if first_errors is None:
@@ -357,6 +358,7 @@ class _Work:
             jumps = np.flatnonzero(excess > EASED_RAD).tolist()
             if not jumps:
                 break
+            # Spread each jump of the error over its neighbours.
             B = self.goals.transpose(0, 1, 3, 2) @ turns[:, joints]
             moved = np.zeros((self.frames, len(joints), 3))
             for f in jumps:
@@ -365,6 +367,7 @@ class _Work:
                 jump *= min(excess[f] / longest, 1.0)
                 for frame, part in self._ramps(f, excess[f], errors):
                     moved[frame] += part * jump
+            # Solve these frames again, for the eased goals.
             frames = np.flatnonzero(np.abs(moved).max((1, 2)) > 0)
             goals = self.goals.copy()
             eased = Rotation.from_rotvec(moved[frames].reshape(-1, 3)).as_matrix()

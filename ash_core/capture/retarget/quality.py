@@ -1,4 +1,4 @@
-"""How well a retargeted motion follows its file: the worst frame of every bone, not a mean."""
+"""Deviations of a retargeted motion from its file: the worst frame of every bone, not a mean."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ class Worst:
     source: str
     """Joint of the file."""
     frame: int
-    """Of the result, from 0; of two frames the later."""
+    """Frame of the result, from 0; of two frames the later."""
     degrees: float
     at_limit: bool
-    """Whether the bone, or a neighbour in its limb, is at a joint limit in this frame."""
+    """True where the bone, or a neighbour in its limb, is at a joint limit in this frame."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Quality:
 
     @property
     def is_good(self) -> bool:
-        """Whether all is within bounds, save what limits forbid."""
+        """Tell whether all is within bounds, save what joint limits forbid."""
         beyond = [e for e in self.errors if e.degrees > ERROR_BOUND_DEGREES and not e.at_limit]
         return not beyond and self.turns[0].degrees <= TURN_BOUND_DEGREES
 

@@ -75,6 +75,7 @@ def read_bvh_motion(
 
     fps: rate of the result; None keeps the file's. avatar: its mesh says where its soles are.
     """
+    # The file: poses, up axis, joint mapping.
     clip = read_bvh(path)
     if fps is not None:
         clip = resample(clip, fps)
@@ -84,6 +85,7 @@ def read_bvh_motion(
     chosen = mapping_of(path, tree, skeleton, up.axis, mapping)
     if chosen.up != up.axis:
         up = UpAxis(chosen.up, f"{mapping} says so")
+    # Goals of the bones, solved for the dofs.
     source = Source(clip, tree, turns, places, chosen, path)
     target = Target(skeleton, chosen)
     goals = _wanted_turns(source, target, _facing(source, target))
@@ -100,6 +102,7 @@ def read_bvh_motion(
             for bone, goal in goals.items()
         }
         dofs = dofs[first:]
+    # Deviations from the file, for the report.
     sources = {pair.bone: pair.source for pair in chosen.pairs}
     quality = measure(skeleton, dofs, goals, sources)
     motion = Motion(dofs, fps=source.fps, name=Path(path).stem)

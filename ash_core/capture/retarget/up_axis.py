@@ -1,4 +1,4 @@
-"""Which way is up in a motion file: from its zero pose, else from the motion itself."""
+"""Up axis of a motion file: from its zero pose, else from the motion itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,15 +35,15 @@ def find_up_axis(tree: Tree, rest: np.ndarray, places: np.ndarray) -> UpAxis:
     One case overrules it: a person who stands along the other axis all the time, on a floor at zero
     height, in a file that was turned after its skeleton was made.
     """
-    legs, whole = _standing_bones(tree)
-    bones = legs + whole
+    legs, spans = _standing_bones(tree)
+    bones = legs + spans
     if not bones:
         return UpAxis("y", "no legs are known")
     resting = {axis: uprightness(rest[None], bones, n)[0] for axis, n in _AXES.items()}
     upright = {
         axis: float((uprightness(places, bones, n) > UPRIGHT).mean()) for axis, n in _AXES.items()
     }
-    floors = {axis: _floor(places, rest, legs or whole, n) for axis, n in _AXES.items()}
+    floors = {axis: _floor(places, rest, legs or spans, n) for axis, n in _AXES.items()}
     for axis, other in (("y", "z"), ("z", "y")):
         if resting[axis] > UPRIGHT:
             turned = upright[other] > ALWAYS and upright[axis] < NEVER
@@ -52,7 +52,7 @@ def find_up_axis(tree: Tree, rest: np.ndarray, places: np.ndarray) -> UpAxis:
                 return UpAxis(other, "the person stands along it in all frames")
             return UpAxis(axis, "the zero pose stands along it")
     risen = {
-        axis: float((uprightness(places, whole or legs, n) > UPRIGHT).mean())
+        axis: float((uprightness(places, spans or legs, n) > UPRIGHT).mean())
         for axis, n in _AXES.items()
     }
     best = max(risen, key=risen.__getitem__)
@@ -68,14 +68,14 @@ def _standing_bones(tree: Tree) -> tuple[list[tuple[int, int]], list[tuple[int, 
     """(lower, upper) joints above each other in a standing person: legs' bones, foot to head."""
     parts = {part: tree.names.index(name) for part, name in body_parts(tree.names).items()}
     top = next((parts[part] for part in ("head", "neck") if part in parts), None)
-    legs, whole = [], []
+    legs, spans = [], []
     for side in SIDES:
         names = [f"{side} {part}" for part in ("foot", "shin", "thigh")]
         leg = [parts[name] for name in names if name in parts]
         legs += pairwise(leg)
         if top is not None and leg:
-            whole.append((leg[0], top))
-    return legs, whole
+            spans.append((leg[0], top))
+    return legs, spans
 
 
 def uprightness(places: np.ndarray, bones: Sequence[tuple[int, int]], axis: int) -> np.ndarray:

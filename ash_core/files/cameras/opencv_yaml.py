@@ -122,6 +122,7 @@ def _camera(path: Path, values: Values, suffix: str, name: str, reading: Reading
             raise bad(path, None, f"{place}: {text}, got {len(array)}")
         return array
 
+    # Intrinsics and pose.
     K = numbers(_K_NAMES, 9).reshape(3, 3)
     if abs(K[0, 1]) > 1e-6 or np.abs(K[[1, 2, 2], [0, 0, 1]]).max() > 1e-6 or K[2, 2] != 1.0:
         raise bad(path, None, f"{place}: expected K = fx 0 cx, 0 fy cy, 0 0 1")
@@ -132,12 +133,14 @@ def _camera(path: Path, values: Values, suffix: str, name: str, reading: Reading
     if reading.axes == "opengl":
         viewmat = np.diag([1.0, -1.0, -1.0, 1.0]) @ viewmat
 
+    # Distortion.
     lens = Lens()
     if _find(values, _LENS_NAMES, suffix) is not None:
         bends = numbers(_LENS_NAMES, 4, 5, 8, 12, 14)
         if bends[8:].any():
             raise bad(path, None, f"{place}: expected up to 8 distortion coefficients")
         lens = Lens(*map(float, bends[:8]))
+    # Image size, of the file or of the flag.
     size = next(
         (
             (float(numbers((w,), 1)[0]), float(numbers((h,), 1)[0]))

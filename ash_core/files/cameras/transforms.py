@@ -149,6 +149,7 @@ def _frame(
             return default
         return as_number(path, f"{place}: {key}", value)
 
+    # Only perspective cameras.
     model = str(values.get("camera_model", "OPENCV")).upper()
     if model not in STRAIGHT_MODELS or values.get("is_fisheye"):
         kind = "fisheye" if values.get("is_fisheye") else show(model)
@@ -168,6 +169,7 @@ def _frame(
         focal_x = width / (2.0 * math.tan(angle / 2.0))
     fl_x = as_number(path, f"{place}: fl_x", focal_x)
 
+    # Distortion: one list or single entries, k1, k2, k3, p1, p2.
     if values.get("distortion_params") is not None:
         place_of = f"{place}: distortion_params"
         params = as_numbers(path, place_of, values["distortion_params"], (6,)).tolist()

@@ -1,0 +1,260 @@
+"""The house's English, read from the syntax trees: docstrings open with a verb or a noun."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("ash_core", "viewer")
+NO_OPENINGS = {
+    "As",
+    "By",
+    "From",
+    "How",
+    "In",
+    "Of",
+    "Since",
+    "Than",
+    "Those",
+    "What",
+    "Where",
+    "Whether",
+    "Which",
+    "With",
+}
+ALLOWED = {
+    "ash_core/avatar.py": 2,
+    "ash_core/capture/actor/actor.py": 1,
+    "ash_core/capture/actor/atlas_layout.py": 1,
+    "ash_core/capture/actor/body.py": 4,
+    "ash_core/capture/actor/dress.py": 3,
+    "ash_core/capture/actor/regions.py": 2,
+    "ash_core/capture/actor/texture.py": 1,
+    "ash_core/capture/choreography/posing.py": 1,
+    "ash_core/capture/choreography/stage.py": 2,
+    "ash_core/capture/extract/cutter.py": 2,
+    "ash_core/capture/extract/extract.py": 3,
+    "ash_core/capture/extract/extract_jobs.py": 3,
+    "ash_core/capture/extract/journal.py": 6,
+    "ash_core/capture/extract/masks.py": 1,
+    "ash_core/capture/extract/survey.py": 3,
+    "ash_core/capture/film/camera_ring.py": 4,
+    "ash_core/capture/film/film.py": 5,
+    "ash_core/capture/film/film_pass.py": 3,
+    "ash_core/capture/film/film_record.py": 3,
+    "ash_core/capture/film/film_stage.py": 5,
+    "ash_core/capture/film/film_truth.py": 3,
+    "ash_core/capture/film/script.py": 4,
+    "ash_core/capture/film/studio_light.py": 3,
+    "ash_core/capture/gltf/gltf_character.py": 1,
+    "ash_core/capture/gltf/gltf_motion.py": 1,
+    "ash_core/capture/inspect/inspection.py": 6,
+    "ash_core/capture/mesh/pack.py": 1,
+    "ash_core/capture/mesh/texels.py": 1,
+    "ash_core/capture/mesh/unwrap.py": 1,
+    "ash_core/capture/retarget/joint_mapping.py": 3,
+    "ash_core/capture/retarget/joint_names.py": 2,
+    "ash_core/capture/truth/__init__.py": 1,
+    "ash_core/capture/truth/cloth.py": 2,
+    "ash_core/capture/truth/dressing.py": 2,
+    "ash_core/capture/truth/folds.py": 1,
+    "ash_core/capture/truth/true_surface.py": 4,
+    "ash_core/capture/wardrobe/cloths.py": 1,
+    "ash_core/capture/wardrobe/fit.py": 3,
+    "ash_core/capture/wardrobe/hang.py": 4,
+    "ash_core/capture/wardrobe/layout.py": 1,
+    "ash_core/capture/wardrobe/make.py": 1,
+    "ash_core/capture/wardrobe/outfits.py": 4,
+    "ash_core/capture/wardrobe/sew.py": 2,
+    "ash_core/capture/wardrobe/sheet.py": 1,
+    "ash_core/character.py": 2,
+    "ash_core/commands/actor.py": 2,
+    "ash_core/commands/bench.py": 2,
+    "ash_core/commands/bench_cuda.py": 6,
+    "ash_core/commands/capture.py": 2,
+    "ash_core/commands/eval.py": 1,
+    "ash_core/commands/extract.py": 1,
+    "ash_core/commands/import_.py": 1,
+    "ash_core/commands/render.py": 3,
+    "ash_core/commands/scene.py": 1,
+    "ash_core/commands/terminal.py": 2,
+    "ash_core/commands/train_demo.py": 10,
+    "ash_core/conventions.py": 1,
+    "ash_core/doctor.py": 2,
+    "ash_core/fast/character.py": 4,
+    "ash_core/fast/convolutions.py": 2,
+    "ash_core/fast/decoders.py": 2,
+    "ash_core/files/bvh.py": 1,
+    "ash_core/files/checks.py": 1,
+    "ash_core/files/dataset.py": 6,
+    "ash_core/files/footage.py": 3,
+    "ash_core/files/gltf.py": 2,
+    "ash_core/files/masked_image.py": 2,
+    "ash_core/files/obj.py": 1,
+    "ash_core/files/released.py": 3,
+    "ash_core/files/skeletool.py": 1,
+    "ash_core/files/tensors.py": 1,
+    "ash_core/files/text.py": 2,
+    "ash_core/files/video.py": 4,
+    "ash_core/geometry/camera.py": 1,
+    "ash_core/geometry/embedded_graph.py": 1,
+    "ash_core/geometry/lens.py": 2,
+    "ash_core/geometry/motion.py": 2,
+    "ash_core/geometry/texel_frames.py": 2,
+    "ash_core/geometry/warmup.py": 2,
+    "ash_core/gl/context.py": 1,
+    "ash_core/gl/mesh.py": 1,
+    "ash_core/gl/program.py": 2,
+    "ash_core/gl/projection.py": 1,
+    "ash_core/gl/target.py": 2,
+    "ash_core/gpu/kernels.py": 4,
+    "ash_core/look.py": 4,
+    "ash_core/networks/decoder.py": 2,
+    "ash_core/records.py": 2,
+    "ash_core/render.py": 3,
+    "ash_core/splat/cpu.py": 1,
+    "ash_core/splat/cuda.py": 7,
+    "ash_core/splat/gsplat_adapter.py": 2,
+    "ash_core/splat/rasterize.py": 3,
+    "ash_core/splat/reference.py": 1,
+    "ash_core/training/__init__.py": 1,
+    "ash_core/training/captured.py": 3,
+    "ash_core/training/checkpoints.py": 1,
+    "ash_core/training/config.py": 6,
+    "ash_core/training/dataset.py": 7,
+    "ash_core/training/evaluation.py": 2,
+    "ash_core/training/loop.py": 4,
+    "ash_core/training/losses.py": 3,
+    "ash_core/training/lpips.py": 3,
+    "ash_core/training/metrics.py": 3,
+    "ash_core/training/model.py": 3,
+    "ash_core/training/pictures.py": 4,
+    "ash_core/training/record.py": 1,
+    "ash_core/training/session.py": 3,
+    "ash_core/training/ssim_cpu.py": 1,
+    "ash_core/training/trainer.py": 7,
+    "ash_core/training/tuning.py": 1,
+    "ash_core/training/world.py": 1,
+    "viewer/app.py": 4,
+    "viewer/camera_controls.py": 8,
+    "viewer/clock.py": 5,
+    "viewer/command.py": 2,
+    "viewer/commands.py": 1,
+    "viewer/compositor.py": 2,
+    "viewer/document.py": 6,
+    "viewer/engine.py": 4,
+    "viewer/gizmo.py": 2,
+    "viewer/inspect.py": 2,
+    "viewer/overlay.py": 1,
+    "viewer/panels/atlas.py": 7,
+    "viewer/panels/dialogs.py": 1,
+    "viewer/panels/files.py": 1,
+    "viewer/panels/gizmo.py": 2,
+    "viewer/panels/look.py": 2,
+    "viewer/panels/messages.py": 3,
+    "viewer/panels/preferences.py": 1,
+    "viewer/panels/profiler.py": 5,
+    "viewer/panels/record.py": 4,
+    "viewer/panels/theme.py": 4,
+    "viewer/panels/timeline.py": 3,
+    "viewer/panels/view.py": 4,
+    "viewer/path_files.py": 1,
+    "viewer/pose.py": 15,
+    "viewer/preferences.py": 7,
+    "viewer/present.py": 3,
+    "viewer/recorder.py": 5,
+    "viewer/saving.py": 4,
+    "viewer/scene.py": 6,
+    "viewer/session.py": 15,
+    "viewer/session_file.py": 4,
+    "viewer/sharpness.py": 2,
+}
+"""Path: docstrings of earlier rounds that still open so. A number may fall, never rise."""
+
+
+def opening(text: str) -> str:
+    """Return the first word of a docstring."""
+    match = re.match(r"\W*(\w+)", text)
+    return "" if match is None else match[1]
+
+
+def docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """List line and text of every docstring: of modules, classes, functions, fields, constants."""
+    for node in ast.walk(ast.parse(source)):
+        for block in ("body", "orelse", "finalbody"):
+            statements = getattr(node, block, None)
+            for statement in statements if isinstance(statements, list) else []:
+                value = statement.value if isinstance(statement, ast.Expr) else None
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield statement.lineno, value.value
+
+
+def offenders(source: str) -> list[tuple[int, str]]:
+    """List line and first line of the docstrings that open with one of these words, in order."""
+    texts = sorted((line, text.splitlines()[0]) for line, text in docstrings(source) if text)
+    return [(line, text) for line, text in texts if opening(text) in NO_OPENINGS]
+
+
+def excess(offending: dict[str, list[tuple[int, str]]], allowed: dict[str, int]) -> list[str]:
+    """Describe the offenders of every file that has more of them than are allowed."""
+    lines = []
+    for name, texts in offending.items():
+        if len(texts) > allowed.get(name, 0):
+            lines.append(f"{name}: {len(texts)} docstrings, {allowed.get(name, 0)} allowed")
+            lines += [f'  {name}:{line}: """{text}' for line, text in texts]
+    return lines
+
+
+def test_docstrings_open_with_a_verb_or_a_noun() -> None:
+    offending = {
+        path.relative_to(ROOT).as_posix(): offenders(path.read_text())
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+    lines = excess(offending, ALLOWED)
+    assert not lines, "open with a verb (functions) or a noun (the rest):\n" + "\n".join(lines)
+
+
+def test_the_allow_list_names_files_that_exist() -> None:
+    gone = [name for name in ALLOWED if not (ROOT / name).is_file()]
+    assert not gone, gone
+
+
+SAMPLE = '''"""Where things lie."""
+
+SIDE_PX = 3
+"""Of the square."""
+
+
+class Box:
+    """Box around a person."""
+
+    left: int
+    """What is left."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no pixels."""
+        return False
+
+    def cut(self) -> None:
+        """Cut it out. Of this sentence only the first one counts."""
+'''
+
+
+def test_every_kind_of_docstring_is_read() -> None:
+    assert [line for line, _ in offenders(SAMPLE)] == [1, 4, 11, 15]
+
+
+def test_an_added_offender_is_named() -> None:
+    texts = {"box.py": offenders(SAMPLE)}
+    assert excess(texts, {"box.py": 4}) == []
+    assert excess(texts, {"box.py": 3}) == [
+        "box.py: 4 docstrings, 3 allowed",
+        '  box.py:1: """Where things lie.',
+        '  box.py:4: """Of the square.',
+        '  box.py:11: """What is left.',
+        '  box.py:15: """Whether it has no pixels.',
+    ]
+    assert len(excess(texts, {})) == 5
