@@ -112,7 +112,7 @@ def test_pictures_after_a_cut_change_as_they_do_later(ida: AvatarData) -> None:
     renderer = make_renderer(ida, "cpu", "auto", None)
     for before in (ida.rest_dofs.to(slow)[None], bundled("dance", ida)[200:201]):
         motion = Motion(torch.cat((before, slow)))
-        camera = front_camera(ida.skeleton, slow, math.radians(40.0), 160, 120)
+        camera = front_camera(ida, slow, math.radians(40.0), 160, 120)
         pictures = [
             renderer.render(
                 RenderRequest(

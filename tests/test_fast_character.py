@@ -195,7 +195,9 @@ def test_the_bundled_actor(emulated: None) -> None:
     data, _ = import_ash(Path(__file__).parents[1] / "assets" / "actor" / "actor.conf")
     avatar = Avatar.from_data(data, preset_name="cpu")
     angles = torch.randn(33, len(data.rest_dofs), generator=torch.Generator().manual_seed(0))
-    motion = Motion(data.rest_dofs + 0.1 * angles.double())
+    # From one random pose to another: poses drawn anew in each frame would be cuts.
+    share = torch.linspace(0, 1, 33, dtype=torch.float64)[:, None]
+    motion = Motion(data.rest_dofs + 0.1 * torch.lerp(*angles[:2].double(), share))
     window = pose_window(motion, 32, data.skeleton, data.lags)
     stage = PoseStage(avatar, "cpu")
     fill(stage, window)

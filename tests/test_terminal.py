@@ -108,7 +108,7 @@ def test_long_errors_keep_their_start_and_their_end(capsys: pytest.CaptureFixtur
         ("render a --out b.mp4 --device gpu", "'gpu' for argument '--device'. Expected one of"),
         ("render a --out b.mp4 --fovv 3", "unrecognized options: --fovv, 3; did you mean --fov?"),
         ("render a --out b.mp4 --fov wide", "--fov: could not convert string to float: 'wide'"),
-        ("render a", "missing from ash-studio render: -o X, --out X (ash-studio render --help)"),
+        ("render a", "error: --out: expected a file in .mp4, say, or a folder, got none"),
     ],
 )
 def test_wrong_words_get_one_line(

@@ -106,12 +106,15 @@ def test_run_again_it_makes_nothing_anew(chain: Chain) -> None:
     assert made(chain.out) == before
 
 
-def made(out: Path) -> dict[Path, tuple[int, int]]:
-    """Identify the videos, images, checkpoints and avatar of a chain: replaced, they are others."""
-    files = [*(out / "footage").rglob("*.*"), *(out / "trained" / "checkpoints").rglob("*")]
-    files = [path for path in files if path.suffix in (".mp4", ".png", ".safetensors")]
-    states = {path: path.stat() for path in [*files, out / "trained" / "avatar.safetensors"]}
-    return {path: (state.st_ino, state.st_mtime_ns) for path, state in states.items()}
+def made(out: Path) -> tuple[dict[Path, tuple[int, int]], bytes]:
+    """Identify the videos and images of a chain (replaced, they are others) and its avatar's bytes.
+
+    A training that has had its time writes the same avatar again.
+    """
+    files = [path for path in (out / "footage").rglob("*.*") if path.suffix in (".mp4", ".png")]
+    states = {path: path.stat() for path in files}
+    identities = {path: (state.st_ino, state.st_mtime_ns) for path, state in states.items()}
+    return identities, (out / "trained" / "avatar.safetensors").read_bytes()
 
 
 def test_too_little_gained_is_a_failure(
