@@ -170,6 +170,8 @@ REST_FACTOR = 4.0
 slower than other cuts."""
 REST_S, STILL_M_PER_S = 1.0, 0.05
 """A start that is left at once is a rest pose if it is no longer than this, and does not move."""
+RETURN_M = 0.05
+"""Farthest between the poses before and after a stray frame that leaves the motion as it was."""
 
 
 def _with_takes(clip: Bvh) -> Bvh:
@@ -191,7 +193,11 @@ def _with_takes(clip: Bvh) -> Bvh:
         return clip
     steps = torch.linalg.vector_norm(metres[1 : cuts[0]] - metres[: cuts[0] - 1], dim=-1)
     is_still = not steps.numel() or float(steps.max()) * clip.fps < STILL_M_PER_S
-    is_rest = is_still and cuts[0] <= max(1.0, REST_S * clip.fps)
+    # A stray frame interrupts a pose and does not end it.
+    around = metres[[cuts[0] - 1, min(cuts[0] + 1, len(metres) - 1)]]
+    reach = float(torch.linalg.vector_norm(around[1] - around[0], dim=-1).max())
+    goes_on = cuts[0] + 1 in cuts and reach < RETURN_M
+    is_rest = is_still and not goes_on and cuts[0] <= max(1.0, REST_S * clip.fps)
     return replace(clip, takes=(0, *cuts), rest_frames=cuts[0] if is_rest else 0)
 
 
