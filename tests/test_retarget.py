@@ -1,5 +1,6 @@
 """Retargeting, frame by frame: fast turns, which way is up, feet on the floor."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from made_motions import (
     write_actor_bvh,
     write_sticks,
 )
+from scipy.spatial.transform import Rotation
 
 from ash_core.capture.retarget.joint_mapping import Tree
-from ash_core.capture.retarget.quality import Quality, Worst
+from ash_core.capture.retarget.pose_solver import Turn
+from ash_core.capture.retarget.quality import Quality, Worst, measure
 from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.capture.retarget.up_axis import find_up_axis
 from ash_core.files.bvh import read_bvh
@@ -104,6 +107,48 @@ def test_worst_frames_are_named(tmp_path: Path, skeleton: Skeleton) -> None:
     assert worst.source in ("LeftUpLeg", "LeftLeg")
     assert (worst.frame, worst.at_limit) == (12, True)
     assert 20.0 < worst.degrees < 80.0
+
+
+@pytest.mark.parametrize(("across", "at_limit"), [(0.0, False), (1.0, True)])
+def test_a_hinge_that_cannot_turn_elsewhere_is_the_reason(
+    skeleton: Skeleton, across: float, at_limit: bool
+) -> None:
+    """A thumb's joint has one axis: goals beside it are out of reach within its limits, too."""
+    joint = skeleton.joint_names.index("LeftThumb2")
+    hinge = skeleton.axes[joint].double().numpy()
+    bone = skeleton.offsets[joint + 1].double().numpy()
+    bone = bone - (bone @ hinge) * hinge
+    bone /= np.linalg.norm(bone)
+    axis = across * np.cross(hinge, bone) + (1.0 - across) * hinge
+    turn = Rotation.from_rotvec(np.radians(40.0) * axis).as_matrix()
+    dofs = torch.zeros(3, len(skeleton.dof_names), dtype=torch.float64)
+    rest = joint_transforms(skeleton, dofs)[:, :, :3, :3]
+    wanted = rest[:, joint] @ torch.from_numpy(turn)
+    above = joint - 1
+    goals = {
+        "LeftThumb1": Turn(above, rest[:, above], weight=10.0),
+        "LeftThumb2": Turn(joint, wanted, torch.from_numpy(bone), twist=0.2),
+    }
+    worst = measure(skeleton, dofs, goals, dict.fromkeys(goals, "thumb")).errors[0]
+    assert worst.degrees == pytest.approx(40.0, abs=0.1)
+    assert worst.at_limit is at_limit
+
+
+def test_a_miss_that_a_limit_causes_is_whole(skeleton: Skeleton) -> None:
+    """A jump at a knee's limit is spread over frames in which it is off the limit."""
+    joint = skeleton.joint_names.index("LeftLeg")
+    knee = int(skeleton.dof_matrix[joint].abs().argmax())
+    dofs = torch.zeros(9, len(skeleton.dof_names), dtype=torch.float64)
+    dofs[:, knee] = 0.6
+    dofs[4, knee] = skeleton.dof_limits[knee, 0]
+    wanted = joint_transforms(skeleton, torch.zeros_like(dofs))[:, joint, :3, :3]
+    bone = skeleton.offsets[joint + 1].double()
+    goal = Turn(joint, wanted, bone / bone.norm())
+    for frames, at_limit in ((slice(0, 9), True), (slice(0, 4), False)):
+        goals = {"LeftLeg": replace(goal, R_body_joint=wanted[frames])}
+        worst = measure(skeleton, dofs[frames], goals, {"LeftLeg": "knee"}).errors[0]
+        assert worst.degrees > 30.0
+        assert worst.at_limit is at_limit
 
 
 def test_good_means_within_bounds_but_for_limits() -> None:

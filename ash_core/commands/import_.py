@@ -60,8 +60,8 @@ class ImportBvh:
     the pairs are written beside the result as a mapping file that can be edited and given back:
     {"up": "y", "joints": {"JOINT_IN_THE_FILE": "BONE", ...}}, see docs/retargeting.md.
     Where names are unknown, one is written to begin with.
-    Exit code 0: every bone within 30 degrees of the file's, save where the avatar's joint limits
-    forbid it, and no turn from one frame to the next more than 15 degrees beyond the file's.
+    Exit code 0: every bone within 30 degrees of the file's, save where the avatar's joints
+    cannot go there, and no turn from one frame to the next more than 15 degrees beyond the file's.
     Exit code 1: the motion is written, but the notes name bones beyond that.
     """
 
@@ -222,7 +222,7 @@ def report_quality(quality: "Quality") -> None:
     )
     for worst in quality.errors:
         if worst.degrees > ERROR_BOUND_DEGREES:
-            why = ", kept off by the avatar's joint limits" if worst.at_limit else ""
+            why = ", as far as the avatar's joints go" if worst.at_limit else ""
             note(
                 f"{worst.bone} is up to {worst.degrees:.0f} degrees off the file's {worst.source} "
                 f"(frame {worst.frame}{why}); up to {ERROR_BOUND_DEGREES:g} are usual"

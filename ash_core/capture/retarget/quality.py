@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ash_core.capture.retarget.pose_solver import Turn
+from ash_core.capture.retarget.pose_solver import Turn, runs
 from ash_core.geometry.kinematics import posed_in_parts
 from ash_core.records import Skeleton
 
@@ -18,6 +18,10 @@ TURN_BOUND_DEGREES = 15.0
 SOFT_WEIGHT = 0.5
 """Goals below this weight are means to others, as the joints inside a spine are."""
 AT_LIMIT_RAD = 0.05
+MISS_DEGREES = 5.0
+"""Frames in a row that miss by more than this are one miss."""
+PROBE_RAD, PROBE_GAIN = 0.05, 0.03
+"""A pose is nearest if no dof, turned so far, takes this share off its cost."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Worst:
     """Frame of the result, from 0; of two frames the later."""
     degrees: float
     at_limit: bool
-    """True where the bone, or a neighbour in its limb, is at a joint limit in this frame."""
+    """True where the limb's joints are why: a limit, or an axis that they do not turn about."""
 
 
 @dataclass(frozen=True)
@@ -58,51 +62,117 @@ def measure(
 ) -> Quality:
     """Compare a motion with its goals, by bone. sources: the file's joint of each bone."""
     hard = {bone: goal for bone, goal in goals.items() if goal.weight >= SOFT_WEIGHT}
-    posed = posed_in_parts(skeleton, dofs, [goal.joint for goal in hard.values()])[..., :3, :3]
-    pressed = _pressed(skeleton, dofs, [goal.joint for goal in goals.values()])
+    directions = _directions(skeleton, dofs, list(hard.values()))
+    limbs = _limbs(skeleton, [goal.joint for goal in goals.values()])
+    own = _own_dofs(skeleton, limbs)
+    low, high = skeleton.dof_limits.to(dofs).unbind(-1)
+    pressed = (dofs <= low + AT_LIMIT_RAD) | (dofs >= high - AT_LIMIT_RAD)
     errors, turns = [], []
-    for n, (bone, goal) in enumerate(hard.items()):
-        ours, theirs = posed[:, n], goal.R_body_joint.to(posed)
-        if goal.direction is not None:
-            ours = ours @ goal.direction.to(posed)
-            theirs = theirs @ goal.direction.to(posed)
+    for (bone, goal), (ours, theirs) in zip(hard.items(), directions, strict=True):
         off = _angles(ours, theirs)
         excess = torch.zeros_like(off)
         excess[1:] = _angles(ours[1:], ours[:-1]) - _angles(theirs[1:], theirs[:-1])
+        limb = limbs[goal.joint]
+        limited = _whole_misses(pressed[:, own[limb]].any(1), off)
         for values, worst in ((off, errors), (excess, turns)):
             frame = int(values.argmax())
             degrees = max(float(values[frame]), 0.0)
-            at_limit = bool(pressed[goal.joint][frame])
+            at_limit = bool(limited[frame])
+            if not at_limit and values is off and degrees > ERROR_BOUND_DEGREES:
+                row = [other for other in hard.values() if limbs[other.joint] == limb]
+                at_limit = _is_nearest(skeleton, dofs[frame], own[limb], row, frame)
             worst.append(Worst(bone, sources[bone], frame, degrees, at_limit))
     by_size = lambda worst: -worst.degrees  # noqa: E731
     return Quality(tuple(sorted(errors, key=by_size)), tuple(sorted(turns, key=by_size)))
 
 
-def _pressed(
-    skeleton: Skeleton, dofs: Float[Tensor, "F D"], joints: Sequence[int]
-) -> dict[int, Tensor]:
-    """[F] by goal joint: whether a dof of its bone, or of a neighbour in its limb, is at a limit.
+def _directions(
+    skeleton: Skeleton, dofs: Float[Tensor, "F D"], goals: Sequence[Turn]
+) -> list[tuple[Tensor, Tensor]]:
+    """Directions of each goal's bone and those wanted, [F, 3]; [F, 3, 3] where it has none."""
+    posed = posed_in_parts(skeleton, dofs, [goal.joint for goal in goals])[..., :3, :3]
+    pairs = []
+    for n, goal in enumerate(goals):
+        ours, theirs = posed[:, n], goal.R_body_joint.to(posed)
+        if goal.direction is not None:
+            ours, theirs = ours @ goal.direction.to(posed), theirs @ goal.direction.to(posed)
+        pairs.append((ours, theirs))
+    return pairs
+
+
+def _whole_misses(pressed: Bool[Tensor, "F"], off: Float[Tensor, "F"]) -> Bool[Tensor, "F"]:
+    """Extend frames at a limit to the misses that they are part of.
+
+    Where limits force a jump, the solver spreads it over the frames around.
+    """
+    numbers, count = runs((off > MISS_DEGREES).numpy())
+    misses = torch.from_numpy(numbers) + 1
+    has_limit = torch.zeros(count + 1, dtype=torch.bool)
+    has_limit[misses[pressed]] = True
+    has_limit[0] = False
+    return pressed | has_limit[misses]
+
+
+def _is_nearest(
+    skeleton: Skeleton,
+    dofs: Float[Tensor, "D"],
+    own: Bool[Tensor, "D"],
+    goals: Sequence[Turn],
+    frame: int,
+) -> bool:
+    """Tell whether no own dof brings a limb nearer to its goals, which its joints cannot meet.
+
+    Hinges, as a thumb's, turn about one axis alone, whatever their limits are.
+    """
+    low, high = skeleton.dof_limits.to(dofs).unbind(-1)
+    steps = PROBE_RAD * torch.eye(len(dofs)).to(dofs)[own]
+    tries = torch.cat((dofs[None], dofs + steps, dofs - steps)).clamp(low, high)
+    posed = posed_in_parts(skeleton, tries, [goal.joint for goal in goals])[..., :3, :3]
+    squares = torch.zeros(len(tries)).to(posed)
+    for n, goal in enumerate(goals):  # as the solver counts them, see `chain_kernels`
+        change = posed[:, n] - goal.R_body_joint[frame].to(posed)
+        along = torch.zeros(3) if goal.direction is None else goal.direction
+        twist = 1.0 if goal.direction is None else goal.twist
+        straight = ((change @ along.to(posed)) ** 2).sum(1)
+        full = (change**2).sum((1, 2)) / 2
+        squares += goal.weight**2 * ((1.0 - twist**2) * straight + twist**2 * full)
+    return bool(squares.min() > (1.0 - PROBE_GAIN) * squares[0])
+
+
+def _limbs(skeleton: Skeleton, joints: Sequence[int]) -> dict[int, tuple[int, ...]]:
+    """Goal joints of the limb that each is in: a row, each the only one below the one before.
 
     A limb shares what one of its joints cannot do: a knee's limit turns the thigh, too.
     """
-    low, high = skeleton.dof_limits.to(dofs).unbind(-1)
-    at_limit = (dofs <= low + AT_LIMIT_RAD) | (dofs >= high - AT_LIMIT_RAD)
-    own: dict[int, Tensor] = {}
     above: dict[int, int] = {}
     for joint in joints:
-        line, parent = [joint], int(skeleton.parents[joint])
+        parent = int(skeleton.parents[joint])
         while parent >= 0 and parent not in joints:
-            line.append(parent)
             parent = int(skeleton.parents[parent])
-        moved = (skeleton.dof_matrix[line] != 0).any(0)
-        moved[:6] = False
-        own[joint], above[joint] = at_limit[:, moved].any(1), parent
-    pressed = dict(own)
-    for joint, parent in above.items():
-        if parent >= 0 and list(above.values()).count(parent) == 1:
-            pressed[joint] = pressed[joint] | own[parent]
-            pressed[parent] = pressed[parent] | own[joint]
-    return pressed
+        above[joint] = parent
+    rows: dict[int, list[int]] = {}
+    for joint in sorted(joints):
+        is_only = above[joint] >= 0 and list(above.values()).count(above[joint]) == 1
+        rows[joint] = rows[above[joint]] if is_only else []
+        rows[joint].append(joint)
+    return {joint: tuple(row) for joint, row in rows.items()}
+
+
+def _own_dofs(
+    skeleton: Skeleton, limbs: Mapping[int, tuple[int, ...]]
+) -> dict[tuple[int, ...], Bool[Tensor, "D"]]:
+    """Find the dofs that turn each limb's joints, from below the next goal above."""
+    own = {}
+    for limb in set(limbs.values()):
+        line = list(limb)
+        for joint in limb:
+            parent = int(skeleton.parents[joint])
+            while parent >= 0 and parent not in limbs:
+                line.append(parent)
+                parent = int(skeleton.parents[parent])
+        own[limb] = (skeleton.dof_matrix[line] != 0).any(0)
+        own[limb][:6] = False
+    return own
 
 
 def _angles(a: Tensor, b: Tensor) -> Tensor:
