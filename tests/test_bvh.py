@@ -422,6 +422,7 @@ def test_unknown_names_get_a_mapping_to_complete(
     path = tmp_path / "u.mapping.json"
     draft = json.loads(path.read_text())
     assert draft["joints"] == {}
+    assert "up" not in draft
     assert draft["needed"]["left thigh"] == "LeftUpLeg"
     assert draft["unmatched"]["source"] == [f"J{n}" for n in range(len(names))]
     # Completed by a person who knows which joint is which.

@@ -1,5 +1,7 @@
 """Retargeting, frame by frame: fast turns, which way is up, feet on the floor."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from ash_core.capture.retarget.pose_solver import Turn
 from ash_core.capture.retarget.quality import Quality, Worst, measure
 from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.capture.retarget.up_axis import find_up_axis
+from ash_core.errors import InputError
 from ash_core.files.bvh import read_bvh
 from ash_core.files.skeletool import read_skeleton
 from ash_core.geometry.kinematics import joint_transforms
@@ -242,6 +245,26 @@ def test_up_is_where_a_person_stands_all_the_time(tmp_path: Path) -> None:
     path = write_sticks(tmp_path / "a.bvh", root, {"Hips": np.tile(about("x", 90.0), (20, 1, 1))})
     clip = read_bvh(path)
     assert find_up_axis(Tree(clip.names, clip.parents), clip.rest(), clip.poses()[1]).axis == "z"
+
+
+def test_up_of_unknown_names_is_found_by_their_mapping(tmp_path: Path, skeleton: Skeleton) -> None:
+    """Names that say nothing leave it open until a mapping says which joints are legs."""
+    path = write_sticks(tmp_path / "a.bvh", standing(3), {}, R_file_body=Z_UP)
+    known = read_bvh_motion(path, skeleton)
+    assert known.mapping.up == "z"
+    joints = {f"X{pair.source}Q": pair.bone for pair in known.mapping.pairs}
+    for pair in known.mapping.pairs:
+        text = path.read_text()
+        path.write_text(re.sub(rf"(ROOT|JOINT) {pair.source}\n", rf"\1 X{pair.source}Q\n", text))
+    mapping = tmp_path / "m.json"
+    mapping.write_text(json.dumps({"joints": joints}))
+    found = read_bvh_motion(path, skeleton, mapping=mapping)
+    assert found.mapping.up == "z"
+    torch.testing.assert_close(found.motion.dofs, known.motion.dofs)
+    joints.pop("XLeftLegQ")
+    mapping.write_text(json.dumps({"joints": joints}))
+    with pytest.raises(InputError, match=r"expected a joint for LeftLeg \(left shin\), got none"):
+        read_bvh_motion(path, skeleton, mapping=mapping)
 
 
 def test_who_crawls_lies_flat_and_travels(tmp_path: Path, skeleton: Skeleton) -> None:

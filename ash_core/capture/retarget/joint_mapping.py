@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ash_core.capture.retarget.joint_names import SIDES, body_parts, group_name
@@ -72,7 +72,7 @@ class Mapping:
 
     pairs: tuple[Pair, ...]
     up: str = "y"
-    """The file's vertical axis."""
+    """The file's vertical axis; empty: to be found from the pairs."""
     unmatched_source: tuple[str, ...] = ()
     unmatched_bones: tuple[str, ...] = field(default=())
 
@@ -106,7 +106,8 @@ def guess_mapping(source: Tree, skeleton: Skeleton, up: str, place: Path | str) 
         some = _some(source.names)
         text = f"expected joints for {', '.join(lacking)}; recognised none among {some}"
         text += "; give --mapping, a file with your own pairs"
-        raise UnknownNamesError(str(bad(place, None, text)), mapping)
+        # Without legs nothing says which way is up: the completed pairs will.
+        raise UnknownNamesError(str(bad(place, None, text)), replace(mapping, up=""))
     return mapping
 
 
@@ -196,7 +197,7 @@ def _write(path: Path | str, mapping: Mapping, head: dict[str, object]) -> None:
     }
     content = {
         **head,
-        "up": mapping.up,
+        **({"up": mapping.up} if mapping.up else {}),
         "joints": joints,
         "unmatched": {
             "source": list(mapping.unmatched_source),
@@ -212,10 +213,11 @@ def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("joints"), dict):
         raise bad(path, None, "expected a JSON object with 'joints', an object of joint names")
-    up = content.get("up", "y")
-    if up not in ("y", "z"):
+    up = content.get("up", "")
+    if up not in ("y", "z") and "up" in content:
         raise bad(path, None, f"up: expected 'y' or 'z', got {show(repr(up)[:60])}")
-    parts = {bone: part for part, bone in _all_parts(ours).items()}
+    bones = _all_parts(ours)
+    parts = {bone: part for part, bone in bones.items()}
     pairs: list[Pair] = []
     for name, entry in content["joints"].items():
         entry = {"bone": entry} if isinstance(entry, str) else entry
@@ -236,7 +238,8 @@ def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
     mapping = _complete(pairs, up, source, ours)
     lacking = [part for part in (*NEEDED, "pelvis") if mapping.of(part) is None]
     if lacking:
-        raise bad(path, None, f"joints: expected pairs whose part is {', '.join(lacking)}")
+        needed = (f"{bones[part]} ({part})" if part in bones else part for part in lacking)
+        raise bad(path, None, f"joints: expected a joint for {', '.join(needed)}, got none")
     return mapping
 
 

@@ -83,7 +83,11 @@ def read_bvh_motion(
     turns, places = clip.poses()
     up = find_up_axis(tree, clip.rest(), places)
     chosen = mapping_of(path, tree, skeleton, up.axis, mapping)
-    if chosen.up != up.axis:
+    if not chosen.up:
+        known = {pair.part: pair.source for pair in chosen.pairs}
+        up = find_up_axis(tree, clip.rest(), places, known)
+        chosen = replace(chosen, up=up.axis)
+    elif chosen.up != up.axis:
         up = UpAxis(chosen.up, f"{mapping} says so")
     # Goals of the bones, solved for the dofs.
     source = Source(clip, tree, turns, places, chosen, path)

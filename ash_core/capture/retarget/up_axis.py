@@ -1,6 +1,6 @@
 """Up axis of a motion file: from its zero pose, else from the motion itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,14 +28,18 @@ class UpAxis:
     reason: str
 
 
-def find_up_axis(tree: Tree, rest: np.ndarray, places: np.ndarray) -> UpAxis:
+def find_up_axis(
+    tree: Tree, rest: np.ndarray, places: np.ndarray, known: Mapping[str, str] | None = None
+) -> UpAxis:
     """Vertical axis of a file with a zero pose [J, 3] and posed joints [F, J, 3].
 
     An upright zero pose tells it, whatever the person does later: crawls, lies, stands on hands.
     One case overrules it: a person who stands along the other axis all the time, on a floor at zero
     height, in a file that was turned after its skeleton was made.
+
+    known: joint of each body part, where their names do not say it.
     """
-    legs, spans = _standing_bones(tree)
+    legs, spans = _standing_bones(tree, body_parts(tree.names) if known is None else known)
     bones = legs + spans
     if not bones:
         return UpAxis("y", "no legs are known")
@@ -64,9 +68,11 @@ def find_up_axis(tree: Tree, rest: np.ndarray, places: np.ndarray) -> UpAxis:
     return UpAxis(level, "the lowest joint keeps its height along it")
 
 
-def _standing_bones(tree: Tree) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _standing_bones(
+    tree: Tree, known: Mapping[str, str]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """(lower, upper) joints above each other in a standing person: legs' bones, foot to head."""
-    parts = {part: tree.names.index(name) for part, name in body_parts(tree.names).items()}
+    parts = {part: tree.names.index(name) for part, name in known.items()}
     top = next((parts[part] for part in ("head", "neck") if part in parts), None)
     legs, spans = [], []
     for side in SIDES:
