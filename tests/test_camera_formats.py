@@ -359,6 +359,18 @@ def test_json_that_could_be_either_is_asked_for(tmp_path: Path) -> None:
         read_straight(tmp_path / "stage.json")
 
 
+@pytest.mark.parametrize("kind", ["nerfstudio", "graphdeco", "opencv", "easymocap"])
+def test_a_format_that_the_file_has_not_is_named(tmp_path: Path, kind: CameraFormat) -> None:
+    """A format asked for by name does not make sense of any file."""
+    if kind in ("nerfstudio", "graphdeco"):
+        path, text = tmp_path / "a.yml", "expected JSON"
+        path.write_text("%YAML:1.0\n---\n")
+    else:
+        path, text = nerfstudio(tmp_path, Lens()), "expected OpenCV's FileStorage YAML"
+    with pytest.raises(InputError, match=text):
+        read_camera_file(path, Reading(format=kind))
+
+
 def test_a_data_set_takes_no_camera_file_of_others(tmp_path: Path) -> None:
     """Named cameras.json, its axes would be taken for ours without a word."""
     nerfstudio(tmp_path, Lens()).rename(tmp_path / "cameras.json")

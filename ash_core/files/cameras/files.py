@@ -65,7 +65,7 @@ def read_camera_file(path: Path | str, reading: Reading = AS_IT_IS) -> CameraFil
     path = Path(path)
     content: object = None
     kind = reading.format
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() == ".json" or kind in ("nerfstudio", "graphdeco"):
         content = read_json(path)
         kind = kind or json_format(path, content)
     kind = kind or _format_by_name(path)

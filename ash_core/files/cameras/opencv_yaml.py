@@ -71,7 +71,9 @@ def _values(path: Path) -> dict[str, str]:
     values: dict[str, str] = {}
     key = ""
     lines = read_lines(path)
-    if not lines[0].startswith("%YAML") and not any(":" in line for line in lines[:50]):
+    is_json = lines[0].lstrip()[:1] in ("{", "[")
+    has_keys = lines[0].startswith("%YAML") or any(":" in line for line in lines[:50])
+    if is_json or not has_keys:
         raise bad(path, None, "expected OpenCV's FileStorage YAML")
     for raw in lines:
         line = _COMMENT.sub("", raw)
