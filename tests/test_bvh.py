@@ -443,7 +443,8 @@ def test_fbx_is_refused_with_programs_that_convert_it(
 ) -> None:
     (tmp_path / "a.bvh").write_bytes(b"Kaydara FBX Binary  \0")
     (tmp_path / "b.fbx").write_text("; FBX 7.3.0 project file")
-    for name in ("a.bvh", "b.fbx"):
+    (tmp_path / "c.bvh").write_text("; FBX 7.3.0 project file")
+    for name in ("a.bvh", "b.fbx", "c.bvh"):
         path, out = str(tmp_path / name), str(tmp_path / "m.motion")
         for words in (["bvh", path, "--avatar", "actor", "-o", out], ["gltf", path, "-o", out]):
             assert cli.main(["import", *words]) == 2

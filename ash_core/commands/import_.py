@@ -140,7 +140,7 @@ def refuse_fbx(path: Path) -> None:
     is_fbx = path.suffix.lower() == ".fbx"
     if not is_fbx and path.is_file():
         with path.open("rb") as file:
-            is_fbx = file.read(18) == b"Kaydara FBX Binary"
+            is_fbx = file.read(18).startswith((b"Kaydara FBX Binary", b"; FBX"))
     if is_fbx:
         raise InputError(
             f"{path}: FBX is not read: Blender turns it into .bvh or .glb (File > Import > FBX, "
