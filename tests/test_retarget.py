@@ -11,10 +11,13 @@ import torch
 from made_motions import (
     HIP_CM,
     ORDERS,
+    STICK_TIPS,
+    STICKS,
     about,
     eased,
     random_swings,
     write_actor_bvh,
+    write_bvh,
     write_sticks,
 )
 from scipy.spatial.transform import Rotation
@@ -164,6 +167,43 @@ def test_good_means_within_bounds_but_for_limits() -> None:
     assert quality(80.0, True, 14.0).is_good
     assert not quality(31.0, False, 14.0).is_good
     assert not quality(1.0, False, 16.0).is_good
+
+
+def test_a_pelvis_that_other_joints_undo_stands_as_its_thighs_do(
+    tmp_path: Path, skeleton: Skeleton
+) -> None:
+    """Networks write turns of Hips that joints without a length take back."""
+    lean = about("z", 10.0 * np.sin(np.arange(12) / 4))
+    plain = read_bvh_motion(
+        write_sticks(tmp_path / "a.bvh", standing(12), {"Hips": lean}), skeleton
+    )
+    names, parents = list(STICKS), [parent for parent, _ in STICKS.values()]
+    offsets = [offset for _, offset in STICKS.values()]
+    turn = about("y", 80.0) @ about("x", 50.0)
+    local = {name: np.tile(np.eye(3), (12, 1, 1)) for name in names}
+    local["Hips"] = lean @ turn
+    for child in ("Spine", "LeftUpLeg", "RightUpLeg"):
+        at = names.index(child)
+        names.insert(at, f"{child}Null")
+        parents.insert(at, "Hips")
+        offsets.insert(at, (0, 0, 0))
+        parents[at + 1] = f"{child}Null"
+        local[f"{child}Null"] = np.tile(turn.T, (12, 1, 1))
+    path = write_bvh(
+        tmp_path / "b.bvh",
+        names,
+        [names.index(parent) if parent else -1 for parent in parents],
+        np.array(offsets, float),
+        standing(12),
+        np.stack([local[name] for name in names], 1),
+        tips=STICK_TIPS,
+    )
+    found = read_bvh_motion(path, skeleton)
+    assert "Hips does not turn with the thighs: its turns are found from theirs" in found.notes
+    for joint in ("LeftLeg", "RightHand_twist", "Head_ry"):
+        np.testing.assert_allclose(
+            places(found, skeleton, joint), places(plain, skeleton, joint), atol=0.03
+        )
 
 
 # ---- which way is up ----

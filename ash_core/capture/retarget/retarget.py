@@ -34,6 +34,8 @@ from ash_core.records import AvatarData, Motion, Skeleton
 
 MIN_ACROSS = 0.3
 """Horizontal share of a foot's bone below which it does not say where the foot points."""
+ACROSS_COSINE = 0.87
+"""Of 30 degrees: a pelvis turns its thighs' joints with it, nearer than this."""
 _TRUNK = ("pelvis", "chest", "spine", "neck", "head", "clavicle")
 _TWIST = {
     "upper_arm": 0.3,
@@ -135,6 +137,8 @@ def _wanted_turns(source: Source, target: Target, facing: np.ndarray) -> dict[st
         own = Rotation.from_euler("xyz", pair.turn_degrees, degrees=True).as_matrix()
         joint = source.index[pair.source]
         moved = source.turns[:, joint] @ source.rest_turns[joint].T
+        if pair.part == "pelvis":
+            moved = _pelvis_turns(source, moved)
         direction = target.direction(pair)
         goals[pair.bone] = Turn(
             joint=target.joint(pair),
@@ -144,6 +148,31 @@ def _wanted_turns(source: Source, target: Target, facing: np.ndarray) -> dict[st
             twist=_TWIST.get(pair.part.rpartition(" ")[2], 1.0),
         )
     return goals
+
+
+def _pelvis_turns(source: Source, moved: np.ndarray) -> np.ndarray:
+    """Turns [F, 3, 3] of the pelvis since the compared pose; `moved` are those of its joint.
+
+    Joints of no length below it may undo what it turns, as networks write them: then the places of
+    thighs and head say how it stands.
+    """
+    left, right, top = (source.at(part) for part in ("left thigh", "right thigh", "head"))
+    if left is None or right is None or top is None:
+        return moved
+
+    def frames(places: np.ndarray) -> np.ndarray:
+        across = unit(places[:, left] - places[:, right])
+        up = places[:, top] - (places[:, left] + places[:, right]) / 2
+        ahead = unit(np.cross(across, up))
+        return np.stack([across, np.cross(ahead, across), ahead], 2)
+
+    rest, posed = frames(source.rest_places[None]), frames(source.places)
+    apart = ((moved @ rest)[:, :, 0] * posed[:, :, 0]).sum(1)
+    if np.median(apart) > ACROSS_COSINE:
+        return moved
+    joint = pair_of(source.mapping, "pelvis").source
+    source.notes.append(f"{joint} does not turn with the thighs: its turns are found from theirs")
+    return posed @ rest.transpose(0, 2, 1)
 
 
 def _alignment(source: Source, target: Target, facing: np.ndarray, pair: Pair) -> np.ndarray:
