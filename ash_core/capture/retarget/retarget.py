@@ -36,6 +36,8 @@ MIN_ACROSS = 0.3
 """Horizontal share of a foot's bone below which it does not say where the foot points."""
 ACROSS_COSINE = 0.87
 """Of 30 degrees: a pelvis turns its thighs' joints with it, nearer than this."""
+MIN_WIDTH = 0.1
+"""Leg lengths between thighs that say how a pelvis stands."""
 _TRUNK = ("pelvis", "chest", "spine", "neck", "head", "clavicle")
 _TWIST = {
     "upper_arm": 0.3,
@@ -158,6 +160,9 @@ def _pelvis_turns(source: Source, moved: np.ndarray) -> np.ndarray:
     """
     left, right, top = (source.at(part) for part in ("left thigh", "right thigh", "head"))
     if left is None or right is None or top is None:
+        return moved
+    width = float(np.linalg.norm(source.rest_places[left] - source.rest_places[right]))
+    if width < MIN_WIDTH * source.leg_length("left"):
         return moved
 
     def frames(places: np.ndarray) -> np.ndarray:
