@@ -244,6 +244,7 @@ def test_deep_trees_do_not_recurse(tmp_path: Path) -> None:
         ("shoulder.L upper_arm.L forearm.L hand.L", "clavicle upper_arm forearm hand"),
         ("L_Hip L_Knee L_Ankle L_Foot", "thigh shin foot toe"),
         ("LHipJoint LeftUpLeg LeftLeg LeftFoot LeftToeBase", "- thigh shin foot toe"),
+        ("LHipJoint LeftHip LeftKnee LeftAnkle LeftToe", "- thigh shin foot toe"),
         ("LeftThigh LeftShin LeftFoot LeftToe", "thigh shin foot toe"),
         ("LeftHip LeftKnee LeftAnkle LeftToe", "thigh shin foot toe"),
         ("Bip01_L_Thigh Bip01_L_Calf Bip01_L_Foot Bip01_L_Toe0", "thigh shin foot toe"),
