@@ -35,7 +35,7 @@ from ash_core.records import AvatarData, Motion, Skeleton
 MIN_ACROSS = 0.3
 """Horizontal share of a foot's bone below which it does not say where the foot points."""
 ACROSS_COSINE = 0.87
-"""Of 30 degrees: a pelvis turns its thighs' joints with it, nearer than this."""
+"""Cosine of 30 degrees: a pelvis turns its thighs' joints with it, nearer than this."""
 MIN_WIDTH = 0.1
 """Leg lengths between thighs that say how a pelvis stands."""
 _TRUNK = ("pelvis", "chest", "spine", "neck", "head", "clavicle")
