@@ -55,13 +55,18 @@ def extract(
     folder: Path, settings: ExtractSettings = THIN, stop_after: int = 10**9, camera: int = 0
 ) -> CameraReport:
     """Camera 0, in this process."""
+    done = []
+    job = job_of(folder, camera, settings)
+    return extract_camera(job, done.append, lambda: len(done) > stop_after)
+
+
+def job_of(folder: Path, camera: int, settings: ExtractSettings = THIN) -> CameraJob:
+    """Describe all training frames of a camera."""
     footage = survey(folder, None, [camera])
     frames = tuple(range(footage.frames["training"]))
     footage.check_motion("training", frames)
     optics = footage.optics.get(camera)
-    job = CameraJob(folder, "training", camera, frames, settings, optics, None)
-    done = []
-    return extract_camera(job, done.append, lambda: len(done) > stop_after)
+    return CameraJob(folder, "training", camera, frames, settings, optics, None)
 
 
 def raw(path: Path, frame: int) -> np.ndarray:
@@ -435,6 +440,82 @@ def test_killed_half_way_it_goes_on_to_the_same(data: Path, tmp_path: Path) -> N
         extract(whole, ExtractSettings(erode=0), camera=camera)
     assert tree(data) == tree(whole)
     assert not list((data / "training").rglob("*.part"))
+
+
+KILLED_WITH_IDLE_WORKERS = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from ash_core.capture.extract.extract_jobs import run_in_processes
+from test_extract import job_of
+
+jobs = [job_of(Path(sys.argv[1]), camera) for camera in range(3)]
+missing = sum(len(job.frames) for job in jobs)
+
+def tell(frames):
+    global missing
+    missing -= frames
+    if missing == 0:
+        workers = [str(child.pid) for child in multiprocessing.active_children()]
+        Path(sys.argv[2]).write_text(" ".join(workers))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run_in_processes(jobs, 2, tell, lambda: False)
+"""
+
+
+def test_idle_workers_end_with_their_killed_parent(data: Path, tmp_path: Path) -> None:
+    """The operating system sends them nothing, and they ignore SIGTERM."""
+    written = tmp_path / "workers"
+    command = [sys.executable, "-c", KILLED_WITH_IDLE_WORKERS, str(data), str(written)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    parent = subprocess.run(command, env=environment)
+    assert parent.returncode == -signal.SIGKILL
+    workers = [int(word) for word in written.read_text().split()]
+    assert len(workers) == 2
+    until = time.monotonic() + 60.0
+    try:
+        while any(map(is_alive, workers)) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not any(map(is_alive, workers))
+    finally:
+        for worker in filter(is_alive, workers):
+            os.kill(worker, signal.SIGKILL)
+
+
+HUNG_UP_AT_THE_START = """
+import os, signal, sys
+from pathlib import Path
+from ash_core.capture.extract.extract_jobs import run_in_processes
+from ash_core.commands.terminal import StopRequest
+from test_extract import job_of
+
+def stopped():
+    if not stop.is_set:
+        os.killpg(0, signal.SIGHUP)
+    return True
+
+with StopRequest() as stop:
+    jobs = [job_of(Path(sys.argv[1]), camera) for camera in range(3)]
+    outcome = run_in_processes(jobs, 2, lambda frames: None, stopped)
+assert not outcome.errors, outcome.errors
+assert [report.stopped for report in outcome.reports] == [True] * 3
+"""
+
+
+def test_a_hang_up_while_workers_start_kills_none(data: Path) -> None:
+    """A closed terminal, or Ctrl-C, signals every process of it, those that import too."""
+    command = [sys.executable, "-c", HUNG_UP_AT_THE_START, str(data)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    run = subprocess.run(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    assert (run.returncode, run.stderr.decode()) == (0, "")
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet has no command line."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("width", [64, 70, 86])
