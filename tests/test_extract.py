@@ -40,6 +40,7 @@ from ash_core.files.dataset import (
     video_path,
 )
 from ash_core.files.footage import decode_frames, index_video
+from ash_core.files.release_images import PublishedFolders
 from ash_core.geometry.lens import Lens
 
 THIN = ExtractSettings(erode=0, dilate=0)
@@ -158,7 +159,7 @@ def test_other_settings_are_told_and_made_again(data: Path) -> None:
     assert report.made == FRAMES
     write_video(video_path(data, "training", 0), np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8))
     report = extract(data, ExtractSettings(erode=0, dilate=0, threshold=90))
-    assert report.changed.startswith("video: ")
+    assert report.changed == "video: its content is another"
     assert report.made == FRAMES
 
 
@@ -235,6 +236,16 @@ def test_half_written_images_of_killed_runs_go_unless_a_run_holds_them(data: Pat
         assert (ours.exists(), theirs.exists()) == (False, True)
     remove_partials(data, "training")
     assert not theirs.exists()
+
+
+def test_half_written_images_of_the_published_layout_go_too(tmp_path: Path) -> None:
+    folders = PublishedFolders(tmp_path / "images", tmp_path / "masks")
+    left = [path.with_name(f".{path.name}.part") for path in folders.files(12, 30, ".png")]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"half")
+    remove_partials(tmp_path, "training", folders)
+    assert not any(path.exists() for path in left)
 
 
 # ---- bad input ----
@@ -421,7 +432,7 @@ def test_one_unreadable_video_stops_no_other(data: Path, capfd: pytest.CaptureFi
     assert images == [(0, 0), (0, 2), (1, 0), (1, 2)]
     said = capfd.readouterr()
     text = " ".join(said.err.split())
-    assert "stream001.mp4: expected a video, found a file that is damaged or cut off" in text
+    assert "stream001.mp4: expected a video, found a file that is damaged, cut off or" in text
     assert "Errno" not in text
     assert "4 images made" in said.out
 
