@@ -3,6 +3,7 @@
 What cannot be read at all raises; everything else becomes a finding, the worst first.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,11 +223,12 @@ def _look_at_camera(
     look.colours = rgb.colours
     width, height = check_pair(rgb, mask, optics)
     for index in (rgb, mask):
+        name = f"{index.path.parent.name}/{index.path.name}"  # masks' files are named like videos
         if index.cut_off > 0:
             text = f"cut off: {len(index.times)} of {index.declared} frames are whole"
-            result.add("warning", where, f"{index.path.name}: {text}")
+            result.add("warning", where, f"{name}: {text}")
         if index.is_variable:
-            result.add("warning", where, f"{index.path.name}: variable frame rate")
+            result.add("warning", where, f"{name}: variable frame rate")
         for text in describe_frames(index):
             result.add("note", where, text)
     # Frames against the poses of the motion.
@@ -347,7 +349,8 @@ def _compare_cameras(result: Inspection, split: SplitData, looks: list[CameraLoo
     _describe_colours(result, split, seen)
     ious = [look.middle("iou") for look in seen]
     if min(ious) >= IOU_LOOSE:
-        text = f"the posed template fits the masks of all {len(seen)} cameras: median IoU "
+        whose = f"all {len(seen)}" if len(seen) == len(looks) else f"{len(seen)} of {len(looks)}"
+        text = f"the posed template fits the masks of {whose} cameras: median IoU "
         result.add("good", split.name, text + f"{np.median(ious):.2f}, least {min(ious):.2f}")
 
 
@@ -387,14 +390,16 @@ def _describe_colours(result: Inspection, split: SplitData, looks: list[CameraLo
 def _look_at_images(
     result: Inspection, dataset: Dataset, split: SplitData, looks: list[CameraLook]
 ) -> None:
-    expected, what = sum(look.frames for look in looks), "video frames"
+    expected, count = sum(look.frames for look in looks), len(split.images)
+    what = "video frames"
     if (plan := dataset.plan) is not None:
-        expected, what = _planned(plan), "frames that the configuration names"
+        planned = _planned(plan)
+        expected, count = len(planned), sum(key in split.images for key in planned)
+        what = "images that the configuration names"
     if not split.images:
         result.add("note", split.name, "no images yet: ash-studio extract makes them")
-    elif len(split.images) < expected:
-        text = f"{len(split.images)} images of {expected} {what} are extracted"
-        result.add("note", split.name, text)
+    elif count < expected:
+        result.add("note", split.name, f"{count} of {expected} {what} are extracted")
     else:
         result.add("good", split.name, f"all {expected} {what} are extracted")
     keys = sorted(split.images)
@@ -408,12 +413,12 @@ def _look_at_images(
         result.add("note", split.name, f"no {CALIBRATION}: lens distortion cannot be seen")
 
 
-def _planned(plan: Plan) -> int:
-    """Count the images that a configuration names."""
-    both = {*plan.train_cameras} & {*plan.val_cameras}
-    shared = len(both) * len({*plan.train_frames} & {*plan.val_frames})
-    train = len(plan.train_cameras) * len(plan.train_frames)
-    return train + len(plan.val_cameras) * len(plan.val_frames) - shared
+def _planned(plan: Plan) -> set[tuple[int, int]]:
+    """List (frame, camera) of the images that a configuration names."""
+    return {
+        *itertools.product(plan.train_frames, plan.train_cameras),
+        *itertools.product(plan.val_frames, plan.val_cameras),
+    }
 
 
 def _is_cut(path: Path) -> bool:
