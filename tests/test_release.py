@@ -215,6 +215,7 @@ def test_a_configuration_is_inspected(
     assert run("inspect", made.train_conf, "-o", tmp_path / "a.html", "--samples", 2) == 0
     text = capsys.readouterr().out
     assert "fits the masks of all 5 cameras" in text
+    assert "no Gaussian checkpoint" not in text  # it is data to train on
     assert "all 18 images that the configuration names are extracted" in text
     tree = release_tree(tmp_path / "tree", footage=False)
     shutil.copytree(made.images.parent, tree.images.parent)

@@ -37,6 +37,7 @@ from ash_core.files.dataset import (
 )
 from ash_core.files.footage import decode_frames, index_video
 from ash_core.files.masked_image import HALF, is_whole
+from ash_core.files.released import notes_worth_showing
 from ash_core.geometry.motion import pose_window
 from ash_core.records import AvatarData
 
@@ -151,7 +152,7 @@ def inspect_dataset(
     result = Inspection(dataset.folder)
     is_release = dataset.release is not None  # its cameras describe images smaller than the videos
     optics, notes = ({}, []) if is_release else read_optics(dataset.folder)
-    for text in (*dataset.notes, *notes):
+    for text in (*notes_worth_showing(dataset.character.variant, dataset.notes), *notes):
         result.add("note", "files", text)
     poser = _Poser(dataset.character)
     numbers = _cameras_of(dataset)
