@@ -40,6 +40,7 @@ from ash_core.files.dataset import (
     video_path,
 )
 from ash_core.files.footage import decode_frames, index_video
+from ash_core.files.release_images import PublishedFolders
 from ash_core.geometry.lens import Lens
 
 THIN = ExtractSettings(erode=0, dilate=0)
@@ -55,13 +56,18 @@ def extract(
     folder: Path, settings: ExtractSettings = THIN, stop_after: int = 10**9, camera: int = 0
 ) -> CameraReport:
     """Camera 0, in this process."""
+    done = []
+    job = job_of(folder, camera, settings)
+    return extract_camera(job, done.append, lambda: len(done) > stop_after)
+
+
+def job_of(folder: Path, camera: int, settings: ExtractSettings = THIN) -> CameraJob:
+    """Describe all training frames of a camera."""
     footage = survey(folder, None, [camera])
     frames = tuple(range(footage.frames["training"]))
     footage.check_motion("training", frames)
     optics = footage.optics.get(camera)
-    job = CameraJob(folder, "training", camera, frames, settings, optics, None)
-    done = []
-    return extract_camera(job, done.append, lambda: len(done) > stop_after)
+    return CameraJob(folder, "training", camera, frames, settings, optics, None)
 
 
 def raw(path: Path, frame: int) -> np.ndarray:
@@ -153,7 +159,7 @@ def test_other_settings_are_told_and_made_again(data: Path) -> None:
     assert report.made == FRAMES
     write_video(video_path(data, "training", 0), np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8))
     report = extract(data, ExtractSettings(erode=0, dilate=0, threshold=90))
-    assert report.changed.startswith("video: ")
+    assert report.changed == "video: its content is another"
     assert report.made == FRAMES
 
 
@@ -230,6 +236,16 @@ def test_half_written_images_of_killed_runs_go_unless_a_run_holds_them(data: Pat
         assert (ours.exists(), theirs.exists()) == (False, True)
     remove_partials(data, "training")
     assert not theirs.exists()
+
+
+def test_half_written_images_of_the_published_layout_go_too(tmp_path: Path) -> None:
+    folders = PublishedFolders(tmp_path / "images", tmp_path / "masks")
+    left = [path.with_name(f".{path.name}.part") for path in folders.files(12, 30, ".png")]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"half")
+    remove_partials(tmp_path, "training", folders)
+    assert not any(path.exists() for path in left)
 
 
 # ---- bad input ----
@@ -416,7 +432,7 @@ def test_one_unreadable_video_stops_no_other(data: Path, capfd: pytest.CaptureFi
     assert images == [(0, 0), (0, 2), (1, 0), (1, 2)]
     said = capfd.readouterr()
     text = " ".join(said.err.split())
-    assert "stream001.mp4: expected a video, found a file that is damaged or cut off" in text
+    assert "stream001.mp4: expected a video, found a file that is damaged, cut off or" in text
     assert "Errno" not in text
     assert "4 images made" in said.out
 
@@ -435,6 +451,82 @@ def test_killed_half_way_it_goes_on_to_the_same(data: Path, tmp_path: Path) -> N
         extract(whole, ExtractSettings(erode=0), camera=camera)
     assert tree(data) == tree(whole)
     assert not list((data / "training").rglob("*.part"))
+
+
+KILLED_WITH_IDLE_WORKERS = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from ash_core.capture.extract.extract_jobs import run_in_processes
+from test_extract import job_of
+
+jobs = [job_of(Path(sys.argv[1]), camera) for camera in range(3)]
+missing = sum(len(job.frames) for job in jobs)
+
+def tell(frames):
+    global missing
+    missing -= frames
+    if missing == 0:
+        workers = [str(child.pid) for child in multiprocessing.active_children()]
+        Path(sys.argv[2]).write_text(" ".join(workers))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run_in_processes(jobs, 2, tell, lambda: False)
+"""
+
+
+def test_idle_workers_end_with_their_killed_parent(data: Path, tmp_path: Path) -> None:
+    """The operating system sends them nothing, and they ignore SIGTERM."""
+    written = tmp_path / "workers"
+    command = [sys.executable, "-c", KILLED_WITH_IDLE_WORKERS, str(data), str(written)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    parent = subprocess.run(command, env=environment)
+    assert parent.returncode == -signal.SIGKILL
+    workers = [int(word) for word in written.read_text().split()]
+    assert len(workers) == 2
+    until = time.monotonic() + 60.0
+    try:
+        while any(map(is_alive, workers)) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not any(map(is_alive, workers))
+    finally:
+        for worker in filter(is_alive, workers):
+            os.kill(worker, signal.SIGKILL)
+
+
+HUNG_UP_AT_THE_START = """
+import os, signal, sys
+from pathlib import Path
+from ash_core.capture.extract.extract_jobs import run_in_processes
+from ash_core.commands.terminal import StopRequest
+from test_extract import job_of
+
+def stopped():
+    if not stop.is_set:
+        os.killpg(0, signal.SIGHUP)
+    return True
+
+with StopRequest() as stop:
+    jobs = [job_of(Path(sys.argv[1]), camera) for camera in range(3)]
+    outcome = run_in_processes(jobs, 2, lambda frames: None, stopped)
+assert not outcome.errors, outcome.errors
+assert [report.stopped for report in outcome.reports] == [True] * 3
+"""
+
+
+def test_a_hang_up_while_workers_start_kills_none(data: Path) -> None:
+    """A closed terminal, or Ctrl-C, signals every process of it, those that import too."""
+    command = [sys.executable, "-c", HUNG_UP_AT_THE_START, str(data)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    run = subprocess.run(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    assert (run.returncode, run.stderr.decode()) == (0, "")
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet has no command line."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("width", [64, 70, 86])

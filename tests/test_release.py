@@ -215,12 +215,16 @@ def test_a_configuration_is_inspected(
     assert run("inspect", made.train_conf, "-o", tmp_path / "a.html", "--samples", 2) == 0
     text = capsys.readouterr().out
     assert "fits the masks of all 5 cameras" in text
-    assert "all 18 frames that the configuration names are extracted" in text
+    assert "no Gaussian checkpoint" not in text  # it is data to train on
+    assert "all 18 images that the configuration names are extracted" in text
     tree = release_tree(tmp_path / "tree", footage=False)
-    (tree.raw / "metadata").mkdir(parents=True)
-    (tree.raw / "metadata" / "training").symlink_to(made.images.parent)
+    shutil.copytree(made.images.parent, tree.images.parent)
+    (image,) = (tree.images / str(TRAIN_CAMERAS[0])).glob(f"*_f_{TRAIN_FRAMES[0]}.png")
+    image.unlink()
     assert run("inspect", tree.train_conf, "-o", tmp_path / "b.html", "--samples", 2) == 0
-    assert "fits the masks of all 5 cameras" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "fits the masks of all 5 cameras" in text
+    assert "17 of 18 images that the configuration names are extracted" in text
 
 
 # ---- mistakes ----

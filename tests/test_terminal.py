@@ -107,7 +107,11 @@ def test_long_errors_keep_their_start_and_their_end(capsys: pytest.CaptureFixtur
         ("import bvf a", "subcommands: ash, bvh, gltf"),
         ("render a --out b.mp4 --device gpu", "'gpu' for argument '--device'. Expected one of"),
         ("render a --out b.mp4 --fovv 3", "unrecognized options: --fovv, 3; did you mean --fov?"),
-        ("render a --out b.mp4 --fov wide", "--fov: could not convert string to float: 'wide'"),
+        ("render a --out b.mp4 --fov wide", "--fov: expected a number, got 'wide'"),
+        ("train a --steps x", "--steps: expected a whole number, got 'x'"),
+        ("extract a --erode 1.5", "--erode: expected a whole number, got '1.5'"),
+        ("extract a --workers 0", "--workers: expected 1 to 1,000,000, got 0"),
+        ("capture a", "missing from ash-studio capture: -o DIR, --out DIR"),
         ("render a", "error: --out: expected a file in .mp4, say, or a folder, got none"),
     ],
 )

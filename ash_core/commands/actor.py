@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ash_core.commands.import_ import check_avatar_name, notes_worth_showing, write_avatar
+from ash_core.commands.import_ import check_avatar_name, write_avatar
 from ash_core.commands.terminal import note, progress_bar, say, working
 from ash_core.errors import InputError
 
@@ -50,12 +50,12 @@ class Actor:
         motions = sorted(path.stem for path in (self.out / "motions").glob("*.motion"))
         say(f"{self.out}: character with actor.conf, motions {', '.join(motions)}")
         if self.avatar is not None:
-            from ash_core.files.released import import_ash
+            from ash_core.files.released import import_ash, notes_worth_showing
 
             with working("importing it"):
                 data, notes = import_ash(self.out / "actor.conf")
             write_avatar(self.avatar, data)
-            for text in notes_worth_showing(data, notes):
+            for text in notes_worth_showing(data.variant, notes):
                 note(text)
         return 0
 

@@ -180,7 +180,8 @@ class Extract:
         for text in footage.notes:
             note(text)
         for split in footage.frames:
-            remove_partials(footage.folder, split)
+            folders = self._folders(footage.folder, split, release)
+            remove_partials(footage.folder, split, folders)
         # One job for each camera and split.
         jobs = []
         for split, frame_count in footage.frames.items():
@@ -260,7 +261,7 @@ def _report(outcome: "Outcome", total: int) -> int:
             note(f"{where}: no foreground in {len(report.empty)} frames ({some})")
     for text in dict.fromkeys(report.changed for report in reports if report.changed):
         cameras = ", ".join(f"{r.split} {r.camera}" for r in reports if r.changed == text)
-        note(f"made again for {shorten(cameras, 80)}: {text}")
+        note(f"images of {shorten(cameras, 80)} were made again: {text}")
     made, kept = sum(r.made for r in reports), sum(r.kept for r in reports)
     for text in outcome.errors:
         complain(text)

@@ -1,6 +1,5 @@
 """`ash-studio import`: characters and motions that others made, to our files."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,22 +33,14 @@ class ImportAsh:
 
     def run(self) -> int:
         check_avatar_name(self.out)
-        from ash_core.files.released import import_ash
+        from ash_core.files.released import import_ash, notes_worth_showing
 
         with working("reading the files, checking every number"):
             data, notes = import_ash(self.conf)
         write_avatar(self.out, data)
-        for text in notes_worth_showing(data, notes):
+        for text in notes_worth_showing(data.variant, notes):
             note(text)
         return 0
-
-
-def notes_worth_showing(data: "AvatarData", notes: Sequence[str]) -> list[str]:
-    """Leave out that a native avatar has no published networks, where none are named."""
-    from ash_core.files.released import ROLES
-
-    usual = {ROLES[role].without for role in ("gaussian_checkpoint", "character_checkpoint")}
-    return [text for text in notes if data.variant != "native" or text not in usual]
 
 
 @dataclass(frozen=True)

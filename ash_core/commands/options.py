@@ -76,4 +76,7 @@ def parse_point(text: str, flag: str) -> tuple[float, float, float]:
 def check_range(flag: str, value: float, low: float, high: float, unit: str) -> None:
     """Raise `InputError` unless low <= value <= high."""
     if not low <= value <= high:
-        raise InputError(f"{flag}: expected {low:g} to {high:g} {unit}, got {value:g}")
+        ends = " to ".join(
+            f"{end:,}" if isinstance(end, int) else f"{end:g}" for end in (low, high)
+        )
+        raise InputError(f"{flag}: expected {f'{ends} {unit}'.rstrip()}, got {value:g}")

@@ -16,6 +16,10 @@ from ash_core.errors import InputError
 PROGRAM = "ash-studio"
 _RULE = re.compile(r"[─-]{8,}")
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+_VALUE = re.compile(
+    r"Error parsing (\S+): .*(invalid literal for int\(\)|could not convert string to float)"
+    r".*?: '(.*?)'$"
+)
 _HELP = re.compile(rf"{PROGRAM}[a-z -]* --help")
 
 
@@ -79,5 +83,14 @@ def one_line(box: str) -> str | None:
             texts.append(" ".join(row.strip() for row in part))
     if not texts:
         return None
-    line = "; ".join(text.rstrip(".") for text in texts)
+    line = "; ".join(_in_plain_words(text.rstrip(".")) for text in texts)
     return f"{line[0].lower()}{line[1:]}" + (f" ({advice})" if advice else "")
+
+
+def _in_plain_words(text: str) -> str:
+    """Say what a number's flag expects; Python's own words are for programmers."""
+    if (match := _VALUE.match(text)) is None:
+        return text
+    flag, reason, value = match.groups()
+    kind = "a whole number" if reason.startswith("invalid literal") else "a number"
+    return f"{flag}: expected {kind}, got {value!r}"

@@ -265,7 +265,7 @@ def _naming(index: VideoIndex, number: int) -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith("av."):
             raise
-        raise _damaged(index, number, str(error)) from error
+        raise _damaged(index, number, _reason(error)) from error
 
 
 def _damaged(index: VideoIndex, number: int, reason: str) -> InputError:
@@ -301,8 +301,13 @@ def _opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or str(error)
+    reason = show(_reason(error))
     if not type(error).__module__.startswith("av."):
-        return bad(path, None, f"expected a video, cannot read it: {show(reason)}")
-    text = "expected a video, found a file that is damaged or cut off or none"
-    return bad(path, None, f"{text} ({show(reason)})")
+        return bad(path, None, f"expected a video, cannot read it: {reason}")
+    text = "expected a video, found a file that is damaged, cut off or of another kind"
+    return bad(path, None, f"{text} ({reason})")
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's text without its number."""
+    return getattr(error, "strerror", None) or str(error)

@@ -26,7 +26,7 @@ from ash_core.files.obj import ObjMesh, read_obj
 from ash_core.files.release import find_conf, release_of
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
 from ash_core.files.text import bad, is_kind, parse_number, read_lines, show
-from ash_core.records import AvatarData, GraphMesh, Template
+from ash_core.records import AvatarData, GraphMesh, Template, Variant
 
 ATLAS_RESOLUTION = 256
 """Texels a side where the configuration does not say. Source: the published atlases."""
@@ -37,6 +37,12 @@ MAX_NAMED_FILES = 512
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 CALIBRATIONS = (".calibration", ".calib")
 CHECKPOINTS = (".pth", ".pt", ".tar", ".ckpt")
+
+
+def notes_worth_showing(variant: Variant, notes: Sequence[str]) -> list[str]:
+    """Leave out that a native avatar has no published networks, where none are named."""
+    usual = {ROLES[role].without for role in _MAY_BE_MISSING}
+    return [text for text in notes if variant != "native" or text not in usual]
 
 
 def import_ash(path: Path) -> tuple[AvatarData, list[str]]:

@@ -12,6 +12,7 @@ import torch
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.dataset import Plan, SplitData, check_fits, open_dataset
+from ash_core.files.released import notes_worth_showing
 from ash_core.records import AvatarData
 from ash_core.training.config import TrainConfig
 from ash_core.training.dataset import (
@@ -93,7 +94,7 @@ class Session:
         """DATA's, or the avatar that was given instead."""
         given = self.config.avatar
         if given is None:
-            for text in self.dataset.notes:
+            for text in notes_worth_showing(self.config.variant, self.dataset.notes):
                 self.reporter.note(text)
             return self.dataset.character
         data = load_avatar(given)

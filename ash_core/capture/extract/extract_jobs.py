@@ -1,15 +1,18 @@
 """Extracts many cameras at once: in processes of this machine, or as tasks of a Slurm cluster."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import queue
 import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,6 +22,9 @@ from ash_core.errors import InputError
 
 POLL_SECONDS: Final = 0.1
 SLURM_POLL_SECONDS: Final = 1.0
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ORPHAN_SECONDS: Final = 60.0
+"""Time that a worker has for the image at hand after its parent was killed."""
 
 
 @dataclass
@@ -34,25 +40,41 @@ class Outcome:
 
 _progress: Any = None
 _stop: Any = None
-_parent = 0
+_busy = threading.Lock()
+"""Held while a job runs."""
 
 
-def _start_worker(progress: Any, stop: Any, parent: int) -> None:
-    """What a worker needs besides its job. Ctrl-C is the parent's to hear."""
-    global _progress, _stop, _parent
-    _progress, _stop, _parent = progress, stop, parent
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+def _start_worker(progress: Any, stop: Any) -> None:
+    """Give a worker what it needs besides its jobs. Signals are for its parent alone."""
+    global _progress, _stop
+    _progress, _stop = progress, stop
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker once its parent was killed: nobody would ever end it or give it a job."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for_any([parent.sentinel])
+    # A job stops after the image at hand.
+    _busy.acquire(timeout=ORPHAN_SECONDS)
+    os._exit(1)
 
 
 def _work(job: CameraJob) -> CameraReport:
-    def stopped() -> bool:
-        # A parent that was killed cannot tell us.
-        return _stop.is_set() or os.getppid() != _parent
+    parent = multiprocessing.parent_process()
 
-    if stopped():
-        return CameraReport(job.camera, job.split, stopped=True)
-    return extract_camera(job, _progress.put, stopped)
+    def stopped() -> bool:
+        # A parent that was killed sets no event.
+        return _stop.is_set() or parent is None or not parent.is_alive()
+
+    with _busy:
+        if stopped():
+            return CameraReport(job.camera, job.split, stopped=True)
+        return extract_camera(job, _progress.put, stopped)
 
 
 def run_in_processes(
@@ -65,11 +87,13 @@ def run_in_processes(
     outcome = Outcome()
     # Spawned: a fork of a process with threads (torch's, numba's) may never wake up.
     context = multiprocessing.get_context("spawn")
-    progress, stop = context.Queue(), context.Event()
-    arguments = (progress, stop, os.getpid())
+    with _signals_blocked():
+        progress, stop = context.Queue(), context.Event()
+    arguments = (progress, stop)
     count = max(1, min(workers, len(jobs)))
     with ProcessPoolExecutor(count, context, _start_worker, arguments) as pool:
-        waiting = {pool.submit(_work, job): job for job in jobs}
+        with _signals_blocked():
+            waiting = {pool.submit(_work, job): job for job in jobs}
         while waiting:
             done, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
             _drain(progress, tell)
@@ -79,6 +103,16 @@ def run_in_processes(
                 _collect(outcome, waiting.pop(future), future)
     _drain(progress, tell)
     return outcome
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Start processes deaf: a Ctrl-C or a closed terminal reaches all, and would kill new ones."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _drain(progress: Any, tell: Callable[[int], None]) -> None:

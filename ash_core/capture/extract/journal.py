@@ -8,6 +8,7 @@ times count for nothing.
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,10 @@ from ash_core.files.release_images import PublishedFolders
 from ash_core.files.text import bad, read_lines, shorten, writing
 
 _PART: Final = re.compile(r"\.(?:image|mask)_c_(\d+)_f_\d+\.(?:png|jpg)\.part")
+NAMES: Final = {"published": "published masks"}
+"""What settings are called in messages where a journal's key is too short."""
+CONTENTS: Final = ("video", "mask video")
+"""Entries of fingerprints, which tell a reader nothing."""
 LOCK_SECONDS: Final = 10.0
 """How long another process may hold the journal: workers outlive a killed run by one frame."""
 
@@ -157,7 +162,7 @@ class Journal:
             return
         if not self._file.writable():
             changes = "; ".join(_changes(header or {}, self._header))
-            text = f"cannot be written, and the images were made otherwise ({changes})"
+            text = f"cannot be written, and the images were made with other settings ({changes})"
             raise bad(self.path, None, shorten(text, 400))
         if header is not None:
             self.changes = list(_changes(header, self._header))
@@ -175,14 +180,18 @@ class Journal:
                         os.unlink(path)
 
 
-def remove_partials(folder: Path, split: Split) -> None:
+def remove_partials(folder: Path, split: Split, published: PublishedFolders | None = None) -> None:
     """Remove the images that killed runs left half-written, but for cameras at work elsewhere."""
+    homes = [folder / split / "images"]
+    if published is not None:
+        homes = [published.images, published.masks]
     partials: dict[int, list[Path]] = {}
-    for path in (folder / split / "images").glob("*/.*_c_*_f_*.part"):
+    for path in itertools.chain.from_iterable(home.glob("*/.*_c_*_f_*.part") for home in homes):
         if (match := _PART.fullmatch(path.name)) is not None:
             partials.setdefault(int(match[1]), []).append(path)
     for camera, paths in partials.items():
-        with contextlib.suppress(OSError), journal_path(folder, split, camera).open("ab") as file:
+        journal = journal_path(folder, split, camera, published)
+        with contextlib.suppress(OSError), journal.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for path in paths:
                 path.unlink(missing_ok=True)
@@ -218,8 +227,10 @@ def _parse(lines: list[str]) -> tuple[dict[str, Any] | None, list[list[int]], se
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
-            if isinstance(now.get(key), dict):
+            if key in CONTENTS and before.get(key):
+                yield f"{key}: its content is another"
+            elif isinstance(now.get(key), dict):
                 yield from _changes(before.get(key) or {}, now[key])
             else:
                 old, new = (shorten(json.dumps(d.get(key)), 40) for d in (before, now))
-                yield f"{key}: {old} -> {new}"
+                yield f"{NAMES.get(key, key)}: {old} -> {new}"

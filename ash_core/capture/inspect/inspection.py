@@ -3,6 +3,7 @@
 What cannot be read at all raises; everything else becomes a finding, the worst first.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ from ash_core.files.dataset import (
 )
 from ash_core.files.footage import decode_frames, index_video
 from ash_core.files.masked_image import HALF, is_whole
+from ash_core.files.released import notes_worth_showing
 from ash_core.geometry.motion import pose_window
 from ash_core.records import AvatarData
 
@@ -150,7 +152,7 @@ def inspect_dataset(
     result = Inspection(dataset.folder)
     is_release = dataset.release is not None  # its cameras describe images smaller than the videos
     optics, notes = ({}, []) if is_release else read_optics(dataset.folder)
-    for text in (*dataset.notes, *notes):
+    for text in (*notes_worth_showing(dataset.character.variant, dataset.notes), *notes):
         result.add("note", "files", text)
     poser = _Poser(dataset.character)
     numbers = _cameras_of(dataset)
@@ -222,11 +224,12 @@ def _look_at_camera(
     look.colours = rgb.colours
     width, height = check_pair(rgb, mask, optics)
     for index in (rgb, mask):
+        name = f"{index.path.parent.name}/{index.path.name}"  # masks' files are named like videos
         if index.cut_off > 0:
             text = f"cut off: {len(index.times)} of {index.declared} frames are whole"
-            result.add("warning", where, f"{index.path.name}: {text}")
+            result.add("warning", where, f"{name}: {text}")
         if index.is_variable:
-            result.add("warning", where, f"{index.path.name}: variable frame rate")
+            result.add("warning", where, f"{name}: variable frame rate")
         for text in describe_frames(index):
             result.add("note", where, text)
     # Frames against the poses of the motion.
@@ -347,7 +350,8 @@ def _compare_cameras(result: Inspection, split: SplitData, looks: list[CameraLoo
     _describe_colours(result, split, seen)
     ious = [look.middle("iou") for look in seen]
     if min(ious) >= IOU_LOOSE:
-        text = f"the posed template fits the masks of all {len(seen)} cameras: median IoU "
+        whose = f"all {len(seen)}" if len(seen) == len(looks) else f"{len(seen)} of {len(looks)}"
+        text = f"the posed template fits the masks of {whose} cameras: median IoU "
         result.add("good", split.name, text + f"{np.median(ious):.2f}, least {min(ious):.2f}")
 
 
@@ -387,14 +391,16 @@ def _describe_colours(result: Inspection, split: SplitData, looks: list[CameraLo
 def _look_at_images(
     result: Inspection, dataset: Dataset, split: SplitData, looks: list[CameraLook]
 ) -> None:
-    expected, what = sum(look.frames for look in looks), "video frames"
+    expected, count = sum(look.frames for look in looks), len(split.images)
+    what = "video frames"
     if (plan := dataset.plan) is not None:
-        expected, what = _planned(plan), "frames that the configuration names"
+        planned = _planned(plan)
+        expected, count = len(planned), sum(key in split.images for key in planned)
+        what = "images that the configuration names"
     if not split.images:
         result.add("note", split.name, "no images yet: ash-studio extract makes them")
-    elif len(split.images) < expected:
-        text = f"{len(split.images)} images of {expected} {what} are extracted"
-        result.add("note", split.name, text)
+    elif count < expected:
+        result.add("note", split.name, f"{count} of {expected} {what} are extracted")
     else:
         result.add("good", split.name, f"all {expected} {what} are extracted")
     keys = sorted(split.images)
@@ -408,12 +414,12 @@ def _look_at_images(
         result.add("note", split.name, f"no {CALIBRATION}: lens distortion cannot be seen")
 
 
-def _planned(plan: Plan) -> int:
-    """Count the images that a configuration names."""
-    both = {*plan.train_cameras} & {*plan.val_cameras}
-    shared = len(both) * len({*plan.train_frames} & {*plan.val_frames})
-    train = len(plan.train_cameras) * len(plan.train_frames)
-    return train + len(plan.val_cameras) * len(plan.val_frames) - shared
+def _planned(plan: Plan) -> set[tuple[int, int]]:
+    """List (frame, camera) of the images that a configuration names."""
+    return {
+        *itertools.product(plan.train_frames, plan.train_cameras),
+        *itertools.product(plan.val_frames, plan.val_cameras),
+    }
 
 
 def _is_cut(path: Path) -> bool:
