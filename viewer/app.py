@@ -437,7 +437,7 @@ class App:
 
     def _draw_over(self) -> None:
         session = self.session
-        run_pressed(session, 0 if self._chords is None else self._chords.stuck)
+        run_pressed(session)
         if session.panels.close:
             session.panels.close = False
             close_topmost(session)
@@ -535,6 +535,8 @@ class App:
         return max(round(width), 1), max(round(height), 1)
 
     def _draw_menus(self) -> None:
+        if self._chords is not None:  # the first that a frame draws
+            self._chords.release_stuck()
         dialogs.draw_menus(self.session)
         hello_imgui.show_view_menu(hello_imgui.get_runner_params())
 
