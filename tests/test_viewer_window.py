@@ -246,14 +246,15 @@ def test_a_long_message_is_cut_where_the_bar_ends_and_whole_in_its_window(tmp_pa
     _, said = use(
         tmp_path,
         """
-        from viewer.panels import messages
+        from viewer.panels import widgets
         session.say("a long way to /" + "folder/" * 40 + "file.motion: no such file", "error")
         draw(2)
         text, room = session.messages[-1].text, 200.0
-        cut = messages.fitting(text, room)
+        cut = widgets.fitting(text, room)
         said["cut"] = cut.endswith("...") and text.startswith(cut[:-3]) and len(cut) > 8
         said["fits"] = imgui.calc_text_size(cut).x <= room
-        said["whole"] = messages.fitting("short", room)
+        said["whole"] = widgets.fitting("short", room)
+        said["end"] = widgets.fitting(text, room, end=True)
         commands.run(session, "window.messages")
         draw(3)
         from viewer.app import short_gl
@@ -263,7 +264,17 @@ def test_a_long_message_is_cut_where_the_bar_ends_and_whole_in_its_window(tmp_pa
     assert said["cut"]
     assert said["fits"]
     assert said["whole"] == "short"
+    assert said["end"].startswith("...")
+    assert said["end"].endswith("file.motion: no such file")
     assert said["gl"] not in ("", "-")
+
+
+def test_a_file_s_name_is_shown_whole() -> None:
+    from viewer.panels.widgets import label
+
+    for name in ("a##b.motion", "a###b.motion"):
+        assert label(name, "1").partition("##")[0].replace(" ", "") == name
+    assert label("a", "1") != label("a", "2")
 
 
 def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> None:
