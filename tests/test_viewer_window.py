@@ -656,7 +656,7 @@ def test_a_cancelled_recording_says_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_names_of_joints_do_not_lie_on_each_other(tmp_path: Path) -> None:
-    _, said = use(
+    picture, said = use(
         tmp_path,
         """
         from viewer.panels import view
@@ -681,8 +681,20 @@ def test_names_of_joints_do_not_lie_on_each_other(tmp_path: Path) -> None:
         said["apart"] = not any(
             a.overlaps(b) for n, a in enumerate(shown) for b in shown[:n]
         )
+        for _ in range(2):
+            commands.run(session, "look.background")
+        assert session.document.background == "white"
+        settle()
+        drawn.clear()
+        draw()
+        shown = [label for label in drawn if label.text in names]
+        said["boxes"] = [(a.x, a.y, a.x + a.width, a.y + a.height) for a in shown]
         """,
     )
     assert said["some"] > 10
     assert said["bare"]
     assert said["apart"]
+    # Each has a dark rim: over white cloth before white, bright names alone cannot be read.
+    for left, top, right, bottom in said["boxes"]:
+        name = picture[round(top) : round(bottom), round(left) : round(right)]
+        assert (name.max(-1) < 80).mean() > 0.1
