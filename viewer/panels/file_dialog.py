@@ -27,9 +27,7 @@ class FileDialogWindow:
         """recent: files that were opened, the last one first."""
         self.dialog = dialog
         self._places = places(recent)
-        kinds = dialog.kinds
-        fitting = (path for path in recent if any(kind.holds(path) for kind in kinds))
-        self._recent = [] if dialog.saves else list(fitting)
+        self._recent = [] if dialog.saves else [path for path in recent if dialog.kind.holds(path)]
         self._id = f"{dialog.title}###file dialog"
         self._is_open = False
         self._focus = True
