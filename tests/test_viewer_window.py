@@ -255,6 +255,9 @@ def test_a_long_message_is_cut_where_the_bar_ends_and_whole_in_its_window(tmp_pa
         said["fits"] = imgui.calc_text_size(cut).x <= room
         said["whole"] = widgets.fitting("short", room)
         said["end"] = widgets.fitting(text, room, end=True)
+        from viewer.panels import fonts
+        said["fonts"] = len(fonts.installed_fonts())
+        said["kanji"] = imgui.get_font().is_glyph_in_font(ord("\u65e5"))
         commands.run(session, "window.messages")
         draw(3)
         from viewer.app import short_gl
@@ -264,9 +267,24 @@ def test_a_long_message_is_cut_where_the_bar_ends_and_whole_in_its_window(tmp_pa
     assert said["cut"]
     assert said["fits"]
     assert said["whole"] == "short"
+    assert said["kanji"] == (said["fonts"] > 0)  # names of files are read where a font is installed
     assert said["end"].startswith("...")
     assert said["end"].endswith("file.motion: no such file")
     assert said["gl"] not in ("", "-")
+
+
+def test_fonts_are_those_that_fontconfig_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from viewer.panels.fonts import installed_fonts
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert installed_fonts() == []
+    (tmp_path / "a.ttf").write_bytes(b"")
+    tool = tmp_path / "fc-list"
+    tool.write_text(f"#!/bin/sh\necho {tmp_path}/missing.ttf\necho {tmp_path}/a.ttf\necho x.pcf\n")
+    tool.chmod(0o755)
+    assert installed_fonts() == [tmp_path / "a.ttf"]
 
 
 def test_a_file_s_name_is_shown_whole() -> None:
