@@ -125,7 +125,7 @@ def a_chord_that_is_over_before_the_frame_keeps_its_modifiers():
     session.panels.messages = False
     xdotool("key", "--delay", "0", "s", "ctrl+shift+m", "s")
     until(lambda: session.panels.messages, "no messages")
-    expect(not session.document.overlays.skeleton, "s and s are not twice s")
+    until(lambda: not session.document.overlays.skeleton, "s and s are not twice s")
     session.panels.messages = False
 
 
@@ -185,6 +185,31 @@ def a_session_is_saved_with_its_ending_and_an_old_one_asks():
 
 
 @step
+def a_camera_path_is_looked_for_where_the_last_one_went():
+    commands.run(session, "camera.add_key")
+    commands.run(session, "camera.save_path")
+    until(lambda: imgui.get_io().want_text_input, "no field to type in")
+    keys("ctrl+a")
+    (out / "paths").mkdir()
+    type_text(f"{out}/paths/way")
+    until(lambda: app.files.dialog.text.endswith("/way"), "not typed")
+    xdotool("key", "Return")
+    until((out / "paths" / "way.json").exists, "not saved")
+    commands.run(session, "edit.undo")
+    until(lambda: app.files.dialog is None, "dialog still there")
+    commands.run(session, "camera.load_path")
+    until(lambda: app.files.dialog is not None, "no dialog")
+    expect(app.files.dialog.folder.name == "paths", f"{app.files.dialog.folder}")
+    expect(app.files._window._recent == [], "files that hold no path are listed")
+    draw()
+    xdotool("key", "Down")
+    until(lambda: app.files.dialog.text == "way.json", app.files.dialog.text)
+    xdotool("key", "Return")
+    until(lambda: len(session.document.path.keys) == 1, "not loaded")
+    commands.run(session, "edit.undo")
+
+
+@step
 def a_dropped_file_goes_into_the_dialog_or_is_opened():
     write_motion(out / "My takes" / "jump.motion", session.motion.dofs[:9])
     xdotool("key", "ctrl+o")
@@ -227,6 +252,19 @@ def the_close_button_asks_about_unsaved_edits():
     xdotool("key", "Escape")  # Alt is held as GLFW has it: the window manager took its release
     until(lambda: app.unsaved.question is None, "still asking")
     expect(not hello_imgui.get_runner_params().app_shall_exit, "ended")
+    # Alt is held no longer in a text field either: neither Ctrl+A nor Enter would do anything.
+    xdotool("key", "ctrl+o")
+    until(lambda: app.files.dialog is not None, "no dialog")
+    until(lambda: imgui.get_io().want_text_input, "no field to type in")
+    type_text("nothing")
+    until(lambda: app.files.dialog.text == "nothing", "not typed")
+    keys("ctrl+a")
+    type_text("gone")
+    until(lambda: app.files.dialog.text == "gone", app.files.dialog.text)
+    xdotool("key", "Return")
+    until(lambda: app.files.dialog.problem is not None, "Enter did nothing")
+    xdotool("key", "Escape")
+    until(lambda: app.files.dialog is None, "dialog still there")
     xdotool("key", "alt+F4")
     until(lambda: app.unsaved.question is not None, "not asked again")
     draw()

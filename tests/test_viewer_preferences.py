@@ -51,7 +51,7 @@ def test_what_was_chosen_is_there_at_the_next_start(
         ({"format": "other"}, "expected preferences of ash-studio"),
         ({"version": 99}, "expected version 1, got '99'"),
         ({"version": None}, "expected version 1, got 'None'"),
-        ('{"format": "ash-studio preferences"}', "expected version 1, got 'None'"),
+        ('{"format": "ash-studio preferences"}', "expected version 1, got none"),
         ('{"format": "ash-studio preferences", "version": 1, "the', "expected JSON"),
         ("", "expected JSON"),
         ("[" * 100_000, "expected JSON"),

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from ash_core.commands.scene import load_avatar_data
+from ash_core.files.ply import write_ply
 from ash_core.files.skeletool import write_motion
 from viewer import commands
 from viewer.autosave import EVERY_S, Autosave, autosave_folder
 from viewer.session import SESSION_SUFFIX, Session
-from viewer.unsaved import Question, Unsaved
+from viewer.unsaved import Question, Unsaved, adds
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,6 +116,40 @@ def test_what_comes_to_what_is_open_is_not_asked_about(session: Session, tmp_pat
     unsaved.open((str(tmp_path / "Short One.MOTION"),))
     assert unsaved.question is None
     assert "Short One" in session.motions
+
+
+@pytest.mark.parametrize(
+    ("name", "comes"),
+    [
+        ("a.motion", True),
+        ("a.BVH", True),
+        ("cameras.json", True),
+        ("a.calibration", True),
+        ("camera.yml", True),
+        ("model", True),  # COLMAP's folder
+        ("intri", False),
+        ("a.ply", False),
+        ("meta.json", False),  # an unpacked SOG file
+        (f"a{SESSION_SUFFIX}", False),
+    ],
+)
+def test_which_files_come_to_what_is_open(tmp_path: Path, name: str, comes: bool) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "cameras.bin").write_bytes(b"")
+    (tmp_path / "model" / "images.bin").write_bytes(b"")
+    assert adds(tmp_path / name) == comes
+
+
+def test_an_up_axis_that_was_chosen_is_unsaved(session: Session, tmp_path: Path) -> None:
+    write_ply(tmp_path / "a.ply", session.renderer.gaussians(session.request(4, 4).window))
+    session.open(str(tmp_path / "a.ply"))
+    assert not session.unsaved
+    commands.run(session, "look.up_y_down")
+    assert session.unsaved
+    session.save(tmp_path / f"a{SESSION_SUFFIX}")
+    session.open(str(tmp_path / f"a{SESSION_SUFFIX}"))
+    assert not session.unsaved
+    assert session.document.up == "y-down"
 
 
 @pytest.mark.parametrize("label", ["Save", "Discard", "Cancel"])

@@ -246,14 +246,18 @@ def test_a_long_message_is_cut_where_the_bar_ends_and_whole_in_its_window(tmp_pa
     _, said = use(
         tmp_path,
         """
-        from viewer.panels import messages
+        from viewer.panels import widgets
         session.say("a long way to /" + "folder/" * 40 + "file.motion: no such file", "error")
         draw(2)
         text, room = session.messages[-1].text, 200.0
-        cut = messages.fitting(text, room)
+        cut = widgets.fitting(text, room)
         said["cut"] = cut.endswith("...") and text.startswith(cut[:-3]) and len(cut) > 8
         said["fits"] = imgui.calc_text_size(cut).x <= room
-        said["whole"] = messages.fitting("short", room)
+        said["whole"] = widgets.fitting("short", room)
+        said["end"] = widgets.fitting(text, room, end=True)
+        from viewer.panels import fonts
+        said["fonts"] = len(fonts.installed_fonts())
+        said["kanji"] = imgui.get_font().is_glyph_in_font(ord("\u65e5"))
         commands.run(session, "window.messages")
         draw(3)
         from viewer.app import short_gl
@@ -263,7 +267,32 @@ def test_a_long_message_is_cut_where_the_bar_ends_and_whole_in_its_window(tmp_pa
     assert said["cut"]
     assert said["fits"]
     assert said["whole"] == "short"
+    assert said["kanji"] == (said["fonts"] > 0)  # names of files are read where a font is installed
+    assert said["end"].startswith("...")
+    assert said["end"].endswith("file.motion: no such file")
     assert said["gl"] not in ("", "-")
+
+
+def test_fonts_are_those_that_fontconfig_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from viewer.panels.fonts import installed_fonts
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert installed_fonts() == []
+    (tmp_path / "a.ttf").write_bytes(b"")
+    tool = tmp_path / "fc-list"
+    tool.write_text(f"#!/bin/sh\necho {tmp_path}/missing.ttf\necho {tmp_path}/a.ttf\necho x.pcf\n")
+    tool.chmod(0o755)
+    assert installed_fonts() == [tmp_path / "a.ttf"]
+
+
+def test_a_file_s_name_is_shown_whole() -> None:
+    from viewer.panels.widgets import label
+
+    for name in ("a##b.motion", "a###b.motion"):
+        assert label(name, "1").partition("##")[0].replace(" ", "") == name
+    assert label("a", "1") != label("a", "2")
 
 
 def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> None:
@@ -645,7 +674,7 @@ def test_a_cancelled_recording_says_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_names_of_joints_do_not_lie_on_each_other(tmp_path: Path) -> None:
-    _, said = use(
+    picture, said = use(
         tmp_path,
         """
         from viewer.panels import view
@@ -670,8 +699,20 @@ def test_names_of_joints_do_not_lie_on_each_other(tmp_path: Path) -> None:
         said["apart"] = not any(
             a.overlaps(b) for n, a in enumerate(shown) for b in shown[:n]
         )
+        for _ in range(2):
+            commands.run(session, "look.background")
+        assert session.document.background == "white"
+        settle()
+        drawn.clear()
+        draw()
+        shown = [label for label in drawn if label.text in names]
+        said["boxes"] = [(a.x, a.y, a.x + a.width, a.y + a.height) for a in shown]
         """,
     )
     assert said["some"] > 10
     assert said["bare"]
     assert said["apart"]
+    # Each has a dark rim: over white cloth before white, bright names alone cannot be read.
+    for left, top, right, bottom in said["boxes"]:
+        name = picture[round(top) : round(bottom), round(left) : round(right)]
+        assert (name.max(-1) < 80).mean() > 0.1

@@ -22,7 +22,7 @@ from viewer.autosave import Autosave
 from viewer.camera_controls import View
 from viewer.engine import Engine, Frame
 from viewer.front_end import Clipboard
-from viewer.panels import dialogs, look, messages, motions, view
+from viewer.panels import dialogs, fonts, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
 from viewer.panels.dock import Dock
 from viewer.panels.files import OPENED, PATHS, FileDialogs
@@ -166,6 +166,7 @@ class App:
         params.renderer_backend_options.open_gl_options.anti_aliasing_samples = 0
         params.ini_folder_type = hello_imgui.IniFolderType.app_user_config_folder
         params.ini_filename = "ash-studio/window.ini"
+        params.callbacks.load_additional_fonts = fonts.load
         params.callbacks.show_menus = self._draw_menus
         params.callbacks.show_status = self._draw_status
         params.callbacks.show_gui = self._draw_over
@@ -437,7 +438,7 @@ class App:
 
     def _draw_over(self) -> None:
         session = self.session
-        run_pressed(session, 0 if self._chords is None else self._chords.stuck)
+        run_pressed(session)
         if session.panels.close:
             session.panels.close = False
             close_topmost(session)
@@ -535,6 +536,8 @@ class App:
         return max(round(width), 1), max(round(height), 1)
 
     def _draw_menus(self) -> None:
+        if self._chords is not None:  # the first that a frame draws
+            self._chords.release_stuck()
         dialogs.draw_menus(self.session)
         hello_imgui.show_view_menu(hello_imgui.get_runner_params())
 

@@ -15,6 +15,7 @@ from ash_core.commands.scene import Preset
 from ash_core.errors import InputError
 from ash_core.files.capture import MAX_SIDE_PX
 from ash_core.files.text import bad, legible, read_json, show, write_text
+from viewer.session_file import show_version
 
 Theme = Literal["dark", "light"]
 Place = Literal["auto", "cpu"]
@@ -132,9 +133,7 @@ def read_preferences(path: Path) -> Preferences:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise bad(path, None, "expected preferences of ash-studio")
     if content.get("version") != VERSION:
-        raise bad(
-            path, None, f"expected version {VERSION}, got {show(str(content.get('version')))}"
-        )
+        raise bad(path, None, f"expected version {VERSION}, got {show_version(content)}")
     given = {f.name: content[f.name] for f in fields(Preferences) if f.name in content}
     for name, value in given.items():
         expected, holds = HOLDS[name]

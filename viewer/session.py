@@ -96,8 +96,8 @@ OF_A_FILE: Final = (
 )
 """What a damaged session may raise where no check of ours has found it before."""
 
-Work = tuple[PoseEdit, CameraPath, tuple[tuple[str, tuple[float, ...]], ...]]
-"""Pose, camera path, kept poses by name."""
+Work = tuple[PoseEdit, CameraPath, tuple[tuple[str, tuple[float, ...]], ...], Up | None]
+"""Pose, camera path, kept poses by name, up axis of splats."""
 
 
 class Session:
@@ -380,7 +380,7 @@ class Session:
     def work(self) -> Work:
         """All that a person made and that no other file holds."""
         stills = tuple((name, tuple(pose.tolist())) for name, pose in self.stills.items())
-        return self.document.edit, self.document.path, stills
+        return self.document.edit, self.document.path, stills, self.document.up
 
     @property
     def unsaved(self) -> bool:

@@ -46,13 +46,18 @@ Holds = Mapping[str, tuple[str, Callable[[Any], bool]]]
 """Field: what it may be, in words and as a test."""
 
 
+def show_version(content: dict[str, Any]) -> str:
+    """Show a file's version as an error quotes it."""
+    return show(str(content["version"])) if "version" in content else "none"
+
+
 def read_session(path: Path) -> dict[str, Any]:
     """A session file's fields, all there and each of its kind. Raises: InputError."""
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != SESSION_FORMAT:
         raise bad(path, None, f"expected an {SESSION_FORMAT}")
     if content.get("version") not in range(1, SESSION_VERSION + 1):
-        found = show(str(content.get("version")))
+        found = show_version(content)
         raise bad(path, None, f"expected version {SESSION_VERSION} or older, got {found}")
     if content["version"] == 1:
         content = {"preset": None, "files": content.get("motions", []), "stills": {}} | content

@@ -53,8 +53,8 @@ def shown(command: Command) -> str:
     return "+".join((*modifiers, _SHOWN.get(key, key)))
 
 
-def run_pressed(session: Session, stuck: int = 0) -> None:
-    """Run the commands whose keys were pressed. stuck: modifiers that count for nothing.
+def run_pressed(session: Session) -> None:
+    """Run the commands whose keys were pressed.
 
     Whoever types, flies or is asked by a dialog has the keys; Esc alone is always a command.
     """
@@ -62,7 +62,7 @@ def run_pressed(session: Session, stuck: int = 0) -> None:
     if not typing:
         # Or Dear ImGui would go to the next text field, and keep all keys from then on.
         imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("shortcuts"))
-    held = int(imgui.get_io().key_mods) & ~stuck
+    held = int(imgui.get_io().key_mods)
     asked = imgui.internal.get_top_most_popup_modal() is not None
     for command in COMMANDS:
         if (typing or asked) and command.name != CLOSE:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from ash_core.errors import InputError
+from ash_core.files.cameras.files import is_camera_file
+from ash_core.files.splats import is_splats
 from viewer.session import SESSION_SUFFIX, Session
 
-ADDED: Final = (".motion", ".bvh", ".json", ".calibration")
-"""Files that come to what is open; others take its place."""
+MOTIONS: Final = (".motion", ".bvh")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,13 @@ class Question:
     answers: tuple[Answer, ...]
 
 
+def adds(path: Path) -> bool:
+    """Tell whether a file comes to what is open (motions, cameras); others take its place."""
+    if path.suffix.lower() in MOTIONS:
+        return True
+    return is_camera_file(path) and not is_splats(path)
+
+
 class Unsaved:
     """Stands before what would lose edits: another avatar or session, and the end."""
 
@@ -46,7 +54,7 @@ class Unsaved:
             for path in paths:
                 self._session.open(path)
 
-        if all(path.lower().endswith(ADDED) for path in paths):
+        if all(adds(Path(path)) for path in paths):
             go_on()
         else:
             self._ask_before(go_on)

@@ -22,19 +22,25 @@ class ChordKeeper:
 
     STOP: Final = imgui.Key.f24
     stuck: int = 0
-    """Modifiers that GLFW takes for held and the last key's event does not: a window manager that
-    acts on Alt+F4 also gets the release of Alt."""
+    """Modifiers that GLFW takes for held and the last press does not: a window manager that acts on
+    Alt+F4 also gets the release of Alt."""
 
     def __init__(self, glfw: Any, window: Any) -> None:
         """window: with Dear ImGui's callbacks in place."""
         modifiers = range(glfw.KEY_LEFT_SHIFT, glfw.KEY_RIGHT_SUPER + 1)
-        known = (
+        self._known = (
             (imgui.Key.mod_ctrl, glfw.MOD_CONTROL, (glfw.KEY_LEFT_CONTROL, glfw.KEY_RIGHT_CONTROL)),
             (imgui.Key.mod_shift, glfw.MOD_SHIFT, (glfw.KEY_LEFT_SHIFT, glfw.KEY_RIGHT_SHIFT)),
             (imgui.Key.mod_alt, glfw.MOD_ALT, (glfw.KEY_LEFT_ALT, glfw.KEY_RIGHT_ALT)),
             (imgui.Key.mod_super, glfw.MOD_SUPER, (glfw.KEY_LEFT_SUPER, glfw.KEY_RIGHT_SUPER)),
         )
         pressed = False
+
+        def find_stuck(mods: int) -> None:
+            self.stuck = 0
+            for modifier, bit, keys in self._known:
+                if not mods & bit and any(glfw.get_key(window, key) for key in keys):
+                    self.stuck |= int(modifier)
 
         def key_changed(window: Any, key: int, scancode: int, action: int, mods: int) -> None:
             nonlocal pressed
@@ -44,16 +50,31 @@ class ChordKeeper:
                 pressed = False
             elif key not in modifiers and action == glfw.PRESS:
                 pressed = True
-                self.stuck = 0
-                for modifier, bit, keys in known:
-                    if not mods & bit and any(glfw.get_key(window, key) for key in keys):
-                        self.stuck |= int(modifier)
-            if self._next:
-                self._next(window, key, scancode, action, mods)
+                find_stuck(mods)
+            if self._next_key:
+                self._next_key(window, key, scancode, action, mods)
+
+        def button_changed(window: Any, button: int, action: int, mods: int) -> None:
+            if action == glfw.PRESS:
+                find_stuck(mods)
+            if self._next_button:
+                self._next_button(window, button, action, mods)
 
         # Not glfw.set_key_callback: it hands back callbacks that were set from Python alone.
-        self._callback = glfw._GLFWkeyfun(key_changed)
-        self._next = glfw._glfw.glfwSetKeyCallback(window, self._callback)
+        self._callbacks = glfw._GLFWkeyfun(key_changed), glfw._GLFWmousebuttonfun(button_changed)
+        self._next_key = glfw._glfw.glfwSetKeyCallback(window, self._callbacks[0])
+        self._next_button = glfw._glfw.glfwSetMouseButtonCallback(window, self._callbacks[1])
+
+    def release_stuck(self) -> None:
+        """Take them from this frame, before it is drawn: with Alt held, no field takes Enter."""
+        io = imgui.get_io()
+        for modifier, _, _ in self._known:
+            if self.stuck & int(modifier):
+                imgui.internal.get_key_data(modifier).down = False
+        io.key_mods = int(io.key_mods) & ~self.stuck
+        io.key_alt = bool(io.key_mods & int(imgui.Key.mod_alt))
+        io.key_ctrl = bool(io.key_mods & int(imgui.Key.mod_ctrl))
+        io.key_shift = bool(io.key_mods & int(imgui.Key.mod_shift))
 
 
 class DropTarget:

@@ -190,6 +190,7 @@ class AtlasPanel:
             imgui.text_disabled(f"{session.renderer.avatar.atlas.resolution} texels a side")
         self._renew()
         if self._presenter is None:
+            imgui.text_disabled("It is made when the motion rests.")
             return
         if self._channel == "decoder":
             imgui.text_disabled(self._range)

@@ -10,6 +10,7 @@ from imgui_bundle import imgui
 from ash_core.files.text import legible
 from viewer.file_dialog import Column, Entry, FileDialog, places
 from viewer.panels.theme import colours
+from viewer.panels.widgets import fitting, label
 
 SIZE_EM: Final = (62.0, 38.0)
 LEAST_EM: Final = (34.0, 18.0)
@@ -26,9 +27,7 @@ class FileDialogWindow:
         """recent: files that were opened, the last one first."""
         self.dialog = dialog
         self._places = places(recent)
-        kinds = dialog.kinds
-        fitting = (path for path in recent if any(kind.holds(path) for kind in kinds))
-        self._recent = [] if dialog.saves else list(fitting)
+        self._recent = [] if dialog.saves else [path for path in recent if dialog.kind.holds(path)]
         self._id = f"{dialog.title}###file dialog"
         self._is_open = False
         self._focus = True
@@ -120,7 +119,7 @@ class FileDialogWindow:
                 break
             shown.append(crumb)
         for crumb in reversed(shown):
-            if imgui.button(f"{crumb.title}##{legible(str(crumb.folder))}"):
+            if imgui.button(label(crumb.title, str(crumb.folder))):
                 self._go(crumb.folder)
             imgui.same_line()
         end = imgui.get_window_width()
@@ -130,14 +129,14 @@ class FileDialogWindow:
     def _draw_places(self) -> None:
         """Draw folders to go to at once, and files that were opened before."""
         for place in self._places:
-            label = f"{place.title}##{legible(str(place.folder))}"
-            if imgui.selectable(label, place.folder == self.dialog.folder)[0]:
+            is_here = place.folder == self.dialog.folder
+            if imgui.selectable(label(place.title, str(place.folder)), is_here)[0]:
                 self._go(place.folder)
             imgui.set_item_tooltip(legible(str(place.folder)))
         if self._recent:
             imgui.separator_text("Recent")
         for path in self._recent:
-            if imgui.selectable(legible(f"{Path(path).name}##{path}"), False)[0]:
+            if imgui.selectable(label(Path(path).name, path), False)[0]:
                 self.dialog.take(Path(path))
                 self.dialog.accept()
             imgui.set_item_tooltip(legible(path))
@@ -208,15 +207,16 @@ class FileDialogWindow:
 
     def _draw_state(self) -> None:
         """Draw what is wrong, else what the text can become, else what is listed."""
-        dialog = self.dialog
+        dialog, room = self.dialog, imgui.get_content_region_avail().x
         candidates = dialog.candidates
         if dialog.problem is not None:
-            imgui.text_colored(colours().error, dialog.problem)
+            imgui.text_colored(colours().error, fitting(dialog.problem, room, end=True))
+            imgui.set_item_tooltip(dialog.problem)
         elif candidates:
             names = [Path(name).name for name in candidates[:MOST_CANDIDATES]]
             more = len(candidates) - len(names)
             ending = f"   and {more} more" if more else ""
-            imgui.text_disabled("Tab: " + "   ".join(names) + ending)
+            imgui.text_disabled(fitting("Tab: " + "   ".join(names) + ending, room))
         else:
             count, out = len(dialog.entries), dialog.left_out
             other = f", {out} more are hidden or of another kind" if out else ""
@@ -298,8 +298,11 @@ def _draw_row(number: int, entry: Entry, chosen: bool) -> str:
         | imgui.SelectableFlags_.allow_double_click
         | imgui.SelectableFlags_.no_auto_close_popups
     )
-    label = f"{entry.name}/" if entry.is_folder else entry.name
-    clicked, _ = imgui.selectable(f"{label}##{number}", chosen, int(flags))
+    name = f"{entry.name}/" if entry.is_folder else entry.name
+    room = imgui.get_content_region_avail().x
+    clicked, _ = imgui.selectable(label(name, str(number)), chosen, int(flags))
+    if imgui.calc_text_size(name).x > room:
+        imgui.set_item_tooltip(name)
     imgui.table_next_column()
     if not entry.is_folder:
         imgui.text_disabled(size_text(entry.size_bytes))

@@ -45,6 +45,8 @@ class FileDialogs:
         self._native: list[tuple[Any, Then, Callable[[], None]]] = []
         self._folders: dict[str, Path] = {}
         """Folder of the last file, by the dialog's title."""
+        self._last: Path | None = None
+        """Folder of the last file of any dialog."""
 
     @property
     def dialog(self) -> FileDialog | None:
@@ -89,7 +91,7 @@ class FileDialogs:
         if window.dialog.result is None:
             self._left()
         else:
-            self._folders[window.dialog.title] = window.dialog.result.parent
+            self._last = self._folders[window.dialog.title] = window.dialog.result.parent
             self._then(str(window.dialog.result))
 
     def _begin(
@@ -112,10 +114,10 @@ class FileDialogs:
                 left()
 
     def _folder(self, title: str) -> Path:
-        """Choose where a dialog begins: where its last file was, else the last one opened."""
+        """Choose where a dialog begins: where its last file was, else any dialog's last one."""
         recent = self._session.recent
         usual = Path(recent[0]).parent if recent else Path.cwd()
-        return self._folders.get(title, usual)
+        return self._folders.get(title, self._last or usual)
 
     def _uses_desktop(self) -> bool:
         if self._session.preferences.value.file_dialog != "system":

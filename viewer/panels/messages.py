@@ -6,12 +6,12 @@ from imgui_bundle import imgui
 
 from viewer.front_end import Message
 from viewer.panels.theme import colours
+from viewer.panels.widgets import fitting
 from viewer.session import Session
 
 MESSAGE_S: Final = 6.0
 ERROR_S: Final = 20.0
 """An error stays longer: it says what to do."""
-LEFT_OUT: Final = "..."
 SIZE_EM: Final = (44.0, 20.0)
 
 
@@ -38,18 +38,6 @@ def draw_status(session: Session, parts: list[tuple[str, str]]) -> None:
     imgui.set_item_tooltip(f"{message.text}\n(click: all messages)")
     if imgui.is_item_clicked():
         session.panels.messages = True
-
-
-def fitting(text: str, room: float) -> str:
-    """As much of a text's beginning as there is room for."""
-    if imgui.calc_text_size(text).x <= room:
-        return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = imgui.calc_text_size(text[:middle] + LEFT_OUT).x <= room
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return text[:low] + LEFT_OUT
 
 
 def draw_messages(session: Session) -> None:

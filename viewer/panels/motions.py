@@ -5,6 +5,7 @@ from pathlib import Path
 from imgui_bundle import imgui
 
 from ash_core.files.text import legible
+from viewer.panels.widgets import label
 from viewer.session import Session
 
 
@@ -13,7 +14,7 @@ def draw(session: Session) -> None:
     for name, motion in session.motions.items():
         seconds = len(motion.dofs) / motion.fps
         chosen, _ = imgui.selectable(
-            f"{name}##motion", name == session.document.motion, size=(0, 0)
+            label(name, "motion"), name == session.document.motion, size=(0, 0)
         )
         imgui.same_line(imgui.get_content_region_avail().x - imgui.get_font_size() * 3)
         imgui.text_disabled(f"{seconds:.1f} s")
@@ -22,7 +23,7 @@ def draw(session: Session) -> None:
     if session.recent:
         imgui.separator_text("Recent")
         for path in session.recent:
-            chosen, _ = imgui.selectable(legible(f"{Path(path).name}##{path}"), False)
+            chosen, _ = imgui.selectable(label(Path(path).name, path), False)
             if imgui.is_item_hovered():
                 imgui.set_tooltip(legible(path))
             if chosen:

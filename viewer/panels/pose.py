@@ -12,6 +12,8 @@ from viewer.session import NOTHING_TO_MOVE, Session
 
 REVEAL_FRAMES: Final = 3
 INDENT_EM: Final = 0.5
+LEAST_EM: Final = 3.6
+"""Width of a slider where its name leaves no room: its value can be read."""
 
 
 class PosePanel:
@@ -126,7 +128,9 @@ class PosePanel:
 
 def _draw_slider(session: Session, row: Slider, value: float) -> None:
     scale, edit = row.shown_scale, session.document.edit
-    imgui.set_next_item_width(imgui.get_content_region_avail().x * 0.5)
+    room, name_width = imgui.get_content_region_avail().x, imgui.calc_text_size(row.name).x
+    beside = room - name_width - imgui.get_style().item_inner_spacing.x
+    imgui.set_next_item_width(max(min(room * 0.5, beside), imgui.get_font_size() * LEAST_EM))
     low, high = row.lower * scale, row.upper * scale
     changed, new = imgui.slider_float(
         f"{row.name}##{row.dof}",

@@ -7,6 +7,13 @@ from imgui_bundle import hello_imgui, imgui
 from viewer.preferences import Preferences, Theme
 
 Colour = tuple[float, float, float, float]
+SURFACES: Final = (
+    imgui.Col_.window_bg,
+    imgui.Col_.popup_bg,
+    imgui.Col_.title_bg,
+    imgui.Col_.title_bg_active,
+)
+"""Backgrounds of windows that lie over others: what is under them must not be read through."""
 
 
 class Palette(NamedTuple):
@@ -71,9 +78,9 @@ class Dress:
         _apply(self.colours)
         for name, size in self._sizes.items():
             setattr(style, name, imgui.ImVec2(*size) if isinstance(size, tuple) else size)
-        for surface in (imgui.Col_.window_bg, imgui.Col_.popup_bg):
+        for surface in SURFACES:
             background = style.color_(surface)
-            background.w = 0.98  # windows over the picture are read through nothing
+            background.w = 0.98
             style.set_color_(surface, background)
         style.scale_all_sizes(preferences.scale)
         style.font_scale_main = self._sizes["font_scale_main"] * preferences.scale

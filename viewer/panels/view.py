@@ -22,6 +22,8 @@ JOINT_COLOUR: Final = (0.99, 0.90, 0.62, 1.0)
 PICKED_COLOUR: Final = (0.35, 0.75, 1.0, 1.0)
 CAMERA_COLOUR: Final = (0.50, 0.78, 0.95, 0.8)
 PLATE_COLOUR: Final = (0.08, 0.09, 0.10, 0.82)
+RIM_COLOUR: Final = (0.05, 0.06, 0.07, 0.9)
+RIM_PX: Final = tuple((x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y)
 KEY_SIZE: Final = (160, 90)
 KEY_DEPTH_M: Final = 0.15
 """Of a camera key's frustum, and what its picture's sides are like."""
@@ -188,7 +190,7 @@ def _draw_skeleton(session: Session, draw, corner: tuple[float, float], camera: 
             draw.add_circle(place, 8.0, picked, 0, 2.0)
             label = Label.of(bone_of(session, name), place[0] + 11, place[1] - 8)
             taken.append(label)
-            write(session, (label.x, label.y), label.text, PICKED_COLOUR)
+            _write_name(session, label, PICKED_COLOUR)
         elif seen[joint] and overlays.skeleton:
             draw.add_circle_filled(place, 2.5, dot)
     if not (overlays.skeleton and overlays.joint_names):
@@ -199,7 +201,17 @@ def _draw_skeleton(session: Session, draw, corner: tuple[float, float], camera: 
         label = Label.of(node.name, *at)
         if seen[joint] and not any(label.overlaps(other) for other in taken):
             taken.append(label)
-            write(session, at, label.text, JOINT_COLOUR)
+            _write_name(session, label, JOINT_COLOUR)
+
+
+def _write_name(
+    session: Session, label: "Label", colour: tuple[float, float, float, float]
+) -> None:
+    """Write a name with a dark rim: it is read over white cloth and dark hair alike."""
+    draw, rim = imgui.get_window_draw_list(), imgui.get_color_u32(RIM_COLOUR)
+    for dx, dy in RIM_PX:
+        draw.add_text((label.x + dx, label.y + dy), rim, label.text)
+    write(session, (label.x, label.y), label.text, colour)
 
 
 def bone_of(session: Session, joint: str) -> str:

@@ -1,14 +1,38 @@
 """Pieces that several panels are made of."""
 
+import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from imgui_bundle import imgui
 
+from ash_core.files.text import legible
 from viewer import commands
 from viewer.session import Session
 
 Choice = TypeVar("Choice", bound=str)
+LEFT_OUT: Final = "..."
+
+
+def label(name: str, identity: str) -> str:
+    """Label an item with any name: Dear ImGui shows nothing behind ##, which a file may hold."""
+    return f"{re.sub('#(?=#)', '# ', legible(name))}##{legible(identity)}"
+
+
+def fitting(text: str, room: float, end: bool = False) -> str:
+    """Cut a text to the room: its beginning stays, or its end."""
+    if imgui.calc_text_size(text).x <= room:
+        return text
+
+    def cut(length: int) -> str:
+        return LEFT_OUT + text[len(text) - length :] if end else text[:length] + LEFT_OUT
+
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = imgui.calc_text_size(cut(middle)).x <= room
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return cut(low)
 
 
 def button(session: Session, label: str, command: str) -> None:
