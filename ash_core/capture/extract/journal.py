@@ -25,7 +25,7 @@ from ash_core.files.text import bad, read_lines, shorten, writing
 
 _PART: Final = re.compile(r"\.(?:image|mask)_c_(\d+)_f_\d+\.(?:png|jpg)\.part")
 NAMES: Final = {"published": "published masks"}
-"""What settings are called in messages where a journal's key is too short."""
+"""Names of settings in messages where a journal's key is too short."""
 CONTENTS: Final = ("video", "mask video")
 """Entries of fingerprints, which tell a reader nothing."""
 LOCK_SECONDS: Final = 10.0
