@@ -101,6 +101,8 @@ def test_resampling_turns_evenly_and_keeps_the_ends(small: Path) -> None:
         ("Frame Time: 0.1", "Frame Time: 0", "frame time"),
         ("1 2 3 0", "1 2 nan 0", "finite"),
         ("1 2 3 0", "1 2 1e300 0", "finite"),
+        ("1 2 3 0", "1 2 3_0 0", "expected numbers"),
+        ("OFFSET 0 -1 0", "OFFSET 0 1_0 0", "got '1_0'"),
         ("1 2 3 0", "1 2 three 0", "expected numbers"),
         ("1 2 3 0 0", "1 2 3 0", "expected 9 numbers"),
         ("MOTION", "MOTOIN", "expected MOTION"),

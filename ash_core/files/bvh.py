@@ -15,7 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation, Slerp
 
 from ash_core.errors import InputError
-from ash_core.files.text import bad, finite_float32, read_lines, shorten, show
+from ash_core.files.text import bad, finite_float32, parse_number, read_lines, shorten, show
 from ash_core.geometry.motion import find_cuts
 
 MAX_JOINTS = 1024
@@ -275,7 +275,7 @@ class _Words:
         if text.upper() in _KEYWORDS:
             raise self.bad(f"expected {what}, got {show(text)}")
         try:
-            value = float(text)
+            value = parse_number(text)
         except ValueError:
             raise self.bad(f"expected {what}, got {show(text)}") from None
         if not abs(value) < 1e30:  # NaN included; beyond this float32 arithmetic overflows
@@ -425,7 +425,8 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
     numbers, lines, ends = array("d"), [], []
     for line, row in words.rest():
         try:
-            numbers.extend(map(float, row))
+            # `parse_number` for each would take longer than all the rest.
+            numbers.extend(map(parse_number if "_" in "".join(row) else float, row))
         except ValueError as error:
             raise bad(words.path, line, f"expected numbers: {show(str(error))}") from None
         if len(numbers) > MAX_NUMBERS:
