@@ -464,3 +464,13 @@ def test_render_notes_an_empty_picture_and_axes_that_look_away(
     shown, said = render(f"{tmp_path / 'away.json'}:0", "c.png")
     assert not shown
     assert "nothing of the avatar is in the picture" in said
+
+
+def test_a_long_name_is_cut_in_the_message(tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text(f'%YAML:1.0\nnames:\n - "{"9" * 5000}"\nK_a: 1\n')
+    with pytest.raises(
+        InputError, match=r"a\.yml: camera '9+\.\.\.': expected K_9+\.\.\."
+    ) as error:
+        read_camera_file(path)
+    assert len(str(error.value)) < 400

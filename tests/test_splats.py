@@ -106,6 +106,16 @@ def test_a_file_that_announces_more_than_it_holds_is_refused(tmp_path: Path) -> 
             read_splats(tmp_path / "b.ply")
 
 
+def test_an_archive_of_a_later_zip_version_is_refused(tmp_path: Path) -> None:
+    data = bytearray((DATA / "splats.sog").read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 195
+    (tmp_path / "a.sog").write_bytes(data)
+    with pytest.raises(
+        InputError, match=r"a\.sog: expected a \.sog archive: zip file version 19\.5"
+    ):
+        read_splats(tmp_path / "a.sog")
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(InputError, match=r"zstandard: pip install 'ash-studio\[splats\]'"):

@@ -59,7 +59,7 @@ def _open(path: Path) -> Callable[[str, int], bytes]:
         data = read_bytes(path, MOST_IMAGE_BYTES)
         try:
             archive = zipfile.ZipFile(io.BytesIO(data))
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError) as error:
             raise bad(path, None, f"expected a .sog archive: {error}") from error
         names = {Path(name).name: name for name in archive.namelist()}
 

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from ash_core.files.cameras.checks import MAX_CAMERAS, check_rigid, make_camera, rigid_matrix
 from ash_core.files.cameras.record import CameraFile, Reading, StageCamera
-from ash_core.files.text import bad, is_kind, read_lines, show, write_text
+from ash_core.files.text import bad, is_kind, read_lines, shorten, show, write_text
 from ash_core.geometry.lens import Lens
 
 INTRINSICS, EXTRINSICS = "intri.yml", "extri.yml"
@@ -115,8 +115,8 @@ def _camera(path: Path, values: Values, suffix: str, name: str, reading: Reading
         """Read the first of the entries that is there; as many numbers as one of the counts."""
         key = _find(values, names, suffix)
         if key is None:
-            keys = show(", ".join(values)[:200])
-            text = f"expected {' or '.join(name + suffix for name in names[:2])}"
+            keys, ending = show(", ".join(values)[:200]), shorten(suffix, 40)
+            text = f"expected {' or '.join(name + ending for name in names[:2])}"
             raise bad(path, None, f"{place}: {text}, got keys {keys}")
         array = _numbers(path, key, values[key])
         if len(array) not in counts:
