@@ -550,8 +550,8 @@ def test_names_say_which_motions_training_never_sees(tmp_path: Path) -> None:
     [
         (["actor", "--cameras", "0"], "--cameras: expected 1 to 256"),
         (["actor", "--cameras", "257"], "--cameras: expected 1 to 256"),
-        (["actor", "--size", "20x20"], "--size: expected 48 to 4096 px"),
-        (["actor", "--size", "5000x100"], "--size: expected 48 to 4096 px"),
+        (["actor", "--size", "20x20"], "--size: expected 48 to 4,096 px a side"),
+        (["actor", "--size", "5000x100"], "--size: expected 48 to 4,096 px a side"),
         (["actor", "--size", "axb"], "--size: expected WIDTHxHEIGHT"),
         (["actor", "--frames", "0:10:2"], "--frames: expected START:STOP, every frame"),
         (["actor", "--motions", "polka"], "polka: expected a .motion file or one of the actor's"),

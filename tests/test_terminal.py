@@ -144,6 +144,9 @@ def test_sizes_have_a_unit_that_fits(size: float, text: str) -> None:
 INTERRUPTED_IMPORT = """
 import os, signal, sys
 
+# A shell's background jobs, such as a test run, ignore it from their start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:

@@ -116,7 +116,8 @@ def test_an_image_that_breaks_while_training_leaves_the_state(data: Path) -> Non
     assert re.search(r"image_c_001_f_00000\d.png: expected", errors)
     found = newest_checkpoint(out / "checkpoints")
     assert found is not None
-    assert found[1].step == max(losses(out))
+    # The other process may end between a step and the sum of its losses.
+    assert found[1].step - max(losses(out)) in (0, 1)
 
 
 def test_the_end_of_one_process_leaves_the_state(data: Path) -> None:
