@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 from ash_core.capture.retarget.joint_mapping import bone_tree
 from ash_core.capture.retarget.joint_names import group_name
@@ -212,3 +212,35 @@ def about(axis: str, degrees: np.ndarray | float) -> np.ndarray:
     """[F, 3, 3] or [3, 3] turns about an axis."""
     unit = np.eye(3)["xyz".index(axis)]
     return Rotation.from_rotvec(np.radians(degrees)[..., None] * unit).as_matrix()
+
+
+MOST_DEGREES: Mapping[str, float] = {
+    "Hips": 180, "Spine": 20, "Chest": 20, "Neck": 25, "Head": 25, "Shoulder": 15, "Arm": 150,
+    "Hand": 50, "UpLeg": 60, "Foot": 25,
+}  # fmt: skip
+"""Largest turn of each joint about any axis: arms go where no shoulder does."""
+
+
+def random_stick_turns(
+    rng: np.random.Generator, frames: int, longest: int
+) -> dict[str, np.ndarray]:
+    """Make turns [F, 3, 3] of the sticks' joints from one random pose to the next, past limits."""
+    keys = [0]
+    while keys[-1] < frames:
+        keys.append(keys[-1] + int(rng.integers(1, longest + 1)))
+    count, turns = len(keys), {}
+    for name in STICKS:
+        part, sign = name.replace("Left", "").replace("Right", ""), 1 - 2 * name.startswith("Left")
+        if part == "ForeArm":
+            rotations = Rotation.from_euler("y", sign * rng.uniform(0, 140, (count, 1)), True)
+        elif part == "Leg":
+            rotations = Rotation.from_euler("x", rng.uniform(0, 130, (count, 1)), True)
+        elif part in MOST_DEGREES:
+            axes = rng.normal(size=(count, 3))
+            axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+            degrees = MOST_DEGREES[part] * rng.uniform(0, 1, (count, 1)) ** 0.5
+            rotations = Rotation.from_rotvec(np.radians(degrees) * axes)
+        else:
+            continue
+        turns[name] = Slerp(keys, rotations)(np.arange(frames)).as_matrix()
+    return turns

@@ -1,9 +1,10 @@
 """Retargeting at its worst: generated motions, then every .bvh file or folder that is named.
 
-    python tests/bench/bench_retarget.py [--seeds 40] [--long 15000] [FILE_OR_FOLDER ...]
+    python tests/bench/bench_retarget.py [--seeds 40] [--hard 10] [--long 15000] [PATH ...]
 
 Prints for each its largest error and its largest turn beyond the source's, with bone and frame, and
 what is beyond bounds; then how long a motion takes, in seconds of the clock and of the processor.
+--hard: motions whose arms turn to where the limits of ours do not let them.
 """
 
 import argparse
@@ -16,7 +17,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from made_motions import ORDERS, random_swings, write_actor_bvh
+from made_motions import (
+    HIP_CM,
+    ORDERS,
+    random_stick_turns,
+    random_swings,
+    write_actor_bvh,
+    write_sticks,
+)
 
 from ash_core.capture.retarget.quality import ERROR_BOUND_DEGREES, TURN_BOUND_DEGREES, Quality
 from ash_core.capture.retarget.retarget import read_bvh_motion
@@ -46,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--hard", type=int, default=10)
     parser.add_argument("--long", type=int, default=15000)
     asked = parser.parse_args()
     skeleton = read_skeleton(resource("assets", "actor/actor.skeleton"))
@@ -62,6 +71,14 @@ def main() -> None:
             found = read_bvh_motion(path, skeleton, fps=rate)
             name = f"seed {seed}, {ORDERS[seed % 6]}, {fps:g} fps to {rate or fps:g}"
             print(line(name, len(found.motion.dofs), found.quality), flush=True)
+    for seed in range(asked.hard):
+        rng = np.random.default_rng(seed)
+        longest = int(rng.integers(1, 13))
+        turns = random_stick_turns(rng, SHORT, longest)
+        root, fps = np.tile([0.0, HIP_CM, 0.0], (SHORT, 1)), float(rng.choice(FRAMES_PER_SECOND))
+        path = write_sticks(folder / "h.bvh", root, turns, fps, ORDERS[seed % 6])
+        found = read_bvh_motion(path, skeleton, fps=None)
+        print(line(f"hard {seed}, {longest} frames a swing", SHORT, found.quality), flush=True)
     paths = [p for f in asked.files for p in (sorted(f.rglob("*.bvh")) if f.is_dir() else [f])]
     for path in paths:
         try:
