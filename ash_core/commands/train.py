@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ class Train(TrainConfig):
 
         with StopRequest() as stop, progress_bar() as progress:
             code = train(config, _Terminal(progress if speaks else None, stop))
+        if stop.number is not None and not stop.is_interrupt:
+            # Slurm and torchrun ask again: what is saved must not end as killed.
+            signal.signal(stop.number, signal.SIG_IGN)
         if code == 0 and speaks and not stop.is_set:
             say(f"{resolved.folder / 'avatar.safetensors'}: trained")
             for line in next_commands(resolved):
