@@ -522,7 +522,7 @@ def test_a_hang_up_while_workers_start_kills_none(data: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet has no command line."""
+    """Tell whether a process runs; one that nobody has waited for yet has no command line."""
     try:
         return bool(Path(f"/proc/{process}/cmdline").read_bytes())
     except OSError:

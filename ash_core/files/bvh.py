@@ -15,7 +15,16 @@ import torch
 from scipy.spatial.transform import Rotation, Slerp
 
 from ash_core.errors import InputError
-from ash_core.files.text import bad, finite_float32, parse_number, read_lines, shorten, show
+from ash_core.files.text import (
+    MAX_NUMBER,
+    bad,
+    finite_float32,
+    parse_count,
+    parse_number,
+    read_lines,
+    shorten,
+    show,
+)
 from ash_core.geometry.motion import find_cuts
 
 MAX_JOINTS = 1024
@@ -278,16 +287,18 @@ class _Words:
             value = parse_number(text)
         except ValueError:
             raise self.bad(f"expected {what}, got {show(text)}") from None
-        if not abs(value) < 1e30:  # NaN included; beyond this float32 arithmetic overflows
+        if not abs(value) < MAX_NUMBER:  # NaN included
             raise self.bad(f"expected {what}: a finite number, got {show(text)}")
         return value
 
     def count(self, what: str, limit: int) -> int:
         """Read a count. Nothing may be allocated for it unseen."""
         text = self.next(f"the number of {what}")
-        if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) <= limit):
-            raise self.bad(f"expected the number of {what}, 0 to {limit}, got {show(text)}")
-        return int(text)
+        try:
+            return parse_count(text, limit)
+        except ValueError:
+            expected = f"expected the number of {what}, 0 to {limit}"
+            raise self.bad(f"{expected}, got {show(text)}") from None
 
     def label(self, label: str) -> None:
         """Read a label such as 'Frame Time:', with or without blanks, up to its colon."""

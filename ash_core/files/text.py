@@ -17,6 +17,8 @@ from ash_core.files.partial import lock, remove_unlocked
 MAX_TEXT_BYTES = 256 << 20
 """Longest text file that is read: a day of motion, or a mesh of two million vertices."""
 
+MAX_NUMBER = 1e30
+"""Numbers of text files are smaller: beyond this float32 arithmetic overflows."""
 HEADER_VERSIONS = ("1", "1.0")
 """Versions of skeletool's layouts that are read. Source: the published characters."""
 
@@ -43,6 +45,13 @@ def parse_number(token: str) -> float:
     if "_" in token or not token.isascii():
         raise ValueError(f"could not convert string to float: {token!r}")
     return float(token)
+
+
+def parse_count(token: str, limit: int) -> int:
+    """Parse a count, 0 to `limit`. Raises: ValueError."""
+    if not (token.isascii() and token.isdigit() and len(token) <= 9 and int(token) <= limit):
+        raise ValueError(f"no count: {token!r}")
+    return int(token)
 
 
 def check_header(path: Path | str, line: int, text: str, start: str) -> None:
@@ -224,15 +233,17 @@ class LineReader:
             value = parse_number(token)
         except ValueError:
             raise self.bad(f"expected a number for {what}, got {show(token)}") from None
-        if not abs(value) < 1e30:  # NaN included; beyond this float32 arithmetic overflows
+        if not abs(value) < MAX_NUMBER:  # NaN included
             raise self.bad(f"expected a finite number for {what}, got {show(token)}")
         return value
 
     def count(self, token: str, what: str, limit: int) -> int:
         """A count from a token of the current line. Nothing may be allocated for it unseen."""
-        if not (token.isascii() and token.isdigit() and len(token) <= 9 and int(token) <= limit):
-            raise self.bad(f"expected the number of {what}, 0 to {limit}, got {show(token)}")
-        return int(token)
+        try:
+            return parse_count(token, limit)
+        except ValueError:
+            text = f"expected the number of {what}, 0 to {limit}, got {show(token)}"
+            raise self.bad(text) from None
 
 
 def read_json(path: Path | str) -> object:
