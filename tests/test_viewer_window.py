@@ -190,13 +190,13 @@ def test_a_dragged_playhead_is_drawn_small_and_then_in_full(tmp_path: Path) -> N
         mouse(x, y); mouse(x, y, 0)
         for step in range(12):
             mouse(x + 20 * step, y, 0)
-            sizes.append(app._asked.size)
+            sizes.append(app._requested[1])
         said["small"] = all(2 * width < full[0] for width, _ in sizes[2:])
         viewer.app.REST_S = rest
         mouse(x, y)
         time.sleep(0.4)
         settle()
-        said["full"] = app._asked.size == full
+        said["full"] = app._requested[1] == full
         """,
     )
     assert said == {"small": True, "full": True}
@@ -625,7 +625,7 @@ def test_the_view_follows_the_path_until_the_camera_is_moved(tmp_path: Path) -> 
         said["plays"] = session.view == session.document.path.at(session.clock.frame)
         commands.run(session, "time.play")
         commands.run(session, "camera.front"); draw(3)
-        said["left"] = not session.panels.along_path
+        said["left"] = not session.along_path
         here = session.view
         session.clock.seek(20); draw(3)
         said["stays"] = session.view == here

@@ -42,7 +42,7 @@ class Overlays:
     mesh: MeshStyle = "none"
     """The posed template."""
     mesh_place: MeshPlace = "over"
-    """Than the splats: "under" shows where they do not cover it."""
+    """Draw the mesh over or under the splats; "under" shows where they do not cover it."""
     mesh_opacity: float = 1.0
 
     @staticmethod

@@ -1,8 +1,8 @@
 """What is open, what is edited, where the clock stands: all that a front end shows, no toolkit.
 
 The view, the clock and the selection are no edits of the document. Every change goes through
-`viewer.commands`; a frame is drawn from `Session.request` alone, by the window and the recorder
-alike.
+`viewer.commands`. The window draws frames from `Session.request`, a recording from
+`Session.recorded`.
 """
 
 import json
@@ -54,7 +54,7 @@ from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
 from viewer.clock import SPEEDS, Clock, LoopMode, Place
 from viewer.document import BACKGROUNDS, Document, History, Overlays
-from viewer.front_end import Clipboard, Message, Panels, Severity
+from viewer.front_end import Clipboard, Message, Panels, RequestQueue, Severity
 from viewer.pose import (
     LARGEST,
     PoseEdit,
@@ -131,6 +131,7 @@ class Session:
         self.preferences = PreferenceStore() if preferences is None else preferences
         self.revision = 0
         self.panels = Panels()
+        self.requests = RequestQueue()
         self.clipboard = Clipboard()
         self.selected_joint: str | None = None
         self.follows_root = False
