@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from viewer import commands
+
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE = ("app", "autosave", "shortcuts", "unsaved", "window")
 """Modules of the window that are no panel."""
@@ -117,3 +119,10 @@ def test_panels_and_window_change_the_session_through_commands(path: Path) -> No
 )
 def test_a_change_beside_the_commands_is_found(code: str) -> None:
     assert list(changes(ast.parse(code)))
+
+
+def test_controls_have_names_of_their_own_and_no_shortcut() -> None:
+    assert len(commands.BY_NAME) == len(commands.COMMANDS) + len(commands.CONTROLS)
+    assert not [control.name for control in commands.CONTROLS if control.shortcut]
+    assert {control.group for control in commands.CONTROLS} <= set(commands.GROUPS)
+    assert not set(commands.CONTROLS) & set(commands.search(""))

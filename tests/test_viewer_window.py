@@ -177,6 +177,27 @@ def test_the_profiler_makes_the_renderer_wait_while_it_is_seen(tmp_path: Path) -
     assert said == {"profile": [False, True, False]}
 
 
+def test_a_frame_is_drawn_once_for_each_revision(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        def number(*names, **arguments):
+            for name in names:
+                commands.run(session, name, **arguments)
+            draw(3)
+            settle()
+            return app.engine.take().number
+
+        first = number()
+        said["rests"] = number() - first
+        said["overlay"] = number("look.skeleton", "camera.add_key") - first
+        said["view"] = number("camera.orbit", dx_rad=0.2, dy_rad=0.0) - first
+        said["frame"] = number("time.next_frame") - first
+        """,
+    )
+    assert said == {"rests": 0, "overlay": 0, "view": 1, "frame": 2}
+
+
 def test_a_dragged_playhead_is_drawn_small_and_then_in_full(tmp_path: Path) -> None:
     _, said = use(
         tmp_path,

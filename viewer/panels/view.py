@@ -55,11 +55,11 @@ def mouse_and_keys(session: Session, area: Rectangle, dt_s: float) -> bool:
         if middle or (left and io.key_shift):
             run(session, "camera.pan", dx_px=dx, dy_px=dy, height_px=height)
         elif right:
-            way = {"dx_rad": dx * LOOK_RAD_PER_PX, "dy_rad": dy * LOOK_RAD_PER_PX}
-            run(session, "camera.look_around", **way)
+            angles = {"dx_rad": dx * LOOK_RAD_PER_PX, "dy_rad": dy * LOOK_RAD_PER_PX}
+            run(session, "camera.look_around", **angles)
         elif left:
-            way = {"dx_rad": dx * ORBIT_RAD_PER_PX, "dy_rad": dy * ORBIT_RAD_PER_PX}
-            run(session, "camera.orbit", **way)
+            angles = {"dx_rad": dx * ORBIT_RAD_PER_PX, "dy_rad": dy * ORBIT_RAD_PER_PX}
+            run(session, "camera.orbit", **angles)
         moving = True
     if hovered and io.mouse_wheel:
         x, y = io.mouse_pos.x - area.x, io.mouse_pos.y - area.y
@@ -80,8 +80,8 @@ def _fly(session: Session, dt_s: float) -> bool:
     if not (right or up or ahead):
         return False
     speed = FLY_M_PER_S * (FAST if imgui.get_io().key_shift else 1.0)
-    way = {"right": right, "up": up, "forward": ahead}
-    run(session, "camera.fly", **way, dt_s=dt_s, speed_m_s=speed)
+    sense = {"right": right, "up": up, "forward": ahead}
+    run(session, "camera.fly", **sense, dt_s=dt_s, speed_m_s=speed)
     return True
 
 
