@@ -48,6 +48,7 @@ WINDOWLESS_VIEWER = {
     "document",
     "session_file",
     "commands",
+    "revision",
     "clock",
     "recorder",
     "saving",
