@@ -20,8 +20,8 @@ from torch import Tensor
 from ash_core.errors import CudaError
 from ash_core.gl.context import GlError, describe_gl, opengl
 from ash_core.gl.texture import Magnify, Texture, read_texture
+from ash_core.install import install_command
 
-INSTALL: Final = "pip install 'ash-studio[cuda]'"
 PRIME: Final = "__NV_PRIME_RENDER_OFFLOAD=1 __GLX_VENDOR_LIBRARY_NAME=nvidia"
 """Makes OpenGL run on the NVIDIA GPU of a machine with two. Never set by us: it can freeze windows.
 
@@ -352,7 +352,7 @@ def _hindrance(
 ) -> tuple[str, str]:
     """(what hinders, cure)."""
     if isinstance(error, _BindingsMissingError):
-        return str(error), INSTALL
+        return str(error), install_command("cuda")
     if "microsoft" in kernel.lower():
         return "WSL has no CUDA-OpenGL interop", "run on Linux itself for more speed"
     if gl_name.startswith("NVIDIA"):
