@@ -24,7 +24,7 @@ KEY := $(firstword $(shell { echo $(TORCH); cat requirements.lock pyproject.toml
 READY := $(VENV)/.ready-$(KEY)
 STUDIO := $(VENV)/.studio-$(KEY)
 
-.PHONY: demo train-demo view test fuzz lint setup lock clean
+.PHONY: demo train-demo view test test-wheel fuzz lint setup lock clean
 
 demo: $(READY)
 	@$(BIN)/ash-studio demo --out demo
@@ -37,6 +37,17 @@ view: $(READY)
 
 test: lint
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# A new environment made by pip alone: a bare wheel, then the extra that it asks for.
+test-wheel: $(READY)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir $$dir .; \
+	$(PYTHON) -m venv $$dir/env; \
+	pip="$$dir/env/bin/python -m pip --disable-pip-version-check --no-input"; \
+	$$pip install --progress-bar off $(TORCH); \
+	$$pip install --progress-bar off -c requirements.lock $$dir/*.whl; \
+	PIP_CONSTRAINT=$(CURDIR)/requirements.lock ASH_WHEEL=$$dir/env/bin/ash-studio \
+	  $(BIN)/python -m pytest tests/test_wheel.py
 
 fuzz: $(READY)
 	@$(BIN)/python tests/fuzz.py --seconds $(SECONDS) --seed $(SEED)
