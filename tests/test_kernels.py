@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from ash_core.errors import CudaError
-from ash_core.fast import character, convolutions, decoders, frame
 from ash_core.gpu import kernels
 from ash_core.gpu.kernels import Program
+from ash_core.gpu_frame import character, convolutions, decoders, frame
 from ash_core.splat import cuda
 from ash_core.training import losses
 
