@@ -64,7 +64,7 @@ OUTSIDE: Final = {
     "x_server",
 }
 """Modules that start processes, open windows, film or train: tests of a file with one are not
-quick."""
+quick, and neither are those that train on the fixture `footage`."""
 QUICK_SECONDS: Final = 2.0
 """Processor time above which a quick test is reported."""
 
@@ -85,9 +85,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def is_quick(item: pytest.Item) -> bool:
     """Tell whether a test belongs to `make quick`: by its markers and its file's imports."""
-    if any(item.get_closest_marker(name) for name in ("gpu", "slow")):
-        return False
     assert isinstance(item, pytest.Function), item
+    marked = any(item.get_closest_marker(name) for name in ("gpu", "slow"))
+    if marked or "footage" in item.fixturenames:
+        return False
     imported = {
         thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
         for thing in vars(item.module).values()
