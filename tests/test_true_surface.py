@@ -134,6 +134,7 @@ def same(one: TrueFrame, other: TrueFrame) -> bool:
                for name in ("vertices", "normals", "occlusion", "creases"))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_without_motion_the_settled_surface_is_the_template() -> None:
     player = actor()
     frame = player.play(poses(1)).frame(0)
