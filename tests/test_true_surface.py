@@ -213,6 +213,7 @@ def test_legs_stay_inside_the_skirt_on_a_walk() -> None:
     assert max(worst) < 0.012, worst
 
 
+@pytest.mark.slow
 def test_the_same_whatever_was_asked_before() -> None:
     one, other = actor().play(walk()[:106]), actor().play(walk()[:106])
     late = one.frame(104)
