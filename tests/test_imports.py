@@ -45,6 +45,7 @@ WINDOWLESS_VIEWER = {
     "document",
     "session_file",
     "commands",
+    "revision",
     "clock",
     "recorder",
     "saving",
