@@ -6,7 +6,8 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
 from ash_core.capture.retarget.figures import MIN_LEG, Source, Target, pair_of
 from ash_core.capture.retarget.joint_names import SIDES
-from ash_core.capture.retarget.pose_solver import Place, Turn, runs
+from ash_core.capture.retarget.pose_solver import Place, Turn
+from ash_core.capture.retarget.slow_turns import runs
 from ash_core.files.text import bad
 from ash_core.geometry.kinematics import joint_transforms, posed_in_parts
 from ash_core.records import AvatarData
