@@ -306,7 +306,7 @@ class _Work:
 
             self._spread_work(relax)
         # Turns that limits make too fast.
-        frames = slow_turns.Frames(*known)
+        frames = slow_turns.Frames(*known, np.ones(self.frames))
         windows = slow_turns.fast_windows(chain, frames, path)
         _run(lambda window: slow_turns.slow_down(chain, frames, path, window), windows)
         return path

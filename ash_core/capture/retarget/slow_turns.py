@@ -37,7 +37,7 @@ from ash_core.capture.retarget.chain_kernels import (
     pose_frame,
 )
 
-BOUND_RAD = math.radians(12.0)
+BOUND_RAD = math.radians(13.5)
 """Most that a bone turns between two frames beyond what its goal does."""
 SLACK_RAD = math.radians(0.5)
 """Excess over the bound at which a window is solved."""
@@ -55,8 +55,14 @@ WORSE_RAD = math.radians(8.0)
 """An error that grows by more is worth other starts."""
 START_REACHES = (2, 4, 8, 14)
 """Frames on each side of a fast turn that other starts change."""
-EXCESS_COST = 30.0
-"""Cost of 1 rad beyond the bound where results are compared."""
+NEAR_RAD, NEAR_SHARE = math.radians(10.0), 2.0
+"""Goals that a frame by itself meets so nearly count more: errors go where limits cause them."""
+FAR_RAD = math.radians(25.0)
+"""Largest error of such a frame that is free where results are compared."""
+FAST_COST, FAR_COST = 1000.0, 100.0
+"""Costs of 1 rad of such errors, and of turns beyond the bound."""
+FAR_STARTS = 24
+"""Most starts by way of poses anywhere within the limits."""
 MAX_STEP_RAD = 0.3
 DONE_RAD, DONE_GAIN = 2e-3, 1e-6
 
@@ -72,6 +78,8 @@ class Frames(NamedTuple):
     """[F, G, 3, 3]"""
     spots: np.ndarray
     """[F, P, 4] wanted places and their weights"""
+    shares: np.ndarray
+    """[F] factors on the cost of the goals"""
 
     def cut(self, part: slice) -> "Frames":
         """Views of some frames."""
@@ -189,7 +197,7 @@ def _sum_costs(chain, frames, path, posed, factors, penalty):
     """Augmented Lagrangian of posed frames."""
     total = 0.0
     for f in range(len(path)):
-        total += measure_cost(
+        total += frames.shares[f] * measure_cost(
             chain, frames.goals[f], frames.spots[f], path[f], posed.turns[f], posed.places[f]
         )
         if f > 0:
@@ -221,6 +229,8 @@ def _assemble(chain, room, frames, path, posed, factors, penalty, blocks):
             blocks.diagonal[f],
             blocks.vector[f],
         )
+        blocks.diagonal[f] *= frames.shares[f]
+        blocks.vector[f] *= frames.shares[f]
         if f == 0:
             continue
         # Changes of dofs.
@@ -387,8 +397,7 @@ def measure_path(chain, frames, allowed, path):
 def solve_window(chain, room, frames, allowed, is_free, path):
     """Move the free frames of a path until no turn is too fast, in place. Returns its cost.
 
-    allowed: as of `allowed_turns`. is_free: [F]. The cost counts what is left beyond the bound by
-    EXCESS_COST.
+    allowed: as of `allowed_turns`. is_free: [F].
     """
     count = len(chain.dofs)
     posed, tried = _make_posed(chain, len(path)), _make_posed(chain, len(path))
@@ -428,11 +437,7 @@ def solve_window(chain, room, frames, allowed, is_free, path):
                 factors[f, g] = max(0.0, factors[f, g] + penalty * posed.beyond[f, g])
         penalty *= GROWTH
     factors[:] = 0.0
-    cost = _sum_costs(chain, frames, path, posed, factors, 1e-9)
-    for f in range(len(path)):
-        for g in range(len(chain.goals)):
-            cost += EXCESS_COST * max(0.0, posed.beyond[f, g] - SLACK_RAD)
-    return cost
+    return _sum_costs(chain, frames, path, posed, factors, 1e-9)
 
 
 # ---- a path ----
@@ -446,13 +451,16 @@ def runs(marked: np.ndarray) -> tuple[np.ndarray, int]:
 
 def fast_windows(chain: Chain, frames: Frames, path: np.ndarray) -> list[slice]:
     """Windows that hold all turns over the bound, and frames around them; apart by one or more."""
-    excess = _Window(chain, frames, slice(0, len(path))).measure(path)[0]
-    near = np.convolve(excess > 0.0, np.ones(2 * REACH + 1), "same") > 0.5
-    numbers, count = runs(near)
+    return cut_windows(measure_path(chain, frames, allowed_turns(chain, frames.goals), path)[0])
+
+
+def cut_windows(excess: np.ndarray) -> list[slice]:
+    """Windows around frames with a positive excess [F], of LONGEST frames at most."""
+    numbers, count = runs(np.convolve(excess > 0.0, np.ones(2 * REACH + 1))[REACH:-REACH] > 0.5)
     windows = []
     for n in range(count):
-        found = np.flatnonzero(numbers == n)
-        start, stop = int(found[0]), int(found[-1]) + 1
+        inside = np.flatnonzero(numbers == n)
+        start, stop = int(inside[0]), int(inside[-1]) + 1
         # Long windows are cut where they are slowest; the frame of the cut stays.
         while stop - start > LONGEST:
             half = start + LONGEST // 2
@@ -465,45 +473,59 @@ def fast_windows(chain: Chain, frames: Frames, path: np.ndarray) -> list[slice]:
 
 def slow_down(chain: Chain, frames: Frames, path: np.ndarray, window: slice) -> None:
     """Bound the turns in a window, in place; frames outside it stay."""
-    work = _Window(chain, frames, window)
+    work = _Window(chain, frames, path, window)
     path = path[work.part]
-    first = path.copy()
-    first_excess, first_errors = work.measure(first)
     work.solve(path, 0, len(path))
     # Where that failed or takes a bone far off, the fastest turns first, try other starts.
-    jumps = np.flatnonzero(first_excess > 0.0)
-    for f in jumps[np.argsort(-first_excess[jumps])].tolist():
+    jumps = np.flatnonzero(work.excess > 0.0)
+    for f in jumps[np.argsort(-work.excess[jumps])].tolist():
         start, stop = max(f - REACH // 2, 0), f + REACH // 2
         excess, errors = work.measure(path)
-        worse = (errors - first_errors)[start:stop].max()
+        worse = (errors - work.errors)[start:stop].max()
         if excess[start:stop].max() > SLACK_RAD or worse > WORSE_RAD:
             start, stop = max(f - 2 * REACH, 0), min(f + 2 * REACH, len(path))
-            found = [path[start:stop], *(s[start:stop] for s in _starts(first, path, f))]
-            costs = [work.solve(other, start, stop) for other in found]
-            path[start:stop] = found[int(np.argmin(costs))]
+            found = [path, *_plain_starts(work.first, path, f)]
+            results = [work.solve(other[start:stop], start, stop) for other in found]
+            if all(is_over for _, is_over in results):
+                found += _far_starts(chain, path, f)
+                results += [work.solve(p[start:stop], start, stop) for p in found[len(results) :]]
+            costs = [cost for cost, _ in results]
+            path[start:stop] = found[int(np.argmin(costs))][start:stop]
 
 
-def _starts(first: np.ndarray, path: np.ndarray, f: int) -> Iterator[np.ndarray]:
+def _plain_starts(first: np.ndarray, path: np.ndarray, f: int) -> Iterator[np.ndarray]:
     """Paths [F, D] across a jump from f - 1 to f of the path `first`, in other ways than `path`."""
-    last = len(path) - 1
-    ends = [(max(f - reach, 0), min(f + reach, last)) for reach in START_REACHES]
-    for a, b in ends:  # straight across, and by way of the rest pose
+    for reach in START_REACHES:
+        a, b = max(f - reach, 0), min(f + reach, len(path) - 1)
         share = np.linspace(0.0, 1.0, b - a + 1)[:, None]
-        for between in (first[a] * (1.0 - share) + first[b] * share, 0.0):
+        straight = first[a] * (1.0 - share) + first[b] * share
+        for start, stop, poses in (
+            (a, b + 1, straight),
+            (a, b + 1, 0.0),  # by way of the rest pose
+            (f, b + 1, first[f - 1]),  # later
+            (a, f, first[f]),  # sooner
+        ):
             other = path.copy()
-            other[a : b + 1] = between
+            other[start:stop] = poses
             yield other
-    for a, b in ends:  # later, and sooner
-        for held, pose in ((slice(f, b + 1), first[f - 1]), (slice(a, f), first[f])):
-            other = path.copy()
-            other[held] = pose
-            yield other
+
+
+def _far_starts(chain: Chain, path: np.ndarray, f: int) -> Iterator[np.ndarray]:
+    """Paths [F, D] across a jump from f - 1 to f by way of poses all over the limits."""
+    low, high = chain.dofs[:, LOW], chain.dofs[:, HIGH]
+    low, high = np.maximum(low, -math.pi), np.minimum(high, math.pi)
+    numbers = np.random.default_rng(0)
+    for n in range(FAR_STARTS):
+        reach = START_REACHES[n % 3]
+        other = path.copy()
+        other[max(f - reach, 0) : f + reach] = numbers.uniform(low, high)
+        yield other
 
 
 class _Window:
     """Frames that are solved together."""
 
-    def __init__(self, chain: Chain, frames: Frames, window: slice) -> None:
+    def __init__(self, chain: Chain, frames: Frames, path: np.ndarray, window: slice) -> None:
         count = len(frames.angles)
         self.part = slice(max(window.start - 1, 0), min(window.stop + 1, count))
         """The window with the frames beside it, which are held."""
@@ -511,19 +533,33 @@ class _Window:
         self.allowed = allowed_turns(chain, self.frames.goals)
         numbers = np.arange(count)[self.part]
         self.is_free = (numbers >= window.start) & (numbers < window.stop)
+        # Frames that limits do not keep from their goals.
+        self.first = path[self.part].copy()
+        self.excess, self.errors = self.measure(self.first)
+        self.is_near = self.errors < NEAR_RAD
+        shares = np.where(self.is_near, NEAR_SHARE, 1.0)
+        self.frames = self.frames._replace(shares=shares)
 
     def measure(self, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turns over the bound [F] and errors [F] of the worst bone, rad."""
         return measure_path(self.chain, self.frames, self.allowed, path)
 
-    def solve(self, path: np.ndarray, start: int, stop: int) -> float:
-        """Solve the frames start to stop, `path`, in place, and return their cost."""
-        is_free = self.is_free[start:stop].copy()
+    def solve(self, path: np.ndarray, start: int, stop: int) -> tuple[float, bool]:
+        """Solve the frames start to stop, `path`, in place.
+
+        Returns what they cost, and whether they do what they may not.
+        """
         # Frames with a neighbour that is not solved with them are held.
+        is_free = self.is_free[start:stop].copy()
         is_free[0] &= start == 0
         is_free[-1] &= stop == len(self.is_free)
         np.clip(path, self.chain.dofs[:, LOW], self.chain.dofs[:, HIGH], out=path)
         allowed = self.allowed[start:stop].copy()
         allowed[0] = np.inf
         frames = self.frames.cut(slice(start, stop))
-        return solve_window(self.chain, self.room, frames, allowed, is_free, path)
+        cost = solve_window(self.chain, self.room, frames, allowed, is_free, path)
+        # What the result may not do costs more.
+        excess, errors = measure_path(self.chain, frames, allowed, path)
+        fast = np.maximum(excess - SLACK_RAD, 0.0).sum()
+        far = np.maximum(errors[self.is_near[start:stop]] - FAR_RAD, 0.0).sum()
+        return cost + FAST_COST * float(fast) + FAR_COST * float(far), bool(fast + far > 0.0)
