@@ -39,6 +39,8 @@ from ash_core.capture.retarget.chain_kernels import (
 
 BOUND_RAD = math.radians(13.5)
 """Most that a bone turns between two frames beyond what its goal does."""
+EASY_RAD = math.radians(9.0)
+"""The same in windows in which no frame is over BOUND_RAD: turns are easily slowed."""
 SLACK_RAD = math.radians(0.5)
 """Excess over the bound at which a window is solved."""
 SOFT_WEIGHT = 0.5
@@ -130,13 +132,13 @@ def _angle(goal, a, b):
 
 
 @njit(cache=True, nogil=True)
-def allowed_turns(chain, goals):
+def allowed_turns(chain, goals, bound):
     """[F, G] rad that each bone may turn from the frame before; inf where nothing bounds it."""
     allowed = np.full((len(goals), len(chain.goals)), np.inf)
     for f in range(1, len(goals)):
         for g in range(len(chain.goals)):
             if chain.goals[g, WEIGHT] >= SOFT_WEIGHT:
-                allowed[f, g] = _angle(chain.goals[g], goals[f, g], goals[f - 1, g]) + BOUND_RAD
+                allowed[f, g] = _angle(chain.goals[g], goals[f, g], goals[f - 1, g]) + bound
     return allowed
 
 
@@ -229,8 +231,10 @@ def _assemble(chain, room, frames, path, posed, factors, penalty, blocks):
             blocks.diagonal[f],
             blocks.vector[f],
         )
-        blocks.diagonal[f] *= frames.shares[f]
-        blocks.vector[f] *= frames.shares[f]
+        for d in range(count):
+            blocks.vector[f, d] *= frames.shares[f]
+            for e in range(d + 1):
+                blocks.diagonal[f, d, e] *= frames.shares[f]
         if f == 0:
             continue
         # Changes of dofs.
@@ -430,11 +434,13 @@ def solve_window(chain, room, frames, allowed, is_free, path):
             if change < DONE_RAD or gain < DONE_GAIN * max(cost, 1e-3):
                 break
         # Multipliers of the turns that are still too fast grow.
-        if posed.beyond.max() < SLACK_RAD:
-            break
+        fastest = -np.inf
         for f in range(len(path)):
             for g in range(len(chain.goals)):
+                fastest = max(fastest, posed.beyond[f, g])
                 factors[f, g] = max(0.0, factors[f, g] + penalty * posed.beyond[f, g])
+        if fastest < SLACK_RAD:
+            break
         penalty *= GROWTH
     factors[:] = 0.0
     return _sum_costs(chain, frames, path, posed, factors, 1e-9)
@@ -451,7 +457,8 @@ def runs(marked: np.ndarray) -> tuple[np.ndarray, int]:
 
 def fast_windows(chain: Chain, frames: Frames, path: np.ndarray) -> list[slice]:
     """Windows that hold all turns over the bound, and frames around them; apart by one or more."""
-    return cut_windows(measure_path(chain, frames, allowed_turns(chain, frames.goals), path)[0])
+    allowed = allowed_turns(chain, frames.goals, EASY_RAD)
+    return cut_windows(measure_path(chain, frames, allowed, path)[0])
 
 
 def cut_windows(excess: np.ndarray) -> list[slice]:
@@ -530,12 +537,15 @@ class _Window:
         self.part = slice(max(window.start - 1, 0), min(window.stop + 1, count))
         """The window with the frames beside it, which are held."""
         self.chain, self.frames, self.room = chain, frames.cut(self.part), make_room(chain)
-        self.allowed = allowed_turns(chain, self.frames.goals)
+        self.allowed = allowed_turns(chain, self.frames.goals, EASY_RAD)
         numbers = np.arange(count)[self.part]
         self.is_free = (numbers >= window.start) & (numbers < window.stop)
         # Frames that limits do not keep from their goals.
         self.first = path[self.part].copy()
         self.excess, self.errors = self.measure(self.first)
+        if self.excess.max() > BOUND_RAD - EASY_RAD:
+            self.allowed += BOUND_RAD - EASY_RAD
+            self.excess -= BOUND_RAD - EASY_RAD
         self.is_near = self.errors < NEAR_RAD
         shares = np.where(self.is_near, NEAR_SHARE, 1.0)
         self.frames = self.frames._replace(shares=shares)
