@@ -147,7 +147,7 @@ def _examine_backends() -> list[Finding]:
 
 def _examine_cache() -> list[Finding]:
     """Compiled kernels lie beside the source in a checkout, else in the user's cache folder."""
-    from ash_core.files.text import try_folder
+    from ash_core.files.io import try_folder
     from ash_core.splat import cpu
 
     chosen = cpu.config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]

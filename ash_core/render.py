@@ -22,7 +22,7 @@ from ash_core.records import Camera, Gaussians, Image, PoseWindow, Surface, to_d
 from ash_core.splat.rasterize import check_camera, rasterize
 
 if TYPE_CHECKING:
-    from ash_core.fast.frame import Frames
+    from ash_core.gpu_frame.frame import Frames
 
 Colour = tuple[float, float, float]
 Precision = Literal["half", "float"]
@@ -60,8 +60,8 @@ class Renderer:
     one rasterization.
 
     On an NVIDIA GPU frames are CUDA graphs of our kernels, with the networks in half precision
-    (`ash_core.fast`). Otherwise, with precision "float", or with another rasterizer than ours, the
-    avatar's own modules run: the plain path.
+    (`ash_core.gpu_frame`). Otherwise, with precision "float", or with another rasterizer than ours,
+    the avatar's own modules run: the plain path.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Renderer:
         if self._frames is None or self._frames[0] != version:
             self._frames = None
             try:
-                from ash_core.fast.frame import Frames
+                from ash_core.gpu_frame.frame import Frames
 
                 with torch.cuda.device(self.device):
                     self._frames = version, Frames(self.avatar, self.device)

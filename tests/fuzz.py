@@ -31,23 +31,24 @@ import torch
 from toy import ToyFiles, make_toy_character, toy_cameras, toy_skeleton, toy_texture
 
 from ash_core.avatar import Avatar
-from ash_core.capture.gltf.gltf_character import read_gltf_character
 from ash_core.conventions import CameraFormat
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.bvh import read_bvh
 from ash_core.files.cameras.files import read_camera_file, write_camera_file
+from ash_core.files.cameras.published import read_calibration, read_cameras
 from ash_core.files.cameras.record import StageCamera
-from ash_core.files.capture import encode_png, read_calibration, read_cameras, read_image
 from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.conf import read_conf
 from ash_core.files.footage import decode_frames, index_video
+from ash_core.files.image import encode_png, read_image
 from ash_core.files.obj import read_obj
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
 from ash_core.files.splats import load_splats
 from ash_core.files.video import open_writer
 from ash_core.geometry.lens import Lens
+from ash_core.importers.gltf.gltf_character import read_gltf_character
 from ash_core.networks.decoder import Decoder, DecoderConfig
 
 TIME_BOUND_S = 5.0

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation, Slerp
 
-from ash_core.capture.retarget.joint_mapping import bone_tree
-from ash_core.capture.retarget.joint_names import group_name
 from ash_core.geometry.kinematics import joint_transforms
+from ash_core.importers.retarget.joint_mapping import bone_tree
+from ash_core.importers.retarget.joint_names import group_name
 from ash_core.records import Skeleton
 
 ORDERS = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")

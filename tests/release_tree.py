@@ -22,7 +22,7 @@ from toy import make_toy_character, toy_dofs
 from train_toy import painted
 
 from ash_core.avatar import Avatar
-from ash_core.files.capture import write_cameras
+from ash_core.files.cameras.published import write_cameras
 from ash_core.files.checks import network_shapes
 from ash_core.files.dataset import POSES, mask_video_path, stretch_camera, video_path
 from ash_core.files.released import import_ash

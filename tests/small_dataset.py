@@ -17,7 +17,7 @@ import torch
 from jaxtyping import UInt8
 
 from ash_core.conventions import MM_PER_M, R_WORLD_BODY
-from ash_core.files.capture import write_cameras
+from ash_core.files.cameras.published import write_cameras
 from ash_core.files.dataset import (
     CALIBRATION,
     CAMERAS,

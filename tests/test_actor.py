@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from ash_core.capture.actor.actor import CONF, Actor, write_actor
-from ash_core.capture.choreography.motions import make_motions
-from ash_core.capture.mesh.texels import find_texels
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.obj import read_obj
@@ -22,6 +19,9 @@ from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.mesh import hop_distances, vertex_adjacency
 from ash_core.records import AvatarData
 from ash_core.resources import resource
+from ash_core.studio.actor.actor import CONF, Actor, write_actor
+from ash_core.studio.choreography.motions import make_motions
+from ash_core.studio.mesh.texels import find_texels
 
 FOLDER = resource("assets", "actor")
 MOTIONS = ("walk", "dance", "stretch")

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ash_core.capture.mesh.surface import boundary_loops
 from ash_core.files.released import import_ash
 from ash_core.resources import resource
+from ash_core.studio.mesh.surface import boundary_loops
 
 pytest.importorskip("anny")
 
 
 @pytest.mark.slow
 def test_making_it_again_gives_the_bundled_character(tmp_path: Path) -> None:
-    from ash_core.capture.actor.actor import make_actor
+    from ash_core.studio.actor.actor import make_actor
 
     told: list[float] = []
     files = make_actor(tmp_path / "actor", lambda _what, done: told.append(done))

@@ -20,10 +20,10 @@ from toy import ToyFiles, make_toy_character
 from ash_core.avatar import Avatar
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
-from ash_core.files.capture import encode_png
 from ash_core.files.checks import check_avatar, network_shapes
+from ash_core.files.image import encode_png
+from ash_core.files.io import write_atomic, write_text
 from ash_core.files.released import import_ash
-from ash_core.files.text import write_atomic, write_text
 from ash_core.networks.decoder import PRESETS, Decoder, DecoderConfig
 from ash_core.records import AvatarData
 

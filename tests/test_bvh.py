@@ -9,14 +9,19 @@ import pytest
 import torch
 
 from ash_core import cli
-from ash_core.capture.retarget.joint_mapping import Tree, guess_mapping, read_mapping, write_mapping
-from ash_core.capture.retarget.joint_names import body_parts
-from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.bvh import read_bvh, resample
 from ash_core.files.skeletool import read_motion, read_skeleton
 from ash_core.geometry.kinematics import joint_transforms
+from ash_core.importers.retarget.joint_mapping import (
+    Tree,
+    guess_mapping,
+    read_mapping,
+    write_mapping,
+)
+from ash_core.importers.retarget.joint_names import body_parts
+from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.records import Skeleton
 from ash_core.resources import resource
 

@@ -22,8 +22,9 @@ from ash_core.commands.render import find_camera
 from ash_core.conventions import CameraFormat, Up
 from ash_core.errors import InputError
 from ash_core.files.cameras.files import read_camera_file, read_straight, write_camera_file
+from ash_core.files.cameras.published import read_cameras
 from ash_core.files.cameras.record import Reading, StageCamera
-from ash_core.files.capture import read_cameras, read_image
+from ash_core.files.image import read_image
 from ash_core.geometry.camera import look_at
 from ash_core.geometry.lens import Lens, distort
 from ash_core.records import Camera

@@ -11,7 +11,7 @@ from small_dataset import calibration_text, write_video
 from toy import toy_cameras
 
 from ash_core.cli import main
-from ash_core.files.capture import read_cameras, read_lenses
+from ash_core.files.cameras.published import read_cameras, read_lenses
 from ash_core.files.dataset import video_path
 from ash_core.geometry.lens import Lens
 

@@ -12,14 +12,8 @@ from PIL import Image as PillowImage
 from toy import toy_cameras, toy_texture
 
 from ash_core.errors import InputError
-from ash_core.files.capture import (
-    decode_image,
-    encode_png,
-    read_calibration,
-    read_cameras,
-    read_image,
-    write_cameras,
-)
+from ash_core.files.cameras.published import read_calibration, read_cameras, write_cameras
+from ash_core.files.image import decode_image, encode_png, read_image
 
 
 def test_cameras_round_trip(tmp_path: Path) -> None:

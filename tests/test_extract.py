@@ -18,14 +18,9 @@ from PIL import Image as PillowImage
 from small_dataset import FRAMES, HEIGHT, WIDTH, calibration_text, small_dataset, write_video
 from test_footage import cut_off, spoil_middle
 
-from ash_core.capture.extract.cutter import Cutter, ExtractSettings, Optics
-from ash_core.capture.extract.extract import CameraJob, CameraReport, extract_camera
-from ash_core.capture.extract.journal import journal_path, remove_partials
-from ash_core.capture.extract.masks import Box
-from ash_core.capture.extract.survey import survey
 from ash_core.cli import main
 from ash_core.errors import InputError
-from ash_core.files.capture import read_cameras
+from ash_core.files.cameras.published import read_cameras
 from ash_core.files.dataset import (
     CALIBRATION,
     CAMERAS,
@@ -41,6 +36,11 @@ from ash_core.files.dataset import (
 )
 from ash_core.files.footage import decode_frames, index_video
 from ash_core.files.release_images import PublishedFolders
+from ash_core.footage.extract.cutter import Cutter, ExtractSettings, Optics
+from ash_core.footage.extract.extract import CameraJob, CameraReport, extract_camera
+from ash_core.footage.extract.journal import journal_path, remove_partials
+from ash_core.footage.extract.masks import Box
+from ash_core.footage.extract.survey import survey
 from ash_core.geometry.lens import Lens
 
 THIN = ExtractSettings(erode=0, dilate=0)
@@ -456,7 +456,7 @@ def test_killed_half_way_it_goes_on_to_the_same(data: Path, tmp_path: Path) -> N
 KILLED_WITH_IDLE_WORKERS = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
-from ash_core.capture.extract.extract_jobs import run_in_processes
+from ash_core.footage.extract.extract_jobs import run_in_processes
 from test_extract import job_of
 
 jobs = [job_of(Path(sys.argv[1]), camera) for camera in range(3)]
@@ -496,7 +496,7 @@ def test_idle_workers_end_with_their_killed_parent(data: Path, tmp_path: Path) -
 HUNG_UP_AT_THE_START = """
 import os, signal, sys
 from pathlib import Path
-from ash_core.capture.extract.extract_jobs import run_in_processes
+from ash_core.footage.extract.extract_jobs import run_in_processes
 from ash_core.commands.terminal import StopRequest
 from test_extract import job_of
 

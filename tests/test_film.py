@@ -21,18 +21,11 @@ from numba import njit
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from ash_core.capture.film.camera_ring import MARGIN, camera_ring
-from ash_core.capture.film.film import Film, FilmJob
-from ash_core.capture.film.film_pass import FilmPass
-from ash_core.capture.film.film_stage import FilmStage, build_stage, read_actor, write_stage
-from ash_core.capture.film.film_truth import truth_depth, truth_mesh
-from ash_core.capture.film.script import Script, find_motions, join_motions, read_script
-from ash_core.capture.film.studio_light import BACKDROP
 from ash_core.cli import main
 from ash_core.commands import capture as capture_command
 from ash_core.conventions import PUBLISHED_LAGS, R_WORLD_BODY
 from ash_core.errors import InputError
-from ash_core.files.capture import read_calibration
+from ash_core.files.cameras.published import read_calibration
 from ash_core.files.dataset import (
     POSES,
     mask_video_path,
@@ -45,6 +38,13 @@ from ash_core.geometry.camera import camera_position
 from ash_core.geometry.motion import pose_window
 from ash_core.records import Camera
 from ash_core.resources import resource
+from ash_core.studio.film.camera_ring import MARGIN, camera_ring
+from ash_core.studio.film.film import Film, FilmJob
+from ash_core.studio.film.film_pass import FilmPass
+from ash_core.studio.film.film_stage import FilmStage, build_stage, read_actor, write_stage
+from ash_core.studio.film.film_truth import truth_depth, truth_mesh
+from ash_core.studio.film.script import Script, find_motions, join_motions, read_script
+from ash_core.studio.film.studio_light import BACKDROP
 
 ACTOR = resource("assets", "actor")
 SIZE = (96, 72)

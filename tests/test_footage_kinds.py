@@ -15,7 +15,6 @@ import pytest
 from small_dataset import FRAMES, HEIGHT, WIDTH, small_dataset, write_video
 from test_extract import extract
 
-from ash_core.capture.extract.cutter import Cutter, ExtractSettings
 from ash_core.cli import main
 from ash_core.errors import InputError
 from ash_core.files.dataset import (
@@ -28,6 +27,7 @@ from ash_core.files.dataset import (
     video_path,
 )
 from ash_core.files.footage import decode_frames, index_video, video_size
+from ash_core.footage.extract.cutter import Cutter, ExtractSettings
 
 COLOUR = (180, 60, 90)
 

@@ -14,17 +14,17 @@ import torch
 from PIL import Image as PillowImage
 
 from ash_core import cli
-from ash_core.capture.gltf.gltf_atlas import make_atlas
-from ash_core.capture.gltf.gltf_character import read_gltf_character
-from ash_core.capture.gltf.gltf_mesh import skin_joints
-from ash_core.capture.gltf.gltf_motion import read_animations, world
-from ash_core.capture.gltf.gltf_paint import Material, Soup
-from ash_core.capture.gltf.gltf_rig import inverse_binds
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.gltf import Gltf, open_gltf
 from ash_core.files.skeletool import read_motion
 from ash_core.geometry.kinematics import joint_transforms
+from ash_core.importers.gltf.gltf_atlas import make_atlas
+from ash_core.importers.gltf.gltf_character import read_gltf_character
+from ash_core.importers.gltf.gltf_mesh import skin_joints
+from ash_core.importers.gltf.gltf_motion import read_animations, world
+from ash_core.importers.gltf.gltf_paint import Material, Soup
+from ash_core.importers.gltf.gltf_rig import inverse_binds
 
 DATA = Path(__file__).parent / "data"
 RIGGED, SKIN = DATA / "rigged_simple.glb", DATA / "simple_skin.gltf"

@@ -11,12 +11,12 @@ from PIL import Image as PillowImage
 from test_gltf import PAINTED, WHOLE, as_uri, gltf_of, quads
 
 from ash_core import cli
-from ash_core.capture.gltf.gltf_atlas import make_atlas
-from ash_core.capture.gltf.gltf_character import Imported, read_gltf_character
-from ash_core.capture.gltf.gltf_paint import Material, Painter, Soup, encode, opaque_share
-from ash_core.capture.gltf.gltf_traits import describe_rest
-from ash_core.capture.mesh.texels import find_texels
 from ash_core.errors import InputError
+from ash_core.importers.gltf.gltf_atlas import make_atlas
+from ash_core.importers.gltf.gltf_character import Imported, read_gltf_character
+from ash_core.importers.gltf.gltf_paint import Material, Painter, Soup, encode, opaque_share
+from ash_core.importers.gltf.gltf_traits import describe_rest
+from ash_core.studio.mesh.texels import find_texels
 
 Json = dict[str, Any]
 UNSIGNED_SHORT, UNSIGNED_INT, FLOAT = 5123, 5125, 5126

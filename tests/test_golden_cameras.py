@@ -9,7 +9,7 @@ import pytest
 import torch
 from published import Arrays, arrays, close
 
-from ash_core.files.capture import read_calibration, read_cameras
+from ash_core.files.cameras.published import read_calibration, read_cameras
 from ash_core.geometry.camera import camera_position, resize_camera
 from ash_core.records import Camera
 

@@ -37,7 +37,7 @@ from ash_core.files.obj import read_obj
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
 from ash_core.geometry import dual_quaternion as dq
-from ash_core.geometry import skinning, warmup
+from ash_core.geometry import skinning
 from ash_core.geometry.embedded_graph import REACH
 from ash_core.geometry.kinematics import joint_transforms, local_transforms
 from ash_core.geometry.mesh import face_normals, vertex_adjacency, vertex_normals
@@ -45,6 +45,7 @@ from ash_core.geometry.motion import pose_window
 from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.networks.graph_net import RINGS, ring_adjacency
 from ash_core.records import AvatarData, Motion
+from ash_core.training import warmup
 
 NETWORKS = ("spatial_gcn", "delta_gcn", "unet_geometry", "unet_appearance")
 FRAMES = (1, 600)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from small_dataset import FRAMES, HEIGHT, WIDTH, small_dataset, write_video
 
-from ash_core.capture.inspect.inspection import Inspection, inspect_dataset
-from ash_core.capture.inspect.silhouette import silhouette
 from ash_core.cli import main
-from ash_core.files.capture import read_cameras, write_cameras
+from ash_core.files.cameras.published import read_cameras, write_cameras
 from ash_core.files.dataset import CAMERAS, POSES, mask_video_path, open_dataset, video_path
+from ash_core.footage.inspect.inspection import Inspection, inspect_dataset
+from ash_core.footage.inspect.silhouette import silhouette
 from ash_core.records import Camera
 
 

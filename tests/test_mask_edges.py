@@ -9,12 +9,12 @@ import pytest
 from scipy import ndimage
 from small_dataset import FRAMES, HEIGHT, WIDTH, small_dataset, write_video
 
-from ash_core.capture.extract.cutter import ExtractSettings
-from ash_core.capture.extract.edges import measure_edge
-from ash_core.capture.extract.masks import clean_mask, mask_levels, published_sides
-from ash_core.capture.extract.unmix import unmix
 from ash_core.cli import main
 from ash_core.files.dataset import image_path, mask_video_path, read_masked, video_path
+from ash_core.footage.extract.cutter import ExtractSettings
+from ash_core.footage.extract.edges import measure_edge
+from ash_core.footage.extract.masks import clean_mask, mask_levels, published_sides
+from ash_core.footage.extract.unmix import unmix
 
 PERSON, BACKDROP = np.array([200.0, 120.0, 90.0]), np.array([40.0, 140.0, 60.0])
 FINE = 8

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ash_core.capture.extract.masks import Box, box_of, clean_mask, largest_piece
-from ash_core.capture.extract.remap import remap
+from ash_core.footage.extract.masks import Box, box_of, clean_mask, largest_piece
+from ash_core.footage.extract.remap import remap
 from ash_core.geometry.lens import Lens, distort, straight_map
 
 

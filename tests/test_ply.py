@@ -11,7 +11,7 @@ from ash_core import cli
 from ash_core.avatar import Avatar
 from ash_core.commands.scene import still_motion
 from ash_core.errors import InputError
-from ash_core.files.capture import read_image
+from ash_core.files.image import read_image
 from ash_core.files.ply import write_ply
 from ash_core.files.splats import load_splats, read_splats
 from ash_core.geometry.framing import joint_positions

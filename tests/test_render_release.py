@@ -10,7 +10,7 @@ from release_tree import IMAGE, TEST_FRAMES, VAL_CAMERAS, ReleaseTree, release_t
 from test_training import run
 
 from ash_core.avatar import Avatar
-from ash_core.files.capture import write_cameras
+from ash_core.files.cameras.published import write_cameras
 from ash_core.files.dataset import stretch_camera
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion

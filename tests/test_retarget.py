@@ -24,16 +24,16 @@ from made_motions import (
 )
 from scipy.spatial.transform import Rotation
 
-from ash_core.capture.retarget.joint_mapping import Tree
-from ash_core.capture.retarget.pose_solver import Turn
-from ash_core.capture.retarget.quality import Quality, Worst, measure
-from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
-from ash_core.capture.retarget.slow_turns import LONGEST, REACH, cut_windows
-from ash_core.capture.retarget.up_axis import find_up_axis
 from ash_core.errors import InputError
 from ash_core.files.bvh import read_bvh
 from ash_core.files.skeletool import read_skeleton
 from ash_core.geometry.kinematics import joint_transforms
+from ash_core.importers.retarget.joint_mapping import Tree
+from ash_core.importers.retarget.pose_solver import Turn
+from ash_core.importers.retarget.quality import Quality, Worst, measure
+from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
+from ash_core.importers.retarget.slow_turns import LONGEST, REACH, cut_windows
+from ash_core.importers.retarget.up_axis import find_up_axis
 from ash_core.records import Skeleton
 from ash_core.resources import resource
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ash_core import cli
 from ash_core.errors import InputError
-from ash_core.files.capture import read_image
+from ash_core.files.image import read_image
 from ash_core.files.splats import load_splats, read_splats, turn_splats
 from ash_core.geometry.rotations import quat_to_matrix
 from ash_core.records import Gaussians, Up

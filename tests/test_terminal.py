@@ -26,7 +26,7 @@ from ash_core.commands.terminal import (
 )
 from ash_core.commands.usage import one_line
 from ash_core.errors import InputError
-from ash_core.files.text import size_text
+from ash_core.files.io import size_text
 
 MAIN = "import sys\nfrom ash_core.cli import main\nsys.exit(main())"
 

@@ -15,7 +15,7 @@ import pytest
 
 from ash_core.cli import main
 from ash_core.commands.train_demo import JUDGED, LEAST_GAIN_DB, VIDEO_FRAMES, TrainDemo
-from ash_core.files.capture import read_image
+from ash_core.files.image import read_image
 
 SETTINGS = ("--actor", "actor", "--size", "240x180", "--minutes", "0.75")
 """A quarter of the pixels and a seventh of the time that a user gives it."""

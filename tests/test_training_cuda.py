@@ -10,7 +10,7 @@ from test_training import arguments, losses, run
 from test_training_parts import make_session, steps, two_train_as_one
 
 from ash_core.training.captured import WARM_UP
-from ash_core.training.session import Session
+from ash_core.training.setup import Session
 
 pytestmark = pytest.mark.gpu
 

@@ -38,7 +38,7 @@ from ash_core.training.lpips import _ALEXNET, Lpips, _vgg16
 from ash_core.training.metrics import eroded, psnr, published_window, scores
 from ash_core.training.model import learning_rate
 from ash_core.training.pictures import Pictures, mask_box
-from ash_core.training.session import Session
+from ash_core.training.setup import Session
 from ash_core.training.trainer import composed
 
 

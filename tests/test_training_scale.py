@@ -15,7 +15,7 @@ from test_training import arguments, run
 from test_training_parts import make_session
 
 from ash_core.errors import InputError
-from ash_core.files.capture import read_cameras, write_cameras
+from ash_core.files.cameras.published import read_cameras, write_cameras
 from ash_core.files.dataset import (
     CAMERAS,
     image_files,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_fast_character import graph_networks
+from test_gpu_frame_character import graph_networks
 from test_training_parts import make_session, steps
 
 from ash_core.character import Character

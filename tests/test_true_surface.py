@@ -11,14 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from ash_core.capture.mesh.subdivide import subdivide
-from ash_core.capture.mesh.surface import face_normals
-from ash_core.capture.truth.dressing import COTTON, LINING, Dressing, load_dressing, save_dressing
-from ash_core.capture.truth.folds import DEPTH
-from ash_core.capture.truth.skinned import blend_bones, blend_matrices, normals_of
-from ash_core.capture.truth.true_surface import TrueActor, TrueFrame
-from ash_core.capture.wardrobe.hang import Cut, axis_of, hang
-from ash_core.capture.wardrobe.sheet import Ring, Sheet, join
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_motion
@@ -27,6 +19,14 @@ from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.skinning import blend_bones as reference_blend
 from ash_core.records import AvatarData, Skinning
 from ash_core.resources import resource
+from ash_core.studio.mesh.subdivide import subdivide
+from ash_core.studio.mesh.surface import face_normals
+from ash_core.studio.truth.dressing import COTTON, LINING, Dressing, load_dressing, save_dressing
+from ash_core.studio.truth.folds import DEPTH
+from ash_core.studio.truth.skinned import blend_bones, blend_matrices, normals_of
+from ash_core.studio.truth.true_surface import TrueActor, TrueFrame
+from ash_core.studio.wardrobe.hang import Cut, axis_of, hang
+from ash_core.studio.wardrobe.sheet import Ring, Sheet, join
 
 COLUMNS = 48
 

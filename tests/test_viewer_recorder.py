@@ -20,7 +20,7 @@ from ash_core.commands import render
 from ash_core.errors import CudaError, InputError
 from ash_core.files import video
 from ash_core.files.avatar_file import save_avatar
-from ash_core.files.capture import read_cameras
+from ash_core.files.cameras.published import read_cameras
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
 from ash_core.geometry.camera import resize_camera

@@ -8,7 +8,7 @@ import torch
 from release_tree import CAMERAS_COUNT, FRAMES, IMAGE, TEST_FRAMES, ReleaseTree, release_tree
 from toy import toy_skeleton
 
-from ash_core.files.capture import write_cameras
+from ash_core.files.cameras.published import write_cameras
 from ash_core.files.dataset import stretch_camera
 from ash_core.files.released import import_ash
 from viewer.pose import sliders

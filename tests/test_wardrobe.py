@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ash_core.capture.actor.body import Body
-from ash_core.capture.choreography.posing import Score
-from ash_core.capture.choreography.stage import Stage
-from ash_core.capture.mesh.surface import boundary_loops, face_normals
-from ash_core.capture.wardrobe.borrow import retarget
-from ash_core.capture.wardrobe.cut import cut
-from ash_core.capture.wardrobe.hang import Cut, axis_of, hang
-from ash_core.capture.wardrobe.outfits import OUTFITS
-from ash_core.capture.wardrobe.prints import every, houndstooth, letters, tartan
-from ash_core.capture.wardrobe.routines import FRAMES, make_routines, slower
-from ash_core.capture.wardrobe.sheet import Ring, join, seams, split
 from ash_core.files.avatar_file import load_avatar
 from ash_core.records import AvatarData
 from ash_core.resources import resource
+from ash_core.studio.actor.body import Body
+from ash_core.studio.choreography.posing import Score
+from ash_core.studio.choreography.stage import Stage
+from ash_core.studio.mesh.surface import boundary_loops, face_normals
+from ash_core.studio.wardrobe.borrow import retarget
+from ash_core.studio.wardrobe.cut import cut
+from ash_core.studio.wardrobe.hang import Cut, axis_of, hang
+from ash_core.studio.wardrobe.outfits import OUTFITS
+from ash_core.studio.wardrobe.prints import every, houndstooth, letters, tartan
+from ash_core.studio.wardrobe.routines import FRAMES, make_routines, slower
+from ash_core.studio.wardrobe.sheet import Ring, join, seams, split
 
 
 @cache

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ash_core.capture.mesh.graph import MIN_NODES, make_graph
-from ash_core.capture.mesh.surface import boundary_loops
-from ash_core.capture.mesh.texels import find_texels
-from ash_core.capture.truth.dressing import LEATHER, SKIN, WOOL
-from ash_core.capture.wardrobe.outfits import OUTFITS
+from ash_core.studio.mesh.graph import MIN_NODES, make_graph
+from ash_core.studio.mesh.surface import boundary_loops
+from ash_core.studio.mesh.texels import find_texels
+from ash_core.studio.truth.dressing import LEATHER, SKIN, WOOL
+from ash_core.studio.wardrobe.outfits import OUTFITS
 
 pytest.importorskip("anny")
 
@@ -15,10 +15,10 @@ pytest.importorskip("anny")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OUTFITS)
 def test_an_actor_is_one_surface_with_one_atlas(name: str) -> None:
-    from ash_core.capture.wardrobe.fit import bodily
-    from ash_core.capture.wardrobe.layout import layout
-    from ash_core.capture.wardrobe.make import dressing_of, rigged
-    from ash_core.capture.wardrobe.paint import Painted
+    from ash_core.studio.wardrobe.fit import bodily
+    from ash_core.studio.wardrobe.layout import layout
+    from ash_core.studio.wardrobe.make import dressing_of, rigged
+    from ash_core.studio.wardrobe.paint import Painted
 
     outfit = OUTFITS[name]
     made = rigged(outfit)

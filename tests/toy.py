@@ -9,7 +9,8 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from ash_core.files.capture import write_cameras
+from ash_core.files.cameras.published import write_cameras
+from ash_core.files.io import write_atomic, write_text
 from ash_core.files.obj import ObjMesh, write_obj
 from ash_core.files.skeletool import (
     CharacterFiles,
@@ -19,7 +20,6 @@ from ash_core.files.skeletool import (
     write_skeleton,
     write_skin,
 )
-from ash_core.files.text import write_atomic, write_text
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.records import AvatarData, Camera, GraphMesh, Skeleton, Skinning, Template
 

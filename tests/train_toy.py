@@ -8,11 +8,12 @@ from toy import FRAMES, make_toy_character, toy_dofs
 
 from ash_core.avatar import Avatar
 from ash_core.files.avatar_file import save_avatar
-from ash_core.files.capture import encode_png, write_cameras
+from ash_core.files.cameras.published import write_cameras
 from ash_core.files.dataset import CAMERAS, POSES, Split, image_path
+from ash_core.files.image import encode_png
+from ash_core.files.io import write_atomic
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, write_motion
-from ash_core.files.text import write_atomic
 from ash_core.files.video import straight_colour
 from ash_core.geometry.camera import camera_from_fov, look_at
 from ash_core.geometry.motion import pose_window

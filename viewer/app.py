@@ -16,7 +16,7 @@ import torch
 from imgui_bundle import hello_imgui, imgui
 
 from ash_core.errors import InputError
-from ash_core.files.text import legible
+from ash_core.files.io import legible
 from ash_core.gl.context import describe_gl
 from viewer.autosave import Autosave
 from viewer.camera_controls import View

@@ -56,7 +56,7 @@ class ViewCommand:
     """Draw the window without a display, write it to this picture and leave: for bug reports."""
 
     def run(self) -> int:
-        from ash_core.files.text import shorten
+        from ash_core.files.io import shorten
         from ash_core.gl.context import INSTALL as GL_INSTALL
         from viewer.preferences import PreferenceStore, preferences_file
         from viewer.session import SESSION_SUFFIX, Session
@@ -91,7 +91,7 @@ class ViewCommand:
 
     def _check(self) -> None:
         """What can be told before anything is read."""
-        from ash_core.files.text import is_kind
+        from ash_core.files.io import is_kind
         from ash_core.files.video import check_output
 
         out = self.headless_check

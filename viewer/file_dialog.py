@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from ash_core.files.text import is_kind, legible
+from ash_core.files.io import is_kind, legible
 
 Column = Literal["name", "size", "changed"]
 

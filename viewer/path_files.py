@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from ash_core.errors import InputError
-from ash_core.files.text import bad, read_json, show, write_text
+from ash_core.files.io import bad, read_json, show, write_text
 from viewer.camera_controls import CameraPath
 from viewer.session import Session
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ash_core.conventions import FPS
 from ash_core.errors import InputError
-from ash_core.files.text import bad, show
+from ash_core.files.io import bad, show
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.motion import live_poses, live_window, pose_window, poses_until

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, get_args
 
 from ash_core.commands.render import DEFAULT_SIZE
 from ash_core.commands.scene import Preset
+from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import InputError
-from ash_core.files.capture import MAX_SIDE_PX
-from ash_core.files.text import bad, legible, read_json, show, write_text
+from ash_core.files.io import bad, legible, read_json, show, write_text
 from viewer.session_file import show_version
 
 Theme = Literal["dark", "light"]

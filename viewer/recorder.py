@@ -13,8 +13,8 @@ from typing import Final
 import torch
 
 from ash_core.commands.render import as_bytes
+from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import CudaError, InputError
-from ash_core.files.capture import MAX_SIDE_PX
 from ash_core.files.video import (
     FrameWriter,
     check_output,

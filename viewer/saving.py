@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ash_core.commands.render import as_bytes
 from ash_core.errors import InputError
-from ash_core.files.capture import encode_png
+from ash_core.files.image import encode_png
+from ash_core.files.io import write_text
 from ash_core.files.ply import write_ply
 from ash_core.files.skeletool import write_motion
-from ash_core.files.text import write_text
 from ash_core.files.video import Pixels, open_writer
 from ash_core.render import Renderer, RenderRequest
 from viewer.front_end import Severity

@@ -20,7 +20,6 @@ from typing import Any, Final, get_args
 
 import torch
 
-from ash_core.capture.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.commands.scene import (
     BUNDLED,
     COMES_WITH_US,
@@ -41,13 +40,14 @@ from ash_core.errors import CudaError, InputError
 from ash_core.files.cameras.files import is_camera_file, read_straight
 from ash_core.files.cameras.record import Reading
 from ash_core.files.dataset import stretch_camera
+from ash_core.files.io import bad, legible, show, write_text
 from ash_core.files.skeletool import read_motion
 from ash_core.files.splats import is_splats, turn_splats
-from ash_core.files.text import bad, legible, show, write_text
 from ash_core.geometry.axes import UPS, turn_camera, world_rotation
 from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import Figure, is_in_picture, joint_positions
 from ash_core.geometry.motion import live_window
+from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.resources import resource

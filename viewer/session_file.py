@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from ash_core.errors import InputError
-from ash_core.files.text import bad, read_json, show
+from ash_core.files.io import bad, read_json, show
 from ash_core.look import Look, Mode
 
 SESSION_FORMAT: Final = "ash-studio session"

@@ -15,7 +15,7 @@ from typing import Any, Final
 from imgui_bundle import hello_imgui, immapp
 
 from ash_core.errors import InputError
-from ash_core.files.text import try_folder, write_atomic
+from ash_core.files.io import try_folder, write_atomic
 from ash_core.gl.context import INSTALL, OLDEST, USE_SOFTWARE
 from viewer.app import App
 from viewer.autosave import autosave_folder

@@ -12,7 +12,7 @@ from ash_core.commands.terminal import note, progress_bar, say, working
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ash_core.capture.actor.actor import Build
+    from ash_core.studio.actor.actor import Build
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Actor:
             check_avatar_name(self.avatar)
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
-        from ash_core.capture.actor.actor import make_actor
+        from ash_core.studio.actor.actor import make_actor
 
         with progress_bar(counts=False) as progress:
             task = progress.add_task("", total=1.0)
@@ -63,7 +63,7 @@ class Actor:
         """How to make it; None: the default character."""
         if self.name == "actor":
             return None
-        from ash_core.capture.wardrobe.make import build_dressed
-        from ash_core.capture.wardrobe.outfits import OUTFITS
+        from ash_core.studio.wardrobe.make import build_dressed
+        from ash_core.studio.wardrobe.outfits import OUTFITS
 
         return partial(build_dressed, OUTFITS[self.name])

@@ -119,7 +119,7 @@ class Cameras:
         """Compare with the sizes of the videos beside the calibration, if there are any."""
         from ash_core.files.dataset import SPLITS, video_path
         from ash_core.files.footage import fits_camera, video_size
-        from ash_core.files.text import bad, is_kind
+        from ash_core.files.io import bad, is_kind
 
         for number, camera in enumerate(cameras):
             for split in SPLITS:

@@ -19,8 +19,8 @@ from ash_core.errors import INTERRUPTED, InputError
 from ash_core.resources import cache_folder, resource, usable_cores
 
 if TYPE_CHECKING:
-    from ash_core.capture.film.film import FilmJob, FilmReport
     from ash_core.files.dataset import Split
+    from ash_core.studio.film.film import FilmJob, FilmReport
 
 Name = Literal["ida", "otto", "mira"]
 NAMES: Final[tuple[Name, ...]] = ("ida", "otto", "mira")
@@ -65,7 +65,7 @@ class Capture:
     """Threads that encode. Default: the machine's cores."""
 
     def run(self) -> int:
-        from ash_core.capture.film.film import Film
+        from ash_core.studio.film.film import Film
 
         jobs, write_shared = self._jobs()
         films = [Film(job) for job in jobs]
@@ -92,7 +92,7 @@ class Capture:
 
         Everything that can be said before is said now.
         """
-        from ash_core.capture.film.camera_ring import CAMERAS_MAX, LEAST_SIDE_PX, MOST_SIDE_PX
+        from ash_core.studio.film.camera_ring import CAMERAS_MAX, LEAST_SIDE_PX, MOST_SIDE_PX
 
         # Check the flags.
         check_range("--cameras", self.cameras, 1, CAMERAS_MAX, "cameras")
@@ -108,15 +108,15 @@ class Capture:
         if self.out.resolve() == folder.resolve():
             text = "expected another folder than the actor's, whose files would mix with footage"
             raise InputError(f"{self.out}: {text}")
-        from ash_core.capture.film.film import FilmJob
-        from ash_core.capture.film.film_stage import (
+        from ash_core.files.dataset import SPLITS
+        from ash_core.studio.film.film import FilmJob
+        from ash_core.studio.film.film_stage import (
             build_stage,
             read_actor,
             stage_as_filmed,
             write_stage,
         )
-        from ash_core.capture.film.script import find_motions, motion_file, read_script
-        from ash_core.files.dataset import SPLITS
+        from ash_core.studio.film.script import find_motions, motion_file, read_script
 
         # The actor, and a script of motions for each split.
         with working("dressing the actor"):

@@ -52,8 +52,8 @@ class Eval:
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
         from ash_core.files.dataset import check_fits, open_dataset
+        from ash_core.files.io import check_folder
         from ash_core.files.released import notes_worth_showing
-        from ash_core.files.text import check_folder
         from ash_core.training.evaluation import as_text, measure, select, write_reports
         from ash_core.training.lpips import Lpips
 

@@ -12,12 +12,12 @@ from ash_core.commands.terminal import StopRequest, complain, note, progress_bar
 from ash_core.errors import INTERRUPTED, InputError
 
 if TYPE_CHECKING:
-    from ash_core.capture.extract.extract import CameraJob
-    from ash_core.capture.extract.extract_jobs import Outcome
-    from ash_core.capture.extract.survey import Footage
     from ash_core.files.dataset import Split
     from ash_core.files.release import Release
     from ash_core.files.release_images import PublishedFolders
+    from ash_core.footage.extract.extract import CameraJob
+    from ash_core.footage.extract.extract_jobs import Outcome
+    from ash_core.footage.extract.survey import Footage
 
 FAILED = 2
 
@@ -109,7 +109,7 @@ class Extract:
         tell: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> "Outcome":
-        from ash_core.capture.extract.extract_jobs import (
+        from ash_core.footage.extract.extract_jobs import (
             SlurmOptions,
             run_in_processes,
             run_on_slurm,
@@ -149,11 +149,11 @@ class Extract:
                 check_range(f"--{name.replace('_', '-')}", value, 1, 1_000_000, "")
         if self.fps is not None:
             check_range("--fps", self.fps, 1.0, 1000.0, "frames a second")
-        from ash_core.capture.extract.cutter import ExtractSettings
-        from ash_core.capture.extract.extract import CameraJob
-        from ash_core.capture.extract.journal import remove_partials
-        from ash_core.capture.extract.survey import survey
         from ash_core.files.dataset import data_release
+        from ash_core.footage.extract.cutter import ExtractSettings
+        from ash_core.footage.extract.extract import CameraJob
+        from ash_core.footage.extract.journal import remove_partials
+        from ash_core.footage.extract.survey import survey
 
         if self.crop and self.layout == "published":
             raise InputError("--crop: expected none with --layout published, which has no boxes")
@@ -205,7 +205,7 @@ class Extract:
 
     def _survey_release(self, release: "Release", cameras: list[int] | None) -> "Footage":
         """Look at the videos of the cameras that a configuration names."""
-        from ash_core.capture.extract.survey import survey
+        from ash_core.footage.extract.survey import survey
 
         if self.data != release.conf:
             note(f"{self.data}: its configuration is {release.conf}")
@@ -249,7 +249,7 @@ def _numbers(text: str | None) -> list[int] | None:
 
 def _report(outcome: "Outcome", total: int) -> int:
     """Say what came of it; returns the exit code."""
-    from ash_core.files.text import shorten
+    from ash_core.files.io import shorten
 
     reports = sorted(outcome.reports, key=lambda report: (report.split, report.camera))
     for report in reports:

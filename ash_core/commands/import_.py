@@ -10,8 +10,8 @@ from ash_core.commands.terminal import note, printable, progress_bar, say, worki
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ash_core.capture.retarget.joint_mapping import UnknownNamesError
-    from ash_core.capture.retarget.quality import Quality
+    from ash_core.importers.retarget.joint_mapping import UnknownNamesError
+    from ash_core.importers.retarget.quality import Quality
     from ash_core.records import AvatarData, Skeleton
 
 FPS = 25.0
@@ -75,10 +75,10 @@ class ImportBvh:
         if self.fps != 0 and not 1.0 <= self.fps <= 1000.0:
             raise InputError(f"--fps: expected 0 or 1 to 1000 frames a second, got {self.fps:g}")
         refuse_fbx(self.motion)
-        from ash_core.capture.retarget.joint_mapping import UnknownNamesError, write_mapping
-        from ash_core.capture.retarget.retarget import read_bvh_motion
         from ash_core.commands.scene import load_avatar_data
         from ash_core.files.skeletool import read_skeleton, write_motion
+        from ash_core.importers.retarget.joint_mapping import UnknownNamesError, write_mapping
+        from ash_core.importers.retarget.retarget import read_bvh_motion
 
         # Skeleton to retarget to; an avatar also has a mesh.
         is_bare = Path(self.avatar).suffix == ".skeleton"
@@ -118,7 +118,7 @@ class ImportBvh:
 
 def _offer_draft(path: Path, error: "UnknownNamesError", skeleton: "Skeleton") -> str:
     """Write a mapping to be completed, unless one lies there; returns the words for it."""
-    from ash_core.capture.retarget.joint_mapping import write_draft
+    from ash_core.importers.retarget.joint_mapping import write_draft
 
     if path.exists():
         return f"{path} is there already and was left as it is"
@@ -167,8 +167,8 @@ class ImportGltf:
         if not 1e-6 <= self.scale <= 1e6:
             raise InputError(f"--scale: expected 1e-6 to 1e6 m a unit, got {self.scale:g}")
         refuse_fbx(self.file)
-        from ash_core.capture.gltf.gltf_character import import_gltf
         from ash_core.files.released import import_ash
+        from ash_core.importers.gltf.gltf_character import import_gltf
 
         with working("reading the character, laying out its atlas and graph"):
             found = import_gltf(self.file, self.out, self.scale)
@@ -203,7 +203,7 @@ class Import:
 
 def report_quality(quality: "Quality") -> None:
     """Print where a motion is farthest from its file, and warn of what is beyond bounds."""
-    from ash_core.capture.retarget.quality import ERROR_BOUND_DEGREES, TURN_BOUND_DEGREES
+    from ash_core.importers.retarget.quality import ERROR_BOUND_DEGREES, TURN_BOUND_DEGREES
 
     error, turn = quality.errors[0], quality.turns[0]
     say(

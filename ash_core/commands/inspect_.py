@@ -36,10 +36,10 @@ class Inspect:
         check_range("--samples", self.samples, 1, 1000, "frames")
         if self.out is not None and self.out.suffix != ".html":
             raise InputError(f"{self.out}: expected a name that ends in .html")
-        from ash_core.capture.inspect.inspection import inspect_dataset
-        from ash_core.capture.inspect.inspection_page import inspection_page
         from ash_core.files.dataset import open_dataset
-        from ash_core.files.text import write_text
+        from ash_core.files.io import write_text
+        from ash_core.footage.inspect.inspection import inspect_dataset
+        from ash_core.footage.inspect.inspection_page import inspection_page
         from ash_core.resources import usable_cores
 
         with working("reading the data set"):

@@ -128,7 +128,7 @@ def as_table(spreads: Mapping[str, Spread]) -> dict[str, dict[str, float]]:
 
 def save_json(out: Path, content: object) -> None:
     """Indented, whole or not at all."""
-    from ash_core.files.text import write_atomic
+    from ash_core.files.io import write_atomic
 
     write_atomic(out, (json.dumps(content, indent=2) + "\n").encode())
 

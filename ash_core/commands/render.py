@@ -312,7 +312,7 @@ def find_camera(choice: str, data: "AvatarData", up: Up = "z") -> "tuple[Camera,
     """
     from ash_core.files.cameras.files import is_camera_file, read_straight
     from ash_core.files.cameras.record import Reading
-    from ash_core.files.text import is_kind
+    from ash_core.files.io import is_kind
 
     source, _, which = choice.rpartition(":")
     if not source or is_kind(Path.exists, Path(choice)):

@@ -44,7 +44,7 @@ def avatar_path(name: str) -> Path:
 
 def is_published(name: str) -> bool:
     """Tell whether an avatar's name is that of a configuration, a `.character` or a folder."""
-    from ash_core.files.text import is_kind
+    from ash_core.files.io import is_kind
 
     path = Path(name)
     is_named = path.suffix.lower() in (".conf", ".character")
@@ -136,8 +136,8 @@ def load_motion(
 
 def motion_file(path: Path) -> Path:
     """The motion itself, or the published one in a folder."""
+    from ash_core.files.io import is_kind
     from ash_core.files.skeletool import POSE_ANGLES
-    from ash_core.files.text import is_kind
 
     if not is_kind(Path.is_dir, path):
         return path

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from ash_core.files.release import Release
-    from ash_core.training.session import Stop
+    from ash_core.training.setup import Stop
 
 
 class Train(TrainConfig):

@@ -94,7 +94,7 @@ class TrainDemo:
 
     def _agree(self) -> None:
         """What lies there is of the same actor and size."""
-        from ash_core.files.text import read_lines
+        from ash_core.files.io import read_lines
 
         if self._settings.exists():
             theirs = json.loads("".join(read_lines(self._settings)))
@@ -148,10 +148,10 @@ class TrainDemo:
 
     def _prepare(self) -> int:
         """The untrained avatar, and short pieces of the actor's motions: many poses, few frames."""
-        from ash_core.capture.film.script import find_motions
         from ash_core.files.avatar_file import load_avatar
+        from ash_core.files.io import write_text
         from ash_core.files.skeletool import read_motion, write_motion
-        from ash_core.files.text import write_text
+        from ash_core.studio.film.script import find_motions
 
         found = find_motions(self._actor)["training"]
         write_text(self._settings, json.dumps(self._identity) + "\n")
@@ -199,7 +199,7 @@ class TrainDemo:
         return measure(device="cpu", preset=preset).run()
 
     def _render(self) -> int:
-        from ash_core.capture.film.script import find_motions
+        from ash_core.studio.film.script import find_motions
 
         motion = list(find_motions(self._actor)["testing"].values())[-1]
         return Render(
@@ -236,8 +236,8 @@ class TrainDemo:
         """The trained avatar's pictures as `eval` made them, the untrained one's to their left."""
         import torch
 
-        from ash_core.files.capture import encode_png, read_image
-        from ash_core.files.text import write_atomic
+        from ash_core.files.image import encode_png, read_image
+        from ash_core.files.io import write_atomic
 
         before, after = (read_image(self.out / name / "pictures.png") for name in (BEFORE, AFTER))
         ours = before[:, : before.shape[1] // 3]

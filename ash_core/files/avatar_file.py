@@ -18,10 +18,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ash_core.files.capture import MAX_CAMERAS, MAX_IMAGE_BYTES, decode_image, encode_png
+from ash_core.files.cameras.published import MAX_CAMERAS
 from ash_core.files.checks import check_avatar
+from ash_core.files.image import MAX_IMAGE_BYTES, decode_image, encode_png
+from ash_core.files.io import bad, show, write_atomic
 from ash_core.files.tensors import STORED, serialise
-from ash_core.files.text import bad, show, write_atomic
 from ash_core.records import AvatarData, Camera
 
 FORMAT = "ash-studio avatar"

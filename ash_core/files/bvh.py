@@ -15,7 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation, Slerp
 
 from ash_core.errors import InputError
-from ash_core.files.text import (
+from ash_core.files.io import (
     MAX_NUMBER,
     bad,
     finite_float32,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ash_core.errors import InputError
 from ash_core.files.checks import Shapes, check_shapes, check_state, is_counter
-from ash_core.files.text import bad, show
+from ash_core.files.io import bad, show
 
 MAX_CHECKPOINT_BYTES = 8 << 30
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ash_core.conventions import ATLAS_RESOLUTIONS, MAX_SIDE_PX, OFFSET_MM_MAX
+from ash_core.files.io import bad, show
 from ash_core.files.skeletool import WEIGHT_TOLERANCE
-from ash_core.files.text import bad, show
 from ash_core.geometry.motion import HEADING_DOF
 from ash_core.networks import graph_net, unet
 from ash_core.networks.decoder import Decoder, DecoderConfig

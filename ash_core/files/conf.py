@@ -11,7 +11,7 @@ from pathlib import Path
 from pyhocon import ConfigFactory
 from pyhocon.config_tree import ConfigQuotedString, ConfigSubstitution, ConfigValues
 
-from ash_core.files.text import bad, read_bytes, show
+from ash_core.files.io import bad, read_bytes, show
 
 MAX_CONF_BYTES = 64 << 10
 MAX_DEPTH = 32

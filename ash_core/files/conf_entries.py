@@ -11,7 +11,7 @@ from typing import Final
 
 from ash_core.errors import InputError
 from ash_core.files.conf import Value, read_conf
-from ash_core.files.text import bad, is_kind, shorten
+from ash_core.files.io import bad, is_kind, shorten
 
 CONFS: Final = "confs"
 """Folder of the configurations: names in them are relative to the folder above it."""

@@ -33,8 +33,8 @@ from PIL import Image as PillowImage
 
 from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import InputError
+from ash_core.files.io import bad, is_kind, show
 from ash_core.files.release_images import PublishedImage, PublishedImages, published_image
-from ash_core.files.text import bad, is_kind, show
 
 if TYPE_CHECKING:
     from ash_core.files.release import Purpose, Release
@@ -372,7 +372,7 @@ def check_fits(avatar: "AvatarData", path: Path | str, dataset: Dataset) -> str 
 
 def read_dataset_cameras(folder: Path) -> tuple["Camera", ...]:
     """The cameras of a data set: cameras.json, else cameras.calibration."""
-    from ash_core.files.capture import read_calibration, read_cameras
+    from ash_core.files.cameras.published import read_calibration, read_cameras
 
     if is_kind(Path.is_file, folder / CAMERAS):
         return read_cameras(folder / CAMERAS)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ash_core.errors import InputError
+from ash_core.files.io import bad, is_kind, show
 from ash_core.files.libav import display_turn, read_container, turned
-from ash_core.files.text import bad, is_kind, show
 
 if TYPE_CHECKING:
     import av

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from ash_core.errors import InputError
-from ash_core.files.text import bad, read_bytes, show
+from ash_core.files.io import bad, read_bytes, show
 
 MAX_BYTES = 512 << 20
 MAX_VALUES = 64_000_000

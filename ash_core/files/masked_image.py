@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
 from ash_core.files.dataset import BOX_KEY, mask_path
-from ash_core.files.text import bad
+from ash_core.files.io import bad
 
 PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"

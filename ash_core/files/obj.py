@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ash_core.errors import InputError
-from ash_core.files.text import (
+from ash_core.files.io import (
     bad,
     finite_float32,
     is_kind,

@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ash_core.conventions import Up
+from ash_core.files.io import bad, is_kind, show, write_atomic
 from ash_core.files.packed_ply import CHUNK, PACKED, unpack
 from ash_core.files.splat_file import SplatFile
-from ash_core.files.text import bad, is_kind, show, write_atomic
 from ash_core.records import Gaussians, to_device
 
 OPACITY_RANGE = 1e-6, 1 - 1e-6

@@ -22,7 +22,7 @@ from typing import Final, Literal
 from ash_core.conventions import ATLAS_RESOLUTIONS, MAX_SIDE_PX
 from ash_core.files.conf_entries import CONFS, Entries
 from ash_core.files.dataset import NORMALISED_POSES, POSES
-from ash_core.files.text import bad, is_kind, show
+from ash_core.files.io import bad, is_kind, show
 
 MAX_CAMERAS: Final = 4096
 MAX_FRAME: Final = 10**8

@@ -13,11 +13,11 @@ from ash_core.files.dataset import (
     sized_as_images,
     stretch_camera,
 )
+from ash_core.files.io import bad, is_kind
 from ash_core.files.release import Release, clip_frames
 from ash_core.files.release_images import list_published
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
-from ash_core.files.text import bad, is_kind
 from ash_core.records import Camera
 
 SHOWN = 8

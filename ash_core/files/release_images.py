@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PosixPath
 from typing import Final
 
-from ash_core.files.text import bad, is_kind
+from ash_core.files.io import bad, is_kind
 
 ENDINGS: Final = (".png", ".jpg")
 """The first one is taken where both are there."""

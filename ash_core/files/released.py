@@ -18,14 +18,15 @@ from torch import Tensor
 
 from ash_core.conventions import ATLAS_RESOLUTIONS, MM_PER_M
 from ash_core.errors import InputError
-from ash_core.files.capture import read_cameras, read_image
+from ash_core.files.cameras.published import read_cameras
 from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.checks import ATLAS_STEP, check_avatar, network_shapes
 from ash_core.files.conf_entries import Entries, Entry, quoted
+from ash_core.files.image import read_image
+from ash_core.files.io import bad, is_kind, parse_number, read_lines, show
 from ash_core.files.obj import ObjMesh, read_obj
 from ash_core.files.release import find_conf, release_of
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
-from ash_core.files.text import bad, is_kind, parse_number, read_lines, show
 from ash_core.records import AvatarData, GraphMesh, Template, Variant
 
 ATLAS_RESOLUTION = 256

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ash_core.conventions import FPS, MM_PER_M
-from ash_core.files.text import (
+from ash_core.files.io import (
     LineReader,
     bad,
     check_header,

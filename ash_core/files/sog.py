@@ -18,9 +18,9 @@ from PIL import Image
 
 from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import InputError
+from ash_core.files.io import bad, is_kind, read_bytes, show
 from ash_core.files.packed_ply import largest_last
 from ash_core.files.splat_file import SplatFile
-from ash_core.files.text import bad, is_kind, read_bytes, show
 from ash_core.records import Gaussians
 
 META: Final = "meta.json"

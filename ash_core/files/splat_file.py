@@ -7,7 +7,7 @@ from typing import Final
 import torch
 
 from ash_core.conventions import Up
-from ash_core.files.text import bad
+from ash_core.files.io import bad
 from ash_core.records import Gaussians
 
 LARGEST_SCALE_M: Final = 4.85e8

@@ -16,9 +16,9 @@ from jaxtyping import Float
 
 from ash_core.conventions import Up
 from ash_core.errors import InputError
+from ash_core.files.io import bad, read_bytes
 from ash_core.files.packed_ply import largest_last
 from ash_core.files.splat_file import SplatFile
-from ash_core.files.text import bad, read_bytes
 from ash_core.records import Gaussians
 
 MOST_BYTES: Final = 4 << 30

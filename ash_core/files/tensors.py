@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ash_core.errors import InputError
-from ash_core.files.text import bad, show, write_atomic
+from ash_core.files.io import bad, show, write_atomic
 
 STORED = {
     torch.float32: "F32",

@@ -21,9 +21,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
+from ash_core.files.io import is_kind, size_text, writing
 from ash_core.files.libav import write_container
 from ash_core.files.partial import Partial
-from ash_core.files.text import is_kind, size_text, writing
 from ash_core.records import Image
 
 Pixels = UInt8[np.ndarray, "h w c"]

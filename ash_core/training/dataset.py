@@ -22,11 +22,11 @@ from ash_core.files.dataset import Plan, SplitData
 from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.camera import crop_camera
 from ash_core.geometry.motion import pose_keys, pose_window
-from ash_core.geometry.warmup import WarmUpTarget
 from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
 from ash_core.splat.cuda import Views
 from ash_core.training.config import TrainConfig
 from ash_core.training.pictures import Pictures, Tell
+from ash_core.training.warmup import WarmUpTarget
 
 CACHE_VERSION = "2"
 """Changes with what the cache file holds."""

@@ -205,8 +205,8 @@ def write_reports(folder: Path, reports: Sequence[Report]) -> None:
     """report.json, report.txt and pictures.png."""
     import json
 
-    from ash_core.files.capture import encode_png
-    from ash_core.files.text import write_atomic, write_text
+    from ash_core.files.image import encode_png
+    from ash_core.files.io import write_atomic, write_text
 
     write_text(folder / "report.json", json.dumps(as_json(reports), indent=2) + "\n")
     write_text(folder / "report.txt", as_text(reports))

@@ -8,11 +8,11 @@ import torch
 import torch.distributed as dist
 
 from ash_core.errors import InputError
-from ash_core.files.text import drop_leftovers, write_text
+from ash_core.files.io import drop_leftovers, write_text
 from ash_core.training.checkpoints import drop_newest, newest_checkpoint, write_checkpoint
+from ash_core.training.log import Record
 from ash_core.training.model import learning_rate
-from ash_core.training.record import Record
-from ash_core.training.session import PICTURES, Session, Stop
+from ash_core.training.setup import PICTURES, Session, Stop
 from ash_core.training.trainer import DivergedError
 
 LOOK_CPU, LOOK_GPU = 1, 20

@@ -18,14 +18,8 @@ from ash_core.errors import InputError
 from ash_core.files.avatar_file import save_avatar
 from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.checks import ATLAS_STEP, network_shapes
-from ash_core.files.text import write_atomic
+from ash_core.files.io import write_atomic
 from ash_core.geometry.spherical_harmonics import rgb_to_sh
-from ash_core.geometry.warmup import (
-    WARM_UP_OPACITY_LOGIT,
-    WarmUpTarget,
-    published_texel_colours,
-    warm_up_target,
-)
 from ash_core.networks.decoder import config_of
 from ash_core.networks.unet import OUT_CHANNELS, UNet
 from ash_core.records import AvatarData, Camera, Gaussians, PosedMesh, PoseWindow, to_device
@@ -33,6 +27,12 @@ from ash_core.training.config import TrainConfig
 from ash_core.training.flat import Flat
 from ash_core.training.pictures import Tell, in_order, threads
 from ash_core.training.tuning import Tuning
+from ash_core.training.warmup import (
+    WARM_UP_OPACITY_LOGIT,
+    WarmUpTarget,
+    published_texel_colours,
+    warm_up_target,
+)
 
 UNETS = ("unet_geometry", "unet_appearance")
 RELEASED_CHANNELS = sum(OUT_CHANNELS.values())

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from ash_core.files.dataset import data_release
+from ash_core.files.io import bad, is_kind
 from ash_core.files.release import Release
-from ash_core.files.text import bad, is_kind
 from ash_core.training.config import TrainConfig
 
 SHOWN: Final = 12

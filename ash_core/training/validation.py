@@ -9,9 +9,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
-from ash_core.files.capture import encode_png
 from ash_core.files.dataset import SplitData, read_masked
-from ash_core.files.text import write_atomic
+from ash_core.files.image import encode_png
+from ash_core.files.io import write_atomic
 from ash_core.records import PosedMesh, PoseWindow
 from ash_core.splat.rasterize import rasterize
 from ash_core.training.dataset import Poses, View, cameras_of, views_of

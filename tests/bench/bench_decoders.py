@@ -23,9 +23,9 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from published import seeded_weights  # noqa: E402
 
-from ash_core.fast import convolutions, decoders  # noqa: E402
-from ash_core.fast.convolutions import Convolution  # noqa: E402
-from ash_core.fast.decoders import NativeNetwork, ReleasedNetworks  # noqa: E402
+from ash_core.gpu_frame import convolutions, decoders  # noqa: E402
+from ash_core.gpu_frame.convolutions import Convolution  # noqa: E402
+from ash_core.gpu_frame.decoders import NativeNetwork, ReleasedNetworks  # noqa: E402
 from ash_core.networks.decoder import PRESETS, Decoder  # noqa: E402
 from ash_core.networks.loading import with_weights  # noqa: E402
 from ash_core.networks.unet import UNet  # noqa: E402

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from ash_core.capture.film.film import Film, FilmJob
-from ash_core.capture.film.film_pass import FilmPass
-from ash_core.capture.film.film_stage import build_stage, read_actor, write_stage
-from ash_core.capture.film.reel import Segment
-from ash_core.capture.film.script import find_motions, read_script
 from ash_core.commands.capture import find_actor
 from ash_core.commands.options import parse_size
 from ash_core.conventions import FPS
 from ash_core.gl.context import describe_gl, offscreen_context
 from ash_core.resources import usable_cores
+from ash_core.studio.film.film import Film, FilmJob
+from ash_core.studio.film.film_pass import FilmPass
+from ash_core.studio.film.film_stage import build_stage, read_actor, write_stage
+from ash_core.studio.film.reel import Segment
+from ash_core.studio.film.script import find_motions, read_script
 
 
 class Clock:

@@ -77,7 +77,7 @@ def build(folder: Path, cameras: int, poses: int) -> None:
     import torch
     from small_dataset import ring
 
-    from ash_core.files.capture import write_cameras
+    from ash_core.files.cameras.published import write_cameras
     from ash_core.files.dataset import CAMERAS, POSES, image_path
     from ash_core.files.released import import_ash
     from ash_core.files.skeletool import read_motion, write_motion
@@ -115,7 +115,7 @@ def work(data: str, out: str, keep: Any) -> None:
     from test_training_parts import Silent
 
     from ash_core.training.config import TrainConfig
-    from ash_core.training.session import Session
+    from ash_core.training.setup import Session
 
     config = TrainConfig(
         data=Path(data), out=Path(out), preset="cpu", keep=keep, device="cpu",

@@ -26,11 +26,11 @@ from made_motions import (
     write_sticks,
 )
 
-from ash_core.capture.retarget.quality import ERROR_BOUND_DEGREES, TURN_BOUND_DEGREES, Quality
-from ash_core.capture.retarget.retarget import read_bvh_motion
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_skeleton
+from ash_core.importers.retarget.quality import ERROR_BOUND_DEGREES, TURN_BOUND_DEGREES, Quality
+from ash_core.importers.retarget.retarget import read_bvh_motion
 from ash_core.resources import resource
 
 FRAMES_PER_SECOND = (24.0, 25.0, 30.0, 50.0, 60.0, 90.0, 120.0)

@@ -19,18 +19,18 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from published import seeded_weights  # noqa: E402
-from test_fast_character import RELEASED_ATLAS, fill, graph_networks  # noqa: E402
-from test_fast_frame import DECODER, small_camera, trained  # noqa: E402
+from test_gpu_frame import DECODER, small_camera, trained  # noqa: E402
+from test_gpu_frame_character import RELEASED_ATLAS, fill, graph_networks  # noqa: E402
 from test_rasterize_cpu import camera, scene  # noqa: E402
 from toy import make_toy_character  # noqa: E402
 
 from ash_core.avatar import Avatar  # noqa: E402
-from ash_core.fast.character import PoseStage  # noqa: E402
-from ash_core.fast.decoders import ReleasedNetworks  # noqa: E402
-from ash_core.fast.frame import Frames  # noqa: E402
 from ash_core.files.released import import_ash  # noqa: E402
 from ash_core.files.skeletool import read_motion  # noqa: E402
 from ash_core.geometry.motion import pose_window  # noqa: E402
+from ash_core.gpu_frame.character import PoseStage  # noqa: E402
+from ash_core.gpu_frame.decoders import ReleasedNetworks  # noqa: E402
+from ash_core.gpu_frame.frame import Frames  # noqa: E402
 from ash_core.networks.loading import with_weights  # noqa: E402
 from ash_core.networks.unet import UNet  # noqa: E402
 from ash_core.records import AvatarData, Gaussians, Motion, PoseWindow, to_device  # noqa: E402

@@ -26,12 +26,11 @@ from torch import Tensor, nn
 
 from ash_core import avatar
 from ash_core.avatar import NativeAvatar
-from ash_core.capture.film.script import find_motions
 from ash_core.commands.capture import find_actor
 from ash_core.conventions import PUBLISHED_LAGS
+from ash_core.files.io import write_text
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, write_motion
-from ash_core.files.text import write_text
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.motion import heading_matrix
 from ash_core.geometry.rotations import quat_to_matrix, unit
@@ -39,11 +38,12 @@ from ash_core.geometry.texels import texel_transforms
 from ash_core.networks import decoder as decoder_module
 from ash_core.networks.decoder import PRESETS, Decoder
 from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow
-from ash_core.training import dataset, session, validation
+from ash_core.studio.film.script import find_motions
+from ash_core.training import dataset, setup, validation
 from ash_core.training.config import LossWeights, TrainConfig
 from ash_core.training.loop import Loop
 from ash_core.training.metrics import mean_scores
-from ash_core.training.session import Session
+from ash_core.training.setup import Session
 
 CLIPS = {"training": (25, (0.2, 0.6)), "testing": (32, (0.3,))}
 """Frames of each clip, and where in its motion it begins."""
@@ -256,7 +256,7 @@ def keep_between_trainings() -> None:
 
     validation.read_truth = functools.cache(validation.read_truth)
     dataset.Pictures = kept_pictures  # type: ignore[assignment, misc]
-    session.Poses = validation.Poses = kept_poses  # type: ignore[assignment, misc]
+    setup.Poses = validation.Poses = kept_poses  # type: ignore[assignment, misc]
 
 
 def names(text: str) -> Iterator[str]:

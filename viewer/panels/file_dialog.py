@@ -7,7 +7,7 @@ from typing import Final
 
 from imgui_bundle import imgui
 
-from ash_core.files.text import legible
+from ash_core.files.io import legible
 from viewer.file_dialog import Column, Entry, FileDialog, places
 from viewer.panels.theme import colours
 from viewer.panels.widgets import fitting, label

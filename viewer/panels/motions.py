@@ -4,7 +4,7 @@ from pathlib import Path
 
 from imgui_bundle import imgui
 
-from ash_core.files.text import legible
+from ash_core.files.io import legible
 from viewer.panels.widgets import label
 from viewer.session import Session
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from imgui_bundle import imgui
 
-from ash_core.files.capture import MAX_SIDE_PX
+from ash_core.conventions import MAX_SIDE_PX
 from viewer.panels.record import NAMES
 from viewer.panels.widgets import combo
 from viewer.preferences import (

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from imgui_bundle import imgui
 
-from ash_core.files.text import legible
+from ash_core.files.io import legible
 from viewer import commands
 from viewer.session import Session
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ash_core.conventions import MAX_SIDE_PX
-from ash_core.files.text import bad, show
+from ash_core.files.io import bad, show
 from ash_core.records import Camera
 
 MAX_CAMERAS: Final = 4096

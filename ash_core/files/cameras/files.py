@@ -13,6 +13,12 @@ from ash_core.files.cameras.opencv_yaml import (
     write_easymocap,
     write_opencv,
 )
+from ash_core.files.cameras.published import (
+    read_cameras,
+    read_lenses,
+    write_calibration,
+    write_cameras,
+)
 from ash_core.files.cameras.record import (
     CameraFile,
     Reading,
@@ -27,8 +33,7 @@ from ash_core.files.cameras.transforms import (
     write_graphdeco,
     write_transforms,
 )
-from ash_core.files.capture import read_cameras, read_lenses, write_calibration, write_cameras
-from ash_core.files.text import bad, read_json, show
+from ash_core.files.io import bad, read_json, show
 from ash_core.geometry.lens import Lens
 
 KINDS: Final = (

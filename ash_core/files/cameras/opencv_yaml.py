@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from ash_core.files.cameras.checks import MAX_CAMERAS, check_rigid, make_camera, rigid_matrix
 from ash_core.files.cameras.record import CameraFile, Reading, StageCamera
-from ash_core.files.text import bad, is_kind, read_lines, shorten, show, write_text
+from ash_core.files.io import bad, is_kind, read_lines, shorten, show, write_text
 from ash_core.geometry.lens import Lens
 
 INTRINSICS, EXTRINSICS = "intri.yml", "extri.yml"

@@ -25,7 +25,7 @@ from ash_core.files.cameras.checks import (
     rigid_matrix,
 )
 from ash_core.files.cameras.record import CameraFile, Reading, StageCamera
-from ash_core.files.text import bad, show, write_text
+from ash_core.files.io import bad, show, write_text
 from ash_core.geometry.lens import Lens
 
 OPENGL: Final = np.diag([1.0, -1.0, -1.0, 1.0])

@@ -1,1 +1,0 @@
-"""The synthetic studio: actors now, filming later."""

@@ -1,0 +1,1 @@
+"""Footage before training: extract masked images, inspect what is there."""

@@ -1,0 +1,470 @@
+"""Looks at a data set before anybody trains on it: footage, cameras, masks, light, motion.
+
+What cannot be read at all raises; everything else becomes a finding, the worst first.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from ash_core.character import Character
+from ash_core.conventions import FPS, R_WORLD_BODY
+from ash_core.errors import InputError
+from ash_core.files.dataset import (
+    CALIBRATION,
+    Dataset,
+    Plan,
+    Split,
+    SplitData,
+    image_files,
+    mask_video_path,
+    read_masked,
+    stretch_camera,
+    video_path,
+)
+from ash_core.files.footage import decode_frames, index_video
+from ash_core.files.masked_image import HALF, is_whole
+from ash_core.files.released import notes_worth_showing
+from ash_core.footage.extract.cutter import Cutter, ExtractSettings, Optics
+from ash_core.footage.extract.edges import Edge
+from ash_core.footage.extract.extract import check_pair, describe_frames, measure_rim
+from ash_core.footage.extract.masks import THRESHOLD, largest_piece
+from ash_core.footage.extract.survey import read_optics
+from ash_core.footage.inspect.silhouette import silhouette
+from ash_core.geometry.motion import pose_window
+from ash_core.records import AvatarData
+
+Severity = Literal["error", "warning", "note", "good"]
+SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note", "good")
+
+IOU_WRONG: Final = 0.5
+"""Under this the template does not lie over the person: a wrong camera, motion or unit."""
+IOU_LOOSE: Final = 0.75
+"""Under this something is off; loose clothes and hair alone cost 0.1 to 0.2."""
+COVER: Final = (0.005, 0.7)
+"""Share of the picture that a person usually takes."""
+CLIPPED: Final = 0.02
+"""Share of a person's pixels that may be all white or all black."""
+LIGHT_SPREAD: Final = 0.2
+"""How far a camera's mean brightness may lie from the others' median."""
+JUMP_RAD: Final = 1.0
+JUMP_M: Final = 0.25
+"""From one frame to the next at 25 frames a second: faster is no human."""
+LIMIT_SLACK_RAD: Final = 0.02
+MOST_OPENED: Final = 20_000
+"""Images that are opened to see whether they are whole."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    severity: Severity
+    where: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A frame of a camera that was looked at."""
+
+    frame: int
+    picture: UInt8[np.ndarray, "h w 3"]
+    mask: Bool[np.ndarray, "h w"]
+    outline: Bool[np.ndarray, "h w"]
+    """The posed template's."""
+    iou: float
+    brightness: float
+    """Mean of the person's pixels, 0 to 1."""
+    clipped: float
+    stray: float
+    """Share of the mask outside its largest piece."""
+
+
+@dataclass
+class CameraLook:
+    """What was seen of a camera."""
+
+    split: Split
+    camera: int
+    name: str
+    size: tuple[int, int] = (0, 0)
+    frames: int = 0
+    fps: float = 0.0
+    colours: str = ""
+    """Matrix, range and depth of the video's colours."""
+    samples: list[Sample] = field(default_factory=list)
+    edge: Edge | None = None
+    """The masks' rims, as extract measures them."""
+
+    def middle(self, what: str) -> float:
+        """The median of a number of the samples; NaN without any."""
+        values = [getattr(sample, what) for sample in self.samples]
+        return float(np.median(values)) if values else float("nan")
+
+    @property
+    def cover(self) -> float:
+        """The median share of the picture that the mask takes."""
+        return float(np.median([s.mask.mean() for s in self.samples])) if self.samples else 0.0
+
+
+@dataclass
+class MotionLook:
+    """What was seen of a split's motion."""
+
+    split: Split
+    frames: int
+    speed: Float[np.ndarray, "F"]
+    """The root's, m from frame to frame."""
+    turn: Float[np.ndarray, "F"]
+    """The fastest dof's, rad from frame to frame."""
+
+
+@dataclass
+class Inspection:
+    """The whole of it."""
+
+    folder: Path
+    findings: list[Finding] = field(default_factory=list)
+    cameras: list[CameraLook] = field(default_factory=list)
+    motions: list[MotionLook] = field(default_factory=list)
+
+    def add(self, severity: Severity, where: str, text: str) -> None:
+        """Note a finding."""
+        self.findings.append(Finding(severity, where, text))
+
+    def sorted_findings(self) -> list[Finding]:
+        """The worst first."""
+        return sorted(self.findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def inspect_dataset(
+    dataset: Dataset, samples: int, threads: int, tell: Callable[[int, int], None]
+) -> Inspection:
+    """Look at `samples` frames of every camera. tell: (cameras done, of how many)."""
+    result = Inspection(dataset.folder)
+    is_release = dataset.release is not None  # its cameras describe images smaller than the videos
+    optics, notes = ({}, []) if is_release else read_optics(dataset.folder)
+    for text in (*notes_worth_showing(dataset.character.variant, dataset.notes), *notes):
+        result.add("note", "files", text)
+    poser = _Poser(dataset.character)
+    numbers = _cameras_of(dataset)
+    total = len(dataset.splits) * len(numbers)
+    for split in dataset.splits.values():
+        _look_at_motion(result, dataset, split)
+        looks = []
+        for number in numbers:
+            tell(len(result.cameras), total)
+            look = CameraLook(split.name, number, dataset.cameras[number].name)
+            where = f"{split.name} camera {number}"
+            try:
+                _look_at_camera(
+                    result, dataset, split, look, optics.get(number), poser, samples, threads
+                )
+            except InputError as error:
+                result.add("error", where, str(error))
+            looks.append(look)
+            result.cameras.append(look)
+        _compare_cameras(result, split, looks)
+        _look_at_images(result, dataset, split, looks)
+    tell(total, total)
+    return result
+
+
+def _cameras_of(dataset: Dataset) -> Sequence[int]:
+    """Return the numbers of the cameras that a configuration names, else all."""
+    if dataset.plan is None:
+        return range(len(dataset.cameras))
+    return sorted({*dataset.plan.train_cameras, *dataset.plan.val_cameras})
+
+
+class _Poser:
+    """The template at a frame, in the world."""
+
+    def __init__(self, data: AvatarData) -> None:
+        self.data, self.character = data, Character(data)
+        self.faces = data.template.faces
+
+    @torch.no_grad()
+    def __call__(self, split: SplitData, frame: int) -> Float[Tensor, "V 3"]:
+        window = pose_window(split.motion, frame, self.data.skeleton, self.data.lags)
+        return self.character(window).vertices[0] @ torch.tensor(R_WORLD_BODY).T
+
+
+# ---- one camera ----
+
+
+def _look_at_camera(
+    result: Inspection,
+    dataset: Dataset,
+    split: SplitData,
+    look: CameraLook,
+    optics: Optics | None,
+    poser: _Poser,
+    samples: int,
+    threads: int,
+) -> None:
+    # Extracted images are looked at where the videos are not kept.
+    where = f"{split.name} camera {look.camera}"
+    video = video_path(dataset.folder, split.name, look.camera)
+    if dataset.release is not None and not video.is_file():
+        _look_at_extracted(result, split, look, poser, samples)
+        return
+    # Sizes, and frames that are cut off or uneven.
+    rgb = index_video(video)
+    mask = index_video(mask_video_path(dataset.folder, split.name, look.camera))
+    look.size, look.frames, look.fps = (rgb.width, rgb.height), rgb.count, rgb.fps
+    look.colours = rgb.colours
+    width, height = check_pair(rgb, mask, optics)
+    for index in (rgb, mask):
+        name = f"{index.path.parent.name}/{index.path.name}"  # masks' files are named like videos
+        if index.cut_off > 0:
+            text = f"cut off: {len(index.times)} of {index.declared} frames are whole"
+            result.add("warning", where, f"{name}: {text}")
+        if index.is_variable:
+            result.add("warning", where, f"{name}: variable frame rate")
+        for text in describe_frames(index):
+            result.add("note", where, text)
+    # Frames against the poses of the motion.
+    poses = len(split.motion.dofs)
+    if rgb.count != poses:
+        severity: Severity = "error" if rgb.count > poses else "warning"
+        result.add(severity, where, f"{rgb.count} frames, but the motion has {poses} poses")
+    if abs(rgb.fps - split.motion.fps) > 0.01 * FPS:
+        text = f"{rgb.fps:.2f} frames a second, but the motion counts as {split.motion.fps:g}"
+        result.add("warning", where, text)
+    # A few frames, spread over the video.
+    there = [n for n in rgb.times if n in mask.times and n < poses]
+    if not there:
+        return
+    at = np.unique(np.linspace(0, len(there) - 1, min(samples, len(there))).round().astype(int))
+    chosen = [there[n] for n in at]
+    # Compare each mask with the outline of the posed template.
+    cutter = Cutter(ExtractSettings(), optics, width, height)
+    look.edge = measure_rim(cutter, rgb, mask)
+    pictures = zip(
+        decode_frames(rgb, chosen, threads), decode_frames(mask, chosen, threads), strict=True
+    )
+    camera = dataset.cameras[look.camera]
+    camera = camera if dataset.release is None else stretch_camera(camera, width, height)
+    for (frame, picture), (_, foreground) in pictures:
+        outline = silhouette(poser(split, frame), poser.faces, camera).numpy()
+        person = cutter.foreground(foreground) >= THRESHOLD
+        look.samples.append(_sample(frame, cutter.colours(picture), person, outline))
+    _judge(result, where, look)
+
+
+def _look_at_extracted(
+    result: Inspection, split: SplitData, look: CameraLook, poser: _Poser, samples: int
+) -> None:
+    """Look at a camera's images where its videos are not there."""
+    where = f"{split.name} camera {look.camera}"
+    frames = sorted(frame for frame, camera in split.images if camera == look.camera)
+    look.frames, look.fps = len(frames), split.motion.fps
+    if not frames:
+        result.add("error", where, "no video and no images")
+        return
+    numbers = np.linspace(0, len(frames) - 1, min(samples, len(frames))).round().astype(int)
+    camera = split.cameras[look.camera]
+    for frame in (frames[n] for n in np.unique(numbers)):
+        picture, alpha = read_masked(split.images[frame, look.camera])
+        look.size = (picture.shape[1], picture.shape[0])
+        outline = silhouette(poser(split, frame), poser.faces, camera).numpy()
+        look.samples.append(_sample(frame, picture, alpha >= HALF, outline))
+    _judge(result, where, look)
+
+
+def _sample(
+    frame: int,
+    picture: UInt8[np.ndarray, "h w 3"],
+    mask: Bool[np.ndarray, "h w"],
+    outline: Bool[np.ndarray, "h w"],
+) -> Sample:
+    union = (mask | outline).sum()
+    person = picture[mask]
+    empty = len(person) == 0
+    clipped = ((person <= 2).all(1) | (person >= 253).all(1)).mean() if not empty else 0.0
+    stray = 1.0 - largest_piece(mask).sum() / mask.sum() if not empty else 0.0
+    return Sample(
+        frame,
+        picture,
+        mask,
+        outline,
+        iou=float((mask & outline).sum() / union) if union else 0.0,
+        brightness=0.0 if empty else float(person.mean() / 255),
+        clipped=float(clipped),
+        stray=float(stray),
+    )
+
+
+def _judge(result: Inspection, where: str, look: CameraLook) -> None:
+    """Findings of one camera's samples."""
+    iou, cover = look.middle("iou"), look.cover
+    empty = [sample.frame for sample in look.samples if not sample.mask.any()]
+    if len(empty) == len(look.samples):
+        result.add("error", where, "the mask has no foreground in any frame that was looked at")
+        return
+    if empty:
+        result.add("warning", where, f"no foreground in frames {', '.join(map(str, empty))}")
+    if cover > COVER[1]:
+        result.add("error", where, f"the mask covers {cover:.0%} of the picture: is it inverted?")
+    elif cover < COVER[0]:
+        result.add("warning", where, f"the mask covers {cover:.2%} of the picture")
+    if iou < IOU_WRONG:
+        text = f"the posed template covers the person with an IoU of {iou:.2f}"
+        result.add("error", where, f"{text}: camera, motion or units are wrong")
+    elif iou < IOU_LOOSE:
+        result.add("warning", where, f"the posed template fits the person loosely: IoU {iou:.2f}")
+    if (clipped := look.middle("clipped")) > CLIPPED:
+        result.add("warning", where, f"{clipped:.0%} of the person is all white or all black")
+    if (stray := look.middle("stray")) > 0.02:
+        text = f"{stray:.0%} of the mask lies outside its largest piece"
+        result.add("warning", where, f"{text}: extract --largest drops it")
+
+
+# ---- all of a split ----
+
+
+def _compare_cameras(result: Inspection, split: SplitData, looks: list[CameraLook]) -> None:
+    seen = [look for look in looks if look.samples]
+    if not seen:
+        return
+    lights = [look.middle("brightness") for look in seen]
+    usual = float(np.median(lights))
+    for look, light in zip(seen, lights, strict=True):
+        if usual > 0 and abs(light / usual - 1) > LIGHT_SPREAD:
+            text = f"the person's mean brightness is {light:.2f}, the cameras' median {usual:.2f}"
+            result.add("warning", f"{split.name} camera {look.camera}", text)
+    counts = {look.frames for look in seen}
+    if len(counts) > 1:
+        text = f"videos of {min(counts)} to {max(counts)} frames"
+        result.add("warning", split.name, text)
+    _describe_edges(result, split, seen)
+    _describe_colours(result, split, seen)
+    ious = [look.middle("iou") for look in seen]
+    if min(ious) >= IOU_LOOSE:
+        whose = f"all {len(seen)}" if len(seen) == len(looks) else f"{len(seen)} of {len(looks)}"
+        text = f"the posed template fits the masks of {whose} cameras: median IoU "
+        result.add("good", split.name, text + f"{np.median(ious):.2f}, least {min(ious):.2f}")
+
+
+def _describe_edges(result: Inspection, split: SplitData, looks: list[CameraLook]) -> None:
+    """Report hard and soft masks, and what extract erodes by default."""
+    edges = {look.camera: look.edge for look in looks if look.edge is not None}
+    for name, cameras in (
+        ("soft", [camera for camera, edge in edges.items() if edge.is_soft]),
+        ("hard", [camera for camera, edge in edges.items() if not edge.is_soft]),
+    ):
+        if not cameras:
+            continue
+        where = "all" if len(cameras) == len(edges) else ", ".join(map(str, cameras))
+        rim = float(np.median([edges[camera].rim_px for camera in cameras]))
+        text = f"mask edges are {name} (cameras: {where}): {rim:.1f} px of part coverage"
+        wide = [camera for camera in cameras if edges[camera].erode_px]
+        if not wide:
+            result.add("good", split.name, f"{text}; no wider than the person, nothing is eroded")
+            continue
+        most = max(edges[camera].erode_px for camera in wide)
+        some = ", ".join(map(str, wide))
+        text = f"{text}; wider than the person in cameras {some}: extract erodes up to {most} px"
+        result.add("note", split.name, text)
+
+
+def _describe_colours(result: Inspection, split: SplitData, looks: list[CameraLook]) -> None:
+    """Report how the videos' colours are to be read; cameras should agree."""
+    kinds: dict[str, list[int]] = {}
+    for look in looks:
+        kinds.setdefault(look.colours, []).append(look.camera)
+    for colours, cameras in kinds.items():
+        where = "all" if len(kinds) == 1 else ", ".join(map(str, cameras))
+        severity: Severity = "note" if len(kinds) == 1 else "warning"
+        result.add(severity, split.name, f"colours of the videos (cameras: {where}): {colours}")
+
+
+def _look_at_images(
+    result: Inspection, dataset: Dataset, split: SplitData, looks: list[CameraLook]
+) -> None:
+    expected, count = sum(look.frames for look in looks), len(split.images)
+    what = "video frames"
+    if (plan := dataset.plan) is not None:
+        planned = _planned(plan)
+        expected, count = len(planned), sum(key in split.images for key in planned)
+        what = "images that the configuration names"
+    if not split.images:
+        result.add("note", split.name, "no images yet: ash-studio extract makes them")
+    elif count < expected:
+        result.add("note", split.name, f"{count} of {expected} {what} are extracted")
+    else:
+        result.add("good", split.name, f"all {expected} {what} are extracted")
+    keys = sorted(split.images)
+    every = -(-len(keys) // MOST_OPENED) if keys else 1
+    cut = [path for path in map(split.images.__getitem__, keys[::every]) if _is_cut(path)]
+    if cut:
+        looked = f" of {len(keys[::every])} looked at" if every > 1 else ""
+        text = f"{len(cut)} images{looked} are cut off, {cut[0].name} first"
+        result.add("warning", split.name, f"{text}: ash-studio extract mends them")
+    if dataset.release is None and not (dataset.folder / CALIBRATION).is_file():
+        result.add("note", split.name, f"no {CALIBRATION}: lens distortion cannot be seen")
+
+
+def _planned(plan: Plan) -> set[tuple[int, int]]:
+    """List (frame, camera) of the images that a configuration names."""
+    return {
+        *itertools.product(plan.train_frames, plan.train_cameras),
+        *itertools.product(plan.val_frames, plan.val_cameras),
+    }
+
+
+def _is_cut(path: Path) -> bool:
+    """Tell whether an image or its mask is missing or cut off."""
+    try:
+        return not all(is_whole(file, file.stat().st_size) for file in image_files(path))
+    except OSError:
+        return True
+
+
+def _look_at_motion(result: Inspection, dataset: Dataset, split: SplitData) -> None:
+    skeleton, dofs = dataset.character.skeleton, split.motion.dofs
+    where = f"{split.name} motion"
+    low, high = skeleton.dof_limits.double().T
+    over = ((dofs < low - LIMIT_SLACK_RAD) | (dofs > high + LIMIT_SLACK_RAD)).sum(0)
+    for number in over.argsort(descending=True)[:3].tolist():
+        if over[number]:
+            limits = f"{low[number]:.2f} to {high[number]:.2f}"
+            name = skeleton.dof_names[number]
+            text = f"{name} leaves its limits ({limits}) in {int(over[number])} frames"
+            result.add("warning", where, text)
+    speed, turn = _steps(dofs)
+    result.motions.append(MotionLook(split.name, len(dofs), speed, turn))
+    for steps, most, unit in ((speed, JUMP_M, "m"), (turn, JUMP_RAD, "rad")):
+        if len(steps) and steps.max() > most:
+            frame = int(steps.argmax())
+            text = f"jumps by {steps.max():.2f} {unit} from frame {frame} to {frame + 1}"
+            count = int((steps > most).sum())
+            result.add("warning", where, text + (f", {count} such jumps" if count > 1 else ""))
+    if len(speed) and not (speed.max() > 0 or turn.max() > 0):
+        result.add("warning", where, "stands still: every pose is the same")
+    if not [f for f in result.findings if f.where == where]:
+        result.add("good", where, f"{len(dofs)} poses within limits, without jumps")
+
+
+def _steps(dofs: Float[Tensor, "F D"]) -> tuple[np.ndarray, np.ndarray]:
+    """From frame to frame: the root's way, m, and the largest turn of a dof, rad."""
+    steps = dofs.diff(dim=0)
+    # Whole turns are no turns.
+    angles = torch.remainder(steps[:, 3:] + torch.pi, 2 * torch.pi) - torch.pi
+    return steps[:, :3].norm(dim=1).numpy(), angles.abs().amax(1).numpy()
+
+
+def worst(findings: list[Finding]) -> Iterator[tuple[Severity, int]]:
+    """How many findings there are of each severity that occurs, the worst first."""
+    for severity in SEVERITIES:
+        if count := sum(finding.severity == severity for finding in findings):
+            yield severity, count

@@ -1,0 +1,1 @@
+"""Motions and characters of others: BVH, glTF."""

@@ -1,0 +1,105 @@
+"""Up axis of a motion file: from its zero pose, else from the motion itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ash_core.importers.retarget.joint_mapping import Tree
+from ash_core.importers.retarget.joint_names import SIDES, body_parts
+
+UPRIGHT = 0.7
+"""Cosine: a figure stands if its trunk and its legs are this near to the vertical."""
+ALWAYS, SOMETIMES, NEVER = 0.9, 0.2, 0.05
+"""Shares of the frames."""
+ON_FLOOR = 0.15
+"""Leg lengths between zero height and the lowest joint of a standing person on a floor."""
+LYING = (-0.08, 0.3)
+"""Leg lengths from zero height to the lowest joint of a lying one."""
+_AXES = {"y": 1, "z": 2}
+
+
+@dataclass(frozen=True)
+class UpAxis:
+    """A file's vertical axis, and what says so."""
+
+    axis: str
+    reason: str
+
+
+def find_up_axis(
+    tree: Tree, rest: np.ndarray, places: np.ndarray, known: Mapping[str, str] | None = None
+) -> UpAxis:
+    """Vertical axis of a file with a zero pose [J, 3] and posed joints [F, J, 3].
+
+    An upright zero pose tells it, whatever the person does later: crawls, lies, stands on hands.
+    One case overrules it: a person who stands along the other axis all the time, on a floor at zero
+    height, in a file that was turned after its skeleton was made.
+
+    known: joint of each body part, where their names do not say it.
+    """
+    legs, spans = _standing_bones(tree, body_parts(tree.names) if known is None else known)
+    bones = legs + spans
+    if not bones:
+        return UpAxis("y", "no legs are known")
+    resting = {axis: uprightness(rest[None], bones, n)[0] for axis, n in _AXES.items()}
+    upright = {
+        axis: float((uprightness(places, bones, n) > UPRIGHT).mean()) for axis, n in _AXES.items()
+    }
+    floors = {axis: _floor(places, rest, legs or spans, n) for axis, n in _AXES.items()}
+    for axis, other in (("y", "z"), ("z", "y")):
+        if resting[axis] > UPRIGHT:
+            turned = upright[other] > ALWAYS and upright[axis] < NEVER
+            lies = LYING[0] <= floors[axis] <= LYING[1]
+            if turned and abs(floors[other]) < ON_FLOOR and not lies:
+                return UpAxis(other, "the person stands along it in all frames")
+            return UpAxis(axis, "the zero pose stands along it")
+    risen = {
+        axis: float((uprightness(places, spans or legs, n) > UPRIGHT).mean())
+        for axis, n in _AXES.items()
+    }
+    best = max(risen, key=risen.__getitem__)
+    if risen[best] > SOMETIMES:
+        return UpAxis(best, f"the person stands along it in {risen[best]:.0%} of the frames")
+    # Nobody stands: over a floor the lowest joint keeps its height, along it it travels.
+    spread = {axis: _spread(places, n) for axis, n in _AXES.items()}
+    level = min(spread, key=spread.__getitem__)
+    return UpAxis(level, "the lowest joint keeps its height along it")
+
+
+def _standing_bones(
+    tree: Tree, known: Mapping[str, str]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(lower, upper) joints above each other in a standing person: legs' bones, foot to head."""
+    parts = {part: tree.names.index(name) for part, name in known.items()}
+    top = next((parts[part] for part in ("head", "neck") if part in parts), None)
+    legs, spans = [], []
+    for side in SIDES:
+        names = [f"{side} {part}" for part in ("foot", "shin", "thigh")]
+        leg = [parts[name] for name in names if name in parts]
+        legs += pairwise(leg)
+        if top is not None and leg:
+            spans.append((leg[0], top))
+    return legs, spans
+
+
+def uprightness(places: np.ndarray, bones: Sequence[tuple[int, int]], axis: int) -> np.ndarray:
+    """[F] smallest cosine between an axis and the bones, each (lower, upper) joints."""
+    low, high = np.array(bones).T
+    along = places[:, high] - places[:, low]
+    length = np.maximum(np.linalg.norm(along, axis=-1), 1e-12)
+    return (along[..., axis] / length).min(1)
+
+
+def _floor(places: np.ndarray, rest: np.ndarray, bones: list[tuple[int, int]], axis: int) -> float:
+    """Median height of the lowest joint, in lengths of the first bone's limb."""
+    (low, _), (_, high) = bones[0], bones[min(1, len(bones) - 1)]
+    leg = max(float(np.linalg.norm(rest[high] - rest[low])), 1e-12)
+    return float(np.median(places[:, :, axis].min(1))) / leg
+
+
+def _spread(places: np.ndarray, axis: int) -> float:
+    """Range of the lowest joint's height, without outliers."""
+    low = places[:, :, axis].min(1)
+    return float(np.percentile(low, 95) - np.percentile(low, 5))

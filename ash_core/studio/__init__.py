@@ -1,0 +1,1 @@
+"""The synthetic studio: actors, their clothes and motions, and how they are filmed."""

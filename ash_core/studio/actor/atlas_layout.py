@@ -1,0 +1,79 @@
+"""The actor's UV atlas: which parts become charts, and how much room each gets."""
+
+import numpy as np
+
+from ash_core.studio.actor.body import Body, foot_islands
+from ash_core.studio.actor.regions import landmarks, shares, step
+from ash_core.studio.mesh.pack import pack
+from ash_core.studio.mesh.surface import face_normals
+from ash_core.studio.mesh.unwrap import clean_labels, cut_charts, flatten
+
+TORSO, ARM, HAND, LEG, UPPER, SOLE, HEAD, EYE = range(0, 80, 10)
+"""Labels; plus 1 for the left part, 2 for the right."""
+DENSITY = {
+    TORSO: 1.0,
+    ARM: 1.1,
+    HAND: 2.8,
+    LEG: 0.92,
+    UPPER: 1.15,
+    SOLE: 0.7,
+    HEAD: 1.25,
+    EYE: 4.5,
+}
+"""Texels per metre, relative."""
+FACE_DENSITY = 2.8
+"""In the middle of the face."""
+
+
+def layout(body: Body, dressed: np.ndarray) -> np.ndarray:
+    """Corner texture coordinates [F, 3, 2] in [0, 1], v up: no two faces overlap."""
+    labels = body_labels(body, dressed)
+    free = {UPPER + 1, UPPER + 2, SOLE + 1, SOLE + 2}
+    charts = cut_charts(body.faces, body.corner_uvs, labels, free)
+    density = body_density(body, labels)
+    flats = [flatten(dressed[c.vertices], c, density[c.faces]) for c in charts]
+    packed = pack([(flat, c.local) for flat, c in zip(flats, charts, strict=True)])
+    corner_uvs = np.zeros((len(body.faces), 3, 2))
+    for chart, flat in zip(charts, packed, strict=True):
+        corner_uvs[chart.faces] = flat[chart.local]
+    return corner_uvs
+
+
+def body_labels(body: Body, dressed: np.ndarray) -> np.ndarray:
+    """[F] the part of each face of a whole body."""
+    share = shares(body)
+    mean = lambda values: values[body.faces].mean(1)  # noqa: E731
+    side = np.where(mean(body.vertices[:, 0]) > 0, 1, 2)
+    labels = np.full(len(body.faces), TORSO)
+    for name, label, at in (("arm", ARM, 0.5), ("leg", LEG, 0.6)):
+        part = mean(np.maximum(share[f"left_{name}"], share[f"right_{name}"])) > at
+        labels = np.where(part, label + side, labels)
+    islands = body.islands
+    hands = np.isin(islands, np.unique(islands[mean(_either(share, "hand")) > 0.9]))
+    labels = np.where(hands, HAND + side, labels)
+    head = np.isin(islands, np.unique(islands[mean(share["ear"]) > 0.5]))
+    labels = np.where(head, HEAD, labels)
+    feet = np.isin(islands, foot_islands(body))
+    normals = face_normals(dressed, body.faces)
+    down = -normals[:, 1] / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
+    flat_sole = (down > 0.5) & (mean(dressed[:, 1]) < 0.008)
+    labels = np.where(feet, np.where(flat_sole, SOLE, UPPER) + side, labels)
+    labels = np.where(body.eyes > 0, EYE + body.eyes, labels)
+    fixed = ~feet & ((labels == HEAD) | hands | (body.eyes > 0))
+    cleaned = clean_labels(body.faces, labels)
+    return np.where(fixed | np.isin(cleaned, labels[fixed]), labels, cleaned)
+
+
+def _either(share: dict, limb: str) -> np.ndarray:
+    return np.maximum(share[f"left_{limb}"], share[f"right_{limb}"])
+
+
+def body_density(body: Body, labels: np.ndarray) -> np.ndarray:
+    """[F] texels per metre that each face gets, relative."""
+    density = np.array([DENSITY[label // 10 * 10] for label in labels.tolist()])
+    marks = landmarks(body)
+    centres = body.vertices[body.faces].mean(1)
+    middle = marks.eyes + np.array([0.0, -0.03, 0.0])
+    away = np.linalg.norm((centres - middle) * [1.0, 0.8, 0.7], axis=1)
+    face = (1.0 - step(away, 0.045, 0.125)) * (labels == HEAD)
+    return density + face * (FACE_DENSITY - DENSITY[HEAD])

@@ -1,0 +1,274 @@
+"""Charts: cut a surface into discs and flatten each with little stretch and no fold.
+
+Source: Rabinovich et al. 2017, "Scalable Locally Injective Mappings" (symmetric Dirichlet energy).
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.csgraph as csgraph
+import scipy.sparse.linalg as spla
+
+from ash_core.studio.mesh.surface import boundary_loops, edges_of
+
+ITERATIONS = 25
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A disc-shaped piece of the surface."""
+
+    faces: np.ndarray
+    """[T] faces of the surface that it holds."""
+    local: np.ndarray
+    """[T, 3] their corners as the chart's own vertices."""
+    vertices: np.ndarray
+    """[n] vertex of the surface under each of its own."""
+    flat: np.ndarray
+    """[n, 2]"""
+
+
+def cut_charts(
+    faces: np.ndarray, corner_uvs: np.ndarray, labels: np.ndarray, free: set[int]
+) -> list[Chart]:
+    """One chart per label, opened along the seams of `corner_uvs` too, except for labels in `free`.
+
+    A chart of a free label that is a tube is opened along the shortest way between its ends; its
+    first layout is a circle. The others keep their corner_uvs as first layout.
+    """
+    charts = []
+    for label in np.unique(labels):
+        ids = np.flatnonzero(labels == label)
+        if label in free:
+            local, vertices = _open_tube(faces[ids])
+            flat = tutte(local, len(vertices))
+        else:
+            keys = np.concatenate(
+                [faces[ids].reshape(-1, 1), np.round(corner_uvs[ids].reshape(-1, 2) * 1e6)], axis=1
+            )
+            found, first, local = np.unique(
+                keys.astype(np.int64), axis=0, return_index=True, return_inverse=True
+            )
+            local, vertices = local.reshape(-1, 3), found[:, 0]
+            flat = corner_uvs[ids].reshape(-1, 2)[first]
+        charts.append(Chart(ids, local, vertices, flat))
+    return charts
+
+
+def clean_labels(faces: np.ndarray, labels: np.ndarray, rounds: int = 6) -> np.ndarray:
+    """Take teeth and islands off the borders: each label one piece, each face with its majority."""
+    labels = labels.copy()
+    neighbours = _face_neighbours(faces)
+    names = np.unique(labels)
+    for _ in range(rounds):
+        for f, near in enumerate(neighbours):
+            theirs = labels[near]
+            for name in np.unique(theirs):
+                if name != labels[f] and (theirs == name).sum() >= 2:
+                    labels[f] = name
+        for name in names:
+            inside = np.flatnonzero(labels == name)
+            position = {int(f): i for i, f in enumerate(inside)}
+            pairs = [
+                (position[int(f)], position[g])
+                for f in inside
+                for g in neighbours[f]
+                if g in position
+            ]
+            graph = sp.coo_matrix(
+                (np.ones(len(pairs)), np.array(pairs).T), (len(inside), len(inside))
+            )
+            _, piece = csgraph.connected_components(graph, directed=False)
+            keep = np.bincount(piece).argmax()
+            for f in inside[piece != keep]:
+                others = [labels[g] for g in neighbours[f] if labels[g] != name]
+                if others:
+                    labels[f] = others[0]
+    return labels
+
+
+def _face_neighbours(faces: np.ndarray) -> list[list[int]]:
+    across: dict[tuple[int, int], list[int]] = {}
+    for f, (a, b, c) in enumerate(faces.tolist()):
+        for edge in ((a, b), (b, c), (c, a)):
+            across.setdefault((min(edge), max(edge)), []).append(f)
+    found: list[list[int]] = [[] for _ in faces]
+    for pair in across.values():
+        for f in pair:
+            found[f] += [g for g in pair if g != f]
+    return found
+
+
+def _open_tube(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Own vertex numbers, with a cut along edges between the ends of a tube (none for a disc)."""
+    vertices, local = np.unique(faces, return_inverse=True)
+    local = local.reshape(-1, 3)
+    loops = boundary_loops(local)
+    assert len(loops) in (1, 2), len(loops)
+    if len(loops) == 1:
+        return local, vertices
+    edges = edges_of(local)
+    graph = sp.coo_matrix((np.ones(len(edges)), edges.T), (len(vertices),) * 2).tocsr()
+    start = int(loops[0].min())
+    distance, before = csgraph.dijkstra(graph, False, start, return_predecessors=True)
+    path = [int(loops[1][np.argmin(distance[loops[1]])])]
+    while path[-1] not in loops[0]:
+        path.append(int(before[path[-1]]))
+    return _split_along(local, path), np.concatenate([vertices, vertices[path]])
+
+
+def _split_along(local: np.ndarray, path: list[int]) -> np.ndarray:
+    """Give the faces on one side of a path their own copies of its vertices."""
+    corner_of = {tuple(edge): f for f, face in enumerate(local.tolist())
+                 for edge in zip(face, face[1:] + face[:1], strict=True)}  # fmt: skip
+    cut = {(a, b) for a, b in itertools.pairwise(path)}
+    cut |= {(b, a) for a, b in cut}
+    count = int(local.max()) + 1
+    split = local.copy()
+    for i, vertex in enumerate(path):
+        # Walk round the vertex from the path's left side until a border or the path again.
+        ahead = path[i + 1] if i + 1 < len(path) else path[i - 1]
+        seed = corner_of[(vertex, ahead)] if i + 1 < len(path) else corner_of[(ahead, vertex)]
+        for f in _fan(local, corner_of, vertex, seed, cut):
+            split[f, list(local[f]).index(vertex)] = count + i
+    return split
+
+
+def _fan(local, corner_of, vertex: int, seed: int, cut: set) -> list[int]:
+    """Faces at a vertex reachable from one of them without crossing a cut."""
+    found, todo = [], [seed]
+    while todo:
+        f = todo.pop()
+        if f in found:
+            continue
+        found.append(f)
+        face = list(local[f])
+        k = face.index(vertex)
+        for a, b in ((vertex, face[(k + 1) % 3]), (face[k - 1], vertex)):
+            if (a, b) not in cut and (b, a) in corner_of:
+                todo.append(corner_of[(b, a)])
+    return found
+
+
+def tutte(local: np.ndarray, n: int) -> np.ndarray:
+    """The border on a circle, every other vertex at its neighbours' mean: never folds."""
+    (loop,) = boundary_loops(local)
+    angle = 2 * np.pi * np.arange(len(loop)) / len(loop)
+    edges = edges_of(local)
+    both = np.concatenate([edges, edges[:, ::-1]])
+    adjacency = sp.csr_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), (n, n))
+    laplacian = sp.csr_matrix(sp.diags(np.asarray(adjacency.sum(1)).ravel()) - adjacency)
+    inner = np.setdiff1d(np.arange(n), loop)
+    flat = np.zeros((n, 2))
+    flat[loop] = np.stack([np.cos(angle), np.sin(angle)], 1)
+    right = -laplacian[inner][:, loop] @ flat[loop]
+    flat[inner] = np.asarray(spla.spsolve(laplacian[inner][:, inner].tocsc(), right)).reshape(-1, 2)
+    return flat
+
+
+def flatten(points: np.ndarray, chart: Chart, density: np.ndarray) -> np.ndarray:
+    """[n, 2] layout (m times density) that is as close to isometric as the shape allows.
+
+    points [n, 3]: the chart's vertices, m; density [T]: wanted length in the layout per length.
+    """
+    dx, dy, area = _gradients(points, chart.local, density)
+    flat = chart.flat.copy()
+    flat *= np.sqrt(area.sum() / np.abs(_areas(flat, chart.local)).sum())
+    if _areas(flat, chart.local).min() <= 0:  # a tube that was cut open has no layout to start from
+        flat = tutte(chart.local, len(flat)) * np.sqrt(area.sum() / np.pi)
+    energy = _energy(flat, dx, dy, area)
+    for _ in range(ITERATIONS):
+        step = _slim_target(flat, dx, dy, area) - flat
+        size = min(1.0, 0.9 * _largest_step(flat, step, chart.local))
+        while size > 1e-6:
+            trial = _energy(flat + size * step, dx, dy, area)
+            if trial < energy:
+                break
+            size *= 0.5
+        else:
+            break
+        flat = flat + size * step
+        gained, energy = energy - trial, trial
+        if gained < 1e-4 * energy:
+            break
+    return flat
+
+
+def _gradients(points: np.ndarray, local: np.ndarray, density: np.ndarray):
+    """Sparse [T, n] derivatives in each face's own frame, and the faces' wanted areas."""
+    a, b, c = (points[local[:, k]] for k in range(3))
+    length = np.linalg.norm(b - a, axis=1)
+    ex = (b - a) / length[:, None]
+    normal = np.cross(b - a, c - a)
+    doubled = np.linalg.norm(normal, axis=1)
+    ey = np.cross(normal / doubled[:, None], ex)
+    xb, xc, yc = length * density, ((c - a) * ex).sum(1) * density, ((c - a) * ey).sum(1) * density
+    twice = xb * yc
+    ddx = np.stack([-yc, yc, np.zeros_like(yc)], 1) / twice[:, None]
+    ddy = np.stack([xc - xb, -xc, xb], 1) / twice[:, None]
+    rows = np.repeat(np.arange(len(local)), 3)
+    shape = (len(local), len(points))
+    make = lambda d: sp.csr_matrix((d.ravel(), (rows, local.ravel())), shape)  # noqa: E731
+    return make(ddx), make(ddy), twice / 2
+
+
+def _jacobians(flat: np.ndarray, dx, dy) -> np.ndarray:
+    return np.stack([dx @ flat, dy @ flat], axis=2)  # [T, (u, v), (x, y)]
+
+
+def _energy(flat: np.ndarray, dx, dy, area: np.ndarray) -> float:
+    jac = _jacobians(flat, dx, dy)
+    det = np.linalg.det(jac)
+    if det.min() <= 0:
+        return np.inf
+    return float(area @ ((jac**2).sum((1, 2)) * (1.0 + 1.0 / det**2)))
+
+
+def _slim_target(flat: np.ndarray, dx, dy, area: np.ndarray) -> np.ndarray:
+    """Solve the weighted least-squares problem that stands for the energy around `flat`."""
+    jac = _jacobians(flat, dx, dy)
+    u, sigma, vt = np.linalg.svd(jac)
+    flip = np.linalg.det(u @ vt) < 0
+    u[flip, :, 1] *= -1
+    sigma[flip, 1] *= -1
+    rotation = u @ vt
+    sigma = np.where(np.abs(sigma - 1) < 1e-4, 1 + 1e-4, sigma)
+    push = np.sqrt(np.maximum((sigma - sigma**-3) / (sigma - 1), 1e-8))
+    weight = u @ (push[:, :, None] * u.transpose(0, 2, 1))
+    root = np.sqrt(area)
+    blocks, right = [], []
+    for row in range(2):
+        for derivative, column in ((dx, 0), (dy, 1)):
+            w0, w1 = root * weight[:, row, 0], root * weight[:, row, 1]
+            blocks.append(sp.hstack([sp.diags(w0) @ derivative, sp.diags(w1) @ derivative]))
+            right.append(w0 * rotation[:, 0, column] + w1 * rotation[:, 1, column])
+    system = sp.vstack(blocks).tocsr()
+    n = len(flat)
+    keep = 1e-4 * area.sum() / n
+    normal = (system.T @ system + keep * sp.identity(2 * n)).tocsc()
+    solved = spla.spsolve(normal, system.T @ np.concatenate(right) + keep * flat.T.ravel())
+    return solved.reshape(2, n).T
+
+
+def _areas(flat: np.ndarray, local: np.ndarray) -> np.ndarray:
+    a, b, c = (flat[local[:, k]] for k in range(3))
+    e, f = b - a, c - a
+    return (e[:, 0] * f[:, 1] - e[:, 1] * f[:, 0]) / 2
+
+
+def _largest_step(flat: np.ndarray, step: np.ndarray, local: np.ndarray) -> float:
+    """How far along `step` the first face loses its area."""
+    cross = lambda e, f: e[:, 0] * f[:, 1] - e[:, 1] * f[:, 0]  # noqa: E731
+    e0, f0 = flat[local[:, 1]] - flat[local[:, 0]], flat[local[:, 2]] - flat[local[:, 0]]
+    e1, f1 = step[local[:, 1]] - step[local[:, 0]], step[local[:, 2]] - step[local[:, 0]]
+    a, b, c = cross(e1, f1), cross(e0, f1) + cross(e1, f0), cross(e0, f0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.sqrt(np.maximum(b * b - 4 * a * c, 0.0))
+        q = -0.5 * (b + np.where(b >= 0, root, -root))
+        first, second = q / a, c / q
+    real = b * b - 4 * a * c >= 0
+    candidates = np.concatenate([first[real], second[real]])
+    candidates = candidates[np.isfinite(candidates) & (candidates > 0)]
+    return float(candidates.min()) if len(candidates) else 1.0

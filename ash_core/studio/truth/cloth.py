@@ -1,0 +1,224 @@
+"""Loose cloth and hair over time: points of the template that swing behind the skinned surface.
+
+Position-based dynamics over the template's own edges. Every point is drawn to where skinning puts
+it, the looser the more softly; gravity counts as far as it differs from the rest pose, in which
+the template hangs already; legs push cloth out. Source: Macklin et al. 2016, "XPBD".
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from ash_core.studio.mesh.surface import edges_of
+from ash_core.studio.truth.proxies import Proxies
+
+SUBSTEPS = 8
+SETTLE_S = 2.5
+"""How long frame 0 is held before the motion starts, s."""
+NEAR, SHARE, ROOM = 0.006, 0.4, 0.03
+"""Cloth keeps `NEAR` from the legs, m, and a share of the room, up to `ROOM`, that it has at rest:
+so that what lies over other cloth stays over it."""
+GRAVITY = 9.81
+PULL_SOFT, PULL_HARD = 3.5, 55.0
+"""Angular frequency of the pull to the skinned place: of the loosest and the tightest points."""
+AIR, INNER = 0.9, 3.2
+"""Damping against the air and against the skinned surface's own velocity, 1/s."""
+FASTEST = 9.0
+"""m/s"""
+STRETCH = 0.9
+BEND = 0.16
+"""Share of a link's error that one pass removes: edges, and pairs across an edge."""
+
+
+@dataclass(frozen=True)
+class Fabric:
+    """The points that swing, and the links between them."""
+
+    points: np.ndarray
+    """[P] vertices of the template."""
+    loose: np.ndarray
+    """[P] 0 (held) to 1."""
+    links: np.ndarray
+    """[L, 2] indices into points."""
+    lengths: np.ndarray
+    stiffness: np.ndarray
+    """[L]"""
+    margins: np.ndarray
+    """[P] how far each point keeps from the legs and arms, m; below zero: it is inside at rest."""
+
+
+@dataclass
+class Swing:
+    """Where the points are: the state of the simulation."""
+
+    places: np.ndarray
+    velocities: np.ndarray
+
+    def copy(self) -> "Swing":
+        return Swing(self.places.copy(), self.velocities.copy())
+
+
+def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: Proxies) -> Fabric:
+    """Points with loose > 0 and the held ones next to them. loose [V]; its cloth is `faces`."""
+    faces = faces[(loose[faces] > 0).any(1)]
+    points = np.unique(faces)
+    local = np.searchsorted(points, faces)
+    pairs = edges_of(local) if len(faces) else np.zeros((0, 2), np.int64)
+    across = _across(local) if len(faces) else pairs
+    links = np.concatenate([pairs, across])
+    stiffness = np.concatenate([np.full(len(pairs), STRETCH), np.full(len(across), BEND)])
+    moving = (loose[points][links] > 0).any(1)
+    links, stiffness = links[moving], stiffness[moving]
+    at = vertices[points]
+    lengths = np.linalg.norm(at[links[:, 0]] - at[links[:, 1]], axis=1)
+    free = _room(at, proxies.centres, proxies.radii, proxies.capsules)
+    margins = np.minimum(free - 0.001, NEAR + SHARE * np.clip(free, 0.0, ROOM))
+    return Fabric(points, loose[points].astype(np.float64), links, lengths, stiffness, margins)
+
+
+def _room(
+    points: np.ndarray, spheres: np.ndarray, radii: np.ndarray, capsules: np.ndarray
+) -> np.ndarray:
+    """[P] distance from the nearest capsule's surface."""
+    found = np.full(len(points), np.inf)
+    for a, b in capsules:
+        axis = spheres[b] - spheres[a]
+        t = np.clip((points - spheres[a]) @ axis / (axis @ axis), 0.0, 1.0)
+        away = np.linalg.norm(points - spheres[a] - t[:, None] * axis, axis=1)
+        found = np.minimum(found, away - radii[a] - t * (radii[b] - radii[a]))
+    return found
+
+
+def _across(faces: np.ndarray) -> np.ndarray:
+    """Pairs of vertices that face each other over an edge."""
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
+    tips = np.concatenate([faces[:, 2], faces[:, 0], faces[:, 1]])
+    order = np.lexsort(edges.T)
+    edges, tips = edges[order], tips[order]
+    same = (edges[1:] == edges[:-1]).all(1)
+    return np.stack([tips[:-1][same], tips[1:][same]], 1)
+
+
+def settle(
+    fabric: Fabric, goal: np.ndarray, spheres: np.ndarray, radii: np.ndarray,
+    capsules: np.ndarray, pull: np.ndarray, fps: float,
+) -> Swing:  # fmt: skip
+    """At rest in a pose. goal [P, 3]: skinned places; pull [3]: gravity against that at rest."""
+    swing = Swing(goal.copy(), np.zeros_like(goal))
+    for _ in range(round(SETTLE_S * fps)):
+        advance(fabric, swing, (goal, goal), (spheres, spheres), radii, capsules, pull, 1.0 / fps)
+        swing.velocities *= 0.8
+    swing.velocities[:] = 0.0
+    return swing
+
+
+def advance(
+    fabric: Fabric, swing: Swing, goals: tuple[np.ndarray, np.ndarray],
+    spheres: tuple[np.ndarray, np.ndarray], radii: np.ndarray, capsules: np.ndarray,
+    pull: np.ndarray, seconds: float,
+) -> None:  # fmt: skip
+    """One frame on, in place. goals, spheres: before and after."""
+    if len(fabric.points):
+        _advance(
+            swing.places, swing.velocities, fabric.loose, fabric.links, fabric.lengths,
+            fabric.stiffness, fabric.margins, *goals, *spheres, radii, capsules, pull, seconds,
+        )  # fmt: skip
+
+
+@njit(cache=True)
+def _advance(
+    x,
+    v,
+    loose,
+    links,
+    lengths,
+    stiffness,
+    margins,
+    goal0,
+    goal1,
+    s0,
+    s1,
+    radii,
+    capsules,
+    pull,
+    seconds,
+):
+    dt = seconds / SUBSTEPS
+    n = len(x)
+    before = np.empty_like(x)
+    air, inner = np.exp(-AIR * dt), np.exp(-INNER * dt)
+    for sub in range(SUBSTEPS):
+        t = (sub + 1.0) / SUBSTEPS
+        goal = goal0 + t * (goal1 - goal0)
+        spheres = s0 + t * (s1 - s0)
+        for i in range(n):
+            omega = PULL_SOFT * (PULL_HARD / PULL_SOFT) ** ((1.0 - loose[i]) ** 1.5)
+            share = (omega * dt) ** 2 / (1.0 + (omega * dt) ** 2)
+            for d in range(3):
+                before[i, d] = x[i, d]
+                if loose[i] <= 0.0:
+                    x[i, d] = goal[i, d]
+                    continue
+                own = (goal1[i, d] - goal0[i, d]) / seconds
+                speed = air * (own + inner * (v[i, d] - own)) + dt * pull[d]
+                x[i, d] += dt * speed
+                x[i, d] += share * (goal[i, d] - x[i, d])
+        for _ in range(2):
+            _project(x, loose, links, lengths, stiffness)
+        _push_out(x, loose, margins, spheres, radii, capsules)
+        for i in range(n):
+            square = 0.0
+            for d in range(3):
+                v[i, d] = (x[i, d] - before[i, d]) / dt
+                square += v[i, d] ** 2
+            if square > FASTEST**2:
+                for d in range(3):
+                    v[i, d] *= FASTEST / np.sqrt(square)
+
+
+@njit(cache=True)
+def _project(x, loose, links, lengths, stiffness):
+    """Links back to their lengths. Cloth is stiff when pulled and yields when pushed."""
+    for k in range(len(links)):
+        i, j = links[k, 0], links[k, 1]
+        wi, wj = 1.0 * (loose[i] > 0), 1.0 * (loose[j] > 0)
+        if wi + wj == 0.0:
+            continue
+        dx, dy, dz = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1], x[j, 2] - x[i, 2]
+        length = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-12
+        gain = stiffness[k] if length > lengths[k] else 0.35 * stiffness[k]
+        push = gain * (length - lengths[k]) / (length * (wi + wj))
+        x[i, 0] += wi * push * dx
+        x[i, 1] += wi * push * dy
+        x[i, 2] += wi * push * dz
+        x[j, 0] -= wj * push * dx
+        x[j, 1] -= wj * push * dy
+        x[j, 2] -= wj * push * dz
+
+
+@njit(cache=True)
+def _push_out(x, loose, margins, spheres, radii, capsules):
+    """Out of the tapered capsules, and off the floor."""
+    for i in range(len(x)):
+        if loose[i] <= 0.0:
+            continue
+        for c in range(len(capsules)):
+            a, b = capsules[c, 0], capsules[c, 1]
+            ex, ey, ez = (
+                spheres[b, 0] - spheres[a, 0],
+                spheres[b, 1] - spheres[a, 1],
+                spheres[b, 2] - spheres[a, 2],
+            )
+            px, py, pz = x[i, 0] - spheres[a, 0], x[i, 1] - spheres[a, 1], x[i, 2] - spheres[a, 2]
+            t = (px * ex + py * ey + pz * ez) / (ex * ex + ey * ey + ez * ez + 1e-12)
+            t = min(1.0, max(0.0, t))
+            dx, dy, dz = px - t * ex, py - t * ey, pz - t * ez
+            away = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-9
+            wanted = radii[a] + t * (radii[b] - radii[a]) + margins[i]
+            if away < wanted:
+                out = (wanted - away) / away
+                x[i, 0] += out * dx
+                x[i, 1] += out * dy
+                x[i, 2] += out * dz
+        x[i, 1] = max(x[i, 1], 0.012)

@@ -1,0 +1,220 @@
+"""What an actor truly looks like in each frame: the surface that cameras film, finer than the
+template and with what skinning does not have: wrinkles, cloth that swings, shade that follows.
+
+`TrueActor.load(conf).play(dofs)` gives a `TrueMotion`; its `frame(t)` a `TrueFrame`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ash_core.conventions import FPS
+from ash_core.files.released import import_ash
+from ash_core.geometry import dual_quaternion as dq
+from ash_core.geometry.kinematics import joint_transforms
+from ash_core.records import AvatarData
+from ash_core.studio.mesh.subdivide import subdivide
+from ash_core.studio.truth import cloth
+from ash_core.studio.truth.dressing import FILE, Dressing, load_dressing, plain_dressing
+from ash_core.studio.truth.folds import DEPTH, find_limbs, measure_squeeze, patterns
+from ash_core.studio.truth.proxies import fit_proxies, shade
+from ash_core.studio.truth.skinned import blend_bones, blend_matrices, normals_of
+
+KEEP = 100
+"""The state of the cloth is kept every so many frames, for jumps back and forth."""
+CHUNK = 50
+LINEAR = 0.85
+"""Share of linear blending in the posed surface."""
+SHADE, VALLEY = 0.9, 0.45
+"""How dark another limb makes a place, and how dark the bottom of a full fold is."""
+
+
+@dataclass(frozen=True)
+class TrueSurface:
+    """What does not change from frame to frame."""
+
+    faces: np.ndarray
+    """[F, 3] int32, anticlockwise from outside."""
+    corner_uvs: np.ndarray
+    """[F, 3, 2] float32, v up, in [0, 1]."""
+    materials: np.ndarray
+    """[F] int32: `dressing.MATERIALS`."""
+    texture: np.ndarray
+    """[h, w, 3] uint8: colour without light, row 0 at the top (v = 1)."""
+    gloss: np.ndarray
+    """[h, w] uint8: 0 matt, 255 like a mirror; for a highlight that moves with the view."""
+
+
+@dataclass(frozen=True)
+class TrueFrame:
+    """One frame. Body frame (Y up), m, float32."""
+
+    vertices: np.ndarray
+    """[V, 3], the folds included."""
+    normals: np.ndarray
+    """[V, 3] unit, of the folded surface."""
+    occlusion: np.ndarray
+    """[V] light that arrives from all sides, 0 to 1 (1: nothing is in its way)."""
+    creases: np.ndarray
+    """[V, 4] how high each family's folds stand, 0 to 1."""
+
+
+class TrueActor:
+    """An actor ready to be played: everything that no motion changes."""
+
+    def __init__(self, data: AvatarData, dressing: Dressing | None = None, seed: int = 0) -> None:
+        self.data, self.seed = data, seed
+        self.dressing = dressing or plain_dressing(data)
+        template, faces = data.template.vertices.numpy().astype(float), data.template.faces.numpy()
+        uvs = data.template.corner_uvs.numpy()
+        self.template, self.faces = template, faces
+        rest = joint_transforms(data.skeleton, data.rest_dofs.double())
+        self._unpose = torch.linalg.inv(rest)
+        self._loose = np.where(self.dressing.partner >= 0, 0.0, self.dressing.loose)
+        self.proxies = fit_proxies(
+            data.skeleton, data.skinning, rest.numpy(), template, self.dressing.solid
+        )
+        swings = faces[self.dressing.swings[faces].all(1)]
+        self.fabric = cloth.weave(template, swings, self._loose, self.proxies)
+        limbs = find_limbs(data.skeleton, data.skinning, rest.numpy())
+        self.squeeze = measure_squeeze(template, faces, limbs, self.dressing.folding)
+        self.fine = subdivide(faces, uvs, len(template))
+        self._matrix = self.fine.matrix.astype(np.float32)
+        places = self.fine.matrix @ template
+        self._patterns = 0.5 + 0.5 * patterns(
+            places, self.fine.matrix @ limbs.shares, limbs, seed
+        ).astype(np.float32)
+        self._cover = self._shade(template.astype(np.float32), self.proxies.centres)
+        self.surface = TrueSurface(
+            faces=self.fine.faces.astype(np.int32),
+            corner_uvs=self.fine.corner_uvs.astype(np.float32),
+            materials=np.repeat(self.dressing.materials, 4).astype(np.int32),
+            texture=data.template.texture.numpy(),
+            gloss=self.dressing.gloss,
+        )
+
+    @classmethod
+    def load(cls, conf: Path, seed: int = 0) -> "TrueActor":
+        """From a character's configuration; a dressing beside it is taken along."""
+        data, _ = import_ash(conf)
+        return cls(data, load_dressing(conf.parent / FILE, data), seed)
+
+    def play(self, dofs: np.ndarray, fps: float = FPS) -> "TrueMotion":
+        """dofs [F, D]: a motion, from its start; the cloth is at rest in frame 0."""
+        return TrueMotion(self, np.asarray(dofs, float), fps)
+
+    def _shade(self, points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+        normals = normals_of(points, self.faces)
+        return shade(points, normals, centres.astype(np.float32), self.proxies.radii)
+
+    def moves(self, dofs: np.ndarray) -> torch.Tensor:
+        """[..., J, 4, 4] posed joints times the inverse of rest."""
+        return joint_transforms(self.data.skeleton, torch.from_numpy(dofs)) @ self._unpose
+
+    def skinned(self, moves: torch.Tensor) -> np.ndarray:
+        """[V, 3] the template, posed: between dual quaternions, which an avatar uses and which
+        bulge at raised shoulders, and linear blending, which caves in."""
+        skin = self.data.skinning
+        bones = moves[skin.bone_joints]
+        real, dual = dq.from_matrix(bones)
+        shape = (self.template, skin.bones.numpy(), skin.weights.numpy())
+        round_ = blend_bones(*shape, real.numpy(), dual.numpy())
+        return round_ + LINEAR * (blend_matrices(*shape, bones.numpy()) - round_)
+
+    def finish(self, skinned: np.ndarray, places: np.ndarray, centres: np.ndarray) -> TrueFrame:
+        """The fine surface of one frame. places [P, 3]: the cloth's points."""
+        coarse = skinned.astype(np.float32)
+        coarse[self.fabric.points] = places
+        normals = normals_of(coarse, self.faces)
+        lining = np.flatnonzero(self.dressing.partner >= 0)
+        outer = self.dressing.partner[lining]
+        coarse[lining] = coarse[outer] - self.dressing.inset[lining, None] * normals[outer]
+        cover = np.maximum(self._shade(coarse, centres) - self._cover, 0.0)
+        light = self.dressing.open / (1.0 + SHADE * cover)
+        creases = self._matrix @ self.squeeze.creases(coarse)
+        points, light = self._matrix @ coarse, self._matrix @ light.astype(np.float32)
+        heights = np.einsum("vk,vk->v", creases, self._patterns)
+        points = points + (DEPTH * heights)[:, None] * normals_of(points, self.surface.faces)
+        valley = np.minimum(np.einsum("vk->v", creases) - heights, 1.0)
+        return TrueFrame(
+            vertices=points,
+            normals=normals_of(points, self.surface.faces),
+            occlusion=np.clip(light * (1.0 - VALLEY * valley), 0.0, 1.0),
+            creases=creases,
+        )
+
+
+class TrueMotion:
+    """A motion played by an actor. Frames may be asked for in any order: forward is fast."""
+
+    def __init__(self, actor: TrueActor, dofs: np.ndarray, fps: float) -> None:
+        self.actor, self.dofs, self.fps = actor, dofs, fps
+        self._kept: dict[int, cloth.Swing] = {}
+        self._chunk = (-1, torch.zeros(0))
+        self._now, self._swing = -1, None
+
+    def __len__(self) -> int:
+        return len(self.dofs)
+
+    def frame(self, index: int) -> TrueFrame:
+        """The same whatever was asked for before."""
+        assert 0 <= index < len(self.dofs), index
+        self._reach(index)
+        assert self._swing is not None
+        return self.actor.finish(self._skinned, self._swing.places, self._spheres)
+
+    def _reach(self, index: int) -> None:
+        """Bring the cloth to a frame, from the nearest earlier state that is known."""
+        if self._now == index:
+            return
+        if not 0 <= self._now < index or any(self._now < k <= index for k in self._kept):
+            start = max((k for k in self._kept if k <= index), default=None)
+            if start is None:
+                self._start()
+            else:
+                self._now, self._swing = start, self._kept[start].copy()
+                self._skinned, self._spheres, _ = self._pose(start)
+        while self._now < index:
+            self._step()
+
+    def _start(self) -> None:
+        actor = self.actor
+        self._skinned, self._spheres, pull = self._pose(0)
+        self._swing = cloth.settle(
+            actor.fabric, self._skinned[actor.fabric.points], self._spheres,
+            actor.proxies.radii, actor.proxies.capsules, pull, self.fps,
+        )  # fmt: skip
+        self._now = 0
+        self._kept[0] = self._swing.copy()
+
+    def _step(self) -> None:
+        actor, points = self.actor, self.actor.fabric.points
+        skinned, spheres, pull = self._pose(self._now + 1)
+        assert self._swing is not None
+        cloth.advance(
+            actor.fabric, self._swing, (self._skinned[points], skinned[points]),
+            (self._spheres, spheres), actor.proxies.radii, actor.proxies.capsules, pull,
+            1.0 / self.fps,
+        )  # fmt: skip
+        self._skinned, self._spheres = skinned, spheres
+        self._now += 1
+        if self._now % KEEP == 0 and self._now not in self._kept:
+            self._kept[self._now] = self._swing.copy()
+
+    def _pose(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(skinned [V, 3], spheres [S, 3], gravity beyond that at rest [3])."""
+        number = index // CHUNK
+        if self._chunk[0] != number:
+            part = self.dofs[number * CHUNK : (number + 1) * CHUNK]
+            self._chunk = (number, self.actor.moves(part))
+        moves = self._chunk[1][index - number * CHUNK]
+        names = self.actor.data.skeleton.joint_names
+        turn = moves[names.index("Root_rx"), :3, :3].numpy()
+        down = np.array([0.0, -cloth.GRAVITY, 0.0])
+        return (
+            self.actor.skinned(moves),
+            self.actor.proxies.posed(moves.numpy()),
+            down - turn @ down,
+        )

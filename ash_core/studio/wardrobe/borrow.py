@@ -1,0 +1,32 @@
+"""Another actor's motion on our own body."""
+
+import numpy as np
+
+from ash_core.records import Skeleton, Skinning
+from ash_core.studio.choreography.posing import Score, soft
+from ash_core.studio.choreography.stage import Stage
+
+
+def retarget(
+    dofs: np.ndarray, theirs: Skeleton, ours: Skeleton, skinning: Skinning, vertices: np.ndarray
+) -> np.ndarray:
+    """Another actor's motion: the same angles, the path scaled to our legs, feet on the floor."""
+    assert theirs.dof_names == ours.dof_names
+    scale = _leg(ours) / _leg(theirs)
+    moved = dofs.copy()
+    moved[:, :3] *= scale
+    stage = Stage(ours, skinning, vertices)
+    score = Score(ours, len(moved))
+    score.dofs = moved
+    low = np.min(stage.lowest(score), axis=0)
+    moved[:, 1] -= soft(low, 1.5)
+    limits = ours.dof_limits.numpy().astype(float)
+    return np.clip(moved, limits[:, 0], limits[:, 1])
+
+
+def _leg(skeleton: Skeleton) -> float:
+    """Length of thigh and shin, m."""
+    names = skeleton.joint_names
+    return sum(
+        float(skeleton.offsets[names.index(name)].norm()) for name in ("LeftLeg", "LeftFoot_rx")
+    )

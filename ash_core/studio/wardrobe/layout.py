@@ -1,0 +1,89 @@
+"""The UV atlas of a sewn surface: the body's charts, cut where the outfit is, and one per piece."""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.csgraph as csgraph
+
+from ash_core.studio.actor.atlas_layout import body_density, body_labels
+from ash_core.studio.actor.body import Body
+from ash_core.studio.mesh.pack import pack
+from ash_core.studio.mesh.unwrap import cut_charts, flatten
+from ash_core.studio.wardrobe.fit import Fitted, bodily
+from ash_core.studio.wardrobe.outfits import (
+    BELT,
+    BODY,
+    CUFF,
+    INSIDE,
+    LOCKS,
+    SKIRT,
+    TAIL,
+)
+
+SEWN_DENSITY = {INSIDE: 0.32, LOCKS: 0.9, SKIRT: 1.0, TAIL: 1.0, CUFF: 1.1, BELT: 1.2}
+HIDDEN_DENSITY = 0.4
+"""Of skin under the skirt."""
+
+
+def layout(fitted: Fitted) -> np.ndarray:
+    """[F, 3, 2] corner texture coordinates in [0, 1], v up: no two faces overlap."""
+    sheet = fitted.sheet
+    old = sheet.islands >= 0
+    body = bodily(sheet, fitted.body)
+    base = _of_faces(body, old)
+    labels = np.zeros(len(sheet.faces), np.int64)
+    marked = body_labels(base, sheet.points)
+    labels[old] = marked + 100 * sheet.parts[old]
+    labels[~old] = 10_000 + sheet.parts[~old]
+    labels, free = _pieces(sheet.faces, sheet.corner_uvs, labels, old)
+    density = np.ones(len(sheet.faces))
+    density[old] = body_density(base, marked)
+    for part, value in SEWN_DENSITY.items():
+        density[~old & (sheet.parts == part)] = value
+    density[_hidden(fitted)] = HIDDEN_DENSITY
+    charts = cut_charts(sheet.faces, sheet.corner_uvs, labels, free)
+    flats = [flatten(sheet.points[c.vertices], c, density[c.faces]) for c in charts]
+    packed = pack([(flat, c.local) for flat, c in zip(flats, charts, strict=True)])
+    corner_uvs = np.zeros((len(sheet.faces), 3, 2))
+    for chart, flat in zip(charts, packed, strict=True):
+        corner_uvs[chart.faces] = flat[chart.local]
+    return corner_uvs
+
+
+def _of_faces(body: Body, keep: np.ndarray) -> Body:
+    return replace(
+        body, faces=body.faces[keep], corner_uvs=body.corner_uvs[keep], eyes=body.eyes[keep],
+        islands=body.islands[keep],
+    )  # fmt: skip
+
+
+def _hidden(fitted: Fitted) -> np.ndarray:
+    """[F] skin that the skirt covers."""
+    sheet = fitted.sheet
+    skirt = sheet.faces[sheet.parts == SKIRT]
+    if not len(skirt):
+        return np.zeros(len(sheet.faces), bool)
+    low = sheet.points[skirt][..., 1].min() + 0.12
+    leg = sheet.parts == BODY
+    middle = sheet.points[sheet.faces].mean(1)
+    return leg & (middle[:, 1] > low) & (np.abs(middle[:, 0]) < 0.22) & (middle[:, 1] < 1.0)
+
+
+def _pieces(
+    faces: np.ndarray, corner_uvs: np.ndarray, labels: np.ndarray, old: np.ndarray
+) -> tuple[np.ndarray, set[int]]:
+    """A label for each connected piece; and those that have no layout to start from."""
+    feet = np.isin(labels % 100 // 10 * 10, (40, 50)) & old
+    sewn = ~old | feet
+    places = np.round(corner_uvs * 1e6).astype(np.int64) * ~sewn[:, None, None]
+    keys = np.concatenate(
+        [np.repeat(labels, 3)[:, None], faces.reshape(-1, 1), places.reshape(-1, 2)], axis=1
+    )
+    _, corner = np.unique(keys, axis=0, return_inverse=True)
+    corner = corner.reshape(-1, 3)
+    pairs = np.concatenate([corner[:, :2], corner[:, 1:]])
+    count = int(corner.max()) + 1
+    graph = sp.coo_matrix((np.ones(len(pairs)), pairs.T), (count, count))
+    piece = csgraph.connected_components(graph, directed=False)[1][corner[:, 0]]
+    return piece, {int(p) for p in np.unique(piece[sewn])}

@@ -1,0 +1,262 @@
+"""What hangs from the cuts: sleeves' ends, collars, tails and skirts, trouser ends, locks."""
+
+import numpy as np
+
+from ash_core.studio.actor.body import Body
+from ash_core.studio.actor.regions import Landmarks, step
+from ash_core.studio.mesh.surface import boundary_loops
+from ash_core.studio.wardrobe.hang import Axis, Cut, axis_of, hang
+from ash_core.studio.wardrobe.outfits import (
+    BELT,
+    BODY,
+    BOTTOM,
+    COLLAR,
+    CUFF,
+    INSIDE,
+    LEG_END,
+    LOCKS,
+    SCALP,
+    SKIRT,
+    TAIL,
+    TOP,
+    Outfit,
+)
+from ash_core.studio.wardrobe.sheet import Ring, Sheet, join, seams
+
+CLOTH = 0.004
+"""From cloth to lining, m."""
+TROUSER_END = Cut(0.036, 0.012, 0.003, 0.0)
+
+
+def sew(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit) -> None:
+    """Join all parts, in place."""
+    lower = BODY if outfit.skirt else BOTTOM
+    for loop, twin in seams(sheet, TOP, lower) if lower != BODY else []:
+        _waist(sheet, body, marks, outfit, loop, twin)
+    for loop, twin in seams(sheet, TOP, BODY):
+        middle = sheet.bare[loop].mean(0)
+        if abs(middle[0]) > 0.10:
+            _sleeve(sheet, marks, outfit, loop, twin)
+        elif middle[1] > marks.shoulders[0, 1] - 0.05:
+            _collar(sheet, marks, outfit, loop, twin)
+        else:
+            _waist(sheet, body, marks, outfit, loop, twin)
+    for loop, twin in seams(sheet, BOTTOM, BODY) if lower == BOTTOM else []:
+        side = 0 if sheet.bare[loop].mean(0)[0] > 0 else 1
+        axis = axis_of(sheet.points[loop].mean(0), np.array([0.0, -1.0, 0.0]))
+        mine = (np.sign(sheet.bare[:, 0]) == (1, -1)[side]) & (sheet.bare[:, 1] < 0.2)
+        under = sheet.points[mine & of_parts(sheet, BODY)]
+        _tube(sheet, axis, TROUSER_END, under, loop, twin, LEG_END)
+    _hair(sheet, marks, outfit)
+
+
+def of_parts(sheet: Sheet, *parts: int) -> np.ndarray:
+    """[V] whether a vertex belongs to a face of these parts."""
+    found = np.zeros(len(sheet.points), bool)
+    found[sheet.faces[np.isin(sheet.parts, parts)]] = True
+    return found
+
+
+def _tube(sheet: Sheet, axis: Axis, cut: Cut, under, loop, twin, part: int) -> None:
+    """A plain end that moves with what it hangs on, and its lining."""
+    outer = hang(sheet.points[loop], axis, cut, under)
+    weights = sheet.weights[loop]
+    rings = [Ring(p, weights, part, down=_metres(axis, p, sheet.points[loop])) for p in outer]
+    rings += _lining(rings, axis, 1)
+    join(sheet, loop, rings, twin, INSIDE)
+
+
+def _lining(outer: list[Ring], axis: Axis, every: int, top: int = 0) -> list[Ring]:
+    """Rings back up inside; `top`: where they end."""
+    found = []
+    for k in range(len(outer) - 1, top - 1, -every):
+        angle, down, radius = axis.seen(outer[k].points)
+        points = axis.place(angle, down, np.maximum(radius - CLOTH, 0.004))
+        found.append(
+            Ring(points, outer[k].weights, INSIDE, outer[k].loose, k, CLOTH, outer[k].down)
+        )
+    return found
+
+
+def _metres(axis: Axis, points: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """[n, 2] (turns around the axis in parts of a turn, metres down from the cut)."""
+    angle, down, _ = axis.seen(points)
+    return np.stack([angle / (2 * np.pi), down - axis.seen(start)[1]], 1)
+
+
+def _sleeve(sheet: Sheet, marks: Landmarks, outfit: Outfit, loop, twin) -> None:
+    side = 0 if sheet.bare[loop].mean(0)[0] > 0 else 1
+    end = marks.wrists[side] if outfit.sleeve > 1 else marks.elbows[side]
+    start = marks.elbows[side] if outfit.sleeve > 1 else marks.shoulders[side]
+    axis = axis_of(sheet.points[loop].mean(0), end - start)
+    near = np.linalg.norm(sheet.points - axis.start, axis=1) < 0.12
+    under = sheet.points[near & of_parts(sheet, BODY)]
+    _tube(sheet, axis, outfit.cuff, under, loop, twin, CUFF)
+
+
+def _collar(sheet: Sheet, marks: Landmarks, outfit: Outfit, loop, twin) -> None:
+    """rib: a raised edge; stand: a tube up the neck; fall: a stand that folds over outwards."""
+    up = np.array([0.0, 1.0, -0.18])
+    axis = axis_of(sheet.points[loop].mean(0), up)
+    base, weights = sheet.points[loop], sheet.weights[loop]
+    angle, high, radius = axis.seen(base)
+    front = step(np.cos(angle), 0.2, 1.0)
+
+    def ring(rise, out, part=COLLAR) -> Ring:
+        return Ring(axis.place(angle, high + rise, radius + out), weights, part)
+
+    if outfit.collar == "rib":
+        rings = [ring(0.004, 0.001), ring(0.008, -0.002), ring(0.007, -0.005, INSIDE)]
+    elif outfit.collar == "stand":
+        tall = 0.036 - 0.004 * front
+        rings = [ring(tall * t, 0.004 - 0.001 * t) for t in (0.0, 0.33, 0.67, 0.95)]
+        rings += [ring(tall, 0.001), ring(tall * 0.95, -0.002, INSIDE)]
+        rings += [ring(tall * 0.45, -0.003, INSIDE)]
+    else:
+        tall, long = 0.034 - 0.012 * front, 0.052 + 0.022 * front
+        rings = [ring(tall * t, 0.002) for t in (0.5, 0.85)]  # under the fall
+        fall = [(0.15, 0.40), (0.6, 0.75), (1.0, 1.0)]
+        rings += [ring(tall - long * t, 0.007 + 0.026 * s) for t, s in fall]
+        rings += [ring(tall - long * t, 0.012 + 0.026 * s) for t, s in reversed(fall)]
+        rings += [ring(tall + 0.004, 0.003), ring(tall * 0.9, -0.003, INSIDE)]
+        rings += [ring(tall * 0.4, -0.003, INSIDE)]
+    join(sheet, loop, rings, twin, INSIDE)
+
+
+def _waist(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit, loop, twin) -> None:
+    """The top's tail; under it the skirt, if there is one."""
+    middle = np.array([0.0, sheet.points[loop, 1].mean(), sheet.points[loop, 2].mean()])
+    axis = axis_of(middle, np.array([0.0, -1.0, 0.0]))
+    arms = ("upperarm", "lowerarm", "wrist", "finger", "metacarpal")
+    hands = sheet.weights[:, [bone.startswith(arms) for bone in body.bones]].sum(1) > 0.3
+    lower = of_parts(sheet, BODY, BOTTOM) & (sheet.bare[:, 1] < middle[1] + 0.02)
+    under = sheet.points[~hands & lower]
+    rings: list[Ring] = []
+    start = sheet.points[loop]
+    if outfit.skirt is not None:
+        skirt = hang(sheet.points[twin], axis, outfit.skirt, under)
+        tail = hang(start, axis, outfit.tail, np.concatenate([under, skirt[:6].reshape(-1, 3)]))
+    else:
+        skirt = None
+        if outfit.belt:
+            rings = _belt(axis, start, sheet.weights[loop])
+            start = rings[-1].points
+        tail = hang(start, axis, outfit.tail, under)
+    first = len(rings)
+    top = sheet.points[loop]
+    rings += [_swinging(body, marks, axis, p, top, sheet.weights[loop], outfit.tail.length,
+                        outfit.tail_loose, TAIL) for p in tail]  # fmt: skip
+    rings += _lining(rings, axis, 1 if skirt is not None else 2, first)
+    if skirt is not None and outfit.skirt is not None:
+        base = len(rings)
+        top = sheet.points[twin]
+        rings += [_swinging(body, marks, axis, p, top, sheet.weights[twin], outfit.skirt.length,
+                            1.0, SKIRT) for p in skirt]  # fmt: skip
+        rings += _lining(rings, axis, 2, base)
+    join(sheet, loop, rings, twin, INSIDE)
+
+
+def _belt(axis: Axis, start: np.ndarray, weights: np.ndarray) -> list[Ring]:
+    angle, down, radius = axis.seen(start)
+    steps = ((0.001, 0.006), (0.020, 0.007), (0.039, 0.006))
+    rings = [Ring(axis.place(angle, down + d, radius + out), weights, BELT) for d, out in steps]
+    return [*rings, Ring(axis.place(angle, down + 0.041, radius + 0.001), weights, BELT)]
+
+
+def _swinging(
+    body: Body, marks: Landmarks, axis: Axis, points: np.ndarray, start: np.ndarray,
+    weights: np.ndarray, length: float, loose: float, part: int,
+) -> Ring:  # fmt: skip
+    """A ring of a tail or a skirt. Below the hips it follows the thighs a little."""
+    down = _metres(axis, points, start)
+    below = step(marks.hip[1] - points[:, 1], -0.05, 0.28)
+    side = step(points[:, 0], -0.11, 0.11)
+    mixed = np.zeros_like(weights)
+    mixed[:, body.bones.index("root")] = 1.0
+    thigh = 0.55 * below
+    legs = np.zeros_like(weights)
+    legs[:, body.bones.index("upperleg01.L")] = side
+    legs[:, body.bones.index("upperleg01.R")] = 1.0 - side
+    mixed = (1 - thigh)[:, None] * mixed + thigh[:, None] * legs
+    blend = step(down[:, 1], 0.0, 0.10)[:, None]
+    free = loose * step(down[:, 1], 0.02, max(0.12, 0.75 * length))
+    return Ring(points, (1 - blend) * weights + blend * mixed, part, free, down=down)
+
+
+def _hair(sheet: Sheet, marks: Landmarks, outfit: Outfit) -> None:
+    loops = seams(sheet, SCALP, BODY)
+    for loop, twin in loops:
+        widest = len(loop) == max(len(other) for other, _ in loops)
+        rings = _bob(sheet, marks, loop) if outfit.hair == "bob" and widest else []
+        join(sheet, loop, rings, twin, SCALP if not rings else INSIDE)
+    if outfit.hair == "tail":
+        loops = boundary_loops(sheet.faces[sheet.parts == SCALP])
+        used = boundary_loops(sheet.faces)
+        (loop,) = [one for one in loops if any(set(one) == set(other) for other in used)]
+        join(sheet, loop, _pony_tail(sheet, marks, loop), None, LOCKS)
+
+
+def _pony_tail(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
+    """Out from the head, over, and down between the shoulder blades."""
+    base = sheet.points[loop]
+    middle = base.mean(0)
+    offset = base - middle
+    out = middle - marks.head
+    out /= np.linalg.norm(out)
+    keys = np.array([(0.0, 0.0), (0.030, 0.010), (0.058, 0.004), (0.078, -0.030),
+                     (0.086, -0.080), (0.083, -0.135), (0.076, -0.190), (0.070, -0.235),
+                     (0.068, -0.270)])  # fmt: skip
+    sizes = (0.0, 0.58, 0.95, 1.25, 1.32, 1.20, 0.92, 0.60, 0.25)
+    back = np.array([0.0, 0.0, -1.0])
+    places = middle + keys[:, :1] * back + keys[:, 1:] * [0.0, 1.0, 0.0]
+    along = np.gradient(places, axis=0)
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    rings, frame, last = [], offset / np.linalg.norm(offset, axis=1).mean() * 0.022, out
+    lengths = np.cumsum(np.linalg.norm(np.diff(places, axis=0, prepend=places[:1]), axis=1))
+    angle = np.arctan2(offset @ [1.0, 0.0, 0.0], offset @ np.cross(out, [1.0, 0.0, 0.0]))
+    for k in range(1, len(keys)):
+        frame = frame @ _turn(last, along[k]).T
+        last = along[k]
+        frame = frame - np.outer(frame @ along[k], along[k])
+        free = float(step(np.array(lengths[k]), 0.02, 0.20))
+        down = np.stack([angle / (2 * np.pi), np.full(len(loop), lengths[k])], 1)
+        rings.append(
+            Ring(places[k] + sizes[k] * frame, sheet.weights[loop], LOCKS,
+                 np.full(len(loop), free), down=down)
+        )  # fmt: skip
+    return rings
+
+
+def _turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The smallest turn that takes unit a to unit b."""
+    v, c = np.cross(a, b), float(a @ b)
+    cross = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
+    return np.eye(3) + cross + cross @ cross / (1.0 + c)
+
+
+def _bob(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
+    """Hair that hangs to the jaw; over the face it ends where it starts."""
+    axis = axis_of(np.array([0.0, marks.head[1], marks.head[2] + 0.005]), np.array([0, -1.0, 0]))
+    points, weights = sheet.points[loop], sheet.weights[loop]
+    angle, low, radius = axis.seen(points)
+    azimuth = np.degrees(np.abs(angle))
+    end = marks.head[1] - marks.eyes[1] + 0.105 + 0.012 * step(azimuth, 90, 180)
+    long = np.where(azimuth > 58, np.maximum(end - low, 0.012), 0.006)
+    long = 0.006 + (long - 0.006) * step(azimuth, 52, 70)
+    wide = 0.098 + 0.012 * np.abs(np.cos(angle))
+    count, rings = 7, []
+    for k in range(1, count + 1):
+        t = k / count
+        bulge = 0.006 * np.sin(np.pi * min(1.0, 1.2 * t))
+        size = radius + step(np.array(2.2 * t), 0.0, 1.0) * np.maximum(wide - radius, 0.0)
+        size = size + bulge * step(azimuth, 60, 90)
+        size = size - 0.016 * step(np.array(t), 0.6, 1.0) * step(azimuth, 60, 90)
+        down = np.stack([angle / (2 * np.pi), low + long * t], 1)
+        free = 0.55 * step(long * t, 0.02, 0.13)
+        rings.append(Ring(axis.place(angle, low + long * t, size), weights, LOCKS, free, down=down))
+    inner = []
+    for k in (count - 1, 3):
+        a, d, r = axis.seen(rings[k].points)
+        points = axis.place(a, d, r - 0.008)
+        inner.append(Ring(points, weights, INSIDE, rings[k].loose, k, 0.008, rings[k].down))
+    return rings + inner
