@@ -70,7 +70,7 @@ DONE_RAD, DONE_GAIN = 2e-3, 1e-6
 
 
 class Frames(NamedTuple):
-    """What is known of a chain's frames. float64."""
+    """Frames of a chain and their goals. float64."""
 
     angles: np.ndarray
     """[F, J] of the joints without the own dofs, rad"""
