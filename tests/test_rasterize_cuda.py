@@ -42,19 +42,19 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
     return torch.device("cpu")
 
 
-@pytest.fixture(params=["arena", "search"])
-def growth(
+@pytest.fixture(params=["overflow", "search"])
+def policy(
     request: pytest.FixtureRequest, device: torch.device, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[cuda.Growth]:
-    """Lists of eight entries: every scene overflows, into the arena or into an arena of nothing."""
-    small = cuda.Growth(device)
-    small.room = cuda.Room(8, cuda.ARENA if request.param == "arena" else 1)
-    monkeypatch.setattr(cuda, "ARENA_EACH", 0)
-    monkeypatch.setattr(cuda, "Growth", lambda _: small)
-    for kept in (cuda._splatter, cuda.growth_of):
+) -> Iterator[cuda.CapacityPolicy]:
+    """Bins of eight entries: every scene overflows, into the buffer or into one of no size."""
+    small = cuda.CapacityPolicy(device)
+    small.capacity = cuda.Capacity(8, cuda.MIN_OVERFLOW_UNITS if request.param == "overflow" else 1)
+    monkeypatch.setattr(cuda, "OVERFLOW_PER_GAUSSIAN", 0)
+    monkeypatch.setattr(cuda, "CapacityPolicy", lambda _: small)
+    for kept in (cuda._splatter, cuda.shared_policy):
         kept.cache_clear()
     yield small
-    for kept in (cuda._splatter, cuda.growth_of):
+    for kept in (cuda._splatter, cuda.shared_policy):
         kept.cache_clear()
 
 
@@ -91,26 +91,26 @@ def test_gradients_are_the_reference_s(kind: str, parts: str, exact: bool) -> No
         assert error <= 1e-3 * size + 1e-6, (name, error, size)
 
 
-def test_lists_that_overflow_are_whole_and_then_grow(growth: cuda.Growth) -> None:
+def test_bins_that_overflow_are_complete_and_then_grow(policy: cuda.CapacityPolicy) -> None:
     gaussians, view = scene("plain", 1, 3000), camera()
-    want, small = rasterize(gaussians, view, backend="cpu"), growth.room
+    want, small = rasterize(gaussians, view, backend="cpu"), policy.capacity
     first = rasterize(gaussians, view, backend="cuda")
     assert_close_but_for_flips(first, want)
-    longest, asked = growth.needed.tolist()
-    assert longest > small.capacity
-    assert (asked > small.arena) == (small.arena == 1)
+    entries, units = policy.demand.tolist()
+    assert entries > small.bin_entries
+    assert (units > small.overflow_units) == (small.overflow_units == 1)
     second = rasterize(gaussians, view, backend="cuda")
-    assert growth.room.capacity >= longest
+    assert policy.capacity.bin_entries >= entries
     assert torch.equal(first.rgb, second.rgb)
 
 
-def test_a_crowd_beyond_the_longest_list(
+def test_a_tile_beyond_the_largest_capacity(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All Gaussians on one tile: drawn whole, and again when memory has grown."""
     count = 5000 if device.type == "cpu" else 1_000_000
     if device.type == "cpu":
-        monkeypatch.setattr(cuda, "ARENA_EACH", 0)  # searched for, at first
+        monkeypatch.setattr(cuda, "OVERFLOW_PER_GAUSSIAN", 0)  # searched for, at first
     gaussians = scene("faint", 0, count)
     gaussians.opacities.fill_(0.005)
     gaussians.scales.fill_(1e-3)
@@ -118,10 +118,12 @@ def test_a_crowd_beyond_the_longest_list(
     gaussians = to_device(gaussians, device)
     view = camera(24, 24, 10.0)
     splatter = cuda.Splatter(device)
-    splatter._growth.room = cuda.Room(cuda.CAPACITY, 1 if device.type == "cpu" else cuda.ARENA)
+    splatter._policy.capacity = cuda.Capacity(
+        cuda.INITIAL_CAPACITY, 1 if device.type == "cpu" else cuda.MIN_OVERFLOW_UNITS
+    )
     first, second = (splatter.draw(gaussians, [view])[0] for _ in range(2))
     want = rasterize(to_device(gaussians, "cpu"), view, backend="cpu")
-    assert splatter._growth.needed[0] > cuda.LONGEST
+    assert splatter._policy.demand[0] > cuda.MAX_CAPACITY
     assert float(want.alpha.max()) > 0.9
     for got in (first, second):
         assert isinstance(got, Image)
@@ -163,8 +165,8 @@ def test_pictures_without_gaussians_or_pixels() -> None:
     assert leaves.means.grad.shape == (0, 3)
 
 
-@pytest.mark.usefixtures("growth")
-def test_gradients_of_lists_that_overflow() -> None:
+@pytest.mark.usefixtures("policy")
+def test_gradients_of_bins_that_overflow() -> None:
     gaussians = scene("plain", 1, 1500)
     got = gradients(gaussians, [camera()], "cuda", torch.float32, "rgb alpha depth")
     want = gradients(gaussians, [camera()], "cpu", torch.float32, "rgb alpha depth")
@@ -174,8 +176,8 @@ def test_gradients_of_lists_that_overflow() -> None:
 
 @pytest.mark.parametrize("count", [250, 257, 1000, 5000, 20_000])
 @pytest.mark.usefixtures("device")
-def test_crowded_tiles(count: int) -> None:
-    """Everything in a few tiles, more than a window or a list holds, many at equal depths."""
+def test_overflow_tiles(count: int) -> None:
+    """Everything in a few tiles, more than a window or a bin holds, many at equal depths."""
     gaussians = scene("faint", 0, count)
     gaussians.means[:, 2] = (gaussians.means[:, 2] * 20).round() / 20
     view = camera(20, 20, 4.0)
@@ -308,14 +310,14 @@ def test_a_frame_is_captured_in_a_graph() -> None:
     gaussians = to_device(scene("plain", 0, 800), "cuda")
     splatter, view = cuda.Splatter("cuda"), camera()
     views = cuda.pack_cameras([view], "cuda")
-    lists = splatter.lists(views, len(gaussians.means))
+    bins = splatter.reserve_bins(views, len(gaussians.means))
     parts = cuda._parts(gaussians, gaussians.means.device)
-    pictures = cuda.empty_pictures(views, gaussians.means.device)
+    pictures = cuda.empty_batch(views, gaussians.means.device)
     cuda.FORWARD.load()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        cuda.project(parts, views, lists)
-        cuda.blend(views, lists, None, pictures)
+        cuda.project(parts, views, bins)
+        cuda.blend(views, bins, None, pictures)
     for _ in range(3):
         graph.replay()
     want = rasterize(gaussians, view, backend="cuda")
@@ -375,13 +377,15 @@ def test_threads_that_share_a_device(device: torch.device) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("room", [cuda.Room(512, 4096), cuda.Room(8, 4096), cuda.Room(8, 1)])
+@pytest.mark.parametrize(
+    "capacity", [cuda.Capacity(512, 4096), cuda.Capacity(8, 4096), cuda.Capacity(8, 1)]
+)
 def test_what_threads_come_first_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, room: cuda.Room
+    monkeypatch: pytest.MonkeyPatch, capacity: cuda.Capacity
 ) -> None:
-    """No kernel reads what another of its threads is still to write: lists, arena and search."""
+    """No kernel reads values that another of its threads still writes: bins, overflow, search."""
     gaussians, cameras = scene("plain", 1, 700), [camera(40, 33, 30.0), camera(17, 9, 12.0)]
-    monkeypatch.setattr(cuda, "ARENA_EACH", 0)
+    monkeypatch.setattr(cuda, "OVERFLOW_PER_GAUSSIAN", 0)
     program, pictures = stand_in(cuda.FORWARD), []
     for order in ("forward", "reverse", 3, 4):
 
@@ -391,7 +395,7 @@ def test_what_threads_come_first_changes_nothing(
 
         monkeypatch.setattr(cuda, "FORWARD", Ordered())
         splatter = cuda.Splatter("cpu")
-        splatter._growth.room = room
+        splatter._policy.capacity = capacity
         pictures.append([image for _ in range(2) for image in splatter.draw(gaussians, cameras)])
     for others in pictures[1:]:
         for one, other in zip(pictures[0], others, strict=True):

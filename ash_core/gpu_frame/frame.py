@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 _WORLD: Final = matrix_to_quat(torch.tensor(R_WORLD_BODY)).tolist()
 PROGRAM: Final = Program(
-    splat.KERNELS / "records.cu",
+    splat.KERNELS / "projected.cu",
     splat.KERNELS / "bin.cu",
     KERNELS / "splat_avatar.cu",
     defines={
@@ -87,7 +87,7 @@ class Frames:
         self._graphs: dict[tuple[str, object], torch.cuda.CUDAGraph] = {}
         self._slots: OrderedDict[bytes, int] = OrderedDict()
         self._decoded: tuple[bytes, ...] | None = None
-        self._growth = splat.Growth(device)
+        self._policy = splat.CapacityPolicy(device)
         self._target: _Target | None = None
         self._turn = 0
 
@@ -181,20 +181,20 @@ class Frames:
         return self._slots.pop(oldest)
 
     def _aim(self, camera: Camera, output: Output, rounding: float) -> "_Target":
-        """Lists and buffers for a picture; those of the last frame where they fit."""
+        """Return the bins and buffers for an image: the last frame's where they fit."""
         size = camera.height, camera.width
         self._turn = (self._turn + 1) % RINGS if output == "rgba8" else 0
         views = self._inputs.aim(camera)
-        room = self._growth.room_for(views.tiles, self._decoder.count)
+        capacity = self._policy.capacity_for(views.tiles, self._decoder.count)
         kind: Kind = size, output, rounding
-        kept = self._target
-        if kept is None or kept.kind != kind or not kept.lists.room.holds(room):
+        target = self._target
+        if target is None or target.kind != kind or not target.bins.capacity.covers(capacity):
             self._graphs = {k: graph for k, graph in self._graphs.items() if "R" not in k[0]}
-            self._target = kept = None  # before the next is made
+            self._target = target = None  # freed before the next allocation
             count = self._decoder.count
-            kept = self._target = _Target(kind, views, count, self._growth, self.device)
-        kept.turn = self._turn
-        return kept
+            target = self._target = _Target(kind, views, count, self._policy, self.device)
+        target.turn = self._turn
+        return target
 
     def _run(self, stages: str, target: "_Target", timings: dict[str, float] | None) -> None:
         if timings is None:
@@ -291,20 +291,20 @@ class _Inputs:
 
 
 class _Target:
-    """Lists and buffers for pictures of one size and kind."""
+    """Tile bins and buffers for images of one size and kind."""
 
     def __init__(
         self,
         kind: Kind,
         views: splat.Views,
         count: int,
-        growth: splat.Growth,
+        policy: splat.CapacityPolicy,
         device: torch.device,
     ) -> None:
         self.kind, self.views, self.turn = kind, views, 0
-        self.lists = splat.Lists(views, count, growth, device)
+        self.bins = splat.TileBins(views, count, policy, device)
         self._size, output, self._rounding = kind
-        self._pictures = splat.empty_pictures(views, device) if output == "float" else None
+        self._images = splat.empty_batch(views, device) if output == "float" else None
         bytes_of = (views.pixels, 4)
         self._rgba8 = [
             torch.empty(bytes_of, dtype=torch.uint8, device=device)
@@ -312,16 +312,14 @@ class _Target:
         ]
 
     def blend(self, background: Tensor) -> None:
-        """The lists to this turn's picture."""
+        """Blend the bins to this turn's image."""
         rgba8 = self._rgba8[self.turn] if self._rgba8 else None
-        splat.blend(
-            self.views, self.lists, background, self._pictures, rgba8, rounding=self._rounding
-        )
+        splat.blend(self.views, self.bins, background, self._images, rgba8, rounding=self._rounding)
 
     def image(self) -> Image:
         """A copy, so that it outlives the next frame."""
-        assert self._pictures is not None
-        (image,) = splat.split_pictures(self._pictures, self.views)
+        assert self._images is not None
+        (image,) = splat.split_batch(self._images, self.views)
         return Image(image.rgb.clone(), image.alpha.clone(), image.depth.clone())
 
     def rgba8(self) -> UInt8[Tensor, "h w 4"]:
@@ -440,11 +438,11 @@ class _NativeDecoder:
 
 
 def _splat(kernel: str, target: _Target, count: int, *arguments: Tensor | float) -> None:
-    lists, views = target.lists, target.views
-    blocks, threads, group = splat.binning(count)
+    bins, views = target.bins, target.views
+    blocks, threads, group = splat.binning_grid(count)
     PROGRAM.launch(
-        kernel, (blocks, len(views)), threads, *arguments, views.packed, group, lists.room.capacity,
-        lists.records, views.tiles, lists.state, lists.entries,
+        kernel, (blocks, len(views)), threads, *arguments, views.packed, group,
+        bins.capacity.bin_entries, bins.projected, views.tiles, bins.state, bins.entries,
     )  # fmt: skip
 
 

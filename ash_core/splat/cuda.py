@@ -1,10 +1,10 @@
 """The NVIDIA backend: our kernels (kernels/*.cu), forward and backward, never waiting for the GPU.
 
-One frame is three launches: `project_gaussians` lays Gaussians into the lists of 8x8-pixel tiles,
-`blend` sorts each list, as far as its pixels see, and blends it. Lists have a fixed capacity in
-memory. A longer one is never cut: `sort_crowded`, in between, collects its Gaussians anew and sorts
-them in an arena, slower, and the next call finds lists and arena grown.
-Values that are not finite are not looked for, since that would wait; such Gaussians are not drawn.
+One frame is three launches. `project_gaussians` projects Gaussians and appends them to the bins of
+8x8-pixel tiles. `sort_overflow` sorts the tiles with more Gaussians than the capacity of a bin, in
+an overflow buffer: no Gaussian is dropped, but this is slower. `blend` sorts each bin up to the
+depth where its pixels are opaque, and blends it. The capacity policy enlarges bins and buffer for
+the next call. Values are not checked, since that would wait: those not finite are not drawn.
 Source: ideas of FlashGS, Faster-GS, HiGS and Taming 3DGS, put together in docs/performance.md.
 """
 
@@ -31,39 +31,40 @@ from ash_core.gpu.kernels import Program, with_index
 from ash_core.records import Camera, Gaussians, Image
 
 TILE: Final = 8
-FEW: Final = 65_536
-"""Up to this many Gaussians more threads share the tiles of one."""
+SMALL_COUNT: Final = 65_536
+"""Greatest number of Gaussians for which more threads share the tiles of each."""
 TILE_THREADS: Final = TILE * TILE
 SORT_THREADS: Final = 512
-"""Of a block that sorts one crowded tile."""
+"""Threads of a block that sorts one overflow tile."""
 RESIDENT: Final = 10
 """Blocks of `blend` that a multiprocessor runs at once."""
-CONTROL_WORDS, TILE_WORDS = 8, 8
-"""Words of the tile state: its header, and one tile's entries."""
+HEADER_WORDS, TILE_WORDS = 8, 8
+"""Words of the tile state: of its header, and of each tile."""
 BIN_THREADS, MAX_GROUP = 256, 64
 """Threads and Gaussians of a block that fills the tile bins, at most."""
 BACKWARD_THREADS: Final = 64
-RECORD_FLOATS: Final = 12
+PROJECTED_FLOATS: Final = 12
 """Floats of a projected Gaussian: three float4."""
 SUMS: Final = 12
-"""Sums over pixels that a Gaussian's gradient is made of."""
+"""Sums over pixels from which the gradient of a Gaussian is computed."""
 SUM_SCALE: Final = 2.0**32
 """Fixed point of the deterministic backward pass: 2^-32 to 2^31."""
-CAPACITY: Final = 512
-"""Entries of a tile's list to begin with."""
-LONGEST: Final = 2048
-"""Entries that a list grows to; tiles with more are sorted in the arena."""
-LIST_BYTES: Final = 1 << 30
-"""All lists of a call stay under this."""
+INITIAL_CAPACITY: Final = 512
+"""Entries of a tile bin before the policy enlarges it."""
+MAX_CAPACITY: Final = 2048
+"""Greatest number of entries of a bin; tiles with more are sorted in the overflow buffer."""
+MAX_BIN_BYTES: Final = 1 << 30
+"""Upper bound on all bins of a call."""
 ENTRY_BYTES: Final = 8
-ARENA_UNIT: Final = 64
-"""Entries."""
-ARENA: Final = 1 << 14
-"""Units of the arena, at least."""
-ARENA_EACH: Final = 8
-"""Entries of the arena for each Gaussian, at least: three tiles may hold them all."""
-ARENA_BYTES: Final = 1 << 30
-"""The arena stays under this; tiles that it has no room for search all Gaussians, much slower."""
+"""Depth bits and index of one Gaussian in one tile."""
+OVERFLOW_UNIT: Final = 64
+"""Entries of one unit of the overflow buffer."""
+MIN_OVERFLOW_UNITS: Final = 1 << 14
+"""Least number of units of the overflow buffer."""
+OVERFLOW_PER_GAUSSIAN: Final = 8
+"""Least number of entries of the overflow buffer per Gaussian: three tiles with all of them."""
+MAX_OVERFLOW_BYTES: Final = 1 << 30
+"""Upper bound on the overflow buffer; tiles beyond it search all Gaussians, much slower."""
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -85,13 +86,13 @@ def _constants() -> dict[str, int | float]:
     sizes = {
         "TILE": TILE,
         "TILE_THREADS": TILE_THREADS,
-        "CONTROL_WORDS": CONTROL_WORDS,
-        "RECORD": RECORD_FLOATS // 4,
+        "HEADER_WORDS": HEADER_WORDS,
+        "VECTORS": PROJECTED_FLOATS // 4,
         "BIN_THREADS": BIN_THREADS,
         "MAX_GROUP": MAX_GROUP,
         "SORT_THREADS": SORT_THREADS,
         "RESIDENT": RESIDENT,
-        "ARENA_UNIT": ARENA_UNIT,
+        "OVERFLOW_UNIT": OVERFLOW_UNIT,
         "SUMS": SUMS,
         "BACKWARD_THREADS": BACKWARD_THREADS,
     }
@@ -103,20 +104,20 @@ def _program(*names: str, **defines: int | float) -> Program:
     return Program(*sources, defines=_constants() | defines)
 
 
-FORWARD = _program("records", "bin", "project", "tile_list", "sort_crowded", "blend")
-_BACKWARD = ("records", "tile_list", "blend_backward", "project_backward")
+FORWARD = _program("projected", "bin", "project", "tile_window", "sort_overflow", "blend")
+_BACKWARD = ("projected", "tile_window", "blend_backward", "project_backward")
 BACKWARD = _program(*_BACKWARD)
 DETERMINISTIC_BACKWARD = _program(*_BACKWARD, DETERMINISTIC=1, SUM_SCALE=SUM_SCALE)
 
 
 @dataclass(frozen=True)
 class Views:
-    """Cameras as the kernels want them: pictures and tiles of all lie one after the other."""
+    """Cameras in the layout of the kernels; their images and tiles are concatenated."""
 
     packed: Tensor
-    """int32 [C, 24]; struct Camera of records.cu."""
+    """int32 [C, 24]; struct Camera of projected.cu."""
     sizes: tuple[tuple[int, int], ...]
-    """(height, width) of each."""
+    """(height, width) of each camera."""
     pixels: int
     tiles: int
 
@@ -125,11 +126,11 @@ class Views:
 
 
 CAMERA: Final = struct.Struct("=18f6i")
-"""struct Camera of records.cu."""
+"""struct Camera of projected.cu."""
 
 
 def camera_words(cameras: Sequence[Camera]) -> tuple[bytes, int, int]:
-    """Cameras as the kernels want them, and how many pixels and tiles all have together.
+    """Pack cameras in the layout of the kernels, and count their pixels and tiles.
 
     Their tensors should be on the CPU: others are waited for.
     """
@@ -151,126 +152,130 @@ def camera_words(cameras: Sequence[Camera]) -> tuple[bytes, int, int]:
 
 
 def pack_cameras(cameras: Sequence[Camera], device: torch.device | str) -> Views:
-    """Cameras on a device. Seen before, they are still there: a CUDA graph can be captured around
-    them.
+    """Pack cameras on a device. Equal cameras share a cached tensor: a CUDA graph can be captured
+    around them.
     """
     words, pixels, tiles = camera_words(cameras)
     sizes = tuple((camera.height, camera.width) for camera in cameras)
-    return Views(_uploaded(words, torch.device(device)), sizes, pixels, tiles)
+    return Views(_upload(words, torch.device(device)), sizes, pixels, tiles)
 
 
-def _uploaded(words: bytes, device: torch.device) -> Tensor:
-    """Cameras of before are found again; nothing waits for a new one but the stream."""
+def _upload(words: bytes, device: torch.device) -> Tensor:
+    """Copy packed cameras to a device, through a cache; only the stream waits for a copy."""
     key = words, device
-    known = _UPLOADED.pop(key, None)
-    if known is None:
-        here = torch.frombuffer(bytearray(words), dtype=torch.int32) if words else torch.zeros(0)
-        # From pageable memory: taken before the call returns.
-        there = here.to(torch.int32).to(device, non_blocking=True).view(-1, CAMERA.size // 4)
-        copied = torch.cuda.current_stream(device).record_event() if there.is_cuda else None
-        known = there, copied
-        if len(_UPLOADED) >= _MOST_UPLOADED:
-            _UPLOADED.popitem(last=False)
-    _UPLOADED[key] = known
-    there, copied = known
-    if copied is not None and torch.cuda.is_current_stream_capturing():
-        _KEPT.append(there)  # the graph knows its address alone
-    elif copied is not None:
-        copied.wait(torch.cuda.current_stream(device))  # it may have been another stream's
-    return there
+    cached = _CAMERA_CACHE.pop(key, None)
+    if cached is None:
+        host = torch.frombuffer(bytearray(words), dtype=torch.int32) if words else torch.zeros(0)
+        # From pageable memory: read before the call returns.
+        packed = host.to(torch.int32).to(device, non_blocking=True).view(-1, CAMERA.size // 4)
+        event = torch.cuda.current_stream(device).record_event() if packed.is_cuda else None
+        cached = packed, event
+        if len(_CAMERA_CACHE) >= _MAX_CACHED_CAMERAS:
+            _CAMERA_CACHE.popitem(last=False)
+    _CAMERA_CACHE[key] = cached
+    packed, event = cached
+    if event is not None and torch.cuda.is_current_stream_capturing():
+        _PINNED.append(packed)  # the graph holds its address alone
+    elif event is not None:
+        event.wait(torch.cuda.current_stream(device))  # another stream may have copied it
+    return packed
 
 
-_MOST_UPLOADED: Final = 512
-_UPLOADED: Final[OrderedDict[tuple[bytes, torch.device], tuple[Tensor, Any]]] = OrderedDict()
-_KEPT: Final[list[Tensor]] = []
-"""Small tensors that kernels may still use when Python has forgotten them."""
+_MAX_CACHED_CAMERAS: Final = 512
+_CAMERA_CACHE: Final[OrderedDict[tuple[bytes, torch.device], tuple[Tensor, Any]]] = OrderedDict()
+_PINNED: Final[list[Tensor]] = []
+"""Small tensors that are never freed, since kernels may use them after their last reference."""
 
 
-class Room(NamedTuple):
-    """How much memory lists have."""
+class Capacity(NamedTuple):
+    """Sizes of the tile bins and of the overflow buffer."""
 
-    capacity: int
-    """Entries of each list."""
-    arena: int
-    """Units of the arena."""
+    bin_entries: int
+    """Entries of each tile bin."""
+    overflow_units: int
+    """Units of the overflow buffer."""
 
-    def holds(self, other: "Room") -> bool:
-        return self.capacity >= other.capacity and self.arena >= other.arena
+    def covers(self, other: "Capacity") -> bool:
+        """Test that neither size is below the other's."""
+        return self.bin_entries >= other.bin_entries and self.overflow_units >= other.overflow_units
 
 
-class Growth:
-    """How much memory one stream of calls gives its lists, by what earlier ones needed.
+class CapacityPolicy:
+    """Capacity for one stream of calls, by the demand of earlier ones.
 
-    The kernels write that where the host can read it without waiting.
+    The kernels write the demand to host memory, which is read without waiting.
     """
 
     def __init__(self, device: torch.device) -> None:
         pinned = device.type == "cuda"
-        self.needed = torch.zeros(2, dtype=torch.int32, pin_memory=pinned)
-        _KEPT.append(self.needed)
-        """The longest list that did not fit, the units of the arena that a frame asked for."""
-        self._needed = self.needed.numpy()
-        self.room = Room(CAPACITY, ARENA)
+        self.demand = torch.zeros(2, dtype=torch.int32, pin_memory=pinned)
+        """Maxima over frames: entries of a bin that overflowed, units that did not fit."""
+        _PINNED.append(self.demand)
+        self._demand = self.demand.numpy()
+        self.capacity = Capacity(INITIAL_CAPACITY, MIN_OVERFLOW_UNITS)
 
-    def room_for(self, tiles: int, gaussians: int, entry_bytes: int = ENTRY_BYTES) -> Room:
-        """Room for a call, as far as memory should go."""
-        longest, asked = self._needed.tolist()
-        capacity, arena = self.room
-        if longest > capacity or asked > arena:
-            self.room = Room(
-                min(max(capacity, _power_of_two(longest)), LONGEST),
-                max(arena, _power_of_two(asked)),
+    def capacity_for(self, tiles: int, gaussians: int, entry_bytes: int = ENTRY_BYTES) -> Capacity:
+        """Choose the capacity of a call, within the bounds on memory."""
+        entries, units = self._demand.tolist()
+        capacity = self.capacity
+        if entries > capacity.bin_entries or units > capacity.overflow_units:
+            self.capacity = Capacity(
+                min(max(capacity.bin_entries, _power_of_two(entries)), MAX_CAPACITY),
+                max(capacity.overflow_units, _power_of_two(units)),
             )
-        most = LIST_BYTES // (entry_bytes * max(tiles, 1))
-        arena = max(self.room.arena, ARENA_EACH * gaussians // ARENA_UNIT)
-        arena = min(arena, ARENA_BYTES // (ENTRY_BYTES * ARENA_UNIT))
-        return Room(max(min(self.room.capacity, most), 1), arena)
+        max_entries = MAX_BIN_BYTES // (entry_bytes * max(tiles, 1))
+        max_units = MAX_OVERFLOW_BYTES // (ENTRY_BYTES * OVERFLOW_UNIT)
+        min_units = OVERFLOW_PER_GAUSSIAN * gaussians // OVERFLOW_UNIT
+        return Capacity(
+            max(min(self.capacity.bin_entries, max_entries), 1),
+            min(max(self.capacity.overflow_units, min_units), max_units),
+        )
 
 
 def _power_of_two(count: int) -> int:
-    """The least that is not below."""
+    """Round up to a power of two."""
     return 1 << max(count - 1, 0).bit_length()
 
 
 @functools.cache
-def growth_of(device: torch.device) -> Growth:
-    """The calls with gradients of a device."""
-    return Growth(device)
+def shared_policy(device: torch.device) -> CapacityPolicy:
+    """Return the policy of a device's calls with gradients."""
+    return CapacityPolicy(device)
 
 
-class Lists:
-    """The tiles' lists of one call, or of one call after the other on one stream.
+class TileBins:
+    """Tile bins, overflow buffer and projected Gaussians of a call; reused by later ones.
 
-    for_backward: with room for what the backward pass needs of them.
+    for_backward: with the sorted indices that the backward pass reads.
     """
 
     def __init__(
         self,
         views: Views,
         count: int,
-        growth: Growth,
+        policy: CapacityPolicy,
         device: torch.device,
         for_backward: bool = False,
     ) -> None:
-        bytes_of_entry = ENTRY_BYTES + 4 * for_backward
-        self.room = growth.room_for(views.tiles, len(views) * count, bytes_of_entry)
-        self.needed = growth.needed
+        entry_bytes = ENTRY_BYTES + 4 * for_backward
+        self.capacity = policy.capacity_for(views.tiles, len(views) * count, entry_bytes)
+        self.demand = policy.demand
         self.key = len(views), views.tiles, count
-        self.records = torch.empty((len(views), count, RECORD_FLOATS), device=device)
-        words = CONTROL_WORDS + TILE_WORDS * views.tiles
+        self.projected = torch.empty((len(views), count, PROJECTED_FLOATS), device=device)
+        words = HEADER_WORDS + TILE_WORDS * views.tiles
         self.state = torch.zeros(words, dtype=torch.int32, device=device)
-        shape = (views.tiles, self.room.capacity)
+        shape = (views.tiles, self.capacity.bin_entries)
         self.entries = torch.empty((*shape, 2), dtype=torch.int32, device=device)
-        shared = (self.room.arena, ARENA_UNIT, 2)
-        self.arena = torch.empty(shared, dtype=torch.int32, device=device)
-        self.ordered: Tensor | None = None
+        overflow_shape = (self.capacity.overflow_units, OVERFLOW_UNIT, 2)
+        self.overflow = torch.empty(overflow_shape, dtype=torch.int32, device=device)
+        self.sorted_ids: Tensor | None = None
         if for_backward:
-            self.ordered = torch.empty(shape, dtype=torch.int32, device=device)
+            self.sorted_ids = torch.empty(shape, dtype=torch.int32, device=device)
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The pictures of all views, one after the other; those of one view in its shape."""
+class ImageBatch:
+    """Images of all views, one after the other; those of a single view in its shape."""
 
     rgb: Float[Tensor, "*P 3"]
     alpha: Float[Tensor, "*P"]
@@ -281,79 +286,80 @@ Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """means, quats, scales, opacities, sh: float32, contiguous."""
 
 
-def binning(count: int) -> tuple[int, int, int]:
-    """How Gaussians are laid into lists: blocks, threads of one, Gaussians of one."""
-    threads, group = (BIN_THREADS, 32) if count <= FEW else (BIN_THREADS // 2, MAX_GROUP)
+def binning_grid(count: int) -> tuple[int, int, int]:
+    """Choose the launch of the binning: blocks, threads a block, Gaussians a block."""
+    threads, group = (BIN_THREADS, 32) if count <= SMALL_COUNT else (BIN_THREADS // 2, MAX_GROUP)
     return -(-count // group), threads, group
 
 
 @functools.cache
 def resident_blocks(device: torch.device) -> int:
-    """Blocks of `blend` that a device runs at once."""
+    """Count the blocks of `blend` that run at once on a device."""
     if device.type != "cuda":
         return 2
     return RESIDENT * torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def project(parts: Parts, views: Views, lists: Lists) -> None:
-    """Fill the lists."""
+def project(parts: Parts, views: Views, bins: TileBins) -> None:
+    """Project the Gaussians and fill the bins."""
     means, sh = parts[0], parts[4]
-    blocks, threads, group = binning(len(means))
+    blocks, threads, group = binning_grid(len(means))
     FORWARD.launch(
         "project_gaussians", (blocks, len(views)), threads,
-        len(means), group, sh.shape[1], *parts, views.packed, lists.room.capacity, lists.records,
-        views.tiles, lists.state, lists.entries,
+        len(means), group, sh.shape[1], *parts, views.packed, bins.capacity.bin_entries,
+        bins.projected, views.tiles, bins.state, bins.entries,
     )  # fmt: skip
 
 
 def blend(
     views: Views,
-    lists: Lists,
+    bins: TileBins,
     background: Tensor | None,
-    pictures: Pictures | None = None,
+    batch: ImageBatch | None = None,
     rgba8: Tensor | None = None,
     last: Tensor | None = None,
     rounding: float = 0.5,
 ) -> None:
-    """The lists to pictures, as floats or as bytes; with `last` they stay for a backward pass."""
+    """Blend the bins to images, as floats or bytes; `last` keeps them for a backward pass."""
     floats = (None, None, None)
-    if pictures is not None:
-        floats = (pictures.rgb, pictures.alpha, pictures.depth)
-    count, blocks = lists.records.shape[1], min(resident_blocks(lists.records.device), views.tiles)
+    if batch is not None:
+        floats = (batch.rgb, batch.alpha, batch.depth)
+    count = bins.projected.shape[1]
+    blocks = min(resident_blocks(bins.projected.device), views.tiles)
     FORWARD.launch(
-        "sort_crowded", -(-blocks // RESIDENT), SORT_THREADS,
-        count, views.packed, lists.records, views.tiles, lists.state, lists.arena,
-        lists.room.arena, lists.needed,
+        "sort_overflow", -(-blocks // RESIDENT), SORT_THREADS,
+        count, views.packed, bins.projected, views.tiles, bins.state, bins.overflow,
+        bins.capacity.overflow_units, bins.demand,
     )  # fmt: skip
     FORWARD.launch(
         "blend", blocks, TILE_THREADS,
-        count, len(views), views.packed, lists.records, lists.room.capacity,
-        views.tiles, lists.state, lists.entries, lists.arena, lists.ordered, background, rounding,
+        count, len(views), views.packed, bins.projected, bins.capacity.bin_entries,
+        views.tiles, bins.state, bins.entries, bins.overflow, bins.sorted_ids, background, rounding,
         rgba8, *floats, last,
     )  # fmt: skip
 
 
 class Splatter:
-    """Draws without gradients, in memory that stays: for one stream of frames.
+    """Rasterizer without gradients for one stream of frames, in memory that is reused.
 
-    Nothing waits for the GPU, and a frame of the size of the last one allocates only its picture.
+    Nothing waits for the GPU. A frame of the last one's size allocates only its images.
     """
 
     def __init__(self, device: torch.device | str) -> None:
         self.device = with_index(torch.device(device))
         self._turn = threading.Lock()
-        self._growth = Growth(self.device)
-        self._lists: Lists | None = None
+        self._policy = CapacityPolicy(self.device)
+        self._bins: TileBins | None = None
 
-    def lists(self, views: Views, count: int) -> Lists:
-        """The lists for a frame: the last frame's if they fit."""
+    def reserve_bins(self, views: Views, count: int) -> TileBins:
+        """Return the bins for a frame: the last frame's if they fit."""
         key = len(views), views.tiles, count
-        room = self._growth.room_for(views.tiles, len(views) * count)
-        kept = self._lists
-        if kept is None or kept.key != key or not kept.room.holds(room):
-            self._lists = kept = None  # before the next are made
-            kept = self._lists = Lists(views, count, self._growth, self.device)
-        return kept
+        capacity = self._policy.capacity_for(views.tiles, len(views) * count)
+        bins = self._bins
+        if bins is None or bins.key != key or not bins.capacity.covers(capacity):
+            self._bins = bins = None  # freed before the next allocation
+            bins = self._bins = TileBins(views, count, self._policy, self.device)
+        return bins
 
     @torch.no_grad()
     def draw(
@@ -364,18 +370,19 @@ class Splatter:
         output: Literal["float", "rgba8"] = "float",
         rounding: float = 0.5,
     ) -> list[Image] | list[Tensor]:
-        """Pictures, or uint8 [h, w, 4] each: premultiplied colours (value x 255 + rounding, cut
-        off), coverage as alpha.
+        """Render one image a camera, as `Image` or as uint8 [h, w, 4].
+
+        Bytes are premultiplied colours (value x 255 + rounding, truncated) and coverage as alpha.
         """
-        with self._turn, _on(self.device):  # one frame's launches after the other's
+        with self._turn, _on(self.device):  # frames of several threads in turn
             views = pack_cameras(cameras, self.device)
             parts = _parts(gaussians, self.device)
             background = _background(background, self.device)
             if output == "float" or views.pixels == 0:
-                pictures = empty_pictures(views, self.device)
+                batch = empty_batch(views, self.device)
                 if views.pixels > 0:
-                    self._launch(parts, views, background, pictures)
-                return split_pictures(pictures, views)
+                    self._launch(parts, views, background, batch)
+                return split_batch(batch, views)
             rgba8 = torch.empty((views.pixels, 4), dtype=torch.uint8, device=self.device)
             self._launch(parts, views, background, None, rgba8, rounding)
             return [
@@ -388,15 +395,15 @@ class Splatter:
         parts: Parts,
         views: Views,
         background: Tensor | None,
-        pictures: Pictures | None,
+        batch: ImageBatch | None,
         rgba8: Tensor | None = None,
         rounding: float = 0.5,
     ) -> None:
-        lists = self.lists(views, len(parts[0]))
-        self._lists = None  # if this is broken off, they are of no use
-        project(parts, views, lists)
-        blend(views, lists, background, pictures, rgba8, rounding=rounding)
-        self._lists = lists
+        bins = self.reserve_bins(views, len(parts[0]))
+        self._bins = None  # their state is undefined after an exception
+        project(parts, views, bins)
+        blend(views, bins, background, batch, rgba8, rounding=rounding)
+        self._bins = bins
 
 
 @functools.cache
@@ -405,9 +412,7 @@ def _splatter(device: torch.device, stream: int) -> Splatter:
 
 
 class _Rasterize(torch.autograd.Function):
-    """Forward and backward for all views at once: rgb, alpha and depth of each, one after the
-    other.
-    """
+    """Differentiable rasterization of all views at once: rgb, alpha and depth of each in turn."""
 
     @staticmethod
     def forward(
@@ -422,17 +427,17 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         device = means.device
         parts = _parts(Gaussians(means, quats, scales, opacities, sh), device)
-        lists = Lists(views, len(means), growth_of(device), device, for_backward=True)
-        pictures = empty_pictures(views, device)
+        bins = TileBins(views, len(means), shared_policy(device), device, for_backward=True)
+        batch = empty_batch(views, device)
         last = torch.empty(views.pixels, dtype=torch.int32, device=device)
-        project(parts, views, lists)
-        blend(views, lists, background, pictures, last=last)
-        lists.entries = lists.entries[:0]  # the backward pass has them in order
-        ctx.views, ctx.lists = views, lists
+        project(parts, views, bins)
+        blend(views, bins, background, batch, last=last)
+        bins.entries = bins.entries[:0]  # the backward pass reads the sorted indices
+        ctx.views, ctx.bins = views, bins
         ctx.types = [part.dtype for part in (means, quats, scales, opacities, sh)]
-        ctx.save_for_backward(*parts, pictures.rgb, pictures.alpha, pictures.depth, last)
+        ctx.save_for_backward(*parts, batch.rgb, batch.alpha, batch.depth, last)
         ctx.set_materialize_grads(False)
-        images = split_pictures(pictures, views)
+        images = split_batch(batch, views)
         return tuple(part for image in images for part in (image.rgb, image.alpha, image.depth))
 
     @staticmethod
@@ -441,27 +446,29 @@ class _Rasterize(torch.autograd.Function):
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         *parts, rgb, alpha, depth, last = ctx.saved_tensors
-        views, lists, count = ctx.views, ctx.lists, len(parts[0])
-        exact = torch.are_deterministic_algorithms_enabled()
-        program = DETERMINISTIC_BACKWARD if exact else BACKWARD
-        kind = torch.int64 if exact else torch.float32
-        given = [_joined(gradients[part::3], views) for part in range(3)]
+        views, bins, count = ctx.views, ctx.bins, len(parts[0])
+        is_deterministic = torch.are_deterministic_algorithms_enabled()
+        program = DETERMINISTIC_BACKWARD if is_deterministic else BACKWARD
+        kind = torch.int64 if is_deterministic else torch.float32
+        upstream = [_joined(gradients[part::3], views) for part in range(3)]
         unit = None
-        if exact and (present := [part.abs().amax() for part in given if part is not None]):
-            # Fixed point wants numbers of about one.
-            unit = torch.stack(present).amax().clamp_min(torch.finfo(torch.float32).tiny)
-            given = [None if part is None else part / unit for part in given]
+        maxima = [part.abs().amax() for part in upstream if part is not None]
+        if is_deterministic and maxima:
+            # Fixed point needs numbers of about one.
+            unit = torch.stack(maxima).amax().clamp_min(torch.finfo(torch.float32).tiny)
+            upstream = [None if part is None else part / unit for part in upstream]
         with _on(rgb.device):
             sums = torch.zeros((len(views), count, SUMS), dtype=kind, device=rgb.device)
             program.launch(
                 "blend_backward", min(resident_blocks(rgb.device), views.tiles), TILE_THREADS,
-                count, views.packed, lists.records, lists.room.capacity, views.tiles, lists.state,
-                lists.ordered, lists.arena, rgb, alpha, depth, last, *given, sums,
+                count, views.packed, bins.projected, bins.capacity.bin_entries, views.tiles,
+                bins.state, bins.sorted_ids, bins.overflow, rgb, alpha, depth, last, *upstream,
+                sums,
             )  # fmt: skip
             out = [torch.empty_like(part) for part in parts]
             program.launch(
                 f"project_backward_{parts[4].shape[1]}", -(-count // BACKWARD_THREADS),
-                BACKWARD_THREADS, count, len(views), *parts, views.packed, lists.records, sums,
+                BACKWARD_THREADS, count, len(views), *parts, views.packed, bins.projected, sums,
                 *out,
             )  # fmt: skip
         if unit is not None:
@@ -471,13 +478,15 @@ class _Rasterize(torch.autograd.Function):
 
 
 def _joined(gradients: Sequence[Tensor | None], views: Views) -> Tensor | None:
-    """One of rgb, alpha and depth, of all views one after the other; None where all are zero."""
-    some = next((gradient for gradient in gradients if gradient is not None), None)
-    if some is None or len(gradients) == 1:
-        return None if some is None else some.float().contiguous()
-    rest = some.shape[2:]
+    """Concatenate the gradients of rgb, alpha or depth of all views; None where all are zero."""
+    example = next((gradient for gradient in gradients if gradient is not None), None)
+    if example is None or len(gradients) == 1:
+        return None if example is None else example.float().contiguous()
+    channels = example.shape[2:]
     parts = [
-        some.new_zeros((height * width, *rest)) if gradient is None else gradient.reshape(-1, *rest)
+        example.new_zeros((height * width, *channels))
+        if gradient is None
+        else gradient.reshape(-1, *channels)
         for gradient, (height, width) in zip(gradients, views.sizes, strict=True)
     ]
     return torch.cat(parts).float()
@@ -486,7 +495,7 @@ def _joined(gradients: Sequence[Tensor | None], views: Views) -> Tensor | None:
 def render(
     gaussians: Gaussians, cameras: Sequence[Camera], background: Float[Tensor, "3"] | None
 ) -> list[Image]:
-    """The backend: one picture per camera. `rasterize` has checked the arguments."""
+    """Render one image a camera. `rasterize` has checked the arguments."""
     device = gaussians.means.device
     parts = (
         gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh
@@ -495,7 +504,7 @@ def render(
         if not (torch.is_grad_enabled() and any(part.requires_grad for part in parts)):
             splatter = _splatter(device, 0)
             if device.type == "cuda":
-                # A captured graph gets lists of its own, in its own memory.
+                # A captured graph gets bins of its own, in its own memory.
                 capturing = torch.cuda.is_current_stream_capturing()
                 stream = torch.cuda.current_stream(device).cuda_stream
                 splatter = Splatter(device) if capturing else _splatter(device, stream)
@@ -506,15 +515,15 @@ def render(
 def render_views(
     gaussians: Gaussians, views: Views, background: Float[Tensor, "3"] | None = None
 ) -> list[Image]:
-    """With gradients, of cameras that are on the device: a graph follows what is written there."""
-    given = _background(background, gaussians.means.device)
-    outputs: Any = _Rasterize.apply(*vars(gaussians).values(), views, given)
+    """Render with gradients, by cameras on the device: a graph reads what is written there."""
+    background = _background(background, gaussians.means.device)
+    outputs: Any = _Rasterize.apply(*vars(gaussians).values(), views, background)
     return [Image(*outputs[first : first + 3]) for first in range(0, len(outputs), 3)]
 
 
-def room_with_gradients(views: Views, count: int, device: torch.device) -> Room:
-    """What a call with gradients would have now."""
-    return growth_of(device).room_for(views.tiles, len(views) * count, ENTRY_BYTES + 4)
+def capacity_with_gradients(views: Views, count: int, device: torch.device) -> Capacity:
+    """Return the capacity of the next call with gradients."""
+    return shared_policy(device).capacity_for(views.tiles, len(views) * count, ENTRY_BYTES + 4)
 
 
 def _parts(gaussians: Gaussians, device: torch.device) -> Parts:
@@ -524,7 +533,7 @@ def _parts(gaussians: Gaussians, device: torch.device) -> Parts:
             gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh
         )
     )  # fmt: skip
-    if quats.data_ptr() % 16:  # read four at a time
+    if quats.data_ptr() % 16:  # the kernels read float4
         quats = quats.clone()
     return means, quats, scales, opacities, sh
 
@@ -537,9 +546,9 @@ def _background(background: Tensor | None, device: torch.device) -> Tensor | Non
     )
 
 
-def empty_pictures(views: Views, device: torch.device) -> Pictures:
+def empty_batch(views: Views, device: torch.device) -> ImageBatch:
     shape = views.sizes[0] if len(views) == 1 else (views.pixels,)
-    return Pictures(
+    return ImageBatch(
         torch.empty((*shape, 3), device=device),
         torch.empty(shape, device=device),
         torch.empty(shape, device=device),
@@ -550,10 +559,10 @@ def _split_pixels(values: Tensor, views: Views) -> tuple[Tensor, ...]:
     return values.split([height * width for height, width in views.sizes])
 
 
-def split_pictures(pictures: Pictures, views: Views) -> list[Image]:
+def split_batch(batch: ImageBatch, views: Views) -> list[Image]:
     if len(views) == 1:
-        return [Image(pictures.rgb, pictures.alpha, pictures.depth)]
-    parts = (_split_pixels(part, views) for part in (pictures.rgb, pictures.alpha, pictures.depth))
+        return [Image(batch.rgb, batch.alpha, batch.depth)]
+    parts = (_split_pixels(part, views) for part in (batch.rgb, batch.alpha, batch.depth))
     return [
         Image(rgb.view(*size, 3), alpha.view(size), depth.view(size))
         for size, rgb, alpha, depth in zip(views.sizes, *parts, strict=True)
@@ -561,7 +570,7 @@ def split_pictures(pictures: Pictures, views: Views) -> list[Image]:
 
 
 def _on(device: torch.device) -> Any:
-    """That device is current; nothing to do for tensors on the CPU (kernels run there in tests)."""
+    """Make a device current; nothing for the CPU, where kernels run in tests."""
     if device.type != "cuda" or device.index == torch.cuda.current_device():
         return nullcontext()
     return torch.cuda.device(device)

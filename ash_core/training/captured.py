@@ -70,7 +70,7 @@ class CapturedPose:
         self._packed, self._count, self._device = packed, count, device
         self._places = _tensors(self._batch)
         self._captured = Captured(lambda: work(self._batch), device)
-        self._room = self._room_now()
+        self._capacity = self._capacity_now()
 
     def run(self, batch: Batch) -> None:
         """Do it with this batch."""
@@ -82,16 +82,16 @@ class CapturedPose:
             place.copy_(value, non_blocking=True)
         self._captured.run()
 
-    def follow_lists(self) -> None:
-        """Give the rasterizer more room if earlier calls needed it; without, it is slow."""
-        room = self._room_now()
-        if not self._room.holds(room):
-            self._room = room
+    def follow_capacity(self) -> None:
+        """Capture anew if the rasterizer's capacity has to grow; without, it is slow."""
+        capacity = self._capacity_now()
+        if not self._capacity.covers(capacity):
+            self._capacity = capacity
             self._captured.forget()
 
-    def _room_now(self) -> splat.Room:
+    def _capacity_now(self) -> splat.Capacity:
         assert self._batch.views is not None
-        return splat.room_with_gradients(self._batch.views, self._count, self._device)
+        return splat.capacity_with_gradients(self._batch.views, self._count, self._device)
 
 
 def _copy(record: Record) -> Record:

@@ -259,7 +259,7 @@ class Trainer:
         """Means since the last look, over all processes, and the number of views. Checks too."""
         self.check()
         if self._pose is not None:
-            self._pose.follow_lists()
+            self._pose.follow_capacity()
         # Captured work runs no Python that could say which sums grew.
         told = (n for n in self._sums if n == "gradient" or (n == "warm_up") in self._phases)
         names = sorted(told)

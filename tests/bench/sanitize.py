@@ -41,7 +41,7 @@ DEVICE = torch.device("cuda", 0)
 
 
 def rasterizer() -> None:
-    """Forward and both kinds of backward, lists that fit, overflow and are searched."""
+    """Forward and both kinds of backward, bins that fit, overflow and are searched."""
     for kind, count in (("plain", 600), ("huge", 20), ("opaque", 300), ("needles", 100)):
         given = to_device(scene(kind, 3 if kind == "plain" else 1, count), DEVICE)
         leaves = Gaussians(*(part.requires_grad_() for part in vars(given).values()))
@@ -50,11 +50,11 @@ def rasterizer() -> None:
             images = rasterize(leaves, [camera(), camera(33, 20, 25.0)], backend="cuda")
             sum(image.rgb.sum() + image.depth.sum() for image in images).backward()  # type: ignore[union-attr]
             torch.use_deterministic_algorithms(False)
-    cuda.ARENA_EACH = 0  # type: ignore[misc]
+    cuda.OVERFLOW_PER_GAUSSIAN = 0  # type: ignore[misc]
     crowd = to_device(scene("faint", 1, 600), DEVICE)
-    for room in (cuda.Room(8, 1), cuda.Room(8, 4096)):
+    for capacity in (cuda.Capacity(8, 1), cuda.Capacity(8, 4096)):
         splatter = cuda.Splatter(DEVICE)
-        splatter._growth.room = room
+        splatter._policy.capacity = capacity
         for _ in range(2):
             splatter.draw(crowd, [camera(24, 24, 10.0)], None, "rgba8")
 

@@ -1,9 +1,11 @@
-// Skin an avatar's texels, project them and lay them into the tiles' lists: one launch from the networks' raw
-// values to records, without Gaussians in between. Meaning: Avatar.assemble, then project.cu.
+// Skin the texels of an avatar, project them and bin them by tiles: one launch from the raw values of the networks to
+// projected Gaussians. Meaning: Avatar.assemble, then project.cu.
 //   in   corners int4 [N]: vertices of the texel's face, its place in the networks' output
-//        weights float4 [N]: barycentrics, which corner is the heaviest
-//        canonical [slots, V, 3] m, transforms [slots, V, 8]: ring of posed meshes; window [H]: slots of the poses, newest first
-//        raw values, half, channels last; cameras, group, capacity, records, n_tiles, tile_state, lists as in project.cu
+//        weights float4 [N]: barycentrics, number of the heaviest corner
+//        canonical [slots, V, 3] m, transforms [slots, V, 8]: ring of posed meshes
+//        window [H]: slots of the poses, newest first
+//        raw values, half, channels last; cameras, group, capacity, projected, n_tiles, tile_state, tile_bins as in
+//        project.cu
 // grid (ceil(N / group), C), block of at least `group` threads.
 
 __device__ __forceinline__ float4 quat_times(float4 a, float4 b) {  // wxyz in x, y, z, w
@@ -28,7 +30,7 @@ __device__ __forceinline__ float3 at3(const float* __restrict__ values, int inde
     return make_float3(values[3 * index], values[3 * index + 1], values[3 * index + 2]);
 }
 
-// A texel on the body: where it is before posing, and the dual quaternion that poses it.
+// A texel on the body: canonical position and dual quaternion.
 struct Texel {
     float3 canonical;
     float4 real, dual;
@@ -39,7 +41,7 @@ __device__ __forceinline__ Texel skinned_texel(
     float3 a = at3(canonical, corners.x), b = at3(canonical, corners.y), c = at3(canonical, corners.z);
     float4 ra = transforms[2 * corners.x], rb = transforms[2 * corners.y], rc = transforms[2 * corners.z];
     float4 da = transforms[2 * corners.x + 1], db = transforms[2 * corners.y + 1], dc = transforms[2 * corners.z + 1];
-    // All to the side of the heaviest corner, or q and -q would cancel.
+    // Flip to the hemisphere of the heaviest corner, or q and -q would cancel.
     float4 side = weights.w == 0.0f ? ra : weights.w == 1.0f ? rb : rc;
     float wa = ra.x * side.x + ra.y * side.y + ra.z * side.z + ra.w * side.w > 0 ? weights.x : -weights.x;
     float wb = rb.x * side.x + rb.y * side.y + rb.z * side.z + rb.w * side.w > 0 ? weights.y : -weights.y;
@@ -75,42 +77,45 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_released(
     int count, const int4* __restrict__ corners, const float4* __restrict__ weights,
     const float* __restrict__ canonical, const float4* __restrict__ transforms, const int* __restrict__ window,
     int n_vertices, const uint4* __restrict__ geometry, const uint4* __restrict__ appearance,
-    const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
-    int* __restrict__ tile_state, uint2* __restrict__ lists) {
+    const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ projected, int n_tiles,
+    int* __restrict__ tile_state, uint2* __restrict__ tile_bins) {
     begin_kernel();
-    __shared__ Bin bin;
+    __shared__ BinningBlock block;
     __shared__ Camera camera;
     load_camera(camera, cameras + blockIdx.y);
     __syncthreads();
-    int index = blockIdx.x * group + threadIdx.x, found = 0;
+    int index = blockIdx.x * group + threadIdx.x, n_candidates = 0;
     if (threadIdx.x < group && index < count) {
-        int4 at = corners[index];
+        int4 corner = corners[index];
         size_t vertex = (size_t)window[0] * n_vertices;
-        Texel texel = skinned_texel(at, weights[index], canonical + 3 * vertex, transforms + 2 * vertex);
-        uint4 low = geometry[2 * (size_t)at.w], high = geometry[2 * (size_t)at.w + 1], tint = appearance[at.w];
+        Texel texel = skinned_texel(corner, weights[index], canonical + 3 * vertex, transforms + 2 * vertex);
+        uint4 low = geometry[2 * (size_t)corner.w], high = geometry[2 * (size_t)corner.w + 1];
+        uint4 tint = appearance[corner.w];
         float2 g0 = half2_to_float2(low.x), g1 = half2_to_float2(low.y), g2 = half2_to_float2(low.z);
         float2 g3 = half2_to_float2(low.w), g4 = half2_to_float2(high.x);
         float3 scale = make_float3(expf(g0.x), expf(g0.y), expf(g1.x));
         float4 quat = unit_quat(make_float4(g1.y, g2.x, g2.y, g3.x));
         float opacity = 1.0f / (1.0f + expf(-g3.y));
         float3 offset = make_float3(g4.x, g4.y, half2_to_float2(high.y).x);
-        float4* record = records + ((size_t)blockIdx.y * count + index) * RECORD;
-        found = lay(bin, camera, index, posed_in_world(texel, offset), quat, scale, opacity, record, [&] {
+        // Project, bin, and evaluate the colour.
+        float4* gaussian = projected + ((size_t)blockIdx.y * count + index) * VECTORS;
+        float3 mean = posed_in_world(texel, offset);
+        n_candidates = bin_gaussian(block, camera, index, mean, quat, scale, opacity, gaussian, [&] {
             float2 c0 = half2_to_float2(tint.x);
             float c1 = half2_to_float2(tint.y).x;
             return make_float3(
                 positive(fmaf(SH_C0, c0.x, 0.5f)), positive(fmaf(SH_C0, c0.y, 0.5f)), positive(fmaf(SH_C0, c1, 0.5f)));
         });
     }
-    append_to_tiles(bin, group, found, camera, capacity, tiles_in(tile_state, n_tiles), lists);
+    append_to_tile_bins(block, group, n_candidates, camera, capacity, tiles_in(tile_state, n_tiles), tile_bins);
 }
 
-// Channel c of a texel of a native avatar stands in channel 4 c + sub of its 2x2 pixel: what the network says of
-// this pose, and what it says of every pose.
+// Raw values of a texel of a native avatar: the residual of this pose plus the base of all poses. Channel c is channel
+// 4 c + sub of the 2x2 pixel.
 struct Raw {
-    const unsigned short *at, *base;
+    const unsigned short *residual, *base;
     __device__ __forceinline__ float operator[](int channel) const {
-        return half_to_float(at[4 * channel]) + half_to_float(base[4 * channel]);
+        return half_to_float(residual[4 * channel]) + half_to_float(base[4 * channel]);
     }
 };
 
@@ -143,19 +148,19 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
     const int* __restrict__ window, int n_vertices, const float* __restrict__ vertices,
     const float4* __restrict__ frames, const float* __restrict__ base_sh,
     const unsigned short* __restrict__ all_raw, const unsigned short* __restrict__ all_base,
-    const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ records, int n_tiles,
-    int* __restrict__ tile_state, uint2* __restrict__ lists) {
+    const Camera* __restrict__ cameras, int group, int capacity, float4* __restrict__ projected, int n_tiles,
+    int* __restrict__ tile_state, uint2* __restrict__ tile_bins) {
     begin_kernel();
-    __shared__ Bin bin;
+    __shared__ BinningBlock block;
     __shared__ Camera camera;
     load_camera(camera, cameras + blockIdx.y);
     __syncthreads();
-    int index = blockIdx.x * group + threadIdx.x, found = 0;
+    int index = blockIdx.x * group + threadIdx.x, n_candidates = 0;
     if (threadIdx.x < group && index < count) {
-        int4 at = corners[index];
+        int4 corner = corners[index];
         size_t vertex = (size_t)window[0] * n_vertices;
-        Texel texel = skinned_texel(at, weights[index], canonical + 3 * vertex, transforms + 2 * vertex);
-        size_t first = (size_t)(at.w >> 2) * channels + (at.w & 3);
+        Texel texel = skinned_texel(corner, weights[index], canonical + 3 * vertex, transforms + 2 * vertex);
+        size_t first = (size_t)(corner.w >> 2) * channels + (corner.w & 3);
         Raw raw = {all_raw + first, all_base + first};
         float4 frame = frames[4 * index], size = frames[4 * index + 1];
         float4 axes = frames[4 * index + 2], lengths = frames[4 * index + 3];
@@ -169,9 +174,9 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
         float4 local = make_float4(1.0f, raw[3], raw[4], raw[5]);
         float4 quat = unit_quat(quat_times(turned, quat_times(frame, local)));
 
-        // How far the posed triangle stretches the texel.
+        // Scale the texel by the stretch of the posed triangle.
         const float* posed = vertices + 3 * vertex;
-        float3 v0 = at3(posed, at.x), v1 = at3(posed, at.y), v2 = at3(posed, at.z);
+        float3 v0 = at3(posed, corner.x), v1 = at3(posed, corner.y), v2 = at3(posed, corner.z);
         float3 a = make_float3(v1.x - v0.x, v1.y - v0.y, v1.z - v0.z);
         float3 b = make_float3(v2.x - v0.x, v2.y - v0.y, v2.z - v0.z);
         float3 scale = make_float3(
@@ -180,17 +185,18 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) splat_native(
             size.z * expf(LOG_SCALE_LIMIT * tanhf(raw[8])));
         float opacity = 1.0f / (1.0f + expf(-raw[9] - OPACITY_LOGIT));
 
-        float4* record = records + ((size_t)blockIdx.y * count + index) * RECORD;
-        found = lay(bin, camera, index, mean, quat, scale, opacity, record, [&] {
+        // Project, bin, and evaluate the colour.
+        float4* gaussian = projected + ((size_t)blockIdx.y * count + index) * VECTORS;
+        n_candidates = bin_gaussian(block, camera, index, mean, quat, scale, opacity, gaussian, [&] {
             float inverse_length;
-            float3 seen = view_direction(camera, mean, inverse_length);
-            // Colours turn with the surface: look from the other side's way instead.
-            float3 direction = turned_by(make_float4(turned.x, -turned.y, -turned.z, -turned.w), seen);
+            float3 view = view_direction(camera, mean, inverse_length);
+            // Colours turn with the surface: turn the view direction back instead.
+            float3 direction = turned_by(make_float4(turned.x, -turned.y, -turned.z, -turned.w), view);
             float3 base = at3(base_sh, index);
             if (bases == 1) return raw_colour<1>(raw, base, direction);
             if (bases == 4) return raw_colour<4>(raw, base, direction);
             return raw_colour<9>(raw, base, direction);
         });
     }
-    append_to_tiles(bin, group, found, camera, capacity, tiles_in(tile_state, n_tiles), lists);
+    append_to_tile_bins(block, group, n_candidates, camera, capacity, tiles_in(tile_state, n_tiles), tile_bins);
 }

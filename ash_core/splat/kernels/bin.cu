@@ -1,20 +1,20 @@
-// Lay projected Gaussians into the lists of the tiles that they reach.
+// Bin projected Gaussians: append each to the bins of the tiles that it reaches.
 //
-// A block holds `group` Gaussians (32 or 64); their candidate tiles (the box of the ellipse where alpha reaches
-// ALPHA_MIN) are spread over all its threads, each tests one tile exactly and appends to its list: one atomic each, no
-// scan, no sort. A list that is full keeps counting, and its tile is crowded (sort_crowded.cu).
-// BIN_THREADS and MAX_GROUP are the most that a block has.
+// A block bins `group` Gaussians (32 or 64). The candidate tiles of a Gaussian are the box of its ellipse, where alpha
+// reaches ALPHA_MIN. All threads of the block share the candidates: each tests one tile exactly and appends to its bin
+// by one atomic. There is no scan and no sort.
+// A full bin keeps counting, and its tile becomes an overflow tile (sort_overflow.cu).
+// BIN_THREADS, MAX_GROUP: upper bounds of a block's threads and Gaussians.
 
-
-struct Bin {
+struct BinningBlock {
     int first[MAX_GROUP + 1];     // candidates before each Gaussian
-    float4 shape[MAX_GROUP];      // record [0]
+    float4 shape[MAX_GROUP];      // projected Gaussian [0]
     float4 rest[MAX_GROUP];       // c, log2_opacity, depth, -
-    int4 box[MAX_GROUP];          // first tile x and y, tiles in a row, index of the Gaussian
+    int4 box[MAX_GROUP];          // x and y of the first tile, tiles in a row, index of the Gaussian
 };
 
-// Threads below `group` bring a Gaussian each: its record's shape and its covariance's extents.
-__device__ __forceinline__ int candidates(
+// Compute the box of candidate tiles of one Gaussian, and count them.
+__device__ __forceinline__ int count_candidates(
     const Camera& camera, const Projection& projection, float log2_opacity, int4& box) {
     float reach = sqrtf(fmaxf(2.0f * LN_2 * (log2_opacity - LOG2_ALPHA_MIN), 0.0f)) * 1.0001f;
     float extent_x = fmaf(reach, sqrtf(projection.xx), 0.01f), extent_y = fmaf(reach, sqrtf(projection.yy), 0.01f);
@@ -31,58 +31,62 @@ __device__ __forceinline__ int candidates(
     return box.z * ((int)y1 - box.y + 1);
 }
 
-__device__ __forceinline__ void append_to_tiles(
-    Bin& bin, int group, int count, const Camera& camera, int capacity, const Tiles& tiles, uint2* lists) {
+// Append the block's Gaussians to the bins of those candidate tiles that they reach. All threads call it together.
+__device__ __forceinline__ void append_to_tile_bins(
+    BinningBlock& block, int group, int count, const Camera& camera, int capacity, const Tiles& tiles,
+    uint2* tile_bins) {
     int thread = threadIdx.x;
-    // Inclusive sums of the candidates, warp by warp.
+    // Inclusive prefix sum of the candidates, warp by warp.
     int sum = count;
     if (thread < group) {
         for (int step = 1; step < 32; step *= 2) {
             int other = __shfl_up_sync(ALL_LANES, sum, step);
             if ((thread & 31) >= step) sum += other;
         }
-        bin.first[thread + 1] = sum;
+        block.first[thread + 1] = sum;
     }
-    if (thread == 0) bin.first[0] = 0;
+    if (thread == 0) block.first[0] = 0;
     __syncthreads();
     if (group > 32) {
-        if (thread >= 32 && thread < group) bin.first[thread + 1] = sum + bin.first[32];
+        if (thread >= 32 && thread < group) block.first[thread + 1] = sum + block.first[32];
         __syncthreads();
     }
-    int total = bin.first[group];
+
+    // One candidate a thread: find its Gaussian by bisection, test its tile, append.
+    int total = block.first[group];
     for (int candidate = thread; candidate < total; candidate += blockDim.x) {
         int owner = 0;
         for (int step = group / 2; step > 0; step /= 2)
-            if (bin.first[owner + step] <= candidate) owner += step;
-        int4 box = bin.box[owner];
-        int local = candidate - bin.first[owner];
+            if (block.first[owner + step] <= candidate) owner += step;
+        int4 box = block.box[owner];
+        int local = candidate - block.first[owner];
         int row = local / box.z;
         int tile_x = box.x + local - row * box.z, tile_y = box.y + row;
-        float4 rest = bin.rest[owner];
-        if (!reaches(bin.shape[owner], rest.x, rest.y, tile_x * TILE, tile_y * TILE, TILE, TILE)) continue;
-        int own = tile_y * camera.tiles_x + tile_x, tile = camera.first_tile + own;
+        float4 rest = block.rest[owner];
+        if (!reaches(block.shape[owner], rest.x, rest.y, tile_x * TILE, tile_y * TILE, TILE, TILE)) continue;
+        int local_tile = tile_y * camera.tiles_x + tile_x, tile = camera.first_tile + local_tile;
         unsigned slot = atomicAdd(&tiles.counts[tile], 1u);
         if (slot < (unsigned)capacity)
-            lists[(size_t)tile * capacity + slot] = make_uint2(__float_as_uint(rest.z), (unsigned)box.w);
+            tile_bins[(size_t)tile * capacity + slot] = make_uint2(__float_as_uint(rest.z), (unsigned)box.w);
         if (slot == 0) {
             tiles.marks[tile] = mark_of_frame(tiles);
-            tiles.queue[atomicAdd(&tiles.control[OCCUPIED], 1)] = make_int2(blockIdx.y, own);
+            tiles.queue[atomicAdd(&tiles.header[OCCUPIED], 1)] = make_int2(blockIdx.y, local_tile);
         }
         if (slot == (unsigned)capacity)
-            tiles.crowded[atomicAdd(&tiles.control[CROWDED], 1)] = make_int2(blockIdx.y, own);
+            tiles.overflow[atomicAdd(&tiles.header[OVERFLOW_TILES], 1)] = make_int2(blockIdx.y, local_tile);
     }
 }
 
-// One thread's Gaussian: project it, write its record, and hand its candidates to append_to_tiles. The colour is
-// only asked for if there are any. Returns how many candidates.
+// Project one thread's Gaussian, write it, and stage it for append_to_tile_bins. Returns its number of candidates.
+// colour_of() is evaluated only for a Gaussian with candidates.
 template <class Colour>
-__device__ __forceinline__ int lay(
-    Bin& bin, const Camera& camera, int index, float3 mean, float4 quat, float3 scale, float opacity,
-    float4* __restrict__ record, Colour colour_of) {
+__device__ __forceinline__ int bin_gaussian(
+    BinningBlock& block, const Camera& camera, int index, float3 mean, float4 quat, float3 scale, float opacity,
+    float4* __restrict__ gaussian, Colour colour_of) {
     Projection projection;
     int4 box = make_int4(0, 0, 1, index);
     float log2_opacity = log2f(opacity);
-    int found = 0;
+    int n_candidates = 0;
     float4 shape = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     float3 colour = make_float3(0.0f, 0.0f, 0.0f);
     float c = 0.0f;
@@ -92,26 +96,26 @@ __device__ __forceinline__ int lay(
         c = factor * projection.xx;
         float size = fabsf(shape.x) + fabsf(shape.y) + fabsf(shape.z) + fabsf(shape.w) + fabsf(c);
         if (size <= MOST && projection.determinant <= MOST)  // else something was not finite
-            found = candidates(camera, projection, log2_opacity, box);
+            n_candidates = count_candidates(camera, projection, log2_opacity, box);
     }
-    if (found > 0) {
+    if (n_candidates > 0) {
         colour = colour_of();
-        if (!(fabsf(colour.x) + fabsf(colour.y) + fabsf(colour.z) <= MOST)) found = 0;
+        if (!(fabsf(colour.x) + fabsf(colour.y) + fabsf(colour.z) <= MOST)) n_candidates = 0;
     }
-    if (found == 0) {
-        record[1] = make_float4(0.0f, NEVER, 0.0f, 0.0f);
+    if (n_candidates == 0) {
+        gaussian[1] = make_float4(0.0f, NEVER, 0.0f, 0.0f);
         return 0;
     }
-    bin.shape[threadIdx.x] = shape;
-    bin.rest[threadIdx.x] = make_float4(c, log2_opacity, projection.depth, 0.0f);
-    bin.box[threadIdx.x] = box;
-    record[0] = shape;
-    record[1] = make_float4(c, log2_opacity, projection.depth, colour.x);
-    record[2] = make_float4(colour.y, colour.z, 0.0f, 0.0f);
-    return found;
+    block.shape[threadIdx.x] = shape;
+    block.rest[threadIdx.x] = make_float4(c, log2_opacity, projection.depth, 0.0f);
+    block.box[threadIdx.x] = box;
+    gaussian[0] = shape;
+    gaussian[1] = make_float4(c, log2_opacity, projection.depth, colour.x);
+    gaussian[2] = make_float4(colour.y, colour.z, 0.0f, 0.0f);
+    return n_candidates;
 }
 
-// The block's threads bring a camera; a barrier must follow.
-__device__ __forceinline__ void load_camera(Camera& camera, const Camera* __restrict__ from) {
-    if (threadIdx.x < sizeof(Camera) / 4) ((int*)&camera)[threadIdx.x] = ((const int*)from)[threadIdx.x];
+// Load a camera by the block's threads; a barrier must follow.
+__device__ __forceinline__ void load_camera(Camera& camera, const Camera* __restrict__ source) {
+    if (threadIdx.x < sizeof(Camera) / 4) ((int*)&camera)[threadIdx.x] = ((const int*)source)[threadIdx.x];
 }

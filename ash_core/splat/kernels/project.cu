@@ -1,9 +1,9 @@
-// Project Gaussians to the images of several cameras and lay them into the tiles' lists.
+// Project Gaussians into several cameras and bin them by tiles.
 //   in   means [N, 3] m, world   quats [N, 4] wxyz, unit   scales [N, 3] m   opacities [N]   sh [N, K, 3]
 //        cameras [C]
-//   out  records [C, N, 3] float4 (records.cu)   tile_state (struct Tiles), counted up from zero
-//        lists [tiles, capacity] (depth bits, index)
-// grid (ceil(N / group), C), block of at least `group` threads. The backward kernel keeps this order of work.
+//   out  projected [C, N, VECTORS] float4 (projected.cu)   tile_state (struct Tiles), counters incremented from zero
+//        tile_bins [tiles, capacity] (depth bits, index)
+// grid (ceil(N / group), C), block of at least `group` threads. The backward kernel has the same order of work.
 // Source: Zwicker et al. 2001, "EWA Volume Splatting". Differs: exact support where alpha >= 1/255.
 
 template <int K>
@@ -20,8 +20,8 @@ __device__ __forceinline__ float3 sh_colour(const float* sh, float3 direction) {
     return make_float3(positive(colour.x), positive(colour.y), positive(colour.z));
 }
 
-// Of the block's row `row` of staged colours.
-__device__ __forceinline__ float3 seen_colour(
+// Colour of a Gaussian as one camera sees it, from row `row` of the staged coefficients.
+__device__ __forceinline__ float3 view_colour(
     const float* staged, int row, int bases, const Camera& camera, float3 mean) {
     if (bases == 1) return sh_colour<1>(staged + row * SH_PITCH(1), make_float3(0.0f, 0.0f, 0.0f));
     float inverse_length;
@@ -34,18 +34,20 @@ __device__ __forceinline__ float3 seen_colour(
 extern "C" __global__ void __launch_bounds__(BIN_THREADS) project_gaussians(
     int count, int group, int bases, const float* __restrict__ means, const float4* __restrict__ quats,
     const float* __restrict__ scales, const float* __restrict__ opacities, const float* __restrict__ sh,
-    const Camera* __restrict__ cameras, int capacity, float4* __restrict__ records, int n_tiles,
-    int* __restrict__ tile_state, uint2* __restrict__ lists) {
+    const Camera* __restrict__ cameras, int capacity, float4* __restrict__ projected, int n_tiles,
+    int* __restrict__ tile_state, uint2* __restrict__ tile_bins) {
     begin_kernel();
-    __shared__ Bin bin;
+    __shared__ BinningBlock block;
     __shared__ Camera camera;
     __shared__ float staged[MAX_GROUP * SH_PITCH(16)];
-    int first = blockIdx.x * group, index = first + threadIdx.x, found = 0;
-    bool mine = threadIdx.x < group && index < count;
+
+    // Load one Gaussian a thread, and stage the coefficients of the block.
+    int first = blockIdx.x * group, index = first + threadIdx.x, n_candidates = 0;
+    bool active = threadIdx.x < group && index < count;
     float3 mean = make_float3(0, 0, 0), scale = mean;
     float4 quat = make_float4(0, 0, 0, 0);
     float opacity = 0.0f;
-    if (mine) {
+    if (active) {
         mean = make_float3(means[3 * index], means[3 * index + 1], means[3 * index + 2]);
         scale = make_float3(scales[3 * index], scales[3 * index + 1], scales[3 * index + 2]);
         quat = quats[index];
@@ -60,11 +62,13 @@ extern "C" __global__ void __launch_bounds__(BIN_THREADS) project_gaussians(
     else stage_rows<16>(rows, n_rows, staged);
     stage_end();
     __syncthreads();
-    if (mine) {
-        float4* record = records + ((size_t)blockIdx.y * count + index) * RECORD;
-        found = lay(bin, camera, index, mean, quat, scale, opacity, record, [&] {
-            return seen_colour(staged, threadIdx.x, bases, camera, mean);
+
+    // Project and bin.
+    if (active) {
+        float4* gaussian = projected + ((size_t)blockIdx.y * count + index) * VECTORS;
+        n_candidates = bin_gaussian(block, camera, index, mean, quat, scale, opacity, gaussian, [&] {
+            return view_colour(staged, threadIdx.x, bases, camera, mean);
         });
     }
-    append_to_tiles(bin, group, found, camera, capacity, tiles_in(tile_state, n_tiles), lists);
+    append_to_tile_bins(block, group, n_candidates, camera, capacity, tiles_in(tile_state, n_tiles), tile_bins);
 }

@@ -1,16 +1,15 @@
-// From sums over pixels (blend_backward.cu) to gradients of the Gaussians, over all cameras.
-//   in   as project.cu, sums [C, N, 12]
+// Turn the sums over pixels (blend_backward.cu) into gradients of the Gaussians, over all cameras.
+//   in   as project.cu   projected [C, N, VECTORS] float4   sums [C, N, SUMS]
 //   out  gradients of means [N, 3], quats [N, 4], scales [N, 3], opacities [N], sh [N, K, 3]
-// One thread a Gaussian; cameras one after the other, so that nothing is added to by two threads. Colours and their
-// gradients stand in shared memory, a row a thread.
-
+// grid ceil(N / BACKWARD_THREADS), block BACKWARD_THREADS. One thread a Gaussian, cameras one after the other: no
+// atomics. Coefficients of colour and their gradients are in shared memory, one row a thread.
 
 template <int K>
 __device__ __forceinline__ float3 sh_backward(
     const float* sh, float3 direction, float3 gradient, float* out) {
     float basis[K];
     sh_basis<K>(direction.x, direction.y, direction.z, basis);
-    // A colour that was clamped at zero has no gradient.
+    // A colour clamped at zero has no gradient.
     float3 colour = make_float3(0.5f, 0.5f, 0.5f);
 #pragma unroll
     for (int k = 0; k < K; k++) {
@@ -21,6 +20,8 @@ __device__ __forceinline__ float3 sh_backward(
     if (colour.x < 0) gradient.x = 0;
     if (colour.y < 0) gradient.y = 0;
     if (colour.z < 0) gradient.z = 0;
+
+    // Gradients of the coefficients and of the basis functions.
     float of_basis[K];
 #pragma unroll
     for (int k = 0; k < K; k++) {
@@ -29,6 +30,8 @@ __device__ __forceinline__ float3 sh_backward(
         out[3 * k + 1] = fmaf(basis[k], gradient.y, out[3 * k + 1]);
         out[3 * k + 2] = fmaf(basis[k], gradient.z, out[3 * k + 2]);
     }
+
+    // Gradient of the direction.
     float x = direction.x, y = direction.y, z = direction.z;
     float3 d = make_float3(0, 0, 0);
     if (K > 1) {
@@ -63,7 +66,7 @@ template <int K>
 __device__ __forceinline__ void backward_of_projection(
     int count, int views, const float* __restrict__ means, const float4* __restrict__ quats,
     const float* __restrict__ scales, const float* __restrict__ opacities, const float* __restrict__ sh,
-    const Camera* __restrict__ cameras, const float4* __restrict__ records, const Sum* __restrict__ all_sums,
+    const Camera* __restrict__ cameras, const float4* __restrict__ projected, const Sum* __restrict__ all_sums,
     float* __restrict__ means_gradient, float4* __restrict__ quats_gradient, float* __restrict__ scales_gradient,
     float* __restrict__ opacities_gradient, float* __restrict__ sh_gradient) {
     __shared__ float colours[BACKWARD_THREADS * SH_PITCH(K)], colour_gradients[BACKWARD_THREADS * SH_PITCH(K)];
@@ -80,16 +83,16 @@ __device__ __forceinline__ void backward_of_projection(
         float3 of_mean = make_float3(0, 0, 0), of_scale = make_float3(0, 0, 0);
         float of_opacity = 0, of_w = 0, of_x = 0, of_y = 0, of_z = 0;
         for (int view = 0; view < views; view++) {
-            size_t at = (size_t)view * count + index;
-            if (!(records[at * RECORD + 1].y > NEVER)) continue;  // culled
+            size_t row_of_view = (size_t)view * count + index;
+            if (!(projected[row_of_view * VECTORS + 1].y > NEVER)) continue;  // culled
             float4 sums[3];
-            for (int i = 0; i < 3; i++) sums[i] = load_sums(all_sums + at * SUMS + 4 * i);
-            if (all_zero(sums[0]) && all_zero(sums[1]) && all_zero(sums[2])) continue;  // no pixel saw it
+            for (int i = 0; i < 3; i++) sums[i] = load_sums(all_sums + row_of_view * SUMS + 4 * i);
+            if (all_zero(sums[0]) && all_zero(sums[1]) && all_zero(sums[2])) continue;  // in no pixel
             float s0 = sums[0].x, sx = sums[0].y, sy = sums[0].z, sxx = sums[0].w;
             float sxy = sums[1].x, syy = sums[1].y, of_depth = sums[1].z;
             float3 of_colour = make_float3(sums[1].w, sums[2].x, sums[2].y);
 
-            // 1. Colour, and the direction that it is seen from.
+            // 1. Colour and view direction.
             const Camera& camera = cameras[view];
             float inverse_length;
             float3 direction = view_direction(camera, mean, inverse_length);
@@ -100,7 +103,7 @@ __device__ __forceinline__ void backward_of_projection(
             of_mean.z += (d.z - along * direction.z) * inverse_length;
             of_opacity += s0 / opacities[index];
 
-            // 2. The projection once more.
+            // 2. Repeat the projection.
             const float* v = camera.view;
             float vx = fmaf(v[0], mean.x, fmaf(v[1], mean.y, fmaf(v[2], mean.z, v[3])));
             float vy = fmaf(v[4], mean.x, fmaf(v[5], mean.y, fmaf(v[6], mean.z, v[7])));
@@ -118,9 +121,9 @@ __device__ __forceinline__ void backward_of_projection(
             float tp1 = p.x * m01 + p.y * m11 + p.z * m21, tq1 = q.x * m01 + q.y * m11 + q.z * m21;
             float tp2 = p.x * m02 + p.y * m12 + p.z * m22, tq2 = q.x * m02 + q.y * m12 + q.z * m22;
 
-            // 3. Conic (natural, from the record's) to covariance: dS = -C dC C.
-            float4 r0 = records[at * RECORD];
-            float ca = -2.0f * LN_2 * r0.z, cb = -LN_2 * r0.w, cc = -2.0f * LN_2 * records[at * RECORD + 1].x;
+            // 3. Conic, from its projected form, to covariance: dS = -C dC C.
+            float4 r0 = projected[row_of_view * VECTORS];
+            float ca = -2.0f * LN_2 * r0.z, cb = -LN_2 * r0.w, cc = -2.0f * LN_2 * projected[row_of_view * VECTORS + 1].x;
             float ga = -0.5f * sxx, gb = -0.5f * sxy, gc = -0.5f * syy;  // gb: one of two equal entries
             float e00 = ga * ca + gb * cb, e01 = ga * cb + gb * cc, e10 = gb * ca + gc * cb, e11 = gb * cb + gc * cc;
             float g_xx = -(ca * e00 + cb * e10), g_yy = -(cb * e01 + cc * e11);
@@ -146,7 +149,7 @@ __device__ __forceinline__ void backward_of_projection(
             float3 of_q = make_float3(
                 m00 * gq0 + m01 * gq1 + m02 * gq2, m10 * gq0 + m11 * gq1 + m12 * gq2, m20 * gq0 + m21 * gq1 + m22 * gq2);
 
-            // 5. The Jacobian (fx/z, -fx u/z; fy/z, -fy w/z), the centre and the depth to view space.
+            // 5. Jacobian (fx/z, -fx u/z; fy/z, -fy w/z), centre and depth to view space, then to the mean.
             float j00 = of_p.x * v[0] + of_p.y * v[1] + of_p.z * v[2], j02 = of_p.x * v[8] + of_p.y * v[9] + of_p.z * v[10];
             float j11 = of_q.x * v[4] + of_q.y * v[5] + of_q.z * v[6], j12 = of_q.x * v[8] + of_q.y * v[9] + of_q.z * v[10];
             float of_u = camera.fx * (ca * sx + cb * sy), of_v = camera.fy * (cb * sx + cc * sy);
@@ -158,6 +161,8 @@ __device__ __forceinline__ void backward_of_projection(
             of_mean.y += v[1] * gx + v[5] * gy + v[9] * gz;
             of_mean.z += v[2] * gx + v[6] * gy + v[10] * gz;
         }
+
+        // Write the sums over the cameras.
         means_gradient[3 * index] = of_mean.x;
         means_gradient[3 * index + 1] = of_mean.y;
         means_gradient[3 * index + 2] = of_mean.z;
@@ -175,11 +180,11 @@ __device__ __forceinline__ void backward_of_projection(
     extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS) project_backward_##K(                              \
         int count, int views, const float* __restrict__ means, const float4* __restrict__ quats,                      \
         const float* __restrict__ scales, const float* __restrict__ opacities, const float* __restrict__ sh,          \
-        const Camera* __restrict__ cameras, const float4* __restrict__ records, const Sum* __restrict__ sums,         \
+        const Camera* __restrict__ cameras, const float4* __restrict__ projected, const Sum* __restrict__ sums,         \
         float* __restrict__ of_means, float4* __restrict__ of_quats, float* __restrict__ of_scales,                   \
         float* __restrict__ of_opacities, float* __restrict__ of_sh) {                                                \
         begin_kernel();                                                                                               \
-        backward_of_projection<K>(count, views, means, quats, scales, opacities, sh, cameras, records, sums,          \
+        backward_of_projection<K>(count, views, means, quats, scales, opacities, sh, cameras, projected, sums,          \
                                   of_means, of_quats, of_scales, of_opacities, of_sh);                                \
     }
 PROJECT_BACKWARD(1)
