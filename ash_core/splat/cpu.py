@@ -1,9 +1,9 @@
 """The rasterizer for machines without a GPU: numba, forward and backward, no compiler at install.
 
-One picture is five passes, all but the sort parallel: depth keys; a radix sort; projection, written
-in depth order; one list of Gaussians per tile, in depth order, by counting; blending, by tiles.
-Meaning: reference.py. Nothing depends on the number of threads: each tile, and each Gaussian, is
-summed by one thread in one order.
+One image is five passes, all but the sort parallel: depth keys; a radix sort; projection, written
+in depth order; tile bins, in depth order, by counting; blending, by tiles. Meaning: reference.py.
+Nothing depends on the number of threads: each tile, and each Gaussian, is summed by one thread in
+one order.
 
 The blend walks Gaussian, row, sixteen pixels. Along a row the exponent is completed to a square:
 
@@ -14,8 +14,8 @@ so a row costs one square root (where alpha reaches 1/255, exactly), taken for a
 once, and a pixel two multiplications and a polynomial. The sum has no cancelling terms, so float32
 is enough for the longest needle.
 
-The backward pass replays the same walk front to back: the colour still to come at a pixel is the
-final one less what has been laid down, so the forward pass stores nothing but the picture.
+The backward pass replays the same walk front to back. The colour still to be added at a pixel is
+the final one minus the sum so far, so the forward pass stores nothing but the image.
 
 All kernels live in this one file because numba keys its cache by the file of the outermost one.
 """
@@ -60,14 +60,14 @@ logger = logging.getLogger("ash_core")
 config: Any = _numba_config  # its attributes are made at run time
 
 COMPILE_SECONDS = 15
-"""About how long the first use takes on two cores; for the announcement alone."""
+"""Approximate time of the first use on two cores; for the announcement alone."""
 
 _TILE_W, _TILE_H = 64, 16
 _LANES = 16
 """Pixels of one step along a row: one AVX-512 register, two of AVX, four of SSE. Most splats
-of a body are no wider, so one step a row is what the branch predictor comes to expect."""
+of a body are no wider, so that the branch predictor expects one step a row."""
 _PITCH = _TILE_W + _LANES
-"""Floats of one channel of one tile row; the last step of a row may run over its end."""
+"""Floats of one channel of one tile row; the last step of a row may pass its end."""
 
 # Columns of a projected Gaussian (float64, in depth order); see the module's text.
 _MX, _MY, _SLOPE, _ACROSS, _DOWN, _TOP, _REACH_Y, _WIDEST_DY = range(8)
@@ -78,7 +78,7 @@ _LOG2E = math.log2(math.e)
 _LN2 = math.log(2.0)
 _LOG2_ALPHA_MIN = math.log2(ALPHA_MIN)
 _ROUND = np.float32(1.5 * 2**23)
-"""Added and taken away again, it rounds a small float32 to an integer, left in its low bits."""
+"""Summand that rounds a small float32 to an integer, which is then in its low bits."""
 
 # 2^f - 1 on [-1/2, 1/2], highest power first. Source: Cephes, exp2f.
 _EXP2 = (
@@ -140,16 +140,16 @@ def _bits_float(typing_context: Any, value: Any) -> Any:
 
 @_intrinsic
 def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Have array's element (counted flat) brought near while there is other work."""
+    """Prefetch an element of an array, by its flat index."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         integer, byte = ir.IntType(32), ir.IntType(8)
-        at = builder.bitcast(builder.gep(data, [arguments[1]]), byte.as_pointer())
-        of = ir.FunctionType(ir.VoidType(), [at.type, integer, integer, integer])
-        prefetch = cgutils.get_or_insert_function(builder.module, of, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [address.type, integer, integer, integer])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         read, keep_near, data_cache = integer(0), integer(3), integer(1)
-        builder.call(prefetch, [at, read, keep_near, data_cache])
+        builder.call(prefetch, [address, read, keep_near, data_cache])
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate
@@ -157,7 +157,7 @@ def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
 
 @_intrinsic
 def _take_number(typing_context: Any, counter: Any) -> Any:
-    """counter[0], which is then one more: atomically, so that each number goes to one thread."""
+    """Return counter[0] and increment it, atomically: each number goes to one thread."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -182,7 +182,7 @@ class _Splats(NamedTuple):
 
 @_parallel
 def _depth_keys(means, opacities, view):
-    """Bits of the float32 view depth, which sort as depths do; 0 where nothing can be drawn."""
+    """Return the bits of the float32 view depth, which sort as depths do; 0 for culled ones."""
     keys = np.empty(means.shape[0], np.uint32)
     for i in prange(means.shape[0]):
         z = (
@@ -191,30 +191,33 @@ def _depth_keys(means, opacities, view):
             + view[2, 2] * np.float64(means[i, 2])
             + view[2, 3]
         )
-        drawn = z > NEAR_M and opacities[i] >= ALPHA_MIN
-        keys[i] = np.uint32(_float_bits(np.float32(z))) if drawn else np.uint32(0)
+        visible = z > NEAR_M and opacities[i] >= ALPHA_MIN
+        keys[i] = np.uint32(_float_bits(np.float32(z))) if visible else np.uint32(0)
     return keys
 
 
 @_serial
 def _depth_ranks(keys):
-    """Rank of each key among the non-zero ones, -1 for a zero, and how many there are.
+    """Rank each key among the non-zero ones, -1 for a zero; return the ranks and their number.
 
     Ties by index. A radix sort of the bits in which keys differ.
     """
+    # Range of the keys.
     low, high = np.uint32(0xFFFFFFFF), np.uint32(0)
     count = 0
     for key in keys:
         if key != 0:
             low, high = min(low, key), max(high, key)
             count += 1
+    # Indices of the non-zero keys.
     order, other = np.empty(count, np.int32), np.empty(count, np.int32)
-    at = 0
+    place = 0
     for i in range(keys.shape[0]):
         if keys[i] != 0:
-            order[at] = i
-            at += 1
+            order[place] = i
+            place += 1
 
+    # Radix sort in passes of at most 12 bits.
     bits = 0
     while count > 1 and (np.int64(high) - np.int64(low)) >> bits:
         bits += 1
@@ -234,6 +237,8 @@ def _depth_ranks(keys):
             other[starts[digit]] = i
             starts[digit] += 1
         order, other = other, order
+
+    # Ranks by index.
     ranks = np.full(keys.shape[0], -1, np.int32)
     for rank in range(count):
         ranks[order[rank]] = rank
@@ -258,7 +263,7 @@ def _rotation(quats, i, R):
 
 @_serial
 def _sh_basis(x, y, z, count, Y):
-    """The first `count` basis functions. Meaning: spherical_harmonics.sh_basis."""
+    """Evaluate the first `count` basis functions. Meaning: spherical_harmonics.sh_basis."""
     Y[0] = SH_C0
     if count > 1:
         Y[1], Y[2], Y[3] = -SH_C1 * y, SH_C1 * z, -SH_C1 * x
@@ -279,7 +284,7 @@ def _sh_basis(x, y, z, count, Y):
 
 @_serial
 def _sh_gradient(x, y, z, count, dY):
-    """Derivatives [K, 3] of the basis functions by x, y and z."""
+    """Evaluate the derivatives [K, 3] of the basis functions by x, y and z."""
     dY[:count] = 0.0
     if count > 1:
         dY[1, 1], dY[2, 2], dY[3, 0] = -SH_C1, SH_C1, -SH_C1
@@ -307,7 +312,8 @@ def _sh_gradient(x, y, z, count, dY):
 
 @_serial
 def _project_range(first, last, ranks, splats, view, lens, geo, paint):
-    """Projected columns and (r, g, b, depth) of the Gaussians first..last-1, put at their ranks."""
+    """Project the Gaussians first..last-1: columns and (r, g, b, depth), written at their ranks."""
+    # Centre of the camera.
     means, quats, scales, opacities, sh = splats
     R = np.empty((3, 3))
     Y = np.empty(16)
@@ -318,6 +324,7 @@ def _project_range(first, last, ranks, splats, view, lens, geo, paint):
         -(view[0, 2] * view[0, 3] + view[1, 2] * view[1, 3] + view[2, 2] * view[2, 3]),
     )
     count = sh.shape[1]
+    # Centre of the Gaussian in view space, and the Jacobian there.
     for i in range(first, last):
         rank = ranks[i]
         if rank < 0:
@@ -329,7 +336,7 @@ def _project_range(first, last, ranks, splats, view, lens, geo, paint):
         ju, jv = fx / z, fy / z
         wu, wv = -ju * min(max(u, -limit_u), limit_u), -jv * min(max(v, -limit_v), limit_v)
 
-        # The ellipse's half axes in the image: columns of J R_view_world R S.
+        # Half axes of the ellipse in the image: columns of J R_view_world R S.
         _rotation(quats, i, R)
         p0, p1, p2 = (
             ju * view[0, 0] + wu * view[2, 0],
@@ -354,16 +361,18 @@ def _project_range(first, last, ranks, splats, view, lens, geo, paint):
         c0, c1, c2 = a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0
         determinant = c0 * c0 + c1 * c1 + c2 * c2 + BLUR_PX2 * (xx + yy - BLUR_PX2)
 
+        # Columns of the module's text.
         top = math.log2(np.float64(opacities[i]))
-        room = max(top - _LOG2_ALPHA_MIN, 0.0) * (2.0 / _LOG2E)
+        margin = max(top - _LOG2_ALPHA_MIN, 0.0) * (2.0 / _LOG2E)
         geo[rank, _MX], geo[rank, _MY] = fx * u + cx, fy * v + cy
         geo[rank, _SLOPE] = xy / yy
         geo[rank, _ACROSS] = 0.5 * _LOG2E * yy / determinant
         geo[rank, _DOWN] = 0.5 * _LOG2E / yy
         geo[rank, _TOP] = top
-        geo[rank, _REACH_Y] = math.sqrt(room * yy)
-        geo[rank, _WIDEST_DY] = xy * math.sqrt(room / xx)
+        geo[rank, _REACH_Y] = math.sqrt(margin * yy)
+        geo[rank, _WIDEST_DY] = xy * math.sqrt(margin / xx)
 
+        # Colour from the view direction, and depth.
         dx, dy, dz = mx - eye[0], my - eye[1], mz - eye[2]
         near = 1.0 / max(math.sqrt(dx * dx + dy * dy + dz * dz), 1e-12)
         _sh_basis(dx * near, dy * near, dz * near, count, Y)
@@ -378,7 +387,7 @@ def _project_range(first, last, ranks, splats, view, lens, geo, paint):
 
 @_parallel
 def _project(ranks, drawn, splats, view, lens, workers):
-    # In the inputs' order, so that their reads are forward ones; writes to ranks nobody waits for.
+    # In the order of the inputs: reads are sequential, and no one waits for the scattered writes.
     count = ranks.shape[0]
     geo = np.empty((drawn, 8))
     paint = np.empty((drawn, 4), np.float32)
@@ -388,12 +397,12 @@ def _project(ranks, drawn, splats, view, lens, workers):
     return geo, paint
 
 
-# ---------------------------------------------------------------------------- tile lists
+# ---------------------------------------------------------------------------- tile bins
 
 
 @_serial
 def _tile_rows(geo, rank, tiles_y):
-    """First and one past the last row of tiles that a Gaussian's support can reach."""
+    """Return the range of tile rows that the support of a Gaussian can reach."""
     my, reach = geo[rank, _MY] - 0.5, geo[rank, _REACH_Y] + 1e-3
     first = min(max(my - reach, 0.0), tiles_y * _TILE_H * 1.0)
     last = min(max(my + reach, -1.0), tiles_y * _TILE_H - 1.0)
@@ -402,20 +411,20 @@ def _tile_rows(geo, rank, tiles_y):
 
 @_serial
 def _tile_columns(geo, rank, row, tiles_x):
-    """First and one past the last tile that the support reaches in one row of tiles.
+    """Return the range of tiles that the support reaches in one row of tiles.
 
     The support's outline is widest at +-WIDEST_DY, and on one side of that only narrows.
     """
     lowest = row * _TILE_H + 0.5 - geo[rank, _MY]
     highest = lowest + (_TILE_H - 1)
-    room, down = geo[rank, _TOP] - _LOG2_ALPHA_MIN, geo[rank, _DOWN]
+    margin, down = geo[rank, _TOP] - _LOG2_ALPHA_MIN, geo[rank, _DOWN]
     narrow, widest = 1.0 / geo[rank, _ACROSS], geo[rank, _WIDEST_DY]
     slope, mx = geo[rank, _SLOPE], geo[rank, _MX] - 0.5
 
     dy = min(max(-widest, lowest), highest)
-    left = mx + slope * dy - math.sqrt(max(room - down * dy * dy, 0.0) * narrow) - 1e-3
+    left = mx + slope * dy - math.sqrt(max(margin - down * dy * dy, 0.0) * narrow) - 1e-3
     dy = min(max(widest, lowest), highest)
-    right = mx + slope * dy + math.sqrt(max(room - down * dy * dy, 0.0) * narrow) + 1e-3
+    right = mx + slope * dy + math.sqrt(max(margin - down * dy * dy, 0.0) * narrow) + 1e-3
     first = min(max(left, 0.0), tiles_x * _TILE_W * 1.0)
     last = min(max(right, -1.0), tiles_x * _TILE_W - 1.0)
     return np.int64(first) // _TILE_W, np.int64(last + _TILE_W) // _TILE_W
@@ -423,7 +432,7 @@ def _tile_columns(geo, rank, row, tiles_x):
 
 @_serial
 def _count_range(first, last, geo, tiles_x, tiles_y, bands, spans, counts, pairs):
-    """Note the columns that each Gaussian reaches in each of its tile rows, and count them."""
+    """Store the columns that each Gaussian reaches in each of its tile rows, and count them."""
     for rank in range(first, last):
         pair_count = 0
         band = bands[rank]
@@ -440,8 +449,8 @@ def _count_range(first, last, geo, tiles_x, tiles_y, bands, spans, counts, pairs
 
 
 @_serial
-def _fill_range(first, last, bands, spans, starts, entries, places, at):
-    """Append ranks to the lists of their tiles; remember in `places` where, if it is not empty."""
+def _fill_range(first, last, bands, spans, starts, entries, places, next_place):
+    """Append ranks to the bins of their tiles; store where in `places`, if it is not empty."""
     for rank in range(first, last):
         for band in range(bands[rank], bands[rank + 1]):
             for tile in range(spans[band, 0], spans[band, 1]):
@@ -449,17 +458,18 @@ def _fill_range(first, last, bands, spans, starts, entries, places, at):
                 starts[tile] = place + 1
                 entries[place] = rank
                 if places.shape[0] > 0:
-                    places[at] = place
-                    at += 1
+                    places[next_place] = place
+                    next_place += 1
 
 
 @_parallel
-def _tile_lists(geo, tiles_x, tiles_y, with_places, workers):
-    """Ranks per tile, in depth order.
+def _tile_bins(geo, tiles_x, tiles_y, with_places, workers):
+    """Bin the ranks by tiles, in depth order.
 
-    Returns: bounds [tiles + 1] of each tile's list in entries; entries; and, for the backward pass,
-    each Gaussian's bounds [V + 1] in places, which says where in entries it stands.
+    Returns: bounds [tiles + 1] of each tile's bin in entries; entries; and, for the backward pass,
+    each Gaussian's bounds [V + 1] in places, its positions in entries.
     """
+    # Tile rows of each Gaussian.
     count, tiles = geo.shape[0], tiles_x * tiles_y
     bands = np.empty(count + 1, np.int64)
     total = 0
@@ -469,6 +479,7 @@ def _tile_lists(geo, tiles_x, tiles_y, with_places, workers):
         total += max(row_end - row, 0)
     bands[count] = total
 
+    # Number of entries of each tile, by worker.
     spans = np.empty((total, 2), np.int32)
     counts = np.zeros((workers, tiles), np.int64)
     place_bounds = np.zeros(count + 1, np.int64)
@@ -478,19 +489,21 @@ def _tile_lists(geo, tiles_x, tiles_y, with_places, workers):
             geo, tiles_x, tiles_y, bands, spans, counts[w], place_bounds[1:],
         )  # fmt: skip
 
+    # Prefix sums: bounds of the bins, and where each worker begins in each.
     bounds = np.empty(tiles + 1, np.int64)
     total = 0
     for tile in range(tiles):
         bounds[tile] = total
         for w in range(workers):
-            here = counts[w, tile]
+            entry_count = counts[w, tile]
             counts[w, tile] = total
-            total += here
+            total += entry_count
     bounds[tiles] = total
     if with_places:
         for rank in range(count):
             place_bounds[rank + 1] += place_bounds[rank]
 
+    # Entries.
     entries = np.empty(total, np.int32)
     places = np.empty(total if with_places else 0, np.int64)
     for w in prange(workers):
@@ -504,7 +517,7 @@ def _tile_lists(geo, tiles_x, tiles_y, with_places, workers):
 
 @_serial
 def _exp2(t):
-    """2^t in float32 for t in [-126, 0]; anything for smaller t. Branch-free, so it vectorises."""
+    """Compute 2^t in float32 for t in [-126, 0], undefined below. Branch-free, so it vectorises."""
     rounded = t + _ROUND
     f = t - (rounded - _ROUND)
     p = _EXP2[0]
@@ -520,9 +533,9 @@ def _exp2(t):
 
 @_serial
 def _row_spans(geo, rank, mx, my, first, steps, centres, peaks):
-    """Where alpha reaches 1/255 in each row of a tile: first pixel, and steps to the last one.
+    """Find where alpha reaches 1/255 in each row of a tile: first pixel, and steps to the last one.
 
-    mx and my are the Gaussian's centre from the centre of the tile's first pixel. Branch-free.
+    mx, my: the Gaussian's centre relative to the centre of the tile's first pixel. Branch-free.
     """
     slope, down, top = geo[rank, _SLOPE], geo[rank, _DOWN], geo[rank, _TOP]
     narrow = 1.0 / geo[rank, _ACROSS]
@@ -533,18 +546,19 @@ def _row_spans(geo, rank, mx, my, first, steps, centres, peaks):
         half = math.sqrt(max(peak - _LOG2_ALPHA_MIN, 0.0) * narrow) + 1e-3
         x = np.int32(min(max(centre - half, 0.0), _TILE_W))
         x_end = np.int32(min(max(centre + half + 1.0, 0.0), _TILE_W))
-        needed = (x_end - x + _LANES - 1) // _LANES
+        step_count = (x_end - x + _LANES - 1) // _LANES
         first[y] = x
-        steps[y] = needed if peak >= _LOG2_ALPHA_MIN else 0
+        steps[y] = step_count if peak >= _LOG2_ALPHA_MIN else 0
         centres[y], peaks[y] = centre, peak
 
 
 @_serial
 def _blend_tile(state, live, entries, geo, paint, tile_x, tile_y, rows):
-    """Lay a tile's Gaussians over each other.
+    """Blend the Gaussians of a tile, front to back.
 
     state [rows, 5, _PITCH]: transmittance, negative once a pixel has stopped; r, g, b, depth.
     """
+    # Front to back, until no pixel is live.
     live[:rows] = True
     first, steps = np.empty(_TILE_H, np.int32), np.empty(_TILE_H, np.int32)
     centres, peaks = np.empty(_TILE_H, np.float32), np.empty(_TILE_H, np.float32)
@@ -555,19 +569,21 @@ def _blend_tile(state, live, entries, geo, paint, tile_x, tile_y, rows):
         ahead = np.int64(entries[min(number + 2, entries.shape[0] - 1)])
         _prefetch(geo, ahead * 8)
         _prefetch(paint, ahead * 4)
+        # Extents of the Gaussian in the tile.
         my = geo[rank, _MY] - (tile_y + 0.5)
         mx = geo[rank, _MX] - (tile_x + 0.5)
         reach, across = geo[rank, _REACH_Y], np.float32(geo[rank, _ACROSS])
         r, g, b, depth = paint[rank, 0], paint[rank, 1], paint[rank, 2], paint[rank, 3]
         _row_spans(geo, rank, mx, my, first, steps, centres, peaks)
+        # Rows, in steps of _LANES pixels.
         y = np.int64(max(my - reach, 0.0))
         y_end = np.int64(min(max(my + reach + 1.0, 0.0), rows * 1.0))
         while y < y_end:
             if live[y]:
-                x, left, centre, peak = np.int64(first[y]), steps[y], centres[y], peaks[y]
-                at = y * (5 * _PITCH)
-                while left > 0:
-                    v = state[at + x : at + x + 4 * _PITCH + _LANES]
+                x, remaining, centre, peak = np.int64(first[y]), steps[y], centres[y], peaks[y]
+                offset = y * (5 * _PITCH)
+                while remaining > 0:
+                    v = state[offset + x : offset + x + 4 * _PITCH + _LANES]
                     u0 = np.float32(x) - centre
                     for lane in range(_LANES):
                         u = u0 + np.float32(lane)
@@ -577,36 +593,36 @@ def _blend_tile(state, live, entries, geo, paint, tile_x, tile_y, rows):
                         weight = alpha * before
                         after = before - weight
                         hit = t >= _LOG2_ALPHA_MIN32
-                        kept = hit & (after >= _T_MIN32)
-                        weight = weight if kept else _ZERO
-                        v[lane] = after if kept else (-abs(before) if hit else before)
+                        visible = hit & (after >= _T_MIN32)
+                        weight = weight if visible else _ZERO
+                        v[lane] = after if visible else (-abs(before) if hit else before)
                         v[lane + _PITCH] += weight * r
                         v[lane + 2 * _PITCH] += weight * g
                         v[lane + 3 * _PITCH] += weight * b
                         v[lane + 4 * _PITCH] += weight * depth
                     x += _LANES
-                    left -= 1
+                    remaining -= 1
             y += 1
 
 
 @_serial
 def _any_live(state, live, rows, pitch):
-    """Note which rows still have a pixel that has not stopped; False if none has."""
+    """Update which rows have a pixel that has not stopped; return False if none has."""
     any_live = False
     for y in range(rows):
         if live[y]:
             row = state[y * pitch : y * pitch + _TILE_W]
-            going = 0
+            live_count = 0
             for x in range(_TILE_W):
-                going += row[x] > _ZERO
-            live[y] = going > 0
-            any_live |= going > 0
+                live_count += row[x] > _ZERO
+            live[y] = live_count > 0
+            any_live |= live_count > 0
     return any_live
 
 
 @_serial
 def _blend_worker(queue, bounds, entries, geo, paint, tiles_x, background, rgb, alpha, depth):
-    """Take tiles off the queue until there are none, and write them to the picture."""
+    """Take tiles off the queue until it is empty, and write them to the image."""
     height, width = alpha.shape
     state = np.empty(_TILE_H * 5 * _PITCH, np.float32)
     live = np.empty(_TILE_H, np.bool_)
@@ -620,22 +636,24 @@ def _blend_worker(queue, bounds, entries, geo, paint, tiles_x, background, rgb, 
         rows, columns = min(_TILE_H, height - tile_y), min(_TILE_W, width - tile_x)
         state[:] = _ZERO
         for y in range(rows):
-            # Pixels outside the picture have stopped, or their tiles would never be finished.
+            # Pixels outside the image have stopped, or their tiles would never be finished.
             state[y * 5 * _PITCH : y * 5 * _PITCH + columns] = _ONE
-        mine = entries[bounds[tile] : bounds[tile + 1]]
-        _blend_tile(state, live, mine, geo, paint, tile_x, tile_y, rows)
+        tile_entries = entries[bounds[tile] : bounds[tile + 1]]
+        _blend_tile(state, live, tile_entries, geo, paint, tile_x, tile_y, rows)
         for y in range(rows):
             row = state[y * 5 * _PITCH : (y + 1) * 5 * _PITCH]
             rgb_row, alpha_row = rgb[tile_y + y], alpha[tile_y + y]
             depth_row = depth[tile_y + y]
             for x in range(columns):
-                left = abs(row[x])
-                rgb_row[tile_x + x, 0] = row[x + _PITCH] + left * background[0]
-                rgb_row[tile_x + x, 1] = row[x + 2 * _PITCH] + left * background[1]
-                rgb_row[tile_x + x, 2] = row[x + 3 * _PITCH] + left * background[2]
-                alpha_row[tile_x + x] = _ONE - left
+                transmittance = abs(row[x])
+                rgb_row[tile_x + x, 0] = row[x + _PITCH] + transmittance * background[0]
+                rgb_row[tile_x + x, 1] = row[x + 2 * _PITCH] + transmittance * background[1]
+                rgb_row[tile_x + x, 2] = row[x + 3 * _PITCH] + transmittance * background[2]
+                alpha_row[tile_x + x] = _ONE - transmittance
                 depth_sum = row[x + 4 * _PITCH]
-                depth_row[tile_x + x] = depth_sum / (_ONE - left) if left < _ONE else _ZERO
+                depth_row[tile_x + x] = (
+                    depth_sum / (_ONE - transmittance) if transmittance < _ONE else _ZERO
+                )
 
 
 @_parallel
@@ -655,15 +673,15 @@ def _fill_background(rgb, background):
 
 
 @_serial
-def _forward(splats, view, lens, background, rgb, alpha, depth, keep, workers):
-    """Render one camera into rgb, alpha and depth; return what the backward pass needs."""
+def _forward(splats, view, lens, background, rgb, alpha, depth, with_places, workers):
+    """Render one camera into rgb, alpha and depth; return the inputs of the backward pass."""
     if background[0] != 0 or background[1] != 0 or background[2] != 0:
         _fill_background(rgb, background)
     height, width = alpha.shape
     tiles_x, tiles_y = (width + _TILE_W - 1) // _TILE_W, (height + _TILE_H - 1) // _TILE_H
     ranks, drawn = _depth_ranks(_depth_keys(splats.means, splats.opacities, view))
     geo, paint = _project(ranks, drawn, splats, view, lens, workers)
-    bounds, entries, place_bounds, places = _tile_lists(geo, tiles_x, tiles_y, keep, workers)
+    bounds, entries, place_bounds, places = _tile_bins(geo, tiles_x, tiles_y, with_places, workers)
     _blend(bounds, entries, geo, paint, tiles_x, background, rgb, alpha, depth, workers)
     return ranks, geo, paint, bounds, entries, place_bounds, places
 
@@ -673,14 +691,15 @@ def _forward(splats, view, lens, background, rgb, alpha, depth, keep, workers):
 
 @_serial
 def _backward_tile(state, live, sums, entries, slots, geo, paint, tile_x, tile_y, rows):
-    """Replay _blend_tile and write the gradient sums of each of the tile's Gaussians to its slots.
+    """Replay _blend_tile and write the gradient sums of each Gaussian of the tile to its slots.
 
-    state [rows, 6, _PITCH]: transmittance as in the forward pass; the loss's share of what is still
-    to be laid down there; gradients by r, g, b and depth sum.
+    state [rows, 6, _PITCH]: transmittance as in the forward pass; the gradient times the colour
+    still to be added there; gradients by r, g, b and depth sum.
     slots: loss by r, g, b, depth; then with D = d loss / d log alpha the sums of D,
     D u, D u^2, D dy, D u dy, D dy^2, where u is the distance from the row's centre.
     """
     pitch = 6 * _PITCH
+    # Front to back, until no pixel is live.
     live[:rows] = True
     first, steps = np.empty(_TILE_H, np.int32), np.empty(_TILE_H, np.int32)
     centres, peaks = np.empty(_TILE_H, np.float32), np.empty(_TILE_H, np.float32)
@@ -691,21 +710,23 @@ def _backward_tile(state, live, sums, entries, slots, geo, paint, tile_x, tile_y
         ahead = np.int64(entries[min(number + 2, entries.shape[0] - 1)])
         _prefetch(geo, ahead * 8)
         _prefetch(paint, ahead * 4)
+        # Extents of the Gaussian in the tile.
         my = geo[rank, _MY] - (tile_y + 0.5)
         mx = geo[rank, _MX] - (tile_x + 0.5)
         reach, across = geo[rank, _REACH_Y], np.float32(geo[rank, _ACROSS])
         r, g, b, depth = paint[rank, 0], paint[rank, 1], paint[rank, 2], paint[rank, 3]
         _row_spans(geo, rank, mx, my, first, steps, centres, peaks)
         sums[:] = _ZERO
+        # Rows, in steps of _LANES pixels.
         y = np.int64(max(my - reach, 0.0))
         y_end = np.int64(min(max(my + reach + 1.0, 0.0), rows * 1.0))
         while y < y_end:
             if live[y]:
-                x, left, centre, peak = np.int64(first[y]), steps[y], centres[y], peaks[y]
+                x, remaining, centre, peak = np.int64(first[y]), steps[y], centres[y], peaks[y]
                 dy = np.float32(y - my)
-                at = y * pitch
-                while left > 0:
-                    v = state[at + x : at + x + 5 * _PITCH + _LANES]
+                offset = y * pitch
+                while remaining > 0:
+                    v = state[offset + x : offset + x + 5 * _PITCH + _LANES]
                     u0 = np.float32(x) - centre
                     for lane in range(_LANES):
                         u = u0 + np.float32(lane)
@@ -716,17 +737,18 @@ def _backward_tile(state, live, sums, entries, slots, geo, paint, tile_x, tile_y
                         weight = alpha * before
                         after = before - weight
                         hit = t >= _LOG2_ALPHA_MIN32
-                        kept = hit & (after >= _T_MIN32)
-                        weight = weight if kept else _ZERO
-                        v[lane] = after if kept else (-abs(before) if hit else before)
+                        visible = hit & (after >= _T_MIN32)
+                        weight = weight if visible else _ZERO
+                        v[lane] = after if visible else (-abs(before) if hit else before)
 
+                        # Gradients of the lane.
                         to_r, to_g = v[lane + 2 * _PITCH], v[lane + 3 * _PITCH]
                         to_b, to_depth = v[lane + 4 * _PITCH], v[lane + 5 * _PITCH]
                         worth = r * to_r + g * to_g + b * to_b + depth * to_depth
                         rest = v[lane + _PITCH] - weight * worth
                         v[lane + _PITCH] = rest
                         slope_alpha = before * worth - rest / (_ONE - alpha)
-                        D = slope_alpha * alpha if kept & (free <= _ALPHA_MAX32) else _ZERO
+                        D = slope_alpha * alpha if visible & (free <= _ALPHA_MAX32) else _ZERO
                         sums[lane] += weight * to_r
                         sums[lane + _LANES] += weight * to_g
                         sums[lane + 2 * _LANES] += weight * to_b
@@ -738,8 +760,9 @@ def _backward_tile(state, live, sums, entries, slots, geo, paint, tile_x, tile_y
                         sums[lane + 8 * _LANES] += D * u * dy
                         sums[lane + 9 * _LANES] += D * dy * dy
                     x += _LANES
-                    left -= 1
+                    remaining -= 1
             y += 1
+        # Sums over the lanes.
         for slot in range(_SLOTS):
             total = _ZERO
             for lane in range(_LANES):
@@ -749,9 +772,10 @@ def _backward_tile(state, live, sums, entries, slots, geo, paint, tile_x, tile_y
 
 @_serial
 def _backward_worker(
-    queue, bounds, entries, slots, geo, paint, tiles_x, background, picture, gradients
+    queue, bounds, entries, slots, geo, paint, tiles_x, background, image, gradients
 ):
-    rgb, alpha, depth = picture
+    # Scratch of the worker.
+    rgb, alpha, depth = image
     to_rgb, to_alpha, to_depth = gradients
     height, width = alpha.shape
     pitch = 6 * _PITCH
@@ -766,6 +790,7 @@ def _backward_worker(
             continue
         tile_x, tile_y = (tile % tiles_x) * _TILE_W, (tile // tiles_x) * _TILE_H
         rows, columns = min(_TILE_H, height - tile_y), min(_TILE_W, width - tile_x)
+        # State of each pixel before its first Gaussian.
         state[:] = _ZERO
         for y in range(rows):
             row = state[y * pitch : (y + 1) * pitch]
@@ -773,16 +798,16 @@ def _backward_worker(
                 py, px = tile_y + y, tile_x + x
                 r, g, b = to_rgb[py, px, 0], to_rgb[py, px, 1], to_rgb[py, px, 2]
                 a, d = alpha[py, px], depth[py, px]
-                left = _ONE - a
-                # The picture's depth is depth sum / alpha, alpha is 1 - left, and the background
-                # shows through what is left.
+                transmittance = _ONE - a
+                # Depth is depth sum / alpha, alpha is 1 - transmittance, and the background is
+                # weighted by the transmittance.
                 to_sum = to_depth[py, px] / a if a > _ZERO else _ZERO
                 by_background = r * background[0] + g * background[1] + b * background[2]
-                to_left = by_background - to_alpha[py, px] + to_sum * d
-                laid = r * rgb[py, px, 0] + g * rgb[py, px, 1] + b * rgb[py, px, 2]
-                laid += to_sum * d * a - left * by_background
+                to_transmittance = by_background - to_alpha[py, px] + to_sum * d
+                total = r * rgb[py, px, 0] + g * rgb[py, px, 1] + b * rgb[py, px, 2]
+                total += to_sum * d * a - transmittance * by_background
                 row[x] = _ONE
-                row[x + _PITCH] = laid + left * to_left
+                row[x + _PITCH] = total + transmittance * to_transmittance
                 row[x + 2 * _PITCH], row[x + 3 * _PITCH] = r, g
                 row[x + 4 * _PITCH], row[x + 5 * _PITCH] = b, to_sum
         first, last = bounds[tile], bounds[tile + 1]
@@ -801,8 +826,8 @@ def _backward_worker(
 
 
 @_parallel
-def _backward_blend(bounds, entries, geo, paint, tiles_x, background, picture, gradients, workers):
-    """Gradient sums [entries, _SLOTS]."""
+def _backward_blend(bounds, entries, geo, paint, tiles_x, background, image, gradients, workers):
+    """Compute the gradient sums [entries, _SLOTS]."""
     slots = np.zeros((entries.shape[0], _SLOTS), np.float32)
     queue = np.zeros(1, np.int64)
     for _ in prange(workers):
@@ -815,7 +840,7 @@ def _backward_blend(bounds, entries, geo, paint, tiles_x, background, picture, g
             paint,
             tiles_x,
             background,
-            picture,
+            image,
             gradients,
         )
     return slots
@@ -826,10 +851,11 @@ def _backward_project_range(
     first, last, ranks, splats, view, lens, geo, paint,
     place_bounds, places, slots, to_splats,
 ):  # fmt: skip
-    """Add up the slots of the Gaussians first..last-1, and go back through _project_range.
+    """Sum the slots of the Gaussians first..last-1, and go back through _project_range.
 
-    Each Gaussian is one thread's alone, so adding to its row is safe and in a fixed order.
+    Each Gaussian belongs to one thread: additions to its row are safe and in a fixed order.
     """
+    # Scratch, and the centre of the camera.
     means, quats, scales, opacities, sh = splats
     to_means, to_quats, to_scales, to_opacities, to_sh = to_splats
     R = np.empty((3, 3))
@@ -848,10 +874,11 @@ def _backward_project_range(
         rank = ranks[i]
         if rank < 0 or place_bounds[rank] == place_bounds[rank + 1]:
             continue
+        # Sums over the tiles of the Gaussian.
         total[:] = 0.0
-        for at in range(place_bounds[rank], place_bounds[rank + 1]):
+        for place in range(place_bounds[rank], place_bounds[rank + 1]):
             for slot in range(_SLOTS):
-                total[slot] += slots[places[at], slot]
+                total[slot] += slots[places[place], slot]
 
         # 1. log2 alpha = top - across u^2 - down dy^2, u = x - mx - slope dy, dy = y - my.
         slope, across, down = geo[rank, _SLOPE], geo[rank, _ACROSS], geo[rank, _DOWN]
@@ -983,12 +1010,12 @@ def _backward_project(
 
 
 @_serial
-def _backward(splats, to_splats, view, lens, background, kept, picture, gradients, workers):
-    """Add the gradients of one camera's picture to `to_splats`."""
-    ranks, geo, paint, bounds, entries, place_bounds, places = kept
-    tiles_x = (picture[1].shape[1] + _TILE_W - 1) // _TILE_W
+def _backward(splats, to_splats, view, lens, background, saved, image, gradients, workers):
+    """Add the gradients of one camera's image to `to_splats`."""
+    ranks, geo, paint, bounds, entries, place_bounds, places = saved
+    tiles_x = (image[1].shape[1] + _TILE_W - 1) // _TILE_W
     slots = _backward_blend(
-        bounds, entries, geo, paint, tiles_x, background, picture, gradients, workers
+        bounds, entries, geo, paint, tiles_x, background, image, gradients, workers
     )
     _backward_project(
         ranks, splats, view, lens, geo, paint, place_bounds, places, slots, to_splats, workers
@@ -998,18 +1025,18 @@ def _backward(splats, to_splats, view, lens, background, kept, picture, gradient
 # ---------------------------------------------------------------------------- from and to torch
 
 _kernels_lock = threading.Lock()
-"""One picture at a time: numba's fallback threading layer kills the process on two callers, and on
-the others two pictures at once would only share the same cores."""
+"""Lock for one image at a time: numba's fallback threading layer kills the process on two callers,
+and on the others two images at once would only share the same cores."""
 
 
 class _Announcement(event.Listener):
-    """Say once that kernels are being compiled; silent when they come from numba's cache."""
+    """Log once that kernels are being compiled; silent when they come from numba's cache."""
 
-    made = False
+    is_logged = False
 
     def on_start(self, event: event.Event) -> None:
-        if not _Announcement.made:
-            _Announcement.made = True
+        if not _Announcement.is_logged:
+            _Announcement.is_logged = True
             logger.info("compiling CPU kernels (first use, about %d s)", COMPILE_SECONDS)
 
     def on_end(self, event: event.Event) -> None:
@@ -1017,11 +1044,11 @@ class _Announcement(event.Listener):
 
 
 def _workers() -> int:
-    """Numba's threads, which the first call starts.
+    """Count numba's threads, which the first call starts.
 
-    They may share one OpenMP with torch, whose number of threads then becomes theirs: torch would
-    add up in another order from here on. A training that goes on after a kill would not be where
-    one that was never killed is.
+    They may share one OpenMP with torch, which then takes over their number: torch would sum in
+    another order from here on. A training resumed after a kill would then differ from one that
+    was never killed.
     """
     threads = torch.get_num_threads()
     workers = numba.get_num_threads()
@@ -1040,7 +1067,7 @@ def _as_array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _camera_arrays(camera: Camera) -> tuple[NDArray[np.float64], tuple[float, ...]]:
-    """viewmat, and (fx, fy, cx, cy, limits of x/z and y/z in the Jacobian)."""
+    """Convert a camera to viewmat and (fx, fy, cx, cy, limits of x/z and y/z in the Jacobian)."""
     view = camera.viewmat.detach().to("cpu", torch.float64).contiguous().numpy()
     K = camera.K.detach().to("cpu", torch.float64)
     fx, fy, cx, cy = float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])
@@ -1052,20 +1079,20 @@ def _background_array(background: Tensor | None) -> NDArray[np.float32]:
 
 
 def _render_camera(
-    splats: _Splats, camera: Camera, background: NDArray[np.float32], keep: bool
+    splats: _Splats, camera: Camera, background: NDArray[np.float32], with_places: bool
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Any]:
-    """(rgb, alpha, depth) of one camera, and what _backward needs of it."""
+    """Render (rgb, alpha, depth) of one camera, with the inputs of _backward."""
     height, width = camera.height, camera.width
-    # Zeros come from the system untouched: where no tile is hit, nothing has to be written.
+    # Zeros come from the system untouched: tiles that no Gaussian reaches are never written.
     rgb = np.zeros((height, width, 3), np.float32)
     alpha, depth = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     view, lens = _camera_arrays(camera)
-    kept = call_kernel(_forward, splats, view, lens, background, rgb, alpha, depth, keep)
-    return (torch.from_numpy(rgb), torch.from_numpy(alpha), torch.from_numpy(depth)), kept
+    saved = call_kernel(_forward, splats, view, lens, background, rgb, alpha, depth, with_places)
+    return (torch.from_numpy(rgb), torch.from_numpy(alpha), torch.from_numpy(depth)), saved
 
 
 class _Rasterize(torch.autograd.Function):
-    """Pictures of all cameras, with gradients by the five tensors of the Gaussians."""
+    """Images of all cameras, with gradients by the five tensors of the Gaussians."""
 
     @staticmethod
     def forward(
@@ -1076,16 +1103,16 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         splats = _Splats(*map(_as_array, parameters))
         under = _background_array(background)
-        pictures: list[Tensor] = []
-        ctx.kept = []
+        images: list[Tensor] = []
+        ctx.saved = []
         for camera in cameras:
-            picture, kept = _render_camera(splats, camera, under, True)
-            pictures += picture
-            ctx.kept.append(kept)
+            image, saved = _render_camera(splats, camera, under, True)
+            images += image
+            ctx.saved.append(saved)
         ctx.cameras, ctx.background = cameras, under
-        ctx.save_for_backward(*parameters, *pictures)
+        ctx.save_for_backward(*parameters, *images)
         ctx.set_materialize_grads(False)
-        return tuple(pictures)
+        return tuple(images)
 
     @staticmethod
     @once_differentiable
@@ -1093,11 +1120,11 @@ class _Rasterize(torch.autograd.Function):
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         splats = _Splats(*map(_as_array, ctx.saved_tensors[:5]))
-        pictures = [_as_array(tensor) for tensor in ctx.saved_tensors[5:]]
+        images = [_as_array(tensor) for tensor in ctx.saved_tensors[5:]]
         to_splats = _Splats(*map(np.zeros_like, splats))
         upstream = [
-            np.zeros_like(picture) if gradient is None else _as_array(gradient)
-            for picture, gradient in zip(pictures, gradients, strict=True)
+            np.zeros_like(image) if gradient is None else _as_array(gradient)
+            for image, gradient in zip(images, gradients, strict=True)
         ]
         for number, camera in enumerate(ctx.cameras):
             view, lens = _camera_arrays(camera)
@@ -1109,8 +1136,8 @@ class _Rasterize(torch.autograd.Function):
                 view,
                 lens,
                 ctx.background,
-                ctx.kept[number],
-                tuple(pictures[of_camera]),
+                ctx.saved[number],
+                tuple(images[of_camera]),
                 tuple(upstream[of_camera]),
             )
         return None, None, *map(torch.from_numpy, to_splats)
@@ -1119,10 +1146,10 @@ class _Rasterize(torch.autograd.Function):
 def render(
     gaussians: Gaussians, cameras: Sequence[Camera], background: Float[Tensor, "3"] | None
 ) -> list[Image]:
-    """The backend: one float32 picture per camera. `rasterize` has checked the arguments.
+    """Render one float32 image a camera. `rasterize` has checked the arguments.
 
     Gradients reach means, quats, scales, opacities and sh, summed over the cameras; cameras and
-    background are constants. Without a gradient to make, nothing is kept.
+    background are constants. Without gradients nothing is saved.
     """
     parameters = (
         gaussians.means,
@@ -1134,7 +1161,7 @@ def render(
     if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
         singles = (p.to(torch.float32) for p in parameters)
         flat = _Rasterize.apply(tuple(cameras), background, *singles)
-        return [Image(*flat[at : at + 3]) for at in range(0, len(flat), 3)]
+        return [Image(*flat[first : first + 3]) for first in range(0, len(flat), 3)]
     splats = _Splats(*map(_as_array, parameters))
     under = _background_array(background)
     return [Image(*_render_camera(splats, camera, under, False)[0]) for camera in cameras]
