@@ -249,7 +249,7 @@ class Renderer:
 
     @property
     def _cuts_off(self) -> bool:
-        """Bytes of a released avatar are cut off, as published. Source: ODDITIES A19."""
+        """Cut bytes off, do not round. Source: docs/released_behaviour.md A19."""
         return isinstance(self.avatar, ReleasedAvatar)
 
     def to_uint8(self, image: Image) -> UInt8[Tensor, "h w 3"]:

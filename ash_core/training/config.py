@@ -147,7 +147,7 @@ class TrainConfig:
         steps = 20_000 if native else 2_000_000  # Source: the published configuration
         defaults: dict[str, object] = {
             "steps": steps if self.minutes is None else None,
-            "warm_up_steps": 0 if native else 15_000,  # Source: ODDITIES D1
+            "warm_up_steps": 0 if native else 15_000,  # Source: docs/released_behaviour.md D1
             "views_per_pose": 8 if native else 1,
             "learning_rate": 1e-3 if native else 1e-4,
             "final_rate": 0.02 if native else 1.0,
