@@ -24,19 +24,6 @@ REMOTE = re.compile(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"'](?:https
 FAULTS = ("[x](gone.md)", "[x](other.md#gone)", "![x](gone.png)", "::: ash_core.gone")
 NO_PROSE = re.compile(r"(    |#|:::|!\[|<!--|--8<--)")
 MOST_WORDS = 25
-PLAIN_PAGES = (
-    "architecture.md",
-    "command_line.md",
-    "conventions.md",
-    "files.md",
-    "first_avatar.md",
-    "index.md",
-    "library.md",
-    "own_footage.md",
-    "released_behaviour.md",
-    "window.md",
-)
-"""Pages whose sentences are held to `MOST_WORDS` words."""
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +145,9 @@ def test_cited_behaviours_are_described() -> None:
     assert cited > 40
 
 
-@pytest.mark.parametrize("name", PLAIN_PAGES)
-def test_sentences_are_short(name: str) -> None:
-    long = [text for text in sentences((DOCS / name).read_text()) if len(text.split()) > MOST_WORDS]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_sentences_are_short(page: Path) -> None:
+    long = [text for text in sentences(page.read_text()) if len(text.split()) > MOST_WORDS]
     assert not long, "\n".join(long)
 
 
