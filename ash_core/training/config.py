@@ -42,8 +42,8 @@ class TrainConfig:
     """Train an avatar from footage of one subject.
 
     DATA is a folder as `ash-studio extract` leaves it, or a configuration of the published tree (or
-    raw_data/SUBJECT, meta_data/SUBJECT): all that it says is taken, and flags override it. Under
-    torchrun every process takes its share of the poses of a step:
+    raw_data/SUBJECT, meta_data/SUBJECT). Flags override what a configuration names. Under torchrun
+    every process takes its share of the poses of a step:
     torchrun --nproc-per-node N -m ash_core.training.train DATA -o OUT
     """
 
