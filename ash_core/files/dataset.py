@@ -1,4 +1,4 @@
-"""Where things lie in a data set, after DynaCap: a folder a subject, in it a folder a split.
+"""Layout of a data set, after DynaCap: a folder a subject, in it a folder a split.
 
     SUBJECT/
       NAME.character .skeleton .skin .motion .obj .png ...    the character

@@ -1,4 +1,4 @@
-"""What the character's networks see of a motion: the last poses, relative to the newest.
+"""Pose windows of the character's networks: the last poses, relative to the newest.
 
 The published data set carries a file of these (`poseAnglesRotationNormalized.motion`); here they
 are computed, so that live and retargeted poses need no extra file.

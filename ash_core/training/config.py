@@ -1,4 +1,4 @@
-"""What a training can be told. Every field is a flag of `ash-studio train`."""
+"""Settings of a training. Every field is a flag of `ash-studio train`."""
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
