@@ -2,8 +2,8 @@
 
 MkDocs calls `on_page_markdown` for every page (`hooks` in mkdocs.yml). A comment on a line of its
 own is replaced: `<!-- commands -->`, `<!-- help COMMAND -->`, `<!-- keys -->`,
-`<!-- files PACKAGE -->`. A public name of `ash_core` without a section in library.md is a warning,
-and `make docs` fails on warnings.
+`<!-- files PACKAGE -->`, `<!-- examples -->`. A public name of `ash_core` without a section in
+library.md is a warning, and `make docs` fails on warnings.
 """
 
 import ast
@@ -46,7 +46,8 @@ def filled(markdown: str) -> str:
 def undocumented(markdown: str) -> list[str]:
     """List the public names of `ash_core` without a `:::` section in this page."""
     sections = {match[1].rpartition(".")[2] for match in _SECTION.finditer(markdown)}
-    return [name for name in getattr(ash_core, "__all__", ()) if name not in sections]
+    names = [name for name in getattr(ash_core, "__all__", ()) if not name.startswith("__")]
+    return [name for name in names if name not in sections]
 
 
 def command_names() -> Iterator[tuple[str, Any]]:
@@ -134,6 +135,14 @@ def file_tables(package: str) -> str:
     return "\n\n".join(parts)
 
 
+def example_programs(_: str = "") -> str:
+    """Write every program of examples/: its name and its code."""
+    parts = []
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        parts += [f"### {path.name}", f"```python\n{path.read_text().strip()}\n```"]
+    return "\n\n".join(parts)
+
+
 def first_line(module: Path) -> str:
     """Read the first sentence line of a module's docstring."""
     return (ast.get_docstring(ast.parse(module.read_text())) or "").partition("\n")[0]
@@ -168,5 +177,6 @@ PARTS: dict[str, Callable[[str], str]] = {
     "help": help_table,
     "keys": key_table,
     "files": file_tables,
+    "examples": example_programs,
 }
 """First word of a comment: the function that replaces it."""
