@@ -44,6 +44,7 @@ WINDOWLESS_VIEWER = {
     "document",
     "session_file",
     "commands",
+    "revision",
     "clock",
     "recorder",
     "saving",
