@@ -72,6 +72,7 @@ def test_a_broken_reference_fails_the_build(tmp_path: Path, fault: str) -> None:
     (pages / "index.md").write_text(f"# Page\n\n{fault}\n")
     (pages / "other.md").write_text("# Other\n")
     (pages / "site.css").touch()
+    (tmp_path / "docs").symlink_to(DOCS)  # settings name files beside themselves
     settings = tmp_path / "mkdocs.yml"
     settings.write_text(f"INHERIT: {ROOT}/mkdocs.yml\ndocs_dir: pages\nhooks: []\nnav: null\n")
     done = build(tmp_path / "site", "--config-file", str(settings))
