@@ -37,26 +37,26 @@ class Finding:
     value: str
     state: State = "info"
     cure: str = ""
-    """The one thing to do; empty where there is nothing to do."""
+    """One thing to do; empty where there is nothing to do."""
     needed: bool = False
-    """Without it no picture can be rendered on the CPU."""
+    """True if rendering on the CPU needs it."""
 
 
 def examine() -> list[Finding]:
-    """All findings, in the order of the report; takes a few seconds."""
+    """Collect all findings, in the order of the report; takes a few seconds."""
     findings: list[Finding] = []
     for group, probe in PROBES.items():
         try:
             findings += probe()
         except Exception as error:
-            found = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
             needed, cure = group == "CPU rendering", reinstall_command()
-            findings.append(Finding(group, "probe", found, "missing", cure, needed))
+            findings.append(Finding(group, "probe", reason, "missing", cure, needed))
     return findings
 
 
 def is_fit(findings: list[Finding]) -> bool:
-    """Whether everything that CPU rendering needs is there."""
+    """Test that nothing is missing for rendering on the CPU."""
     return not any(f.needed and f.state == "missing" for f in findings)
 
 
@@ -81,7 +81,7 @@ def examine_system() -> list[Finding]:
 
 
 def examine_packages() -> list[Finding]:
-    """Our own requirements as the installed metadata lists them; extras are optional."""
+    """Look for the requirements in the installed metadata; extras are optional."""
     findings = []
     try:
         requirements = importlib.metadata.requires(NAME) or []
@@ -91,7 +91,7 @@ def examine_packages() -> list[Finding]:
         name = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
         assert name, requirement
-        if extra and extra[1] == "all":  # each of these stands under its own extra, too
+        if extra and extra[1] == "all":  # each of these is listed under its own extra, too
             continue
         findings.append(_examine_package(name[0], extra[1] if extra else None))
     return findings
@@ -148,7 +148,7 @@ def _examine_backends() -> list[Finding]:
 
 
 def _examine_cache() -> list[Finding]:
-    """Compiled kernels lie beside the source in a checkout, else in the user's cache folder."""
+    """Look for compiled kernels: beside the source in a checkout, else in the user's cache."""
     from ash_core.files.io import try_folder
     from ash_core.splat import cpu
 
@@ -194,7 +194,7 @@ def examine_gpu() -> list[Finding]:
 
 
 def _examine_kernels(has_card: bool) -> list[Finding]:
-    """Our own kernels, and where they are kept compiled."""
+    """Test the CUDA kernels and the cache of compiled ones."""
     from ash_core.gpu import kernels
 
     reason = kernels.missing() if has_card else kernels.compiler_missing()
@@ -203,14 +203,12 @@ def _examine_kernels(has_card: bool) -> list[Finding]:
         state: State = "missing" if has_card else "info"
         return [Finding("GPU", "kernels", value, state, cure if has_card else "")]
     folder = kernels.cubin_folder()
-    kept = len(list(folder.glob("*.cubin"))) if folder.is_dir() else 0
-    can = "run here" if has_card else "can be compiled; there is no card to run them"
-    held = f"{folder}: {kept} programs" if kept else f"{folder}: empty, a first frame compiles"
+    count = len(list(folder.glob("*.cubin"))) if folder.is_dir() else 0
+    ability = "run here" if has_card else "can be compiled; there is no card to run them"
+    cache = f"{folder}: {count} programs" if count else f"{folder}: empty, a first frame compiles"
     return [
-        Finding("GPU", "kernels", can, "ok" if has_card else "info"),
-        Finding(
-            "GPU", "kernel cache", held if kept else f"{folder}: empty, a first frame compiles"
-        ),
+        Finding("GPU", "kernels", ability, "ok" if has_card else "info"),
+        Finding("GPU", "kernel cache", cache),
     ]
 
 
@@ -268,8 +266,8 @@ def open_egl() -> str:
         raise OSError("EGL finds no display and no device")
     if not egl.eglBindAPI(egl_opengl_api):
         raise OSError("EGL has no desktop OpenGL")
-    config, found = ctypes.c_void_p(), ctypes.c_int()
-    egl.eglChooseConfig(display, nothing, ctypes.byref(config), 1, ctypes.byref(found))
+    config, count = ctypes.c_void_p(), ctypes.c_int()
+    egl.eglChooseConfig(display, nothing, ctypes.byref(config), 1, ctypes.byref(count))
     version = (ctypes.c_int * 7)(
         egl_major, OLDEST[0], egl_minor, OLDEST[1], egl_profile, egl_core, egl_none
     )

@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake may raise, and exit codes."""
+"""Exceptions and exit codes."""
 
 from typing import Final
 
@@ -9,13 +9,13 @@ INTERRUPTED: Final = 130
 
 
 class InputError(ValueError):
-    """A file or an option the user gave us is not what we need: where, what we need, what is there.
+    """A user's mistake in a file or an option: the only exception for one.
 
-    The text is one line that names the file, the place in it, what was expected and what was found,
+    The text is one line that names the file, the place in it, what was expected and what it has,
     e.g. ``toy.motion:3: expected 12 dofs (from toy.skeleton), got 11``. The command line prints it
     and exits with 2; it never prints a traceback for it.
     """
 
 
 class CudaError(RuntimeError):
-    """Something that CUDA cannot do here, and what to do about it: one sentence."""
+    """A thing that CUDA cannot do here, with its cure: one sentence."""

@@ -17,7 +17,7 @@ Mode = Literal["colour", "depth", "alpha", "normals", "ellipsoids", "centres"]
 CENTRE_PX: Final = 0.8
 """Standard deviation of a centre's dot."""
 ELLIPSOID_SCALE: Final = 0.6
-"""Of a Gaussian's own deviations: so that neighbours stand apart."""
+"""Factor of a Gaussian's deviations: it separates neighbours."""
 SOLID: Final = 0.99
 _VIRIDIS: Final = (
     (0.2777, 0.1051, -0.3309, -4.6342, 6.2283, 4.7764, -5.4355),
@@ -29,7 +29,7 @@ _VIRIDIS: Final = (
 
 @dataclass(frozen=True)
 class Look:
-    """How Gaussians are shown. The default is the avatar as it is."""
+    """Display of Gaussians. The default is the avatar as it is."""
 
     mode: Mode = "colour"
     splat_scale: float = 1.0
@@ -37,11 +37,11 @@ class Look:
     opacity: float = 1.0
     """Factor of every Gaussian's opacity."""
     sh_degree: int | None = None
-    """Highest degree of the colour that is shown; None for all."""
+    """Highest degree of the shown colour; None for all."""
 
     @property
     def keeps_gaussians(self) -> bool:
-        """Whether the avatar's own Gaussians are splatted, unchanged."""
+        """True if the avatar's own Gaussians are splatted, unchanged."""
         unchanged = self.splat_scale == 1.0 and self.opacity == 1.0 and self.sh_degree is None
         return unchanged and self.mode in ("colour", "depth", "alpha")
 
@@ -50,7 +50,7 @@ PLAIN: Final = Look()
 
 
 def dress(gaussians: Gaussians, look: Look, camera: Camera) -> Gaussians:
-    """The Gaussians that a look splats."""
+    """Apply a look to Gaussians, before they are splatted."""
     if look.keeps_gaussians:
         return gaussians
     g = replace(
@@ -59,8 +59,8 @@ def dress(gaussians: Gaussians, look: Look, camera: Camera) -> Gaussians:
         opacities=(gaussians.opacities * look.opacity).clamp(0.0, 1.0),
     )
     if look.sh_degree is not None:
-        kept = min((look.sh_degree + 1) ** 2, g.sh.shape[1])
-        g = replace(g, sh=g.sh[:, :kept])
+        bases = min((look.sh_degree + 1) ** 2, g.sh.shape[1])
+        g = replace(g, sh=g.sh[:, :bases])
     if look.mode == "normals":
         return replace(g, sh=rgb_to_sh(0.5 + 0.5 * _normals(g, camera))[:, None])
     if look.mode == "ellipsoids":
@@ -82,7 +82,7 @@ def dress(gaussians: Gaussians, look: Look, camera: Camera) -> Gaussians:
 
 
 def colourise(image: Image, look: Look, background: Float[Tensor, "3"] | None) -> Image:
-    """The picture with the colours that a mode shows instead of its own."""
+    """Replace the colours of an image by those of a mode."""
     if look.mode not in ("depth", "alpha"):
         return image
     alpha = image.alpha[..., None]
@@ -99,7 +99,7 @@ def colourise(image: Image, look: Look, background: Float[Tensor, "3"] | None) -
 
 
 def viridis(values: Float[Tensor, "*s"]) -> Float[Tensor, "*s 3"]:
-    """Values in [0, 1] to colours of growing lightness."""
+    """Map values in [0, 1] to colours of growing lightness."""
     x = values.clamp(0, 1)
     channels = []
     for coefficients in _VIRIDIS:
@@ -111,7 +111,7 @@ def viridis(values: Float[Tensor, "*s"]) -> Float[Tensor, "*s 3"]:
 
 
 def _normals(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "N 3"]:
-    """Each Gaussian's shortest axis, towards the camera; world, unit."""
+    """Compute each Gaussian's shortest axis, towards the camera; world, unit."""
     axes = quat_to_matrix(gaussians.quats)
     shortest = gaussians.scales.argmin(-1)[:, None, None].expand(-1, 3, 1)
     normals = axes.gather(-1, shortest)[..., 0]
@@ -121,7 +121,7 @@ def _normals(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "N 3"]:
 
 
 def _tints(count: int, device: torch.device) -> Float[Tensor, "n 3"]:
-    """Colours that tell neighbours apart, the same for the same index."""
+    """Make colours that differ between neighbours, the same for the same index."""
     turns = torch.arange(count, device=device)[:, None] * torch.tensor(
         [0.6180340, 0.7548777, 0.5698403], device=device
     )

@@ -272,7 +272,7 @@ def test_the_least_threading_layer_survives_two_callers() -> None:
 def test_compilation_is_announced_once_and_only_when_it_happens(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu._Announcement, "made", False)
+    monkeypatch.setattr(cpu._Announcement, "is_logged", False)
     rasterize(scene("plain"), camera(), backend="cpu")
     with caplog.at_level(logging.INFO, "ash_core"):
         rasterize(scene("plain"), camera(), backend="cpu")

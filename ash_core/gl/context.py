@@ -1,7 +1,7 @@
-"""OpenGL without a window: for tests, and for pictures on machines that have no display.
+"""OpenGL without a window: for tests, and for images on machines without a display.
 
-PyOpenGL chooses its platform (GLX, EGL, ...) once, when it is first imported. So nothing here or in
-`viewer.present` imports it before it is needed: whoever makes the first context chooses.
+PyOpenGL chooses its platform (GLX, EGL, ...) once, when it is first imported. So neither this
+module nor `viewer.present` imports it early: the first context that is made chooses.
 """
 
 import functools
@@ -24,12 +24,12 @@ OLDEST: Final = (3, 3)
 
 
 class GlError(RuntimeError):
-    """Something that OpenGL cannot do here, and what to do about it: one sentence."""
+    """A thing that OpenGL cannot do here, with its cure: one sentence."""
 
 
 @functools.cache
 def opengl() -> Any:
-    """OpenGL.GL, imported late (see above)."""
+    """Import OpenGL.GL, as late as possible (see above)."""
     return importlib.import_module("OpenGL.GL")
 
 
@@ -41,12 +41,12 @@ class OffscreenContext:
         self._surface, self._context = surface, context
 
     def make_current(self) -> None:
-        """For this thread; a context is current in one thread at a time."""
+        """Make it current in this thread; a context is current in one thread at a time."""
         assert self._context is not None, "closed"
         self._egl.eglMakeCurrent(self._display, self._surface, self._surface, self._context)
 
     def close(self) -> None:
-        """Give everything back; the display stays, others in the process may share it."""
+        """Free everything but the display, which others in the process may share."""
         if self._context is None:
             return
         egl = self._egl
@@ -66,9 +66,9 @@ class OffscreenContext:
 
 
 def offscreen_context(width: int, height: int) -> OffscreenContext:
-    """A current OpenGL core context with a default framebuffer of this size, no window, no display.
+    """Open a current OpenGL core context with a default framebuffer of this size, without a window.
 
-    An NVIDIA GPU is preferred, then Mesa without a device, then whatever else EGL finds.
+    An NVIDIA GPU is preferred, then Mesa without a device, then any other device of EGL.
     Raises GlError.
     """
     egl = _load_egl()
@@ -84,7 +84,7 @@ def offscreen_context(width: int, height: int) -> OffscreenContext:
 
 
 def describe_gl() -> str:
-    """Who draws: vendor, renderer and version of the current context."""
+    """Describe the current context: vendor, renderer and version."""
     gl = opengl()
     names = (gl.GL_VENDOR, gl.GL_RENDERER, gl.GL_VERSION)
     try:
@@ -95,7 +95,7 @@ def describe_gl() -> str:
 
 
 def _load_egl() -> Any:
-    """OpenGL.EGL, with PyOpenGL on its EGL platform."""
+    """Import OpenGL.EGL, with PyOpenGL on its EGL platform."""
     if "OpenGL.platform" not in sys.modules:
         os.environ["PYOPENGL_PLATFORM"] = "egl"
     try:
@@ -115,16 +115,16 @@ def _load_egl() -> Any:
 
 
 def _candidates() -> list[tuple[str, int, Any]]:
-    """(name, EGL platform, native display) of what can be opened, the best first."""
+    """List (name, EGL platform, native display) of possible contexts, the best first."""
     nvidia, others = [], []
     for index, (device, extensions) in enumerate(_devices()):
-        found = nvidia if "EGL_NV_device_cuda" in extensions else others
-        found.append((f"device {index}", PLATFORM_DEVICE, device))
+        group = nvidia if "EGL_NV_device_cuda" in extensions else others
+        group.append((f"device {index}", PLATFORM_DEVICE, device))
     return [*nvidia, ("surfaceless", PLATFORM_SURFACELESS, None), *others]
 
 
 def _devices() -> list[tuple[Any, str]]:
-    """(device, its extensions) of the devices that EGL can enumerate; few old libraries cannot."""
+    """List (device, its extensions) of the devices of EGL; empty where old libraries cannot."""
     query = importlib.import_module("OpenGL.EGL.EXT.device_query")
     enumeration = importlib.import_module("OpenGL.EGL.EXT.device_enumeration")
     types = importlib.import_module("OpenGL.raw.EGL._types")
@@ -152,7 +152,7 @@ def _open(egl: Any, platform: int, device: Any, width: int, height: int) -> Offs
     if not egl.eglBindAPI(egl.EGL_OPENGL_API):
         raise GlError("no desktop OpenGL")
     # Format of the framebuffer: RGBA8 with depth.
-    wanted = _attributes(
+    framebuffer = _attributes(
         egl,
         {
             egl.EGL_SURFACE_TYPE: egl.EGL_PBUFFER_BIT,
@@ -164,8 +164,8 @@ def _open(egl: Any, platform: int, device: Any, width: int, height: int) -> Offs
             egl.EGL_DEPTH_SIZE: 24,
         },
     )
-    configs, found = (egl.EGLConfig * 1)(), egl.EGLint()
-    if not egl.eglChooseConfig(display, wanted, configs, 1, found) or not found.value:
+    configs, count = (egl.EGLConfig * 1)(), egl.EGLint()
+    if not egl.eglChooseConfig(display, framebuffer, configs, 1, count) or not count.value:
         raise GlError("no RGBA8 format")
     # Core context, and a surface to draw on.
     core = _attributes(
@@ -188,18 +188,18 @@ def _open(egl: Any, platform: int, device: Any, width: int, height: int) -> Offs
         egl.eglDestroyContext(display, context)
         raise
     # A context that cannot be made current is closed again.
-    made = OffscreenContext(egl, display, surface, context)
+    offscreen = OffscreenContext(egl, display, surface, context)
     try:
-        made.make_current()
+        offscreen.make_current()
         describe_gl()
     except Exception:
-        made.close()
+        offscreen.close()
         raise
-    return made
+    return offscreen
 
 
 def _platform_display(egl: Any, platform: int, device: Any) -> Any:
-    """By EGL 1.5's call, or by the extension that came before it."""
+    """Open a display by the call of EGL 1.5, or by the extension before it."""
     try:
         return egl.eglGetPlatformDisplay(platform, device, None)
     except Exception:  # PyOpenGL's own kinds: the function is missing, or the platform is
@@ -217,6 +217,6 @@ def _address(handle: Any) -> int | None:
 
 
 def _in_short(error: Exception) -> str:
-    """PyOpenGL's errors list their arguments over many lines."""
+    """Shorten an error to one line; PyOpenGL's list their arguments over many."""
     code = getattr(error, "err", None)
     return str(code if code is not None else error).splitlines()[0]

@@ -32,10 +32,10 @@ SIDE_PX: Final = 384
 FAR: Final = 40.0
 """Distance of the cameras, in sizes of the template."""
 SLACK: Final = 0.003
-"""Share of the template's size within which a vertex is the surface that its pixel shows."""
+"""Share of the template's size within which a vertex lies on the surface in its pixel."""
 COVERED: Final = 0.06
 OPEN: Final = 0.22
-"""Share of all directions from which a vertex is seen: below the first it is wholly covered."""
+"""Bounds on the share of directions that see a vertex: below it is covered, above it is open."""
 TURNED: Final = 0.1
 """Mean surplus of directions that see a piece from behind, from which its faces are turned."""
 
@@ -47,11 +47,14 @@ class Cover:
     vertices: Float[np.ndarray, "V"]
     """0: seen from many sides; 1: covered."""
     faces: Int[np.ndarray, "F 3"]
-    """The template's, anticlockwise seen from the side that more directions see."""
+    """Faces of the template, anticlockwise from the side that more directions see."""
 
 
 def find_cover(template: Template) -> Cover:
-    """Look at the resting template from all around. Its OpenGL context must be current."""
+    """Find the covered vertices of the resting template, from views all around.
+
+    The OpenGL context must be current.
+    """
     faces = template.faces.cpu().numpy()
     points = template.vertices.double().cpu().numpy()
     if not len(faces):
@@ -61,17 +64,17 @@ def find_cover(template: Template) -> Cover:
     size = float(np.linalg.norm(points - middle, axis=1).max()) + 1e-9
 
     # Each vertex is looked at from both of its sides: files do not always say which is outside.
-    seen, facing = np.zeros((2, len(points))), np.zeros((2, len(points)))
+    visible, facing = np.zeros((2, len(points))), np.zeros((2, len(points)))
     for direction, camera, depths in _depth_maps(points, faces, middle, size):
         for side, sign in enumerate((1.0, -1.0)):
             weight = np.maximum(sign * normals @ direction, 0.0)
             raised = points + sign * SLACK * size * normals
-            seen[side] += weight * _is_seen(raised, camera, depths, SLACK * size)
+            visible[side] += weight * _is_visible(raised, camera, depths, SLACK * size)
             facing[side] += weight
-    share = seen / np.maximum(facing, 1e-9)
+    share = visible / np.maximum(facing, 1e-9)
     t = np.clip((OPEN - share.max(0)) / (OPEN - COVERED), 0.0, 1.0)
 
-    # A piece that is seen from behind more than from before has its faces the wrong way round.
+    # Turn the faces of a piece that more directions see from behind than from the front.
     edges = np.concatenate([faces[:, :2], faces[:, 1:]])
     graph = sp.coo_matrix((np.ones(len(edges)), edges.T), (len(points), len(points)))
     piece = connected_components(graph, directed=False)[1]
@@ -89,7 +92,7 @@ def _normals(template: Template) -> np.ndarray:
 def _depth_maps(
     points: np.ndarray, faces: np.ndarray, middle: np.ndarray, size: float
 ) -> Iterator[tuple[np.ndarray, Camera, np.ndarray]]:
-    """(direction towards the camera, camera, view depth of each pixel, m; 0: nothing)."""
+    """Render view depths, m, 0 for none: (direction towards the camera, camera, depth [h, w])."""
     gl = opengl()
     target, program = Target(SIDE_PX, SIDE_PX), Program("film_depth.vert", "film_depth.frag")
     array, buffers = int(gl.glGenVertexArrays(1)), [int(name) for name in gl.glGenBuffers(2)]
@@ -121,7 +124,7 @@ def _depth_maps(
 
 
 def _directions(count: int) -> np.ndarray:
-    """[count, 3] unit, evenly over the sphere: a Fibonacci lattice."""
+    """Spread unit directions [count, 3] evenly over the sphere: a Fibonacci lattice."""
     n = np.arange(count) + 0.5
     z, turn = 1 - 2 * n / count, np.pi * (1 + math.sqrt(5)) * n
     across = np.sqrt(1 - z * z)
@@ -129,7 +132,7 @@ def _directions(count: int) -> np.ndarray:
 
 
 def _distant_camera(direction: np.ndarray, middle: np.ndarray, size: float) -> Camera:
-    """A camera so far away that its rays are nearly parallel; the template fills its picture."""
+    """Place a camera far away: its rays are nearly parallel, the template fills its image."""
     target = torch.from_numpy(middle)
     viewmat = look_at(target + FAR * size * torch.from_numpy(direction), target)
     focal = 0.49 * SIDE_PX * (FAR - 1)
@@ -137,8 +140,10 @@ def _distant_camera(direction: np.ndarray, middle: np.ndarray, size: float) -> C
     return Camera(viewmat, K, SIDE_PX, SIDE_PX)
 
 
-def _is_seen(points: np.ndarray, camera: Camera, depths: np.ndarray, slack_m: float) -> np.ndarray:
-    """[V] whether nothing lies before a point. depths: of the camera's pixels."""
+def _is_visible(
+    points: np.ndarray, camera: Camera, depths: np.ndarray, slack_m: float
+) -> np.ndarray:
+    """Test points [V] for visibility. depths: of the camera's pixels."""
     view, K = camera.viewmat.double().numpy(), camera.K.double().numpy()
     x, y, z = view[:3, :3] @ points.T + view[:3, 3:]
     column = np.clip(K[0, 0] * x / z + K[0, 2], 0, SIDE_PX - 1).astype(int)

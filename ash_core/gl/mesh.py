@@ -1,4 +1,4 @@
-"""A textured mesh on the GPU: faces, texture coordinates and image stay, vertices move."""
+"""A textured mesh on the GPU: faces, texture coordinates and image are fixed, vertices move."""
 
 import ctypes
 from typing import Final, Literal
@@ -22,31 +22,32 @@ SURFACE: Final[Rgb] = (0.80, 0.81, 0.83)
 WIRE: Final[Rgb] = (0.30, 0.85, 1.0)
 WIRE_PX: Final = 1.1
 COVERED: Final = 0.07
-"""Shift away from the eye, in depth alone, of what the resting template covers; a share of its
-size: 12 cm of an adult, which a thigh comes through a skirt by.
+"""Shift of covered vertices away from the eye, in depth alone, as a share of the template's size.
+
+It is 12 cm for an adult: as far as a thigh comes through a skirt.
 """
 BACK: Final = 0.03
-"""The same for faces seen from behind."""
+"""Shift of faces seen from behind."""
 BEYOND_M: Final = 1e4
-"""The same for covered faces seen from behind, m: beyond the far plane, which cuts them off."""
+"""Shift of covered faces seen from behind, m: beyond the far plane, which clips them."""
 _STYLES: Final[dict[Style, int]] = {"shaded": 0, "textured": 1, "wire": 2}
 
 
 class MeshPrograms:
-    """The shaders that any number of meshes is drawn with. Raises GlError."""
+    """Shaders that any number of meshes share. Raises GlError."""
 
     def __init__(self) -> None:
         self.surface = Program("mesh.vert", "mesh.frag")
         self.wire = Program("mesh.vert", "wire.geom", "mesh.frag")
 
     def delete(self) -> None:
-        """Give them back."""
+        """Free them."""
         self.surface.delete()
         self.wire.delete()
 
 
 class GpuMesh:
-    """One mesh: `update` moves it, `draw` draws it into the target that is bound."""
+    """One mesh: `update` moves it, `draw` draws it into the bound target."""
 
     def __init__(self, template: Template, programs: MeshPrograms) -> None:
         gl = opengl()
@@ -59,7 +60,7 @@ class GpuMesh:
         corner_uvs = np.where(is_turned[:, None, None], corner_uvs[:, [0, 2, 1]], corner_uvs)
         corners, uvs, faces = split_at_seams(cover.faces, corner_uvs)
         self._corners = corners
-        """The template's vertex of each of ours; along seams several are of one."""
+        """Template vertex of each of ours; vertices are split along seams."""
         self._vertices = np.zeros((0, 3), np.float32)
         self._indices = faces.size
         self._image = Texture(mipmaps=True)
@@ -80,7 +81,7 @@ class GpuMesh:
             fill_buffer(gl.GL_ELEMENT_ARRAY_BUFFER, self._buffers[4], faces, gl.GL_STATIC_DRAW)
 
     def update(self, vertices: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"]) -> None:
-        """Where the vertices are now, m, world, and their unit normals; float32."""
+        """Upload the vertices, m, world, and their unit normals; float32."""
         gl = opengl()
         assert vertices.shape == self.template.vertices.shape, vertices.shape
         self._vertices = vertices
@@ -98,10 +99,10 @@ class GpuMesh:
         wire_px: float = WIRE_PX,
         depth_m: tuple[float, float] | None = None,
     ) -> tuple[float, float]:
-        """Draw it with a depth test, premultiplied; hidden lines of a wire are not there.
+        """Draw it with a depth test, premultiplied; a wire has no hidden lines.
 
-        colour: of the shaded surface or the wire.  wire_px: the lines' width.
-        depth_m: near and far, m, where several things share one picture; by default the mesh's own.
+        colour: of the shaded surface or the wire. wire_px: width of the lines.
+        depth_m: near and far, m, where several things share one image; by default the mesh's own.
         Returns (near, far), for reading depths back.
         """
         # Depth range.
@@ -114,8 +115,8 @@ class GpuMesh:
         # State, camera and colours.
         program = self._programs.wire if style == "wire" else self._programs.surface
         with drawing_state():
-            for off in (gl.GL_BLEND, gl.GL_SCISSOR_TEST, gl.GL_STENCIL_TEST):
-                gl.glDisable(off)
+            for feature in (gl.GL_BLEND, gl.GL_SCISSOR_TEST, gl.GL_STENCIL_TEST):
+                gl.glDisable(feature)
             gl.glEnable(gl.GL_DEPTH_TEST)
             gl.glDepthFunc(gl.GL_LESS)
             gl.glDepthMask(True)
@@ -131,7 +132,7 @@ class GpuMesh:
             )
             gl.glBindVertexArray(self._array)
             gl.glEnable(gl.GL_CULL_FACE)
-            # Row 0 of the picture is the top: what OpenGL calls front is the inside.
+            # Row 0 of the image is the top: front for OpenGL is the inside.
             passes = ((gl.GL_FRONT, covered_m, 0.0), (gl.GL_BACK, BEYOND_M, back_m))
             for culled, cover_m, behind_m in passes:
                 gl.glCullFace(culled)
@@ -143,7 +144,7 @@ class GpuMesh:
         return near, far
 
     def delete(self) -> None:
-        """Give everything back, while the context is there; a second time does nothing."""
+        """Free everything, while the context exists; a second call does nothing."""
         if self._buffers:
             opengl().glDeleteBuffers(len(self._buffers), self._buffers)
             opengl().glDeleteVertexArrays(1, [self._array])
@@ -154,10 +155,10 @@ class GpuMesh:
 def split_at_seams(
     faces: np.ndarray, corner_uvs: np.ndarray, labels: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices with one texture coordinate (and one label) each.
+    """Split vertices so that each has one texture coordinate (and one label).
 
-    faces [F, 3]; corner_uvs [F, 3, 2]; labels [F], of faces: those of different ones share nothing.
-    Returns (the mesh's vertex of each [V'], its uv [V', 2], faces of them [F, 3]).
+    faces [F, 3]; corner_uvs [F, 3, 2]; labels [F], of faces: different ones share no vertex.
+    Returns (mesh vertex of each [V'], its uv [V', 2], faces of them [F, 3]).
     """
     columns = [faces.reshape(-1, 1).astype(np.float64), corner_uvs.reshape(-1, 2)]
     if labels is not None:

@@ -1,4 +1,4 @@
-"""Shaders of `shaders/` as programs; what does not compile is told with file and line."""
+"""Shaders of `shaders/` as programs; errors name file and line."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,8 @@ _STAGES: Final = {
     ".frag": "GL_FRAGMENT_SHADER",
 }
 _PLACE: Final = re.compile(r"^\s*(?:ERROR:\s*)?\d+[:(](\d+)\)?(?:\(\d+\))?\s*:\s*(.*)")
-"""Mesa says `0:12(5): error: ...`, NVIDIA `0(12) : error ...`, others `ERROR: 0:12: ...`."""
+"""Line and text: `0:12(5): error: ...` (Mesa), `0(12) : error ...` (NVIDIA), `ERROR: 0:12: ...`.
+"""
 
 
 class Program:
@@ -44,10 +45,10 @@ class Program:
                 gl.glDeleteShader(shader)
         self._places: dict[str, int] = {}
         self._values: dict[str, Value] = {}
-        """What its uniforms are: a program keeps them."""
+        """Values of its uniforms, which a program keeps."""
 
     def use(self, **uniforms: Value) -> None:
-        """Draw with it from here on, with these values; matrices are given row by row."""
+        """Make it current, with these values of uniforms; matrices by rows."""
         opengl().glUseProgram(self.id)
         for name, value in uniforms.items():
             if not _same(self._values.get(name), value):
@@ -55,7 +56,7 @@ class Program:
                 self._values[name] = value
 
     def delete(self) -> None:
-        """Give it back, while the context is there; a second time does nothing."""
+        """Free it, while the context exists; a second call does nothing."""
         if self.id:
             opengl().glDeleteProgram(self.id)
         self.id = 0
@@ -101,10 +102,10 @@ def _compile(path: Path) -> int:
 
 
 def compile_error(path: Path, log: str) -> str:
-    """What a driver says of a shader, as `file:line: reason`."""
+    """Convert a driver's log of a shader to `file:line: reason`."""
     for line in log.splitlines():
-        if found := _PLACE.match(line):
-            return f"{path}:{found[1]}: {found[2].strip()}"
+        if match := _PLACE.match(line):
+            return f"{path}:{match[1]}: {match[2].strip()}"
     return f"{path}: {_first(log.strip() or 'does not compile, no reason is given')}"
 
 

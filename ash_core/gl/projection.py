@@ -1,5 +1,8 @@
-"""Our cameras as OpenGL's matrices. Row 0 of a framebuffer is the picture's top, so gl_FragCoord
-counts pixels as `K` does: the centre of the top-left one is (0.5, 0.5). float64."""
+"""Cameras as OpenGL's matrices, float64.
+
+Row 0 of a framebuffer is the top of the image, so that gl_FragCoord counts pixels as `K` does: the
+centre of the top-left one is (0.5, 0.5).
+"""
 
 from dataclasses import replace
 from typing import Final
@@ -11,13 +14,13 @@ from ash_core.records import Camera
 
 LEAST_NEAR_M: Final = 1e-3
 LEAST_RATIO: Final = 1e-4
-"""Of near to far: 24 bits of depth then tell 2 mm at 5 m apart."""
+"""Least ratio of near to far: 24 bits of depth then resolve 2 mm at 5 m."""
 
 
 def clip_from_world(camera: Camera, near_m: float, far_m: float) -> Float[np.ndarray, "4 4"]:
-    """World, m, to OpenGL's clip space; exact for any principal point and skew.
+    """Make the matrix from world, m, to OpenGL's clip space; any principal point and skew.
 
-    What lies nearer than near_m or farther than far_m is cut off.
+    Points nearer than near_m or farther than far_m are clipped.
     """
     K, view = camera.K.double().cpu().numpy(), camera.viewmat.double().cpu().numpy()
     projection = np.zeros((4, 4))
@@ -30,8 +33,9 @@ def clip_from_world(camera: Camera, near_m: float, far_m: float) -> Float[np.nda
 
 
 def depth_range(camera: Camera, points: Float[np.ndarray, "n 3"]) -> tuple[float, float]:
-    """(near, far) in m that hold all points before the camera: as close as can be, since depth
-    has few bits and an orthographic picture is drawn from far away.
+    """Find the tightest (near, far), m, about all points before the camera.
+
+    Depth has few bits, and an orthographic image is drawn from far away.
     """
     view = camera.viewmat.double().cpu().numpy()
     depths = points.astype(np.float64) @ view[2, :3] + view[2, 3]
@@ -44,8 +48,9 @@ def depth_range(camera: Camera, points: Float[np.ndarray, "n 3"]) -> tuple[float
 
 
 def floor_from_pixel(camera: Camera) -> Float[np.ndarray, "3 3"] | None:
-    """A pixel (x, y, 1) to the point of the floor that it sees: (x w, y w, w), m, w > 0 before the
-    camera. None for a camera in the floor.
+    """Make the matrix from a pixel (x, y, 1) to the point (x w, y w, w) of the floor, m.
+
+    w > 0 before the camera. None for a camera in the floor.
     """
     K, view = camera.K.double().cpu().numpy(), camera.viewmat.double().cpu().numpy()
     pixel_from_floor = K @ view[:3, [0, 1, 3]]
@@ -55,7 +60,7 @@ def floor_from_pixel(camera: Camera) -> Float[np.ndarray, "3 3"] | None:
 
 
 def stretched(camera: Camera, width: int, height: int) -> Camera:
-    """The camera of its own picture drawn at another size: sides scale each on their own."""
+    """Stretch the image of a camera to another size: each side scales on its own."""
     K = camera.K.double().clone()
     K[0] *= width / camera.width
     K[1] *= height / camera.height

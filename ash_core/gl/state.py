@@ -1,4 +1,4 @@
-"""OpenGL's state is everybody's: what is changed here is put back, or set to its defaults."""
+"""OpenGL's shared state: changes are undone, or set to the defaults."""
 
 import functools
 import importlib
@@ -11,7 +11,7 @@ from ash_core.gl.context import opengl
 
 @functools.cache
 def raw() -> Any:
-    """OpenGL's functions as they are: PyOpenGL's others take arrays, and set pixel storage."""
+    """Import the plain functions of OpenGL: PyOpenGL's others take arrays and set pixel storage."""
     return importlib.import_module("OpenGL.raw.GL.VERSION.GL_1_1")
 
 
@@ -28,11 +28,11 @@ def bound_texture(texture: int) -> Iterator[None]:
 
 @contextmanager
 def pixel_store(direction: Literal["PACK", "UNPACK"], row_length: int) -> Iterator[None]:
-    """Pictures lie in plain memory, `row_length` pixels from row to row; then all is as before."""
+    """Set pixel storage to plain memory, `row_length` pixels a row, and restore it afterwards."""
     gl = opengl()
     names = [
-        getattr(gl, f"GL_{direction}_{what}")
-        for what in ("ALIGNMENT", "ROW_LENGTH", "SKIP_ROWS", "SKIP_PIXELS")
+        getattr(gl, f"GL_{direction}_{part}")
+        for part in ("ALIGNMENT", "ROW_LENGTH", "SKIP_ROWS", "SKIP_PIXELS")
     ]
     buffer = getattr(gl, f"GL_PIXEL_{direction}_BUFFER")
     before = [int(gl.glGetIntegerv(name)) for name in names]
@@ -50,9 +50,9 @@ def pixel_store(direction: Literal["PACK", "UNPACK"], row_length: int) -> Iterat
 
 @contextmanager
 def drawing_state() -> Iterator[None]:
-    """Programs, arrays, textures of two units, tests and masks are OpenGL's defaults afterwards.
+    """Reset programs, arrays, textures of two units, tests and masks to the defaults afterwards.
 
-    Nothing is asked for, which would cost more than the drawing: Dear ImGui sets what it needs.
+    No state is queried, which would cost more than the drawing: Dear ImGui sets what it needs.
     """
     gl = opengl()
     try:

@@ -21,12 +21,12 @@ _REASONS: Final = (
 
 
 class Target:
-    """An RGBA8 picture with depth that OpenGL draws into. Raises GlError.
+    """An RGBA8 image with depth that OpenGL draws into. Raises GlError.
 
-    samples: for each pixel, so that edges are smooth; 0 or 1 for none, at most what is there.
-    depth: keep distances, so that what is near hides what is behind it.
-    Row 0 of the framebuffer is the picture's top: draw with `gl.projection`'s matrices, and
-    nothing is turned over on the way to a texture or a tensor.
+    samples: of each pixel, for smooth edges; 0 or 1 for none, clamped to OpenGL's maximum.
+    depth: with a depth buffer, so that near surfaces hide far ones.
+    Row 0 of the framebuffer is the top of the image: draw with the matrices of `gl.projection`,
+    and no texture or tensor has to be flipped.
     """
 
     def __init__(self, width: int, height: int, samples: int = 0, depth: bool = True) -> None:
@@ -51,11 +51,11 @@ class Target:
 
     @property
     def texture(self) -> int:
-        """OpenGL's id of the picture; it stays when the size changes."""
+        """OpenGL's id of the image; it is the same after a change of size."""
         return self._colour.id
 
     def resize(self, width: int, height: int) -> None:
-        """Another size, with nothing in it yet; the same size changes nothing."""
+        """Change the size, which drops the content; the same size changes nothing."""
         if (width, height) == self.size:
             return
         gl = opengl()
@@ -78,9 +78,9 @@ class Target:
 
     @contextmanager
     def drawing(self, clear: tuple[float, float, float, float] | None = None) -> Iterator[None]:
-        """Everything is drawn into it meanwhile; afterwards its texture is up to date.
+        """Draw into it meanwhile; afterwards its texture is up to date.
 
-        clear: RGBA that it holds at the start, at the greatest depth; None keeps what is there.
+        clear: initial RGBA, at the greatest depth; None keeps the content.
         """
         gl = opengl()
         with _framebuffers(), drawing_state():
@@ -97,11 +97,11 @@ class Target:
                 self._resolve(gl.GL_COLOR_BUFFER_BIT)
 
     def read(self) -> UInt8[Tensor, "h w 4"]:
-        """The picture, row 0 at the top, on the CPU."""
+        """Read the image, row 0 at the top, to the CPU."""
         return read_texture(self.texture, self.size)
 
     def read_depth(self, near_m: float, far_m: float) -> Float[Tensor, "h w"]:
-        """View depth, m, on the CPU; 0 where nothing was drawn. near, far: the projection's."""
+        """Read the view depth, m, to the CPU; 0 for none. near, far: the projection's."""
         assert self._has_depth
         gl = opengl()
         width, height = self.size
@@ -109,13 +109,13 @@ class Target:
             if self.samples:
                 self._resolve(gl.GL_DEPTH_BUFFER_BIT)
             self._bind(self._plain)
-            found: Any = gl.glReadPixels(0, 0, width, height, gl.GL_DEPTH_COMPONENT, gl.GL_FLOAT)
-        stored = np.asarray(found, dtype=np.float64).reshape(height, width)
+            values: Any = gl.glReadPixels(0, 0, width, height, gl.GL_DEPTH_COMPONENT, gl.GL_FLOAT)
+        stored = np.asarray(values, dtype=np.float64).reshape(height, width)
         depth = near_m * far_m / (far_m - stored * (far_m - near_m))
         return torch.from_numpy(np.where(stored < 1.0, depth, 0.0)).float()
 
     def delete(self) -> None:
-        """Give everything back, while the context is there; a second time does nothing."""
+        """Free everything, while the context exists; a second call does nothing."""
         self._delete_buffers()
         names = [name for name in (self._plain, self._smooth) if name]
         if names:
@@ -153,18 +153,18 @@ class Target:
                 f"({names.get(int(status), hex(int(status)))}): update the graphics driver"
             )
 
-    def _resolve(self, what: int) -> None:
-        """Samples to pixels."""
+    def _resolve(self, parts: int) -> None:
+        """Resolve samples to pixels."""
         gl = opengl()
         gl.glBindFramebuffer(gl.GL_READ_FRAMEBUFFER, self._smooth)
         gl.glBindFramebuffer(gl.GL_DRAW_FRAMEBUFFER, self._plain)
         whole = 0, 0, *self.size
-        gl.glBlitFramebuffer(*whole, *whole, what, gl.GL_NEAREST)
+        gl.glBlitFramebuffer(*whole, *whole, parts, gl.GL_NEAREST)
 
 
 @contextmanager
 def _framebuffers() -> Iterator[None]:
-    """What is drawn into and read from, and the viewport, are as before afterwards."""
+    """Restore both framebuffers and the viewport afterwards."""
     gl = opengl()
     drawn = int(gl.glGetIntegerv(gl.GL_DRAW_FRAMEBUFFER_BINDING))
     read = int(gl.glGetIntegerv(gl.GL_READ_FRAMEBUFFER_BINDING))

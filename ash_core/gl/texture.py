@@ -1,4 +1,4 @@
-"""Pictures as OpenGL textures: row 0 is the top, as everywhere here."""
+"""Images as OpenGL textures: row 0 is the top, as everywhere here."""
 
 import ctypes
 from contextlib import AbstractContextManager
@@ -16,7 +16,7 @@ Magnify = Literal["linear", "nearest"]
 class Texture:
     """An RGBA8 texture. Its id stays when its size changes.
 
-    mipmaps: made with every picture, for surfaces that are seen smaller than their texture.
+    mipmaps: made with every image, for surfaces that appear smaller than their texture.
     """
 
     def __init__(self, magnify: Magnify = "linear", mipmaps: bool = False) -> None:
@@ -25,19 +25,19 @@ class Texture:
         self.size = (0, 0)
 
     def allocate(self, width: int, height: int) -> None:
-        """New storage, with nothing in it."""
+        """Allocate new, empty storage."""
         gl = opengl()
-        most = int(gl.glGetIntegerv(gl.GL_MAX_TEXTURE_SIZE))
-        if max(width, height) > most:
+        max_side = int(gl.glGetIntegerv(gl.GL_MAX_TEXTURE_SIZE))
+        if max(width, height) > max_side:
             raise GlError(
-                f"picture of {width}x{height}: expected at most {most} pixels a side, which is "
+                f"picture of {width}x{height}: expected at most {max_side} pixels a side, which is "
                 "all that OpenGL takes here, make it smaller"
             )
-        new = not self.id
-        if new:
+        is_new = not self.id
+        if is_new:
             self.id = int(gl.glGenTextures(1))
         with self.bound(), pixel_store("UNPACK", 0):
-            if new:
+            if is_new:
                 self._set_sampling()
             raw().glTexImage2D(
                 gl.GL_TEXTURE_2D,
@@ -53,9 +53,9 @@ class Texture:
         self.size = (width, height)
 
     def put(self, pixels: Tensor, row_length: int | None = None) -> None:
-        """Upload a picture of the CPU, uint8 [h, w, 3 or 4]; its storage is made to fit.
+        """Upload an image of the CPU, uint8 [h, w, 3 or 4]; the storage is made to fit.
 
-        row_length: pixels from row to row in memory, where rows do not follow each other.
+        row_length: pixels from row to row in memory, where rows are not contiguous.
         """
         gl = opengl()
         height, width, channels = pixels.shape
@@ -79,13 +79,13 @@ class Texture:
                 gl.glGenerateMipmap(gl.GL_TEXTURE_2D)
 
     def delete(self) -> None:
-        """Give it back, while the context is there; a second time does nothing."""
+        """Free it, while the context exists; a second call does nothing."""
         if self.id:
             opengl().glDeleteTextures(1, [self.id])
         self.id, self.size = 0, (0, 0)
 
     def bound(self) -> AbstractContextManager[None]:
-        """Bound to the active unit meanwhile."""
+        """Bind it to the active unit meanwhile."""
         return bound_texture(self.id)
 
     def _set_sampling(self) -> None:
@@ -103,7 +103,7 @@ class Texture:
 
 
 def read_texture(texture: int, size: tuple[int, int]) -> Tensor:
-    """A texture's bytes, uint8 [h, w, 4] on the CPU; what `show` was given."""
+    """Read the bytes of a texture, uint8 [h, w, 4], to the CPU."""
     gl = opengl()
     pixels = torch.empty(size[1], size[0], 4, dtype=torch.uint8)
     with bound_texture(texture), pixel_store("PACK", size[0]):

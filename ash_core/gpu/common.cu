@@ -1,14 +1,14 @@
-// Half precision, tensor-core products and vector sums for every kernel, without headers. Halves travel as unsigned short.
+// Half precision, tensor-core products and vector sums for every kernel, without headers. Halves are unsigned short.
 
-// In a graph kernels start while the one before still runs (programmatic dependent launch), so every kernel begins by
-// waiting for it: what it wrote is there afterwards, and not earlier.
+// Wait for the previous kernel. In a graph a kernel starts while the one before still runs (programmatic dependent
+// launch): its writes are visible only afterwards.
 __device__ __forceinline__ void await_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-// The next kernel's blocks may take their places already. Not for a kernel whose own blocks need the room.
+// Also let the blocks of the next kernel start. Not for a kernel whose own blocks need all multiprocessors.
 __device__ __forceinline__ void begin_kernel() {
     await_previous();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -29,7 +29,7 @@ __device__ inline unsigned short float_to_half(float f) {  // to nearest, ties t
     unsigned bits = __float_as_uint(f), sign = (bits >> 16) & 0x8000u, rest = bits & 0x7fffffffu;
     if (rest > 0x7f800000u) return (unsigned short)(sign | 0x7fffu);
     if (rest >= 0x477ff000u) return (unsigned short)(sign | 0x7c00u);
-    if (rest < 0x38800000u) {  // below 2^-14: let the addition of 0.5 round it to multiples of 2^-24
+    if (rest < 0x38800000u) {  // below 2^-14: adding 0.5 rounds to multiples of 2^-24
         float shifted = __uint_as_float(rest) + 0.5f;
         return (unsigned short)(sign | (__float_as_uint(shifted) - 0x3f000000u));
     }
@@ -61,7 +61,7 @@ __device__ __forceinline__ unsigned float2_to_half2(float low, float high) {
     return float_to_half(low) | ((unsigned)float_to_half(high) << 16);
 }
 
-// c [16, 8] += a [16, 16] b [16, 8], halves in, the fragments of a warp's lanes as mma.m16n8k16 has them.
+// c [16, 8] += a [16, 16] b [16, 8] of halves, in the fragments of mma.m16n8k16.
 #ifdef CUDA_ON_CPU
 static unsigned mma_operands[32][32][6];
 __device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
@@ -88,14 +88,14 @@ __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[
 }
 #endif
 
-// at[0..3] += (x, y, z, w), each atomically; `at` on 16 bytes.
-__device__ __forceinline__ void add4(float* at, float x, float y, float z, float w) {
+// sums[0..3] += (x, y, z, w), each atomically; sums is aligned to 16 bytes.
+__device__ __forceinline__ void add4(float* sums, float x, float y, float z, float w) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    atomicAdd((float4*)at, make_float4(x, y, z, w));
+    atomicAdd((float4*)sums, make_float4(x, y, z, w));
 #else
-    atomicAdd(at, x);
-    atomicAdd(at + 1, y);
-    atomicAdd(at + 2, z);
-    atomicAdd(at + 3, w);
+    atomicAdd(sums, x);
+    atomicAdd(sums + 1, y);
+    atomicAdd(sums + 2, z);
+    atomicAdd(sums + 3, w);
 #endif
 }

@@ -1,8 +1,8 @@
 """Programs of CUDA kernels: compiled by NVRTC for the exact architecture, cached, launched.
 
-A program is `common.cu` and its own sources, joined; no headers, no nvcc, no torch extension. What
-NVRTC makes is kept in the user's cache folder under a name that stands for text, options and
-architecture. Kernels run on torch's current device and stream.
+A program is `common.cu` and its own sources, joined; no headers, no nvcc, no torch extension. The
+output of NVRTC is cached in the user's folder by a hash of text, options and architecture. Kernels
+run on torch's current device and stream.
 """
 
 import ctypes
@@ -32,9 +32,9 @@ Dimensions = int | tuple[int, ...]
 COMMON: Final = Path(__file__).parent / "common.cu"
 OPTIONS: Final = ("--std=c++17", "--ftz=true", "--generate-line-info", "--ptxas-options=-v")
 OLDEST: Final = (8, 0)
-"""Compute capability: Ampere. __reduce_min_sync and the like start there."""
+"""Least compute capability: Ampere, the first with __reduce_min_sync and the like."""
 DRIVER: Final = 13000
-"""The oldest driver, as CUDA counts its versions, that loads what NVRTC 13.0 makes."""
+"""Oldest driver, in CUDA's version numbers, that loads the output of NVRTC 13.0."""
 _MAGIC: Final = b"ash-studio cubin 1\n"
 
 _log = logging.getLogger(__name__)
@@ -46,12 +46,12 @@ class Compiled:
 
     cubin: bytes
     log: str
-    """What the compiler said: registers and spills of each kernel. Empty from the cache."""
+    """Log of the compiler: registers and spills of each kernel. Empty from the cache."""
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a loaded kernel needs."""
+    """Resources of a loaded kernel."""
 
     registers: int
     local_bytes: int
@@ -59,9 +59,9 @@ class Attributes:
 
 
 class Program:
-    """Kernels that are compiled together. Cheap to make: nothing is compiled until it is loaded.
+    """Kernels that are compiled together, not before they are loaded.
 
-    defines: numbers for the sources' names in capitals.
+    defines: values of the sources' names in capitals.
     """
 
     def __init__(self, *sources: Path, defines: Mapping[str, int | float] | None = None) -> None:
@@ -72,11 +72,11 @@ class Program:
         self._turn = threading.Lock()
 
     def text(self) -> str:
-        """All sources; the compiler's messages name the file that they are about."""
+        """Join all sources, with #line directives for the compiler's messages."""
         return "".join(f'#line 1 "{path.name}"\n{path.read_text()}' for path in self.sources)
 
     def options(self, arch: str) -> tuple[str, ...]:
-        """What NVRTC is told; arch is sm_90 and the like."""
+        """Make the options of NVRTC; arch is sm_90 and the like."""
         defines = (f"-D{name}={_literal(value)}" for name, value in self.defines.items())
         return (f"--gpu-architecture={arch}", *OPTIONS, *defines)
 
@@ -85,18 +85,18 @@ class Program:
         return _compile(self.text(), self.options(arch))
 
     def cubin(self, arch: str) -> bytes:
-        """The compiled program, from the cache if it is there and whole."""
+        """Return the compiled program, from the cache if it is there and complete."""
         text, options = self.text(), self.options(arch)
         path = _cache_path(text, options)
-        kept = _read_cached(path)
-        if kept is not None:
-            return kept
+        cached = _read_cached(path)
+        if cached is not None:
+            return cached
         cubin = _compile(text, options).cubin
         _write_cached(path, cubin)
         return cubin
 
     def load(self, device: torch.device | int | None = None) -> None:
-        """Compile and load now: a CUDA graph cannot be captured around that."""
+        """Compile and load now, which is not possible during the capture of a CUDA graph."""
         index = _device_index(device)
         if index in self._modules:
             return
@@ -112,7 +112,7 @@ class Program:
         with torch.cuda.device(index):
             torch.cuda.current_stream().synchronize()  # the device's context is current from here
             module = _load_module(driver, self.cubin(arch))
-            if module is None:  # not what it was: compile it again, once
+            if module is None:  # damaged: compile it again, once
                 _cache_path(self.text(), self.options(arch)).unlink(missing_ok=True)
                 module = _load_module(driver, self.cubin(arch))
             if module is None:
@@ -129,11 +129,11 @@ class Program:
         if 0 in blocks:
             return
         index = torch.cuda.current_device()
-        known = self._functions.get((index, kernel))
-        if known is None:
+        entry = self._functions.get((index, kernel))
+        if entry is None:
             self.check(kernel, *args)
-            known = self._functions[index, kernel] = self._function(index, kernel), Arguments(args)
-        function, packed = known
+            entry = self._functions[index, kernel] = self._function(index, kernel), Arguments(args)
+        function, packed = entry
         stream = torch.cuda.current_stream().cuda_stream
         with self._turn:
             packed.fill(args)
@@ -145,14 +145,14 @@ class Program:
                     function, *blocks, *threads, 0, stream, packed.address, 0
                 )
         if error != 0:
-            raise CudaError(f"{kernel}: {_says(error)}")
+            raise CudaError(f"{kernel}: {_describe(error)}")
 
     def check(self, kernel: str, *args: Argument) -> None:
-        """Compare arguments with the kernel's parameters; the first launch of each does."""
+        """Compare arguments with the kernel's parameters, as the first launch of each does."""
         check_arguments(kernel, signature_of(kernel, read_signatures(self.text())), args)
 
     def attributes(self, kernel: str, device: torch.device | int | None = None) -> Attributes:
-        """Registers a thread, local memory (spills) a thread, shared memory a block; bytes."""
+        """Read registers and local memory (spills) per thread, shared memory per block; bytes."""
         driver, function = _driver(), self._function(_device_index(device), kernel)
         names = driver.CUfunction_attribute
         values = [
@@ -172,7 +172,7 @@ class Program:
 
 
 class Arguments:
-    """A kernel's arguments as the driver wants them, in memory that every launch fills anew."""
+    """A kernel's arguments in the driver's layout, in memory that every launch refills."""
 
     def __init__(self, args: Sequence[Argument]) -> None:
         """args: an example; later ones have the same types."""
@@ -187,7 +187,7 @@ class Arguments:
         self.address = ctypes.addressof(self._pointers)
 
     def fill(self, args: Sequence[Argument]) -> None:
-        """Take the arguments of a launch: pointers of tensors, 0 for None."""
+        """Pack the arguments of a launch: pointers of tensors, 0 for None."""
         self._layout.pack_into(
             self._values,
             0,
@@ -196,7 +196,7 @@ class Arguments:
 
 
 def too_old(device: int) -> str | None:
-    """Why a GPU cannot run kernels by its age."""
+    """Explain why a GPU is too old for the kernels; None where it is not."""
     major, minor = torch.cuda.get_device_capability(device)
     if (major, minor) >= OLDEST:
         return None
@@ -208,7 +208,7 @@ def too_old(device: int) -> str | None:
 
 @functools.cache
 def missing() -> str | None:
-    """Why kernels can run on no GPU here, and the cure; None where they can."""
+    """Explain why no GPU here can run kernels, with the cure; None where one can."""
     if torch.version.cuda is None:
         return "torch was built without CUDA: install its CUDA build"
     if not torch.cuda.is_available():
@@ -234,7 +234,7 @@ def missing() -> str | None:
 
 @functools.cache
 def compiler_missing() -> str | None:
-    """Why NVRTC cannot be used; it needs no GPU."""
+    """Explain why NVRTC cannot be used, with the cure; None where it can. It needs no GPU."""
     try:
         _checked(_nvrtc().nvrtcVersion(), "NVRTC")
     except ImportError:
@@ -254,7 +254,7 @@ def _nvrtc() -> Any:
 
 
 def with_index(device: torch.device) -> torch.device:
-    """A GPU by its number, also where "cuda" alone was said."""
+    """Add the current index to a device "cuda" without one."""
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
@@ -273,7 +273,7 @@ def _three(dimensions: Dimensions) -> tuple[int, int, int]:
 
 
 def _early(blocks: tuple[int, ...], threads: tuple[int, ...], stream: int) -> Any:
-    """A launch that a graph begins while the kernel before it still runs: kernels wait for it."""
+    """Configure a launch that a graph may begin before the previous kernel ends; kernels wait."""
     driver = _driver()
     early = driver.CUlaunchAttribute()
     early.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
@@ -290,7 +290,7 @@ def _literal(value: int | float) -> str:
     return str(value) if isinstance(value, int) else f"{value!r}f"
 
 
-def _says(error: Any) -> str:
+def _describe(error: Any) -> str:
     if "OUT_OF_MEMORY" in str(getattr(error, "name", error)):
         return "the GPU is out of memory: close other programs or choose a smaller picture"
     return f"CUDA says {getattr(error, 'name', error)}"
@@ -299,7 +299,7 @@ def _says(error: Any) -> str:
 def _checked(answer: tuple[Any, ...], place: str) -> Any:
     error, *values = answer
     if error != 0:
-        raise CudaError(f"{place}: {_says(error)}")
+        raise CudaError(f"{place}: {_describe(error)}")
     return values[0] if values else None
 
 
@@ -308,7 +308,7 @@ def _load_module(driver: Any, cubin: bytes) -> Any | None:
     if error == 0:
         return module
     if "OUT_OF_MEMORY" in str(getattr(error, "name", error)):
-        raise CudaError(f"loading kernels: {_says(error)}")
+        raise CudaError(f"loading kernels: {_describe(error)}")
     return None
 
 
@@ -323,13 +323,13 @@ def _compile(text: str, options: tuple[str, ...]) -> Compiled:
         (result,) = nvrtc.nvrtcCompileProgram(program, len(encoded), encoded)
         log = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program), "NVRTC"))
         _checked(nvrtc.nvrtcGetProgramLog(program, log), "NVRTC")
-        said = log.rstrip(b"\0 \n").decode(errors="replace")
+        messages = log.rstrip(b"\0 \n").decode(errors="replace")
         if result != 0:
-            lines = [line for line in said.splitlines() if "error" in line]
-            raise CudaError(f"kernels do not compile: {(lines or [said or str(result)])[0]}")
+            lines = [line for line in messages.splitlines() if "error" in line]
+            raise CudaError(f"kernels do not compile: {(lines or [messages or str(result)])[0]}")
         cubin = bytes(_checked(nvrtc.nvrtcGetCUBINSize(program), "NVRTC"))
         _checked(nvrtc.nvrtcGetCUBIN(program, cubin), "NVRTC")
-        return Compiled(cubin, said)
+        return Compiled(cubin, messages)
     finally:
         nvrtc.nvrtcDestroyProgram(program)
 
@@ -341,7 +341,7 @@ def _cache_path(text: str, options: tuple[str, ...]) -> Path:
 
 
 def cubin_folder() -> Path:
-    """Where compiled programs are kept."""
+    """Return the folder of compiled programs."""
     return cache_folder() / "cuda"
 
 
@@ -356,7 +356,7 @@ def _checked_version() -> str:
 
 
 def _read_cached(path: Path) -> bytes | None:
-    """A file's CUBIN; None where there is no file or it is not as it was written."""
+    """Read a file's CUBIN; None where there is no file or it is damaged."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -366,7 +366,7 @@ def _read_cached(path: Path) -> bytes | None:
 
 
 def _write_cached(path: Path, cubin: bytes) -> None:
-    """Whole or not at all: two processes may write the same file. Without a place, no cache."""
+    """Write a CUBIN atomically, since two processes may write the same file; or warn."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -383,7 +383,7 @@ def _write_cached(path: Path, cubin: bytes) -> None:
 
 @functools.cache
 def _warn_about_cache(folder: str, reason: str) -> None:
-    """Once for each folder."""
+    """Warn once for each folder."""
     _log.warning(
         "%s: compiled kernels cannot be kept (%s), every start compiles anew", folder, reason
     )

@@ -1,7 +1,6 @@
 """Parameters of kernels, read from their sources, and the check of a launch's arguments by them.
 
-The driver takes arguments by address and asks for no types: a swapped pair would be read as it
-comes.
+The driver takes arguments by address, without types: swapped ones would be misread silently.
 """
 
 import re
@@ -19,9 +18,9 @@ _KERNEL: Final = re.compile(
     r"(?P<name>\w+(?:##\w+)?)\s*\((?P<parameters>[^)]*)\)\s*\{"
 )
 _BYTES: Final = {"double": 8, "float": 4, "int": 4, "short": 2, "unsigned": 4, "uchar": 1}
-"""Bytes of an element by the first word of its type that stands here, vectors' digits removed."""
+"""Bytes of an element by the last word of its type, without the digits of vectors."""
 _ANY_WORDS: Final = {"uint", "Camera", "Sum"}
-"""Types that hold several things side by side: their elements are not checked."""
+"""Types of mixed content: their elements are not checked."""
 
 
 class Parameter(NamedTuple):
@@ -34,7 +33,7 @@ class Parameter(NamedTuple):
 
     @property
     def element_bytes(self) -> int | None:
-        """Bytes of one element of a pointer; None where any tensor may be read by it."""
+        """Bytes of one element of a pointer; None where any tensor is allowed."""
         base = [word.rstrip("1234") for word in self.type.split()]
         if base[-1] in _ANY_WORDS:
             return None
@@ -42,9 +41,9 @@ class Parameter(NamedTuple):
 
 
 def read_signatures(text: str) -> dict[str, tuple[Parameter, ...]]:
-    """Parameters of every kernel of a program's text, by name.
+    """Read the parameters of every kernel of a program's text, by name.
 
-    A kernel that a macro writes stands under the macro's name for it: `project_backward_##K`.
+    A kernel that a macro defines has the macro's name: `project_backward_##K`.
     """
     plain = _COMMENT.sub("", text.replace("\\\n", "\n"))
     return {
@@ -58,7 +57,7 @@ def read_signatures(text: str) -> dict[str, tuple[Parameter, ...]]:
 def signature_of(
     kernel: str, signatures: dict[str, tuple[Parameter, ...]]
 ) -> tuple[Parameter, ...]:
-    """Parameters of one kernel; those of a macro's for `project_backward_16` and the like."""
+    """Look up the parameters of one kernel, also one of a macro: `project_backward_16`."""
     if kernel in signatures:
         return signatures[kernel]
     for name, parameters in signatures.items():
@@ -70,7 +69,7 @@ def signature_of(
 def check_arguments(
     kernel: str, parameters: Sequence[Parameter], arguments: Sequence[Argument]
 ) -> None:
-    """Compare a launch with its kernel: how many, which kinds, and the element size of tensors."""
+    """Compare a launch with its kernel: number and kinds of arguments, element sizes of tensors."""
     assert len(arguments) == len(parameters), (
         f"{kernel}: takes {len(parameters)} arguments, got {len(arguments)}"
     )
@@ -86,8 +85,8 @@ def check_arguments(
                     f"{label}: got {argument.dtype}"
                 )
         else:
-            wanted = {"int": int, "float": float}[parameter.type]
-            assert type(argument) is wanted, f"{label}: got {argument!r}"
+            scalar = {"int": int, "float": float}[parameter.type]
+            assert type(argument) is scalar, f"{label}: got {argument!r}"
 
 
 def _parameter(words: str) -> Parameter:

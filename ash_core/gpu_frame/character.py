@@ -1,6 +1,6 @@
 """Poses on the GPU: dofs in, posed meshes and motion maps out, as chains a CUDA graph can capture.
 
-The same mathematics as `character` and `Avatar.motion_map`, in kernels (kernels/pose.cu,
+They compute the same as `character` and `Avatar.motion_map`, in kernels (kernels/pose.cu,
 kernels/graph_net.cu, kernels/motion_map.cu): three launches a pose, 22 with the graph networks, one
 a map. Bones run in float64, everything per vertex in float32; the delta network's weights and its
 dense layer's input may be half.
@@ -27,19 +27,19 @@ from ash_core.records import Atlas, Skeleton, Skinning, to_device
 
 MAX_JOINTS: Final = 256
 MAX_BONES: Final = 256
-"""What a block's shared memory holds, at 96 and 64 bytes each."""
+"""Capacity of a block's shared memory, at 96 and 64 bytes each."""
 
 THREADS = 256
 WARPS = THREADS // 32
 TEAM = 8
 """Lanes that share a vertex."""
 DENSE_TILE = 32
-"""Rows of a block of the half dense layer; inputs of one of its steps."""
-ADD_KEPT, KEEP, NORMALISE, ELU, FOR_DENSE, FINISH = (1 << bit for bit in range(6))
+"""Rows of a block of the half-precision dense layer, and inputs of one of its steps."""
+ADD_SAVED, SAVE, NORMALISE, ELU, FOR_DENSE, FINISH = (1 << bit for bit in range(6))
 """Bits of a mode: operations between two graph convolutions, see graph_net.cu."""
 
 PARTS = 6
-"""Vectors of a texel in a motion map."""
+"""Vectors of one texel in a motion map."""
 ROOT_FLOATS = 16
 
 PROGRAM = Program(
@@ -55,8 +55,8 @@ PROGRAM = Program(
         "TEAM": TEAM,
         "FEATURES": FEATURES,
         "DENSE_TILE": DENSE_TILE,
-        "ADD_KEPT": ADD_KEPT,
-        "KEEP": KEEP,
+        "ADD_SAVED": ADD_SAVED,
+        "SAVE": SAVE,
         "NORMALISE": NORMALISE,
         "ELU": ELU,
         "FOR_DENSE": FOR_DENSE,
@@ -73,8 +73,8 @@ Launch = tuple[str, int | tuple[int, int], int, tuple[Tensor | int | float | Non
 class PoseStage:
     """Poses of one avatar on the GPU: dofs in, posed meshes kept in a ring of slots.
 
-    The caller fills `inputs` and `slot`, then `run` writes that slot of the ring; `motion_map`
-    reads the slots that `window` names. Both only launch kernels on fixed buffers.
+    The caller fills `inputs` and `slot`, then `run` writes that slot of the ring. `motion_map`
+    reads the slots in `window`. Both only launch kernels on fixed buffers.
     Raises: CudaError for a skeleton too large for the kernels.
     """
 
@@ -83,7 +83,7 @@ class PoseStage:
     inputs: Float[Tensor, "4 D"]
     """float64: the pose's dofs, then its PoseWindow.normalised: poses n-2, n-1, n."""
     slot: Int[Tensor, "1"]
-    """int32: where `run` writes."""
+    """int32: slot that `run` writes."""
     window: Int[Tensor, "H"]
     """int32: slots of the poses, newest first."""
     vertices: Float[Tensor, "S V 3"]
@@ -102,7 +102,9 @@ class PoseStage:
         half: bool = True,
         buffers: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> None:
-        """half: keep the delta network's weights in half precision. buffers: the caller's own
+        """Allocate the buffers and prepare all launches.
+
+        half: store the delta network's weights in half precision. buffers: the caller's own
         `inputs`, `slot` and `window`.
         """
         character, device = avatar.character, torch.device(device)
@@ -112,6 +114,7 @@ class PoseStage:
         if device.type == "cuda":
             PROGRAM.load(device)
 
+        # Buffers: inputs of a pose, and the ring of posed meshes.
         n_vertices = len(character.template_vertices)
         self.inputs, self.slot, self.window = buffers or (
             torch.zeros(4, len(skeleton.dof_names), dtype=torch.float64, device=device),
@@ -123,6 +126,7 @@ class PoseStage:
         self.transforms = torch.zeros(self.SLOTS, n_vertices, 8, device=device)
         self.root = torch.zeros(self.SLOTS, ROOT_FLOATS, device=device)
 
+        # Launches.
         mesh = _MeshTables.of(character, avatar.data.variant == "released", device)
         networks = None
         if character.spatial_gcn is not None and character.delta_gcn is not None:
@@ -137,13 +141,14 @@ class PoseStage:
         self._map_launch = self._motion_map(avatar, device)
 
     def run(self) -> None:
-        """The pose in `inputs` -> ring[slot]."""
+        """Pose the mesh by `inputs` into slot `slot` of the ring."""
         for launch in self._launches:
             _launch(launch)
 
     def motion_map(self, out: Tensor) -> None:
-        """The poses of `window` -> half, channels last; zeroed once by the caller, who owns it.
+        """Write the motion map of the poses of `window`, half, channels last.
 
+        out: zeroed once by the caller, who owns it.
         Released: [r, r, 24], the channels of `Avatar.motion_map` and six that stay as they are.
         Native: [r/2, r/2, 72], 2x2 texels (u, v) as channels 4 c + 2 (u % 2) + v % 2.
         """
@@ -159,7 +164,7 @@ class PoseStage:
         networks: "_GraphNetworks | None",
     ) -> Launch:
         device, n_joints = self.inputs.device, len(skeleton.joint_names)
-        # Joint values by the dof matrix's rows, and the heading's angle as one row more.
+        # Dof matrix by rows for the joints' values; one more row for the angle of the heading.
         heading = torch.zeros(1, len(skeleton.dof_names))
         heading[0, HEADING_DOF] = skeleton.dof_matrix[:, HEADING_DOF].sum()
         dofs = torch.cat((skeleton.dof_matrix, heading)).double().to_sparse_csr()
@@ -167,13 +172,14 @@ class PoseStage:
         joints[:, :3], joints[:, 4:7] = skeleton.axes, skeleton.offsets
         joints[:, 3] = skeleton.is_prismatic.float()
         ancestors = [
-            torch.where(there, up, -1) for up, there in doubling_schedule(skeleton.parents)
+            torch.where(exists, up, -1) for up, exists in doubling_schedule(skeleton.parents)
         ]
         schedule = torch.stack(ancestors) if ancestors else torch.zeros(0, n_joints)
         rest_inverse = character.rest_inverse[:, :3].double()
         bones = skinning.bones[mesh.node_vertices].to(device, torch.int32)
         weights = skinning.weights[mesh.node_vertices].to(device)
 
+        # Launch.
         def table(values: Tensor, dtype: torch.dtype) -> Tensor:
             return values.to(device, dtype).contiguous()
 
@@ -238,7 +244,7 @@ class PoseStage:
         return "vertex_normals", _blocks(n_vertices * TEAM, THREADS), THREADS, arguments
 
     def _motion_map(self, avatar: Avatar, device: torch.device) -> Launch:
-        """The map's launch, all but the last argument."""
+        """Prepare the launch of the map, without its last argument."""
         atlas = to_device(avatar.atlas, "cpu")
         place = atlas.texels[:, 0] * atlas.resolution + atlas.texels[:, 1]
         corners = torch.cat((atlas.corners, place[:, None]), 1).to(device, torch.int32)
@@ -255,7 +261,7 @@ class PoseStage:
 
 
 def quads_of(atlas: Atlas) -> tuple[Int[Tensor, "P"], Int[Tensor, "P 4"]]:
-    """Pixels of the halved map that hold texels: place, and the texels of its 2x2, -1 for none."""
+    """List the pixels of the halved map with texels: position, texels of its 2x2, -1 for none."""
     side = atlas.resolution // 2
     iu, iv = atlas.texels.unbind(1)
     quads = torch.full((side * side, 4), -1)
@@ -266,19 +272,19 @@ def quads_of(atlas: Atlas) -> tuple[Int[Tensor, "P"], Int[Tensor, "P 4"]]:
 
 @dataclass(frozen=True)
 class _MeshTables:
-    """The template, its graph and its faces as the kernels read them. int32, float32."""
+    """The template, its graph and its faces in the layout of the kernels. int32, float32."""
 
     template: Float[Tensor, "V 3"]
     node_vertices: Int[Tensor, "G"]
     """On the CPU."""
     nodes: Float[Tensor, "G 8"]
-    """The pose's dual quaternions at the nodes: written by one kernel, read by another."""
+    """Dual quaternions of the pose at the nodes: written by one kernel, read by another."""
     link_starts: Int[Tensor, "V+1"]
     links: Int[Tensor, "M 2"]
     references: Int[Tensor, "V"]
     face_starts: Int[Tensor, "V+1"]
     corners: Int[Tensor, "I 4"]
-    """Of each vertex's faces."""
+    """Vertices of each face of each vertex."""
 
     @staticmethod
     def of(character: Character, released: bool, device: torch.device) -> "_MeshTables":
@@ -302,8 +308,8 @@ class _MeshTables:
 class _GraphNetworks:
     """Both graph networks: the nodes of one and the vertices of the other as rows of one table.
 
-    Step s ends convolution s and begins the next; the delta network is one step behind after its
-    dense layer, and its last mean is left to the kernel that poses the vertices.
+    Step s ends convolution s and begins the next. The delta network is one step behind after its
+    dense layer, and its last mean is computed by the kernel that poses the vertices.
     """
 
     def __init__(
@@ -314,6 +320,7 @@ class _GraphNetworks:
         device: torch.device,
         half: bool,
     ) -> None:
+        # Sizes.
         nodes, vertices = _Layers(spatial), _Layers(delta)
         n_nodes, n_vertices = len(mesh.node_vertices), len(mesh.template)
         rows, steps = n_nodes + n_vertices, len(nodes.names)
@@ -323,16 +330,19 @@ class _GraphNetworks:
             return torch.zeros(*shape, device=device)
 
         def weights(kernel: Tensor) -> tuple[Tensor | None, Tensor | None]:
-            """The delta network's: (float, half), one of them absent."""
+            """Convert weights of the delta network: (float, half), one of them None."""
             moved = kernel.to(device)
             return (None, moved.half()) if half else (moved.contiguous(), None)
 
+        # Buffers of the features, and tables of the graph.
         self.matrices = floats(n_nodes, HISTORY, 12)
         self.node_inputs = floats(n_nodes, CHANNELS["spatial"][0])
-        mapped, kept = (floats(rows, FEATURES), floats(rows, FEATURES)), floats(rows, FEATURES)
+        mapped, saved = (floats(rows, FEATURES), floats(rows, FEATURES)), floats(rows, FEATURES)
         moves = floats(n_nodes, 12)
         starts, neighbours = (table.to(device) for table in _joined(spatial, delta, n_nodes))
-        places = mesh.template[mesh.node_vertices.to(device)].contiguous()
+        positions = mesh.template[mesh.node_vertices.to(device)].contiguous()
+
+        # Dense layer of the delta network.
         dense_kernel = delta.dense_0_gcnn.kernel.detach().cpu()
         dense, dense_input = None, None
         if half:
@@ -342,16 +352,19 @@ class _GraphNetworks:
             dense_input = torch.zeros(shape, dtype=torch.half, device=device)
         dense_floats = None if half else dense_kernel.to(device)
 
+        # First launch: inputs of both networks, mapped.
         first = (nodes.first_kernel().to(device), *weights(vertices.first_kernel()))
         links = (mesh.link_starts, mesh.links, mesh.template)
-        seen = (n_nodes, n_vertices, self.node_inputs, first[0], self.matrices)
-        arguments: tuple[Any, ...] = (*seen, *links, *first[1:], mapped[0])
+        inputs = (n_nodes, n_vertices, self.node_inputs, first[0], self.matrices)
+        arguments: tuple[Any, ...] = (*inputs, *links, *first[1:], mapped[0])
         launches: list[Launch] = [("first_maps", _blocks(rows, WARPS), THREADS, arguments)]
+
+        # One launch a step.
         for step in range(steps):
             behind = step - (step >= dense_step)  # the delta network's own step
             vertex_mode, vertex_bias = _delta_mode(behind), vertices.bias(behind)
             if step == dense_step:
-                vertex_mode = ADD_KEPT | KEEP | ELU
+                vertex_mode = ADD_SAVED | SAVE | ELU
                 vertex_bias = delta.dense_0_gcnn.bias.detach().cpu()
             node_kernel = nodes.kernel(step + 1).to(device) if step + 1 < steps else None
             vertex_kernel = (
@@ -368,23 +381,24 @@ class _GraphNetworks:
             )
             modes, following = (_spatial_mode(step, steps), vertex_mode), mapped[(step + 1) % 2]
             if step == dense_step:
-                arguments = (n_nodes, n_vertices, *modes, *common, kept, following)
+                arguments = (n_nodes, n_vertices, *modes, *common, saved, following)
                 arguments = (*arguments, dense_floats, dense, dense_input)
                 grid = _blocks(n_vertices, DENSE_TILE) + _blocks(n_nodes, WARPS)
                 launches.append(("graph_dense", grid, THREADS, arguments))
             else:
-                arguments = (rows, n_nodes, *modes, *common, places, kept, following)
+                arguments = (rows, n_nodes, *modes, *common, positions, saved, following)
                 arguments = (*arguments, dense_input, moves)
                 launches.append(("graph_step", _blocks(rows, WARPS), THREADS, arguments))
 
+        # Arguments of `pose_vertices`.
         self.launches = tuple(launches)
         last_bias = vertices.bias(steps - 1)[:, :4].to(device).contiguous()
-        # The rows of the delta network follow the nodes: its own starts are a view.
+        # The rows of the delta network follow the nodes: its starts are a view.
         self.deformation = (moves, starts[n_nodes:], neighbours, mapped[steps % 2], last_bias)
 
 
 class _Layers:
-    """A graph network's parameters by step, padded to whole features; float32 on the CPU."""
+    """Parameters of a graph network by step, padded to whole features; float32 on the CPU."""
 
     def __init__(self, net: GraphNet) -> None:
         blocks = [f"gcnn_{block}_{half}" for block in range(BLOCKS) for half in range(2)]
@@ -393,11 +407,11 @@ class _Layers:
         self._state = {name: value.detach().cpu() for name, value in net.state_dict().items()}
 
     def first_kernel(self) -> Float[Tensor, "n c 16"]:
-        """Inputs first, as the network has it."""
+        """Return the kernel of the first convolution, inputs first as in the network."""
         return self._state["gcnn_0.kernel"]
 
     def kernel(self, step: int) -> Float[Tensor, "n 16 16"]:
-        """Outputs first."""
+        """Return the kernel of a convolution, outputs first."""
         kernel = self._state[f"{self.names[step]}.kernel"].transpose(1, 2)
         missing = FEATURES - kernel.shape[1]
         return torch.nn.functional.pad(kernel, (0, 0, 0, missing)).contiguous()
@@ -407,7 +421,7 @@ class _Layers:
         return torch.nn.functional.pad(bias, (0, FEATURES - bias.shape[1]))
 
     def norm(self, step: int) -> Float[Tensor, "n 32"]:
-        """Scale and shift of the norm after a step; nothing after the last two."""
+        """Return scale and shift of the norm after a step; zeros after the last two."""
         n_nodes = len(self.first_kernel())
         if step >= 2 * BLOCKS:
             return torch.zeros(n_nodes, 2 * FEATURES)
@@ -433,14 +447,15 @@ def _delta_mode(step: int) -> int:
 
 
 def _between(step: int) -> int:
-    """A block's end is added to what its beginning kept, and kept; ELU begins the next block."""
+    """Choose the mode between two steps: the end of a block adds its saved input, and is saved."""
     if step % 2 == 1:
         return 0
-    return KEEP | ELU | (ADD_KEPT if step > 0 else 0)
+    return SAVE | ELU | (ADD_SAVED if step > 0 else 0)
 
 
 def pack_dense(kernel: Float[Tensor, "n n"]) -> Tensor:
-    """A dense layer as half, padded to whole tiles and in the order that a warp reads:
+    """Pack a dense layer in half precision, padded to whole tiles, in the order that a warp reads.
+
     [tiles of 16 rows, chunks of 32 inputs, 2 halves of a tile, 8 rows, 4, 8 inputs].
     """
     n = len(kernel)
@@ -451,7 +466,7 @@ def pack_dense(kernel: Float[Tensor, "n n"]) -> Tensor:
 
 
 def _joined(spatial: GraphNet, delta: GraphNet, n_nodes: int) -> tuple[Tensor, Tensor]:
-    """(starts, neighbours) of both networks' rows."""
+    """Join (starts, neighbours) of both networks' rows."""
     upper, lower = spatial.adjacency.cpu(), delta.adjacency.cpu()
     count = len(upper.col_indices())
     starts = torch.cat((upper.crow_indices()[:-1], lower.crow_indices() + count))
@@ -461,13 +476,13 @@ def _joined(spatial: GraphNet, delta: GraphNet, n_nodes: int) -> tuple[Tensor, T
 
 
 def _starts(owners: Int[Tensor, "m"], count: int) -> Int[Tensor, "count+1"]:
-    """Where each owner's entries start in a list that is sorted by them; int32."""
+    """Compute the start of each owner's entries in a list sorted by owner; int32."""
     counts = torch.bincount(owners, minlength=count)
     return torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
 
 
 def _pairs(ids: Int[Tensor, "m"], weights: Float[Tensor, "m"]) -> Int[Tensor, "m 2"]:
-    """Index and weight side by side, the weight's bits as int32."""
+    """Pair index and weight, the weight's bits as int32."""
     return torch.stack((ids.int(), weights.float().view(torch.int32)), 1).contiguous()
 
 

@@ -1,6 +1,6 @@
-"""A convolution with all that follows it in one launch, on tensor cores (kernels/convolve.cu).
+"""Convolution, bias and activation in one launch, on tensor cores (kernels/convolve.cu).
 
-For maps small enough that launches cost more than arithmetic: our decoder's.
+For maps so small that launches cost more than arithmetic: those of our decoder.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ash_core.gpu.kernels import Program
 KERNELS = Path(__file__).parent / "kernels"
 
 PACK: Final = 8
-"""Channels that a thread reads at once."""
+"""Channels of one read of a thread."""
 CHUNK: Final = 16
 """Input channels of one step."""
 THREADS: Final = 128
@@ -33,11 +33,11 @@ TILES: Final = {
     (3, 2): {(64, 48): 2, (64, 32): 2, (64, 16): 3},
     (1, 1): {(128, 48): 4, (128, 32): 4},
 }
-"""(taps a side, stride): the (positions, outputs) that a block can make, and the chunks that then
-have room in its shared memory.
+"""(taps a side, stride): possible tiles (positions, outputs) of a block, each with the number of
+chunks that fit its shared memory.
 """
 MULTIPROCESSORS: Final = 132
-"""Of a large device."""
+"""Multiprocessors of a large device."""
 
 PROGRAMS = {
     (taps, stride, *tile): Program(
@@ -57,7 +57,7 @@ PROGRAMS = {
     for (taps, stride), tiles in TILES.items()
     for tile, stages in tiles.items()
 }
-"""Compiled at first use, each for itself: a decoder needs four or five of them."""
+"""Programs by taps, stride and tile, each compiled at first use: a decoder needs four or five."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Convolution:
     """half [tiles of outputs, chunks, taps, N, 16]"""
     bias: Tensor
     side: int
-    """Of the input."""
+    """Side of the input, positions."""
     channels: int
     slope: float
     out: Tensor
@@ -81,9 +81,9 @@ class Convolution:
     def of(
         layer: nn.Conv2d, side: int, slope: float, device: torch.device, lifted: bool = False
     ) -> "Convolution":
-        """The layer on maps of a side; its outputs rounded up to whole packs, zero there.
+        """Prepare a layer for maps of a side; outputs are padded by zeros to whole packs.
 
-        slope: of the leaky ReLU, 1 for none. lifted: no buffer, see `add_lifted`.
+        slope: of the leaky ReLU, 1 for none. lifted: without a buffer, see `add_lifted`.
         """
         taps, stride = layer.kernel_size[0], layer.stride[0]
         outputs = -(-layer.out_channels // PACK) * PACK
@@ -106,7 +106,7 @@ class Convolution:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[h, w, c] -> [h', w', outputs], the same buffer every time."""
+        """Convolve [h, w, c] to [h', w', outputs], the same buffer every time."""
         self._launch(x, False, self.out)
         return self.out
 
@@ -116,7 +116,7 @@ class Convolution:
         return skip
 
     def load(self) -> None:
-        """Compile: launches may then be captured."""
+        """Compile, so that launches may be captured."""
         PROGRAMS[self.program].load(self.bias.device)
 
     def _launch(self, x: Tensor, lifted: bool, out: Tensor) -> None:
@@ -126,10 +126,10 @@ class Convolution:
 
 
 def pack_weight(weight: Tensor, width: int) -> Tensor:
-    """[c_out, c_in, k, k] -> half [tiles of `width` outputs, chunks, taps, width, 16].
+    """Pack [c_out, c_in, k, k] to half [tiles of `width` outputs, chunks, taps, width, 16].
 
     The two halves of a row of 16 are swapped where bit 2 of the row's number within the chunk's
-    taps is set: as the kernel wants them in shared memory.
+    taps is set: the layout of the kernel's shared memory.
     """
     c_out, c_in = weight.shape[:2]
     weight = nn.functional.pad(weight, (0, 0, 0, 0, 0, -c_in % CHUNK, 0, -c_out % width))
@@ -146,10 +146,10 @@ def _tiles(side: int, positions: int) -> int:
 
 
 def _best_tile(taps: int, stride: int, side: int, outputs: int) -> tuple[int, int]:
-    """The tile with which the busiest multiprocessor has the least to do.
+    """Choose the tile with the least work for the busiest multiprocessor.
 
-    A step of 16 channels takes a warp one load for each 16 positions and each 16 outputs, and a
-    product of twice a load's time for each pair of them; alone, a block waits half as long again.
+    A step of 16 channels takes a warp one load for each 16 positions and each 16 outputs. Each pair
+    of them takes a product of twice a load's time. A block alone waits half as long again.
     """
 
     def time(tile: tuple[int, int]) -> float:

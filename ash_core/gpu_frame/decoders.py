@@ -1,8 +1,8 @@
-"""Both variants' networks in half precision, as chains that a CUDA graph can capture.
+"""Networks of both variants in half precision, as chains that a CUDA graph can capture.
 
-Weights are converted once; statistics and sums stay float32. The published networks' convolutions
-are cuDNN's, and all that stands between them is ours (kernels/decoders.cu), in as few launches as
-the mathematics allows; our decoder is small enough for convolutions of our own, one launch each.
+Weights are converted once; statistics and sums are float32. The published networks use cuDNN for
+convolutions, and our kernels (kernels/decoders.cu) for all other layers, in as few launches as
+possible. Our decoder is small enough for convolutions of our own, one launch each.
 `warm_up` must have run on the thread that captures: cuDNN times its candidates there.
 Maps are half [height, width, channels] inside. Meaning: networks/unet.py and networks/decoder.py.
 """
@@ -34,13 +34,13 @@ LEVELS: Final = 4
 """Halvings of the published U-Nets."""
 
 SUM_THREADS, POINT_THREADS = 512, 256
-"""Threads a block: of sums over a map, of one thread a pack."""
+"""Threads a block: of sums over a map, and of kernels with one thread a pack."""
 SLAB_CHANNELS = 4 * PACK
-"""Channels that one block of `normalize_large` normalises."""
+"""Channels of one block of `normalize_large`."""
 ONE_BLOCK_QUADS = 1024
-"""Maps of up to this many 2x2 quads are normalised in one launch."""
+"""Greatest number of 2x2 quads of a map that is normalised in one launch."""
 SUM_BLOCKS, NORM_BLOCKS = 128, 256
-"""Blocks for a large map: one, and two, for each multiprocessor of a large device."""
+"""Blocks for a large map: one and two for each multiprocessor of a large device."""
 
 
 PROGRAM = Program(
@@ -56,8 +56,9 @@ PROGRAM = Program(
 
 
 def supports_side(side: int) -> bool:
-    """Whether the published networks run here on a map of this side: the lowest level must have
-    whole 2x2 quads.
+    """Test whether the published networks run on a map of this side.
+
+    The lowest level must have whole 2x2 quads.
     """
     return side > 0 and side % 2 ** (LEVELS + 1) == 0
 
@@ -79,7 +80,7 @@ class ReleasedNetworks:
         two_streams: bool = True,
         root: Tensor | None = None,
     ) -> None:
-        """root: a buffer of the caller's to read it from."""
+        """Convert the weights and allocate the buffers. root: a buffer of the caller."""
         assert supports_side(side), side
         self.device = device = torch.device(device)
         self.root = torch.zeros(3, device=device) if root is None else root
@@ -98,8 +99,9 @@ class ReleasedNetworks:
 
     @torch.no_grad()
     def run(self) -> tuple[Tensor, Tensor]:
-        """Geometry [1, 16, r, r] (11 used) and appearance [1, 8, r, r] (3 used), half, channels
-        last: the same two buffers every time.
+        """Compute geometry [1, 16, r, r] (11 used) and appearance [1, 8, r, r] (3 used).
+
+        Half, channels last; the same two buffers every time.
         """
         with _benchmarked_convolutions():
             if self._beside is None:
@@ -120,9 +122,9 @@ class ReleasedNetworks:
 class NativeNetwork:
     """Our decoder between pixel_unshuffle and pixel_shuffle.
 
-    motion_map: half [1, 72, r / 2, r / 2], channels last. Channel c of texel (v, u) stands in
-    channel 4 c + 2 (v % 2) + u % 2 of (v / 2, u / 2); likewise in the output and in `base`, which
-    is to be added to it.
+    motion_map: half [1, 72, r / 2, r / 2], channels last. Channel c of texel (v, u) is channel
+    4 c + 2 (v % 2) + u % 2 of (v / 2, u / 2); likewise in the output and in `base`, which the
+    caller adds to it.
     """
 
     def __init__(self, decoder: Decoder, device: torch.device | str, atlas: int) -> None:
@@ -155,8 +157,9 @@ class NativeNetwork:
 
     @torch.no_grad()
     def run(self) -> Tensor:
-        """Raw residuals without `base`, before pixel_shuffle, half [1, 4 c, r / 2, r / 2] with 4 c
-        rounded up to a multiple of 8, channels last: the same buffer every time.
+        """Compute raw residuals without `base`, before pixel_shuffle: half [1, 4 c, r / 2, r / 2].
+
+        4 c is rounded up to a multiple of 8; channels last; the same buffer every time.
         """
         x, skips = self._map, []
         for stage in self._down:
@@ -196,7 +199,7 @@ class _FastUNet:
         self._partial = torch.empty((2 * SUM_BLOCKS + 1) * widest, device=device)
 
     def run(self, x: Tensor) -> Tensor:
-        """[r, r, 24] -> [r, r, 16 or 8]."""
+        """Run the network from [r, r, 24] to [r, r, 16 or 8]."""
         if self._code:
             self._code.run()
         for level, (first, second) in enumerate(self._down):
@@ -219,14 +222,14 @@ class _FastUNet:
         return self._finish(x, self._up[-1][1])
 
     def _normalized(self, x: Tensor, layer: "_Normed") -> Tensor:
-        """x, normalised in place."""
+        """Normalise x in place."""
         self._normalize(x, layer, x)
         return x
 
     def _normalize(
         self, x: Tensor, layer: "_Normed", out: Tensor, pooled: Tensor | None = None
     ) -> None:
-        """The norm and ReLU of x into the first channels of `out`; 2x2 maxima into `pooled`."""
+        """Write norm and ReLU of x to the first channels of `out`, 2x2 maxima to `pooled`."""
         side, _, channels = x.shape
         quads = (side // 2) ** 2
         norm = (layer.scale, layer.bias, layer.eps)
@@ -243,7 +246,7 @@ class _FastUNet:
         PROGRAM.launch("normalize_large", grid, SUM_THREADS, *arguments)
 
     def _sums(self, x: Tensor) -> int:
-        """Partial sums of x for its statistics; how many."""
+        """Compute partial sums of x for its statistics; return their number."""
         positions, channels = x.shape[0] * x.shape[1], x.shape[2]
         rows = SUM_THREADS * PACK // channels
         parts = min(SUM_BLOCKS, -(-positions // rows))
@@ -285,7 +288,7 @@ class _Normed:
 class _Raise:
     """A transposed convolution of 2x2 and stride 2: each position makes four, without overlap.
 
-    So it is a 1x1 convolution to four times the channels, whose output is then laid out.
+    So it is a 1x1 convolution to four times the channels, whose output is then rearranged.
     """
 
     weight: Tensor
@@ -296,7 +299,7 @@ class _Raise:
     def of(
         layer: nn.ConvTranspose2d, device: torch.device, code: "_Code | None" = None
     ) -> "_Raise":
-        """The layer; a code's constant channels, its last inputs, act through the bias."""
+        """Convert a layer; constant channels of a code, its last inputs, act through the bias."""
         assert layer.bias is not None
         weight = _corner_weights(layer)
         if code:
@@ -307,15 +310,15 @@ class _Raise:
 
     @property
     def channels(self) -> int:
-        """Channels that it makes."""
+        """Number of its output channels."""
         return len(self.bias) // 4
 
     def __call__(self, x: Tensor, joined: Tensor) -> None:
-        """Lay the layer's output of x [h, w, c] into the last channels of `joined`."""
+        """Write the layer's output for x [h, w, c] to the last channels of `joined`."""
         corners = _conv(x, self.weight)
         width = joined.shape[-1]
         PROGRAM.launch(
-            "lay_corners",
+            "write_corners",
             _blocks(corners.numel() // PACK),
             POINT_THREADS,
             corners,
@@ -329,7 +332,7 @@ class _Raise:
 
 
 class _Code:
-    """The root's place, embedded, through its small network, as a bias of the first raise."""
+    """Code of the root position by its small network, as a bias of the first raise."""
 
     def __init__(
         self, net: UNet, root: Tensor, root_translation: Tensor, device: torch.device
@@ -347,7 +350,7 @@ class _Code:
         self.bias = torch.empty_like(self._base)
 
     def run(self) -> None:
-        """Renew the bias from the root."""
+        """Update the bias from the root."""
         fixed = (*self._layers, self._weight, self._base, len(self.bias))
         arguments = (self._root, ROOT_SCALE, self._translation, *fixed)
         PROGRAM.launch("code_bias", _blocks(len(self.bias)), POINT_THREADS, *arguments, self.bias)
@@ -355,7 +358,7 @@ class _Code:
 
 @dataclass(frozen=True)
 class _Head:
-    """The last layer of a published network: what is shown of it."""
+    """Last layer of a published network: its used outputs."""
 
     kernel: str
     weight: Tensor
@@ -375,9 +378,9 @@ class _Head:
 
 
 def _conv(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolution of [h, w, c] by [c_out, c, k, k], padded to keep the size; without bias.
+    """Convolve [h, w, c] by [c_out, c, k, k], padded to the same size; without bias.
 
-    Without a GPU, in float32 between half-precision maps: what a GPU's sums are.
+    Without a GPU, in float32 between half-precision maps, as the sums of a GPU are.
     """
     padding = weight.shape[-1] // 2
     if x.is_cuda:
@@ -389,7 +392,7 @@ def _conv(x: Tensor, weight: Tensor) -> Tensor:
 
 @contextmanager
 def _benchmarked_convolutions() -> Iterator[None]:
-    """cuDNN times its candidates at a shape's first use; the same flags later find the choice."""
+    """Let cuDNN time its candidates at the first use of a shape, and reuse its choice later."""
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=True, deterministic=False, allow_tf32=True
     ):
@@ -397,7 +400,7 @@ def _benchmarked_convolutions() -> Iterator[None]:
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """[h, w, c] as [1, c, h, w], the same memory."""
+    """View [h, w, c] as [1, c, h, w]."""
     return x[None].permute(0, 3, 1, 2)
 
 
@@ -419,7 +422,7 @@ def _blocks(packs: int) -> int:
 
 
 def _corner_weights(layer: nn.ConvTranspose2d) -> Tensor:
-    """[c_in, 4 (2 row + column) c_out]."""
+    """Flatten weights to [c_in, 4 (2 row + column) c_out]."""
     return layer.weight.detach().permute(0, 2, 3, 1).flatten(1)
 
 

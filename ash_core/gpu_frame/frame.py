@@ -1,9 +1,8 @@
-"""Whole frames on the GPU: a window of poses and a camera in, a picture out, without waiting.
+"""Whole frames on the GPU: a window of poses and a camera in, an image out, without waiting.
 
 Four stages: pose (character), map (motion map), decode (networks in half precision), raster (skin,
-project, blend). Poses, map and decoder, and the raster are each captured once as a CUDA graph. A
-pose that is known is not computed again, a window that is decoded not decoded again: turning the
-camera costs the raster stage alone.
+project, blend). Poses, map and decoder, and the raster are each captured once as a CUDA graph.
+Poses and decoded windows are cached: turning the camera costs the raster stage alone.
 """
 
 import logging
@@ -58,23 +57,23 @@ PROGRAM: Final = Program(
 Colour = tuple[float, float, float]
 Output = Literal["float", "rgba8"]
 Kind = tuple[tuple[int, int], Output, float]
-"""Size, output and rounding of a picture."""
+"""Size, output and rounding of an image."""
 STAGES: Final = {"P": "deform", "M": "maps", "D": "decode", "R": "raster"}
-"""A letter for each stage, and its name among the timings."""
+"""Letter of each stage, and its name among the timings."""
 RINGS: Final = 2
-"""Pictures in bytes go to as many buffers in turn: one may be shown while the next is made."""
+"""Buffers for images in bytes, used in turn: one may be shown while the next is rendered."""
 
 
 class Frames:
     """Frames of one avatar on one GPU, for one stream.
 
-    Weights are taken as they are now. Raises: CudaError for an avatar that the kernels do not take.
+    Weights are copied now. Raises: CudaError for an avatar that the kernels do not support.
     """
 
     def __init__(self, avatar: Avatar, device: torch.device) -> None:
         self.device = device
         self.captures = device.type == "cuda"
-        """False once a capture has failed: stages are then launched one by one."""
+        """False after a failed capture: stages are then launched one by one."""
         self._inputs = _Inputs(avatar.data, device)
         self._pose = PoseStage(avatar, device, buffers=self._inputs.of_pose)
         self._decoder = _decoder_of(avatar, self._pose, self._inputs, device)
@@ -98,9 +97,10 @@ class Frames:
         background: Colour | None,
         timings: dict[str, float] | None = None,
     ) -> Image:
-        """The picture in floats.
+        """Render an image in floats.
 
-        window: on the CPU. timings: filled with each stage's milliseconds, which waits.
+        window: on the CPU. timings: receives the latency of each stage, ms, with a synchronise
+        after it.
         """
         target = self._aim(camera, "float", 0.0)
         self._draw(window, background, target, timings)
@@ -114,8 +114,9 @@ class Frames:
         rounding: float = 0.5,
         timings: dict[str, float] | None = None,
     ) -> UInt8[Tensor, "h w 4"]:
-        """Premultiplied colours (value x 255 + rounding, cut off) and coverage, as `image`; a
-        buffer that the next call but one writes again.
+        """Render premultiplied colours (value x 255 + rounding, truncated) and coverage in bytes.
+
+        Returns a buffer that the next call but one overwrites.
         """
         target = self._aim(camera, "rgba8", rounding)
         self._draw(window, background, target, timings)
@@ -124,8 +125,9 @@ class Frames:
     def surface(
         self, window: PoseWindow
     ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, "V 3"]] | None:
-        """Vertices (m) and normals of a window's newest pose, body frame, on the GPU; None where it
-        is not known any more. window: on the CPU. Valid until the next frame.
+        """Return vertices (m) and normals of a window's newest pose, body frame, on the GPU.
+
+        None if it is no longer cached. window: on the CPU. Valid until the next frame.
         """
         slot = self._slots.get(_keys(window)[0])
         return None if slot is None else (self._pose.vertices[slot], self._pose.normals[slot])
@@ -140,7 +142,7 @@ class Frames:
         try:
             self._draw_window(window, background, target, timings)
         except BaseException:
-            # Broken off anywhere: nothing of it is known to be whole.
+            # After an exception no cached state is trusted.
             self._slots.clear()
             self._decoded = self._target = None
             self._graphs = {k: graph for k, graph in self._graphs.items() if "R" not in k[0]}
@@ -162,7 +164,7 @@ class Frames:
         for key in keys:
             self._slots.move_to_end(key)
         slots = [self._slots[key] for key in keys]
-        # Poses go ahead by themselves: while they run, the longer rest is being launched.
+        # Poses are launched first: while they run, the longer stages are launched.
         for i in missing[::-1]:
             self._inputs.send(window, i, slots, background)
             self._run("P", target, timings)
@@ -174,10 +176,10 @@ class Frames:
             self._decoded = keys
         self._run("R", target, timings)
 
-    def _free_slot(self, wanted: tuple[bytes, ...]) -> int:
+    def _free_slot(self, keys: tuple[bytes, ...]) -> int:
         if len(self._slots) < PoseStage.SLOTS:
             return len(self._slots)
-        oldest = next(key for key in self._slots if key not in wanted)
+        oldest = next(key for key in self._slots if key not in keys)
         return self._slots.pop(oldest)
 
     def _aim(self, camera: Camera, output: Output, rounding: float) -> "_Target":
@@ -225,8 +227,8 @@ class Frames:
         try:
             if "D" in stages:
                 self._decoder.run()  # cuDNN chooses its kernels on each thread anew
-            how = {"stream": self._capturing, "capture_error_mode": "thread_local"}
-            with torch.cuda.graph(graph, pool=self._pool, **how):
+            options = {"stream": self._capturing, "capture_error_mode": "thread_local"}
+            with torch.cuda.graph(graph, pool=self._pool, **options):
                 self._launch(stages, target)
         except RuntimeError as error:
             self.captures = False
@@ -248,7 +250,7 @@ class Frames:
 
 
 class _Inputs:
-    """All that a frame takes from the host, in one copy."""
+    """Inputs of a frame from the host, in one copy."""
 
     def __init__(self, data: AvatarData, device: torch.device) -> None:
         n_dofs, n_poses = len(data.skeleton.dof_names), len(data.lags)
@@ -257,15 +259,15 @@ class _Inputs:
         sizes = (2 * doubles, 24, 4, 4, 1, n_poses)
         words = sum(sizes)
         self._host = torch.zeros(words, dtype=torch.int32)
-        self._there = torch.zeros(words, dtype=torch.int32, device=device)
-        here = np.frombuffer(self._host.numpy(), np.int32)
+        self._device = torch.zeros(words, dtype=torch.int32, device=device)
+        host = np.frombuffer(self._host.numpy(), np.int32)
         ends = np.cumsum(sizes)
         rows, self._camera, background, root, self._slot, self._window = (
-            here[end - size : end] for end, size in zip(ends, sizes, strict=True)
+            host[end - size : end] for end, size in zip(ends, sizes, strict=True)
         )
         self._rows = rows.view(np.float64).reshape(1 + HISTORY, n_dofs)
         self._background, self._root = background.view(np.float32), root.view(np.float32)
-        poses, camera, background, root, slot, window = self._there.split(sizes)
+        poses, camera, background, root, slot, window = self._device.split(sizes)
         rows = poses.view(torch.float64).view(1 + HISTORY, n_dofs)
         self.of_pose = rows, slot, window
         self._packed = camera.view(1, 24)
@@ -273,7 +275,7 @@ class _Inputs:
         self.root = root.view(torch.float32)[:3]
 
     def aim(self, camera: Camera) -> splat.Views:
-        """Take a camera for the next `send`."""
+        """Store a camera for the next `send`."""
         words, pixels, tiles = splat.camera_words([camera])
         self._camera[:] = np.frombuffer(words, np.int32)
         return splat.Views(self._packed, ((camera.height, camera.width),), pixels, tiles)
@@ -281,13 +283,13 @@ class _Inputs:
     def send(
         self, window: PoseWindow, pose: int, slots: list[int], background: Colour | None
     ) -> None:
-        """One pose of a window and everything of the frame."""
+        """Copy one pose of a window and the other inputs of the frame to the device."""
         self._rows[0], self._rows[1:] = window.dofs[pose].numpy(), window.normalised[pose].numpy()
         self._slot[0], self._window[:] = slots[pose], slots
         self._background[:3] = background or (0.0, 0.0, 0.0)
         self._root[:3] = window.dofs[0, :3].numpy()
-        # From pageable memory: taken before the call returns, and nothing waits.
-        self._there.copy_(self._host, non_blocking=True)
+        # From pageable memory: read before the call returns, and nothing waits.
+        self._device.copy_(self._host, non_blocking=True)
 
 
 class _Target:
@@ -317,24 +319,24 @@ class _Target:
         splat.blend(self.views, self.bins, background, self._images, rgba8, rounding=self._rounding)
 
     def image(self) -> Image:
-        """A copy, so that it outlives the next frame."""
+        """Copy the image, which the next frame overwrites."""
         assert self._images is not None
         (image,) = splat.split_batch(self._images, self.views)
         return Image(image.rgb.clone(), image.alpha.clone(), image.depth.clone())
 
     def rgba8(self) -> UInt8[Tensor, "h w 4"]:
-        """This turn's buffer."""
+        """Return this turn's buffer."""
         return self._rgba8[self.turn].view(*self._size, 4)
 
 
 @dataclass(frozen=True)
 class _Texels:
-    """The atlas as the kernels read it."""
+    """The atlas in the layout of the kernels."""
 
     corners: Tensor
-    """int32 [N, 4]: vertices of the texel's face, place of its values."""
+    """int32 [N, 4]: vertices of the texel's face, position of its values."""
     weights: Tensor
-    """[N, 4]: barycentrics, which is the heaviest."""
+    """[N, 4]: barycentrics, index of the heaviest."""
 
     @staticmethod
     def of(avatar: Avatar, places: Tensor, device: torch.device) -> "_Texels":
@@ -348,7 +350,7 @@ class _Texels:
 
 
 class _ReleasedDecoder:
-    """The published networks and what skins their output."""
+    """The published networks and the skinning of their output."""
 
     def __init__(
         self, avatar: ReleasedAvatar, pose: PoseStage, inputs: _Inputs, device: torch.device
@@ -378,7 +380,7 @@ class _ReleasedDecoder:
         self._outputs = geometry.permute(0, 2, 3, 1), appearance.permute(0, 2, 3, 1)
 
     def splat(self, target: _Target) -> None:
-        """The networks' values into a target's lists."""
+        """Splat the values of the networks into a target's tile bins."""
         assert self._outputs is not None
         pose, texels = self._pose, self._texels
         _splat(
@@ -389,7 +391,7 @@ class _ReleasedDecoder:
 
 
 class _NativeDecoder:
-    """Our decoder and what skins its output."""
+    """Our decoder and the skinning of its output."""
 
     def __init__(self, avatar: NativeAvatar, pose: PoseStage, device: torch.device) -> None:
         atlas, frames = avatar.atlas, avatar.frames
@@ -426,7 +428,7 @@ class _NativeDecoder:
         self._output = self._network.run().permute(0, 2, 3, 1)
 
     def splat(self, target: _Target) -> None:
-        """The network's values into a target's lists."""
+        """Splat the values of the network into a target's tile bins."""
         assert self._output is not None
         pose, texels = self._pose, self._texels
         _splat(
@@ -456,7 +458,7 @@ def _decoder_of(
 
 
 def _keys(window: PoseWindow) -> tuple[bytes, ...]:
-    """A name for each pose of a window."""
+    """Return a key for each pose of a window."""
     if window.dofs.is_cuda:
         raise InputError("window: expected poses on the CPU, got them on a GPU")
     return pose_keys(window)

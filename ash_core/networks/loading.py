@@ -1,4 +1,4 @@
-"""Networks from stored weights, and a sign that their weights have changed."""
+"""Networks from stored weights, and a counter of changes to weights."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -10,25 +10,25 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def weights_version(module: nn.Module) -> int:
-    """Grows with every change of the module's weights in place: what is kept from them is stale.
+    """Count the in-place changes of a module's weights: after one, cached results are stale.
 
-    Asked for every frame, so it walks by itself: `parameters()` takes 0.1 ms.
+    Called every frame, so it walks the modules itself: `parameters()` takes 0.1 ms.
     """
-    version, left = 0, [module]
-    while left:
-        one = left.pop()
-        for weight in one._parameters.values():
+    version, pending = 0, [module]
+    while pending:
+        part = pending.pop()
+        for weight in part._parameters.values():
             if weight is not None:
                 version += weight._version
-        if one._modules:
-            left += [part for part in one._modules.values() if part is not None]
+        if part._modules:
+            pending += [child for child in part._modules.values() if child is not None]
     return version
 
 
 def with_weights(make: Callable[[], Net], weights: Mapping[str, Tensor]) -> Net:
-    """The network that `make` builds, holding copies of the given tensors; ready to run.
+    """Build a network by `make`, with copies of the given tensors; ready to run.
 
-    No random weights are drawn first: that takes a second for the published networks.
+    No random weights are drawn first, which takes a second for the published networks.
     """
     with torch.device("meta"):
         net = make()

@@ -1,10 +1,9 @@
-// What stands between the convolutions of the published U-Nets: norms, poolings, up-samplings, the last layer.
+// Layers between the convolutions of the published U-Nets: norms, poolings, up-samplings, the last layer.
 //
 // Maps are half [height, width, channels]. All sums and statistics are float32. Meaning: ash_core/networks/unet.py.
-// Defined by the compiler: SUM_THREADS, POINT_THREADS, ONE_BLOCK_QUADS, and SLAB: packs that a block of normalize_large
-// normalises.
+// Defined by the compiler: SUM_THREADS, POINT_THREADS, ONE_BLOCK_QUADS, and SLAB, packs of a block of normalize_large.
 
-#define MAX_CODE 64         // widest layer of the root's small network
+#define MAX_CODE 64         // width of the widest layer of the root's network
 #define EMBEDDING 39
 
 struct Affine {
@@ -19,7 +18,7 @@ __device__ __forceinline__ Pack activated(const Pack& x, const Affine& norm) {
     return y;
 }
 
-// The first position of a 2x2 quad; the others are 1, side and side + 1 further.
+// First position p of a 2x2 quad; the others are p + 1, p + side and p + side + 1.
 __device__ __forceinline__ int quad_start(int quad, int side) {
     int half_side = side / 2, row = quad / half_side;
     return 2 * row * side + 2 * (quad - row * half_side);
@@ -29,7 +28,7 @@ __device__ __forceinline__ int quad_position(int start, int corner, int side) {
     return start + (corner & 1) + (corner >> 1) * side;
 }
 
-// Normalise a quad, write it, and its maximum where `pooled` is wanted.
+// Normalise a quad and write it, and its maximum to `pooled` unless null.
 __device__ __forceinline__ void write_quad(
     const uint4 (&raw)[4], const Affine& norm, int quad, int side, int channels, int first,
     unsigned short* out, int out_channels, unsigned short* pooled) {
@@ -45,7 +44,7 @@ __device__ __forceinline__ void write_quad(
     if (pooled) store_raw(pooled + (size_t)quad * channels + first, packed(most));
 }
 
-// Eight sums over a warp by halving the values that a lane carries: the lane's channel is lane / 4.
+// Sum eight channels over a warp, halving the values of a lane each step. The lane's channel is lane / 4.
 __device__ __forceinline__ float warp_sum_of_channel(const Pack& p, int lane) {
     float four[4], two[2], one;
     bool high = lane & 16;
@@ -66,7 +65,7 @@ __device__ __forceinline__ float warp_sum_of_channel(const Pack& p, int lane) {
     return one + __shfl_xor_sync(0xffffffffu, one, 1);
 }
 
-// Eight sums over a block; `parts` is scratch, `total` the result for everybody.
+// Sum eight channels over a block. parts: scratch; total: shared result.
 __device__ __forceinline__ Pack block_sum(const Pack& p, float (*parts)[8], float4 (&total)[2]) {
     int thread = threadIdx.x, warps = blockDim.x / 32;
     float sum = warp_sum_of_channel(p, thread & 31);
@@ -81,11 +80,11 @@ __device__ __forceinline__ Pack block_sum(const Pack& p, float (*parts)[8], floa
     return load_floats(reinterpret_cast<const float*>(total));
 }
 
-// Batch norm by the map's own statistics, then ReLU, for maps of up to ONE_BLOCK_QUADS quads.
+// Batch norm by the statistics of the map itself, then ReLU, for maps of up to ONE_BLOCK_QUADS quads.
 //   in   map [side, side, channels], side even   gain, bias [channels]
-//   out  out [side, side, out_channels], its first `channels`; may be `in` where the widths agree
+//   out  out [side, side, out_channels], the first `channels`; may be `in` if the widths agree
 //        pooled [side / 2, side / 2, channels], the 2x2 maxima, or null
-// A block of as many threads as quads (rounded up to warps) owns eight channels; a thread keeps its quad.
+// grid channels / 8, block: number of quads, rounded up to warps. A thread holds its quad in registers.
 extern "C" __global__ void __launch_bounds__(ONE_BLOCK_QUADS) normalize_small(
     const unsigned short* in, const float* __restrict__ gain, const float* __restrict__ bias, float eps,
     int side, int channels, unsigned short* out, int out_channels, unsigned short* pooled) {
@@ -93,10 +92,10 @@ extern "C" __global__ void __launch_bounds__(ONE_BLOCK_QUADS) normalize_small(
     __shared__ float parts[32][8];
     __shared__ float4 totals[2][2];
     int quad = threadIdx.x, quads = side * side / 4, first = blockIdx.x * 8;
-    bool here = quad < quads;
+    bool valid = quad < quads;
     uint4 raw[4];
     Pack sums = {};
-    if (here) {
+    if (valid) {
         int start = quad_start(quad, side);
 #pragma unroll
         for (int corner = 0; corner < 4; ++corner)
@@ -113,9 +112,9 @@ extern "C" __global__ void __launch_bounds__(ONE_BLOCK_QUADS) normalize_small(
 #pragma unroll
     for (int i = 0; i < 8; ++i) mean.v[i] *= share;
 
-    // A second pass over the registers: no cancellation, however large the mean.
+    // Variance by a second pass over the registers: no cancellation, however large the mean.
     Pack squares = {};
-    if (here) {
+    if (valid) {
 #pragma unroll
         for (int corner = 0; corner < 4; ++corner) {
             Pack x = unpack(raw[corner]);
@@ -127,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(ONE_BLOCK_QUADS) normalize_small(
         }
     }
     Pack variance = block_sum(squares, parts, totals[1]);
-    if (!here) return;
+    if (!valid) return;
     Pack gains = load_floats(gain + first), biases = load_floats(bias + first);
     Affine norm;
 #pragma unroll
@@ -138,13 +137,13 @@ extern "C" __global__ void __launch_bounds__(ONE_BLOCK_QUADS) normalize_small(
     write_quad(raw, norm, quad, side, channels, first, out, out_channels, pooled);
 }
 
-// Sums of the values and of their squares, both about the map's first position: neither cancels.
+// Sums of the values and of their squares, both relative to the first position: neither cancels.
 //   in   map [positions, channels]; channels / 8 divides SUM_THREADS
 //   out  partial [gridDim.x, channels / 8, 16]: eight sums, eight sums of squares; then the first position [channels]
 extern "C" __global__ void __launch_bounds__(SUM_THREADS) channel_sums(
     const unsigned short* __restrict__ map, int positions, int channels, float* __restrict__ partial) {
     begin_kernel();
-    __shared__ float mine[SUM_THREADS * 17];  // 17: the columns below fall into different banks
+    __shared__ float staged[SUM_THREADS * 17];  // pitch 17: columns lie in different banks
     int packs = channels / 8, rows = SUM_THREADS / packs, thread = threadIdx.x;
     int row = thread / packs, pack = thread - row * packs;
     Pack origin = unpack(load_raw(map + pack * 8));
@@ -162,20 +161,20 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) channel_sums(
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-        mine[thread * 17 + i] = sums.v[i];
-        mine[thread * 17 + 8 + i] = squares.v[i];
+        staged[thread * 17 + i] = sums.v[i];
+        staged[thread * 17 + 8 + i] = squares.v[i];
     }
     __syncthreads();
     for (int column = thread; column < packs * 16; column += SUM_THREADS) {
         float sum = 0.0f;
-        for (int r = 0; r < rows; ++r) sum += mine[(r * packs + column / 16) * 17 + (column & 15)];
+        for (int r = 0; r < rows; ++r) sum += staged[(r * packs + column / 16) * 17 + (column & 15)];
         partial[(size_t)blockIdx.x * packs * 16 + column] = sum;
     }
     if (blockIdx.x == 0 && row == 0)
         for (int i = 0; i < 8; ++i) partial[(size_t)gridDim.x * packs * 16 + pack * 8 + i] = origin.v[i];
 }
 
-// The norm of `PACKS` packs from `first_pack` on, out of what channel_sums left: scale and shift in shared memory.
+// Combine the sums of channel_sums to the norm of `PACKS` packs from `first_pack`: scale and shift in shared memory.
 template <int PACKS>
 __device__ __forceinline__ void combine_sums(
     const float* partial, int parts, int positions, int channels, int first_pack,
@@ -184,15 +183,15 @@ __device__ __forceinline__ void combine_sums(
     __shared__ float4 sums[GROUPS][COLUMNS];
     int thread = threadIdx.x, column = thread % COLUMNS, group = thread / COLUMNS;
     const float* origin = partial + (size_t)parts * channels * 2;
-    const float4* from = reinterpret_cast<const float4*>(partial) + first_pack * 4 + column;
+    const float4* source = reinterpret_cast<const float4*>(partial) + first_pack * 4 + column;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll 4
     for (int part = group; part < parts; part += GROUPS) {
-        float4 one = from[(size_t)part * (channels / 2)];
-        sum.x += one.x;
-        sum.y += one.y;
-        sum.z += one.z;
-        sum.w += one.w;
+        float4 addend = source[(size_t)part * (channels / 2)];
+        sum.x += addend.x;
+        sum.y += addend.y;
+        sum.z += addend.z;
+        sum.w += addend.w;
     }
     sums[group][column] = sum;
     __syncthreads();
@@ -205,7 +204,7 @@ __device__ __forceinline__ void combine_sums(
             square += values[(g * PACKS + pack) * 16 + 8 + lane];
         }
         float share = 1.0f / positions;
-        mean *= share;  // about the first position
+        mean *= share;  // relative to the first position
         float variance = fmaxf(fmaf(-mean, mean, square * share), 0.0f);
         float factor = gain[channel] * rsqrtf(variance + eps);
         scale[thread] = factor;
@@ -214,8 +213,8 @@ __device__ __forceinline__ void combine_sums(
     __syncthreads();
 }
 
-
-// Batch norm by what channel_sums left, then ReLU; arguments as normalize_small. grid (quads, channels / 8 / SLAB)
+// Batch norm by the sums of channel_sums, then ReLU. Arguments as normalize_small.
+// grid (quads, channels / 8 / SLAB), block SUM_THREADS.
 extern "C" __global__ void __launch_bounds__(SUM_THREADS) normalize_large(
     const unsigned short* in, const float* __restrict__ partial, int parts, const float* __restrict__ gain,
     const float* __restrict__ bias, float eps, int side, int channels, unsigned short* out, int out_channels,
@@ -231,8 +230,8 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) normalize_large(
         norm.scale[i] = scale[pack * 8 + i];
         norm.shift[i] = shift[pack * 8 + i];
     }
-    const int AT_ONCE = SUM_THREADS / SLAB;
-    for (int quad = blockIdx.x * AT_ONCE + threadIdx.x / SLAB; quad < quads; quad += gridDim.x * AT_ONCE) {
+    const int QUADS = SUM_THREADS / SLAB;
+    for (int quad = blockIdx.x * QUADS + threadIdx.x / SLAB; quad < quads; quad += gridDim.x * QUADS) {
         int start = quad_start(quad, side);
         uint4 raw[4];
 #pragma unroll
@@ -242,9 +241,9 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) normalize_large(
     }
 }
 
-// The last norm with its ReLU, and the network's last layer, a 1x1 convolution of 64 channels.
+// Last norm and ReLU, then the last layer of the network, a 1x1 convolution of 64 channels.
 //   in   map [positions, 64]   partial of channel_sums   gain, bias [64]   weight [64, PADDED]   offset [PADDED]
-//   out  out [positions, PADDED], zero past USED
+//   out  out [positions, PADDED], zero beyond USED
 template <int USED, int PADDED>
 __device__ __forceinline__ void head(
     const unsigned short* map, const float* partial, int parts, const float* gain, const float* bias, float eps,
@@ -302,11 +301,11 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) head_appearance(
     head<3, 8>(map, partial, parts, gain, bias, eps, positions, weight, offset, out);
 }
 
-// A transposed convolution's output (2x2, stride 2), laid into the right part of a joined map, with its bias.
+// Write the output of a transposed convolution (2x2, stride 2), with its bias, to the last channels of a joined map.
 //   in   corners [side, side, 4 (2 row + column), channels]   bias [4, channels]
-//   out  joined [2 side, 2 side, joined_channels], from channel `first` on
-// One thread a pack.
-extern "C" __global__ void __launch_bounds__(POINT_THREADS) lay_corners(
+//   out  joined [2 side, 2 side, joined_channels], from channel `first`
+// One thread a pack, block POINT_THREADS.
+extern "C" __global__ void __launch_bounds__(POINT_THREADS) write_corners(
     const unsigned short* __restrict__ corners, const float* __restrict__ bias, int side, int channels,
     unsigned short* __restrict__ joined, int joined_channels, int first) {
     begin_kernel();
@@ -315,30 +314,31 @@ extern "C" __global__ void __launch_bounds__(POINT_THREADS) lay_corners(
     int position = index / packs, channel = (index - position * packs) * 8;
     int row = position / (2 * side), column = position - row * 2 * side;
     int corner = 2 * (row & 1) + (column & 1);
-    size_t from = ((size_t)((row / 2) * side + column / 2) * 4 + corner) * channels + channel;
-    Pack x = unpack(load_raw(corners + from)), add = load_floats(bias + corner * channels + channel);
+    size_t source = ((size_t)((row / 2) * side + column / 2) * 4 + corner) * channels + channel;
+    Pack x = unpack(load_raw(corners + source)), add = load_floats(bias + corner * channels + channel);
 #pragma unroll
     for (int i = 0; i < 8; ++i) x.v[i] += add.v[i];
     store_raw(joined + (size_t)position * joined_channels + first + channel, packed(x));
 }
 
+// Dense layer of one block, by threads below `outputs`.
 __device__ __forceinline__ void dense(
-    const float* from, const float* weight, const float* bias, int inputs, int outputs, bool relu, float* to) {
+    const float* in, const float* weight, const float* bias, int inputs, int outputs, bool relu, float* out) {
     int thread = threadIdx.x;
     if (thread < outputs) {
         float sum = bias[thread];
 #pragma unroll 8
-        for (int i = 0; i < inputs; ++i) sum = fmaf(from[i], weight[i * outputs + thread], sum);
-        to[thread] = relu ? fmaxf(sum, 0.0f) : sum;
+        for (int i = 0; i < inputs; ++i) sum = fmaf(in[i], weight[i * outputs + thread], sum);
+        out[thread] = relu ? fmaxf(sum, 0.0f) : sum;
     }
     __syncthreads();
 }
 
-// The root's place as the bias of the transposed convolution that would see it as constant channels.
-//   in   root [3] m; the network sees root * scale - translation [3], embedded
+// Code of the root position, as the bias of the transposed convolution whose constant input channels it is.
+//   in   root [3] m; input of the network: root * scale - translation [3], embedded
 //        w1 [39, 64] b1 [64] w2 [64, 32] b2 [32] w3 [32, 16] b3 [16]   code_weight [16, outputs]   base [outputs]
 //   out  bias [outputs]
-// One thread an output, blocks of POINT_THREADS; each runs the small network by itself.
+// One thread an output, blocks of POINT_THREADS; each block runs the small network.
 // Source: docs/released_behaviour.md A17, A21.
 extern "C" __global__ void __launch_bounds__(POINT_THREADS) code_bias(
     const float* __restrict__ root, float scale, const float* __restrict__ translation,
@@ -350,7 +350,7 @@ extern "C" __global__ void __launch_bounds__(POINT_THREADS) code_bias(
     __shared__ float a[MAX_CODE], b[MAX_CODE];
     int thread = threadIdx.x;
     if (thread < EMBEDDING) {
-        int axis = thread % 3, wave = thread / 3;  // wave 0: the place itself
+        int axis = thread % 3, wave = thread / 3;  // wave 0: the position itself
         float x = root[axis] * scale - translation[axis];
         float angle = x * (float)(1 << (wave ? (wave - 1) / 2 : 0));
         a[thread] = wave == 0 ? x : (wave & 1) ? sinf(angle) : cosf(angle);

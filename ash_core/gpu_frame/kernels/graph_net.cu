@@ -1,19 +1,20 @@
 // The two graph networks side by side. Meaning: networks/graph_net.py.
 //
 // A node of either network is a row: first the n_nodes of the embedded graph (spatial), then the n_vertices (delta).
-// A graph convolution maps every row by its own kernel, then takes the mean over neighbours. One launch here ends one
-// convolution and begins the next: it takes the mean of the neighbours' mapped features, does what stands between the
-// two, and maps by the row's own next kernel. Features are float32, a warp a row; lane l holds the four features
-// 4 (l % 4) ..., eight neighbours are read at once.
+// A graph convolution maps every row by its own kernel, then takes the mean over neighbours. One launch ends one
+// convolution and begins the next: mean over the neighbours' mapped features, the operations of the mode, next kernel.
+// Features are float32, one warp a row. Lane l holds the four features 4 (l % 4) ..., and eight neighbours are read at
+// once.
 //
-// mapped, next, kept float [rows, 16]   bias float [rows, 16]   starts int [rows + 1], neighbours (row, weight)
+// mapped, next, saved float [rows, 16]   bias float [rows, 16]   starts int [rows + 1], neighbours (row, weight)
 // norm float [n_nodes, 32]: the spatial network's scales, then shifts   kernels [rows of the network, 16 outputs, 16]
 //
-// Defined by the compiler: FEATURES a row; THREADS and WARPS of a block; DENSE_TILE rows of a block of the half dense
-// layer and inputs of one of its steps; the bits of a mode, what stands between two convolutions, in this order:
-// ADD_KEPT, KEEP, NORMALISE, ELU; and instead of mapping FOR_DENSE (features as they are) or FINISH (affine transforms).
+// Defined by the compiler: FEATURES a row; THREADS and WARPS of a block; DENSE_TILE, rows of a block of the half dense
+// layer and inputs of one of its steps; bits of a mode, the operations between two convolutions, in this order:
+// ADD_SAVED, SAVE, NORMALISE, ELU. Instead of the next kernel: FOR_DENSE (plain features) or FINISH (affine
+// transforms).
 
-// The dense layer's features as halves must not overflow: a power of two.
+// Factor that keeps the dense layer's features from overflow as halves: a power of two.
 #define DENSE_SCALE 0.015625f
 
 __device__ __forceinline__ float warp_sum_of_eight(float value) {  // over lanes of the same l % 4
@@ -31,24 +32,24 @@ struct Weights {
 };
 __device__ __forceinline__ Weights load_weights(const float* kernels, const unsigned short* half_kernels, int row) {
     const int lane = threadIdx.x & 31;
-    const size_t at = ((size_t)row * FEATURES + (lane & 15)) * FEATURES + lane / 16 * 8;
+    const size_t first = ((size_t)row * FEATURES + (lane & 15)) * FEATURES + lane / 16 * 8;
     if (half_kernels) {
-        uint4 raw = *reinterpret_cast<const uint4*>(half_kernels + at);
+        uint4 raw = *reinterpret_cast<const uint4*>(half_kernels + first);
         float2 a = half2_to_float2(raw.x), b = half2_to_float2(raw.y);
         float2 c = half2_to_float2(raw.z), d = half2_to_float2(raw.w);
         return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
     }
-    float4 a = reinterpret_cast<const float4*>(kernels + at)[0], b = reinterpret_cast<const float4*>(kernels + at)[1];
+    float4 a = reinterpret_cast<const float4*>(kernels + first)[0], b = reinterpret_cast<const float4*>(kernels + first)[1];
     return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
 }
 
-// A feature of lane / 16's eight, from the lanes that hold them.
+// Feature i of the eight of lane / 16, from the lane that holds it.
 __device__ __forceinline__ float feature(float4 v, int i) {
     float own = i % 4 == 0 ? v.x : i % 4 == 1 ? v.y : i % 4 == 2 ? v.z : v.w;
     return __shfl_sync(WHOLE_WARP, own, (threadIdx.x & 31) / 16 * 2 + i / 4);
 }
 
-// The row's features by its kernel, into next.
+// Map the features of a row by its kernel.
 __device__ __forceinline__ void map_row(float4 v, const Weights& weights, float* next, int row) {
     float sum = 0.0f;
 #pragma unroll
@@ -58,16 +59,16 @@ __device__ __forceinline__ void map_row(float4 v, const Weights& weights, float*
     if (lane < 16) next[row * FEATURES + lane] = sum;
 }
 
-// What stands between a mean and the next product: bias, residual, norm, ELU.
-__device__ __forceinline__ float4 between(
-    float4 v, int row, int mode, const float* bias, const float* norm, float* kept) {
+// Apply the operations of a mode: bias, residual, norm, ELU.
+__device__ __forceinline__ float4 apply_mode(
+    float4 v, int row, int mode, const float* bias, const float* norm, float* saved) {
     const int lane = threadIdx.x & 31, quad = lane & 3;
     const float4 own_bias = reinterpret_cast<const float4*>(bias)[row * 4 + quad];
     add_scaled(v, own_bias, 1.0f);
-    float4* own = reinterpret_cast<float4*>(kept) + row * 4 + quad;
-    if (mode & ADD_KEPT) add_scaled(v, *own, 1.0f);
+    float4* own = reinterpret_cast<float4*>(saved) + row * 4 + quad;
+    if (mode & ADD_SAVED) add_scaled(v, *own, 1.0f);
     __syncwarp();  // every lane of a quad has read what its first lane writes
-    if ((mode & KEEP) && lane < 4) *own = v;
+    if ((mode & SAVE) && lane < 4) *own = v;
     if (mode & NORMALISE) {
         const float4* affine = reinterpret_cast<const float4*>(norm) + row * 8 + quad;
         float4 scale = affine[0], shift = affine[4];
@@ -77,15 +78,15 @@ __device__ __forceinline__ float4 between(
     return v;
 }
 
-// A node's translation and Euler angles (x, y, z) to the affine transform about itself: Rz Ry Rx.
-__device__ __forceinline__ void finish_node(float4 v, const float* places, float* moves, int node) {
+// Convert a node's translation and Euler angles (x, y, z) to the affine transform about itself: Rz Ry Rx.
+__device__ __forceinline__ void finish_node(float4 v, const float* positions, float* moves, int node) {
     float ay = __shfl_sync(WHOLE_WARP, v.x, 1), az = __shfl_sync(WHOLE_WARP, v.y, 1);
     if ((threadIdx.x & 31) != 0) return;
     float sx = sinf(v.w), cx = cosf(v.w), sy = sinf(ay), cy = cosf(ay), sz = sinf(az), cz = cosf(az);
     float turn[3][3] = {{cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx},
                         {sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx},
                         {-sy, cy * sx, cy * cx}};
-    float3 p = load3(places + node * 3);
+    float3 p = load3(positions + node * 3);
     float start[3] = {p.x + v.x, p.y + v.y, p.z + v.z};
     for (int r = 0; r < 3; ++r)
         reinterpret_cast<float4*>(moves)[node * 3 + r] =
@@ -93,16 +94,16 @@ __device__ __forceinline__ void finish_node(float4 v, const float* places, float
                         start[r] - (turn[r][0] * p.x + turn[r][1] * p.y + turn[r][2] * p.z));
 }
 
-// One row from one convolution to the next; the whole warp comes.
+// Process one row from one convolution to the next, by a whole warp.
 __device__ __forceinline__ void step_row(
     int row, int mode, int n_nodes, const int* starts, const uint2* neighbours, const float* mapped,
     const float* bias, const float* norm, const float* kernels, const float* vertex_kernels,
-    const unsigned short* half_kernels, const float* places, float* kept, float* next, unsigned short* dense_input,
+    const unsigned short* half_kernels, const float* positions, float* saved, float* next, unsigned short* dense_input,
     float* moves) {
     const int lane = threadIdx.x & 31, quad = lane & 3;
     const bool spatial = row < n_nodes;
     Weights weights = {};
-    if (!(mode & (FOR_DENSE | FINISH)))  // asked for early: they come from far
+    if (!(mode & (FOR_DENSE | FINISH)))  // prefetched
         weights = spatial ? load_weights(kernels, nullptr, row) : load_weights(vertex_kernels, half_kernels, row - n_nodes);
 
     float4 v = make_float4(0, 0, 0, 0);
@@ -111,10 +112,10 @@ __device__ __forceinline__ void step_row(
         uint2 neighbour = neighbours[i];
         add_scaled(v, reinterpret_cast<const float4*>(mapped)[neighbour.x * 4 + quad], __uint_as_float(neighbour.y));
     }
-    v = between(sum_of_eight(v), row, mode, bias, norm, kept);
+    v = apply_mode(sum_of_eight(v), row, mode, bias, norm, saved);
 
     if (mode & FINISH) {
-        finish_node(v, places, moves, row);
+        finish_node(v, positions, moves, row);
     } else if (!(mode & FOR_DENSE)) {
         map_row(v, weights, next, row);
     } else if (lane < 4) {
@@ -130,7 +131,7 @@ __device__ __forceinline__ void step_row(
     }
 }
 
-// What the networks see, mapped by their first kernels.
+// Inputs of both networks, mapped by their first kernels. grid ceil(rows / WARPS).
 //   in   node_inputs float [n_nodes, 18]   node_kernels float [n_nodes, 18, 16]
 //        matrices float [n_nodes, 3, 3, 4]: of the normalised poses n-2, n-1, n   link_starts, links: as pose_vertices
 //        vertex_template float [n_vertices, 3]   vertex_kernels float or half_kernels half [n_vertices, 9, 16]
@@ -149,51 +150,52 @@ extern "C" __global__ void __launch_bounds__(THREADS) first_maps(
             sum += node_inputs[row * 18 + i] * node_kernels[((size_t)row * 18 + i) * FEATURES + output];
         sum += __shfl_xor_sync(WHOLE_WARP, sum, 16);
     } else {
-        // The template posed by linear blending: lane l has coordinate l % 9 of three poses, every third link.
+        // Pose the template by linear blending: lane l has coordinate l % 9 of three poses, and every third link.
         const int vertex = row - n_nodes, part = lane % 9, begin = lane / 9;
         float3 p = load3(vertex_template + vertex * 3);
         float4 point = make_float4(p.x, p.y, p.z, 1.0f);
-        float place = 0.0f;
+        float coordinate = 0.0f;
         if (begin < 3)
             for (int i = link_starts[vertex] + begin; i < link_starts[vertex + 1]; i += 3)
-                place += __uint_as_float(links[i].y) *
+                coordinate += __uint_as_float(links[i].y) *
                          dot4(reinterpret_cast<const float4*>(matrices)[links[i].x * 9 + part], point);
-        float second = __shfl_down_sync(WHOLE_WARP, place, 9), third = __shfl_down_sync(WHOLE_WARP, place, 18);
-        place = (place + second + third) * 1000.0f;  // the delta network sees millimetres
+        float second = __shfl_down_sync(WHOLE_WARP, coordinate, 9);
+        float third = __shfl_down_sync(WHOLE_WARP, coordinate, 18);
+        coordinate = (coordinate + second + third) * 1000.0f;  // input of the delta network: mm
         for (int i = 0; i < 9; ++i) {
-            size_t at = ((size_t)vertex * 9 + i) * FEATURES + output;
-            float weight = half_kernels ? half_to_float(half_kernels[at]) : vertex_kernels[at];
-            sum += __shfl_sync(WHOLE_WARP, place, i) * weight;
+            size_t weight_index = ((size_t)vertex * 9 + i) * FEATURES + output;
+            float weight = half_kernels ? half_to_float(half_kernels[weight_index]) : vertex_kernels[weight_index];
+            sum += __shfl_sync(WHOLE_WARP, coordinate, i) * weight;
         }
     }
     if (lane < 16) mapped[row * FEATURES + lane] = sum;
 }
 
-// Every row from one convolution to the next, a warp a row; grid ceil(n_rows / WARPS).
-//   vertex_kernels float or half_kernels half: the delta network's   places float [n_nodes, 3]: the nodes, m
-//   dense_input half [chunks, 16, DENSE_TILE] where the dense layer is half   moves float [n_nodes, 3, 4]
+// Process all rows from one convolution to the next, one warp a row. grid ceil(n_rows / WARPS).
+//   in   vertex_kernels float or half_kernels half: of the delta network   positions float [n_nodes, 3]: nodes, m
+//   out  dense_input half [chunks, 16, DENSE_TILE] for a half dense layer   moves float [n_nodes, 3, 4]
 extern "C" __global__ void __launch_bounds__(THREADS) graph_step(
     int n_rows, int n_nodes, int node_mode, int vertex_mode, const int* __restrict__ starts,
     const uint2* __restrict__ neighbours, const float* __restrict__ mapped, const float* __restrict__ bias,
     const float* __restrict__ norm, const float* __restrict__ kernels, const float* __restrict__ vertex_kernels,
-    const unsigned short* __restrict__ half_kernels, const float* __restrict__ places, float* __restrict__ kept,
+    const unsigned short* __restrict__ half_kernels, const float* __restrict__ positions, float* __restrict__ saved,
     float* __restrict__ next, unsigned short* __restrict__ dense_input, float* __restrict__ moves) {
     begin_kernel();
     const int row = blockIdx.x * WARPS + threadIdx.x / 32;
     if (row >= n_rows) return;
     step_row(row, row < n_nodes ? node_mode : vertex_mode, n_nodes, starts, neighbours, mapped, bias, norm, kernels,
-             vertex_kernels, half_kernels, places, kept, next, dense_input, moves);
+             vertex_kernels, half_kernels, positions, saved, next, dense_input, moves);
 }
 
-// The delta network's dense layer, DENSE_TILE vertices a block, and the spatial network's step beside it.
-//   dense half [tiles of 16 vertices, chunks, 2, 8, 4, 8]: vertex tile 16 + half 8 + i, inputs chunk 32 + t 8 + k; or,
-//   null, dense_floats [n_vertices, n_vertices] and the features in mapped
+// Dense layer of the delta network, DENSE_TILE vertices a block, and the step of the spatial network beside it.
+//   in   dense half [tiles of 16 vertices, chunks, 2, 8, 4, 8]: vertex tile 16 + half 8 + i, inputs chunk 32 + t 8 + k.
+//        If null: dense_floats [n_vertices, n_vertices], and the features in mapped
 // grid ceil(n_vertices / DENSE_TILE) + ceil(n_nodes / WARPS)
 extern "C" __global__ void __launch_bounds__(THREADS) graph_dense(
     int n_nodes, int n_vertices, int node_mode, int vertex_mode, const int* __restrict__ starts,
     const uint2* __restrict__ neighbours, const float* __restrict__ mapped, const float* __restrict__ bias,
     const float* __restrict__ norm, const float* __restrict__ kernels, const float* __restrict__ vertex_kernels,
-    const unsigned short* __restrict__ half_kernels, float* __restrict__ kept, float* __restrict__ next,
+    const unsigned short* __restrict__ half_kernels, float* __restrict__ saved, float* __restrict__ next,
     const float* __restrict__ dense_floats, const unsigned short* __restrict__ dense,
     const unsigned short* __restrict__ dense_input) {
     begin_kernel();
@@ -204,11 +206,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) graph_dense(
         int row = (blockIdx.x - tiles) * WARPS + warp;
         if (row < n_nodes)
             step_row(row, node_mode, n_nodes, starts, neighbours, mapped, bias, norm, kernels, nullptr, nullptr, nullptr,
-                     kept, next, nullptr, nullptr);
+                     saved, next, nullptr, nullptr);
         return;
     }
 
-    // Every warp takes each eighth chunk of the inputs.
+    // Half precision: partial sums of each warp over every eighth chunk of the inputs.
     if (dense) {
         const int chunks = tiles * DENSE_TILE / DENSE_TILE;
         const uint4* weights = reinterpret_cast<const uint4*>(dense) + (size_t)blockIdx.x * 2 * chunks * 64;
@@ -237,6 +239,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) graph_dense(
         __syncthreads();
     }
 
+    // Sums of each row, the operations of the mode, and the next kernel.
     for (int i = warp; i < DENSE_TILE; i += WARPS) {
         int vertex = blockIdx.x * DENSE_TILE + i;
         if (vertex >= n_vertices) return;
@@ -249,7 +252,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) graph_dense(
                            dense_floats[(size_t)vertex * n_vertices + k]);
         }
         Weights weights = load_weights(vertex_kernels, half_kernels, vertex);
-        v = between(sum_of_eight(v), n_nodes + vertex, vertex_mode, bias, norm, kept);
+        v = apply_mode(sum_of_eight(v), n_nodes + vertex, vertex_mode, bias, norm, saved);
         map_row(v, weights, next, n_nodes + vertex);
     }
 }

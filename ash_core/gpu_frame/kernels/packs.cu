@@ -1,4 +1,4 @@
-// Packs: eight neighbouring channels of a half map [height, width, channels], 16 bytes, what a thread reads at once.
+// Packs: eight neighbouring channels of a half map [height, width, channels], 16 bytes, one read of a thread.
 
 struct Pack {
     float v[8];
@@ -16,15 +16,15 @@ __device__ __forceinline__ uint4 packed(const Pack& p) {
         float2_to_half2(p.v[4], p.v[5]), float2_to_half2(p.v[6], p.v[7]));
 }
 
-__device__ __forceinline__ uint4 load_raw(const unsigned short* from) {
-    return *reinterpret_cast<const uint4*>(from);
+__device__ __forceinline__ uint4 load_raw(const unsigned short* source) {
+    return *reinterpret_cast<const uint4*>(source);
 }
 
-__device__ __forceinline__ void store_raw(unsigned short* to, uint4 raw) {
-    *reinterpret_cast<uint4*>(to) = raw;
+__device__ __forceinline__ void store_raw(unsigned short* target, uint4 raw) {
+    *reinterpret_cast<uint4*>(target) = raw;
 }
 
-__device__ __forceinline__ Pack load_floats(const float* from) {
-    float4 a = reinterpret_cast<const float4*>(from)[0], b = reinterpret_cast<const float4*>(from)[1];
+__device__ __forceinline__ Pack load_floats(const float* source) {
+    float4 a = reinterpret_cast<const float4*>(source)[0], b = reinterpret_cast<const float4*>(source)[1];
     return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
 }

@@ -1,7 +1,7 @@
-// Poses: dofs to bones and graph nodes, to posed vertices, to normals. Meaning: character.py and geometry/.
-// Skeletons run in float64 as there; everything per node and vertex is float32, m.
-// Defined by the compiler: MAX_JOINTS, MAX_BONES, MAX_ROUNDS of the schedule, THREADS of a block, ROOT_FLOATS, and TEAM:
-// lanes that share a vertex.
+// Pose a character: dofs to bones and graph nodes, to posed vertices, to normals. Meaning: character.py and geometry/.
+// Skeletons are float64 as there; values of nodes and vertices are float32, m.
+// Defined by the compiler: MAX_JOINTS, MAX_BONES, MAX_ROUNDS of the schedule, THREADS of a block, ROOT_FLOATS, and
+// TEAM, lanes of one vertex.
 
 #define SHORTEST 1e-12f
 #define WHOLE_WARP 0xffffffffu
@@ -21,15 +21,15 @@ __device__ __forceinline__ float3 cross3(float3 a, float3 b) {
 __device__ __forceinline__ float3 unit3(float3 a) {
     return scale3(a, 1.0f / fmaxf(sqrtf(a.x * a.x + a.y * a.y + a.z * a.z), SHORTEST));
 }
-__device__ __forceinline__ float3 load3(const float* from) { return make_float3(from[0], from[1], from[2]); }
-__device__ __forceinline__ void store3(float* to, float3 a) { to[0] = a.x, to[1] = a.y, to[2] = a.z; }
+__device__ __forceinline__ float3 load3(const float* source) { return make_float3(source[0], source[1], source[2]); }
+__device__ __forceinline__ void store3(float* target, float3 a) { target[0] = a.x, target[1] = a.y, target[2] = a.z; }
 
 __device__ __forceinline__ float dot4(float4 a, float4 b) { return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w; }
 __device__ __forceinline__ void add_scaled(float4& sum, float4 a, float s) {
     sum.x += a.x * s, sum.y += a.y * s, sum.z += a.z * s, sum.w += a.w * s;
 }
 
-// To a real part of length one; the dual part keeps what is not rigid in it.
+// Scale to a unit real part; the dual part may keep a component that is not rigid.
 __device__ __forceinline__ DualQuat normalised(DualQuat q) {
     float s = 1.0f / fmaxf(sqrtf(dot4(q.real, q.real)), SHORTEST);
     DualQuat unit = {make_float4(0, 0, 0, 0), make_float4(0, 0, 0, 0)};
@@ -82,7 +82,7 @@ __device__ __forceinline__ void dual_quat_of(const double* m, float* out) {
     out[6] = (float)(0.5 * (-tx * z + ty * w + tz * x)), out[7] = (float)(0.5 * (tx * y - ty * x + tz * w));
 }
 
-// The bones' dual quaternions blended by a row of the skin; the first bone gives the sign.
+// Blend the dual quaternions of the bones by one row of the skinning; the first bone gives the sign.
 __device__ __forceinline__ DualQuat blend_bones(
     const float* bones, const int* __restrict__ ids, const float* __restrict__ weights, int count) {
     DualQuat sum = {make_float4(0, 0, 0, 0), make_float4(0, 0, 0, 0)};
@@ -96,18 +96,18 @@ __device__ __forceinline__ DualQuat blend_bones(
     return normalised(sum);
 }
 
-// Dofs to graph nodes. Row 0 is the pose; rows 1-3 are the normalised poses that the graph networks see.
+// Dofs to graph nodes. Row 0 is the pose; rows 1-3 are the normalised poses, input of the graph networks.
 //   in   inputs double [4, n_dofs]
-//        dof_starts int [n_joints + 2], dof_columns int, dof_weights double: the dof matrix by rows; the last row gives
-//        the heading's angle
-//        joints float [n_joints, 8]: axis, 1 for a slide, origin in the parent's frame (m), -
+//        dof_starts int [n_joints + 2], dof_columns int, dof_weights double: the dof matrix by rows; last row: angle
+//        of the heading
+//        joints float [n_joints, 8]: axis, 1 for prismatic, origin in the parent's frame (m), -
 //        ancestors int [n_rounds, n_joints]: 1, 2, 4, ... steps up, -1 for none
 //        bone_joints int [n_bones]   rest_inverse double [n_bones, 3, 4]
 //        node_bones int, node_weights float [n_nodes, per_node]   heading_joint   slot int [1]
 //   out  nodes float [n_nodes, 8]: real, dual, of row 0
 //        matrices float [n_nodes, 3, 3, 4] and node_inputs float [n_nodes, 18]: of rows 1-3
 //        root float [slots, 16]
-// grid (rows, slices of the nodes), block at least 3 n_joints threads: every block has the whole skeleton.
+// grid (rows, slices of the nodes), block at least 3 n_joints threads: every block computes the whole skeleton.
 static_assert(MAX_JOINTS <= 1 << MAX_ROUNDS, "the schedule reaches the root");
 extern "C" __global__ void __launch_bounds__(3 * MAX_JOINTS) pose_nodes(
     const double* __restrict__ inputs, int n_dofs, const int* __restrict__ dof_starts,
@@ -124,14 +124,14 @@ extern "C" __global__ void __launch_bounds__(3 * MAX_JOINTS) pose_nodes(
     const double* dofs = inputs + row * n_dofs;
     float* own_root = row == 0 && blockIdx.y == 0 ? root + slot[0] * ROOT_FLOATS : nullptr;
 
-    // A thread has one row of one joint; all its ancestors are asked for at once.
+    // A thread has one row of one joint; it loads all ancestors at once.
     const int joint = thread / 3, line = thread - joint * 3;
     int ups[MAX_ROUNDS];
 #pragma unroll
     for (int i = 0; i < MAX_ROUNDS; ++i)
         ups[i] = i < n_rounds && thread < 3 * n_joints ? ancestors[i * n_joints + joint] : -1;
 
-    // Local transforms; the thread after the last joint's has the heading.
+    // Local transforms; the thread after the last joint has the heading.
     if (thread <= n_joints) {
         double value = 0;
         for (int i = dof_starts[thread]; i < dof_starts[thread + 1]; ++i)
@@ -139,8 +139,8 @@ extern "C" __global__ void __launch_bounds__(3 * MAX_JOINTS) pose_nodes(
         if (thread < n_joints) {
             const float* own = joints + thread * 8;
             double x = own[0], y = own[1], z = own[2];
-            bool slides = own[3] != 0.0f;
-            double turn = slides ? 0.0 : value, slide = slides ? value : 0.0;
+            bool prismatic = own[3] != 0.0f;
+            double turn = prismatic ? 0.0 : value, slide = prismatic ? value : 0.0;
             double c = cos(0.5 * turn), s = sin(0.5 * turn);
             double* local = transforms + thread * 12;
             turn_rows(c, s * x, s * y, s * z, local);
@@ -154,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(3 * MAX_JOINTS) pose_nodes(
     }
     __syncthreads();
 
-    // Every joint times its ancestor 1, 2, 4, ... steps up.
+    // Global transforms: every joint times its ancestor 1, 2, 4, ... steps up.
 #pragma unroll
     for (int round = 0; round < MAX_ROUNDS; ++round) {
         if (round >= n_rounds) break;
@@ -172,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(3 * MAX_JOINTS) pose_nodes(
         __syncthreads();
     }
 
-    // Bones.
+    // Dual quaternions of the bones.
     for (int i = thread; i < n_bones * (row == 0 ? 1 : 2); i += blockDim.x) {
         int bone = i < n_bones ? i : i - n_bones;
         const double* left = transforms + bone_joints[bone] * 12;
@@ -191,14 +191,14 @@ extern "C" __global__ void __launch_bounds__(3 * MAX_JOINTS) pose_nodes(
     if (own_root && thread < 3) own_root[3 + thread] = (float)transforms[heading_joint * 12 + thread * 4 + 3];
     __syncthreads();
 
-    // Nodes.
+    // Blend at the nodes.
     int node = blockIdx.y * blockDim.x + thread;
     if (node >= n_nodes) return;
     const int* ids = node_bones + node * per_node;
     const float* weights = node_weights + node * per_node;
     const float* relative = reinterpret_cast<const float*>(bones);
     DualQuat q = blend_bones(relative, ids, weights, per_node);
-    float3 place = translation_of(q);  // what is not rigid in the blend is dropped, as the release does
+    float3 place = translation_of(q);  // drops the part of the blend that is not rigid, as the release does
     if (row == 0) {
         float4* out = reinterpret_cast<float4*>(nodes) + node * 2;
         out[0] = q.real, out[1] = dual_of(place, q.real);
@@ -212,11 +212,11 @@ extern "C" __global__ void __launch_bounds__(3 * MAX_JOINTS) pose_nodes(
 
     q = blend_bones(relative + MAX_BONES * 8, ids, weights, per_node);
     turn_rows(q.real.x, q.real.y, q.real.z, q.real.w, m);
-    float* seen = node_inputs + node * 18 + (row - 1) * 6;
-    store3(seen, translation_of(q));
-    seen[3] = atan2f(m[9], m[10]);
-    seen[4] = atan2f(-m[8], hypotf(m[0], m[4]));
-    seen[5] = atan2f(m[4], m[0]);
+    float* input = node_inputs + node * 18 + (row - 1) * 6;
+    store3(input, translation_of(q));
+    input[3] = atan2f(m[9], m[10]);
+    input[4] = atan2f(-m[8], hypotf(m[0], m[4]));
+    input[5] = atan2f(m[4], m[0]);
 }
 
 // ---- vertices ----
@@ -229,10 +229,10 @@ __device__ __forceinline__ float4 team_sum4(float4 v) {
     return make_float4(team_sum(v.x), team_sum(v.y), team_sum(v.z), team_sum(v.w));
 }
 
-// Nodes to the deformed template (canonical) and the posed mesh, TEAM lanes a vertex.
+// Nodes to the deformed template (canonical) and the posed mesh, TEAM lanes a vertex. grid ceil(n_vertices TEAM / THREADS).
 //   in   nodes float [n_nodes, 8]   link_starts int [n_vertices + 1], links (node, weight) by vertex
-//        references int [n_vertices]: the node that gives each vertex its sign   vertex_template float [n_vertices, 3]
-//        moves float [n_nodes, 3, 4], or null without graph networks; then the rest is null too:
+//        references int [n_vertices]: node whose sign each vertex takes   vertex_template float [n_vertices, 3]
+//        moves float [n_nodes, 3, 4], or null without graph networks; then the following are null too:
 //        starts int [n_vertices + 1], neighbours (row of mapped, weight), mapped float [rows, 16], bias float
 //        [n_vertices, 4]: the delta network's last mean, m
 //   out  vertices, canonical float [slots, n_vertices, 3]   quats float [slots, n_vertices, 8]
@@ -252,6 +252,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) pose_vertices(
     const float4 zero = make_float4(0, 0, 0, 0);
     float3 place = load3(vertex_template + vertex * 3);
 
+    // Blend the nodes of the vertex.
     DualQuat q = {zero, zero};
     float4 rows[3] = {zero, zero, zero}, displacement = zero;
     for (int i = link_starts[vertex] + lane; i < link_starts[vertex + 1]; i += TEAM) {
@@ -265,6 +266,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) pose_vertices(
     }
     q.real = team_sum4(q.real), q.dual = team_sum4(q.dual);
     q = normalised(q);
+
+    // Deform the template: affine transforms of the nodes and displacement.
     if (moves) {
         for (int i = starts[vertex] + lane; i < starts[vertex + 1]; i += TEAM)
             add_scaled(displacement, features[neighbours[i].x * 4], __uint_as_float(neighbours[i].y));
@@ -275,14 +278,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) pose_vertices(
                             dot4(rows[2], point) + displacement.z + own.z);
     }
     if (lane != 0 || item >= n_vertices) return;
-    const int at = slot[0] * n_vertices + vertex;
-    store3(canonical + at * 3, place);
-    store3(vertices + at * 3, add3(rotate(q.real, place), translation_of(q)));
-    float4* out = reinterpret_cast<float4*>(quats) + at * 2;
+
+    // Pose it.
+    const int index = slot[0] * n_vertices + vertex;
+    store3(canonical + index * 3, place);
+    store3(vertices + index * 3, add3(rotate(q.real, place), translation_of(q)));
+    float4* out = reinterpret_cast<float4*>(quats) + index * 2;
     out[0] = q.real, out[1] = q.dual;
 }
 
-// Unit normals: the mean of the unit normals of a vertex's faces, TEAM lanes a vertex.
+// Unit vertex normals: mean of the unit normals of a vertex's faces, TEAM lanes a vertex.
 //   in   vertices float [slots, n_vertices, 3]   face_starts int [n_vertices + 1], corners (v0, v1, v2, -) by vertex
 //   out  normals float [slots, n_vertices, 3]
 extern "C" __global__ void __launch_bounds__(THREADS) vertex_normals(

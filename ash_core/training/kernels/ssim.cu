@@ -1,21 +1,21 @@
-// Structural similarity of pictures, and its gradient by the first of them.
-//   in   ours, truth [v, h, w, c] in [0, 1]
-//   out  similarity [v, h, w, c]; by_mean, by_square, by_both: its derivatives by the blurred values of ours, of its
-//        square and of the product with truth
-//   and back: upstream, the gradient by similarity -> gradient by ours
-// The window is separable: a block blurs the rows of its tile and their neighbours, then the columns.
+// Structural similarity of images (SSIM), and its gradient with respect to the renders.
+//   in   renders, truth [v, h, w, c] in [0, 1]
+//   out  value [v, h, w, c]; by_mean, by_square, by_both: its derivatives by the blurred renders, by their blurred
+//        squares and by the blurred product with the truth
+//   backward: upstream, the gradient of the value, to the gradient of the renders
+// The window is separable: a block blurs the rows of its tile with a border, then the columns.
 // grid (ceil(w / SIDE), ceil(h / SIDE), v * c); block SIDE * SIDE. HALF: taps on each side.
-// Source: Wang et al. 2004, "Image Quality Assessment"; zeros outside, as torch's padding.
+// Source: Wang et al. 2004, "Image Quality Assessment"; zero padding.
 
-#define SEEN (SIDE + 2 * HALF)
+#define PADDED (SIDE + 2 * HALF)
 
 struct Plane {
-    int width, height, channels, first;  // of the picture; the plane's first element
+    int width, height, channels, first;  // size of the image; first element of the plane
 };
 
 __device__ __forceinline__ Plane plane_of_block(int height, int width, int channels) {
-    int picture = blockIdx.z / channels, channel = blockIdx.z - picture * channels;
-    return {width, height, channels, picture * height * width * channels + channel};
+    int image = blockIdx.z / channels, channel = blockIdx.z - image * channels;
+    return {width, height, channels, image * height * width * channels + channel};
 }
 
 __device__ __forceinline__ int element(const Plane& plane, int x, int y) {
@@ -27,29 +27,34 @@ __device__ __forceinline__ float tap(int distance) {
     return taps[distance < 0 ? -distance : distance];
 }
 
-// `read(x, y, values)` gives N values of a pixel; all threads come together, and each gets the blurred values of its own.
+// Blur N values of each pixel, given by `read(x, y, values)`. All threads call it together, one a pixel of the tile.
 template <int N, class Read>
 __device__ __forceinline__ void blur(
-    const Plane& plane, float (*seen)[SEEN][SEEN], float (*rows)[SEEN][SIDE], Read read, float (&out)[N]) {
+    const Plane& plane, float (*tile)[PADDED][PADDED], float (*rows)[PADDED][SIDE], Read read, float (&out)[N]) {
     int thread = threadIdx.x, left = blockIdx.x * SIDE - HALF, top = blockIdx.y * SIDE - HALF;
-    for (int i = thread; i < SEEN * SEEN; i += SIDE * SIDE) {
-        int row = i / SEEN, column = i - row * SEEN, x = left + column, y = top + row;
+    // Load the tile with its border.
+    for (int i = thread; i < PADDED * PADDED; i += SIDE * SIDE) {
+        int row = i / PADDED, column = i - row * PADDED, x = left + column, y = top + row;
         float values[N];
         for (int n = 0; n < N; n++) values[n] = 0.0f;
         if (x >= 0 && x < plane.width && y >= 0 && y < plane.height) read(x, y, values);
-        for (int n = 0; n < N; n++) seen[n][row][column] = values[n];
+        for (int n = 0; n < N; n++) tile[n][row][column] = values[n];
     }
     __syncthreads();
-    for (int i = thread; i < SEEN * SIDE; i += SIDE * SIDE) {
+
+    // Rows.
+    for (int i = thread; i < PADDED * SIDE; i += SIDE * SIDE) {
         int row = i / SIDE, column = i - row * SIDE;
         for (int n = 0; n < N; n++) {
             float sum = 0.0f;
 #pragma unroll
-            for (int d = -HALF; d <= HALF; d++) sum = fmaf(tap(d), seen[n][row][column + HALF + d], sum);
+            for (int d = -HALF; d <= HALF; d++) sum = fmaf(tap(d), tile[n][row][column + HALF + d], sum);
             rows[n][row][column] = sum;
         }
     }
     __syncthreads();
+
+    // Columns.
     int row = thread / SIDE, column = thread - row * SIDE;
     for (int n = 0; n < N; n++) {
         out[n] = 0.0f;
@@ -59,15 +64,15 @@ __device__ __forceinline__ void blur(
 }
 
 extern "C" __global__ void __launch_bounds__(SIDE * SIDE) similarity(
-    int height, int width, int channels, const float* __restrict__ ours, const float* __restrict__ truth,
+    int height, int width, int channels, const float* __restrict__ renders, const float* __restrict__ truth,
     float* __restrict__ value, float* __restrict__ by_mean, float* __restrict__ by_square,
     float* __restrict__ by_both) {
     begin_kernel();
-    __shared__ float seen[5][SEEN][SEEN], rows[5][SEEN][SIDE];
+    __shared__ float tile[5][PADDED][PADDED], rows[5][PADDED][SIDE];
     Plane plane = plane_of_block(height, width, channels);
     float blurred[5];
-    blur<5>(plane, seen, rows, [&](int x, int y, float (&values)[5]) {
-        float a = ours[element(plane, x, y)], b = truth[element(plane, x, y)];
+    blur<5>(plane, tile, rows, [&](int x, int y, float (&values)[5]) {
+        float a = renders[element(plane, x, y)], b = truth[element(plane, x, y)];
         values[0] = a, values[1] = b, values[2] = a * a, values[3] = b * b, values[4] = a * b;
     }, blurred);
     int x = blockIdx.x * SIDE + threadIdx.x % SIDE, y = blockIdx.y * SIDE + threadIdx.x / SIDE;
@@ -76,28 +81,29 @@ extern "C" __global__ void __launch_bounds__(SIDE * SIDE) similarity(
     float a1 = 2.0f * a * b + C1, b1 = a * a + b * b + C1;
     float a2 = 2.0f * (blurred[4] - a * b) + C2, b2 = (blurred[2] - a * a) + (blurred[3] - b * b) + C2;
     float inverse = 1.0f / (b1 * b2), result = a1 * a2 * inverse;
-    int at = element(plane, x, y);
-    value[at] = result;
-    by_both[at] = 2.0f * a1 * inverse;
-    by_square[at] = -result / b2;
-    by_mean[at] = 2.0f * b * (a2 - a1) * inverse - 2.0f * a * result * (1.0f / b1 - 1.0f / b2);
+    int index = element(plane, x, y);
+    value[index] = result;
+    by_both[index] = 2.0f * a1 * inverse;
+    by_square[index] = -result / b2;
+    by_mean[index] = 2.0f * b * (a2 - a1) * inverse - 2.0f * a * result * (1.0f / b1 - 1.0f / b2);
 }
 
 extern "C" __global__ void __launch_bounds__(SIDE * SIDE) similarity_backward(
-    int height, int width, int channels, const float* __restrict__ ours, const float* __restrict__ truth,
+    int height, int width, int channels, const float* __restrict__ renders, const float* __restrict__ truth,
     const float* __restrict__ by_mean, const float* __restrict__ by_square, const float* __restrict__ by_both,
     const float* __restrict__ upstream, float* __restrict__ gradient) {
     begin_kernel();
-    __shared__ float seen[3][SEEN][SEEN], rows[3][SEEN][SIDE];
+    __shared__ float tile[3][PADDED][PADDED], rows[3][PADDED][SIDE];
     Plane plane = plane_of_block(height, width, channels);
     float blurred[3];
-    blur<3>(plane, seen, rows, [&](int x, int y, float (&values)[3]) {
-        int at = element(plane, x, y);
-        float pull = upstream[at];
-        values[0] = by_mean[at] * pull, values[1] = by_square[at] * pull, values[2] = by_both[at] * pull;
+    blur<3>(plane, tile, rows, [&](int x, int y, float (&values)[3]) {
+        int index = element(plane, x, y);
+        float slope = upstream[index];
+        values[0] = by_mean[index] * slope, values[1] = by_square[index] * slope;
+        values[2] = by_both[index] * slope;
     }, blurred);
     int x = blockIdx.x * SIDE + threadIdx.x % SIDE, y = blockIdx.y * SIDE + threadIdx.x / SIDE;
     if (x >= width || y >= height) return;
-    int at = element(plane, x, y);
-    gradient[at] = blurred[0] + 2.0f * ours[at] * blurred[1] + truth[at] * blurred[2];
+    int index = element(plane, x, y);
+    gradient[index] = blurred[0] + 2.0f * renders[index] * blurred[1] + truth[index] * blurred[2];
 }
