@@ -24,7 +24,7 @@ _R_WORLD_UP: Final[Mapping[Up, tuple[tuple[float, ...], ...]]] = {
 
 
 def world_rotation(up: Up, before: Up = "z") -> Float[Tensor, "3 3"]:
-    """Rotation of a file's axes into the world; `before` is the axis they were turned by already.
+    """Compute the rotation of a file's axes into the world; `before`: up axis of an earlier turn.
 
     float64.
     """

@@ -1,4 +1,4 @@
-"""Pinhole cameras: place them, give them a field of view, change their picture's size."""
+"""Pinhole cameras: place them, set their field of view, change the size of their image."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ from ash_core.records import Camera, Crop
 def look_at(
     eye: Float[Tensor, "3"], target: Float[Tensor, "3"], up: Float[Tensor, "3"] | None = None
 ) -> Float[Tensor, "4 4"]:
-    """viewmat of a camera at `eye` that looks at `target` (world, m); `up` defaults to world Z."""
+    """Make the viewmat of a camera at `eye` that looks at `target` (world, m); `up`: world Z."""
     eye, target = eye.double(), target.double()
     up = torch.tensor([0.0, 0.0, 1.0]).double() if up is None else up.double()
     forward = target - eye
@@ -23,7 +23,7 @@ def look_at(
         raise InputError(f"camera: expected eye and target apart, got both at {eye.tolist()}")
     forward = forward / forward.norm()
     right = torch.linalg.cross(forward, up)
-    if right.norm() < 1e-6:  # straight up or down: any horizontal direction will do
+    if right.norm() < 1e-6:  # straight up or down: any horizontal direction is right
         right = torch.linalg.cross(forward, up.roll(1))
     right = right / right.norm()
     down = torch.linalg.cross(forward, right)
@@ -36,17 +36,17 @@ def look_at(
 def camera_from_fov(
     viewmat: Float[Tensor, "4 4"], fov_y: float, width: int, height: int, name: str = ""
 ) -> Camera:
-    """A camera with square pixels and a centred principal point; fov_y in rad, vertical."""
+    """Make a camera with square pixels and a centred principal point; fov_y vertical, rad."""
     focal = 0.5 * height / math.tan(0.5 * fov_y)
     K = torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
     return Camera(viewmat, K, width, height, name)
 
 
 def resize_camera(camera: Camera, width: int, height: int) -> Camera:
-    """The same view in another picture size: the old picture fits inside, centred.
+    """Change the image size of a camera: the old image fits inside, centred.
 
-    With the same aspect ratio every pixel shows what it showed; otherwise the picture grows at the
-    sides or at the top and bottom.
+    With the same aspect ratio the view is the same. Otherwise it grows at the sides, or at the top
+    and bottom.
     """
     scale = min(width / camera.width, height / camera.height)
     K = camera.K.clone()
@@ -57,12 +57,12 @@ def resize_camera(camera: Camera, width: int, height: int) -> Camera:
 
 
 def camera_position(viewmat: Float[Tensor, "4 4"]) -> Float[Tensor, "3"]:
-    """Where the camera stands in the world, m."""
+    """Compute the position of a camera in the world, m."""
     return -viewmat[:3, :3].T @ viewmat[:3, 3]
 
 
 def crop_camera(camera: Camera, left: int, top: int, width: int, height: int) -> Crop:
-    """The camera of a window of the picture; the window may reach over its edges."""
+    """Make the camera of a crop of the image; the crop may extend over its edges."""
     K = camera.K.clone()
     K[0, 2] -= left
     K[1, 2] -= top
@@ -71,8 +71,9 @@ def crop_camera(camera: Camera, left: int, top: int, width: int, height: int) ->
 
 
 def frustum_limits(camera: Camera) -> tuple[float, float]:
-    """Bounds of |x/z| and |y/z| at which the projection is linearised: those of the whole picture,
-    so that a window of it shows what the whole shows there.
+    """Compute the bounds of |x/z| and |y/z| at which the projection is linearised.
+
+    They are those of the whole image, so that a crop equals that part of the whole.
     """
     width, height = camera.width, camera.height
     if isinstance(camera, Crop):

@@ -20,7 +20,7 @@ from ash_core.geometry.rotations import (
 def from_matrix(
     transform: Float[Tensor, "*b 4 4"],
 ) -> tuple[Float[Tensor, "*b 4"], Float[Tensor, "*b 4"]]:
-    """Dual quaternion of a rigid transform; the sign of the pair is free."""
+    """Convert a rigid transform to a dual quaternion; the sign of the pair is free."""
     real = matrix_to_quat(transform[..., :3, :3])
     return real, from_translation(transform[..., :3, 3], real)
 
@@ -28,18 +28,18 @@ def from_matrix(
 def from_translation(
     place: Float[Tensor, "*b 3"], real: Float[Tensor, "*b 4"]
 ) -> Float[Tensor, "*b 4"]:
-    """Dual part of the transform that turns by `real` (unit), then moves by `place` (m)."""
+    """Compute the dual part of the turn by `real` (unit), then the move by `place` (m)."""
     pure = torch.cat((torch.zeros_like(place[..., :1]), place), -1)
     return 0.5 * quat_multiply(pure, real)
 
 
 def translation(real: Float[Tensor, "*b 4"], dual: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3"]:
-    """Translation of (real, dual), real unit, m."""
+    """Compute the translation of (real, dual), real unit, m."""
     return 2 * quat_multiply(dual, quat_conjugate(real))[..., 1:]
 
 
 def to_matrix(real: Float[Tensor, "*b 4"], dual: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 4"]:
-    """The rigid transform [R | t] of (real, dual), real unit."""
+    """Convert (real, dual), real unit, to the rigid transform [R | t]."""
     return torch.cat((quat_to_matrix(real), translation(real, dual)[..., None]), -1)
 
 

@@ -19,10 +19,10 @@ REACH = 3
 
 @dataclass(frozen=True)
 class GraphLinks:
-    """Which nodes move which vertices: a flat list of M links, by vertex, then node."""
+    """Links between nodes and the vertices that they move: M of them, by vertex, then node."""
 
     node_vertices: Int[Tensor, "G"]
-    """Template vertex that each node sits on."""
+    """Template vertex of each node."""
     link_vertices: Int[Tensor, "M"]
     link_nodes: Int[Tensor, "M"]
     link_weights: Float[Tensor, "M"]
@@ -32,17 +32,17 @@ class GraphLinks:
     blend: Tensor
     """Sparse [V, G]: the weighted mean of node values at the vertices."""
     first_nodes: Int[Tensor, "V"]
-    """Each vertex's first node: its sign reference."""
+    """First node of each vertex: its sign reference."""
     published_reference: Int[Tensor, "V"]
-    """The node that the release takes for it instead (see `build_links`)."""
+    """Node that the release takes instead (see `build_links`)."""
     fallback_vertices: Int[Tensor, "U"]
-    """Vertices that found no node within `REACH` hops."""
+    """Vertices without a node within `REACH` hops."""
 
 
 def nearest_vertices(
     nodes: Float[np.ndarray, "G 3"], vertices: Float[np.ndarray, "V 3"]
 ) -> np.ndarray:
-    """Template vertex of each node: the nearest one that no earlier node took."""
+    """Choose the template vertex of each node: the nearest one that no earlier node has."""
     tree = KDTree(vertices)
     taken = np.zeros(len(vertices), bool)
     chosen = np.empty(len(nodes), np.int64)
@@ -60,7 +60,7 @@ def nearest_vertices(
 
 
 def build_links(template: Template, graph: GraphMesh) -> GraphLinks:
-    """Links from hop distances over the template's edges.
+    """Build the links from hop distances over the template's edges.
 
     A vertex is moved by every node within 3 hops, else within 6. Differs from the release, which
     stops with an IndexError beyond: there the nearest node in space takes it.
@@ -70,11 +70,13 @@ def build_links(template: Template, graph: GraphMesh) -> GraphLinks:
     node's id in the list of links: it gets the node of an unrelated link. `published_reference`
     keeps that for published weights. Source: docs/released_behaviour.md A7.
     """
+    # Nodes on the template.
     vertices = template.vertices.numpy()
     n_vertices, n_nodes = len(vertices), len(graph.vertices)
     node_vertices = nearest_vertices(graph.vertices.numpy(), vertices)
     adjacency = vertex_adjacency(template.faces, n_vertices)
 
+    # Nodes within REACH of each vertex; for vertices without any: a wider search.
     hops = hop_distances(adjacency, node_vertices, REACH).T.tocsr()  # [V, G], hops + 1
     missing = np.flatnonzero(np.diff(hops.indptr) == 0)
     wide = hop_distances(adjacency, missing, 2 * REACH).tocsc()[:, node_vertices].tocsr()
@@ -82,11 +84,12 @@ def build_links(template: Template, graph: GraphMesh) -> GraphLinks:
     rows = {}
     for i, vertex in enumerate(missing):
         span = slice(wide.indptr[i], wide.indptr[i + 1])
-        alone = span.stop == span.start
+        is_isolated = span.stop == span.start
         rows[vertex] = (
-            (nearest[[i]], np.ones(1)) if alone else (wide.indices[span], wide.data[span])
+            (nearest[[i]], np.ones(1)) if is_isolated else (wide.indices[span], wide.data[span])
         )
 
+    # Flat arrays of links, with normalised weights.
     hops.sort_indices()
     lists = [
         rows.get(v) or (hops.indices[a:b], hops.data[a:b])
@@ -101,6 +104,7 @@ def build_links(template: Template, graph: GraphMesh) -> GraphLinks:
     weights /= np.bincount(link_vertices, weights)[link_vertices]
     first = link_nodes[starts[:-1]]
 
+    # Sparse matrices.
     links = np.arange(len(link_nodes))
     gather = sp.coo_matrix((np.ones(len(links)), (link_vertices, links)), (n_vertices, len(links)))
     blend = sp.coo_matrix((weights, (link_vertices, link_nodes)), (n_vertices, n_nodes))

@@ -10,11 +10,11 @@ from ash_core.geometry.rotations import axis_angle_to_matrix
 from ash_core.records import Skeleton
 
 PART_FRAMES = 512
-"""Frames of a motion that are posed at once: 10 MB of matrices a hundred joints."""
+"""Frames of a motion that are posed at once: 10 MB of matrices for 100 joints."""
 
 
 def local_transforms(skeleton: Skeleton, dofs: Float[Tensor, "*b D"]) -> Float[Tensor, "*b J 4 4"]:
-    """T_parent_joint of every joint: its offset, then its slide or turn. dtype of `dofs`."""
+    """Compute T_parent_joint of every joint: offset, then slide or turn. dtype of `dofs`."""
     axes, offsets = skeleton.axes.to(dofs), skeleton.offsets.to(dofs)
     values = dofs @ skeleton.dof_matrix.to(dofs).T
     slides = torch.where(skeleton.is_prismatic, values, 0.0)[..., None] * axes
@@ -27,7 +27,7 @@ def local_transforms(skeleton: Skeleton, dofs: Float[Tensor, "*b D"]) -> Float[T
 
 
 def joint_transforms(skeleton: Skeleton, dofs: Float[Tensor, "*b D"]) -> Float[Tensor, "*b J 4 4"]:
-    """T_body_joint of every joint, m. dtype of `dofs`: float64 keeps published numbers.
+    """Compute T_body_joint of every joint, m. dtype of `dofs`: float64 keeps published numbers.
 
     Every joint is multiplied with its ancestor 1, 2, 4, ... steps up, so that a chain of 39 joints
     costs six batched products instead of 39.
@@ -42,14 +42,14 @@ def joint_transforms(skeleton: Skeleton, dofs: Float[Tensor, "*b D"]) -> Float[T
 def posed_in_parts(
     skeleton: Skeleton, dofs: Float[Tensor, "F D"], joints: Sequence[int]
 ) -> Float[Tensor, "F n 4 4"]:
-    """T_body_joint of some joints over a long motion, a stretch of frames at a time."""
+    """Compute T_body_joint of some joints over a long motion, in chunks of frames."""
     chosen = list(joints)
     parts = [joint_transforms(skeleton, part)[:, chosen] for part in dofs.split(PART_FRAMES)]
     return torch.cat(parts)
 
 
 def doubling_schedule(parents: Int[Tensor, "J"]) -> list[tuple[Tensor, Tensor]]:
-    """(ancestor, whether there is one) for each round of the doubling."""
+    """List (ancestor, mask of joints with one) for each round of pointer doubling."""
     ancestors, rounds = parents, []
     while bool((ancestors >= 0).any()):
         exists = ancestors >= 0

@@ -1,4 +1,4 @@
-"""Lens distortion, OpenCV's model, and where it puts things.
+"""Lens distortion by OpenCV's model.
 
 Source: OpenCV's documentation of camera calibration ("Detailed description").
 """
@@ -24,7 +24,7 @@ class Lens:
 
     @property
     def is_straight(self) -> bool:
-        """Whether it bends nothing."""
+        """True if it distorts nothing."""
         return not any(astuple(self))
 
 
@@ -33,7 +33,7 @@ Pinhole = tuple[float, float, float, float]
 
 
 def distort(lens: Lens, points: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-    """Where a lens puts points x/z, y/z."""
+    """Distort points x/z, y/z by a lens."""
     x, y = points[..., 0], points[..., 1]
     r2 = x * x + y * y
     above = 1 + r2 * (lens.k1 + r2 * (lens.k2 + r2 * lens.k3))
@@ -51,9 +51,11 @@ def distort(lens: Lens, points: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, 
 def straight_map(
     lens: Lens, pinhole: Pinhole, width: int, height: int
 ) -> Float32[np.ndarray, "h w 2"]:
-    """For each pixel of the straight picture the place (x, y) in the distorted one, in pixels
-    counted from the first one's centre."""
+    """Map each pixel of the undistorted image to its position (x, y) in the distorted one.
+
+    Pixels are counted from the centre of the first one.
+    """
     fx, fy, cx, cy = pinhole
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    bent = distort(lens, np.stack(((u - cx) / fx, (v - cy) / fy), -1))
-    return (bent * (fx, fy) + (cx - 0.5, cy - 0.5)).astype(np.float32)
+    distorted = distort(lens, np.stack(((u - cx) / fx, (v - cy) / fy), -1))
+    return (distorted * (fx, fy) + (cx - 0.5, cy - 0.5)).astype(np.float32)

@@ -12,11 +12,11 @@ from torch import Tensor
 from ash_core.geometry.rotations import unit
 
 Csr = Any
-"""scipy.sparse.csr_matrix, whose published types do not fit its use."""
+"""Type of scipy.sparse.csr_matrix, whose published annotations do not fit its use."""
 
 
 def csr_to_torch(matrix: Csr, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A scipy CSR matrix as a torch one (for products with dense tensors)."""
+    """Convert a scipy CSR matrix to a torch one, for products with dense tensors."""
     matrix = matrix.tocsr()
     matrix.sort_indices()
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -30,7 +30,7 @@ def csr_to_torch(matrix: Csr, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def vertex_adjacency(faces: Int[Tensor, "F 3"], n_vertices: int) -> Csr:
-    """Symmetric 0/1 matrix [V, V] of the mesh's edges, zero diagonal."""
+    """Build the symmetric 0/1 matrix [V, V] of the mesh's edges, with zero diagonal."""
     f = faces.numpy()
     edges = np.concatenate((f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]))
     ones = np.ones(len(edges), np.int32)
@@ -45,19 +45,19 @@ def vertex_adjacency(faces: Int[Tensor, "F 3"], n_vertices: int) -> Csr:
 
 
 def hop_distances(adjacency: Csr, sources: np.ndarray, reach: int) -> Csr:
-    """Edges from each source to each vertex: [S, V], stored as hops + 1; 0 beyond `reach`."""
+    """Count the edges from each source to each vertex: [S, V] of hops + 1; 0 beyond `reach`."""
     n = adjacency.shape[0]
     rows = np.arange(len(sources))
-    found: Csr = sp.csr_matrix(
+    reached: Csr = sp.csr_matrix(
         (np.ones(len(sources), np.int32), (rows, sources)), (len(sources), n)
     )
     step: Csr = (adjacency + sp.eye(n, format="csr")).astype(np.int32)
-    total = found.copy()
+    total = reached.copy()
     for _ in range(reach):
-        found = found @ step
-        found.data[:] = 1
-        total = total + found
-    # A vertex at h hops was found in reach + 1 - h of the rounds.
+        reached = reached @ step
+        reached.data[:] = 1
+        total = total + reached
+    # A vertex at h hops is counted in reach + 1 - h of the rounds.
     total.data = reach + 2 - total.data
     return total.tocsr()
 
@@ -65,13 +65,13 @@ def hop_distances(adjacency: Csr, sources: np.ndarray, reach: int) -> Csr:
 def face_normals(
     vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"]
 ) -> Float[Tensor, "*b F 3"]:
-    """Unit normals (zero for a degenerate face)."""
+    """Compute unit face normals, zero for a degenerate face."""
     v0, v1, v2 = (vertices[..., faces[:, i], :] for i in range(3))
     return unit(torch.linalg.cross(v2 - v1, v0 - v1))
 
 
 def face_mean_matrix(faces: Int[Tensor, "F 3"], n_vertices: int) -> Tensor:
-    """Sparse [V, F]: the plain mean over each vertex's faces."""
+    """Build the sparse [V, F] matrix of the unweighted mean over each vertex's faces."""
     f = faces.numpy()
     rows, cols = f.reshape(-1), np.repeat(np.arange(len(f)), 3)
     incidence = sp.coo_matrix((np.ones(len(rows)), (rows, cols)), (n_vertices, len(f))).tocsr()
@@ -80,7 +80,7 @@ def face_mean_matrix(faces: Int[Tensor, "F 3"], n_vertices: int) -> Tensor:
 
 
 def sparse_apply(matrix: Tensor, values: Float[Tensor, "b n c"]) -> Float[Tensor, "b m c"]:
-    """matrix [m, n] times a batch of values, in one sparse product."""
+    """Multiply a matrix [m, n] by a batch of values, in one sparse product."""
     b, n, c = values.shape
     flat = values.transpose(0, 1).reshape(n, b * c)
     return (matrix @ flat).reshape(-1, b, c).transpose(0, 1)
@@ -89,7 +89,7 @@ def sparse_apply(matrix: Tensor, values: Float[Tensor, "b n c"]) -> Float[Tensor
 def vertex_normals(
     vertices: Float[Tensor, "b V 3"], faces: Int[Tensor, "F 3"], face_mean: Tensor
 ) -> Float[Tensor, "b V 3"]:
-    """Unit vertex normals: the unweighted mean of the unit normals of a vertex's faces.
+    """Compute unit vertex normals: the unweighted mean of the unit normals of a vertex's faces.
 
     Source: docs/released_behaviour.md A14.
     """

@@ -5,11 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 SHORTEST = 1e-12
-"""Shorter vectors count as this long: their gradient stays finite."""
+"""Lower bound on lengths, which keeps gradients finite."""
 
 
 def length(v: Float[Tensor, "*b n"]) -> Float[Tensor, "*b 1"]:
-    """Length of short vectors; component by component, several times torch's own speed."""
+    """Compute lengths of short vectors by components, several times faster than torch's norm."""
     first, *rest = v.unbind(-1)
     square = first * first
     for part in rest:
@@ -18,12 +18,12 @@ def length(v: Float[Tensor, "*b n"]) -> Float[Tensor, "*b 1"]:
 
 
 def unit(v: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-    """Short vectors at length one; zero stays zero."""
+    """Normalise short vectors; zero stays zero."""
     return v / length(v)
 
 
 def quat_multiply(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
-    """Hamilton product: turning by `b` first, then by `a`."""
+    """Multiply quaternions (Hamilton): turn by `b` first, then by `a`."""
     aw, ax, ay, az = a.unbind(-1)
     bw, bx, by, bz = b.unbind(-1)
     return torch.stack(
@@ -38,7 +38,7 @@ def quat_multiply(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[T
 
 
 def quat_conjugate(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
-    """The inverse of a unit quaternion."""
+    """Invert a unit quaternion."""
     return torch.cat((q[..., :1], -q[..., 1:]), -1)
 
 
@@ -50,7 +50,7 @@ def quat_rotate(q: Float[Tensor, "*b 4"], v: Float[Tensor, "*b 3"]) -> Float[Ten
 
 
 def quat_to_matrix(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
-    """Rotation matrix of a unit quaternion."""
+    """Convert a unit quaternion to a rotation matrix."""
     w, x, y, z = q.unbind(-1)
     return torch.stack(
         (
@@ -69,7 +69,7 @@ def quat_to_matrix(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
 
 
 def matrix_to_quat(m: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
-    """Quaternion of a rotation matrix, through its largest component; the sign is free."""
+    """Convert a rotation matrix to a quaternion, by its largest component; the sign is free."""
     m00, m11, m22 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     a, b, c = (
         m[..., 2, 1] - m[..., 1, 2],
@@ -102,13 +102,13 @@ def matrix_to_quat(m: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
 def axis_angle_to_matrix(
     axis: Float[Tensor, "*b 3"], angle: Float[Tensor, "*b"]
 ) -> Float[Tensor, "*b 3 3"]:
-    """Rotation about unit axes by angles in rad (Rodrigues)."""
+    """Compute the rotation about unit axes by angles in rad (Rodrigues)."""
     half = 0.5 * angle[..., None]
     return quat_to_matrix(torch.cat((torch.cos(half), torch.sin(half) * axis), -1))
 
 
 def euler_to_matrix(angles: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
-    """Rz(z) Ry(y) Rx(x) from angles (x, y, z) in rad.
+    """Compute Rz(z) Ry(y) Rx(x) from angles (x, y, z) in rad.
 
     Source: docs/released_behaviour.md A10, the release's order.
     """
@@ -130,7 +130,7 @@ def euler_to_matrix(angles: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
 
 
 def matrix_to_euler(m: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
-    """Angles (x, y, z) in rad, the inverse of `euler_to_matrix`; y in [-pi/2, pi/2]."""
+    """Compute angles (x, y, z) in rad, inverting `euler_to_matrix`; y in [-pi/2, pi/2]."""
     sy = torch.hypot(m[..., 0, 0], m[..., 1, 0])
     return torch.stack(
         (

@@ -12,7 +12,7 @@ def lbs_matrices(
     bones: Int[Tensor, "V S"],
     weights: Float[Tensor, "V S"],
 ) -> Float[Tensor, "*b V 4 4"]:
-    """Linear blend: each vertex's weighted mean of its bones' transforms."""
+    """Blend linearly: each vertex's weighted mean of its bones' transforms."""
     return torch.einsum("vs,...vsij->...vij", weights.to(transforms), transforms[..., bones, :, :])
 
 
@@ -22,7 +22,7 @@ def blend_bones(
     bones: Int[Tensor, "V S"],
     weights: Float[Tensor, "V S"],
 ) -> tuple[Float[Tensor, "*b V 4"], Float[Tensor, "*b V 4"]]:
-    """Dual-quaternion blend of rigid bone transforms (real, dual; m) at each vertex.
+    """Blend rigid bone transforms (real, dual; m) at each vertex by dual quaternions.
 
     The first bone that the skin file lists for a vertex is its sign reference.
     Source: docs/released_behaviour.md A11.

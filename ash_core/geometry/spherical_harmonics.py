@@ -8,7 +8,7 @@ from ash_core.conventions import SH_C0, SH_C1, SH_C2, SH_C3
 
 
 def sh_basis(directions: Float[Tensor, "*batch 3"], count: int) -> Float[Tensor, "*batch K"]:
-    """The first `count` (1, 4, 9 or 16) basis functions at unit directions.
+    """Evaluate the first `count` (1, 4, 9 or 16) basis functions at unit directions.
 
     Source: order and signs of 3D Gaussian Splatting (Kerbl et al. 2023).
     """
@@ -40,7 +40,7 @@ def sh_basis(directions: Float[Tensor, "*batch 3"], count: int) -> Float[Tensor,
 
 
 def sh_to_rgb(sh: Float[Tensor, "N K 3"], directions: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-    """max(0, 0.5 + basis(direction) @ sh); directions are unit, from the camera to the Gaussian."""
+    """Evaluate max(0, 0.5 + basis(direction) @ sh); unit directions from camera to Gaussian."""
     colour = torch.einsum("nk,nkc->nc", sh_basis(directions, sh.shape[1]), sh)
     return (colour + 0.5).clamp_min(0.0)
 
@@ -53,7 +53,7 @@ def rgb_to_sh(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
 def rotate_sh(
     sh: Float[Tensor, "N K 3"], rotation: Float[Tensor, "N 3 3"]
 ) -> Float[Tensor, "N K 3"]:
-    """Coefficients (degree 0-2) of the same colours after the frame was turned by `rotation`.
+    """Turn coefficients (degree 0-2): the same colours after a turn of the frame by `rotation`.
 
     Degree 1 is a vector and degree 2 a traceless symmetric matrix M with colour d^T M d, so that
     they turn as R v and R M R^T.
@@ -84,7 +84,7 @@ def rotate_sh(
 
 
 def turn_sh(sh: Float[Tensor, "N K 3"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "N K 3"]:
-    """Coefficients (degree 0-3) of the same colours after everything was turned by one rotation.
+    """Turn coefficients (degree 0-3): the same colours after one rotation of everything.
 
     The basis at many directions gives the linear map between old and new coefficients.
     """

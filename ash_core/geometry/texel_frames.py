@@ -12,21 +12,21 @@ from ash_core.geometry.rotations import length, matrix_to_quat
 from ash_core.records import Atlas, Template
 
 SIGMA_TEXELS = 0.7
-"""Standard deviation along the surface, in texels: neighbours overlap, nothing shows through."""
+"""Standard deviation along the surface, in texels: neighbours overlap without gaps."""
 NORMAL_SIGMA = 0.15
 """Standard deviation across the surface, as a part of the smaller one along it."""
 FACE_EDGE = 0.5
 TYPICAL = 1.0
-"""A texel is no longer than this part of its face's longest edge, or this many usual texels."""
+"""Bounds on the length of a texel: share of its face's longest edge, number of median texels."""
 SHARPEN = 0.8
-"""How much of the blur that overlapping Gaussians bring is taken out of colours beforehand."""
+"""Amount of unsharp masking of colours, against the blur of overlapping Gaussians."""
 STRETCH = (0.5, 2.0)
-"""Bounds on how far a posed triangle may shrink or stretch its texels' Gaussians."""
+"""Bounds on the stretch of Gaussians by their posed triangle."""
 
 
 @dataclass(frozen=True)
 class TexelFrames:
-    """The Gaussians of the undeformed template. Body frame, m."""
+    """Gaussians of the undeformed template. Body frame, m."""
 
     quats: Float[Tensor, "N 4"]
     """Axes: the two main directions of the texel's cell on the surface, then the normal."""
@@ -38,14 +38,14 @@ class TexelFrames:
 
 
 def texel_frames(template: Template, atlas: Atlas) -> TexelFrames:
-    """Main directions and sizes of each face's texels: singular vectors of d(position)/d(uv)."""
+    """Compute main directions and sizes of each face's texels, by an SVD of d(position)/d(uv)."""
     points = template.vertices.double()[template.faces]
     edges = torch.stack((points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]), -1)  # [F, 3, 2]
     uv = template.corner_uvs.double() * atlas.resolution
     uv_edges = torch.stack((uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]), -1)
     degenerate = torch.linalg.det(uv_edges).abs() < 1e-12
     uv_edges[degenerate] = torch.eye(2, dtype=torch.float64)
-    # Columns of `axes` are unit directions in the atlas: edges @ axes are their pictures in space.
+    # Columns of `axes` are unit directions in the atlas: edges @ axes are their images in space.
     jacobian = edges @ torch.linalg.inv(uv_edges)
     _, sizes, vh = torch.linalg.svd(jacobian, full_matrices=False)
     axes = torch.linalg.inv(uv_edges) @ vh.transpose(-1, -2)
@@ -55,7 +55,7 @@ def texel_frames(template: Template, atlas: Atlas) -> TexelFrames:
     flat = torch.linalg.det(frame) < 0.5  # a face without area has no frame
     frame[flat] = torch.eye(3, dtype=torch.float64)
 
-    # A sliver in the atlas has texels far longer than itself: they need not leave their face.
+    # A sliver in the atlas has texels far longer than itself: bound them to the face.
     longest = torch.stack((edges[..., 0], edges[..., 1], edges[..., 1] - edges[..., 0])).norm(
         dim=-1
     )
@@ -74,7 +74,7 @@ def texel_frames(template: Template, atlas: Atlas) -> TexelFrames:
 def posed_stretch(
     frames: TexelFrames, vertices: Float[Tensor, "V 3"], template_faces: Tensor, atlas: Atlas
 ) -> Float[Tensor, "N 3"]:
-    """Factors on each texel's scales that keep its posed triangle covered."""
+    """Compute factors on each texel's scales by the stretch of its posed triangle."""
     v0, v1, v2 = (vertices[template_faces[:, i]] for i in range(3))
     # Written out: a batched product of 3x2 matrices costs a call for each face.
     a, b = v1 - v0, v2 - v0
@@ -85,12 +85,12 @@ def posed_stretch(
 
 
 def texel_colours(texture: UInt8[Tensor, "h w 3"], atlas: Atlas) -> Float[Tensor, "N 3"]:
-    """Mean texture colour of each texel's cell, RGB in [0, 1]; the picture's rows run against v."""
+    """Average the texture over each texel's cell, RGB in [0, 1]; its rows run against v."""
     r = atlas.resolution
     h, w = texture.shape[:2]
-    picture = PILImage.fromarray(texture.numpy())
+    image = PILImage.fromarray(texture.numpy())
     method = PILImage.Resampling.BOX if min(h, w) >= r else PILImage.Resampling.BILINEAR
-    small = torch.from_numpy(np.array(picture.resize((r, r), method))).float() / 255
+    small = torch.from_numpy(np.array(image.resize((r, r), method))).float() / 255
     padded = torch.nn.functional.pad(small.permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")
     blurred = torch.nn.functional.avg_pool2d(padded, 3, 1)[0].permute(1, 2, 0)
     small = (small + SHARPEN * (small - blurred)).clamp(0, 1)

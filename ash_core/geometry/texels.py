@@ -1,4 +1,4 @@
-"""The UV atlas: which texels lie on which triangle, and vertex values carried to texels."""
+"""The UV atlas: texels on triangles, and interpolation of vertex values at texels."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,29 +12,30 @@ from ash_core.geometry.mesh import csr_to_torch
 from ash_core.records import Atlas, Template
 
 PUBLISHED_BOX = 2
-"""Texels beyond a face's box that the release also tests.
+"""Margin of a face's box in the release, texels.
 Source: docs/released_behaviour.md A13."""
 MAX_CANDIDATES = 16_000_000
-"""(face, texel) pairs that are looked at, 2.5 GB of work: a bound on hostile files."""
+"""Upper bound on (face, texel) pairs, 2.5 GB of work, against hostile files."""
 MARGIN = 0.75
-"""A native texel belongs to a chart if its centre is this near (texels), so that seams close."""
+"""Distance of a native texel's centre from its chart, texels: at most this, so that seams close."""
 
 
 def build_atlas(template: Template, resolution: int, *, published: bool) -> Atlas:
-    """Texels of a square atlas that lie on the mesh, u-major.
+    """Find the texels of a square atlas that lie on the mesh, u-major.
 
     published: a texel is the corner point (iu, iv) / resolution and belongs to the first face that
     holds it, edges included. Otherwise it is the centre of its cell and belongs to the nearest face
     within `MARGIN`; those just outside a chart take the nearest point on its edge.
     Source: docs/released_behaviour.md A13.
     """
+    # Box of each face, in texels.
     uv = template.corner_uvs.double().numpy() * resolution - (0.0 if published else 0.5)
     box = PUBLISHED_BOX if published else 1
     low = np.floor(uv.min(1)).astype(np.int64) - box
     high = np.ceil(uv.max(1)).astype(np.int64) + box
     low, high = low.clip(0, resolution - 1), high.clip(0, resolution - 1)
 
-    # One row per (face, texel of its box).
+    # One row a pair (face, texel of its box).
     width, height = (high - low + 1).T
     counts = width * height
     if counts.sum() > MAX_CANDIDATES:
@@ -47,6 +48,7 @@ def build_atlas(template: Template, resolution: int, *, published: bool) -> Atla
     iu = low[face, 0] + within // height[face]
     iv = low[face, 1] + within % height[face]
 
+    # Barycentric weights, and distance from the face.
     points = np.stack((iu, iv), -1).astype(np.float64)
     weights = _barycentrics(points, uv, face)
     inside = (weights >= 0).all(-1)
@@ -55,11 +57,11 @@ def build_atlas(template: Template, resolution: int, *, published: bool) -> Atla
         outside = np.flatnonzero(~inside)
         near, gap = _nearest_on_edges(points[outside], uv[face[outside]])
         weights[outside], distance[outside] = near, gap
-    kept = np.flatnonzero(distance <= (0.0 if published else MARGIN))
+    valid = np.flatnonzero(distance <= (0.0 if published else MARGIN))
 
-    # The nearest face wins each texel, the lowest id among equals.
-    texel = iu[kept] * resolution + iv[kept]
-    order = kept[np.lexsort((face[kept], distance[kept], texel))]
+    # Each texel takes the nearest face, the lowest id among equals.
+    texel = iu[valid] * resolution + iv[valid]
+    order = valid[np.lexsort((face[valid], distance[valid], texel))]
     texel = iu[order] * resolution + iv[order]
     order = order[np.unique(texel, return_index=True)[1]]
 
@@ -74,7 +76,7 @@ def build_atlas(template: Template, resolution: int, *, published: bool) -> Atla
 
 
 def _barycentrics(points: np.ndarray, uv: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """Weights [n, 3] of 2D points in their faces' triangles; NaN-free: -1 for degenerate faces."""
+    """Compute weights [n, 3] of 2D points in their faces' triangles; -1 for degenerate faces."""
     a, b, c = uv[:, 0], uv[:, 1], uv[:, 2]
     area = _cross(b - a, c - a)
     sign = np.where(area == 0, 0.0, 1.0)
@@ -92,7 +94,7 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _nearest_on_edges(points: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest point on each triangle's outline: barycentric weights [n, 3] and distance [n]."""
+    """Find the nearest point on each outline: barycentric weights [n, 3] and distance [n]."""
     best = np.full(len(points), np.inf)
     weights = np.zeros((len(points), 3))
     for i in range(3):
@@ -109,7 +111,7 @@ def _nearest_on_edges(points: np.ndarray, triangles: np.ndarray) -> tuple[np.nda
 
 
 def interpolation_matrix(atlas: Atlas, n_vertices: int) -> Tensor:
-    """Sparse [N, V]: barycentric interpolation of vertex values at the texels."""
+    """Build the sparse [N, V] matrix that interpolates vertex values at the texels."""
     rows = np.repeat(np.arange(len(atlas.faces)), 3)
     data = atlas.barycentrics.numpy().ravel()
     shape = (len(atlas.faces), n_vertices)
@@ -132,9 +134,9 @@ def texel_transforms(
 def to_map(
     atlas: Atlas, values: Float[Tensor, "N c"], flat_index: Int[Tensor, "N"]
 ) -> Float[Tensor, "1 c r r"]:
-    """Texel values as a picture for the networks: rows are u, columns v; zero off the mesh.
+    """Scatter texel values to a map for the networks: rows u, columns v; zero off the mesh.
 
-    Channels last in memory, as they are at the texels.
+    Channels are last in memory, as at the texels.
     """
     r = atlas.resolution
     flat = values.new_zeros(r * r, values.shape[1])
@@ -143,5 +145,5 @@ def to_map(
 
 
 def flat_index(atlas: Atlas) -> Int[Tensor, "N"]:
-    """Position of each texel in a flattened [u, v] map."""
+    """Compute the position of each texel in a flattened [u, v] map."""
     return atlas.texels[:, 0] * atlas.resolution + atlas.texels[:, 1]

@@ -1,1 +1,1 @@
-"""Gaussians to pixels."""
+"""Rasterizers of Gaussians."""

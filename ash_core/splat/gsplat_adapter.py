@@ -19,14 +19,14 @@ from ash_core.records import Camera, Gaussians, Image
 def render(
     gaussians: Gaussians, cameras: Sequence[Camera], background: Float[Tensor, "3"] | None
 ) -> list[Image]:
-    """The backend: one picture per camera. `rasterize` has checked the arguments."""
+    """Render one image a camera. `rasterize` has checked the arguments."""
     return [_render_one(gaussians, camera, background) for camera in cameras]
 
 
 def bare_picture(
     camera: Camera, background: Float[Tensor, "3"] | None, like: Float[Tensor, "..."]
 ) -> Image:
-    """What a camera sees where nothing is; for packages that want at least one Gaussian."""
+    """Make the image of no Gaussians, for packages that need at least one."""
     nothing = like.new_zeros((camera.height, camera.width))
     colour = like.new_zeros(3) if background is None else background.detach().to(like)
     return Image(colour.expand(*nothing.shape, 3).clone(), nothing, nothing.clone())
@@ -35,7 +35,7 @@ def bare_picture(
 def arguments(
     gaussians: Gaussians, camera: Camera, background: Float[Tensor, "3"] | None
 ) -> dict[str, Any]:
-    """What `gsplat.rasterization` is called with; only the kind of picture is left open."""
+    """Prepare the arguments of `gsplat.rasterization`, all but the kind of image."""
     device = gaussians.means.device
     viewmat = camera.viewmat.detach().to(device, torch.float32)
     K = camera.K.detach().to(device, torch.float32)

@@ -19,18 +19,18 @@ from ash_core.records import Camera, Gaussians, Image
 from ash_core.splat.gsplat_adapter import bare_picture
 
 _FAR_M = 100.0
-"""Enters the projection's third row alone, which no picture depends on."""
+"""Far plane: it enters the third row of the projection alone, on which no image depends."""
 
 
 def render(
     gaussians: Gaussians, cameras: Sequence[Camera], background: Float[Tensor, "3"] | None
 ) -> list[Image]:
-    """The backend: one picture per camera. `rasterize` has checked the arguments."""
+    """Render one image a camera. `rasterize` has checked the arguments."""
     return [_render_one(gaussians, camera, background) for camera in cameras]
 
 
 def projection(camera: Camera) -> Float[Tensor, "4 4"]:
-    """Clip from camera: x and y in -1..1 over the picture's outer edges, wherever its centre is."""
+    """Make the matrix clip from camera: x and y in -1..1 between the outer edges of the image."""
     K = camera.K.detach().double().cpu()
     matrix = torch.zeros(4, 4, dtype=torch.float64)
     matrix[0, 0], matrix[0, 2] = 2 * K[0, 0] / camera.width, 2 * K[0, 2] / camera.width - 1
@@ -41,7 +41,7 @@ def projection(camera: Camera) -> Float[Tensor, "4 4"]:
 
 
 def make_rasterizer(camera: Camera, background: Float[Tensor, "3"], bases: int) -> Any:
-    """The package's rasterizer of one camera, on the background's device.
+    """Make the package's rasterizer of one camera, on the background's device.
 
     Matrices are transposed there (row vectors). bases: of the spherical harmonics, 1, 4, 9 or 16.
     """
@@ -72,7 +72,7 @@ def make_rasterizer(camera: Camera, background: Float[Tensor, "3"], bases: int) 
 
 
 def draw(rasterizer: Any, gaussians: Gaussians, **colours: Tensor) -> Float[Tensor, "3 h w"]:
-    """One call of the package. Versions return the picture and one or two things more."""
+    """Call the package. Versions return the image and one or two further values."""
     means = gaussians.means.float().contiguous()
     return rasterizer(
         means3D=means,

@@ -1,8 +1,8 @@
-"""The definition of a splatted picture, in plain torch: slow, differentiable, float32 or float64.
+"""Definition of a splatted image, in plain torch: slow, differentiable, float32 or float64.
 
 Every other backend is tested against this one. Two steps: `project` takes each Gaussian to the
-image, `blend` lays them over each other, pixel by pixel. Gradients reach every Gaussian parameter;
-cameras and background are constants here, as in every backend.
+image, `blend` composites them front to back, pixel by pixel. Gradients reach all parameters of
+Gaussians; cameras and background are constants here, as in every backend.
 Source: Zwicker et al. 2001, "EWA Volume Splatting"; Kerbl et al. 2023, "3D Gaussian Splatting".
 Differs: from the latter by exact support (alpha >= 1/255 everywhere, no 3-sigma square of tiles).
 """
@@ -28,12 +28,12 @@ from ash_core.geometry.spherical_harmonics import sh_to_rgb
 from ash_core.records import Camera, Gaussians, Image
 
 _CHUNK_ELEMENTS = 1 << 22
-"""Pixels x Gaussians held at once; bounds the memory of `blend`."""
+"""Pixels x Gaussians of one chunk; bounds the memory of `blend`."""
 
 
 @dataclass(frozen=True)
 class Projected:
-    """Gaussians in one image; rows of culled ones hold nothing of use."""
+    """Gaussians projected into one image; rows of culled ones are undefined."""
 
     means2d: Float[Tensor, "N 2"]
     """Pixels; the centre of the top-left pixel is (0.5, 0.5)."""
@@ -45,21 +45,20 @@ class Projected:
     """View-space z, m."""
     rgb: Float[Tensor, "N 3"]
     visible: Bool[Tensor, "N"]
-    """In front of the near plane."""
+    """Mask of those in front of the near plane."""
 
 
 def project(gaussians: Gaussians, camera: Camera) -> Projected:
-    """Each Gaussian's centre, covariance, depth and colour in the image of a camera.
+    """Compute each Gaussian's centre, covariance, depth and colour in the image of a camera.
 
-    The Jacobian of the projection is taken where the centre stands, but no further out than
-    FRUSTUM_CLAMP half-fields of view from the optical axis, where a linearisation still means
-    something. Computed in the Gaussians' own precision.
+    The Jacobian of the projection is taken at the centre, clamped to FRUSTUM_CLAMP half-fields of
+    view from the optical axis, where a linearisation is still valid. In the Gaussians' precision.
     """
     viewmat, K = (part.detach().to(gaussians.means) for part in (camera.viewmat, camera.K))
     R_view_world, translation = viewmat[:3, :3], viewmat[:3, 3]
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
 
-    # 1. View space. A culled Gaussian stands at z = 1 from here on: finite, and not drawn.
+    # 1. View space. Culled Gaussians get z = 1: finite, and not drawn.
     means = gaussians.means @ R_view_world.T + translation
     visible = means[:, 2] > NEAR_M
     z = torch.where(visible, means[:, 2], 1.0)
@@ -87,7 +86,7 @@ def project(gaussians: Gaussians, camera: Camera) -> Projected:
     determinant = (across * across).sum(-1) + BLUR_PX2 * (xx + yy - BLUR_PX2)
     conics = torch.stack([yy, -xy, xx], -1) / determinant[:, None]
 
-    # 4. Colour, seen from the camera's centre.
+    # 4. Colour from the view direction.
     centre = -R_view_world.T @ translation
     directions = torch.nn.functional.normalize(gaussians.means - centre, dim=-1)
     rgb = sh_to_rgb(gaussians.sh, directions)
@@ -99,7 +98,7 @@ def blend(
     opacities: Float[Tensor, "N"],
     pixels: Float[Tensor, "P 2"],
 ) -> tuple[Float[Tensor, "P 3"], Float[Tensor, "P"], Float[Tensor, "P"]]:
-    """Colour over black, transmittance left, and accumulated depth at pixel centres.
+    """Composite colour over black, final transmittance, and accumulated depth at pixel centres.
 
     `projected` and `opacities` are in front-to-back order, without culled ones.
     """
@@ -122,26 +121,26 @@ def blend(
 def _sorted_visible(
     projected: Projected, opacities: Float[Tensor, "N"]
 ) -> tuple[Projected, Float[Tensor, "N"]]:
-    """Front to back by float32 depth, ties by index; those that cannot reach 1/255 left out."""
-    kept = torch.nonzero(projected.visible & (opacities >= ALPHA_MIN))[:, 0]
-    kept = kept[projected.depths.detach()[kept].float().argsort(stable=True)]
+    """Sort front to back by float32 depth, ties by index, without those that never reach 1/255."""
+    order = torch.nonzero(projected.visible & (opacities >= ALPHA_MIN))[:, 0]
+    order = order[projected.depths.detach()[order].float().argsort(stable=True)]
     return (
         Projected(
-            projected.means2d[kept],
-            projected.cov2d[kept],
-            projected.conics[kept],
-            projected.depths[kept],
-            projected.rgb[kept],
-            projected.visible[kept],
+            projected.means2d[order],
+            projected.cov2d[order],
+            projected.conics[order],
+            projected.depths[order],
+            projected.rgb[order],
+            projected.visible[order],
         ),
-        opacities[kept],
+        opacities[order],
     )
 
 
 def render(
     gaussians: Gaussians, cameras: Sequence[Camera], background: Float[Tensor, "3"] | None
 ) -> list[Image]:
-    """The backend: one picture per camera. `rasterize` has checked the arguments."""
+    """Render one image a camera. `rasterize` has checked the arguments."""
     return [_render_one(gaussians, camera, background) for camera in cameras]
 
 
@@ -159,7 +158,7 @@ def _render_one(
         black = pixels.new_zeros((len(pixels), 3))
         colour, transmittance, depth = black, 1 - black[:, 0], black[:, 0]
     else:
-        # Checkpointed: a chunk's [P, N] arrays are made again in its backward, not all kept.
+        # Checkpointed: the [P, N] arrays of a chunk are recomputed in its backward pass.
         chunks = pixels.split(max(1, _CHUNK_ELEMENTS // len(opacities)))
         parts = [checkpoint(blend, projected, opacities, c, use_reentrant=False) for c in chunks]
         colour, transmittance, depth = (torch.cat(part) for part in zip(*parts, strict=True))
