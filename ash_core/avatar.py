@@ -2,14 +2,16 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from itertools import chain
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ash_core.character import Character
-from ash_core.conventions import NATIVE_LAGS, R_WORLD_BODY
+from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.motion import heading_joint, heading_matrix
@@ -26,7 +28,16 @@ from ash_core.geometry.texels import (
 from ash_core.networks.decoder import Decoder, config_of
 from ash_core.networks.loading import with_weights
 from ash_core.networks.unet import UNet
-from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, SplatData, to_device
+from ash_core.records import (
+    AvatarData,
+    Gaussians,
+    PosedMesh,
+    PoseWindow,
+    SplatData,
+    Template,
+    to_device,
+)
+from ash_core.variants import VARIANTS, VariantName
 
 RELEASED_ROOT_SCALE = 1.2
 """The appearance network sees root / 1.2 - root translation. Source: ODDITIES A17."""
@@ -45,12 +56,14 @@ class Avatar(nn.Module):
     """Common ground of both variants: the character, the atlas and the motion map."""
 
     flat: Tensor
+    """Place of each texel's Gaussian in a flattened map."""
 
     def __init__(self, data: AvatarData, resolution: int) -> None:
         super().__init__()
         self.data = data
         self.character = Character(data)
-        self.atlas = build_atlas(data.template, resolution, published=data.variant == "released")
+        published = VARIANTS[data.variant].uses_published_atlas
+        self.atlas = build_atlas(data.template, resolution, published=published)
         if len(self.atlas.faces) == 0:
             raise InputError(
                 f"{data.name}: expected texture coordinates that cover texels, got none"
@@ -71,14 +84,8 @@ class Avatar(nn.Module):
         """
         if isinstance(data, SplatData):
             avatar: Avatar = StillAvatar(data)
-        elif data.variant == "released":
-            if preset_name is not None:
-                raise InputError(
-                    f"preset: {data.name} is a released avatar, its networks are fixed"
-                )
-            avatar = ReleasedAvatar(data)
         else:
-            avatar = NativeAvatar(data, preset_name)
+            avatar = KINDS[data.variant](data, preset_name)
         return avatar.eval().to(device)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
@@ -97,6 +104,16 @@ class Avatar(nn.Module):
         """Gaussians of a frame."""
         return len(self.flat)
 
+    @property
+    def move_gains(self) -> Float[Tensor, "m 1 1"] | None:
+        """Gains of the moves that the networks see of the history; None: they see positions."""
+        return None
+
+    @property
+    def offset_limit_m(self) -> float | None:
+        """Farthest that a Gaussian lies from its texel along each axis; None: no bound."""
+        return None
+
     def forward(self, window: PoseWindow) -> Gaussians:
         """Gaussians of a window of poses, in the world frame."""
         mesh = self.character(window)
@@ -113,11 +130,11 @@ class Avatar(nn.Module):
         the last four moves and the normal, from the character's heading. Normals are interpolated
         and not made unit again. Source: ODDITIES A5, A6, A14.
         """
-        places, normals = self._networks_see(mesh, window)
+        places, normals = self._network_inputs(mesh, window)
         texels = self.at_texels(torch.cat((places, normals)))
         return to_map(self.atlas, texels, self.flat)
 
-    def _networks_see(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
+    def _network_inputs(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
         return mesh.vertices - mesh.root, mesh.normals
 
     def decode(
@@ -134,6 +151,22 @@ class Avatar(nn.Module):
     def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
         """Raw values to Gaussians in the world frame."""
         raise NotImplementedError
+
+    # ---- what a training needs ----
+
+    def network_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """List the decoder's parameters by the names that checkpoints give them."""
+        raise NotImplementedError
+
+    def stored_networks(self, parts: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Make the state dictionaries of the avatar file from parameters named as above."""
+        raise NotImplementedError
+
+    def set_dropout(self, share: float) -> None:
+        """Leave out a share of the decoder's channels at random, where the decoder can."""
+
+    def refresh_frames(self, template: Template) -> None:
+        """Take what the decoder's values are relative to from a changed template."""
 
     def _texels_of(self, picture: Float[Tensor, "1 c r r"]) -> Float[Tensor, "N c"]:
         return picture[0].permute(1, 2, 0).flatten(0, 1)[self.flat]
@@ -172,7 +205,9 @@ class ReleasedAvatar(Avatar):
     scene's; that stays, as in the published pictures (A20).
     """
 
-    def __init__(self, data: AvatarData) -> None:
+    def __init__(self, data: AvatarData, preset_name: str | None = None) -> None:
+        if preset_name is not None:
+            raise InputError(f"preset: {data.name} is a released avatar, its networks are fixed")
         super().__init__(data, data.atlas_resolution)
         self.geometry = with_weights(lambda: UNet("geometry"), data.networks["unet_geometry"])
         self.appearance = with_weights(lambda: UNet("appearance"), data.networks["unet_appearance"])
@@ -224,6 +259,25 @@ class ReleasedAvatar(Avatar):
             sh=raw[:, 11:14].reshape(-1, 1, 3),
         )
 
+    def network_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """List both U-Nets' parameters: unet_geometry.<key>, unet_appearance.<key>."""
+        nets = {"unet_geometry": self.geometry, "unet_appearance": self.appearance}
+        return [
+            (f"{name}.{key}", parameter)
+            for name, net in nets.items()
+            for key, parameter in net.named_parameters()
+        ]
+
+    def stored_networks(self, parts: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Make both state dictionaries.
+
+        Running statistics stand in the published layout and are used by nobody (A1).
+        """
+        return {
+            name: {**self.data.networks[name], **_under(name, parts)}
+            for name in ("unet_geometry", "unet_appearance")
+        }
+
 
 class NativeAvatar(Avatar):
     """Bounded residuals around the textured template; rotations and colours turn with the skinning.
@@ -250,7 +304,7 @@ class NativeAvatar(Avatar):
         self._heading_joint = heading_joint(data.skeleton)
         colours = texel_colours(data.template.texture, self.atlas)
         self.register_buffer("base_sh", rgb_to_sh(colours), persistent=False)
-        gains = MOVE_GAIN / torch.tensor(NATIVE_LAGS).diff()
+        gains = MOVE_GAIN / torch.tensor(data.history_offsets.frames).diff()
         self.register_buffer("_gains", gains[:, None, None], persistent=False)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
@@ -258,13 +312,23 @@ class NativeAvatar(Avatar):
         self.frames = to_device(self.frames, fn(torch.empty(0)).device)
         return self
 
-    def _networks_see(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
+    def _network_inputs(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
         skeleton = self.character.skeleton
         turn = heading_matrix(window.dofs[0], skeleton).to(mesh.vertices)
         # About the joint that turns, not the root dofs: it may stand off them.
         places = mesh.vertices[:1] - mesh.joints[self._heading_joint]
         moves = self._gains * (mesh.vertices[:-1] - mesh.vertices[1:])
         return torch.cat((places, moves)) @ turn, mesh.normals[:1] @ turn
+
+    @property
+    def move_gains(self) -> Float[Tensor, "m 1 1"]:
+        """Gains of the moves: the longer the step back, the smaller."""
+        return self._gains
+
+    @property
+    def offset_limit_m(self) -> float:
+        """Farthest that a Gaussian lies from its texel along each axis."""
+        return self.config.offset_mm / 1000
 
     def decode(
         self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
@@ -273,11 +337,6 @@ class NativeAvatar(Avatar):
         return self._texels_of(
             self.decoder(motion_map.contiguous(memory_format=torch.channels_last))
         )
-
-    @property
-    def offset_limit_m(self) -> float:
-        """A Gaussian stays within this of its texel, along each axis."""
-        return self.config.offset_mm / 1000
 
     @property
     def raw_channels(self) -> tuple[str, ...]:
@@ -310,11 +369,40 @@ class NativeAvatar(Avatar):
             sh=rotate_sh(sh, quat_to_matrix(turned)),
         )
 
+    def network_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """List the decoder's parameters."""
+        return list(self.decoder.named_parameters())
+
+    def stored_networks(self, parts: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Make the decoder's state dictionary, which is its parameters."""
+        return {"decoder": dict(parts)}
+
+    def set_dropout(self, share: float) -> None:
+        """Leave out a share of the decoder's channels at random, while gradients are computed."""
+        self.decoder.dropout = share
+
+    def refresh_frames(self, template: Template) -> None:
+        """Take the Gaussians' directions and sizes from a template on the CPU."""
+        frames = texel_frames(template, to_device(self.atlas, "cpu"))
+        self.frames = to_device(frames, self.flat.device)
+
+
+KINDS: Final[Mapping[VariantName, type[ReleasedAvatar | NativeAvatar]]] = {
+    "released": ReleasedAvatar,
+    "native": NativeAvatar,
+}
+
 
 @functools.cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
     """One beside the current one."""
     return torch.cuda.Stream(device)
+
+
+def _under(name: str, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Select the parts whose names begin with a network's, without it."""
+    start = f"{name}."
+    return {key.removeprefix(start): part for key, part in parts.items() if key.startswith(start)}
 
 
 def _named(name: str, axes: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ash_core.avatar import Avatar, ReleasedAvatar, StillAvatar
+from ash_core.avatar import Avatar, StillAvatar
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import CudaError
 from ash_core.gpu.kernels import with_index
@@ -20,6 +20,7 @@ from ash_core.look import PLAIN, Look, colourise, dress
 from ash_core.networks.loading import weights_version
 from ash_core.records import Camera, Gaussians, Image, PoseWindow, Surface, to_device
 from ash_core.splat.rasterize import check_camera, rasterize
+from ash_core.variants import VARIANTS
 
 if TYPE_CHECKING:
     from ash_core.gpu_frame.frame import Frames
@@ -250,7 +251,7 @@ class Renderer:
     @property
     def _cuts_off(self) -> bool:
         """Bytes of a released avatar are cut off, as published. Source: ODDITIES A19."""
-        return isinstance(self.avatar, ReleasedAvatar)
+        return VARIANTS[self.avatar.data.variant].truncates_bytes
 
     def to_uint8(self, image: Image) -> UInt8[Tensor, "h w 3"]:
         """The picture's colours as bytes: rounded, but cut off for a released avatar."""

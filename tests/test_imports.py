@@ -12,13 +12,14 @@ from ash_core import resources
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"errors", "resources", "conventions", "records"}
+BASE = {"errors", "resources", "conventions", "variants", "records"}
 MAY_IMPORT = {
     "__init__": set(),
     "conventions": set(),
     "errors": set(),
     "resources": set(),
-    "records": {"conventions"},
+    "variants": {"conventions"},
+    "records": {"conventions", "variants"},
     "geometry": BASE,
     "networks": BASE | {"geometry"},
     "gpu": BASE | {"geometry"},

@@ -274,7 +274,7 @@ def test_splats_are_an_avatar_that_no_pose_moves(tmp_path: Path) -> None:
     renderer = Renderer(Avatar.from_data(data))
     motion = still_motion(data, 9)
     for frame in (0, 5):
-        same(renderer.gaussians(pose_window(motion, frame, data.skeleton, data.lags)), g)
+        same(renderer.gaussians(pose_window(motion, frame, data.skeleton, data.history_offsets)), g)
     box = joint_positions(data.skeleton, motion.dofs[0])
     inside = ((g.means >= box.amin(0)) & (g.means <= box.amax(0))).float().mean(0)
     assert bool((inside > 0.97).all())

@@ -51,6 +51,7 @@ from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.resources import resource
+from ash_core.variants import VARIANTS
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
 from viewer.clock import SPEEDS, Clock, LoopMode, Place
 from viewer.document import BACKGROUNDS, Document, History, Overlays
@@ -225,7 +226,7 @@ class Session:
         if own is not None:
             self.clock.play()
         self._timed, self._places = name, {}
-        self._hand, self._moved_s, self._moved = PoseHistory(data.lags), -math.inf, None
+        self._hand, self._moved_s, self._moved = PoseHistory(data.history_offsets), -math.inf, None
         self.locked_camera, self.selected_joint = None, None
         self.home()
         self._remember(self.avatar)
@@ -442,8 +443,8 @@ class Session:
         if rested <= 0.0:
             return self._hand.poses(self.now())
         name, frame, edit = self._moment
-        skeleton, lags = self.data.skeleton, self.data.lags
-        past = edited_until(self.motions[name], frame, edit, skeleton, lags)
+        skeleton, offsets = self.data.skeleton, self.data.history_offsets
+        past = edited_until(self.motions[name], frame, edit, skeleton, offsets)
         if rested >= 1.0:
             return past
         return torch.lerp(self._hand.poses(self.now()), past, rested * rested * (3 - 2 * rested))
@@ -571,7 +572,7 @@ class Session:
             return self._request(self.clock.frame, camera)
         self._hand.push(self.pose(), self.now())
         return self._asked_for(
-            live_window(self._past(), self.data.skeleton, self.data.lags), camera
+            live_window(self._past(), self.data.skeleton, self.data.history_offsets), camera
         )
 
     def recorded(self, frame: int, width: int, height: int) -> RenderRequest:
@@ -580,7 +581,7 @@ class Session:
 
     def _request(self, frame: int, camera: Camera) -> RenderRequest:
         edit, skeleton = self.document.edit, self.data.skeleton
-        window = window_of(self.motion, frame, edit, skeleton, self.data.lags)
+        window = window_of(self.motion, frame, edit, skeleton, self.data.history_offsets)
         return self._asked_for(window, camera)
 
     def _asked_for(self, window: PoseWindow, camera: Camera) -> RenderRequest:
@@ -730,7 +731,7 @@ def _check_choice(where: str, found: object, choices: tuple[object, ...]) -> Non
 
 def _takes_preset(data: AvatarData) -> bool:
     """Whether its decoder is ours to choose."""
-    fixed = isinstance(data, SplatData) or data.variant == "released"
+    fixed = isinstance(data, SplatData) or not VARIANTS[data.variant].has_presets
     return not fixed and "decoder" not in data.networks
 
 

@@ -382,7 +382,7 @@ def make_shots(
     shown, window = None, None
     for frame, camera in zip(frames, cameras, strict=True):
         if window is None or frame != shown:
-            shown, window = frame, pose_window(motion, frame, data.skeleton, data.lags)
+            shown, window = frame, pose_window(motion, frame, data.skeleton, data.history_offsets)
         yield Shot(frame, RenderRequest(window, camera, background))
 
 

@@ -15,6 +15,7 @@ from ash_core.files.splat_file import SplatFile, screen
 from ash_core.files.spz import read_spz
 from ash_core.geometry.axes import UPS, turn_gaussians, world_rotation
 from ash_core.records import Gaussians, GraphMesh, Skeleton, Skinning, SplatData, Template
+from ash_core.variants import NATIVE
 
 BOX_SHARE: Final = (0.01, 0.99)
 """Quantiles along each axis: what is shown of splats when they are framed."""
@@ -82,7 +83,8 @@ def make_splat_data(
     uvs = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]], dtype=torch.float64)
     return SplatData(
         name=name,
-        variant="native",
+        variant=NATIVE.name,
+        history_offsets=NATIVE.history_offsets,
         skeleton=skeleton,
         skinning=Skinning(
             ("box",),

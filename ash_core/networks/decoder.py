@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ash_core.conventions import NATIVE_LAGS
 from ash_core.errors import InputError
 
 IN_CHANNELS = 18
@@ -38,8 +37,6 @@ class DecoderConfig:
     """0, 1 or 2."""
     offset_mm: int = 150
     """How far a Gaussian may lie from its texel along each axis, mm: what a skirt swings."""
-    history: int = NATIVE_LAGS[-1]
-    """Frames back that it sees. Decoders of another number were trained by earlier versions."""
 
     @property
     def out_channels(self) -> int:

@@ -1,19 +1,50 @@
 """What a training can be told. Every field is a flag of `ash-studio train`."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 import tyro
 
 from ash_core.conventions import OFFSET_MM_MAX
 from ash_core.errors import InputError
+from ash_core.variants import VARIANTS, VariantName
 
 Hidden = tyro.conf.arg(help_behavior_hint="")
 Preset = Literal["cpu", "balanced", "quality"]
-Variant = Literal["native", "released"]
 Keep = Literal["auto", "gpu", "memory", "files"]
+
+Columns = Mapping[str, tuple[object, object]]
+"""Name: value for a native and for a released avatar."""
+
+DEFAULTS: Final[Columns] = {
+    # flag              native    released. Source: the published configuration, ODDITIES D1
+    "steps":            (20_000,   2_000_000),
+    "warm_up_steps":    (0,        15_000),
+    "views_per_pose":   (8,        1),
+    "learning_rate":    (1e-3,     1e-4),
+    "final_rate":       (0.02,     1.0),
+    "ema":              (0.998,    0.0),
+    "clip":             (1.0,      math.inf),
+    "background":       ("random", "black"),
+    "seed":             (0,        0),
+    "checkpoint_every": (1000,     1000),
+    "validate_every":   (1000,     1000),
+}  # fmt: skip
+"""Flag: its default for a native and for a released avatar."""
+WEIGHTS: Final[Columns] = {
+    "l1":    (0.8, 0.9),
+    "dssim": (0.2, 0.1),
+    "mask":  (0.1, 0.0),
+}  # fmt: skip
+"""Part of the loss: its weight likewise."""
+FOREIGN: Final[Mapping[VariantName, tuple[str, ...]]] = {
+    "native": ("atlas", "gaussian_checkpoint", "warm_up_steps"),
+    "released": ("preset", "offset_mm", "tune_character", "dropout"),
+}
+"""Flags that are the other variant's alone."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +92,7 @@ class TrainConfig:
     # ---- the avatar ----
     avatar: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Begin with this avatar file instead of DATA's own character."""
-    variant: Variant = "native"
+    variant: VariantName = "native"
     """native is ours; released is the published networks, schedule and losses."""
     preset: Annotated[Preset | None, Hidden] = None
     """Decoder of a new native avatar. Default: balanced."""
@@ -142,34 +173,12 @@ class TrainConfig:
     """Steps between lines of the log."""
 
     def resolved(self) -> "TrainConfig":
-        """The same with the variant's values where nothing was said; checked."""
-        native = self.variant == "native"
-        steps = 20_000 if native else 2_000_000  # Source: the published configuration
-        defaults: dict[str, object] = {
-            "steps": steps if self.minutes is None else None,
-            "warm_up_steps": 0 if native else 15_000,  # Source: ODDITIES D1
-            "views_per_pose": 8 if native else 1,
-            "learning_rate": 1e-3 if native else 1e-4,
-            "final_rate": 0.02 if native else 1.0,
-            "ema": 0.998 if native else 0.0,
-            "clip": 1.0 if native else math.inf,
-            "background": "random" if native else "black",
-            "seed": 0,
-            "checkpoint_every": 1000,
-            "validate_every": 1000,
-        }
-        # Source: the published loss is 0.9 L1 + 0.1 (1 - SSIM), from the published configuration.
-        shares = (
-            {"l1": 0.8, "dssim": 0.2, "mask": 0.1}
-            if native
-            else {"l1": 0.9, "dssim": 0.1, "mask": 0.0}
-        )
-        said = {name: value for name in defaults if (value := getattr(self, name)) is not None}
-        parts = {
-            name: value for name in shares if (value := getattr(self.weights, name)) is not None
-        }
-        weights = replace(self.weights, **(shares | parts))
-        full = replace(self, **(defaults | said), weights=weights)  # type: ignore[arg-type]
+        """Fill in the variant's defaults where no flag was given, and check. Raises: InputError."""
+        defaults = _missing(self, DEFAULTS, self.variant)
+        if self.minutes is not None:
+            defaults.pop("steps", None)  # the time ends it
+        weights = replace(self.weights, **_missing(self.weights, WEIGHTS, self.variant))
+        full = replace(self, **defaults, weights=weights)
         full._check()
         return full
 
@@ -206,22 +215,9 @@ class TrainConfig:
         if self.weights.lpips > 0 and not self.lpips_weights:
             raise InputError("--weights.lpips: expected --lpips-weights with it, got none")
         # Flags of the other variant.
-        if self.variant == "released":
-            for name in ("preset", "offset_mm", "tune_character", "dropout"):
-                _need(
-                    not getattr(self, name),
-                    name,
-                    "none for the released variant",
-                    getattr(self, name),
-                )
-        else:
-            for name in ("atlas", "gaussian_checkpoint", "warm_up_steps"):
-                _need(
-                    not getattr(self, name),
-                    name,
-                    "none for the native variant",
-                    getattr(self, name),
-                )
+        for name in FOREIGN[self.variant]:
+            value = getattr(self, name)
+            _need(not value, name, f"none for the {self.variant} variant", value)
 
     def as_json(self) -> dict[str, object]:
         """For the record beside the result."""
@@ -234,6 +230,14 @@ class TrainConfig:
             return str(value) if isinstance(value, Path) or value == math.inf else value
 
         return {key: plain(value) for key, value in asdict(self).items()}
+
+
+def _missing(given: object, table: Columns, variant: VariantName) -> dict[str, Any]:
+    """Select a table's values for a variant where none are given."""
+    column = list(VARIANTS).index(variant)
+    return {
+        name: columns[column] for name, columns in table.items() if getattr(given, name) is None
+    }
 
 
 def _need(ok: bool, name: str, wanted: str, found: object) -> None:

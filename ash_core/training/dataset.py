@@ -112,9 +112,9 @@ class Poses:
     def __init__(
         self, avatar: Avatar, split: SplitData, frames: Sequence[int], cache: Path, tell: Tell
     ) -> None:
-        skeleton, lags = avatar.character.skeleton, avatar.data.lags
+        skeleton, offsets = avatar.character.skeleton, avatar.data.history_offsets
         self.frames = list(frames)
-        self.windows = [pose_window(split.motion, frame, skeleton, lags) for frame in frames]
+        self.windows = [pose_window(split.motion, frame, skeleton, offsets) for frame in frames]
         self.device = avatar.flat.device
         key = _key(avatar.data, self.windows)
         path = cache / f"character-{split.name}-{key[:16]}.safetensors"

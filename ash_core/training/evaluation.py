@@ -131,7 +131,7 @@ def measure(
     measured = [(frame, camera) for frame, camera, counts in work if counts]
     shown = {measured[n] for n in evenly(len(measured), SHOWN)}
     for done, (frame, camera, counts) in enumerate(work, start=1):
-        window = pose_window(split.motion, frame, data.skeleton, data.lags)
+        window = pose_window(split.motion, frame, data.skeleton, data.history_offsets)
         ours = renderer.render(RenderRequest(window, split.cameras[camera], WHITE)).rgb
         truth, mask = (part.to(ours.device) for part in read_truth(split.images[frame, camera]))
         pair = ours.clone(), truth

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ash_core.avatar import NativeAvatar
 from ash_core.errors import InputError
 from ash_core.records import Image
 from ash_core.splat.cuda import render_views
@@ -22,10 +21,8 @@ from ash_core.training.losses import bounds_losses, picture_losses, total
 from ash_core.training.lpips import Lpips
 from ash_core.training.model import Model
 from ash_core.training.world import World
+from ash_core.variants import VARIANTS
 
-PUBLISHED_WHITE = 256.0
-"""The published loader divides bytes by this. Source: ODDITIES A20."""
-BETAS = {"native": (0.9, 0.99), "released": (0.9, 0.999)}
 EPSILON = 1e-15
 """Of Adam. Source: the published configuration."""
 TINY = 1e-12
@@ -43,6 +40,7 @@ class Trainer:
     ) -> None:
         # Weights, and their mean.
         self.config, self.model, self.world, self.lpips = config, model, world, lpips
+        self.variant = VARIANTS[config.variant]
         self.step = 0
         self.flats = model.flats
         self.ema = {
@@ -59,7 +57,7 @@ class Trainer:
         self.rate = config.learning_rate or 0.0
         on_gpu = device.type == "cuda"
         self.optimiser = torch.optim.Adam(
-            groups, lr=self.rate, betas=BETAS[config.variant], eps=EPSILON, fused=True,
+            groups, lr=self.rate, betas=self.variant.adam_betas, eps=EPSILON, fused=True,
             capturable=on_gpu,
         )  # fmt: skip
         if on_gpu:  # where a captured step finds them
@@ -161,12 +159,14 @@ class Trainer:
         except InputError as error:
             cameras = _listed(batch.numbers)
             raise DivergedError(self.step, batch.frame, cameras, str(error)) from None
-        rgb, alpha, truth, mask = composed(images, batch.pixels, batch.backgrounds, self.white)
+        rgb, alpha, truth, mask = composed(
+            images, batch.pixels, batch.backgrounds, self.variant.white
+        )
         parts |= picture_losses(rgb, alpha, truth, mask, weights)
         if weights.lpips and self.lpips is not None:
             parts["lpips"] = self.lpips.distances(rgb, truth)
-        if self.config.variant == "native":
-            parts |= bounds_losses(raw, model.avatar.offset_limit_m)  # type: ignore[arg-type]
+        if model.avatar.offset_limit_m is not None:
+            parts |= bounds_losses(raw, model.avatar.offset_limit_m)
         if model.tuning is not None:
             parts["smooth"] = model.tuning.roughness(mesh, batch.mesh)
         loss = total(parts, weights)
@@ -184,11 +184,6 @@ class Trainer:
     def local_poses(self) -> int:
         """Poses of a step in this process."""
         return (self.config.poses_per_step or self.world.size) // self.world.size
-
-    @property
-    def white(self) -> float:
-        """The byte that stands for 1 in a photograph."""
-        return PUBLISHED_WHITE if self.config.variant == "released" else 255.0
 
     def _note(self, parts: dict[str, Tensor]) -> None:
         """Add to the sums since the last look; remember views whose numbers are not finite."""
@@ -325,18 +320,18 @@ class Trainer:
             *("seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
             *("crop", "tune_character", "dropout"),
         )
-        avatar = self.model.avatar
-        offset_mm = avatar.config.offset_mm if isinstance(avatar, NativeAvatar) else None
-        settings = {"variant": c.variant, "lags": list(avatar.data.lags)}
+        data = self.model.avatar.data
+        settings = {"variant": c.variant, "history_offsets": list(data.history_offsets.frames)}
         settings |= {name: getattr(c, name) for name in names}
+        offset_mm = data.decoder.get("offset_mm")
         return settings | {"offset_mm": offset_mm, "ema": "on" if c.ema else "off"}
 
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
         for name, value in self._settings().items():
             there = checkpoint.settings.get(name)
-            if there != value and name == "lags":
-                text = "expected a training of this version, got an earlier one's"
+            if there != value and name == "history_offsets":
+                text = f"expected a training with the history offsets {value}, got {there}"
                 raise InputError(f"{place}: {text}")
             if there != value:
                 flag = name.replace("_", "-")
