@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ash_core.character import Character
 from ash_core.conventions import R_WORLD_BODY
+from ash_core.drawable import Decoded, Stage, no_stage
 from ash_core.errors import InputError
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.motion import heading_joint, heading_matrix
@@ -26,17 +27,9 @@ from ash_core.geometry.texels import (
     to_map,
 )
 from ash_core.networks.decoder import Decoder, config_of
-from ash_core.networks.loading import with_weights
+from ash_core.networks.loading import weights_version, with_weights
 from ash_core.networks.unet import UNet
-from ash_core.records import (
-    AvatarData,
-    Gaussians,
-    PosedMesh,
-    PoseWindow,
-    SplatData,
-    Template,
-    to_device,
-)
+from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, Template, to_device
 from ash_core.variants import VARIANTS, VariantName
 
 RELEASED_ROOT_SCALE = 1.2
@@ -82,11 +75,7 @@ class Avatar(nn.Module):
 
         preset_name: atlas and decoder of a native avatar that carries no trained decoder.
         """
-        if isinstance(data, SplatData):
-            avatar: Avatar = StillAvatar(data)
-        else:
-            avatar = KINDS[data.variant](data, preset_name)
-        return avatar.eval().to(device)
+        return KINDS[data.variant](data, preset_name).eval().to(device)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         moved = fn(torch.empty(0))
@@ -105,6 +94,11 @@ class Avatar(nn.Module):
         return len(self.flat)
 
     @property
+    def truncates_bytes(self) -> bool:
+        """True if colours are cut off to bytes instead of rounded, as published."""
+        return VARIANTS[self.data.variant].truncates_bytes
+
+    @property
     def move_gains(self) -> Float[Tensor, "m 1 1"] | None:
         """Gains of the moves that the networks see of the history; None: they see positions."""
         return None
@@ -114,10 +108,43 @@ class Avatar(nn.Module):
         """Farthest that a Gaussian lies from its texel along each axis; None: no bound."""
         return None
 
+    @property
+    def device(self) -> torch.device:
+        """Device on which it runs."""
+        return self.flat.device
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of the networks' weights in place."""
+        return weights_version(self)
+
     def forward(self, window: PoseWindow) -> Gaussians:
         """Gaussians of a window of poses, in the world frame."""
-        mesh = self.character(window)
-        return self.assemble(self.decode(self.motion_map(mesh, window), mesh), mesh)
+        return self.decode_window(window).gaussians
+
+    def decode_window(
+        self, window: PoseWindow, stage: Stage = no_stage, /, mesh: PosedMesh | None = None
+    ) -> Decoded:
+        """Make the raw values and the Gaussians, in the world frame, of a window of poses.
+
+        The one forward chain, of renders and trainings. stage: the context of each part, see
+        `drawable.Stage`. mesh: of the window, if it is known or tuned already.
+        """
+        if mesh is None:
+            with stage("deform"):
+                mesh = self.character(window)
+        raw = self.raw_values(mesh, window, stage)
+        with stage("assemble"):
+            return Decoded(self.assemble(raw, mesh), raw)
+
+    def raw_values(
+        self, mesh: PosedMesh, window: PoseWindow, stage: Stage = no_stage, /
+    ) -> Float[Tensor, "N c"]:
+        """Run the decoder: float32 values of each texel, as `raw_channels` names them."""
+        with stage("maps"):
+            motion_map = self.motion_map(mesh, window)
+        with stage("decode"):
+            return self.decode(motion_map, mesh).float()
 
     def at_texels(self, values: Float[Tensor, "h V 3"]) -> Float[Tensor, "N c"]:
         """Vertex values interpolated at the texels, the history side by side."""
@@ -170,32 +197,6 @@ class Avatar(nn.Module):
 
     def _texels_of(self, picture: Float[Tensor, "1 c r r"]) -> Float[Tensor, "N c"]:
         return picture[0].permute(1, 2, 0).flatten(0, 1)[self.flat]
-
-
-class StillAvatar(Avatar):
-    """The splats of a .ply: the same in every pose."""
-
-    def __init__(self, data: SplatData) -> None:
-        super().__init__(data, data.atlas_resolution)
-        self.splats = data.splats
-
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        super()._apply(fn, recurse)
-        self.splats = to_device(self.splats, fn(torch.empty(0)).device)
-        return self
-
-    @property
-    def count(self) -> int:
-        return len(self.splats.means)
-
-    def decode(
-        self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
-    ) -> Float[Tensor, "N 0"]:
-        """Nothing: there is no network."""
-        return motion_map.new_zeros(len(self.flat), 0)
-
-    def assemble(self, raw: Float[Tensor, "N 0"], mesh: PosedMesh) -> Gaussians:
-        return self.splats
 
 
 class ReleasedAvatar(Avatar):

@@ -49,7 +49,7 @@ class Variant:
     """Byte of a photograph that stands for 1. Source: ODDITIES A20."""
     adam_betas: tuple[float, float]
     follows_configuration: bool
-    """Background and atlas of a training, and its number of steps, suit those of a published .conf."""
+    """A published .conf decides on a training's background and atlas, and its schedule fits."""
 
 
 NATIVE: Final = Variant(

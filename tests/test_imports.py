@@ -26,8 +26,9 @@ MAY_IMPORT = {
     "splat": BASE | {"geometry", "gpu"},
     "gl": BASE | {"geometry"},
     "files": BASE | {"geometry", "networks"},
+    "drawable": BASE,
     "character": BASE | {"geometry", "networks", "splat", "gl"},
-    "avatar": BASE | {"geometry", "networks", "splat", "gl", "character"},
+    "avatar": BASE | {"geometry", "networks", "splat", "gl", "character", "drawable"},
 }
 MAY_IMPORT["gpu_frame"] = MAY_IMPORT["avatar"] | {"avatar", "gpu"}
 MAY_IMPORT["look"] = BASE | {"geometry"}

@@ -51,7 +51,7 @@ SETTLED = """
 settle()
 for _ in range(600):
     draw()
-    if not app.atlas.busy and app.atlas._known is not None or session.is_still:
+    if not app.atlas.busy and app.atlas._known is not None or session.is_static:
         break
     time.sleep(0.005)
 settle()

@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
@@ -137,23 +137,20 @@ class Model:
             colours = published_texel_colours(template.texture, to_device(atlas, "cpu"))
             self._dc = rgb_to_sh(colours).to(device)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
-
-    def raw(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "N c"]:
-        """The decoder's values at the texels."""
-        motion_map = self.avatar.motion_map(mesh, window)
-        with self._autocast():
-            return self.avatar.decode(motion_map, mesh).float()
+    def stage(self, name: str) -> AbstractContextManager[object]:
+        """Lower the precision of the decoder alone."""
+        if name == "decode" and self.half:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
 
     def mesh(self, untuned: PosedMesh, window: PoseWindow) -> PosedMesh:
-        """The mesh of a pose as the character is now."""
+        """Return the mesh of a pose as the character is now."""
         return untuned if self.tuning is None else self.tuning.mesh(window)
 
     def gaussians(self, untuned: PosedMesh, window: PoseWindow) -> Gaussians:
-        """Gaussians of a pose, with gradients where those are asked for."""
+        """Make the Gaussians of a pose, with gradients where those are asked for."""
         mesh = self.mesh(untuned, window)
-        return self.avatar.assemble(self.raw(mesh, window), mesh)
+        return self.avatar.decode_window(window, self.stage, mesh=mesh).gaussians
 
     def warm_up_loss(self, raw: Float[Tensor, "N c"], target: WarmUpTarget) -> Tensor:
         """How far the published networks are from the textured mesh. Source: ODDITIES D1."""

@@ -145,28 +145,31 @@ class Trainer:
         """The loss of a pose, divided by this process' poses of a step; its parts."""
         model, weights = self.model, self.config.weights
         mesh = model.mesh(batch.mesh, batch.window)
-        raw = model.raw(mesh, batch.window)
-        parts: dict[str, Tensor] = {}
+        # First phase: the decoder's values alone.
         if batch.target is not None:
+            raw = model.avatar.raw_values(mesh, batch.window, model.stage)
             warm = model.warm_up_loss(raw, batch.target)
             return warm / self.local_poses, {"warm_up": warm.detach()}
-        gaussians = model.avatar.assemble(raw, mesh)
+        # Forward, to images.
+        decoded = model.avatar.decode_window(batch.window, model.stage, mesh=mesh)
         try:
             if batch.views is not None:
-                images = render_views(gaussians, batch.views)
+                images = render_views(decoded.gaussians, batch.views)
             else:
-                images = rasterize(gaussians, batch.cameras)
+                images = rasterize(decoded.gaussians, batch.cameras)
         except InputError as error:
             cameras = _listed(batch.numbers)
             raise DivergedError(self.step, batch.frame, cameras, str(error)) from None
         rgb, alpha, truth, mask = composed(
             images, batch.pixels, batch.backgrounds, self.variant.white
         )
-        parts |= picture_losses(rgb, alpha, truth, mask, weights)
+        # Parts of the loss.
+        parts = picture_losses(rgb, alpha, truth, mask, weights)
         if weights.lpips and self.lpips is not None:
             parts["lpips"] = self.lpips.distances(rgb, truth)
         if model.avatar.offset_limit_m is not None:
-            parts |= bounds_losses(raw, model.avatar.offset_limit_m)
+            assert decoded.raw is not None
+            parts |= bounds_losses(decoded.raw, model.avatar.offset_limit_m)
         if model.tuning is not None:
             parts["smooth"] = model.tuning.roughness(mesh, batch.mesh)
         loss = total(parts, weights)

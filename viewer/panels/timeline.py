@@ -222,5 +222,5 @@ def _transport(session: Session) -> None:
         clock.seek(frame)
     imgui.same_line()
     dropped = f"   {clock.dropped} dropped" if clock.dropped else ""
-    still = "   nothing moves but the camera" if session.is_still else ""
+    still = "   nothing moves but the camera" if session.is_static else ""
     imgui.text(f"of {clock.frames - 1}   {clock.time_s:.2f} s{dropped}{still}")
