@@ -46,6 +46,7 @@ WINDOWLESS_VIEWER = {
     "document",
     "session_file",
     "commands",
+    "revision",
     "clock",
     "recorder",
     "saving",

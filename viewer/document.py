@@ -42,7 +42,7 @@ class Overlays:
     mesh: MeshStyle = "none"
     """The posed template."""
     mesh_place: MeshPlace = "over"
-    """Than the splats: "under" shows where they do not cover it."""
+    """Draw the mesh over or under the splats; "under" shows where they do not cover it."""
     mesh_opacity: float = 1.0
 
     @staticmethod
@@ -77,6 +77,18 @@ class Document:
     background: str = "dark"
     up: Up | None = None
     """Up axis of the splats' file; None where no splats are open."""
+
+    @property
+    def lies_under(self) -> bool:
+        """Check for something to be seen through the splats besides a colour."""
+        mesh = self.overlays.mesh != "none" and self.overlays.mesh_place == "under"
+        return self.overlays.grid or mesh or BACKGROUNDS[self.background] is None
+
+    @property
+    def drawn(self) -> tuple[object, ...]:
+        """List what a frame is drawn of; the rest lies about it, or is drawn over it."""
+        has_mesh = self.overlays.mesh != "none"
+        return self.motion, self.edit, self.look, self.background, has_mesh, self.lies_under
 
 
 SHOWN: Final = ("look", "overlays", "background")

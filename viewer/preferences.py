@@ -162,6 +162,11 @@ class PreferenceStore:
         """In force at once; written by `write`."""
         self.value = replace(self.value, **changes)
 
+    def take_problem(self) -> str | None:
+        """Return the problem that was not yet reported, once."""
+        problem, self.problem = self.problem, None
+        return problem
+
     def remember(self, file: str) -> None:
         """A file was opened."""
         others = (other for other in self.value.recent if other != file)

@@ -1,8 +1,8 @@
 """What is open, what is edited, where the clock stands: all that a front end shows, no toolkit.
 
 The view, the clock and the selection are no edits of the document. Every change goes through
-`viewer.commands`; a frame is drawn from `Session.request` alone, by the window and the recorder
-alike.
+`viewer.commands`. The window draws frames from `Session.request`, a recording from
+`Session.recorded`.
 """
 
 import json
@@ -55,7 +55,7 @@ from ash_core.variants import VARIANTS, HistoryOffsets
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
 from viewer.clock import SPEEDS, Clock, LoopMode, Place
 from viewer.document import BACKGROUNDS, Document, History, Overlays
-from viewer.front_end import Clipboard, Message, Panels, Severity
+from viewer.front_end import Clipboard, Message, Panels, RequestQueue, Severity
 from viewer.pose import (
     LARGEST,
     PoseEdit,
@@ -67,6 +67,7 @@ from viewer.pose import (
 )
 from viewer.preferences import PreferenceStore
 from viewer.recorder import RecordSettings
+from viewer.revision import Drawn
 from viewer.session_file import (
     SESSION_FORMAT,
     SESSION_VERSION,
@@ -131,12 +132,17 @@ class Session:
         self.now = now
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
         self.preferences = PreferenceStore() if preferences is None else preferences
+        self.revision = 0
         self.panels = Panels()
+        self.requests = RequestQueue()
         self.clipboard = Clipboard()
         self.selected_joint: str | None = None
         self.follows_root = False
-        self.locked_camera: str | None = None
+        self.locked_camera = None
+        self.along_path = False
         self.aspect = ASPECT
+        self._keyed: View | None = None
+        self._moved_by_hand = False
         self._device: Device = device
         self._fitting: list[tuple[str, AvatarData, Future[Retargeted]]] = []
         self._backend: Backend = backend
@@ -155,10 +161,10 @@ class Session:
     avatar: str
     """Where the avatar came from: a file, or what comes with us by its name."""
     data: DrawableData
-    renderer: Renderer
+    renderer = Drawn[Renderer]()
     preset: Preset | None
     """Of its decoder; None: as its file has it."""
-    motions: dict[str, Motion]
+    motions = Drawn[dict[str, Motion]]()
     files: list[str]
     """Of motions and cameras that were opened for this avatar."""
     stills: dict[str, torch.Tensor]
@@ -166,15 +172,23 @@ class Session:
     file: Path | None
     """File of this session; None until it is saved."""
     _saved: Work
-    cameras: dict[str, Camera]
+    cameras = Drawn[dict[str, Camera]]()
     """Of the capture stage, by name."""
-    history: History
-    clock: Clock
+    history = Drawn[History]()
+    clock = Drawn[Clock]()
     _timed: str
     """The motion that the clock is set to."""
     _places: dict[str, Place]
     """Where the clock stood in the others."""
-    view: View
+    view = Drawn[View](by_value=True)
+    locked_camera = Drawn[str | None](by_value=True)
+    """Name of the capture camera that is looked through; None: the view."""
+    follows_root = Drawn[bool](by_value=True)
+    """The view goes along with the character."""
+    along_path: bool
+    """The view is that of the camera path, until somebody moves the camera by other means."""
+    revision: int
+    """Count of the changes that alter a frame: a frame of this revision stays as it is."""
     _hand: PoseHistory
     _moved_s: float
     _moved: tuple[str, int, PoseEdit] | None
@@ -229,7 +243,7 @@ class Session:
         self.history = History(Document(name, up=splats.up if splats else None))
         self.file, self._saved = None, self.work
         # Clock, pose history and view.
-        self.clock = Clock(self.motion.fps, len(self.motion.dofs))
+        self.clock = Clock(self.motion.fps, len(self.motion.dofs), self.touch)
         if own is not None:
             self.clock.play()
         self._timed, self._places = name, {}
@@ -419,7 +433,16 @@ class Session:
 
     def edit(self, label: str, merge: str | None = None, **changes: Any) -> None:
         """Change parts of the document: undoably, but for how it is shown."""
-        self.history.apply(label, replace(self.document, **changes), merge)
+        with self._watching():
+            self.history.apply(label, replace(self.document, **changes), merge)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Raise the revision where the document's frame changes meanwhile."""
+        before = self.document.drawn
+        yield
+        if self.document.drawn != before:
+            self.touch()
 
     def show_dof(self, dof: int, value: float) -> None:
         """Pose by hand: a dof is to be seen at a value, m or rad."""
@@ -480,13 +503,15 @@ class Session:
 
     def undo(self) -> None:
         """Take back the last edit."""
-        label = self.history.undo()
+        with self._watching():
+            label = self.history.undo()
         self.say("nothing to undo" if label is None else f"undone: {label}")
         self._follow_document()
 
     def redo(self) -> None:
         """Do what was taken back once more."""
-        label = self.history.redo()
+        with self._watching():
+            label = self.history.redo()
         self.say("nothing to redo" if label is None else f"redone: {label}")
         self._follow_document()
 
@@ -573,6 +598,29 @@ class Session:
         return replace(self.view, target=(x + moved[0], y + moved[1], z))
 
     # ---- frames ----
+
+    def touch(self) -> None:
+        """Raise the revision: what a frame is drawn of has changed."""
+        self.revision += 1
+
+    def tick(self) -> None:
+        """Bring up to now, once a frame, what changes by time: clock, camera path, a drag."""
+        self.clock.tick(self.now())
+        self.collect()
+        self._follow_path()
+        moves = self.hand_moves
+        if moves or self._moved_by_hand:  # the last poses then change by themselves
+            self.touch()
+        self._moved_by_hand = moves
+
+    def _follow_path(self) -> None:
+        """Look along the camera path, until somebody moves the camera by other means."""
+        keyed = self.document.path.at(self.clock.frame) if self.along_path else None
+        moved = self._keyed is not None and self.view != self._keyed
+        if keyed is None or moved or self.locked_camera is not None:
+            self.along_path, self._keyed = False, None
+        else:
+            self.view = self._keyed = keyed
 
     def request(self, width: int, height: int) -> RenderRequest:
         """The frame that is shown now.
