@@ -71,11 +71,11 @@ class Avatar(nn.Module):
     def from_data(
         data: AvatarData, device: torch.device | str = "cpu", preset_name: str | None = None
     ) -> "Avatar":
-        """The avatar that a file describes, ready to run.
+        """Make the avatar that a file describes, ready to run.
 
         preset_name: atlas and decoder of a native avatar that carries no trained decoder.
         """
-        return KINDS[data.variant](data, preset_name).eval().to(device)
+        return AVATAR_KINDS[data.variant](data, preset_name).eval().to(device)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         moved = fn(torch.empty(0))
@@ -119,7 +119,7 @@ class Avatar(nn.Module):
         return weights_version(self)
 
     def forward(self, window: PoseWindow) -> Gaussians:
-        """Gaussians of a window of poses, in the world frame."""
+        """Make the Gaussians of a window of poses, in the world frame."""
         return self.decode_window(window).gaussians
 
     def decode_window(
@@ -130,12 +130,11 @@ class Avatar(nn.Module):
         The one forward chain, of renders and trainings. stage: the context of each part, see
         `drawable.Stage`. mesh: of the window, if it is known or tuned already.
         """
-        if mesh is None:
-            with stage("deform"):
-                mesh = self.character(window)
-        raw = self.raw_values(mesh, window, stage)
+        with stage("deform"):
+            posed = self.character(window) if mesh is None else mesh
+        raw = self.raw_values(posed, window, stage)
         with stage("assemble"):
-            return Decoded(self.assemble(raw, mesh), raw)
+            return Decoded(self.assemble(raw, posed), raw)
 
     def raw_values(
         self, mesh: PosedMesh, window: PoseWindow, stage: Stage = no_stage, /
@@ -147,11 +146,11 @@ class Avatar(nn.Module):
             return self.decode(motion_map, mesh).float()
 
     def at_texels(self, values: Float[Tensor, "h V 3"]) -> Float[Tensor, "N c"]:
-        """Vertex values interpolated at the texels, the history side by side."""
+        """Interpolate vertex values at the texels, the history side by side."""
         return self._interpolate @ values.permute(1, 0, 2).reshape(values.shape[1], -1)
 
     def motion_map(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "1 18 r r"]:
-        """The networks' input: six vectors of each texel.
+        """Make the networks' input: six vectors of each texel.
 
         Released: positions about the root (m) and normals of three frames. Native: the position,
         the last four moves and the normal, from the character's heading. Normals are interpolated
@@ -172,7 +171,7 @@ class Avatar(nn.Module):
 
     @property
     def raw_channels(self) -> tuple[str, ...]:
-        """What each column of the raw values is."""
+        """Names of the columns of the raw values."""
         raise NotImplementedError
 
     def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
@@ -388,7 +387,7 @@ class NativeAvatar(Avatar):
         self.frames = to_device(frames, self.flat.device)
 
 
-KINDS: Final[Mapping[VariantName, type[ReleasedAvatar | NativeAvatar]]] = {
+AVATAR_KINDS: Final[Mapping[VariantName, type[ReleasedAvatar | NativeAvatar]]] = {
     "released": ReleasedAvatar,
     "native": NativeAvatar,
 }
@@ -411,5 +410,5 @@ def _named(name: str, axes: str) -> tuple[str, ...]:
 
 
 def _colours(bases: int) -> tuple[str, ...]:
-    """Of each spherical harmonic, red, green and blue."""
+    """Name red, green and blue of each spherical harmonic."""
     return tuple(chain(*(_named(f"SH {base}", "rgb") for base in range(bases))))

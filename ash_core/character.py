@@ -31,7 +31,7 @@ _CACHED_POSES = 64
 
 @dataclass(frozen=True)
 class Deformation:
-    """What the graph networks add to the template: metres and radians."""
+    """Additions of the graph networks to the template: metres and radians."""
 
     node_translations: Float[Tensor, "b G 3"]
     node_angles: Float[Tensor, "b G 3"]
@@ -152,9 +152,10 @@ class Character(nn.Module):
     def network_inputs(
         self, poses: Float[Tensor, "p D"]
     ) -> tuple[Float[Tensor, "p V 3"], Float[Tensor, "p G 3"], Float[Tensor, "p G 3"]]:
-        """What the graph networks see of each pose: posed template (m), node Euler angles (rad) and
-        node positions (m). The last two come from blending the bones' global transforms, not those
-        relative to rest. Source: ODDITIES A9, A10.
+        """Make the graph networks' input of each pose: posed template, node angles and positions.
+
+        m and rad (Euler angles). The last two come from blending the bones' global transforms, not
+        those relative to rest. Source: ODDITIES A9, A10.
         """
         _, bones, relative = self.bone_transforms(poses)
         posed = self.blend_nodes(

@@ -65,7 +65,7 @@ class Renderer:
     ) -> None:
         """device: where frames are made, by default where the drawable is. An avatar on the CPU
         may stay there: the fast path has its own copy of the weights, half as large.
-        may_leave_gpu: on a GPU that fails, go on by the CPU and say so once; else raise CudaError.
+        may_leave_gpu: on a GPU that fails, go on by the CPU and warn once; else raise CudaError.
         """
         self.drawable, self.backend = drawable, backend
         self.device = with_index(torch.device(device or drawable.device))
@@ -89,7 +89,7 @@ class Renderer:
 
     @property
     def is_fast(self) -> bool:
-        """Whether frames come from the fast path."""
+        """True if frames come from the fast path."""
         return self._fast() is not None
 
     @contextmanager
@@ -101,7 +101,7 @@ class Renderer:
         self.timings[name] = 1e3 * (time.perf_counter() - start)
 
     def _fast(self) -> "Frames | None":
-        """The fast path for the avatar's weights as they are; None where there is none."""
+        """Return the GPU frames of the avatar's weights as they are; None where there are none."""
         if not self._may_be_fast:
             return None
         version = self.drawable.version
@@ -118,12 +118,12 @@ class Renderer:
         return self._frames[1]
 
     def gaussians(self, window: PoseWindow) -> Gaussians:
-        """Gaussians of a window of poses, float32, by the plain path."""
+        """Make the Gaussians of a window of poses, float32, by the plain path."""
         return self.decoded(window).gaussians
 
     @torch.no_grad()
     def decoded(self, window: PoseWindow) -> Decoded:
-        """Raw values and Gaussians by the plain path; kept while window and weights stay."""
+        """Make raw values and Gaussians by the plain path; kept while window and weights stay."""
         if self.drawable.device != self.device:
             self.drawable.to(self.device)
         state = self.drawable.device, self.drawable.version
@@ -135,8 +135,8 @@ class Renderer:
 
     @torch.no_grad()
     def surface(self, window: PoseWindow) -> Surface:
-        """The posed template, on the CPU: the very one of a frame that was just drawn of this
-        window, else deformed now.
+        """Return the posed template, on the CPU: that of the frame just drawn of this window, else
+        deformed now.
         """
         with self._turn:
 
@@ -153,7 +153,7 @@ class Renderer:
 
     @torch.no_grad()
     def render(self, request: RenderRequest) -> Image:
-        """The picture of a request, on the renderer's device."""
+        """Render a request to an image on the renderer's device. Raises: CudaError, InputError."""
         check_camera(request.camera)
         with self._turn:
             self.timings = {}
@@ -179,7 +179,7 @@ class Renderer:
         wanted: bool,
         draw: "Callable[[Frames, PoseWindow], Result]",
     ) -> "Result | None":
-        """What the fast path draws; None where it cannot, which is said once."""
+        """Draw by the fast path; None where it cannot, which is warned of once."""
         frames = self._fast() if wanted else None
         if frames is None:
             return None
@@ -219,7 +219,7 @@ class Renderer:
 
     @torch.no_grad()
     def draw(self, request: RenderRequest) -> UInt8[Tensor, "h w 4"]:
-        """The picture as bytes on the renderer's device: colours premultiplied, coverage as alpha.
+        """Render to bytes on the renderer's device: colours premultiplied, coverage as alpha.
 
         Valid until the next call but one. On the fast path nothing waits for the GPU.
         """
@@ -240,7 +240,7 @@ class Renderer:
             return torch.cat((self.to_uint8(image), alpha), -1)
 
     def to_uint8(self, image: Image) -> UInt8[Tensor, "h w 3"]:
-        """The picture's colours as bytes: rounded, but cut off for a released avatar."""
+        """Convert an image's colours to bytes: rounded, but truncated for a released avatar."""
         scaled = image.rgb.clamp(0, 1) * 255
         return (scaled if self.drawable.truncates_bytes else scaled + 0.5).to(torch.uint8)
 

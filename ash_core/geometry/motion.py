@@ -1,4 +1,4 @@
-"""What the character's networks see of a motion: the last poses, relative to the newest.
+"""Pose history as the character's networks see it: the last poses, relative to the newest.
 
 The published data set carries a file of these (`poseAnglesRotationNormalized.motion`); here they
 are computed, so that live and retargeted poses need no extra file.
@@ -227,6 +227,6 @@ def live_window(
 def _own_pasts(
     poses: Float[Tensor, "P D"], frames: list[int], skeleton: Skeleton
 ) -> Float[Tensor, "h 3 D"]:
-    """Of each frame its last three poses, normalised. Poses before the first are the first."""
+    """Normalise each frame's last three poses. Poses before the first are the first."""
     threes = torch.tensor([[max(n - 2, 0), max(n - 1, 0), n] for n in frames])
     return normalise_poses(poses[threes], skeleton)

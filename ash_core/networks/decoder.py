@@ -27,7 +27,7 @@ DEPTH = 3
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """What a native avatar's decoder looks like."""
+    """Settings of a native avatar's decoder."""
 
     atlas: int
     """Texels along the atlas' side; a multiple of 16."""
@@ -36,7 +36,7 @@ class DecoderConfig:
     sh_degree: int
     """0, 1 or 2."""
     offset_mm: int = 150
-    """How far a Gaussian may lie from its texel along each axis, mm: what a skirt swings."""
+    """Farthest that a Gaussian lies from its texel along each axis, mm: a skirt's swing."""
 
     @property
     def out_channels(self) -> int:

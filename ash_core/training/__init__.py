@@ -1,1 +1,1 @@
-"""From footage to an avatar: data, losses, the loop, its checkpoints and its measurements."""
+"""Training, footage to avatar: data, losses, the loop, its checkpoints and its measurements."""

@@ -32,7 +32,7 @@ class Checkpoint:
     seconds: float
     """Time that they took, validations included."""
     settings: dict[str, Any]
-    """What the next steps follow from besides the tensors: seed, sizes of a step."""
+    """Settings that the next steps follow from besides the tensors: seed, sizes of a step."""
     tensors: dict[str, Tensor]
 
 

@@ -1,4 +1,4 @@
-"""What a training can be told. Every field is a flag of `ash-studio train`."""
+"""Configuration of a training. Every field is a flag of `ash-studio train`."""
 
 import math
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ class TrainConfig:
     preset: Annotated[Preset | None, Hidden] = None
     """Decoder of a new native avatar. Default: balanced."""
     offset_mm: Annotated[int | None, Hidden] = None
-    """How far a new native avatar's Gaussians may lie from the skin along each axis, mm. Default:
+    """Farthest a new native avatar's Gaussians lie from the skin along each axis, mm. Default:
     150."""
     atlas: Annotated[int | None, Hidden] = None
     """Texels a side of a new released avatar. Default: what the character's configuration says."""
@@ -118,7 +118,7 @@ class TrainConfig:
     crop: Annotated[str, tyro.conf.arg(metavar="auto|WxH")] = "auto"
     """Pixels of each picture that are compared. auto: around the masks; larger ones in parts."""
     keep: Keep = "auto"
-    """Where the pictures wait: on the GPU, in memory, or in their files, decoded when needed.
+    """Place of the pictures: on the GPU, in memory, or in their files, decoded when needed.
     auto: the first that has room, of memory at most 12 GB."""
     workers: int = 0
     """Threads that decode pictures. 0: one for each processor, at most 16."""
@@ -135,9 +135,9 @@ class TrainConfig:
     poses_per_step: Annotated[int | None, Hidden] = None
     """Poses of a step, over all processes. Default: one a process."""
     learning_rate: Annotated[float | None, Hidden] = None
-    """Of the decoder. Default: native 0.001, released 0.0001 (published)."""
+    """Learning rate of the decoder. Default: native 0.001, released 0.0001 (published)."""
     final_rate: Annotated[float | None, Hidden] = None
-    """What the learning rate falls to, as a part of it. Default: native 0.02, released 1."""
+    """Last learning rate, as a part of the first. Default: native 0.02, released 1."""
     character_rate: float = 0.05
     """Learning rate of the tuned character, as a part of the decoder's."""
     ema: Annotated[float | None, Hidden] = None
@@ -150,7 +150,7 @@ class TrainConfig:
     background: Annotated[Literal["random", "black", "white"] | None, Hidden] = None
     """Under pictures while training. Default: native random, released black (published)."""
     precision: Literal["auto", "half", "float"] = "auto"
-    """Of the networks: bfloat16 or float32. auto: half on a GPU."""
+    """Precision of the networks: bfloat16 or float32. auto: half on a GPU."""
     weights: LossWeights = field(default_factory=LossWeights)
     lpips_weights: Annotated[
         tuple[Path, ...], tyro.conf.arg(metavar="FILE", help_behavior_hint="")

@@ -1,4 +1,4 @@
-"""How good any avatar is on a data set: train pose, novel view, novel pose."""
+"""Quality of any avatar on a data set: train pose, novel view, novel pose."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -50,7 +50,7 @@ class Selection:
     split: SplitData
     cameras: tuple[int, ...]
     frames: tuple[int, ...]
-    """Those measured; each one's successor is looked at too, for the flicker."""
+    """Measured frames; each one's successor is looked at too, for the flicker."""
 
     def photographs(self) -> Iterator[tuple[int, int, bool]]:
         """(frame, camera, is measured), frame by frame."""

@@ -153,7 +153,7 @@ class Model:
         return self.avatar.decode_window(window, self.stage, mesh=mesh).gaussians
 
     def warm_up_loss(self, raw: Float[Tensor, "N c"], target: WarmUpTarget) -> Tensor:
-        """How far the published networks are from the textured mesh. Source: ODDITIES D1."""
+        """Compare the published networks with the textured mesh. Source: ODDITIES D1."""
         parts = {
             "log_scales": raw[:, 0:3] - target.log_scales[:, None],
             "quats": raw[:, 3:7] - target.quats,
@@ -166,7 +166,7 @@ class Model:
         return torch.stack(weighted).sum()
 
     def warm_up_target(self, pose: int, mesh: PosedMesh) -> WarmUpTarget:
-        """What the first phase aims at in a pose; computed at the first call, kept on the CPU."""
+        """Return the first phase's target in a pose; computed once, kept on the CPU."""
         if pose not in self._targets:
             self._targets[pose] = warm_up_target(*self._splats_of_mesh(mesh))
         return to_device(self._targets[pose], self.device)

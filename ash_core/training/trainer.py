@@ -24,10 +24,10 @@ from ash_core.training.world import World
 from ash_core.variants import VARIANTS
 
 EPSILON = 1e-15
-"""Of Adam. Source: the published configuration."""
+"""Adam's epsilon. Source: the published configuration."""
 TINY = 1e-12
 ANY = 1 << 16
-"""More views than a pose has."""
+"""Exclusive upper bound on views per pose."""
 
 
 class Trainer:
@@ -64,7 +64,7 @@ class Trainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = torch.tensor(self.rate, device=device)
         self._new_share = torch.zeros((), device=device)
-        """Of the weights as they are, in the mean of weights."""
+        """Share of the present weights in their running mean."""
         self._failed = torch.zeros((), device=device)
         self.optimiser.found_inf = self._failed  # type: ignore[attr-defined]
         # Captured work, and sums since the last look.
@@ -73,14 +73,14 @@ class Trainer:
         self._end = Captured(self._end_step, device) if on_gpu else None
         self._sums: dict[str, Tensor] = {}
         self._phases: set[bool] = set()
-        """Whether there was a step of the first phase, and one of another, since the last look."""
+        """Kinds of steps since the last look: True for the first phase, False for others."""
         self._counts = {"views": 0, "poses": 0, "warm_up_poses": 0, "steps": 0}
         self._seen: list[tuple[int, int, tuple[int, ...]]] = []
         """(step, frame, cameras) of every pose since the last look."""
         self._place = torch.full((), -1, dtype=torch.int64, device=device)
-        """Of the last pose in `_seen`."""
+        """Place of the last pose in `_seen`."""
         self._blame = torch.full((), -1, dtype=torch.int64, device=device)
-        """Of the first numbers since the last look that are not finite: place in `_seen` times
+        """First numbers since the last look that are not finite: place in `_seen` times
         `ANY`, plus the view's place, or minus one where only the gradient shows them."""
 
     # ---- a step ----
@@ -128,7 +128,7 @@ class Trainer:
         self._note(parts)
 
     def _may_capture(self) -> bool:
-        """Whether every pose is the same work on other numbers."""
+        """Tell whether every pose is the same work on other numbers."""
         return self._end is not None and self.model.tuning is None
 
     def _captured_pose(self, batch: Batch) -> CapturedPose:
@@ -298,7 +298,7 @@ class Trainer:
         return Checkpoint(self.step, seconds, self._settings(), tensors)
 
     def _vectors(self, name: str) -> dict[str, Tensor]:
-        """What is kept of a group besides the optimiser's moments."""
+        """List what is kept of a group besides the optimiser's moments."""
         vectors = {"values": self.flats[name].values}
         if self.config.ema:
             vectors["ema"] = self.ema[name]

@@ -35,7 +35,7 @@ class Tuning:
         self._mean = csr_to_torch(near).to(self._rest.device)
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """What is learned, by name."""
+        """List the learned parameters by name."""
         if self.offset is not None:
             return [(OFFSET, self.offset)]
         nets = {"spatial_gcn": self.character.spatial_gcn, "delta_gcn": self.character.delta_gcn}
