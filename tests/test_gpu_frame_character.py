@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from toy import make_toy_character
 
-from ash_core.avatar import Avatar
+from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.errors import CudaError
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
@@ -126,7 +126,7 @@ def compare_poses(stage: PoseStage, avatar: Avatar, window: PoseWindow, toleranc
 def compare_maps(stage: PoseStage, avatar: Avatar, window: PoseWindow, tolerance: float) -> None:
     """The map of a filled ring beside the plain one."""
     want = plain_map(avatar, avatar.character(window), window)
-    side, native = avatar.atlas.resolution, isinstance(avatar, fast.NativeAvatar)
+    side, native = avatar.atlas.resolution, isinstance(avatar, NativeAvatar)
     shape = (side // 2, side // 2, 72) if native else (side, side, 24)
     out = torch.zeros(shape, dtype=torch.half, device=want.device)
     stage.motion_map(out)
