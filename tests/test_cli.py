@@ -20,7 +20,6 @@ from toy import make_toy_character
 
 from ash_core import __version__, cli
 from ash_core.avatar import Avatar, NativeAvatar
-from ash_core.commands import options
 from ash_core.commands.all_commands import COMMANDS
 from ash_core.commands.import_ import rendered_atlas
 from ash_core.commands.scene import choose_device
@@ -353,6 +352,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half(
         (("--frames", "4:2"), "--frames: expected frames in 0..5"),
         (("--frames", "a:b"), "--frames: expected N or START:STOP:STEP"),
         (("--frames", "::0"), "--frames: expected N or START:STOP:STEP"),
+        (("--frames", ""), "--frames: expected N or START:STOP:STEP"),
         (("--camera", "side"), "--camera: expected front, orbit, avatar:N or FILE:N"),
         (("--camera", "avatar:9"), "avatar: expected a camera name or an index in 0..1, got '9'"),
         (("--camera", "avatar:\u00b2"), "expected a camera name or an index in 0..1, got '\u00b2'"),
@@ -555,27 +555,6 @@ def test_bugs_are_not_hidden(scene: Scene, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(RuntimeError, match="bug"):
         render(scene, tmp_path / "a.mp4")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("text", "want"),
-    [
-        ("3", [3]),
-        ("-1", [9]),
-        (":", list(range(10))),
-        ("2:5", [2, 3, 4]),
-        ("0:500:5", [0, 5]),
-        ("::-4", [9, 5, 1]),
-    ],
-)
-def test_frames_read_as_python_slices(text: str, want: list[int]) -> None:
-    assert options.parse_frames(text, 10) == want
-
-
-@pytest.mark.parametrize("text", ["10", "-11", "", "1:2:3:4", "1.5", "5:5"])
-def test_bad_frames(text: str) -> None:
-    with pytest.raises(InputError, match="--frames: expected"):
-        options.parse_frames(text, 10)
 
 
 def test_threads_give_way_unless_somebody_chose_otherwise(

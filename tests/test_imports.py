@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "gl": BASE | {"geometry"},
     "files": BASE | {"geometry", "networks"},
     "drawable": BASE,
+    "frame_choice": {"errors"},
     "character": BASE | {"geometry", "networks", "splat", "gl"},
     "avatar": BASE | {"geometry", "networks", "splat", "gl", "character", "drawable"},
 }
@@ -35,9 +36,11 @@ MAY_IMPORT["look"] = BASE | {"geometry"}
 MAY_IMPORT["render"] = MAY_IMPORT["gpu_frame"] | {"gpu_frame", "look"}
 FRONT_ENDS = {"studio", "footage", "importers", "training", "doctor"}
 for name in FRONT_ENDS:
-    MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files"}
+    MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files", "frame_choice"}
 MAY_IMPORT["importers"].add("studio")  # a rigged character becomes an actor of the studio
-MAY_IMPORT["commands"] = MAY_IMPORT["render"] | {"render", "files", "__init__"} | FRONT_ENDS
+MAY_IMPORT["commands"] = (
+    MAY_IMPORT["render"] | {"render", "files", "frame_choice", "__init__"} | FRONT_ENDS
+)
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 """Part of ash_core: the parts that it may import, besides itself."""
 

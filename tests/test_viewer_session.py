@@ -170,6 +170,12 @@ def test_splats_are_opened_framed_and_kept_still(session: Session, files: Files)
     assert not session.is_static
 
 
+def test_notes_on_splats_are_said_once() -> None:
+    path = Path(__file__).parent / "data" / "splats" / "splats.sog"
+    session = Session(str(path), device="cpu")
+    assert [m.text.split(":")[0] for m in session.messages] == [f"{path} does not name its up axis"]
+
+
 def test_a_decoder_s_preset_is_no_hindrance_to_other_avatars(files: Files, tmp_path: Path) -> None:
     """The choice is for avatars that have none; others come with their own."""
     session = Session("actor", device="cpu", preset="cpu")

@@ -251,8 +251,6 @@ class Session:
         self.locked_camera, self.selected_joint = None, None
         self.home()
         self._remember(self.avatar)
-        for text in splats.notes if splats else ():
-            self.say(text)
 
     def open(self, path: str) -> None:
         """An avatar, a motion, cameras or a session. Whatever goes wrong becomes a message, and

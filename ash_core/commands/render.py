@@ -14,7 +14,6 @@ import tyro
 from ash_core.commands.options import (
     check_range,
     parse_background,
-    parse_frames,
     parse_point,
     parse_size,
 )
@@ -38,6 +37,7 @@ from ash_core.commands.scene import (
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say
 from ash_core.conventions import Up
 from ash_core.errors import INTERRUPTED, InputError
+from ash_core.frame_choice import parse_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,7 +151,7 @@ class Render:
         self._check_up(data)
         motion = load_motion(self.motion, self.avatar, data, release)
         if release is None or self.frames is not None or self.motion is not None:
-            frames = parse_frames(self.frames or ":", len(motion.dofs))
+            frames = parse_frames(":" if self.frames is None else self.frames, len(motion.dofs))
         else:
             frames = validation_frames(release, len(motion.dofs))
         if is_single_picture(out) and is_still(motion):

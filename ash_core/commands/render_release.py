@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ash_core.commands.options import parse_frames
 from ash_core.errors import InputError
+from ash_core.frame_choice import parse_frames
 
 if TYPE_CHECKING:
     from ash_core.files.release import Release
