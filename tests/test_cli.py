@@ -253,26 +253,6 @@ def test_import_shows_on_a_terminal_that_it_works(
     assert ("writing the avatar file" in said) == terminal
 
 
-@pytest.mark.slow
-def test_demo_writes_video_contact_sheet_and_timings(tmp_path: Path) -> None:
-    assert run("demo", "-o", tmp_path / "demo", "--seconds", "4") == 0
-    names = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    assert names == ["avatar.mp4", "contact_sheet.png", "timings.json"]
-    frames = read_frames(tmp_path / "demo" / "avatar.mp4")
-    assert frames.shape == (100, 480, 640, 3)
-    assert frames.std(axis=(1, 2, 3)).min() > 5  # somebody is there all the time
-    with PillowImage.open(tmp_path / "demo" / "contact_sheet.png") as sheet:
-        assert sheet.width > 4 * 320
-        assert sheet.height > 3 * 240
-    timings = json.loads((tmp_path / "demo" / "timings.json").read_text())
-    assert (timings["frames"], timings["size"]) == (100, [640, 480])
-    stages = {"deform", "maps", "decode", "assemble", "raster"}
-    assert set(timings["milliseconds"]) == stages | {"pose to pixels"}
-    medians = {name: spread["median"] for name, spread in timings["milliseconds"].items()}
-    assert min(medians.values()) > 0
-    assert max(medians[stage] for stage in stages) < medians["pose to pixels"]
-
-
 @pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")

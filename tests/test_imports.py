@@ -12,11 +12,12 @@ from ash_core import resources
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"errors", "resources", "conventions", "variants", "records"}
+BASE = {"errors", "install", "resources", "conventions", "variants", "records"}
 MAY_IMPORT = {
     "__init__": set(),
     "conventions": set(),
     "errors": set(),
+    "install": set(),
     "resources": set(),
     "variants": {"conventions"},
     "records": {"conventions", "variants"},

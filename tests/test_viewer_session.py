@@ -468,6 +468,7 @@ def test_a_camera_that_looks_away_is_warned_of(session: Session, tmp_path: Path)
     assert "nothing of the avatar is in its picture" in session.messages[-1].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "count"), [("avatar", 10_000), ("splats", 1_000)])
 def test_ten_thousand_random_commands(
     session: Session, hand: Hand, files: Files, kind: str, count: int
@@ -880,6 +881,7 @@ def reopened(session: Session, path: Path, preset: str | None) -> str | None:
     return session.preset
 
 
+@pytest.mark.slow
 def test_every_session_has_its_own_preset(tmp_path: Path) -> None:
     """Not that of the session before it, nor what is usual on this machine; saved as it is."""
     session, path = (
@@ -1094,6 +1096,7 @@ def fitted(session: Session) -> None:
         session.collect()
 
 
+@pytest.mark.slow
 def test_another_skeleton_s_motion_is_fitted_beside_the_window(tmp_path: Path) -> None:
     session = Session("actor", device="cpu", preset="cpu")
     before = session.document.motion

@@ -188,7 +188,7 @@ def _recipe() -> str:
     """A mark of the source code that makes actors: from other code come other actors."""
     package = Path(__file__).parent.parent
     mark = hashlib.sha256()
-    for part in ("capture", "geometry"):
+    for part in ("studio", "geometry"):
         for path in sorted((package / part).rglob("*.py")):
             mark.update(path.read_bytes())
     return mark.hexdigest()[:12]
