@@ -144,6 +144,10 @@ def value(name: str, new: Any) -> Any:
 CONTENTS = {
     "format": (lambda t, c: c.update(format="x"), r"expected the format 'ash-studio avatar'"),
     "version": (lambda t, c: c.update(version="7"), r"expected avatar version 2 or older, got '7'"),
+    "released, version 1": (  # its three poses fit
+        lambda t, c: (c.update(version="1"), c["values"].update(variant="released")),
+        r"networks: expected unet_geometry and unet_appearance of a released avatar, got none",
+    ),
     "few poses": (
         value("history_offsets.frames", [0, 1, 2]),
         r"history_offsets: expected 5 frames that rise from 0 to at most 1000, got '\(0, 1, 2\)'",
@@ -167,7 +171,7 @@ CONTENTS = {
     "bool": (value("atlas_resolution", True), r"atlas_resolution: expected int, got 'True'"),
     "atlas": (value("atlas_resolution", 10**9), r"expected 16 to 4096, got 1000000000"),
     "variant": (value("variant", "x"), r"variant: expected native or released, got 'x'"),
-    "released": (value("variant", "released"), r"expected the two U-Nets"),
+    "released": (value("variant", "released"), r"history_offsets: expected 3 frames that rise"),
     "names": (value("skeleton.joint_names", [1] * 9), r"expected a list of names"),
     "few names": (value("skeleton.joint_names", ["a"]), r"skeleton.parents: expected 1 joints"),
     "same names": (value("skeleton.joint_names", ["a"] * 9), r"expected different names"),

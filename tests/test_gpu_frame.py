@@ -224,7 +224,8 @@ def test_a_gpu_that_fails_is_left(
     monkeypatch.setattr(frame, "Frames", refuse)
     avatar = trained(data)
     moved = avatar.to
-    monkeypatch.setattr(avatar, "to", lambda where: refuse() if where != "cpu" else moved(where))
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(avatar, "to", lambda where: refuse() if where != cpu else moved(where))
     request = RenderRequest(
         pose_window(motion, 9, data.skeleton, data.history_offsets), small_camera()
     )
