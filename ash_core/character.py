@@ -56,7 +56,7 @@ class Character(nn.Module):
     Without the published checkpoint the networks are absent and the deformation is zero. Poses that
     a window shares with an earlier one are not computed again (at most 64 are kept), unless
     gradients are asked for. Kinematics run in float64, everything per vertex in float32.
-    Source: Habermann et al. 2021; ODDITIES A5-A11.
+    Source: Habermann et al. 2021; docs/released_behaviour.md A5-A11.
     """
 
     template_vertices: Tensor
@@ -155,7 +155,7 @@ class Character(nn.Module):
         """Make the graph networks' input of each pose: posed template, node angles and positions.
 
         m and rad (Euler angles). The last two come from blending the bones' global transforms, not
-        those relative to rest. Source: ODDITIES A9, A10.
+        those relative to rest. Source: docs/released_behaviour.md A9, A10.
         """
         _, bones, relative = self.bone_transforms(poses)
         posed = self.blend_nodes(

@@ -19,7 +19,7 @@ from typing import Final, Literal
 MM_PER_M: Final = 1000.0
 
 R_WORLD_BODY: Final = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
-"""World axes are the body's (z, x, y). Source: ODDITIES A16."""
+"""World axes are the body's (z, x, y). Source: docs/released_behaviour.md A16."""
 
 Up = Literal["z", "y", "y-down"]
 """Up axis of another program's world; "y-down": COLMAP, and splats trained on its cameras."""

@@ -23,7 +23,7 @@ class HistoryOffsets:
     fps: float | None = FPS
     """Frame rate of the offsets, Hz: the history spans the same time in a motion of any rate, and
     ends at a cut. None counts the motion's own frames, blind to rate and cuts, and does not
-    normalise a motion's first two poses. Source for None: ODDITIES A4, A5."""
+    normalise a motion's first two poses. Source for None: docs/released_behaviour.md A4, A5."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Variant:
     has_presets: bool
     """Atlas and decoder are a preset's until a decoder is trained."""
     uses_published_atlas: bool
-    """Texels are corner points and belong to the first face that holds them. Source: A13."""
+    """Texels are corner points, not centres. Source: docs/released_behaviour.md A13."""
     uses_published_references: bool
-    """Signs of blended links are taken from an unrelated node. Source: ODDITIES A7."""
+    """Signs of blended links follow an unrelated node. Source: docs/released_behaviour.md A7."""
     truncates_bytes: bool
-    """Colours become bytes by truncation instead of rounding. Source: ODDITIES A19."""
+    """Colours are truncated to bytes, not rounded. Source: docs/released_behaviour.md A19."""
     white: float
-    """Byte of a photograph that stands for 1. Source: ODDITIES A20."""
+    """Byte of a photograph that stands for 1. Source: docs/released_behaviour.md A20."""
     adam_betas: tuple[float, float]
     follows_configuration: bool
     """A published .conf decides on a training's background and atlas, and its schedule fits."""

@@ -143,7 +143,8 @@ def test_01b_normalised_dofs(reference: Path, data: AvatarData, motion: Motion) 
                 want,
                 0.0,
             )
-            # The file was rounded to six decimals after a float32 computation: ODDITIES A4, 1.1e-5.
+            # The file was rounded to six decimals after a float32 computation, 1.1e-5.
+            # Source: docs/released_behaviour.md A4.
             close(
                 pose_window(live, frame, data.skeleton, data.history_offsets).normalised[0],
                 want,

@@ -24,7 +24,7 @@ from ash_core.records import (
 from ash_core.variants import HistoryOffsets
 
 HEADING_DOF = 3
-"""The dof that turns the root about the vertical. Source: ODDITIES A4."""
+"""The dof that turns the root about the vertical. Source: docs/released_behaviour.md A4."""
 
 JUMP_M_PER_S = 5.0
 JUMP_DEG_PER_S = 500.0
@@ -58,7 +58,7 @@ def normalise_poses(poses: Float[Tensor, "*b 3 D"], skeleton: Skeleton) -> Float
 
     Translations are differences to pose n, turned by minus its heading (the heading dof times the
     dof matrix's weight: 3 in the published character); the heading is a difference, not wrapped;
-    every other dof is copied, the root's tilt too. Source: ODDITIES A3, A4.
+    every other dof is copied, the root's tilt too. Source: docs/released_behaviour.md A3, A4.
     """
     newest = poses[..., 2:3, :]
     weight = skeleton.dof_matrix[:, HEADING_DOF].sum().to(poses)
@@ -157,7 +157,7 @@ def pose_window(
     offsets: the avatar's (`AvatarData.history_offsets`). Frames before the first are the first.
     Offsets with a frame rate are times, whatever the motion's rate, and reach back to the last cut.
     Offsets without one are published: the first two frames of a motion are not normalised, their
-    three rows are that frame's raw pose. Source: ODDITIES A4, A5.
+    three rows are that frame's raw pose. Source: docs/released_behaviour.md A4, A5.
     Raises: InputError for a frame that the motion does not have.
     """
     count = len(motion.dofs)

@@ -20,7 +20,7 @@ Columns = Mapping[str, tuple[object, object]]
 """Name: value for a native and for a released avatar."""
 
 DEFAULTS: Final[Columns] = {
-    # flag              native    released. Source: the published configuration, ODDITIES D1
+    # flag              native    released. Source: its configuration, docs/released_behaviour.md D1
     "steps":            (20_000,   2_000_000),
     "warm_up_steps":    (0,        15_000),
     "views_per_pose":   (8,        1),
@@ -73,8 +73,8 @@ class TrainConfig:
     """Train an avatar from footage of one subject.
 
     DATA is a folder as `ash-studio extract` leaves it, or a configuration of the published tree (or
-    raw_data/SUBJECT, meta_data/SUBJECT): all that it says is taken, and flags override it. Under
-    torchrun every process takes its share of the poses of a step:
+    raw_data/SUBJECT, meta_data/SUBJECT). Flags override what a configuration names. Under torchrun
+    every process takes its share of the poses of a step:
     torchrun --nproc-per-node N -m ash_core.training.train DATA -o OUT
     """
 

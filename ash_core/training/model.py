@@ -46,7 +46,7 @@ PUBLISHED_WARM_UP = {
     "opacity": 0.1,
     "offset": 1.0,
 }
-"""Weights of the first phase's squared differences. Source: ODDITIES D1."""
+"""Weights of the first phase's squared differences. Source: docs/released_behaviour.md D1."""
 
 
 RISE_STEPS = 100
@@ -153,7 +153,7 @@ class Model:
         return self.avatar.decode_window(window, self.stage, mesh=mesh).gaussians
 
     def warm_up_loss(self, raw: Float[Tensor, "N c"], target: WarmUpTarget) -> Tensor:
-        """Compare the published networks with the textured mesh. Source: ODDITIES D1."""
+        """Compare the networks with the textured mesh. Source: docs/released_behaviour.md D1."""
         parts = {
             "log_scales": raw[:, 0:3] - target.log_scales[:, None],
             "quats": raw[:, 3:7] - target.quats,
