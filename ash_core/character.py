@@ -54,8 +54,8 @@ class Character(nn.Module):
     """Skeleton -> graph network -> vertex network -> canonical mesh -> posed mesh.
 
     Without the published checkpoint the networks are absent and the deformation is zero. Poses that
-    a window shares with an earlier one are not computed again (at most 64 are kept), unless
-    gradients are asked for. Kinematics run in float64, everything per vertex in float32.
+    a window shares with an earlier one are cached (at most 64), unless gradients are enabled.
+    Kinematics run in float64, values of vertices are float32.
     Source: Habermann et al. 2021; docs/released_behaviour.md A5-A11.
     """
 
@@ -83,7 +83,7 @@ class Character(nn.Module):
         self._cache: OrderedDict[bytes, _Pose] = OrderedDict()
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        """Moving the module moves its plain tensors and records too, never their precision."""
+        """Move the plain tensors and records too, without a change of their precision."""
         super()._apply(fn, recurse)
         device = fn(torch.empty(0)).device
         self.skeleton, self.skinning = (
@@ -100,11 +100,11 @@ class Character(nn.Module):
         return self
 
     def forget(self) -> None:
-        """Drop the kept poses: they moved to another device, or a frame is timed from scratch."""
+        """Drop the cached poses, after a change of device or before a timing."""
         self._cache.clear()
 
     def bone_transforms(self, dofs: Float[Tensor, "b D"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Joints [b, J, 4, 4], bones, bones relative to rest [b, B, 4, 4]; body frame, m."""
+        """Compute joints [b, J, 4, 4], bones, bones from rest [b, B, 4, 4]; body frame, m."""
         joints = joint_transforms(self.skeleton, dofs)
         bones = joints[:, self.skinning.bone_joints]
         return joints, bones, bones @ self.rest_inverse
@@ -112,10 +112,11 @@ class Character(nn.Module):
     def node_transforms(
         self, bones: Float[Tensor, "b B 4 4"]
     ) -> tuple[Float[Tensor, "b G 4"], Float[Tensor, "b G 4"]]:
-        """Bone transforms blended at the graph's nodes: (real, dual), float32."""
-        at = self.links.node_vertices
+        """Blend bone transforms at the graph's nodes: (real, dual), float32."""
+        vertices = self.links.node_vertices
         real, dual = (part.float() for part in dq.from_matrix(bones))
-        real, dual = blend_bones(real, dual, self.skinning.bones[at], self.skinning.weights[at])
+        bones_at, weights = self.skinning.bones[vertices], self.skinning.weights[vertices]
+        real, dual = blend_bones(real, dual, bones_at, weights)
         # The release keeps matrices here, so a blend's non-rigid part (real . dual) is dropped.
         return real, dq.from_translation(dq.translation(real, dual), real)
 
@@ -124,8 +125,7 @@ class Character(nn.Module):
     ) -> Float[Tensor, "b V 3"]:
         """Move points by the weighted mean of their nodes' affine transforms."""
         b, g = matrices.shape[:2]
-        # Nodes first and component by component: sums over three and products of 3x3 matrices are
-        # slow as such.
+        # Nodes first, and by components: products of small matrices are slow.
         flat = matrices.transpose(0, 1).reshape(g, b * 12)
         columns = (self.links.blend @ flat).reshape(-1, b, 3, 4).transpose(0, 1).unbind(-1)
         x, y, z = points[..., None].unbind(-2)
@@ -134,8 +134,10 @@ class Character(nn.Module):
     def blend_links(
         self, real: Float[Tensor, "b G 4"], dual: Float[Tensor, "b G 4"]
     ) -> tuple[Float[Tensor, "b V 4"], Float[Tensor, "b V 4"]]:
-        """The nodes' dual quaternions blended at the vertices, as `dual_quaternion.blend` does with
-        padded lists; here over the flat list of links, which is half as long.
+        """Blend the nodes' dual quaternions at the vertices.
+
+        Same as `dual_quaternion.blend` with padded lists, but over the flat list of links, which is
+        half as long.
         """
         links = self.links
         nodes = torch.cat((real, dual), -1).transpose(0, 1).contiguous()  # [G, b, 8]
@@ -176,8 +178,9 @@ class Character(nn.Module):
         return Deformation(nodes[..., :3], nodes[..., 3:], self.delta_gcn(rows * MM_PER_M))
 
     def canonical(self, deformation: Deformation) -> Float[Tensor, "b V 3"]:
-        """The deformed template, not yet posed: each node turns about itself and moves, then the
-        vertices' own displacements are added. m.
+        """Deform the template, without posing it; m.
+
+        Each node turns about itself and moves, then the vertices' displacements are added.
         """
         turn = euler_to_matrix(deformation.node_angles)
         nodes = self.template_vertices[self.links.node_vertices][..., None]
@@ -188,7 +191,7 @@ class Character(nn.Module):
     def pose(
         self, dofs: Float[Tensor, "b D"], canonical: Float[Tensor, "b V 3"]
     ) -> tuple[Float[Tensor, "b V 3"], Float[Tensor, "b V 4"], Float[Tensor, "b V 4"], Tensor]:
-        """Posed vertices, the dual quaternions that posed them (real, dual), joint positions; m."""
+        """Pose the vertices: (vertices, real and dual part of each, joint positions), m."""
         joints, _, relative = self.bone_transforms(dofs)
         real, dual = self.blend_links(*self.node_transforms(relative))
         return dq.apply(real, dual, canonical), real, dual, joints[..., :3, 3].float()
@@ -209,23 +212,23 @@ class Character(nn.Module):
         ]
 
     def forward(self, window: PoseWindow) -> PosedMesh:
-        """The character at a window of poses (float64, on the module's device)."""
+        """Deform and pose the character at a window of poses (float64, on the module's device)."""
         version = weights_version(self).to_bytes(8, "little")
         keys = [version + key for key in pose_keys(window)]
-        known = (
+        poses = (
             {} if torch.is_grad_enabled() else {k: self._cache[k] for k in keys if k in self._cache}
         )
-        new = [i for i, k in enumerate(keys) if k not in known and k not in keys[:i]]
+        new = [i for i, k in enumerate(keys) if k not in poses and k not in keys[:i]]
         if new:
             fresh = self._compute(window.dofs[new], window.normalised[new])
-            known |= {keys[i]: pose for i, pose in zip(new, fresh, strict=True)}
+            poses |= {keys[i]: pose for i, pose in zip(new, fresh, strict=True)}
         if not torch.is_grad_enabled():
-            self._cache |= {k: known[k] for k in keys}
+            self._cache |= {k: poses[k] for k in keys}
             for k in keys:
                 self._cache.move_to_end(k)
             while len(self._cache) > _CACHED_POSES:
                 self._cache.popitem(last=False)
-        history = [known[k] for k in keys]
+        history = [poses[k] for k in keys]
         now = history[0]
         return PosedMesh(
             vertices=torch.stack([p.vertices for p in history]),

@@ -1,4 +1,4 @@
-"""Units, axes, orders and letters: read this first. Every shared constant has its only home here.
+"""Units, axes, orders and letters: read this first. All shared constants are defined here.
 
 Units     metres, radians, seconds, float32; RGB in [0, 1] as the photographs encode it. Millimetres
           exist inside `files/` and, by name, at the released vertex network's input.
@@ -36,7 +36,7 @@ HISTORY: Final = 3
 """Poses that the graph networks see: one and the two before it."""
 
 FPS: Final = 25.0
-"""Frames a second of a motion whose file does not say. Source: DynaCap was captured at 25 Hz."""
+"""Frame rate of a motion whose file has none, Hz. Source: DynaCap was captured at 25 Hz."""
 
 MAX_SIDE_PX: Final = 16384
 """Longest side of an image that is decoded or rendered."""
@@ -47,16 +47,16 @@ ATLAS_RESOLUTIONS: Final = (16, 4096)
 # The one definition that every rasterizer backend shares. Source: Kerbl et al. 2023.
 # numba keeps compiled kernels by the time stamp of splat/cpu.py: touch it after a change here.
 BLUR_PX2: Final = 0.3
-"""Added to both diagonal entries of each projected covariance, px^2."""
+"""Summand of both diagonal entries of each projected covariance, px^2."""
 ALPHA_MIN: Final = 1.0 / 255.0
-"""A Gaussian contributes to a pixel exactly where its alpha is at least this."""
+"""Least alpha with which a Gaussian contributes to a pixel."""
 ALPHA_MAX: Final = 0.99
 TRANSMITTANCE_MIN: Final = 1e-4
-"""A pixel is finished before the Gaussian that would bring its transmittance under this."""
+"""Least transmittance: a pixel stops before the Gaussian that would go below it."""
 NEAR_M: Final = 0.2
-"""Gaussians whose view depth is not greater are culled."""
+"""Near plane: Gaussians whose view depth is not greater are culled."""
 FRUSTUM_CLAMP: Final = 1.3
-"""The projection's Jacobian is taken at x/z, y/z clamped to this many half-fields of view."""
+"""Bound on x/z, y/z in the projection's Jacobian, in half-fields of view."""
 
 SH_C0: Final = 0.28209479177387814
 SH_C1: Final = 0.4886025119029199
@@ -78,4 +78,4 @@ SH_C3: Final = (
 )
 """Real spherical harmonics, in the order and signs of 3D Gaussian Splatting."""
 OFFSET_MM_MAX = 1000
-"""No Gaussian of a native avatar lies further than this from the skin along an axis, mm."""
+"""Greatest distance of a native avatar's Gaussian from the skin along an axis, mm."""

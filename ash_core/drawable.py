@@ -1,4 +1,4 @@
-"""Protocol of what a `Renderer` draws: anything that gives Gaussians for a window of poses.
+"""Protocol of a `Renderer`'s input: anything that decodes Gaussians for a window of poses.
 
 There are two kinds: an avatar (`ash_core.avatar.Avatar`), which decodes them from the poses, and
 static splats, which have them from a file. A look is put on afterwards, for it needs the camera.
@@ -16,8 +16,9 @@ from torch import Tensor
 from ash_core.records import Gaussians, PoseWindow, SplatData, to_device
 
 Stage = Callable[[str], AbstractContextManager[object]]
-"""Context of the part of a frame that its argument names: deform, maps, decode or assemble. A
-renderer times it, a training lowers its precision."""
+"""Context of a named part of a frame: deform, maps, decode or assemble.
+
+A renderer times it, a training lowers its precision."""
 
 
 def no_stage(name: str) -> AbstractContextManager[None]:
@@ -31,16 +32,16 @@ class Decoded:
 
     gaussians: Gaussians
     raw: Float[Tensor, "N c"] | None = None
-    """The networks' own numbers at each texel, which `Avatar.raw_channels` names; None of splats
-    that no network makes."""
+    """Raw values of the networks at each texel, named by `Avatar.raw_channels`; None for static
+    splats."""
 
 
 class Drawable(Protocol):
-    """Gaussians for a window of poses: all that a `Renderer` needs to draw pictures."""
+    """Source of Gaussians for a window of poses: all that a `Renderer` needs."""
 
     @property
     def count(self) -> int:
-        """Gaussians of a frame."""
+        """Number of Gaussians of a frame."""
         ...
 
     @property
@@ -50,12 +51,12 @@ class Drawable(Protocol):
 
     @property
     def version(self) -> int:
-        """Grows whenever the same window may give other Gaussians: cached ones are stale then."""
+        """Version number: it grows whenever cached Gaussians of a window become stale."""
         ...
 
     @property
     def truncates_bytes(self) -> bool:
-        """True if colours are cut off to bytes instead of rounded."""
+        """True if colours are truncated to bytes instead of rounded."""
         ...
 
     def to(self, device: torch.device, /) -> object:
@@ -68,7 +69,7 @@ class Drawable(Protocol):
 
 
 class StaticSplats:
-    """Splats of a file: the same Gaussians for every window, for no pose moves them."""
+    """Splats of a file: the same Gaussians for every window, since no pose moves them."""
 
     version = 0
     truncates_bytes = False

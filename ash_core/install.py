@@ -1,4 +1,4 @@
-"""Commands that install what is missing into the environment that runs, for errors and `doctor`."""
+"""Commands that install missing packages into the running environment, for errors and `doctor`."""
 
 import importlib.metadata
 import json
@@ -54,7 +54,7 @@ def pip_install(*arguments: str) -> str:
 
 
 def _distribution() -> importlib.metadata.Distribution | None:
-    """Return what pip knows of us; None where the code runs without being installed."""
+    """Return pip's record of this package; None where the code runs without an installation."""
     try:
         return importlib.metadata.distribution(NAME)
     except importlib.metadata.PackageNotFoundError:

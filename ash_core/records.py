@@ -1,6 +1,6 @@
-"""The frozen records that flow through the house. Shapes, units and frames; no behaviour.
+"""Frozen records shared by all packages. Shapes, units and frames; no behaviour.
 
-Tensors are float32 unless said otherwise, integers int64. See `conventions` for units and letters.
+Tensors are float32 unless stated otherwise, integers int64. Units and letters: `conventions`.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Skeleton:
     """Joint origin in the parent's frame, m (the file's offset times its scale column)."""
     dof_names: tuple[str, ...]
     dof_limits: Float[Tensor, "D 2"]
-    """Lower and upper bound; infinite where the file says nolimits. For sliders, never applied."""
+    """Lower and upper bound; infinite for `nolimits` in the file. For sliders, never applied."""
     dof_matrix: Float[Tensor, "J D"]
     """Joint values (m for prismatic, rad for revolute joints) = dof_matrix @ dofs."""
 
@@ -75,15 +75,15 @@ class Motion:
     dofs: Float[Tensor, "F D"]
     """float64 as parsed. The first three are the root's translation in m; then angles in rad."""
     normalised: Float[Tensor, "F 3 D"] | None = None
-    """The published `...RotationNormalized.motion` beside it, if there is one: rows n-2, n-1, n of
-    each frame n. Without it they are computed (geometry.motion)."""
+    """Rows n-2, n-1, n of each frame n, from a published `...RotationNormalized.motion`. None: they
+    are computed (geometry.motion)."""
     fps: float = FPS
     name: str = ""
 
 
 @dataclass(frozen=True)
 class PoseWindow:
-    """What the character sees of a motion at one frame. float64."""
+    """Pose and pose history at one frame: input of the character. float64."""
 
     dofs: Float[Tensor, "H D"]
     """The newest pose and the earlier ones at the avatar's history offsets."""
@@ -105,12 +105,12 @@ class PosedMesh:
     """Dual quaternion that takes canonical to posed, newest frame; wxyz, translation in m."""
     joints: Float[Tensor, "J 3"]
     root: Float[Tensor, "3"]
-    """The newest pose's first three dofs, m: what the published networks see positions from."""
+    """First three dofs of the newest pose, m: origin of the published networks' positions."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """The template as it is posed now: world frame, m."""
+    """Posed template: world frame, m."""
 
     vertices: Float[Tensor, "V 3"]
     normals: Float[Tensor, "V 3"]
@@ -159,7 +159,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Crop(Camera):
-    """A window of a larger picture: the same projection, only these pixels."""
+    """Camera of a crop of a larger image: the same projection, only these pixels."""
 
     whole_width: int = 0
     whole_height: int = 0
@@ -167,7 +167,7 @@ class Crop(Camera):
 
 @dataclass(frozen=True)
 class Image:
-    """A rendered picture; the background is already under it."""
+    """A rendered image, over its background."""
 
     rgb: Float[Tensor, "h w 3"]
     """Colour; over a transparent background: premultiplied by alpha."""
@@ -178,7 +178,7 @@ class Image:
 
 @dataclass(frozen=True)
 class AvatarData:
-    """Everything that one avatar file holds. `avatar.Avatar` turns it into something that runs."""
+    """Content of one avatar file. `avatar.Avatar` makes it runnable."""
 
     name: str
     variant: VariantName
@@ -202,13 +202,13 @@ class AvatarData:
 
 @dataclass(frozen=True)
 class SplatData:
-    """Static splats, those of a .ply say: no pose moves them, they have no skeleton and no mesh."""
+    """Static splats, e.g. of a .ply: without poses, skeleton and mesh."""
 
     name: str
     gaussians: Gaussians
-    """Already turned: Z is up."""
+    """Gaussians after the turn to Z up."""
     box: Float[Tensor, "2 3"]
-    """Low and high corner of the box about nearly all of them, m, world: it frames them."""
+    """Low and high corner of the box about nearly all of them, m, world, for framing."""
     up: Up = "z"
     """Up axis of the file, from which they were turned."""
     notes: tuple[str, ...] = ()
@@ -224,7 +224,7 @@ Record = TypeVar("Record")
 
 
 def to_device(record: Record, device: torch.device | str) -> Record:
-    """A copy of a record with all its tensors (nested records included) on a device."""
+    """Copy a record with all its tensors, nested records included, to a device."""
 
     def move(value: object) -> object:
         if isinstance(value, Tensor):

@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def resource(kind: str, name: str = "") -> Path:
-    """Path of a bundled file or folder; kind is one of KINDS.
+    """Find a bundled file or folder; kind is one of KINDS.
 
     A wheel carries them inside the package (`_assets`, `_shaders`), a checkout beside it.
     """
@@ -22,13 +22,13 @@ def resource(kind: str, name: str = "") -> Path:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for compiled kernels (XDG_CACHE_HOME or ~/.cache)."""
+    """Return the user's cache folder for compiled kernels (XDG_CACHE_HOME or ~/.cache)."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "ash-studio"
 
 
 def usable_cores() -> int:
-    """Cores that the scheduler and the control group leave us, at least one."""
+    """Count the cores that scheduler and control group allow, at least one."""
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

@@ -1,7 +1,6 @@
 #version 330 core
-// The true surface as a camera of the stage sees it: light that arrives times colour, and gloss by
-// material that moves with the view. Light is linear inside; what leaves is encoded as photographs
-// are (sRGB).
+// Shade the true surface for one camera of the stage: arriving light times colour, and gloss by
+// material and view. Light is linear inside; the output is encoded in sRGB, as photographs are.
 
 centroid in vec3 place;
 centroid in vec3 direction;
@@ -13,7 +12,7 @@ flat in int kind;
 const int MATERIALS = 9, LAMPS = 6;
 
 uniform vec3 eye;                     // m, world
-uniform sampler2D image;              // colour without light, row 0 is v = 1
+uniform sampler2D image;              // albedo, row 0 is v = 1
 uniform sampler2D gloss;              // red: 0 matt, 1 like a mirror
 uniform vec4 materials[MATERIALS];    // roughness, reflectance head-on, softness, fuzz
 uniform vec3 lamp_ways[LAMPS];        // unit, world: towards the lamp
@@ -22,16 +21,16 @@ uniform vec3 sky, ground;             // linear RGB of the light from above and 
 
 out vec4 rgba;
 
-// Light of one lamp that a glossy surface throws to the eye, where a white matt one facing the
-// lamp would throw 1 (GGX).
+// Light of one lamp that a glossy surface reflects to the eye (GGX). A white matt surface that faces
+// the lamp reflects 1.
 float glint(float n_l, float n_v, float n_h, float v_h, float roughness, float head_on) {
     float a = roughness * roughness, a2 = a * a;
     float d = n_h * n_h * (a2 - 1.0) + 1.0;
     float k = 0.5 * a;
-    float seen = 0.25 / ((n_l * (1.0 - k) + k) * (n_v * (1.0 - k) + k));
-    float left = 1.0 - v_h, left2 = left * left;
-    float fresnel = head_on + (1.0 - head_on) * left2 * left2 * left;
-    return a2 / (d * d) * seen * fresnel * n_l;
+    float visibility = 0.25 / ((n_l * (1.0 - k) + k) * (n_v * (1.0 - k) + k));
+    float rest = 1.0 - v_h, rest2 = rest * rest;
+    float fresnel = head_on + (1.0 - head_on) * rest2 * rest2 * rest;
+    return a2 / (d * d) * visibility * fresnel * n_l;
 }
 
 vec3 encoded(vec3 linear) {
@@ -42,17 +41,17 @@ vec3 encoded(vec3 linear) {
 void main() {
     vec3 view = normalize(eye - place);
     vec3 normal = normalize(direction);
-    // Row 0 of the picture is the top: the framebuffer's idea of front is turned over.
+    // Row 0 of the image is the top: front and back are swapped.
     if (gl_FrontFacing) normal = -normal;
-    // Towards the outline the interpolated normal turns away from the eye before the surface does.
+    // Near the outline the interpolated normal turns away from the eye before the surface does.
     float n_v = max(dot(normal, view), 0.02);
 
-    vec2 at = vec2(texel.x, 1.0 - texel.y);
-    vec3 stored = texture(image, at, -0.5).rgb;
+    vec2 uv = vec2(texel.x, 1.0 - texel.y);
+    vec3 stored = texture(image, uv, -0.5).rgb;
     vec3 albedo = mix(stored / 12.92, pow((stored + 0.055) / 1.055, vec3(2.4)),
                       step(0.04045, stored));
     vec4 material = materials[kind];
-    float shine = texture(gloss, at).r;
+    float shine = texture(gloss, uv).r;
     float roughness = mix(material.x, min(material.x, 0.30), shine);
     float head_on = mix(material.y, max(material.y, 0.06), shine);
 
@@ -60,11 +59,11 @@ void main() {
     for (int n = 0; n < LAMPS; n++) {
         float n_l = dot(normal, lamp_ways[n]);
         vec3 half_way = normalize(lamp_ways[n] + view);
-        float thrown = glint(max(n_l, 0.0), n_v, max(dot(normal, half_way), 0.0),
-                             max(dot(view, half_way), 0.0), roughness, head_on);
-        mirrored += thrown * free[min(n, 2)] * lamp_lights[n];
+        float reflected = glint(max(n_l, 0.0), n_v, max(dot(normal, half_way), 0.0),
+                                max(dot(view, half_way), 0.0), roughness, head_on);
+        mirrored += reflected * free[min(n, 2)] * lamp_lights[n];
     }
-    // The lit room in the surface: a broad reflection, strongest along the outline.
+    // Reflection of the lit room: broad, and strongest along the outline.
     vec3 back = reflect(-view, normal);
     float slant = 1.0 - n_v, slant3 = slant * slant * slant;
     vec3 room = mix(ground, sky, smoothstep(-0.4, 0.8, back.z)) * free.z * free.z;

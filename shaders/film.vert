@@ -1,17 +1,17 @@
 #version 330 core
-// The true surface of one pose, for every camera that films it. What no camera changes (light
-// that arrives, shadows) comes with the vertices: it is the same from everywhere.
+// Project the true surface of one pose for a camera. Arriving light and shadows are attributes of the
+// vertices: they are the same for all cameras.
 
 layout(location = 0) in vec3 position;  // m, world
 layout(location = 1) in vec3 normal;    // unit, world
 layout(location = 2) in vec3 arriving;  // light on a white matt surface there, linear RGB
 layout(location = 3) in vec3 reached;   // share of the light of lamps 0, 1 and all others
 layout(location = 4) in vec2 uv;        // v up
-layout(location = 5) in float material; // a whole number
+layout(location = 5) in float material; // an integer
 
 uniform mat4 clip_from_world;
 
-// At the edge of a triangle the pixel's centre may lie outside it, where there is another chart.
+// Centroid sampling: at an edge the centre of the pixel may lie outside, on another chart.
 centroid out vec3 place;
 centroid out vec3 direction;
 centroid out vec3 light;

@@ -1,4 +1,4 @@
 #version 330 core
-// Nothing but depth: what a lamp reaches, or how far away a camera sees the surface.
+// Write depth alone: for the shadows of a lamp, or for the depth map of a camera.
 
 void main() {}

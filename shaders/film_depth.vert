@@ -1,5 +1,5 @@
 #version 330 core
-// The true surface's places alone: for what a lamp reaches, and for depth.
+// Project the positions of the true surface alone, for shadows and depth maps.
 
 layout(location = 0) in vec3 position;  // m, world
 

@@ -1,5 +1,5 @@
 #version 330 core
-// A mesh's surface, premultiplied: lit from the eye, as its texture is, or its edges alone.
+// Shade a mesh, premultiplied: lit from the eye, textured, or its edges alone.
 
 in Surface {
     vec3 place;
@@ -10,8 +10,8 @@ in Surface {
 
 uniform int mode;          // 0 shaded, 1 textured, 2 wire
 uniform vec3 eye;          // m, world
-uniform vec3 colour;       // of the shaded surface and of the wire
-uniform float half_px;     // of the wire's width, pixels
+uniform vec3 colour;       // colour of the shaded surface and of the wire
+uniform float half_px;     // half the width of the wire, pixels
 uniform sampler2D image;   // row 0 is v = 1
 
 out vec4 rgba;
@@ -19,7 +19,7 @@ out vec4 rgba;
 const float AMBIENT = 0.25;
 const float SPARSE_PX = 8.0, FAINT = 0.3;
 
-// Cover of the nearest edge; fainter where triangles are so small that edges would fill them.
+// Coverage of the nearest edge, reduced where small triangles would be filled by edges.
 float edge_cover() {
     vec3 across = dFdx(surface.corner), down = dFdy(surface.corner);
     vec3 height = 1.0 / max(sqrt(across * across + down * down), vec3(1e-12));  // pixels
@@ -40,7 +40,7 @@ void main() {
     } else if (mode == 1) {
         rgba = vec4(texture(image, vec2(surface.uv.x, 1.0 - surface.uv.y)).rgb, 1.0);
     } else {
-        // What is not an edge still hides what lies behind: it is written as nothing.
+        // The interior hides what lies behind it: it writes depth and a transparent colour.
         float line = edge_cover();
         rgba = vec4(line * colour, line);
     }

@@ -1,5 +1,5 @@
 #version 330 core
-// A mesh's vertices to the picture. Row 0 of the picture is y = 0 of the framebuffer, so that
+// Project the vertices of a mesh. Row 0 of the image is y = 0 of the framebuffer, so that
 // gl_FragCoord counts pixels as cameras do: the centre of the top-left one is (0.5, 0.5).
 
 layout(location = 0) in vec3 position;  // m, world
@@ -9,8 +9,8 @@ layout(location = 3) in float cover;    // 1: the resting template covers it
 
 uniform mat4 clip_from_world;
 uniform vec3 eye;          // m, world
-uniform float covered_m;   // so much farther than it is counts what is covered
-uniform float behind_m;    // and what is drawn now, all of it
+uniform float covered_m;   // shift of covered vertices, m
+uniform float behind_m;    // shift of all vertices of this pass, m
 
 out Surface {
     vec3 place;
@@ -25,7 +25,7 @@ void main() {
     surface.uv = uv;
     surface.corner = vec3(0.0);
     gl_Position = clip_from_world * vec4(position, 1.0);
-    // The place in the picture stays; the depth is that of a point farther along the ray.
+    // The position in the image is unchanged; the depth is that of a point farther along the ray.
     vec3 away = (cover * covered_m + behind_m) * normalize(position - eye);
     vec4 farther = clip_from_world * vec4(position + away, 1.0);
     if (gl_Position.w > 0.0) gl_Position.z = farther.z / farther.w * gl_Position.w;

@@ -1,5 +1,5 @@
 #version 330 core
-// One triangle that covers the picture, of no buffer: fragments are all there is.
+// Cover the image by one triangle, without buffers.
 
 void main() {
     vec2 corner = vec2((gl_VertexID << 1) & 2, gl_VertexID & 2);

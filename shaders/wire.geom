@@ -1,6 +1,6 @@
 #version 330 core
-// Tells each fragment where it lies in its triangle: barycentric coordinates for the wire.
-// Source: Baerentzen et al. 2006, "Single-pass wireframe rendering"; here clipping stays right.
+// Give each fragment its barycentric coordinates in the triangle, for the wire.
+// Source: Baerentzen et al. 2006, "Single-pass wireframe rendering". Differs: correct under clipping.
 
 layout(triangles) in;
 layout(triangle_strip, max_vertices = 3) out;

@@ -1,4 +1,4 @@
-"""Cameras that keep a moving person's surface in the picture: from the front, or round it."""
+"""Cameras that frame a moving person: from the front, or on a full turn."""
 
 import math
 from collections.abc import Sequence
@@ -14,32 +14,32 @@ from ash_core.geometry.kinematics import joint_transforms
 from ash_core.records import AvatarData, Camera, DrawableData, Skeleton, Skinning, SplatData
 
 MARGIN: Final = 0.08
-"""Room about the posed surface, in half its greatest extent: cloth and hair stand off the skin."""
+"""Margin about the posed surface, in half its greatest extent: for cloth and hair off the skin."""
 
 ELEVATION_RAD: Final = math.radians(6.0)
-"""The eye stands a little above the middle of the body."""
+"""Angle of the eye above the middle of the body."""
 
 SIDE_NAMES: Final = (("Left", "Right"), ("left", "right"), ("_L", "_R"), (".L", ".R"), ("L_", "R_"))
 
 MOST_POSES: Final = 250
-"""Longer sequences are framed by this many of their poses, evenly spaced."""
+"""Greatest number of poses that frame a sequence, evenly spaced."""
 POSES_AT_ONCE: Final = 32
-"""Bounds the memory of posing."""
+"""Poses of one chunk: it bounds the memory of posing."""
 
 UPRIGHT: Final = 0.3
 """Horizontal part of the chest's direction below which a person lies."""
 FOCUS: Final = 8.0
-"""Concentration of the window of directions, about 20 degrees wide, that is looked in longest."""
+"""Concentration of the window of directions, about 20 degrees wide."""
 
 
 def joint_positions(skeleton: Skeleton, dofs: Float[Tensor, "*b D"]) -> Float[Tensor, "*b J 3"]:
-    """Joint origins in the world, m."""
+    """Compute joint origins in the world, m."""
     in_body = joint_transforms(skeleton, dofs)[..., :3, 3]
     return in_body @ torch.tensor(R_WORLD_BODY).to(in_body).T
 
 
 class Figure:
-    """The outermost vertices of an avatar's template, posed by its bones alone.
+    """Outermost vertices of an avatar's template, posed by its bones alone.
 
     Graph networks move them by centimetres at most; `MARGIN` has room for that.
     """
@@ -75,7 +75,7 @@ class Figure:
         return posed.transpose(0, 1)
 
     def chests(self, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "F 3"]:
-        """Directions in which the chest points in each pose, world; up to unit length."""
+        """Compute the directions of the chest in each pose, world; up to unit length."""
         turned = joint_transforms(self.skeleton, dofs)[:, self._carriers, :3, :3]
         ahead = torch.einsum("fcij,cj->fi", turned, self._rest_ahead.to(dofs))
         return ahead @ torch.tensor(R_WORLD_BODY).to(ahead).T
@@ -97,7 +97,7 @@ class Figure:
 
 
 class Box:
-    """The corners of the box about static splats, the same in every pose."""
+    """Corners of the box about static splats, the same in every pose."""
 
     def __init__(self, data: SplatData) -> None:
         self._corners = torch.cartesian_prod(*data.box.double().T)
@@ -175,7 +175,7 @@ def motion_middle(data: DrawableData, dofs: Float[Tensor, "F D"]) -> Float[Tenso
 
 
 def is_in_picture(camera: Camera, points: Float[Tensor, "P 3"]) -> bool:
-    """Tell whether any of the points lies before the camera and inside its picture."""
+    """Test whether any of the points lies before the camera and inside its image."""
     viewmat = camera.viewmat.to(points)
     in_camera = points @ viewmat[:3, :3].T + viewmat[:3, 3]
     in_camera = in_camera[in_camera[:, 2] > NEAR_M] @ camera.K.to(points).T
@@ -232,7 +232,7 @@ def _rest_facing(
 
 
 def _limb_starts(skeleton: Skeleton) -> list[tuple[int, int]]:
-    """(left, right) joints of the same name and parent: shoulders and hips."""
+    """Pair (left, right) joints of the same name and parent: shoulders and hips."""
     names = {name: joint for joint, name in enumerate(skeleton.joint_names)}
     pairs = {
         (joint, names[other])
@@ -274,7 +274,7 @@ def _raised(ahead: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
 
 
 def _turned(ahead: Float[Tensor, "3"], angle_rad: float) -> Float[Tensor, "3"]:
-    """About the world's vertical, anticlockwise seen from above."""
+    """Turn about the world's vertical, anticlockwise from above."""
     cos, sin = math.cos(angle_rad), math.sin(angle_rad)
     return torch.stack((cos * ahead[0] - sin * ahead[1], sin * ahead[0] + cos * ahead[1], ahead[2]))
 

@@ -24,7 +24,7 @@ from ash_core.records import (
 from ash_core.variants import HistoryOffsets
 
 HEADING_DOF = 3
-"""The dof that turns the root about the vertical. Source: docs/released_behaviour.md A4."""
+"""Dof that turns the root about the vertical. Source: docs/released_behaviour.md A4."""
 
 JUMP_M_PER_S = 5.0
 JUMP_DEG_PER_S = 500.0
@@ -35,26 +35,26 @@ to 120 frames a second) is 4.2 m/s and 283 degrees/s, the smallest step out of a
 JUMP_RATIO = 2.0
 BESIDE_S = 0.08
 NO_POSES = PoseWindow(torch.zeros(0, 0).double(), torch.zeros(0, 3, 0).double())
-"""The window of static splats: no pose, no dof."""
+"""Window of static splats: no pose, no dof."""
 _FRAMES_AT_ONCE = 256
-_kept_starts = WeakIdKeyDictionary()
+_cached_starts = WeakIdKeyDictionary()
 """(skeleton, frames a second, first frames) of a motion, by its dofs."""
 
 
 def heading_joint(skeleton: Skeleton) -> int:
-    """The joint that the heading dof turns."""
+    """Find the joint that the heading dof turns."""
     return int(skeleton.dof_matrix[:, HEADING_DOF].abs().argmax())
 
 
 def heading_matrix(dofs: Float[Tensor, "D"], skeleton: Skeleton) -> Float[Tensor, "3 3"]:
-    """R_body_heading: the turn about the vertical that a pose's root dof gives."""
+    """Compute R_body_heading: the turn about the vertical by a pose's root dof."""
     angle = skeleton.dof_matrix[:, HEADING_DOF].sum().to(dofs) * dofs[HEADING_DOF]
     none, one = torch.zeros_like(angle), torch.ones_like(angle)  # not copied there: for captures
     return axis_angle_to_matrix(torch.stack((none, one, none)), angle)
 
 
 def normalise_poses(poses: Float[Tensor, "*b 3 D"], skeleton: Skeleton) -> Float[Tensor, "*b 3 D"]:
-    """Poses n-2, n-1, n seen from pose n: its place and heading taken out. m and rad.
+    """Normalise poses n-2, n-1, n by pose n: remove its position and heading. m and rad.
 
     Translations are differences to pose n, turned by minus its heading (the heading dof times the
     dof matrix's weight: 3 in the published character); the heading is a difference, not wrapped;
@@ -72,7 +72,7 @@ def normalise_poses(poses: Float[Tensor, "*b 3 D"], skeleton: Skeleton) -> Float
 
 
 def normalise_motion(dofs: Float[Tensor, "F D"], skeleton: Skeleton) -> Float[Tensor, "F 3 D"]:
-    """Three rows a frame, as the published `poseAnglesRotationNormalized.motion` has them.
+    """Normalise each frame to three rows, as the published `poseAnglesRotationNormalized.motion`.
 
     The first two frames are not normalised: their rows are that frame's raw pose. Source: A4.
     """
@@ -123,20 +123,20 @@ def _angle_degrees(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
 
 
 def first_frames(motion: Motion, skeleton: Skeleton) -> list[int]:
-    """Give each frame of a motion the first frame of its take: 0, or the last cut until then.
+    """Find the first frame of the take of each frame of a motion: 0, or the last cut until then.
 
-    Computed once for a motion's dofs, which nobody changes in place.
+    Cached by the motion's dofs, which are never changed in place.
     """
-    kept = _kept_starts.get(motion.dofs)
-    if kept is None or kept[0] is not skeleton or kept[1] != motion.fps:
-        kept = skeleton, motion.fps, _first_frames(motion, skeleton)
-        _kept_starts[motion.dofs] = kept
-    return kept[2]
+    cached = _cached_starts.get(motion.dofs)
+    if cached is None or cached[0] is not skeleton or cached[1] != motion.fps:
+        cached = skeleton, motion.fps, _first_frames(motion, skeleton)
+        _cached_starts[motion.dofs] = cached
+    return cached[2]
 
 
 def _first_frames(motion: Motion, skeleton: Skeleton) -> list[int]:
     skeleton = to_device(skeleton, "cpu")  # where motions are, whatever renders them
-    # The root's turns are whole at the first joint that another one stands away from.
+    # All turns of the root are applied at the first joint with a child at a distance.
     moved = skeleton.offsets.abs().amax(1) > 0
     root = int(skeleton.parents[moved & (skeleton.parents >= 0)][:1].sum())
     places, turns = [], []
@@ -185,7 +185,7 @@ def window_at(data: DrawableData, motion: Motion, frame: int) -> PoseWindow:
 
 
 def pose_keys(window: PoseWindow) -> tuple[bytes, ...]:
-    """A name for each pose of a window: the same for the same numbers."""
+    """Return a key for each pose of a window: equal for equal numbers."""
     # A row of numpy's costs a fifth of a row of torch's, and this is done for every frame.
     poses, pasts = window.dofs.cpu().numpy(), window.normalised.cpu().numpy()
     return tuple(pose.tobytes() + past.tobytes() for pose, past in zip(poses, pasts, strict=True))

@@ -328,6 +328,7 @@ class _GraphNetworks:
         def floats(*shape: int) -> Tensor:
             return torch.zeros(*shape, device=device)
 
+        # Weights in the chosen precision.
         def weights(kernel: Tensor) -> tuple[Tensor | None, Tensor | None]:
             """Convert weights of the delta network: (float, half), one of them None."""
             moved = kernel.to(device)

@@ -20,7 +20,7 @@ from ash_core.errors import InputError
 
 IN_CHANNELS = 18
 GEOMETRY_CHANNELS = 10
-"""offset 3, rotation 3, scale 3, opacity 1; then 3 K colour coefficients."""
+"""Channels of offset 3, rotation 3, scale 3, opacity 1; then follow 3 K colour coefficients."""
 DEPTH = 3
 """Halvings below the first level."""
 
@@ -34,13 +34,13 @@ class DecoderConfig:
     width: int
     """Channels of the first level; they double on the way down."""
     sh_degree: int
-    """0, 1 or 2."""
+    """Degree of the colour: 0, 1 or 2."""
     offset_mm: int = 150
     """Farthest that a Gaussian lies from its texel along each axis, mm: a skirt's swing."""
 
     @property
     def out_channels(self) -> int:
-        """Numbers predicted for each texel."""
+        """Number of values predicted for each texel."""
         return GEOMETRY_CHANNELS + 3 * (self.sh_degree + 1) ** 2
 
 
@@ -55,15 +55,16 @@ DEFAULT_PRESET: Final = "balanced"
 
 
 def preset(name: str) -> DecoderConfig:
-    """A preset by its name."""
+    """Look up a preset by its name."""
     if name not in PRESETS:
         raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]
 
 
 def config_of(stored: Mapping[str, int], preset_name: str | None = None) -> DecoderConfig:
-    """The decoder that a native avatar runs with: the preset asked for, else what its file stores,
-    else the default preset.
+    """Choose the decoder of a native avatar: the named preset, else its stored settings.
+
+    Without both it is the default preset.
     """
     if preset_name is not None or not stored:
         return preset(preset_name or DEFAULT_PRESET)
@@ -75,12 +76,12 @@ def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Motion map [b, 18, r, r] -> raw residuals [b, 10 + 3 K, r, r]."""
+    """U-Net from a motion map [b, 18, r, r] to raw residuals [b, 10 + 3 K, r, r]."""
 
     base: Float[Tensor, "1 c4 h h"]
-    """Before the PixelShuffle: h = r / 2."""
+    """Residuals of all poses, before the PixelShuffle: h = r / 2."""
     dropout = 0.0
-    """Share of each map's channels that is left out at random, while gradients are computed."""
+    """Share of each map's channels that is dropped at random, while gradients are computed."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()

@@ -21,13 +21,13 @@ FEATURES = 16
 BLOCKS = 8
 CHANNELS: dict[Kind, tuple[int, int]] = {"spatial": (18, 6), "delta": (9, 3)}
 RINGS: dict[Kind, int] = {"spatial": 2, "delta": 3}
-"""An edge's weight is ring - hops for hops < ring."""
+"""Ring of each network: an edge's weight is ring - hops for hops < ring."""
 DENSE_AFTER = 3
-"""The delta network's dense layer stands after this block."""
+"""Block of the delta network that its dense layer follows."""
 
 
 def ring_adjacency(faces: Int[Tensor, "F 3"], n_nodes: int, ring: int) -> Csr:
-    """Row-normalised [n, n]: ring - hops for nodes nearer than `ring` hops, itself included."""
+    """Build the row-normalised [n, n] matrix: ring - hops for nodes within `ring` hops."""
     near = hop_distances(vertex_adjacency(faces, n_nodes), np.arange(n_nodes), ring - 1)
     weights = near.astype(np.float64)
     weights.data = ring + 1 - weights.data
@@ -35,19 +35,19 @@ def ring_adjacency(faces: Int[Tensor, "F 3"], n_nodes: int, ring: int) -> Csr:
 
 
 def mesh_adjacency(kind: Kind, faces: Int[Tensor, "F 3"], n_nodes: int) -> Tensor:
-    """The sparse [n, n] matrix that a network of this kind averages with."""
+    """Build the sparse [n, n] matrix by which a network of this kind averages."""
     return csr_to_torch(ring_adjacency(faces, n_nodes, RINGS[kind]))
 
 
 def expected_shapes(kind: Kind, n_nodes: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the published state dictionary."""
+    """List names and shapes of the published state dictionary."""
     with torch.device("meta"):
         net = GraphNet(kind, n_nodes, torch.empty(0))
     return {k: tuple(v.shape) for k, v in net.state_dict().items()}
 
 
 class _NodeConv(nn.Module):
-    """Every node's own linear map, then the weighted mean over its neighbours, then a bias."""
+    """Graph convolution: a linear map of each node's own, weighted mean over neighbours, bias."""
 
     def __init__(self, n_nodes: int, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class _NodeConv(nn.Module):
 
 
 class _NodeDense(nn.Module):
-    """One dense map over all nodes, the same for every feature."""
+    """Dense layer over all nodes, the same for every feature."""
 
     def __init__(self, n_nodes: int, channels: int) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ CODE = 16
 class _FrameNorm(nn.BatchNorm2d):
     """Batch norm by the statistics of the frame itself, empty texels included.
 
-    The release never leaves training mode, so its pictures come from these and not from the running
+    The release never leaves training mode, so its images come from these and not from the running
     statistics of the checkpoint. `running` uses the latter, for comparison.
     Source: docs/released_behaviour.md A1.
     """
@@ -80,7 +80,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """Upsample, put the skip connection in front, convolve."""
+    """Up block: upsample, concatenate the skip connection in front, convolve."""
 
     def __init__(self, c_below: int, c_skip: int, c_out: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class _Out(nn.Module):
 
 
 class _Mlp(nn.Module):
-    """Root position, embedded -> the 16-number code."""
+    """Network from the embedded root position to the 16-channel code."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class _Mlp(nn.Module):
 
 
 def embed(x: Float[Tensor, "b 3"]) -> Float[Tensor, "b 39"]:
-    """[x, sin x, cos x, sin 2x, cos 2x, ... sin 32x, cos 32x].
+    """Embed x as [x, sin x, cos x, sin 2x, cos 2x, ... sin 32x, cos 32x].
 
     Source: docs/released_behaviour.md A21.
     """
@@ -150,7 +150,7 @@ class UNet(nn.Module):
     def forward(
         self, motion_map: Float[Tensor, "b 18 r r"], root: Float[Tensor, "b 3"] | None = None
     ) -> Float[Tensor, "b c r r"]:
-        """Motion map (m and unit normals) [, root position m] -> raw texel values."""
+        """Compute raw texel values from a motion map (m, unit normals) and a root position, m."""
         x1 = self.inc(motion_map)
         x2 = self.down1(x1)
         x3 = self.down2(x2)
@@ -164,6 +164,6 @@ class UNet(nn.Module):
 
 
 def expected_shapes(kind: Kind) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the published state dictionary."""
+    """List names and shapes of the published state dictionary."""
     with torch.device("meta"):
         return {k: tuple(v.shape) for k, v in UNet(kind).state_dict().items()}

@@ -67,8 +67,8 @@ def _render_one(
     if len(means) == 0 or camera.width * camera.height == 0:
         return bare_picture(camera, background, means)
     package = importlib.import_module("gsplat")
-    pictures, alphas, _ = package.rasterization(
+    images, alphas, _ = package.rasterization(
         **arguments(gaussians, camera, background), render_mode="RGB+ED"
     )
-    picture = pictures[0].to(means.dtype)
-    return Image(picture[..., :3], alphas[0, ..., 0].to(means.dtype), picture[..., 3])
+    image = images[0].to(means.dtype)
+    return Image(image[..., :3], alphas[0, ..., 0].to(means.dtype), image[..., 3])

@@ -97,7 +97,7 @@ def _render_one(
         make_rasterizer(camera, under, bases), gaussians, shs=gaussians.sh.float().contiguous()
     )
 
-    # The package draws colours only: alpha and depth are the colours of a second picture.
+    # The package draws colours only: alpha and depth are the colours of a second image.
     row = camera.viewmat.detach()[2].to(black)
     depths = means.float() @ row[:3] + row[3]
     colours = torch.stack([torch.ones_like(depths), depths, torch.zeros_like(depths)], -1)

@@ -24,7 +24,7 @@ from ash_core.records import Camera, Gaussians, Image, to_device
 
 
 class _Render(Protocol):
-    """What a backend's module offers as `render`: a finished picture for each camera."""
+    """Signature of `render` in a backend's module: one image a camera."""
 
     def __call__(
         self, gaussians: Gaussians, cameras: Sequence[Camera], background: Tensor | None
@@ -38,15 +38,15 @@ def _always() -> str | None:
 @dataclass(frozen=True)
 class _Backend:
     module: str
-    """Imported at first use, since numba and the like take their time."""
+    """Module of `render`, imported at first use, since numba and the like are slow to import."""
     device: str | None
-    """Where its tensors must be; None: wherever they are."""
+    """Required device of its tensors; None for any."""
     missing: Callable[[], str | None] = _always
-    """Why it cannot be used on this machine, and the cure; None where it can."""
+    """Function that explains why it cannot be used here, with the cure; None where it can."""
 
 
 def _package(name: str, cure: Callable[[], str]) -> Callable[[], str | None]:
-    """Whether another package can be used: installed, and a GPU for it."""
+    """Make the test for another package: is it installed, with a GPU for it?"""
 
     @functools.cache
     def missing() -> str | None:
@@ -83,7 +83,7 @@ _TAILS = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": ()}
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names that `rasterize` takes on this machine: ours, then those of other packages."""
+    """List the names that `rasterize` takes on this machine, built-in ones first."""
     return tuple(name for name, backend in _BACKENDS.items() if backend.missing() is None)
 
 
@@ -122,10 +122,10 @@ def rasterize(
     Gaussians, or a picture without pixels, are no error.
     """
     several = not isinstance(cameras, Camera)
-    wanted = tuple(cameras) if several else (cameras,)
+    all_cameras = tuple(cameras) if several else (cameras,)
     chosen = _choose(backend, gaussians.means.is_cuda)
     _check_gaussians(gaussians)
-    for number, camera in enumerate(wanted):
+    for number, camera in enumerate(all_cameras):
         check_camera(camera, f"cameras[{number}]" if several else "camera")
     if background is not None:
         if background.shape != (3,) or not background.is_floating_point():
@@ -137,12 +137,12 @@ def rasterize(
     if chosen.device is not None and chosen.device != home.type:
         gaussians = to_device(gaussians, chosen.device)
     render: _Render = importlib.import_module(chosen.module).render
-    images = [to_device(image, home) for image in render(gaussians, wanted, background)]
+    images = [to_device(image, home) for image in render(gaussians, all_cameras, background)]
     return images if several else images[0]
 
 
 def check_backend(backend: str) -> None:
-    """Raises: InputError for a backend that this machine does not have, and why."""
+    """Check a backend. Raises: InputError for one that this machine does not have, and why."""
     if backend != "auto" and (backend not in _BACKENDS or _BACKENDS[backend].missing()):
         reason = _BACKENDS[backend].missing() if backend in _BACKENDS else None
         because = f" ({reason})" if reason else ""
@@ -177,7 +177,7 @@ def _check_gaussians(gaussians: Gaussians) -> None:
 
 
 def check_camera(camera: Camera, place: str = "camera") -> None:
-    """Raises: InputError for shapes, sizes and numbers that no picture can be made of."""
+    """Check a camera. Raises: InputError for unusable shapes, sizes and numbers."""
     for name, shape in (("viewmat", (4, 4)), ("K", (3, 3))):
         tensor: Tensor = getattr(camera, name)
         if tensor.shape != shape or not tensor.is_floating_point():
@@ -197,7 +197,7 @@ def _refuse_floats(tensor: Tensor, place: str, shape: str) -> NoReturn:
 
 
 def _check_finite(tensors: dict[str, Tensor]) -> None:
-    """One sum says whether to look closer: a value that is not finite makes it so too."""
+    """Check that all values are finite, first by one sum. Raises: InputError for the first bad."""
     if math.isfinite(sum(tensor.detach().sum() for tensor in tensors.values())):
         return
     for place, tensor in tensors.items():
