@@ -23,7 +23,7 @@ def render(
     return [_render_one(gaussians, camera, background) for camera in cameras]
 
 
-def bare_picture(
+def empty_image(
     camera: Camera, background: Float[Tensor, "3"] | None, like: Float[Tensor, "..."]
 ) -> Image:
     """Make the image of no Gaussians, for packages that need at least one."""
@@ -65,7 +65,7 @@ def _render_one(
 ) -> Image:
     means = gaussians.means
     if len(means) == 0 or camera.width * camera.height == 0:
-        return bare_picture(camera, background, means)
+        return empty_image(camera, background, means)
     package = importlib.import_module("gsplat")
     images, alphas, _ = package.rasterization(
         **arguments(gaussians, camera, background), render_mode="RGB+ED"

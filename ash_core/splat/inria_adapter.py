@@ -16,7 +16,7 @@ from torch import Tensor
 from ash_core.conventions import NEAR_M
 from ash_core.geometry.camera import camera_position
 from ash_core.records import Camera, Gaussians, Image
-from ash_core.splat.gsplat_adapter import bare_picture
+from ash_core.splat.gsplat_adapter import empty_image
 
 _FAR_M = 100.0
 """Far plane: it enters the third row of the projection alone, on which no image depends."""
@@ -89,7 +89,7 @@ def _render_one(
 ) -> Image:
     means = gaussians.means
     if len(means) == 0 or camera.width * camera.height == 0:
-        return bare_picture(camera, background, means)
+        return empty_image(camera, background, means)
     black = torch.zeros(3, device=means.device)
     under = black if background is None else background.detach().to(black)
     bases = gaussians.sh.shape[1]
