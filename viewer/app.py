@@ -20,6 +20,7 @@ from ash_core.files.io import legible
 from ash_core.gl.context import describe_gl
 from ash_core.scene.path_files import SUFFIX
 from ash_core.scene.preferences import VIEW_SIZES, picture_sides
+from ash_core.scene.scene_file import SESSION_SUFFIX
 from ash_core.scene.view import View
 from viewer.autosave import Autosave
 from viewer.engine import Engine, Frame
@@ -48,7 +49,7 @@ from viewer.saving import (
     save_table,
 )
 from viewer.scene import SceneView
-from viewer.session import SESSION_SUFFIX, Session
+from viewer.session import Session
 from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
 from viewer.unsaved import Unsaved
@@ -253,7 +254,7 @@ class App:
             or self.atlas.busy
             or self.saver.busy
             or session.fits
-            or session.hand_moves
+            or session.is_posing
             or now - self._moved_s < 2 * REST_S
         )
         params.fps_idling.enable_idling = not (busy or self.record.running)
@@ -384,7 +385,7 @@ class App:
             session.follows_root,
             self._pixels(),
             session.renderer.profile,
-            now if session.hand_moves else None,
+            now if session.is_posing else None,
         )
         if self._dragged(asked):
             self._moved_s = now
@@ -393,7 +394,8 @@ class App:
         if asked == self._asked or min(self.area.width, self.area.height) < 2:
             return
         try:
-            self.engine.submit(scene.wanted(session.request(*size)), scene.shows_mesh)
+            session.advance()
+            self.engine.submit(scene.wanted(session.request_shown(*size)), scene.shows_mesh)
             self._asked = asked
         except InputError as error:
             session.say(str(error), "error")
@@ -500,7 +502,7 @@ class App:
     def _shoot(self, out: Callable[[], Path]) -> None:
         """out: asked when it is written: of two pictures in a second none is lost."""
         renderer, lock = self.session.renderer, self.engine.lock
-        shot = self.session.request(*self._size_of_pictures())
+        shot = self.session.request_shown(*self._size_of_pictures())
         self.saver.start(lambda: save_picture(renderer, shot, out(), lock))
 
     def _save_what_is_asked(self) -> None:
@@ -511,15 +513,15 @@ class App:
             self._shoot(self._new_picture)
         if panels.copy_picture:
             panels.copy_picture = False
-            copied = session.request(*self._size_of_pictures())
+            copied = session.request_shown(*self._size_of_pictures())
             self.saver.start(lambda: copy_picture(renderer, copied, lock))
         if panels.splats:
             panels.splats = False
-            frame = session.request(4, 4)
+            frame = session.request_shown(4, 4)
             self.saver.start(lambda: save_splats(renderer, frame, new_file("ply"), lock))
         if panels.save_pose:
             panels.save_pose = False
-            pose = session.pose()
+            pose = session.dofs()
             self.saver.start(lambda: save_pose(new_file("motion"), pose))
         if panels.times:
             panels.times = False

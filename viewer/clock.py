@@ -1,12 +1,9 @@
 """Playback of a motion: which frame is due now, by the wall clock and never by the frame rate."""
 
 import math
-from typing import Final, Literal, NamedTuple
+from typing import NamedTuple
 
-LoopMode = Literal["loop", "once", "ping-pong"]
-
-SPEEDS: Final = (0.1, 4.0)
-"""Slowest and fastest playback, times the motion's own speed."""
+from ash_core.scene.playback import SPEEDS, LoopMode
 
 
 class Place(NamedTuple):

@@ -13,13 +13,12 @@ from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
 from ash_core.scene.document import BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle
 from ash_core.scene.joint_tree import node_of
+from ash_core.scene.playback import LOOPS
 from ash_core.scene.pose_edit import PoseEdit, pose_from_text, pose_to_text
 from ash_core.scene.view import AXIS_VIEWS, CameraKey
-from viewer.clock import LoopMode
 from viewer.session import NOTHING_TO_MOVE, Session
 
 SPEED_STEP: Final = 1.25
-LOOPS: Final[tuple[LoopMode, ...]] = get_args(LoopMode)
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 CLOSE: Final = "window.close"
 """Runs while somebody types, too."""
@@ -165,7 +164,7 @@ def _rest_pose(session: Session) -> None:
 
 @_posing
 def _copy_pose(session: Session) -> None:
-    session.clipboard.write(pose_to_text(session.pose(), session.data.skeleton))
+    session.clipboard.write(pose_to_text(session.dofs(), session.data.skeleton))
     session.say("pose copied")
 
 
@@ -182,7 +181,7 @@ def _paste_pose(session: Session) -> None:
 
 @_posing
 def _hold_pose(session: Session) -> None:
-    values = {dof: float(value) for dof, value in enumerate(session.pose())}
+    values = {dof: float(value) for dof, value in enumerate(session.dofs())}
     session.edit("hold this pose", edit=PoseEdit(values))
 
 

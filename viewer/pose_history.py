@@ -67,6 +67,13 @@ class PoseHistory:
         back = reversed(range(live_poses(self.lags)))
         return torch.stack([self._at(now - frames / self.fps) for frames in back])
 
+    def poses_with(self, dofs: Float[Tensor, "D"], time_s: float) -> Float[Tensor, "P D"]:
+        """List the poses at the last frames' times as if one more were pushed; push none."""
+        pushed = PoseHistory(self.lags, self.fps)
+        pushed._shown = self._shown.copy()
+        pushed.push(dofs, time_s)
+        return pushed.poses()
+
     def _at(self, time_s: float) -> Float[Tensor, "D"]:
         later_s, later = self._shown[-1]
         if time_s >= later_s:

@@ -326,7 +326,7 @@ class Scene:
 
     @property
     def document(self) -> Document:
-        """What is edited; one frozen value."""
+        """Edits in force, one frozen value."""
         return self.history.document
 
     @property
@@ -569,9 +569,7 @@ class Scene:
         frame: by default the playhead's. camera: see `camera_at`. Raises: InputError.
         """
         frame = self.frame if frame is None else frame
-        edit, skeleton = self.document.edit, self.data.skeleton
-        window = window_of(self.motion, frame, edit, skeleton, self.data.lags)
-        return self._request_of(window, self.camera_at(frame, width, height, camera))
+        return self._request_of(self._window(frame), self.camera_at(frame, width, height, camera))
 
     def render(
         self,
@@ -632,10 +630,13 @@ class Scene:
         shots = [Shot(frame, self.request(frame, width, height)) for frame in frames]
         return self._settings(out, frames, width, height), shots
 
-    def recording_size(self, preferred: tuple[int, int] = DEFAULT_SIZE) -> tuple[int, int]:
-        """Choose a recording's size: that of the capture camera looked through, else preferred."""
+    def recording_size(self, preferred: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Choose a recording's size: that of the capture camera looked through, else preferred.
+
+        preferred: (width, height) where no capture camera says; by default 1280x960.
+        """
         if self.locked_camera is None or self.document.path.keys:
-            return preferred
+            return preferred or DEFAULT_SIZE
         camera = self.cameras[self.locked_camera]
         return camera.width, camera.height
 
@@ -654,6 +655,10 @@ class Scene:
             fps=self.fps,
             background=BACKGROUNDS[self.document.background],
         )
+
+    def _window(self, frame: int) -> PoseWindow:
+        edit, skeleton = self.document.edit, self.data.skeleton
+        return window_of(self.motion, frame, edit, skeleton, self.data.lags)
 
     def _request_of(self, window: PoseWindow, camera: Camera) -> RenderRequest:
         background = BACKGROUNDS[self.document.background]

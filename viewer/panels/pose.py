@@ -53,7 +53,7 @@ class PosePanel:
         clears = int(imgui.InputTextFlags_.escape_clears_all)
         _, self.text = imgui.input_text_with_hint("##joint", "search joints", self.text, clears)
         self._follow_selection(session)
-        present = session.pose().tolist()
+        present = session.dofs().tolist()
         if self.text.strip():
             self._draw_matches(session, present)
             return

@@ -90,7 +90,7 @@ class RecordDialog:
             self._begin(session, lock)
 
     def _size(self, session: Session) -> list[int]:
-        return self.size or [*session.size_of_recording()]
+        return self.size or [*session.recording_size()]
 
     def _begin(self, session: Session, lock: threading.Lock) -> None:
         out, (width, height) = self.out, self._size(session)
