@@ -180,7 +180,7 @@ def test_a_session_without_a_file_is_saved_where_the_person_says(
     edit(session)
     unsaved.quit()
     answers(unsaved.question)["Save"]()
-    assert session.panels.save_dialog
+    assert [request.kind for request in session.requests] == ["save_dialog"]
     assert not unsaved.ended
     (tmp_path / f"folder{SESSION_SUFFIX}").mkdir()
     unsaved.save(tmp_path / "folder")  # cannot be written: it stays

@@ -13,9 +13,9 @@ from ash_core.records import Lags
 
 
 class PoseHistory:
-    """The last poses that were shown, so that motion made by hand looks like motion played.
+    """The last poses that were shown, so that a drag looks like motion played.
 
-    Every picture's pose is pushed, that of a still picture too: between two pushes a pose is
+    While a drag moves the character every frame's pose is pushed; between two pushes a pose is
     taken to have moved evenly.
     """
 

@@ -1,7 +1,7 @@
 """A scene in a window: its clock, manual posing in progress, panels, messages and preferences.
 
-No toolkit here. Every change goes through `viewer.commands`; a frame is drawn from
-`Session.request_shown` in the window and from `Scene.request` in recordings.
+No toolkit here. Every change goes through `viewer.commands`; the window draws frames from
+`Session.request_shown`, a recording from `Scene.request`.
 """
 
 import logging
@@ -31,10 +31,11 @@ from ash_core.scene.open import BUILT_IN, BUNDLED, Backend, Device, Preset
 from ash_core.scene.playback import Playback
 from ash_core.scene.pose_edit import PoseEdit, edited_until
 from ash_core.scene.preferences import PreferenceStore
+from ash_core.scene.revision import Drawn
 from ash_core.scene.scene import Scene
 from ash_core.scene.view import View
 from viewer.clock import Clock, Place
-from viewer.front_end import Clipboard, Message, Panels, Severity
+from viewer.front_end import Clipboard, Message, Panels, RequestQueue, Severity
 from viewer.pose_history import PoseHistory
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,9 @@ class Session(Scene):
     become messages, and what was open stays open.
     """
 
-    clock: Clock
+    clock = Drawn[Clock]()
+    along_path: bool
+    """The view is that of the camera path, until somebody moves the camera by other means."""
     _timed: str
     """Motion that the clock is set to."""
     _places: dict[str, Place]
@@ -83,8 +86,12 @@ class Session(Scene):
         self.messages: deque[Message] = deque(maxlen=MESSAGES)
         self.preferences = PreferenceStore() if preferences is None else preferences
         self.panels = Panels()
+        self.requests = RequestQueue()
         self.clipboard = Clipboard()
         self.selected_joint: str | None = None
+        self.along_path = False
+        self._keyed: View | None = None
+        self._was_posing = False
         self._fitting: list[tuple[str, AvatarData, Future[Retargeted]]] = []
         super().__init__(
             avatar,
@@ -102,7 +109,7 @@ class Session(Scene):
 
     def _begin(self, plays: bool) -> None:
         self.sliders = sliders(self.data.skeleton, self.data.rest_dofs)
-        self.clock = Clock(self.fps, self.frame_count)
+        self.clock = Clock(self.fps, self.frame_count, self.touch)
         if plays:
             self.clock.play()
         self._timed, self._places = self.document.motion, {}
@@ -218,6 +225,25 @@ class Session(Scene):
             self.clock.set_motion(*timing, self._places.get(name))
         elif timing != (self.clock.fps, self.clock.frames):  # read again from a file
             self.clock.set_motion(*timing)
+
+    def tick(self) -> None:
+        """Bring up to now, once a frame, what changes by time: clock, camera path, a drag."""
+        self.clock.tick(self.now())
+        self.collect()
+        self._follow_path()
+        is_posing = self.is_posing
+        if is_posing or self._was_posing:  # the last poses then change by themselves
+            self.touch()
+        self._was_posing = is_posing
+
+    def _follow_path(self) -> None:
+        """Look along the camera path, until somebody moves the camera by other means."""
+        keyed = self.document.path.at(self.frame) if self.along_path else None
+        moved = self._keyed is not None and self.view != self._keyed
+        if keyed is None or moved or self.locked_camera is not None:
+            self.along_path, self._keyed = False, None
+        else:
+            self.view = self._keyed = keyed
 
     # ---- manual posing ----
 

@@ -8,6 +8,7 @@ from imgui_bundle import imgui
 
 from ash_core.records import AvatarData, Camera
 from ash_core.scene.joint_tree import node_of
+from viewer import commands
 from viewer.gizmo import Grip, Handle, drag, handles, under
 from viewer.overlay import project
 from viewer.panels.view import Rectangle
@@ -59,7 +60,7 @@ class Gizmo:
                 # The skeleton's own limits: a slider's may be narrower than a motion that turns.
                 lower, upper = session.data.skeleton.dof_limits[dof].tolist()
                 value = min(max(self._held.value, lower), upper)
-                session.show_dof(dof, value)
+                commands.run(session, "pose.show_dof", dof=dof, value=value)
             return dof
         if not imgui.is_item_hovered():
             return None
