@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ash_core import cli
-from ash_core.commands.scene import still_motion
 from ash_core.drawable import StaticSplats
 from ash_core.errors import InputError
 from ash_core.files.image import read_image
@@ -17,6 +16,7 @@ from ash_core.files.splats import load_splats, read_splats
 from ash_core.geometry.motion import window_at
 from ash_core.records import Gaussians
 from ash_core.render import Renderer
+from ash_core.scene.open import still_motion
 
 
 def some(count: int = 50, colours: int = 16) -> Gaussians:

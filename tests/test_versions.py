@@ -19,6 +19,7 @@ from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.motion import pose_window
 from ash_core.records import AvatarData, Motion, PoseWindow
 from ash_core.render import Renderer, RenderRequest
+from ash_core.scene.scene_file import SESSION_VERSION
 from ash_core.training import checkpoints
 from ash_core.training.checkpoints import newest_checkpoint
 from ash_core.training.config import TrainConfig
@@ -27,7 +28,6 @@ from ash_core.training.trainer import Trainer
 from ash_core.training.world import World
 from ash_core.variants import NATIVE
 from viewer.session import Session
-from viewer.session_file import SESSION_VERSION
 
 HERE = Path(__file__).resolve().parent / "data" / "versions"
 FRAME = 40

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ash_core.commands.render import as_bytes
 from ash_core.errors import InputError
 from ash_core.files.image import encode_png
 from ash_core.files.io import write_text
@@ -23,6 +22,7 @@ from ash_core.files.ply import write_ply
 from ash_core.files.skeletool import write_motion
 from ash_core.files.video import Pixels, open_writer
 from ash_core.render import Renderer, RenderRequest
+from ash_core.scene.record import as_bytes
 from viewer.front_end import Severity
 
 CLIPBOARDS: Final = (

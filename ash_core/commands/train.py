@@ -6,8 +6,8 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ash_core.commands.scene import avatar_path
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, show_table
+from ash_core.scene.open import avatar_path
 from ash_core.training.config import TrainConfig
 from ash_core.variants import VARIANTS
 
