@@ -20,18 +20,18 @@ from ash_core.records import AvatarData, Camera
 Shapes = Mapping[str, tuple[int, ...]]
 
 ATLAS_STEP = 16
-"""A network's atlas is a multiple of this: it is halved four times."""
+"""Divisor of a network's atlas resolution: it is halved four times."""
 UV_TOLERANCE = 1e-3
 AXIS_TOLERANCE = 1e-3
 DECODER_WIDTH_MAX = 256
 DECODER_CELLS_MAX = 1024 * 1024 * 64
-"""Largest atlas^2 * width: a small file must not ask for all memory. The presets take 1/5."""
+"""Upper bound on atlas^2 * width: a small file must not take all memory. The presets use 1/5."""
 DECODER_WIDTH_OF_MAPS = 16
-"""Narrower decoders count as this wide: the maps around them take memory too."""
+"""Smallest width that counts: the maps around a narrower decoder take memory too."""
 
 
 def network_shapes(n_vertices: int, n_nodes: int) -> dict[str, Shapes]:
-    """Names and shapes of the four published networks of a character."""
+    """Return names and shapes of a character's four published networks."""
     return {
         "spatial_gcn": graph_net.expected_shapes("spatial", n_nodes),
         "delta_gcn": graph_net.expected_shapes("delta", n_vertices),
@@ -41,9 +41,9 @@ def network_shapes(n_vertices: int, n_nodes: int) -> dict[str, Shapes]:
 
 
 def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
-    """A network takes this state dictionary as it is: names, shapes, types, finite numbers.
+    """Check that a network takes this state dictionary: names, shapes, types, finite numbers.
 
-    Counters may be absent; ones that the network does not have are an error here.
+    Counters may be absent; unexpected ones are an error.
     """
     check_shapes(path, name, state, wanted)
     for key, tensor in state.items():
@@ -63,9 +63,9 @@ def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], wanted
 
 
 def check_shapes(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
-    """A network's state dictionary has the wanted names and shapes.
+    """Check names and shapes of a network's state dictionary.
 
-    Batch counters (`num_batches_tracked`) may be absent, and are no error where none are wanted.
+    Batch counters (`num_batches_tracked`) may be absent, and unexpected ones are allowed.
     """
     missing = [key for key in wanted if key not in state and not is_counter(key)]
     extra = [key for key in state if key not in wanted and not is_counter(key)]
@@ -81,14 +81,14 @@ def check_shapes(path: Path | str, name: str, state: Mapping[str, Tensor], wante
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """No NaN and no infinity; one pass, and nothing allocated."""
+    """Return whether there is no NaN or infinity, in one pass without allocation."""
     if tensor.numel() == 0 or not tensor.is_floating_point():
         return True
     return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
 def is_counter(key: str) -> bool:
-    """True for a batch norm's counter, which nothing reads."""
+    """Return whether a key is a batch norm's counter, which is never read."""
     return key.rsplit(".", 1)[-1] == "num_batches_tracked"
 
 
@@ -108,7 +108,7 @@ def _first(keys: list[str], count: int = 4) -> str:
 def check_avatar(
     data: AvatarData, path: Path | str, sources: Mapping[str, Path] | None = None
 ) -> None:
-    """Raise InputError at the first thing that does not hold. Shapes are taken as checked.
+    """Raise InputError at the first violation. Shapes are taken as checked.
 
     sources: the file of a part ("skeleton", "template", ...), which an error names; else `path`.
     """
@@ -123,7 +123,7 @@ def check_avatar(
         need(inside, f"{name}: expected 0 to {count - 1}, got {_extremes(tensor)}")
 
     for name, tensor in _floats(data):
-        # Limits are infinite where there are none.
+        # Every number is finite, except limits, which are infinite where there are none.
         fine = not tensor.isnan().any() if name == "skeleton.dof_limits" else is_finite(tensor)
         need(fine, f"{name}: expected finite numbers, got NaN or infinity")
 
@@ -267,7 +267,7 @@ def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
 
 
 def _floats(record: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Dotted names and tensors of a record's floating-point fields; networks are not among them."""
+    """Yield dotted names and tensors of a record's floating-point fields, except networks."""
     assert is_dataclass(record), record
     for field in fields(record):
         value, name = getattr(record, field.name), prefix + field.name

@@ -26,10 +26,11 @@ from ash_core.files.io import (
 from ash_core.records import Motion, Skeleton, Skinning
 
 MAX_JOINTS = 4096
-"""Most joints and most dofs: the dof matrix is dense."""
+"""Upper bound on joints and on dofs: the dof matrix is dense."""
 MAX_BONES_PER_VERTEX = 64
 WEIGHT_TOLERANCE = 1e-2
-"""How far a vertex's skinning weights may sum from one. Published files are within 5e-4."""
+"""Largest error of a vertex's skinning weights, which sum to one. Published files are within
+5e-4."""
 
 POSE_ANGLES = "poseAngles.motion"
 NORMALISED_ANGLES = "poseAnglesRotationNormalized.motion"
@@ -37,27 +38,27 @@ NORMALISED_ANGLES = "poseAnglesRotationNormalized.motion"
 
 @dataclass(frozen=True)
 class CharacterFiles:
-    """The files that one `.character` file names."""
+    """Paths of the files that one `.character` file names."""
 
     skeleton: Path
     mesh: Path
     skin: Path
     pose: Path
-    """The rest pose: the first frame of a motion."""
+    """Path of the rest pose: the first frame of a motion."""
 
 
 # ---- .skeleton ----
 
 
 def read_skeleton(path: Path | str) -> Skeleton:
-    """Read a `.skeleton`. Parents must stand before their children; markers are skipped."""
+    """Read a `.skeleton`. Parents must come before their children; markers are skipped."""
     reader = LineReader(path)
     reader.header("Skeletool Skeleton")
     joints: list[_Joint] | None = None
     dofs: list[_Dof] | None = None
     while (line := reader.peek()) is not None:
         section, colon, count = (part.strip() for part in line.partition(":"))
-        if not colon:  # entries of a section that we do not use: markers, scaling joints, textures
+        if not colon:  # entries of unused sections: markers, scaling joints, textures
             reader.next("a section")
             if joints is None:
                 raise reader.bad(f"expected 'joints: <count>', got {show(line)}")
@@ -84,7 +85,7 @@ def read_skeleton(path: Path | str) -> Skeleton:
 
 
 def _expect_section(reader: LineReader, entries: str) -> None:
-    """Raise InputError if a section goes on behind the entries that it announced."""
+    """Raise InputError if a section continues after the entries that it announced."""
     if (following := reader.peek()) is not None and ":" not in following:
         reader.next("a section")
         raise reader.bad(f"expected a section after the {entries}, got {show(following)}")
@@ -201,7 +202,7 @@ def _skeleton(joints: list[_Joint], dofs: list[_Dof]) -> Skeleton:
 
 
 def write_skeleton(path: Path | str, skeleton: Skeleton) -> None:
-    """Write a `.skeleton`; scales are 1 (offsets already hold them)."""
+    """Write a `.skeleton`; scales are 1 (offsets already include them)."""
     names = skeleton.joint_names
     lines = ["Skeletool Skeleton Definition V1.0", f"joints: {len(names)}"]
     for joint, parent in enumerate(skeleton.parents.tolist()):
@@ -229,7 +230,7 @@ def write_skeleton(path: Path | str, skeleton: Skeleton) -> None:
 def read_skin(path: Path | str, skeleton: Skeleton, n_vertices: int | None = None) -> Skinning:
     """Read a `.skin`: the bones and weights of every vertex, each exactly once.
 
-    n_vertices: the mesh's; None takes as many as the file lists.
+    n_vertices: vertices of the mesh; None: as many as the file lists.
     """
     reader = LineReader(path)
     reader.header("Skeletool character skinning")
@@ -337,7 +338,7 @@ def _vertex_order(path: Path | str, rows: list[_SkinRow], n_vertices: int) -> li
 
 
 def write_skin(path: Path | str, skinning: Skinning) -> None:
-    """Write a `.skin`. The padding (the first bone again, at weight 0) is left out."""
+    """Write a `.skin` without the padding (the first bone again, at weight 0)."""
     lines = ["Skeletool character skinning file V1.0", "bones:"]
     lines += ["  " + " ".join(skinning.bone_names), "vertex weights:"]
     rows = zip(skinning.bones.tolist(), skinning.weights.tolist(), strict=True)
@@ -359,7 +360,7 @@ def read_motion(
     """Read a `.motion`: one pose a line, after a column with the frame's number.
 
     normalised_path: the published normalised poses, three rows a frame. Beside a
-    `poseAngles.motion`, `poseAnglesRotationNormalized.motion` is read where it is there.
+    `poseAngles.motion`, `poseAnglesRotationNormalized.motion` is read if it exists.
     """
     path = Path(path)
     dofs = _read_rows(path, len(skeleton.dof_names))
@@ -379,25 +380,25 @@ def read_motion(
 
 
 def _read_rows(path: Path, n_dofs: int) -> np.ndarray:
-    """The numbers [F, D] float64 of a motion file, without its first column."""
+    """Read the numbers [F, D] float64 of a motion file, without its first column."""
     lines = read_lines(path)
     header = next((n for n, line in enumerate(lines) if line.strip()), 0)
     check_header(path, header + 1, lines[header].strip(), "Skeletool Motion File")
     body = [(n, line) for n, line in enumerate(lines[header + 1 :], header + 2) if line.strip()]
     if not body:
         raise bad(path, header + 1, "expected at least one frame after the header, found none")
-    if len(body[0][1].split()) == n_dofs + 1:  # before a parser sees how wide the file says it is
+    if len(body[0][1].split()) == n_dofs + 1:  # before a parser allocates for the file's width
         try:
             rows = np.loadtxt([line for _, line in body], comments=None, ndmin=2)
             if rows.shape[1] == n_dofs + 1 and finite_float32(rows).all():
                 return np.ascontiguousarray(rows[:, 1:])
         except ValueError:
-            pass  # The fast parser does not say where: the slow one below finds the line.
+            pass  # The fast parser gives no line: the slow one below finds it.
     return np.array([_motion_row(path, number, text, n_dofs) for number, text in body])
 
 
 def _motion_row(path: Path, line: int, text: str, n_dofs: int) -> list[float]:
-    """One pose; the frame number in front of it is dropped."""
+    """Parse one pose; the frame number before it is dropped."""
     tokens = text.split()
     if len(tokens) != n_dofs + 1:
         raise bad(
@@ -428,7 +429,7 @@ def write_motion(path: Path | str, dofs: Float[Tensor, "F D"]) -> None:
 
 
 def read_character(path: Path | str) -> CharacterFiles:
-    """Read a `.character`; the names in it are relative to its folder. The files are not opened."""
+    """Read a `.character`; its names are relative to its folder. The files are not opened."""
     reader = LineReader(path)
     reader.header("Skeletool character file")
     wanted = [field.name for field in fields(CharacterFiles)]
@@ -450,7 +451,7 @@ def read_character(path: Path | str) -> CharacterFiles:
 
 
 def write_character(path: Path | str, files: CharacterFiles) -> None:
-    """Write a `.character`; its files are named relative to its folder and must lie under it."""
+    """Write a `.character`; its files are named relative to its folder and must be under it."""
     lines = ["skeletool character file v1.0"]
     for key in fields(CharacterFiles):
         file = Path(getattr(files, key.name))

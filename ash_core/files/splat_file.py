@@ -1,4 +1,4 @@
-"""Splats as a file holds them, and what of them can be drawn."""
+"""Splats of a file, and the selection of those that can be drawn."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from ash_core.records import Gaussians
 
 LARGEST_SCALE_M: Final = 4.85e8
 FARTHEST_M: Final = 1e6
-"""Beyond these float32 arithmetic of a picture overflows or sees nothing."""
+"""Largest distance and scale, beyond which float32 arithmetic overflows or nothing is visible."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,16 @@ class SplatFile:
     """Content of one file of splats."""
 
     gaussians: Gaussians
-    """Activated, in the file's axes; nothing is checked, no quaternion unit before `screen`."""
+    """Gaussians, activated, in the file's axes; unchecked, with any quaternions before `screen`."""
     up: Up | None = None
-    """Up axis, where the file or its format names it."""
+    """Up axis, if the file or its format names it."""
     not_finite: int = 0
-    """Splats with a number that is not finite, as the file has it."""
+    """Number of splats with a number that is not finite, in the file."""
     notes: tuple[str, ...] = ()
 
 
 def screen(path: Path | str, file: SplatFile) -> SplatFile:
-    """Leave out splats that cannot be drawn, which is noted; make quaternions unit.
+    """Leave out splats that cannot be drawn, with a note; make quaternions unit.
 
     Raises: InputError if none is left.
     """
@@ -42,7 +42,7 @@ def screen(path: Path | str, file: SplatFile) -> SplatFile:
     turned = lengths > 1e-12
     kept = finite & near & turned
 
-    # One note on what is not finite, one on what is finite and cannot be drawn all the same.
+    # Note splats that are not finite, and finite ones that cannot be drawn.
     notes = list(file.notes)
     lost, shown = int((~finite).sum()), file.not_finite - int((~finite).sum())
     if file.not_finite:
