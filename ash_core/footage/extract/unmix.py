@@ -1,5 +1,5 @@
-"""The person's own colours where a soft mask covers a pixel in part: a video mixes them with the
-backdrop."""
+"""Recovery of the person's own colours at partly covered pixels, which a video mixes with the
+backdrop's."""
 
 from typing import Final
 
@@ -8,15 +8,18 @@ import numpy as np
 from jaxtyping import UInt8
 
 REACH_PX: Final = 4
-"""Neighbours that tell a mixed pixel's two colours; even, as videos halve their chroma."""
+"""Radius of the neighbours that sample a mixed pixel's two colours; even, as chroma is halved."""
 RED, BLUE = np.float32(0.2126), np.float32(0.0722)
-"""Shares of luma. Source: ITU-R BT.709. Any would do: what is mixed stays mixed in all of them."""
+"""Shares of luma. Source: ITU-R BT.709. Any would do: a mixture stays one in all of them."""
 
 
 @numba.njit(cache=True, nogil=True)
 def _unmix(seen, shares, out):  # type: ignore[no-untyped-def]
-    """seen: [h, w, 3] luma, blue and red less luma.  shares: [h, w, 2] the person's in luma and in
-    chroma."""
+    """Recover the person's colours in place of `out`.
+
+    observed: [h, w, 3] luma, blue and red less luma.  shares: [h, w, 2] the person's in luma and in
+    chroma.
+    """
     height, width = seen.shape[:2]
     one = np.float32(1)
     person, backdrop, colour = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(3)
@@ -26,7 +29,7 @@ def _unmix(seen, shares, out):  # type: ignore[no-untyped-def]
             here = shares[row, column]
             if here[0] == 0 or (here[0] == 1 and here[1] == 1):
                 continue
-            # The two colours near the pixel: means that nearly leave out what is mixed itself.
+            # Estimate the two colours nearby, as means that nearly leave out mixed pixels.
             person[:], backdrop[:], inner[:], outer[:] = 0, 0, 0, 0
             for y in range(max(row - REACH_PX, 0), min(row + REACH_PX + 1, height)):
                 for x in range(max(column - REACH_PX, 0), min(column + REACH_PX + 1, width)):
@@ -40,7 +43,7 @@ def _unmix(seen, shares, out):  # type: ignore[no-untyped-def]
                         backdrop[c] += (
                             ((one - a) * (one - a)) * ((one - a) * (one - a)) * seen[y, x, c]
                         )
-            # What the pixel shows beyond their mixture is the person's, by its share.
+            # Attribute the difference to their mixture to the person, by its share.
             for c in range(3):
                 n = min(c, 1)
                 a, least = here[n], np.float32(1e-12)
@@ -56,12 +59,12 @@ def _unmix(seen, shares, out):  # type: ignore[no-untyped-def]
 def unmix(
     rgba: UInt8[np.ndarray, "h w 4"], alpha: UInt8[np.ndarray, "h w"], halved: bool
 ) -> UInt8[np.ndarray, "h w 4"]:
-    """Return the picture with the person's own colours where the mask covers a pixel in part.
+    """Return the image with the person's own colours at partly covered pixels.
 
-    halved: four pixels have one chroma, as in most videos, and the picture begins at such four:
-    also pixels that the person covers wholly show the backdrop's then.
-    Source: Forte 2021, "Approximate Fast Foreground Colour Estimation". Differs: weights are
-    fourth powers, which leaves mixed pixels out of the means.
+    halved: four pixels share one chroma, as in most videos, and the image begins at such four: then
+    wholly covered pixels show the backdrop's chroma too. Source: Forte 2021, "Approximate Fast
+    Foreground Colour Estimation". Differs: weights are fourth powers, which leaves mixed pixels out
+    of the means.
     """
     rgb = rgba[..., :3].astype(np.float32)
     luma = RED * rgb[..., 0] + (1 - RED - BLUE) * rgb[..., 1] + BLUE * rgb[..., 2]

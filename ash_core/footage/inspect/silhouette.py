@@ -1,4 +1,4 @@
-"""The outline of a mesh in a picture: which pixels any of its triangles covers."""
+"""Silhouette of a mesh in an image: the pixels that its triangles cover."""
 
 import numba
 import numpy as np
@@ -13,7 +13,7 @@ from ash_core.records import Camera
 def silhouette(
     vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], camera: Camera
 ) -> Bool[Tensor, "h w"]:
-    """Pixels whose centre lies in a triangle of the mesh; world, m.
+    """Return the pixels whose centre lies in a triangle of the mesh; world, m.
 
     Triangles with a corner nearer than the near plane are left out.
     """

@@ -12,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 from ash_core.studio.actor.body import Body
 
 SLEEVE_END = 0.60
-"""Along the upper arm, 0 shoulder to 1 elbow."""
+"""End of the sleeve along the upper arm, 0 shoulder to 1 elbow."""
 NECK_TILT = np.radians(34.0)
 HEM_ABOVE_HIP = 0.005
 TROUSER_END = 0.088
@@ -35,7 +35,7 @@ _LIMBS = {
 }
 EAR_UVS = ((0.847, 0.624), (0.847, 0.344))
 EAR_RADIUS = 0.034
-"""Where MakeHuman's layout has the ears."""
+"""Radius of the ears' area in MakeHuman's layout."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Landmarks:
 
 
 def landmarks(body: Body) -> Landmarks:
-    """Read the places off the body's bones."""
+    """Locate the landmarks by the body's bones."""
     heads = body.heads
     pair = lambda name: np.stack([heads[f"{name}.L"], heads[f"{name}.R"]])  # noqa: E731
     eyes = np.mean([centre for centre, _ in body.eyeballs.values()], axis=0)
@@ -77,7 +77,7 @@ def landmarks(body: Body) -> Landmarks:
 
 
 def shares(body: Body) -> dict[str, np.ndarray]:
-    """Per vertex, how much it belongs to each kind of limb (0-1), by side; head, ears and eyes."""
+    """Return each vertex's share (0-1) of every kind of limb, by side; of head, ears and eyes."""
     found = {}
     for limb, prefixes in _LIMBS.items():
         for side, letter in (("left", "L"), ("right", "R")):
@@ -103,7 +103,7 @@ def shares(body: Body) -> dict[str, np.ndarray]:
 
 
 def along(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Fraction of the way from start to end."""
+    """Return the fraction of the way from start to end."""
     bone = end - start
     return (points - start) @ bone / (bone @ bone)
 
@@ -111,9 +111,9 @@ def along(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
 def fields(
     points: np.ndarray, share: dict[str, np.ndarray], marks: Landmarks
 ) -> dict[str, np.ndarray]:
-    """Signed distances (m, positive inside) of shirt, trousers, shoes and hair; and their hems.
+    """Compute signed distances (m, positive inside) of shirt, trousers, shoes, hair and their hems.
 
-    points [N, 3]: bare positions, share: `shares` there.
+    points [N, 3]: bare positions; share: `shares` at these points.
     """
     left = points[:, 0] > 0
     arm = np.where(left, share["left_arm"], share["right_arm"])
@@ -126,14 +126,14 @@ def fields(
         along(points, marks.shoulders[1], marks.elbows[1]),
     )
     upper_arm = np.linalg.norm(marks.elbows[0] - marks.shoulders[0])
-    # Off the arm the fraction means nothing: let the share take over.
+    # Away from the arm the fraction is meaningless: the share decides there.
     sleeve = (SLEEVE_END - t) * upper_arm
     sleeve = np.where(arm > 0.5, sleeve, np.maximum(sleeve, 0.10))
 
     normal = np.array([0.0, np.cos(NECK_TILT), np.sin(NECK_TILT)])
     collar_point = marks.neck + np.array([0.0, 0.012, 0.035])
     collar = -(points - collar_point) @ normal
-    # The plane cuts the neck only: shoulders and arms are below it by their distance from the axis.
+    # The plane cuts the neck only: shoulders and arms are excluded by distance from the axis.
     depth = points[:, 2] - marks.neck[2] + 0.01
     aside = np.hypot(points[:, 0] / 0.078, depth / np.where(depth > 0, 0.125, 0.085))
     collar = np.maximum(collar, (aside - 1.0) * 0.075)
@@ -170,6 +170,6 @@ def fields(
 
 
 def step(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
-    """0 below low, 1 above high, smooth between."""
+    """Interpolate smoothly from 0 below low to 1 above high."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)

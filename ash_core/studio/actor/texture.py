@@ -1,4 +1,4 @@
-"""Paint the actor: every pixel is coloured by its place on the body, so that seams match."""
+"""Paint the actor: a pixel's colour depends on its place on the body, so that seams match."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -42,14 +42,14 @@ class Palette:
 
 @dataclass(frozen=True)
 class Paper:
-    """What the brushes see of each pixel."""
+    """Per-pixel inputs of the brushes."""
 
     bare: np.ndarray
-    """[N, 3] place on the undressed body, m."""
+    """Place on the undressed body [N, 3], m."""
     dressed: np.ndarray
     normal: np.ndarray
     hollow: np.ndarray
-    """[N] how far it lies in a hollow, 0 to 1."""
+    """Depth in a hollow [N], 0 to 1."""
     share: dict[str, np.ndarray]
     field: dict[str, np.ndarray]
     marks: Landmarks
@@ -57,7 +57,12 @@ class Paper:
 
 
 def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray:
-    """The texture [PAINT_SIZE / 2, PAINT_SIZE / 2, 3] uint8, row 0 at the top."""
+    """Paint the texture [PAINT_SIZE
+
+    2, PAINT_SIZE
+
+    2, 3] uint8, row 0 at the top.
+    """
     texels = find_texels(corner_uvs, PAINT_SIZE)
     paper = paper_of(body, dressed, texels)
     colour = paint_skin(paper)
@@ -66,7 +71,7 @@ def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray
     eye = body.eyes[texels.faces]
     colour = over(colour, _trousers(paper), step(field["trousers"], -0.0008, 0.0008))
     shirt = step(field["shirt"], -0.0008, 0.0008)
-    # The shirt's hem throws a soft shadow on the trousers, the trousers' on the shoes.
+    # The shirt's hem casts a soft shadow on the trousers, the trousers' on the shoes.
     under = np.exp(-np.maximum(-field["hem"], 0) / 0.012) * (field["hem"] < 0)
     under = under * (1.0 - np.maximum(share["left_hand"], share["right_hand"]))
     colour = colour * (1 - 0.45 * under * (field["trousers"] > 0))[:, None]
@@ -111,7 +116,7 @@ def over(under: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def cloud(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
-    """Smooth noise about -1 to 1: a few plane waves in random directions."""
+    """Return smooth noise in about -1 to 1: a few plane waves in random directions."""
     rng = np.random.default_rng(seed)
     total = np.zeros(len(points))
     for _ in range(6):
@@ -139,13 +144,13 @@ def paint_skin(paper: Paper) -> np.ndarray:
 
 
 def _finger_reach(paper: Paper) -> np.ndarray:
-    """Distance from the wrist, m."""
+    """Return the distance from the wrist, m."""
     wrists = paper.marks.wrists
     return np.min([np.linalg.norm(paper.bare - w, axis=1) for w in wrists], axis=0)
 
 
 def paint_face(colour: np.ndarray, paper: Paper, body: Body) -> np.ndarray:
-    """Blush, lips, nose, brows and lashes, by distance from the eyes' midpoint."""
+    """Paint blush, lips, nose, brows and lashes, by distance from the eyes' midpoint."""
     at = paper.bare - paper.marks.eyes
     x, y = np.abs(at[:, 0]), at[:, 1]
     front = paper.share["head"] * step(at[:, 2], -0.045, -0.01)
@@ -187,7 +192,7 @@ def _lips(colour: np.ndarray, paper: Paper, body: Body, front: np.ndarray) -> np
 
 
 def paint_eyes(colour: np.ndarray, paper: Paper, body: Body, eye: np.ndarray) -> np.ndarray:
-    """Eyeballs, and lashes on the lids around them."""
+    """Paint the eyeballs, and lashes on the lids around them."""
     for number, side in ((1, "Left"), (2, "Right")):
         centre, _radius = body.eyeballs[side]
         here = eye == number
@@ -238,7 +243,7 @@ def _lashes(
 
 
 def paint_hair(colour: np.ndarray, paper: Paper) -> np.ndarray:
-    """Short strands that run from the crown; a ragged line where they end."""
+    """Paint short strands that run from the crown; a ragged line at their ends."""
     at = paper.bare - paper.marks.head
     crown = np.array([0.012, 0.11, -0.045])
     around = np.arctan2(at[:, 0] - crown[0], at[:, 2] - crown[2])

@@ -1,4 +1,4 @@
-"""Make the body one closed surface: fill eyes and mouth, cap the toes, thin it out."""
+"""Make the body one closed surface: fill eyes and mouth, cap the toes, simplify."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ def close_holes(body: Body) -> Body:
 
 
 def _fill_slit(body: Body, loop: np.ndarray) -> Body:
-    """Zip the lower and the upper edge of a flat loop together; no new vertex."""
+    """Join the lower and the upper edge of a flat loop, without new vertices."""
     x = body.vertices[loop, 0]
     start = int(np.argmin(x))
     loop = np.roll(loop, -start)
@@ -51,7 +51,7 @@ def _fill_slit(body: Body, loop: np.ndarray) -> Body:
 
 
 def _fill_eye(body: Body, loop: np.ndarray, side: str) -> Body:
-    """Rings from the lid's edge inwards, on the eyeball's sphere.
+    """Fill an eye with rings from the lid's edge inwards, on the eyeball's sphere.
 
     Corner coordinates are the angles from the gaze axis (+Z): an island of its own.
     """
@@ -146,7 +146,7 @@ def _fill_toes(body: Body, loop: np.ndarray, tip: float, letter: str, island: in
 
 
 def _uv_of_vertices(body: Body, vertices: Iterable[int]) -> dict[int, np.ndarray]:
-    """Places in the layout, as the island sees them that has most faces there."""
+    """Return the vertices' texture coordinates in the island with most of their faces."""
     wanted, found = {int(v) for v in vertices}, {}
     touched = np.isin(body.faces, list(wanted)).any(1)
     here = touched & (body.islands == np.bincount(body.islands[touched]).argmax())
@@ -171,7 +171,7 @@ def _add_faces(body: Body, faces: list, uvs: Mapping[int, np.ndarray], eye: int)
 
 
 def thin(body: Body, importance: np.ndarray, target: int) -> Body:
-    """Fewer vertices (see `simplify.collapse`); eyes and seams stay, except seams in a foot.
+    """Reduce the vertices (see `simplify.collapse`); eyes and seams stay, except seams in a foot.
 
     importance [V]: factor on a vertex's cost.
     """

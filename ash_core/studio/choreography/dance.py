@@ -48,12 +48,12 @@ ARMS = {
         1.20, 0.80, 1.30, 0.15, 1.30, 0.40, 0.50, 1.00,
     ),
 }  # fmt: skip
-"""One value a beat, rad. Side steps: arms swing across and out. Knee lifts: the opposite arm rises.
+"""Values by beat, rad. Side steps: arms swing across and out. Knee lifts: the opposite arm rises.
 The turn: arms out, then in. Points: one arm high, the other low; both overhead; home."""
 
 
 def dance(stage: Stage) -> np.ndarray:
-    """Twenty-four beats at 100 a minute."""
+    """Dance twenty-four beats at 100 a minute."""
     beat = 15
     frames = 24 * beat
     wide, home = 0.27, 0.105
@@ -86,7 +86,7 @@ def dance(stage: Stage) -> np.ndarray:
     # The pelvis faces between the feet, so the turn is shared by both hips.
     score.add("rotate_y", _soft_open((feet[0].yaw + feet[1].yaw) / 2 - 0.02, 4.0))
     share = balance(score, stage, feet, 0.85)
-    bounce = 0.5 - 0.5 * np.cos(TAU * time / beat)  # down on every beat's middle
+    bounce = 0.5 - 0.5 * np.cos(TAU * time / beat)  # lowest in the middle of each beat
     lean = share - 0.5
     score.add("rotate_z", 0.11 * lean)
     score.add(
@@ -158,5 +158,5 @@ def dance(stage: Stage) -> np.ndarray:
 
 
 def _soft_open(values: np.ndarray, frames: float) -> np.ndarray:
-    """Smooth a curve that does not loop: it goes on past its ends."""
+    """Smooth a curve that does not loop; it is extended beyond its ends."""
     return gaussian_filter1d(values, frames, mode="nearest")

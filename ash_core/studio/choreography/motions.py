@@ -27,13 +27,13 @@ from ash_core.studio.choreography.stage import (
 def make_motions(
     skeleton: Skeleton, skinning: Skinning, vertices: np.ndarray
 ) -> Mapping[str, np.ndarray]:
-    """Dofs [F, D] of each motion; the root's translation in m, angles in rad; 25 fps."""
+    """Make the dofs [F, D] of each motion; the root's translation in m, angles in rad; 25 fps."""
     stage = Stage(skeleton, skinning, vertices)
     return {"walk": walk(stage), "dance": dance(stage), "stretch": stretch(stage)}
 
 
 def walk(stage: Stage, rounds: int = 2) -> np.ndarray:
-    """Rounds of a circle of 1.0 m radius, six strides each, to the left."""
+    """Walk rounds of a circle of 1.0 m radius, six strides each, to the left."""
     stride, strides, radius = 29, 6 * rounds, 1.0
     frames = stride * strides
     time = np.arange(frames)
@@ -57,7 +57,7 @@ def walk(stage: Stage, rounds: int = 2) -> np.ndarray:
             )  # fmt: skip
     feet = stage.feet(frames, steps[0], steps[1], turns=rounds)
     score = Score(stage.skeleton, frames)
-    phase = TAU * time / stride  # 0: left heel strikes
+    phase = TAU * time / stride  # 0: the left heel strikes
     sway = 0.022 * np.sin(phase - 0.35)
     x, z = np.array([place(float(t), 0.0) for t in time]).T
     score.add("translate_x", x + sway * np.cos(heading(time)) - stage.pelvis[0])
@@ -143,7 +143,7 @@ def stretch(stage: Stage) -> np.ndarray:
             }
         ),
     )
-    # Arms: both overhead; then the outer arm over the head while the other rests on the thigh.
+    # Arms: both overhead; then the outer arm over the head, the other on the thigh.
     over_left = keys({0: 0, 140: 0, 205: 0.0, 238: 1, 262: 1, 290: 0, 399: 0})
     over_right = keys({0: 0, 130: 0, 163: 1, 187: 1, 210: 0, 399: 0})
     for side, over in (("left", over_left), ("right", over_right)):

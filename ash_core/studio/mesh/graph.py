@@ -11,7 +11,7 @@ MIN_NODES = 500
 
 
 def make_graph(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Template vertices that are nodes [G], and triangles [E, 3] between neighbouring nodes.
+    """Choose template vertices as nodes [G], and triangles [E, 3] between neighbouring nodes.
 
     Every template vertex has a node within `REACH` hops: what the published construction needs.
     Source: ODDITIES A8.
@@ -54,8 +54,10 @@ def _spread(hops: np.ndarray, node: int, neighbours: list[list[int]]) -> None:
 def _with_lonely(
     triangles: np.ndarray, owner: np.ndarray, faces: np.ndarray, places: np.ndarray
 ) -> np.ndarray:
-    """A triangle for each node that has none, with two nearby nodes: by the mesh where it goes on
-    (narrow strips), else the nearest in space (buttons, eyes: pieces of one or two nodes).
+    """Add a triangle for each node without one, with two nearby nodes.
+
+    Near means along the mesh where it continues (narrow strips), else in space (buttons, eyes:
+    pieces of one or two nodes).
     """
     from scipy.spatial import KDTree
 
@@ -79,7 +81,7 @@ def _with_lonely(
 
 
 def _cells(vertices: np.ndarray, nodes: np.ndarray, neighbours: list[list[int]]) -> np.ndarray:
-    """[V] the node of each vertex: nearest along the edges, by length."""
+    """Assign each vertex [V] to its node: nearest along the edges, by length."""
     import scipy.sparse as sp
     from scipy.sparse.csgraph import dijkstra
 

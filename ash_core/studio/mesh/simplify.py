@@ -1,6 +1,6 @@
-"""Thin a surface out by half-edge collapses: vertices vanish, those that stay do not move.
+"""Simplify a surface by half-edge collapses: vertices are removed, the others do not move.
 
-So every attribute of a vertex or corner (weights, texture coordinates) survives without blending.
+So every attribute of a vertex or corner (weights, texture coordinates) stays without blending.
 """
 
 import heapq
@@ -10,9 +10,9 @@ import numpy as np
 from ash_core.studio.mesh.surface import face_normals
 
 NORMAL_TURN = 0.25
-"""A collapse may not turn any face's normal by more than this cosine."""
+"""Smallest cosine between a face's normals before and after a collapse."""
 FLATNESS = 0.10
-"""Weight of edge length against the distance from the old surface: evens out the spacing."""
+"""Weight of edge length against the distance from the old surface: it evens out the spacing."""
 
 
 def collapse(
@@ -44,7 +44,7 @@ def collapse(
         return {int(w) for f in fans[v] for w in faces[f]} - {v}
 
     def push(a: int) -> None:
-        """The cheapest way for a to vanish."""
+        """Queue the cheapest collapses of a."""
         if locked[a]:
             return
         for b in neighbours(a):
@@ -91,7 +91,8 @@ def collapse(
 
 
 def _quadrics(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[V, 4, 4] mean squared distance to the planes around each vertex, weighted by area."""
+    """Return mean squared distances to the planes around each vertex, weighted by area: [V, 4,
+    4]."""
     normals = face_normals(vertices, faces)
     area = np.linalg.norm(normals, axis=1, keepdims=True)
     normals = normals / np.maximum(area, 1e-16)
@@ -106,7 +107,8 @@ def _quadrics(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _keeps_shape(vertices, faces, uvs, keep_layout, moved, shared, a: int, b: int) -> bool:
-    """No face turns over, on the surface or in the texture, and none becomes a sliver."""
+    """Check that no face turns over, on the surface or in the texture, and none becomes a
+    sliver."""
     uv_b = next(uvs[f, list(faces[f]).index(b)] for f in shared)
     for f in moved:
         face = list(faces[f])

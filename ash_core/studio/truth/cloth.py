@@ -1,8 +1,8 @@
 """Loose cloth and hair over time: points of the template that swing behind the skinned surface.
 
-Position-based dynamics over the template's own edges. Every point is drawn to where skinning puts
-it, the looser the more softly; gravity counts as far as it differs from the rest pose, in which
-the template hangs already; legs push cloth out. Source: Macklin et al. 2016, "XPBD".
+Position-based dynamics over the template's own edges. Every point is pulled to its skinned place,
+the looser the more softly. Gravity is relative to the rest pose, in which the template already
+hangs; legs push cloth out. Source: Macklin et al. 2016, "XPBD".
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from ash_core.studio.truth.proxies import Proxies
 
 SUBSTEPS = 8
 SETTLE_S = 2.5
-"""How long frame 0 is held before the motion starts, s."""
+"""Duration for which frame 0 is held before the motion starts, s."""
 NEAR, SHARE, ROOM = 0.006, 0.4, 0.03
-"""Cloth keeps `NEAR` from the legs, m, and a share of the room, up to `ROOM`, that it has at rest:
-so that what lies over other cloth stays over it."""
+"""Clearance of cloth from the legs: `NEAR`, m, and a share of the clearance at rest, up to `ROOM`,
+so that layers of cloth keep their order."""
 GRAVITY = 9.81
 PULL_SOFT, PULL_HARD = 3.5, 55.0
-"""Angular frequency of the pull to the skinned place: of the loosest and the tightest points."""
+"""Angular frequency of the pull to the skinned place: loosest and tightest points."""
 AIR, INNER = 0.9, 3.2
 """Damping against the air and against the skinned surface's own velocity, 1/s."""
 FASTEST = 9.0
-"""m/s"""
+"""Upper bound on speed, m/s."""
 STRETCH = 0.9
 BEND = 0.16
 """Share of a link's error that one pass removes: edges, and pairs across an edge."""
@@ -33,24 +33,24 @@ BEND = 0.16
 
 @dataclass(frozen=True)
 class Fabric:
-    """The points that swing, and the links between them."""
+    """Points that swing, and the links between them."""
 
     points: np.ndarray
-    """[P] vertices of the template."""
+    """Vertices of the template [P]."""
     loose: np.ndarray
-    """[P] 0 (held) to 1."""
+    """Looseness [P], 0 (held) to 1."""
     links: np.ndarray
-    """[L, 2] indices into points."""
+    """Links [L, 2] as indices into points."""
     lengths: np.ndarray
     stiffness: np.ndarray
     """[L]"""
     margins: np.ndarray
-    """[P] how far each point keeps from the legs and arms, m; below zero: it is inside at rest."""
+    """Distance [P] of each point to the legs and arms, m; below zero: it is inside at rest."""
 
 
 @dataclass
 class Swing:
-    """Where the points are: the state of the simulation."""
+    """State of the simulation: places and velocities of the points."""
 
     places: np.ndarray
     velocities: np.ndarray
@@ -60,7 +60,7 @@ class Swing:
 
 
 def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: Proxies) -> Fabric:
-    """Points with loose > 0 and the held ones next to them. loose [V]; its cloth is `faces`."""
+    """Select points with loose > 0 and their held neighbours. loose [V]; its cloth is `faces`."""
     faces = faces[(loose[faces] > 0).any(1)]
     points = np.unique(faces)
     local = np.searchsorted(points, faces)
@@ -80,7 +80,7 @@ def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: P
 def _room(
     points: np.ndarray, spheres: np.ndarray, radii: np.ndarray, capsules: np.ndarray
 ) -> np.ndarray:
-    """[P] distance from the nearest capsule's surface."""
+    """Return the distance [P] from the nearest capsule's surface."""
     found = np.full(len(points), np.inf)
     for a, b in capsules:
         axis = spheres[b] - spheres[a]
@@ -91,7 +91,7 @@ def _room(
 
 
 def _across(faces: np.ndarray) -> np.ndarray:
-    """Pairs of vertices that face each other over an edge."""
+    """List pairs of vertices that face each other over an edge."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
     tips = np.concatenate([faces[:, 2], faces[:, 0], faces[:, 1]])
     order = np.lexsort(edges.T)
@@ -104,7 +104,8 @@ def settle(
     fabric: Fabric, goal: np.ndarray, spheres: np.ndarray, radii: np.ndarray,
     capsules: np.ndarray, pull: np.ndarray, fps: float,
 ) -> Swing:  # fmt: skip
-    """At rest in a pose. goal [P, 3]: skinned places; pull [3]: gravity against that at rest."""
+    """Start at rest in a pose. goal [P, 3]: skinned places; pull [3]: gravity relative to the rest
+    pose."""
     swing = Swing(goal.copy(), np.zeros_like(goal))
     for _ in range(round(SETTLE_S * fps)):
         advance(fabric, swing, (goal, goal), (spheres, spheres), radii, capsules, pull, 1.0 / fps)
@@ -118,7 +119,7 @@ def advance(
     spheres: tuple[np.ndarray, np.ndarray], radii: np.ndarray, capsules: np.ndarray,
     pull: np.ndarray, seconds: float,
 ) -> None:  # fmt: skip
-    """One frame on, in place. goals, spheres: before and after."""
+    """Simulate one frame, in place. goals, spheres: at its start and end."""
     if len(fabric.points):
         _advance(
             swing.places, swing.velocities, fabric.loose, fabric.links, fabric.lengths,
@@ -179,7 +180,7 @@ def _advance(
 
 @njit(cache=True)
 def _project(x, loose, links, lengths, stiffness):
-    """Links back to their lengths. Cloth is stiff when pulled and yields when pushed."""
+    """Restore the links' lengths. Cloth is stiff when pulled and yields when pushed."""
     for k in range(len(links)):
         i, j = links[k, 0], links[k, 1]
         wi, wj = 1.0 * (loose[i] > 0), 1.0 * (loose[j] > 0)
@@ -199,7 +200,7 @@ def _project(x, loose, links, lengths, stiffness):
 
 @njit(cache=True)
 def _push_out(x, loose, margins, spheres, radii, capsules):
-    """Out of the tapered capsules, and off the floor."""
+    """Push points out of the tapered capsules, and off the floor."""
     for i in range(len(x)):
         if loose[i] <= 0.0:
             continue

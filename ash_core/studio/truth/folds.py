@@ -1,8 +1,8 @@
-"""Wrinkles: where cloth is squeezed along a direction, folds across that direction stand up.
+"""Wrinkles: cloth that is squeezed along a direction folds across that direction.
 
-Four families of folds, by the direction in which their height goes up and down: along the limb,
-the two diagonals, around the limb. Each has a fixed pattern on the surface; how high it stands
-follows from the squeeze of the posed surface, so that every joint makes its own wrinkles.
+Four families of folds, by the direction in which their height varies: along the limb, the two
+diagonals, around the limb. Each has a fixed pattern on the surface; its height follows from the
+squeeze of the posed surface, so that every joint makes its own wrinkles.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from ash_core.studio.mesh.surface import face_normals, mean_matrix
 
 FAMILIES = 4
 WAVELENGTH = {"arm": 0.034, "leg": 0.042, "trunk": 0.050}
-"""From fold to fold, m."""
+"""Distance between folds, m."""
 SLACK = 0.02
 """Squeeze that cloth takes without a fold."""
 FULL = 0.35
-"""Squeeze at which a fold is as high as it gets."""
+"""Squeeze at which a fold has its full height."""
 DEPTH = 0.0075
 """Height of a full fold over the mean surface, m."""
 _LIMBS = (
@@ -34,7 +34,7 @@ _LIMBS = (
 
 @dataclass(frozen=True)
 class Limbs:
-    """Axes of arms, legs and trunk at rest, and how much of each vertex lies on them."""
+    """Axes of arms, legs and trunk at rest, and each vertex's share of them."""
 
     kinds: tuple[str, ...]
     starts: np.ndarray
@@ -46,7 +46,7 @@ class Limbs:
 
 
 def find_limbs(skeleton: Skeleton, skinning: Skinning, rest: np.ndarray) -> Limbs:
-    """rest [J, 4, 4]: joints at rest."""
+    """Locate the limbs. rest [J, 4, 4]: joints at rest."""
     names, bones = skeleton.joint_names, skinning.bone_names
     at = lambda joint: rest[names.index(joint), :3, 3]  # noqa: E731
     starts, axes, kinds = [], [], []
@@ -70,7 +70,7 @@ def find_limbs(skeleton: Skeleton, skinning: Skinning, rest: np.ndarray) -> Limb
 
 
 def patterns(points: np.ndarray, shares: np.ndarray, limbs: Limbs, seed: int) -> np.ndarray:
-    """[N, 4] height of each family's folds, about -1 to 1, at rest places [N, 3], m."""
+    """Evaluate each family's height [N, 4], about -1 to 1, at rest places [N, 3], m."""
     rng = np.random.default_rng(seed)
     total = np.zeros((len(points), FAMILIES))
     warp = 0.35 * _noise(points, 0.16, rng) + 0.10 * _noise(points, 0.06, rng)
@@ -93,7 +93,7 @@ def patterns(points: np.ndarray, shares: np.ndarray, limbs: Limbs, seed: int) ->
 
 
 def _around(points: np.ndarray, start: np.ndarray, axis: np.ndarray):
-    """(metres along the axis, angle around it, distance from it)."""
+    """Return (metres along the axis, angle around it, distance from it)."""
     helper = np.array([0.0, 0.0, 1.0])
     right = np.cross(helper, axis)
     right /= np.linalg.norm(right)
@@ -104,7 +104,7 @@ def _around(points: np.ndarray, start: np.ndarray, axis: np.ndarray):
 
 
 def _noise(points: np.ndarray, wavelength: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth, about -1 to 1."""
+    """Return smooth noise, about -1 to 1."""
     total = np.zeros(len(points))
     for _ in range(6):
         wave = rng.normal(size=3)
@@ -115,16 +115,16 @@ def _noise(points: np.ndarray, wavelength: float, rng: np.random.Generator) -> n
 
 @dataclass(frozen=True)
 class Squeeze:
-    """Measures how much the posed surface is squeezed along each family's direction."""
+    """Measure of the posed surface's squeeze along each family's direction."""
 
     faces: np.ndarray
     directions: np.ndarray
-    """[F, 4, 2]: a unit step of each family at rest, in a face's two edges."""
+    """Unit step of each family at rest, in a face's two edges: [F, 4, 2]."""
     to_vertices: Any
-    """Sparse [V, F]."""
+    """Sparse matrix [V, F] from faces to vertices."""
 
     def creases(self, vertices: np.ndarray) -> np.ndarray:
-        """[V, 4] how high each family's folds stand, 0 to 1."""
+        """Return the height of each family's folds [V, 4], 0 to 1."""
         squeezed = self.to_vertices @ _squeezed(vertices, self.faces, self.directions)
         return np.sqrt(np.clip((squeezed - SLACK) / (FULL - SLACK), 0.0, 1.0))
 
@@ -132,7 +132,7 @@ class Squeeze:
 def measure_squeeze(
     vertices: np.ndarray, faces: np.ndarray, limbs: Limbs, cloth: np.ndarray
 ) -> Squeeze:
-    """For a surface at rest. cloth [F]: 1 where folds may stand, less on skin, 0 on shoes."""
+    """Prepare the measure at rest. cloth [F]: 1 where folds may stand, less on skin, 0 on shoes."""
     normals = face_normals(vertices, faces)
     double = np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     normals = normals / double

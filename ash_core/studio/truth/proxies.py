@@ -1,4 +1,4 @@
-"""Round stand-ins for the body: what cloth collides with, and what throws soft shade."""
+"""Round proxies of the body: colliders of cloth, and casters of soft shade."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numba import njit
 from ash_core.records import Skeleton, Skinning
 
 STATIONS = 5
-"""Places along a bone at which its thickness is measured."""
+"""Number of places along a bone at which its thickness is measured."""
 _SEGMENTS = (
     # bones whose vertices count, joint that carries the stations, from joint, to joint
     (("{s}UpLeg", "{s}UpLegRoll"), "{s}UpLegRoll", "{s}UpLeg_rx", "{s}Leg"),
@@ -28,16 +28,17 @@ class Proxies:
     """Spheres on joints; two neighbours of one bone span a tapered capsule."""
 
     joints: np.ndarray
-    """[S] joint that carries each sphere."""
+    """Joint that carries each sphere [S]."""
     centres: np.ndarray
     """[S, 3] at rest, m."""
     radii: np.ndarray
     """[S]"""
     capsules: np.ndarray
-    """[C, 2] pairs of spheres: the legs and the arms, for collisions."""
+    """Pairs of spheres [C, 2]: the legs and the arms, for collisions."""
 
     def posed(self, moves: np.ndarray) -> np.ndarray:
-        """[..., S, 3] centres, m. moves [..., J, 4, 4]: posed times the inverse of rest."""
+        """Return posed centres [..., S, 3], m. moves [..., J, 4, 4]: posed times the inverse of
+        rest."""
         move = moves[..., self.joints, :, :]
         return np.einsum("...ij,...j->...i", move[..., :3, :3], self.centres) + move[..., :3, 3]
 
@@ -49,7 +50,7 @@ def fit_proxies(
     vertices: np.ndarray,
     solid: np.ndarray,
 ) -> Proxies:
-    """Measure the body. rest [J, 4, 4], m; solid [V]: vertices that are the body's, not cloth."""
+    """Fit proxies to the body. rest [J, 4, 4], m; solid [V]: vertices of the body, not of cloth."""
     names = skeleton.joint_names
     owner = skinning.bones[:, 0].numpy()
     joints, centres, radii, capsules = [], [], [], []
@@ -80,7 +81,7 @@ def fit_proxies(
 
 
 def _stations(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    """(centre, radius) at places along a bone; of a bone without length: one sphere."""
+    """Measure (centre, radius) at places along a bone; one sphere for a bone without length."""
     length = np.linalg.norm(b - a)
     if length < 1e-3:
         centre = (points.max(0) + points.min(0)) / 2
@@ -104,7 +105,7 @@ def _stations(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[tuple[np
 def shade(
     points: np.ndarray, normals: np.ndarray, centres: np.ndarray, radii: np.ndarray
 ) -> np.ndarray:
-    """[V] how much of the sky over each point the spheres cover, 0 upwards (they may overlap).
+    """Sum the shares [V] of the sky over each point that the spheres cover (they may overlap).
 
     Source: Quilez, analytic sphere occlusion: cosine times the sphere's solid angle over pi.
     """

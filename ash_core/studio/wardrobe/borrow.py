@@ -1,4 +1,4 @@
-"""Another actor's motion on our own body."""
+"""Retargeting of another actor's motion to our own body."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ash_core.studio.choreography.stage import Stage
 def retarget(
     dofs: np.ndarray, theirs: Skeleton, ours: Skeleton, skinning: Skinning, vertices: np.ndarray
 ) -> np.ndarray:
-    """Another actor's motion: the same angles, the path scaled to our legs, feet on the floor."""
+    """Retarget a motion: the same angles, the path scaled to our legs, feet on the floor."""
     assert theirs.dof_names == ours.dof_names
     scale = _leg(ours) / _leg(theirs)
     moved = dofs.copy()
@@ -25,7 +25,7 @@ def retarget(
 
 
 def _leg(skeleton: Skeleton) -> float:
-    """Length of thigh and shin, m."""
+    """Return the length of thigh and shin, m."""
     names = skeleton.joint_names
     return sum(
         float(skeleton.offsets[names.index(name)].norm()) for name in ("LeftLeg", "LeftFoot_rx")

@@ -1,4 +1,4 @@
-"""The cloth of each outfit: colours, weaves, prints, buttons, zips."""
+"""Cloth of each outfit: colours, weaves, prints, buttons, zips."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,11 +56,11 @@ PALETTES = {
 
 @dataclass(frozen=True)
 class Brush:
-    """What a cloth's painter sees of each texel."""
+    """Per-texel inputs of a cloth's painter."""
 
     paper: Paper
     along: np.ndarray
-    """[N, 2] on sewn pieces: second column metres down from the cut."""
+    """Metres on sewn pieces [N, 2]; the second column is down from the cut."""
     part: int
 
     @property
@@ -69,13 +69,14 @@ class Brush:
         return np.maximum(share["left_arm"], share["right_arm"]) > 0.55
 
     def trunk(self, repeats: int, girth: float) -> tuple[np.ndarray, np.ndarray]:
-        """(metres around, metres up) on the trunk and what hangs from it: closes after a turn."""
+        """Return (metres around, metres up) on the trunk and its hanging parts; closes after a
+        turn."""
         at = self.paper.dressed
         angle = np.arctan2(at[:, 0], at[:, 2] - self.paper.marks.hip[2])
         return angle / TAU * repeats * girth / repeats, at[:, 1]
 
     def limb(self, first: str, last: str) -> tuple[np.ndarray, np.ndarray]:
-        """(metres around, metres along) of the nearer arm or leg."""
+        """Return (metres around, metres along) of the nearer arm or leg."""
         at, marks = self.paper.dressed, self.paper.marks
         starts, ends = getattr(marks, first), getattr(marks, last)
         left = at[:, 0] > 0
@@ -91,7 +92,7 @@ class Brush:
         return angle, t * length
 
     def cloth(self) -> tuple[np.ndarray, np.ndarray]:
-        """(around, along) in metres, by arm, leg or trunk."""
+        """Return (around, along) in metres, by arm, leg or trunk."""
         a, b = self.trunk(1, 1.04)
         if self.part in (BOTTOM, LEG_END):
             angle, t = self.limb("hips", "ankles")
@@ -109,7 +110,7 @@ def _plain(brush: Brush, colour: np.ndarray) -> np.ndarray:
 
 
 def _ida(brush: Brush) -> tuple[np.ndarray, np.ndarray]:
-    """A striped T-shirt with a print, a tartan skirt."""
+    """Paint a striped T-shirt with a print, and a tartan skirt."""
     paper = brush.paper
     at, hip = paper.dressed, paper.marks.hip[1]
     if brush.part == SKIRT:
@@ -144,7 +145,7 @@ def _ida(brush: Brush) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _otto(brush: Brush) -> tuple[np.ndarray, np.ndarray]:
-    """A belted herringbone coat with buttons, pinstriped trousers."""
+    """Paint a belted herringbone coat with buttons, and pinstriped trousers."""
     paper = brush.paper
     at, hip = paper.dressed, paper.marks.hip[1]
     a, b = brush.cloth()
@@ -196,7 +197,7 @@ def _otto(brush: Brush) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mira(brush: Brush) -> tuple[np.ndarray, np.ndarray]:
-    """A leather jacket with a zip, quilted shoulders and a print; houndstooth trousers."""
+    """Paint a leather jacket with a zip, quilted shoulders and a print; houndstooth trousers."""
     paper = brush.paper
     at, hip = paper.dressed, paper.marks.hip[1]
     a, b = brush.cloth()

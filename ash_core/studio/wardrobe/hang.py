@@ -12,28 +12,28 @@ BINS = 96
 
 @dataclass(frozen=True)
 class Axis:
-    """A line around which cloth hangs, and the direction in which it goes on."""
+    """Line around which cloth hangs, and the direction in which it continues."""
 
     start: np.ndarray
     down: np.ndarray
-    """Unit."""
+    """Unit direction."""
     right: np.ndarray
     ahead: np.ndarray
 
     def seen(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(angle, metres down, radius) of points."""
+        """Convert points to (angle, metres down, radius)."""
         offset = points - self.start
         x, z = offset @ self.right, offset @ self.ahead
         return np.arctan2(x, z), offset @ self.down, np.hypot(x, z)
 
     def place(self, angle: np.ndarray, down: np.ndarray, radius: np.ndarray) -> np.ndarray:
-        """[n, 3]"""
+        """Convert (angle, metres down, radius) to points [n, 3]."""
         out = np.sin(angle)[:, None] * self.right + np.cos(angle)[:, None] * self.ahead
         return self.start + down[:, None] * self.down + radius[:, None] * out
 
 
 def axis_of(start: np.ndarray, down: np.ndarray) -> Axis:
-    """Angle 0 is ahead (+Z) for a hanging axis."""
+    """Make an axis. Angle 0 is ahead (+Z) for a hanging one."""
     down = down / np.linalg.norm(down)
     helper = np.array([0.0, 0.0, 1.0])
     ahead = helper - (helper @ down) * down
@@ -43,24 +43,25 @@ def axis_of(start: np.ndarray, down: np.ndarray) -> Axis:
 
 @dataclass(frozen=True)
 class Cut:
-    """How a piece of hanging cloth is cut."""
+    """Measures of a piece of hanging cloth."""
 
     length: float
     step: float
-    """From ring to ring, m."""
+    """Distance from ring to ring, m."""
     ease: float
-    """Air between the cloth and what is beneath, m."""
+    """Gap between the cloth and the surface beneath, m."""
     flare: float = 0.0
     """Radius gained per metre."""
     folds: int = 0
     depth: float = 0.0
-    """Standing folds at the hem: how many, and how high, m."""
+    """Number of standing folds at the hem, and their height, m."""
     level: bool = True
     """Whether the rings become level with the axis; else they keep the cut's slant."""
 
 
 def hang(points: np.ndarray, axis: Axis, cut: Cut, under: np.ndarray) -> np.ndarray:
-    """[rings, n, 3] places below a loop of points [n, 3]. under: points that must be inside."""
+    """Compute places [rings, n, 3] below a loop of points [n, 3]. under: points that must be
+    inside."""
     angle, low, radius = axis.seen(points)
     turn = np.sign(np.angle(np.exp(1j * np.diff(angle))).sum())
     n = len(points)
@@ -86,7 +87,7 @@ def hang(points: np.ndarray, axis: Axis, cut: Cut, under: np.ndarray) -> np.ndar
 
 
 def _profile(angle: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Radius over evenly spaced angles [BINS]."""
+    """Resample the radius over evenly spaced angles [BINS]."""
     order = np.argsort(angle)
     grid = np.linspace(-np.pi, np.pi, BINS, endpoint=False)
     return np.interp(grid, angle[order], radius[order], period=2 * np.pi)
@@ -98,7 +99,7 @@ def _read(profile: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 
 def _girth(axis: Axis, under: np.ndarray, down: float) -> np.ndarray:
-    """[BINS] how far the points beneath reach, in each direction, at a height."""
+    """Return the reach of the points beneath, in each direction, at a height: [BINS]."""
     angle, low, radius = axis.seen(under)
     near = np.abs(low - down) < SLAB
     found = np.zeros(BINS)

@@ -28,12 +28,12 @@ from ash_core.studio.wardrobe.routines import make_routines
 from ash_core.studio.wardrobe.sheet import Sheet
 
 IN_THE_DARK = 0.45
-"""Light that reaches linings and legs under a skirt."""
+"""Share of light that reaches linings, and legs under a skirt."""
 
 
 @dataclass(frozen=True)
 class Rigged:
-    """A dressed body that can move."""
+    """Dressed body with a skeleton."""
 
     fitted: Fitted
     skeleton: Skeleton
@@ -41,7 +41,7 @@ class Rigged:
 
 
 def rigged(outfit: Outfit) -> Rigged:
-    """Body, clothes and skeleton; no atlas yet."""
+    """Make body, clothes and skeleton, without an atlas."""
     body = cap_toes(close_holes(repose(load_body(outfit.phenotype, outfit.height))))
     return _rig(fit(thin(body, importance_of(body), outfit.vertices), outfit))
 
@@ -53,7 +53,7 @@ def _rig(fitted: Fitted) -> Rigged:
 
 
 def build_dressed(outfit: Outfit, tell: Progress) -> Actor:
-    """All the work, nothing on disk."""
+    """Make the actor without writing files."""
     tell("loading the body model (the first time takes a minute or two)", 0.0)
     made = rigged(outfit)
     sheet = made.fitted.sheet
@@ -80,7 +80,7 @@ def build_dressed(outfit: Outfit, tell: Progress) -> Actor:
 
 
 def _borrowed(outfit: Outfit, made: Rigged) -> dict[str, np.ndarray]:
-    """The next actor's dance, on this one's legs."""
+    """Retarget the next actor's dance to this one's legs."""
     names = list(OUTFITS)
     other = OUTFITS[names[(names.index(outfit.name) + 1) % len(names)]]
     theirs = rigged(other)
@@ -93,7 +93,7 @@ def _borrowed(outfit: Outfit, made: Rigged) -> dict[str, np.ndarray]:
 
 
 def dressing_of(fitted: Fitted, outfit: Outfit, painted: Painted) -> Dressing:
-    """What swings, what shines, what lies in the dark."""
+    """Derive the dressing: looseness, gloss, light."""
     sheet = fitted.sheet
     materials = np.array([outfit.materials[int(part)] for part in sheet.parts])
     body: Body = bodily(sheet, fitted.body)
@@ -115,7 +115,7 @@ def dressing_of(fitted: Fitted, outfit: Outfit, painted: Painted) -> Dressing:
 
 
 def _open(sheet: Sheet, outfit: Outfit) -> np.ndarray:
-    """[V] light from all sides at rest: less inside clothes and between the legs under them."""
+    """Return the light from all sides at rest [V]: less inside clothes and between covered legs."""
     light = np.ones(len(sheet.points))
     inside = np.zeros(len(sheet.points), bool)
     inside[sheet.faces[sheet.parts == INSIDE]] = True

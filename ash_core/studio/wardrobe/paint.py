@@ -42,7 +42,7 @@ def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
     body = bodily(sheet, fitted.body)
     texels = find_texels(corner_uvs, SIZE)
     colours, gloss = np.zeros((len(texels.rows), 3)), np.zeros(len(texels.rows))
-    # Stripes stay level on the smooth surface that is filmed, so its places count.
+    # Stripes stay level on the smooth filmed surface, so its places count.
     smooth = subdivide(sheet.faces, corner_uvs, len(sheet.points)).matrix[: len(sheet.points)]
     dressed = smooth @ sheet.points - [0.0, fitted.lift, 0.0]
     palette = PALETTES[outfit.name]
@@ -83,7 +83,7 @@ def _some(texels: Texels, here: np.ndarray) -> Texels:
 
 
 def _body(paper: Paper, body, eye: np.ndarray, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
-    """Skin, face, eyes; socks or shorts where the outfit has them; shoes."""
+    """Paint skin, face, eyes; socks or shorts of the outfit; shoes."""
     share, field = paper.share, paper.field
     colour = paint_face(paint_skin(paper), paper, body)
     shine = GLOSS[SKIN] + 0.08 * share["head"]
@@ -114,7 +114,7 @@ def _body(paper: Paper, body, eye: np.ndarray, outfit: Outfit) -> tuple[np.ndarr
 
 
 def _boots(paper: Paper, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
-    """Leather shoes with a welt, laces and a dark sole."""
+    """Paint leather shoes with a welt, laces and a dark sole."""
     place = paper.dressed
     side = np.where(place[:, 0] > 0, 0, 1)
     ahead = place[:, 2] - paper.marks.ankles[side][:, 2]
@@ -135,7 +135,7 @@ def _boots(paper: Paper, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _locks(paper: Paper, along_ring: np.ndarray, hanging: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Strands: over the skull from the crown, on hanging hair down its length."""
+    """Paint strands: over the skull from the crown, on hanging hair along its length."""
     base = paper.palette.hair
     if hanging:
         at = paper.bare
