@@ -211,7 +211,7 @@ class _Named:
     path: Path | None
     """Path of the file here."""
     key_says: bool = False
-    """Whether the key requests this role; else it follows from the file's name."""
+    """True if the key requests this role; else the role follows from the file's name."""
 
 
 class _CharacterFiles:

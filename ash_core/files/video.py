@@ -44,7 +44,7 @@ class VideoFormat:
     container: str
     has_alpha: bool
     even_size: bool
-    """Whether chroma is stored at half size: an odd width or height grows by one repeated pixel."""
+    """True if chroma is stored at half size: an odd width or height grows by one repeated pixel."""
     bytes_per_pixel: float
     """Lower bound for a quiet picture, so that only a disk that is surely too full is refused."""
     options: dict[str, str] = field(default_factory=dict)

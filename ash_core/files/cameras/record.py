@@ -32,7 +32,7 @@ class Reading:
     size: tuple[int, int] | None = None
     """Width and height, px, if the file has none."""
     source_world: bool = False
-    """Whether to undo the `applied_transform` of a transforms.json."""
+    """True to undo the `applied_transform` of a transforms.json."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CameraFile:
     cameras: tuple[StageCamera, ...]
     notes: tuple[str, ...] = ()
     axes_assumed: bool = False
-    """Whether the axes follow from the format alone, and could be others."""
+    """True if the axes follow from the format alone, and could be others."""
 
 
 def place_in_world(file: CameraFile, reading: Reading) -> CameraFile:

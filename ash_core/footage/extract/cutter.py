@@ -45,7 +45,7 @@ class ExtractSettings:
     """Side of the square, px; None: as measured at the masks' rims."""
     dilate: int = 0
     published: bool = False
-    """Whether to use the published steps: hard masks, eroded and dilated as in footage of 4K."""
+    """True for the published steps: hard masks, eroded and dilated as in footage of 4K."""
     largest: bool = False
     crop: bool = False
     size: tuple[int, int] | None = None

@@ -54,7 +54,7 @@ class MaterialAtlas:
     texture: np.ndarray
     """[h, w, 3] uint8"""
     is_kept: bool
-    """Whether the layout is the file's own."""
+    """True if the layout is the file's own."""
     density_px_m: float
     """Pixels a metre, of the median triangle by area."""
     source_px_m: float

@@ -103,7 +103,7 @@ class FootPath:
     yaw: np.ndarray
     pitch: np.ndarray
     planted: np.ndarray
-    """Whether it is on the floor [F]."""
+    """Mask [F] of frames on the floor."""
 
 
 def rotate_y(angle: np.ndarray) -> np.ndarray:

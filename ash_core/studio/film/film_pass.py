@@ -56,7 +56,7 @@ class Shot:
     left: int
     top: int
     touches_border: bool
-    """Whether the person may be cut off by the image's border."""
+    """True if the person may be cut off by the image's border."""
 
 
 class FilmPass:

@@ -1,4 +1,4 @@
-"""Where hanging cloth lies: rings around an axis that clear what is beneath them."""
+"""Hanging cloth: rings around an axis that clear the surface beneath them."""
 
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ class Cut:
     depth: float = 0.0
     """Number of standing folds at the hem, and their height, m."""
     level: bool = True
-    """Whether the rings become level with the axis; else they keep the cut's slant."""
+    """True if the rings become level with the axis; else they keep the cut's slant."""
 
 
 def hang(points: np.ndarray, axis: Axis, cut: Cut, under: np.ndarray) -> np.ndarray:
