@@ -213,18 +213,18 @@ def test_light_is_even_and_gloss_moves_with_the_view() -> None:
 def test_stopped_and_resumed_is_as_if_never_stopped(tmp_path: Path) -> None:
     once, twice, other = (tmp_path / name for name in ("once", "twice", "other"))
     report = film(once, 13)
-    assert (report.made, report.kept, report.touching) == (39, 0, set())
+    assert (report.new_images, report.old_images, report.touching) == (39, 0, set())
     stopped = film(twice, 13, until=34)
     assert stopped.stopped
-    assert stopped.made == 30, "what will be there when it goes on"
+    assert stopped.new_images == 30, "what will be there when it goes on"
     assert not list(twice.rglob("stream*.mp4"))
     assert not list(twice.rglob("*.partial"))
     resumed = film(twice, 13)
-    assert (resumed.made, resumed.kept) == (9, 30)
+    assert (resumed.new_images, resumed.old_images) == (9, 30)
     want = decoded(once)
     assert want.shape == (6, 13, 72, 96, 3)
     np.testing.assert_array_equal(decoded(twice), want)
-    assert film(twice, 13).made == 0
+    assert film(twice, 13).new_images == 0
     film(other, 13, of=stage(seed=1))
     assert (decoded(other) != want).any()
 
@@ -244,7 +244,7 @@ def test_more_frames_are_filmed_after_those_that_are_there(tmp_path: Path) -> No
     stopped = film(grown, 17, until=3 * 3 + 3 * 12)
     assert stopped.stopped
     report = film(grown, 17)
-    assert (report.made, report.kept) == (3 * 4, 3 * 13)
+    assert (report.new_images, report.old_images) == (3 * 4, 3 * 13)
     assert not (grown / "training" / ".film").exists()
     np.testing.assert_array_equal(decoded(grown)[:, :3], before)
     # A film that was stopped, its last segment of 3 frames, then asked for more.
@@ -252,12 +252,12 @@ def test_more_frames_are_filmed_after_those_that_are_there(tmp_path: Path) -> No
         patch.setattr(Film, "_join", interrupted)
         with pytest.raises(KeyboardInterrupt):
             film(begun, 13)
-    assert film(begun, 17).kept == 30
+    assert film(begun, 17).old_images == 30
     for out in (grown, begun):
         got = decoded(out)
         assert got.shape == want.shape
         assert np.abs(got - want).mean() < 1.0  # encoded in other segments
-        assert film(out, 17).made == 0
+        assert film(out, 17).new_images == 0
     skeleton = stage().actor.data.skeleton
     poses = (read_motion(out / "training" / POSES, skeleton).dofs for out in (whole, grown))
     assert torch.equal(*poses)
@@ -269,7 +269,7 @@ def test_a_missing_video_alone_is_filmed_again(tmp_path: Path) -> None:
     want = decoded(tmp_path)
     video_path(tmp_path, "training", 1).unlink()
     report = film(tmp_path, 3)
-    assert (report.made, report.kept) == (3, 6)
+    assert (report.new_images, report.old_images) == (3, 6)
     np.testing.assert_array_equal(decoded(tmp_path), want)
 
 

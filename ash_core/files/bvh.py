@@ -398,11 +398,11 @@ def _channels(words: _Words, tree: _Tree, joint: int) -> None:
     if joint < 0:
         raise words.bad("expected CHANNELS of a joint, got some of an End Site")
     count = words.count("channels", len(_CHANNELS))
-    given = [words.next("a channel") for _ in range(count)]
-    names = [word[:1].upper() + word[1:].lower() for word in given]
+    labels = [words.next("a channel") for _ in range(count)]
+    names = [word[:1].upper() + word[1:].lower() for word in labels]
     if not set(names) <= set(_CHANNELS) or len(set(names)) != count:
         kinds = f"{count} different ones of {', '.join(_CHANNELS)}"
-        raise words.bad(f"expected {kinds}, got {show(' '.join(given))}")
+        raise words.bad(f"expected {kinds}, got {show(' '.join(labels))}")
     if tree.channels[joint]:
         raise words.bad(f"expected CHANNELS of {show(tree.names[joint])} once, got them again")
     tree.channels[joint] = names

@@ -17,7 +17,9 @@ from ash_core.files.io import bad, show
 MAX_CHECKPOINT_BYTES = 8 << 30
 
 
-def read_checkpoint(path: Path | str, wanted: Mapping[str, Shapes]) -> dict[str, dict[str, Tensor]]:
+def read_checkpoint(
+    path: Path | str, expected: Mapping[str, Shapes]
+) -> dict[str, dict[str, Tensor]]:
     """Read state dictionaries from a torch checkpoint; its code is never executed.
 
     expected: for each top-level entry, the shape of each of its tensors. Other entries are ignored,
@@ -26,14 +28,14 @@ def read_checkpoint(path: Path | str, wanted: Mapping[str, Shapes]) -> dict[str,
     content = _load_checkpoint(Path(path))
     if not isinstance(content, Mapping):
         raise bad(path, None, f"expected a dictionary of networks, got {type(content).__name__}")
-    missing = [name for name in wanted if not isinstance(content.get(name), Mapping)]
+    missing = [name for name in expected if not isinstance(content.get(name), Mapping)]
     if missing:
         there = ", ".join(show(str(name)) for name in list(content)[:8]) or "nothing"
         raise bad(
-            path, None, f"expected {', '.join(wanted)}; missing {', '.join(missing)}; got {there}"
+            path, None, f"expected {', '.join(expected)}; missing {', '.join(missing)}; got {there}"
         )
     states: dict[str, dict[str, Tensor]] = {}
-    for name, shapes in wanted.items():
+    for name, shapes in expected.items():
         state = {str(key).removeprefix("module."): value for key, value in content[name].items()}
         odd = [key for key, value in state.items() if not _is_dense(value)]
         if odd:

@@ -40,16 +40,18 @@ def network_shapes(n_vertices: int, n_nodes: int) -> dict[str, Shapes]:
     }
 
 
-def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
+def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], expected: Shapes) -> None:
     """Check that a network takes this state dictionary: names, shapes, types, finite numbers.
 
     Counters may be absent; unexpected ones are an error.
     """
-    check_shapes(path, name, state, wanted)
+    check_shapes(path, name, state, expected)
     for key, tensor in state.items():
-        if key not in wanted:
+        if key not in expected:
             raise bad(
-                path, None, f"{name}: expected its {len(wanted)} tensors; 1 extra: {_first([key])}"
+                path,
+                None,
+                f"{name}: expected its {len(expected)} tensors; 1 extra: {_first([key])}",
             )
         dtype = torch.int64 if is_counter(key) else torch.float32
         if tensor.dtype != dtype:
@@ -62,22 +64,24 @@ def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], wanted
             raise bad(path, None, f"{name}: {text}")
 
 
-def check_shapes(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
+def check_shapes(
+    path: Path | str, name: str, state: Mapping[str, Tensor], expected: Shapes
+) -> None:
     """Check names and shapes of a network's state dictionary.
 
     Batch counters (`num_batches_tracked`) may be absent, and unexpected ones are allowed.
     """
-    missing = [key for key in wanted if key not in state and not is_counter(key)]
-    extra = [key for key in state if key not in wanted and not is_counter(key)]
+    missing = [key for key in expected if key not in state and not is_counter(key)]
+    extra = [key for key in state if key not in expected and not is_counter(key)]
     misshapen = [
         f"{key} is {_shape(state[key].shape)}, expected {_shape(shape)}"
-        for key, shape in wanted.items()
+        for key, shape in expected.items()
         if key in state and tuple(state[key].shape) != tuple(shape)
     ]
     faults = {"missing": missing, "extra": extra, "misshapen": misshapen}
     if any(faults.values()):
         listed = [f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in faults.items() if keys]
-        raise bad(path, None, f"{name}: expected its {len(wanted)} tensors; {'; '.join(listed)}")
+        raise bad(path, None, f"{name}: expected its {len(expected)} tensors; {'; '.join(listed)}")
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -216,22 +220,22 @@ def _check_camera(camera: Camera, path: Path | str, place: str) -> None:
     if not (K[0, 0] > 0 and K[1, 1] > 0 and K[2, 2] == 1) or bool(zeros.any()):
         raise bad(path, None, f"{place}: expected K with focal lengths and a principal point")
     if not (0 < camera.width <= MAX_SIDE_PX and 0 < camera.height <= MAX_SIDE_PX):
-        found = f"{camera.width} x {camera.height}"
-        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {found}")
+        actual = f"{camera.width} x {camera.height}"
+        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {actual}")
 
 
 def _check_networks(data: AvatarData, path: Path | str) -> None:
-    wanted = network_shapes(len(data.template.vertices), len(data.graph.vertices))
+    expected = network_shapes(len(data.template.vertices), len(data.graph.vertices))
     if data.decoder:
-        wanted["decoder"] = _decoder_shapes(data.decoder, path)
+        expected["decoder"] = _decoder_shapes(data.decoder, path)
     reach = data.lags[-1]
     if "decoder" in data.networks and data.decoder.get("history") != reach:
         text = f"expected one that sees {reach} frames back, got one of an earlier version"
         raise bad(path, None, f"decoder: {text}; train it again")
     for name, state in data.networks.items():
-        if name not in wanted:
-            raise bad(path, None, f"networks: expected {', '.join(wanted)}; got {show(name)}")
-        check_state(path, name, state, wanted[name])
+        if name not in expected:
+            raise bad(path, None, f"networks: expected {', '.join(expected)}; got {show(name)}")
+        check_state(path, name, state, expected[name])
     for pair in (("spatial_gcn", "delta_gcn"), ("unet_geometry", "unet_appearance")):
         if len([name for name in pair if name in data.networks]) == 1:
             raise bad(path, None, f"networks: expected both of {' and '.join(pair)}, got one")
@@ -243,8 +247,8 @@ def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
     names = [field.name for field in fields(DecoderConfig)]
     needed = {field.name for field in fields(DecoderConfig) if field.default is MISSING}
     if not needed <= set(settings) <= set(names):
-        found = ", ".join(map(show, settings))
-        raise bad(path, None, f"decoder: expected settings {', '.join(names)}, got {found}")
+        actual = ", ".join(map(show, settings))
+        raise bad(path, None, f"decoder: expected settings {', '.join(names)}, got {actual}")
     config = DecoderConfig(**settings)
     least, most = ATLAS_RESOLUTIONS
     holds = {

@@ -96,8 +96,8 @@ def images_of(folder: Path, split: Split) -> Iterator[tuple[int, int, Path]]:
     """Yield (frame, camera, path) of every image of a split, in order."""
     for shelf in sorted((folder / split / "images").glob("*")):
         for path in sorted(shelf.glob("image_c_*_f_*.*")):
-            if (found := _IMAGE.fullmatch(path.name)) is not None:
-                yield int(found[2]), int(found[1]), path
+            if (match := _IMAGE.fullmatch(path.name)) is not None:
+                yield int(match[2]), int(match[1]), path
 
 
 # ---- images ----
@@ -360,10 +360,10 @@ def check_fits(avatar: "AvatarData", path: Path | str, dataset: Dataset) -> str 
 
     Raises: InputError for another skeleton.
     """
-    ours, theirs = avatar.skeleton, dataset.character.skeleton
-    if ours.dof_names != theirs.dof_names or ours.joint_names != theirs.joint_names:
+    skeleton, other = avatar.skeleton, dataset.character.skeleton
+    if skeleton.dof_names != other.dof_names or skeleton.joint_names != other.joint_names:
         raise InputError(f"{path}: expected the skeleton of {dataset.folder}, got another")
-    apart = float((ours.offsets - theirs.offsets).norm(dim=-1).max())
+    apart = float((skeleton.offsets - other.offsets).norm(dim=-1).max())
     if apart <= SAME_JOINT_M:
         return None
     return f"{path}: joints lie up to {1000 * apart:.0f} mm from {dataset.folder}'s: another body?"

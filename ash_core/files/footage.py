@@ -89,7 +89,7 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
     """
     with _opened(path) as (container, stream):
         # Collect the time stamps of all whole packets.
-        found: list[tuple[int, bool]] = []
+        stamps: list[tuple[int, bool]] = []
         is_cut, first = False, None
         for packet in container.demux(stream):
             if packet.is_corrupt:
@@ -98,8 +98,8 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
             first = first or _first_picture(stream, packet)
             time = packet.pts if packet.pts is not None else packet.dts
             if packet.size and time is not None:
-                found.append((time, packet.is_keyframe))
-        times = sorted({time for time, _ in found})
+                stamps.append((time, packet.is_keyframe))
+        times = sorted({time for time, _ in stamps})
         if not times:
             raise bad(path, None, "expected a video with frames in it, found none that is whole")
         # Find the step between frames, and number the frames by it.
@@ -115,7 +115,7 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
             path,
             *_shown_size(stream, quarters),
             _numbered(times, places),
-            tuple(sorted(time for time, is_key in found if is_key)),
+            tuple(sorted(time for time, is_key in stamps if is_key)),
             stream.frames or len(times) + is_cut,
             second / step,
             is_variable,
@@ -231,20 +231,20 @@ def decode_frames(
         # Without it a decoder conceals damage.
         codec.options = {"err_detect": "explode"}
         codec.thread_count = thread_count
-        at, pictures = index.times[0] - 1, iter(())
+        position, pictures = index.times[0] - 1, iter(())
         for number in numbers:
-            wanted = index.times[number]
-            key = max((key for key in index.keys if key <= wanted), default=index.times[0])
+            target = index.times[number]
+            key = max((key for key in index.keys if key <= target), default=index.times[0])
             with _naming(index, number):
-                if key > at + 1 and key > index.times[0]:
+                if key > position + 1 and key > index.times[0]:
                     container.seek(key, stream=stream)
                     pictures = _pictures(container, stream)
-                elif at < index.times[0]:
+                elif position < index.times[0]:
                     pictures = _pictures(container, stream)
-                picture = next((p for p in pictures if (p.pts or 0) >= wanted), None)
-            if picture is None or picture.pts != wanted or picture.is_corrupt:
+                picture = next((p for p in pictures if (p.pts or 0) >= target), None)
+            if picture is None or picture.pts != target or picture.is_corrupt:
                 raise _damaged(index, number, "no whole picture")
-            at = wanted
+            position = target
             yield number, turned(picture, index.quarters)
 
 

@@ -86,24 +86,24 @@ class Gltf:
 
     def entries(self, key: str) -> list[dict[str, Any]]:
         """Return a list of objects at the top level; empty if the file has none."""
-        found = self._checked.get(key)
-        if found is None or found is not self.content.get(key):
-            found = self._checked[key] = self.objects(self.content, key, "")
-        return found
+        items = self._checked.get(key)
+        if items is None or items is not self.content.get(key):
+            items = self._checked[key] = self.objects(self.content, key, "")
+        return items
 
     def objects(self, owner: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:
         """Return a list of objects in an object."""
-        found = owner.get(key, [])
-        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        items = owner.get(key, [])
+        if not isinstance(items, list) or not all(isinstance(entry, dict) for entry in items):
             raise self.bad(f"{place}{key}", "expected a list of objects")
-        return found
+        return items
 
     def child(self, owner: dict[str, Any], key: str, place: str) -> dict[str, Any]:
         """Return an object in an object; empty without one."""
-        found = owner.get(key, {})
-        if not isinstance(found, dict):
+        item = owner.get(key, {})
+        if not isinstance(item, dict):
             raise self.bad(f"{place}{key}", "expected an object")
-        return found
+        return item
 
     def entry(self, key: str, index: object, place: str) -> dict[str, Any]:
         """Return one object of a top-level list, by an index in the file."""
@@ -221,8 +221,8 @@ class Gltf:
     def _dtype(self, entry: dict[str, Any], place: str) -> np.dtype:
         component = entry.get("componentType")
         if not isinstance(component, int) or component not in COMPONENTS:
-            found = show(repr(component)[:40])
-            raise self.bad(place, f"expected componentType 5120 to 5126, got {found}")
+            actual = show(repr(component)[:40])
+            raise self.bad(place, f"expected componentType 5120 to 5126, got {actual}")
         return COMPONENTS[component]
 
     def _strided(
@@ -349,16 +349,18 @@ def _chunks(path: Path, data: bytes) -> tuple[bytes, bytes | None]:
         raise bad(path, None, f"expected a GLB of at least 20 bytes, got {len(data)}")
     version, length = struct.unpack_from("<II", data, 4)
     if version != 2 or length > len(data):
-        found = f"version {version}, {length} bytes of which {len(data)} are there"
-        raise bad(path, None, f"expected a whole GLB of version 2, got {found}")
+        actual = f"version {version}, {length} bytes of which {len(data)} are there"
+        raise bad(path, None, f"expected a whole GLB of version 2, got {actual}")
     chunks: dict[int, bytes] = {}
-    at = 12
-    while at + 8 <= length:
-        size, kind = struct.unpack_from("<II", data, at)
-        if at + 8 + size > length:
-            raise bad(path, None, f"expected a chunk of {size} bytes at {at}, the file ends before")
-        chunks.setdefault(kind, data[at + 8 : at + 8 + size])
-        at += 8 + size
+    offset = 12
+    while offset + 8 <= length:
+        size, kind = struct.unpack_from("<II", data, offset)
+        if offset + 8 + size > length:
+            raise bad(
+                path, None, f"expected a chunk of {size} bytes at {offset}, the file ends before"
+            )
+        chunks.setdefault(kind, data[offset + 8 : offset + 8 + size])
+        offset += 8 + size
     if 0x4E4F534A not in chunks:
         raise bad(path, None, "expected a JSON chunk in the GLB, found none")
     return chunks[0x4E4F534A], chunks.get(0x004E4942)

@@ -31,8 +31,8 @@ def decode_image(data: bytes, place: str, alpha: bool = False) -> UInt8[Tensor, 
             with PillowImage.open(io.BytesIO(data), formats=formats) as image:
                 width, height = image.size
                 if not 0 < max(width, height) <= MAX_SIDE_PX:
-                    found = f"{width} x {height}"
-                    raise bad(place, None, f"expected sides up to {MAX_SIDE_PX} px, got {found}")
+                    actual = f"{width} x {height}"
+                    raise bad(place, None, f"expected sides up to {MAX_SIDE_PX} px, got {actual}")
                 if image.mode.startswith(("I", "F")):
                     raise bad(place, None, f"expected 8 bits a channel, got mode {image.mode}")
                 rgb = np.array(image.convert("RGBA" if alpha else "RGB"))

@@ -112,8 +112,8 @@ def read_bytes(path: Path | str, limit: int = MAX_TEXT_BYTES) -> bytes:
     try:
         # More than existence: a named pipe or a device would block or never end.
         if not Path(path).is_file():
-            found = "a folder" if Path(path).is_dir() else "nothing there"
-            raise bad(path, None, f"expected a file, found {found}")
+            actual = "a folder" if Path(path).is_dir() else "nothing there"
+            raise bad(path, None, f"expected a file, found {actual}")
         size = os.path.getsize(path)
         if size > limit:
             raise bad(path, None, f"expected at most {limit >> 20} MiB, got {size >> 20} MiB")

@@ -131,8 +131,8 @@ class _Rows:
     def add(self, line: int, words: list[str]) -> None:
         """Add one line's words."""
         if len(words) - 1 not in self.widths:
-            wanted = ", ".join(map(str, self.widths))
-            text = f"expected '{self.keyword}' with {wanted} numbers, got {len(words) - 1}"
+            counts = ", ".join(map(str, self.widths))
+            text = f"expected '{self.keyword}' with {counts} numbers, got {len(words) - 1}"
             raise bad(self.path, line, text)
         try:
             self.rows.append([parse_number(word) for word in words[1:]])
@@ -195,8 +195,8 @@ def _check_range(path: Path, lines: list[int], index: np.ndarray, count: int, wh
     if outside.any():
         row = int(outside.argmax())
         worst = int(index[row].max())
-        found = f"{worst + 1}" if worst < _OUT_OF_RANGE else "one outside"
-        raise bad(path, lines[row], f"expected {what} 1 to {count}, got {found}")
+        actual = f"{worst + 1}" if worst < _OUT_OF_RANGE else "one outside"
+        raise bad(path, lines[row], f"expected {what} 1 to {count}, got {actual}")
 
 
 def _check_spread(path: Path, line: int, corner_uvs: np.ndarray) -> None:

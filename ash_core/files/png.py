@@ -97,17 +97,17 @@ def _unfilter(rows: np.ndarray, pixels: np.ndarray, channels: int) -> None:
                 out[x] = coded[x] + above[x]
         elif kind == 3:
             for x in range(width):
-                left = np.int32(out[x - channels]) if x >= channels else np.int32(0)
-                out[x] = coded[x] + np.uint8((left + np.int32(above[x])) >> 1)
+                previous = np.int32(out[x - channels]) if x >= channels else np.int32(0)
+                out[x] = coded[x] + np.uint8((previous + np.int32(above[x])) >> 1)
         else:
             for x in range(width):
-                left = np.int32(out[x - channels]) if x >= channels else np.int32(0)
+                previous = np.int32(out[x - channels]) if x >= channels else np.int32(0)
                 corner = np.int32(above[x - channels]) if x >= channels else np.int32(0)
                 up = np.int32(above[x])
-                by_left, by_up = abs(up - corner), abs(left - corner)
-                by_corner = abs(left + up - 2 * corner)
+                by_left, by_up = abs(up - corner), abs(previous - corner)
+                by_corner = abs(previous + up - 2 * corner)
                 if by_left <= by_up and by_left <= by_corner:
-                    nearest = left
+                    nearest = previous
                 elif by_up <= by_corner:
                     nearest = up
                 else:

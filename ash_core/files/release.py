@@ -323,9 +323,9 @@ def _checkpoint(entries: Entries) -> Path | None:
 def _check_pair(entries: Entries, release: Release) -> None:
     """Check entries that depend on each other."""
     size = ("dataset.img_width", "dataset.img_height")
-    given = [name for name in size if entries.find(name) is not None]
-    if len(given) == 1:
-        text = f"expected {' and '.join(size)} together, got {given[0]} alone"
+    present = [name for name in size if entries.find(name) is not None]
+    if len(present) == 1:
+        text = f"expected {' and '.join(size)} together, got {present[0]} alone"
         raise bad(entries.path, None, text)
     for name, cameras in (
         ("dataset.train_camera", release.train_cameras),

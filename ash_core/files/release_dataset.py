@@ -79,13 +79,13 @@ def _plan(release: Release, cameras: int, poses: int) -> tuple[Plan, list[str]]:
         if missing:
             text = f"{release.motion} has {poses} poses: {missing} frames are left out"
             notes.append(f"{release.conf}: {entry}: {text}")
-    kept = Plan(
+    plan = Plan(
         release.train_cameras or tuple(range(cameras)),
         release.val_cameras or (),
         clip_frames(train, poses),
         clip_frames(val, poses),
     )
-    return kept, notes
+    return plan, notes
 
 
 def _images(
@@ -109,13 +109,13 @@ def _images(
             text = f"no images of cameras {some} in {release.image_dir}"
             return images, [f"{release.conf}: {release.sources['train_cameras']}: {text}"]
         return images, []
-    ours = {}
+    images = {}
     if is_kind(Path.is_dir, release.footage / split / "images"):
         extracted = images_with_poses(release.footage, split, cameras, poses)
-        ours = {(f, c): path for (f, c), path in extracted.items() if f in frames and c in needed}
+        images = {(f, c): path for (f, c), path in extracted.items() if f in frames and c in needed}
     where = release.footage / split / "images"
     text = f"{release.sources['image_dir']}: not there, images of {where} are taken"
-    return ours, [f"{release.conf}: {text}"] if ours else []
+    return images, [f"{release.conf}: {text}"] if images else []
 
 
 def _sized(

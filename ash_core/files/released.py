@@ -58,14 +58,14 @@ def import_ash(path: Path) -> tuple[AvatarData, list[str]]:
     """
     files = _CharacterFiles(Path(path))
     data = _read_avatar(files)
-    parts = {PARTS[role]: file for role, file in files.found.items() if role in PARTS}
+    parts = {PARTS[role]: file for role, file in files.by_role.items() if role in PARTS}
     check_avatar(data, files.path, parts)
     is_released = data.variant == "released"
     notes = [
         role.without + _not_there(files.named[name])
         for name, role in ROLES.items()
         # Only the published decoder takes the root translation.
-        if role.without and name not in files.found and (is_released or name != "translation")
+        if role.without and name not in files.by_role and (is_released or name != "translation")
     ]
     return data, [*files.notes, *notes]
 
@@ -76,9 +76,9 @@ def character_files(path: Path) -> list[Path]:
     Cameras are not among them. Raises: InputError.
     """
     files = _CharacterFiles(Path(path))
-    found = {role: file for role, file in files.found.items() if role != "cameras"}
-    material = Path(f"{found['mesh']}.mtl")
-    listed = [files.path.absolute(), *found.values()]
+    others = {role: file for role, file in files.by_role.items() if role != "cameras"}
+    material = Path(f"{others['mesh']}.mtl")
+    listed = [files.path.absolute(), *others.values()]
     listed += [material] if is_kind(Path.is_file, material) else []
     return sorted(set(listed))
 
@@ -88,7 +88,7 @@ def named_files(conf: Path) -> list[tuple[str, Path, str]]:
     files = _CharacterFiles(conf)
     return [
         (role.replace("_", " "), file, files.entry_of(role).partition(" = ")[0])
-        for role, file in files.found.items()
+        for role, file in files.by_role.items()
     ]
 
 
@@ -217,10 +217,10 @@ class _Named:
 class _CharacterFiles:
     """Files of a character: named by its configuration, else found nearby."""
 
-    def __init__(self, given: Path) -> None:
-        self.path = _entry_file(given)
+    def __init__(self, path: Path) -> None:
+        self.path = _entry_file(path)
         self.notes: list[str] = []
-        self.found: dict[str, Path] = {}
+        self.by_role: dict[str, Path] = {}
         """Files by role."""
         self.named: dict[str, list[_Named]] = {role: [] for role in ROLES}
         self.entries: Entries | None = None
@@ -235,7 +235,7 @@ class _CharacterFiles:
         self._find()
         if self.entries is not None:
             self.notes[:0] = self.entries.notes.values()
-        self._say_found(given)
+        self._say_found(path)
 
     # ---- named files ----
 
@@ -256,12 +256,10 @@ class _CharacterFiles:
 
     def _role_of(self, entry: Entry, value: object) -> str | None:
         """Return the role of a value: key and file name must not contradict each other."""
-        asked = next((role for role, key in _KEYS.items() if key.fullmatch(entry.name)), None)
+        role = next((role for role, key in _KEYS.items() if key.fullmatch(entry.name)), None)
         if not isinstance(value, str):
-            if asked is not None and not (
-                asked == "cameras" and entry.name in ("camera", "cameras")
-            ):
-                text = f"expected {ROLES[asked].what}, the name of a file"
+            if role is not None and not (role == "cameras" and entry.name in ("camera", "cameras")):
+                text = f"expected {ROLES[role].what}, the name of a file"
                 raise bad(self.path, None, f"{entry.key}: {text}, got {value}")
             return None
         name = value.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
@@ -269,21 +267,21 @@ class _CharacterFiles:
         implied = next(
             (r for r, role in ROLES.items() if role.fits(ending, name, entry.name)), None
         )
-        is_other = asked == "cameras" and ending in CALIBRATIONS  # of the videos, not of images
-        if asked is None or implied == asked or is_other:
+        is_other = role == "cameras" and ending in CALIBRATIONS  # of the videos, not of images
+        if role is None or implied == role or is_other:
             return implied
         assert self.entries is not None
         is_folder = self.entries.locate(value, Path.is_dir) is not None
         actual = (
             "a folder" if is_folder else ROLES[implied].what if implied else "another kind of file"
         )
-        text = f"expected {ROLES[asked].what}, got {actual}: {entry.key} = {quoted(value)}"
+        text = f"expected {ROLES[role].what}, got {actual}: {entry.key} = {quoted(value)}"
         raise bad(self.path, None, text)
 
     def _look_up(self, entries: Entries, entry: Entry, role: str, value: str) -> _Named:
         shown = f"{entry.key} = {quoted(value)}"
         path = entries.locate(value)
-        asked = _KEYS[role].fullmatch(entry.name) is not None
+        is_key = _KEYS[role].fullmatch(entry.name) is not None
         if path is None and entries.locate(value, Path.is_dir) is not None:
             text = f"expected {ROLES[role].what}, found a folder: {shown}"
             raise bad(self.path, None, text)
@@ -291,7 +289,7 @@ class _CharacterFiles:
             raise bad(self.path, None, f"expected {ROLES[role].what} (not there: {shown})")
         if path is not None:
             entries.named_file(entry, value, ROLES[role].what)
-        return _Named(shown, value, path, asked)
+        return _Named(shown, value, path, is_key)
 
     # ---- files by role ----
 
@@ -300,18 +298,18 @@ class _CharacterFiles:
         character = self._only("character")
         open_roles = [role for role in _OF_CHARACTER if not self.named[role]]
         if character is not None:
-            self.found["character"] = character
+            self.by_role["character"] = character
             self._add_character(character, _OF_CHARACTER)
         elif open_roles and (character := self._character_beside()) is not None:
             self._add_character(character, open_roles)
-            self.found["character"] = character
+            self.by_role["character"] = character
         for role in ROLES:
             if role == "pose":
-                self.named[role] = _rest_poses(self.named[role], self.found.get("skeleton"))
+                self.named[role] = _rest_poses(self.named[role], self.by_role.get("skeleton"))
             only = self._only(role)
             if only is not None:
-                self.found[role] = only
-        files, path = self.found, self.path
+                self.by_role[role] = only
+        files, path = self.by_role, self.path
         home = files.get("character", files.get("mesh", path.absolute())).parent
         for name, role in ROLES.items():
             if name not in files and role.usual is not None and not self.named[name]:
@@ -360,30 +358,30 @@ class _CharacterFiles:
             before = [one for one in self.named[role] if role != "pose" or one.key_says]
             self.named[role] = [*before, named]
 
-    def _say_found(self, given: Path) -> None:
+    def _say_found(self, path: Path) -> None:
         """Note files that no entry names: they were found nearby."""
-        if given != self.path and self.path.parent.absolute() != given.absolute():
-            self.notes.append(f"{given}: its configuration is {self.path}")
-        if given == self.path and self.entries is None:
+        if path != self.path and self.path.parent.absolute() != path.absolute():
+            self.notes.append(f"{path}: its configuration is {self.path}")
+        if path == self.path and self.entries is None:
             return  # a .character, whose format lacks the others' names
         names = [
             file.name
-            for role, file in self.found.items()
+            for role, file in self.by_role.items()
             if not any(named.entry for named in self.named[role])
         ]
         if names:
             who = "without a configuration" if self.entries is None else "not named in it"
-            self.notes.append(f"{given}: found by looking, {who}: {', '.join(names)}")
+            self.notes.append(f"{path}: found by looking, {who}: {', '.join(names)}")
 
     def entry_of(self, role: str) -> str:
         """Return the entry that names a role's file; empty without one."""
-        file = self.found[role]
+        file = self.by_role[role]
         return next((one.entry for one in self.named[role] if one.path == file), "")
 
     @contextmanager
     def reading(self, role: str) -> Iterator[Path]:
         """Name the configuration's entry in errors on a role's file."""
-        file = self.found[role]
+        file = self.by_role[role]
         try:
             yield file
         except InputError as error:
@@ -398,13 +396,13 @@ def _entry_file(path: Path) -> Path:
         confs = list(path.glob("*.conf"))
         if len(confs) == 1:  # it has more than the .character: cameras, checkpoints, the atlas
             return confs[0]
-        found = sorted(path.glob("*.character"))
-        if len(found) > 1:
-            names = ", ".join(show(file.name) for file in found[:4])
-            raise bad(path, None, f"expected one *.character, got {len(found)}: {names}")
-        conf = None if found else find_conf(path, "val")
-        if found or conf is not None:
-            return found[0] if conf is None else conf
+        matches = sorted(path.glob("*.character"))
+        if len(matches) > 1:
+            names = ", ".join(show(file.name) for file in matches[:4])
+            raise bad(path, None, f"expected one *.character, got {len(matches)}: {names}")
+        conf = None if matches else find_conf(path, "val")
+        if matches or conf is not None:
+            return matches[0] if conf is None else conf
         raise bad(path, None, "expected a folder with one .character or one .conf, found none")
     if path.suffix.lower() not in (".conf", ".character"):
         raise bad(path, None, "expected a .conf, a .character or a folder with one of them")
@@ -428,12 +426,14 @@ def _beside(path: Path, role: _Role, pattern: str, folders: Sequence[Path]) -> P
     for tries in [[folder.glob(pattern)] for folder in folders] + [
         [folders[0].glob(f"*/{pattern}")]
     ]:
-        found = sorted(file for files in tries for file in files if is_kind(Path.is_file, file))
-        if len(found) > 1:
-            names = ", ".join(show(file.name) for file in found[:4])
-            raise bad(path, None, f"expected one {role.what} beside it, got {len(found)}: {names}")
-        if found:
-            return found[0]
+        matches = sorted(file for files in tries for file in files if is_kind(Path.is_file, file))
+        if len(matches) > 1:
+            names = ", ".join(show(file.name) for file in matches[:4])
+            raise bad(
+                path, None, f"expected one {role.what} beside it, got {len(matches)}: {names}"
+            )
+        if matches:
+            return matches[0]
     return None
 
 
@@ -452,7 +452,7 @@ def _atlas_resolution(files: _CharacterFiles) -> int:
     """Read the texels of a side, which U-Nets can halve, from the clearest key."""
     if files.entries is None:
         return ATLAS_RESOLUTION
-    path, step = files.path, ATLAS_STEP if "gaussian_checkpoint" in files.found else 1
+    path, step = files.path, ATLAS_STEP if "gaussian_checkpoint" in files.by_role else 1
     entries = files.entries.all.values()
     for pattern in _RESOLUTION_KEYS:
         sides: dict[int, str] = {}
@@ -488,7 +488,7 @@ def _read_avatar(files: _CharacterFiles) -> AvatarData:
         skeleton = read_skeleton(file)
     with files.reading("mesh") as file:
         mesh = read_obj(file)
-        texture = files.found.get("texture") or _texture_of(file, mesh)
+        texture = files.by_role.get("texture") or _texture_of(file, mesh)
     with files.reading("graph") as file:
         graph = read_obj(file, need_uvs=False)
         _check_graph(file, graph, mesh)
@@ -497,18 +497,18 @@ def _read_avatar(files: _CharacterFiles) -> AvatarData:
         skinning = read_skin(file, skeleton, n_vertices)
     with files.reading("pose") as file:
         rest_dofs = read_motion(file, skeleton).dofs[0].clone()
-    with files.reading("texture") if "texture" in files.found else nullcontext():
+    with files.reading("texture") if "texture" in files.by_role else nullcontext():
         image = read_image(texture)
 
     # Read the optional parts.
     hands, shift, cameras = None, torch.zeros(3), ()
-    if "hand_mask" in files.found:
+    if "hand_mask" in files.by_role:
         with files.reading("hand_mask") as file:
             hands = _hand_mask(file, n_vertices)
-    if "translation" in files.found:
+    if "translation" in files.by_role:
         with files.reading("translation") as file:
             shift = _translation(file)
-    if "cameras" in files.found:
+    if "cameras" in files.by_role:
         with files.reading("cameras") as file:
             cameras = read_cameras(file)
     # Read the networks whose checkpoints exist.
@@ -518,7 +518,7 @@ def _read_avatar(files: _CharacterFiles) -> AvatarData:
         ("character_checkpoint", ("spatial_gcn", "delta_gcn")),
         ("gaussian_checkpoint", ("unet_geometry", "unet_appearance")),
     ):
-        if role in files.found:
+        if role in files.by_role:
             with files.reading(role) as file:
                 networks |= read_checkpoint(file, {name: shapes[name] for name in names})
     # Build and check the avatar.
@@ -552,12 +552,12 @@ def _texture_of(path: Path, mesh: ObjMesh) -> Path:
     """Find the image of the mesh's material, else one beside the mesh, of its name."""
     tries = [mesh.texture] if mesh.texture is not None else []
     tries += [path.with_suffix(ending) for ending in IMAGES]
-    found = next((file for file in tries if is_kind(Path.is_file, file)), None)
-    if found is None:
+    texture = next((file for file in tries if is_kind(Path.is_file, file)), None)
+    if texture is None:
         named = f"{show(mesh.texture.name)}, named by its material" if mesh.texture else "none"
         text = f"expected a texture: a key, a material or {path.stem}.png; got {named}"
         raise bad(path, None, text)
-    return found
+    return texture
 
 
 def _check_graph(path: Path, graph: ObjMesh, mesh: ObjMesh) -> None:

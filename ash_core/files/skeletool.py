@@ -145,16 +145,16 @@ def _read_joints(reader: LineReader, count: int) -> list[_Joint]:
 
 def _read_dofs(reader: LineReader, count: int, joints: dict[str, int]) -> list[_Dof]:
     dofs: list[_Dof] = []
-    seen: set[str] = set()
+    dof_names: set[str] = set()
     for number in range(count):
         head = reader.next(f"dof {number + 1} of {count}").split()
         if len(head) != 2:
             raise reader.bad(
                 f"expected dof {number + 1} of {count} as 'name count', got {len(head)} words"
             )
-        if head[0] in seen:
+        if head[0] in dof_names:
             raise reader.bad(f"expected a new dof name, got {show(head[0])} again")
-        seen.add(head[0])
+        dof_names.add(head[0])
         links = reader.count(head[1], "joints of the dof", MAX_JOINTS)
         limits = _read_limits(reader)
         weights: list[tuple[int, float]] = []
@@ -304,8 +304,8 @@ def _skin_row(path: Path | str, line: int, text: str, n_bones: int) -> _SkinRow:
         raise bad(path, line, f"expected pairs 'bone weight', got {len(tokens) - 1} numbers")
     if not all(0 <= bone < n_bones for bone in bones):
         worst = next(bone for bone in bones if not 0 <= bone < n_bones)
-        found = show(str(worst))
-        raise bad(path, line, f"expected bones 0 to {n_bones - 1}, got {found}")
+        actual = show(str(worst))
+        raise bad(path, line, f"expected bones 0 to {n_bones - 1}, got {actual}")
     if len(set(bones)) < len(bones):
         raise bad(path, line, f"expected each bone of vertex {vertex} once, got one twice")
     if not all(map(math.isfinite, weights)):
@@ -322,8 +322,8 @@ def _vertex_order(path: Path | str, rows: list[_SkinRow], n_vertices: int) -> li
     by_vertex: dict[int, _SkinRow] = {}
     for row in rows:
         if not 0 <= row.vertex < n_vertices:
-            found = show(str(row.vertex)[:40])
-            raise bad(path, row.line, f"expected vertices 0 to {n_vertices - 1}, got {found}")
+            actual = show(str(row.vertex)[:40])
+            raise bad(path, row.line, f"expected vertices 0 to {n_vertices - 1}, got {actual}")
         if row.vertex in by_vertex:
             first = by_vertex[row.vertex].line
             raise bad(path, row.line, f"expected a new vertex, got {row.vertex} of line {first}")
@@ -433,22 +433,22 @@ def read_character(path: Path | str) -> CharacterFiles:
     """Read a `.character`; its names are relative to its folder. The files are not opened."""
     reader = LineReader(path)
     reader.header("Skeletool character file")
-    wanted = [field.name for field in fields(CharacterFiles)]
-    found: dict[str, Path] = {}
+    keys = [field.name for field in fields(CharacterFiles)]
+    paths: dict[str, Path] = {}
     while reader.peek() is not None:
         key = reader.next("a key").lower()
-        if key not in wanted:
+        if key not in keys:
             continue
         value = reader.next(f"the {key} file")
-        if value.lower() in wanted:
+        if value.lower() in keys:
             raise reader.bad(f"expected the name of the {key} file, got the key {show(value)}")
-        if key in found:
+        if key in paths:
             raise reader.bad(f"expected one {key} file, got a second one: {show(value)}")
-        found[key] = Path(path).parent / value.replace("\\", "/")
-    missing = [key for key in wanted if key not in found]
+        paths[key] = Path(path).parent / value.replace("\\", "/")
+    missing = [key for key in keys if key not in paths]
     if missing:
-        raise reader.bad(f"expected files for {', '.join(wanted)}; missing: {', '.join(missing)}")
-    return CharacterFiles(**found)
+        raise reader.bad(f"expected files for {', '.join(keys)}; missing: {', '.join(missing)}")
+    return CharacterFiles(**paths)
 
 
 def write_character(path: Path | str, files: CharacterFiles) -> None:

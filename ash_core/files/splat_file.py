@@ -40,7 +40,7 @@ def screen(path: Path | str, file: SplatFile) -> SplatFile:
         finite &= getattr(g, field.name).isfinite().reshape(len(lengths), -1).all(1)
     near = (g.means.abs().amax(1) <= FARTHEST_M) & (g.scales.amax(1) <= LARGEST_SCALE_M)
     turned = lengths > 1e-12
-    kept = finite & near & turned
+    visible = finite & near & turned
 
     # Note splats that are not finite, and finite ones that cannot be drawn.
     notes = list(file.notes)
@@ -56,12 +56,12 @@ def screen(path: Path | str, file: SplatFile) -> SplatFile:
     ):
         if bool(mask.any()):
             notes.append(f"{_count(int(mask.sum()))} {what}: left out")
-    if not bool(kept.any()):
+    if not bool(visible.any()):
         text = "; ".join(notes[len(file.notes) :])
         raise bad(path, None, f"expected splats that can be drawn, got none: {text}")
-    if not bool(kept.all()):
-        g = Gaussians(**{f.name: getattr(g, f.name)[kept] for f in fields(g)})
-        lengths = lengths[kept]
+    if not bool(visible.all()):
+        g = Gaussians(**{f.name: getattr(g, f.name)[visible] for f in fields(g)})
+        lengths = lengths[visible]
     g = replace(g, quats=g.quats / lengths[:, None])
     return replace(file, gaussians=g, notes=tuple(notes))
 

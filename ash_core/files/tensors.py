@@ -55,8 +55,8 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != f"ash-studio {kind}":
-                found = show(metadata.get("format", "none"))
-                raise bad(path, None, f"expected a {kind}, got the format {found}")
+                actual = show(metadata.get("format", "none"))
+                raise bad(path, None, f"expected a {kind}, got the format {actual}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, json.loads(metadata["about"])
     except (SafetensorError, OSError, ValueError, KeyError) as error:

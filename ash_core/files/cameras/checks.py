@@ -27,11 +27,11 @@ def make_camera(
 ) -> Camera:
     """Make a camera from numbers of a file; `place` names it in errors. Raises: InputError."""
     if not all(1.0 <= side <= MAX_SIDE_PX and side == int(side) for side in size):
-        given = f"{size[0]:g} x {size[1]:g}"
-        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {given}")
+        actual = f"{size[0]:g} x {size[1]:g}"
+        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {actual}")
     if not all(1e-3 < length < 1e6 for length in focal):
-        given = f"{focal[0]:g}, {focal[1]:g}"
-        raise bad(path, None, f"{place}: expected focal lengths in px, got {given}")
+        actual = f"{focal[0]:g}, {focal[1]:g}"
+        raise bad(path, None, f"{place}: expected focal lengths in px, got {actual}")
     if not all(abs(value) < 1e6 for value in centre):
         raise bad(path, None, f"{place}: expected a principal point in px, got {centre}")
     K = [[focal[0], 0.0, centre[0]], [0.0, focal[1], centre[1]], [0.0, 0.0, 1.0]]
@@ -74,8 +74,8 @@ def as_number(path: Path | str, place: str, value: object) -> float:
     """Return a value of JSON if it is a finite number. Raises: InputError."""
     # Beyond 1e30 (JSON integers are unbounded) sums in float32 overflow; this also refuses NaN.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-        given = "nothing" if value is None else show(repr(value)[:60])
-        raise bad(path, None, f"{place}: expected a finite number, got {given}")
+        actual = "nothing" if value is None else show(repr(value)[:60])
+        raise bad(path, None, f"{place}: expected a finite number, got {actual}")
     return float(value)
 
 

@@ -159,10 +159,10 @@ def write_camera_file(
 
 def _check_lenses(kind: CameraFormat, cameras: Sequence[StageCamera]) -> None:
     for camera, lens in cameras:
-        kept = {"published": Lens(), "graphdeco": Lens()}.get(kind, lens)
+        writable = {"published": Lens(), "graphdeco": Lens()}.get(kind, lens)
         if kind == "nerfstudio":
-            kept = Lens(lens.k1, lens.k2, lens.p1, lens.p2, lens.k3)
-        if kept != lens:
+            writable = Lens(lens.k1, lens.k2, lens.p1, lens.p2, lens.k3)
+        if writable != lens:
             text = f"camera {show(camera.name)}: {kind} has no place for its lens distortion"
             text += f" ({_words(lens)})"
             raise InputError(f"{text}; --undistort writes cameras of straightened images")

@@ -228,8 +228,8 @@ class _Block:
             raise self.reader.bad(f"expected one {show(keyword)} per camera, got a second one")
         numbers = [self.reader.number(value, shorten(keyword, 40)) for value in values]
         if keyword in self._counts and len(numbers) != self._counts[keyword]:
-            wanted = self._counts[keyword]
-            raise self.reader.bad(f"expected {wanted} numbers of {keyword}, got {len(numbers)}")
+            count = self._counts[keyword]
+            raise self.reader.bad(f"expected {count} numbers of {keyword}, got {len(numbers)}")
         text = " ".join((keyword, *values))
         if keyword == "animated" and any(numbers):
             raise self.reader.bad(f"expected a camera that stands still, got {show(text)}")
@@ -259,8 +259,8 @@ class _Block:
         most = {"radial": 6, "tangential": 2, "distortion": 8}[keyword]
         if any(numbers[most:]):
             place = f"camera {show(self.name)}: {keyword}"
-            found = f"expected up to {most} coefficients, got {len(numbers)}"
-            raise bad(self.reader.path, self.line, f"{place}: {found}")
+            reason = f"expected up to {most} coefficients, got {len(numbers)}"
+            raise bad(self.reader.path, self.line, f"{place}: {reason}")
         return numbers if any(numbers) else []
 
     def camera(self) -> Camera:
@@ -275,8 +275,8 @@ class _Block:
             raise bad(path, self.line, f"{place}: expected no skew, got {K[0, 1]:g}")
         if K[1, 0] != 0.0 or K[2, :3].tolist() != [0.0, 0.0, 1.0]:
             text = f"{place}: expected an intrinsic matrix fx 0 cx 0, 0 fy cy 0, 0 0 1 0, got rows "
-            found = ", ".join(" ".join(f"{value:g}" for value in row) for row in K[1:3])
-            raise bad(path, self.line, text + found)
+            rows = ", ".join(" ".join(f"{value:g}" for value in row) for row in K[1:3])
+            raise bad(path, self.line, text + rows)
         check_rigid(path, place, T_camera_body)
         T_camera_body[:3, 3] /= MM_PER_M
         T_body_world = np.eye(4)

@@ -69,8 +69,8 @@ class CameraReport:
 
     camera: int
     split: Split
-    made: int = 0
-    kept: int = 0
+    new_images: int = 0
+    old_images: int = 0
     empty: list[int] = field(default_factory=list)
     """Frames without foreground."""
     notes: list[str] = field(default_factory=list)
@@ -80,9 +80,9 @@ class CameraReport:
 
 
 def extract_camera(
-    job: CameraJob, tell: Callable[[int], None], stopped: Callable[[], bool]
+    job: CameraJob, progress: Callable[[int], None], stopped: Callable[[], bool]
 ) -> CameraReport:
-    """Make the missing images of a camera. `report` takes the number of finished frames.
+    """Make the missing images of a camera. `progress` takes numbers of finished frames.
 
     Raises: InputError. Images made until then stay, and each image is whole.
     """
@@ -98,8 +98,8 @@ def extract_camera(
     with Journal(*place_of, job.settings.kind, _header(job), job.published) as journal:
         report.changed = "; ".join(journal.changes)
         todo = [number for number in there if not journal.has(number)]
-        report.kept = len(there) - len(todo)
-        tell(len(job.frames) - len(todo))
+        report.old_images = len(there) - len(todo)
+        progress(len(job.frames) - len(todo))
         # Fit the masks' threshold and erosion to their rims.
         cutter = Cutter(job.settings, job.optics, width, height)
         if todo and cutter.needs_edge:
@@ -113,8 +113,8 @@ def extract_camera(
             is_empty = not pixels[..., 3].any()
             sizes = _write(job, number, pixels, place)
             journal.add(number, sizes, is_empty)
-            report.made += 1
-            tell(1)
+            report.new_images += 1
+            progress(1)
             if stopped():
                 report.stopped = True
                 break
@@ -175,11 +175,11 @@ def _looks(
 def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tuple[int, int]:
     """Check that RGB and mask match each other and the camera; return the image size."""
     if (rgb.width, rgb.height) != (mask.width, mask.height):
-        found = f"{rgb.path} is {_size(rgb)}, {mask.path} {_size(mask)}"
-        raise bad(mask.path.parent, None, f"expected RGB and mask of one size, but {found}")
+        difference = f"{rgb.path} is {_size(rgb)}, {mask.path} {_size(mask)}"
+        raise bad(mask.path.parent, None, f"expected RGB and mask of one size, but {difference}")
     if rgb.declared != mask.declared:
-        found = f"{rgb.path} has {rgb.declared}, {mask.path} {mask.declared}"
-        raise bad(mask.path.parent, None, f"expected as many masks as RGB frames, but {found}")
+        difference = f"{rgb.path} has {rgb.declared}, {mask.path} {mask.declared}"
+        raise bad(mask.path.parent, None, f"expected as many masks as RGB frames, but {difference}")
     both = min(rgb.count, mask.count)
     alone = sorted(n for n in rgb.times.keys() ^ mask.times.keys() if n < both)
     if alone:
@@ -190,8 +190,8 @@ def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tupl
     if optics is None:
         return rgb.width, rgb.height
     if not fits_camera((rgb.width, rgb.height), (optics.width, optics.height)):
-        wanted = f"expected {optics.width}x{optics.height}, its camera's size"
-        raise bad(rgb.path, None, f"{wanted}, got {_size(rgb)}")
+        size = f"expected {optics.width}x{optics.height}, its camera's size"
+        raise bad(rgb.path, None, f"{size}, got {_size(rgb)}")
     return optics.width, optics.height
 
 
@@ -224,8 +224,8 @@ def _tell_of(index: VideoIndex) -> Iterator[str]:
     if index.is_variable:
         gaps = index.gaps
         some = ", ".join(map(str, gaps[:8])) + (" ..." if len(gaps) > 8 else "")
-        left = f"; no frame at {some}" if gaps else ""
-        yield f"{index.path}: variable frame rate, frames numbered by time{left}"
+        note = f"; no frame at {some}" if gaps else ""
+        yield f"{index.path}: variable frame rate, frames numbered by time{note}"
 
 
 def _header(job: CameraJob) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _work(job: CameraJob) -> CameraReport:
 def run_in_processes(
     jobs: Sequence[CameraJob],
     workers: int,
-    tell: Callable[[int], None],
+    progress: Callable[[int], None],
     stopped: Callable[[], bool],
 ) -> Outcome:
     """Extract cameras, one a process at a time; a camera that fails does not stop the others."""
@@ -89,20 +89,20 @@ def run_in_processes(
     # Spawned: a fork of a process with threads (torch's, numba's) may deadlock.
     context = multiprocessing.get_context("spawn")
     with _signals_blocked():
-        progress, stop = context.Queue(), context.Event()
-    arguments = (progress, stop)
+        counts, stop = context.Queue(), context.Event()
+    arguments = (counts, stop)
     count = max(1, min(workers, len(jobs)))
     with ProcessPoolExecutor(count, context, _start_worker, arguments) as pool:
         with _signals_blocked():
             waiting = {pool.submit(_work, job): job for job in jobs}
         while waiting:
             done, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
-            _drain(progress, tell)
+            _drain(counts, progress)
             if stopped():
                 stop.set()
             for future in done:
                 _collect(outcome, waiting.pop(future), future)
-    _drain(progress, tell)
+    _drain(counts, progress)
     return outcome
 
 
@@ -116,10 +116,10 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _drain(progress: Any, tell: Callable[[int], None]) -> None:
+def _drain(counts: Any, progress: Callable[[int], None]) -> None:
     while True:
         try:
-            tell(progress.get_nowait())
+            progress(counts.get_nowait())
         except queue.Empty:
             return
 
@@ -158,9 +158,9 @@ def run_task(job: CameraJob) -> CameraReport:
 def run_on_slurm(
     jobs: Sequence[CameraJob],
     options: SlurmOptions,
-    tell: Callable[[int], None],
+    progress: Callable[[int], None],
     stopped: Callable[[], bool],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> Outcome:
     """Submit a job array, a task a camera, and wait for it; a stop cancels the unfinished tasks."""
     executor = _executor(options)
@@ -169,8 +169,8 @@ def run_on_slurm(
             tasks = [executor.submit(run_task, job) for job in jobs]
     except Exception as error:  # errors of submitit and the system, whatever sbatch refused
         raise InputError(f"--slurm: not accepted: {' '.join(str(error).split())}") from error
-    say(f"job array {tasks[0].job_id.split('_')[0]}, {len(tasks)} tasks, logs in {options.logs}")
-    outcome, told = Outcome(), 0
+    report(f"job array {tasks[0].job_id.split('_')[0]}, {len(tasks)} tasks, logs in {options.logs}")
+    outcome, previous = Outcome(), 0
     waiting = dict(enumerate(tasks))
     while waiting:
         if stopped():
@@ -183,8 +183,8 @@ def run_on_slurm(
         for number in [n for n, task in waiting.items() if task.done()]:
             _collect_task(outcome, jobs[number], waiting.pop(number))
         done = sum(min(_done(job), len(job.frames)) for job in jobs)
-        tell(done - told)
-        told = done
+        progress(done - previous)
+        previous = done
         if waiting:
             time.sleep(SLURM_POLL_SECONDS)
     return outcome

@@ -64,13 +64,15 @@ def survey(
         raise bad(folder, None, "expected the folder of a data set, found none")
     if calibrated:
         footage.optics, footage.notes = read_optics(folder)
-    found: list[Split] = [name for name in SPLITS if is_kind(Path.is_dir, folder / name / "videos")]
-    splits: list[Split] = [only] if only is not None else found
+    filmed: list[Split] = [
+        name for name in SPLITS if is_kind(Path.is_dir, folder / name / "videos")
+    ]
+    splits: list[Split] = [only] if only is not None else filmed
     for split in splits:
         # Select the cameras: those requested, the calibrated ones, or those with a video.
         numbers = _stream_numbers(folder, split)
-        wanted = cameras if cameras is not None else sorted(footage.optics) or numbers
-        for number in wanted:
+        selected = cameras if cameras is not None else sorted(footage.optics) or numbers
+        for number in selected:
             if footage.optics and number not in footage.optics:
                 last = max(footage.optics)
                 text = f"--cameras: expected numbers in 0..{last} of the calibration, got {number}"
@@ -80,10 +82,10 @@ def survey(
             path = video_path(folder, split, extra[0])
             text = f"expected a camera for it among {len(footage.optics)} calibrated ones, got none"
             raise bad(path, None, text)
-        if not wanted:
+        if not selected:
             raise bad(folder / split / "videos", None, "expected stream000.mp4, ..., found none")
         # Count the frames of each camera; shorter videos are reported.
-        counts, variable, errors = _counts(folder, split, wanted)
+        counts, variable, errors = _counts(folder, split, selected)
         if variable:
             footage.variable[split] = variable[0]
         footage.errors += map(str, errors)
@@ -156,6 +158,6 @@ def _count(folder: Path, split: Split, camera: int) -> tuple[int, bool]:
     rgb, mask = video_path(folder, split, camera), mask_video_path(folder, split, camera)
     (frames, span), (masks, _) = declared_frames(rgb), declared_frames(mask)
     if frames != masks:
-        found = f"{rgb} has {frames}, {mask} {masks}"
-        raise bad(mask.parent, None, f"expected as many masks as RGB frames, but {found}")
+        counts = f"{rgb} has {frames}, {mask} {masks}"
+        raise bad(mask.parent, None, f"expected as many masks as RGB frames, but {counts}")
     return span, span > frames

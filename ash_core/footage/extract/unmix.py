@@ -14,13 +14,13 @@ RED, BLUE = np.float32(0.2126), np.float32(0.0722)
 
 
 @numba.njit(cache=True, nogil=True)
-def _unmix(seen, shares, out):  # type: ignore[no-untyped-def]
+def _unmix(observed, shares, out):  # type: ignore[no-untyped-def]
     """Recover the person's colours in place of `out`.
 
     observed: [h, w, 3] luma, blue and red less luma.  shares: [h, w, 2] the person's in luma and in
     chroma.
     """
-    height, width = seen.shape[:2]
+    height, width = observed.shape[:2]
     one = np.float32(1)
     person, backdrop, colour = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(3)
     inner, outer = np.zeros(2, np.float32), np.zeros(2, np.float32)
@@ -39,16 +39,16 @@ def _unmix(seen, shares, out):  # type: ignore[no-untyped-def]
                         outer[n] += ((one - a) * (one - a)) * ((one - a) * (one - a))
                     for c in range(3):
                         a = shares[y, x, min(c, 1)]
-                        person[c] += (a * a) * (a * a) * seen[y, x, c]
+                        person[c] += (a * a) * (a * a) * observed[y, x, c]
                         backdrop[c] += (
-                            ((one - a) * (one - a)) * ((one - a) * (one - a)) * seen[y, x, c]
+                            ((one - a) * (one - a)) * ((one - a) * (one - a)) * observed[y, x, c]
                         )
             # Attribute the difference to their mixture to the person, by its share.
             for c in range(3):
                 n = min(c, 1)
                 a, least = here[n], np.float32(1e-12)
                 mean, under = person[c] / max(inner[n], least), backdrop[c] / max(outer[n], least)
-                colour[c] = mean + a * (seen[row, column, c] - a * mean - (one - a) * under)
+                colour[c] = mean + a * (observed[row, column, c] - a * mean - (one - a) * under)
             red, blue = colour[0] + colour[2], colour[0] + colour[1]
             green = (colour[0] - RED * red - BLUE * blue) / (one - RED - BLUE)
             out[row, column, 0] = np.uint8(min(max(red, 0), 255) + 0.5)
@@ -68,7 +68,7 @@ def unmix(
     """
     rgb = rgba[..., :3].astype(np.float32)
     luma = RED * rgb[..., 0] + (1 - RED - BLUE) * rgb[..., 1] + BLUE * rgb[..., 2]
-    seen = np.stack((luma, rgb[..., 2] - luma, rgb[..., 0] - luma), -1)
+    observed = np.stack((luma, rgb[..., 2] - luma, rgb[..., 0] - luma), -1)
     share = alpha.astype(np.float32) / 255
     coarse = share
     if halved:
@@ -77,5 +77,5 @@ def unmix(
         fours = padded.reshape(padded.shape[0] // 2, 2, -1, 2).mean((1, 3))
         coarse = fours.repeat(2, 0).repeat(2, 1)[:height, :width]
     out = rgba.copy()
-    _unmix(seen, np.stack((share, coarse), -1), out)
+    _unmix(observed, np.stack((share, coarse), -1), out)
     return out

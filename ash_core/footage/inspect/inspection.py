@@ -146,9 +146,9 @@ class Inspection:
 
 
 def inspect_dataset(
-    dataset: Dataset, samples: int, threads: int, tell: Callable[[int, int], None]
+    dataset: Dataset, samples: int, threads: int, progress: Callable[[int, int], None]
 ) -> Inspection:
-    """Inspect `samples` frames of every camera. report: called with (cameras done, of how many)."""
+    """Inspect `samples` frames of every camera. progress: (cameras done, of how many)."""
     result = Inspection(dataset.folder)
     is_release = dataset.release is not None  # its cameras describe images smaller than the videos
     optics, notes = ({}, []) if is_release else read_optics(dataset.folder)
@@ -161,7 +161,7 @@ def inspect_dataset(
         _look_at_motion(result, dataset, split)
         looks = []
         for number in numbers:
-            tell(len(result.cameras), total)
+            progress(len(result.cameras), total)
             look = CameraLook(split.name, number, dataset.cameras[number].name)
             where = f"{split.name} camera {number}"
             try:
@@ -174,7 +174,7 @@ def inspect_dataset(
             result.cameras.append(look)
         _compare_cameras(result, split, looks)
         _look_at_images(result, dataset, split, looks)
-    tell(total, total)
+    progress(total, total)
     return result
 
 
@@ -244,8 +244,8 @@ def _look_at_camera(
     there = [n for n in rgb.times if n in mask.times and n < poses]
     if not there:
         return
-    at = np.unique(np.linspace(0, len(there) - 1, min(samples, len(there))).round().astype(int))
-    chosen = [there[n] for n in at]
+    places = np.unique(np.linspace(0, len(there) - 1, min(samples, len(there))).round().astype(int))
+    chosen = [there[n] for n in places]
     # Compare each mask with the outline of the posed template.
     cutter = Cutter(ExtractSettings(), optics, width, height)
     look.edge = measure_rim(cutter, rgb, mask)
@@ -333,24 +333,28 @@ def _judge(result: Inspection, where: str, look: CameraLook) -> None:
 
 
 def _compare_cameras(result: Inspection, split: SplitData, looks: list[CameraLook]) -> None:
-    seen = [look for look in looks if look.samples]
-    if not seen:
+    sampled = [look for look in looks if look.samples]
+    if not sampled:
         return
-    lights = [look.middle("brightness") for look in seen]
+    lights = [look.middle("brightness") for look in sampled]
     usual = float(np.median(lights))
-    for look, light in zip(seen, lights, strict=True):
+    for look, light in zip(sampled, lights, strict=True):
         if usual > 0 and abs(light / usual - 1) > LIGHT_SPREAD:
             text = f"the person's mean brightness is {light:.2f}, the cameras' median {usual:.2f}"
             result.add("warning", f"{split.name} camera {look.camera}", text)
-    counts = {look.frames for look in seen}
+    counts = {look.frames for look in sampled}
     if len(counts) > 1:
         text = f"videos of {min(counts)} to {max(counts)} frames"
         result.add("warning", split.name, text)
-    _describe_edges(result, split, seen)
-    _describe_colours(result, split, seen)
-    ious = [look.middle("iou") for look in seen]
+    _describe_edges(result, split, sampled)
+    _describe_colours(result, split, sampled)
+    ious = [look.middle("iou") for look in sampled]
     if min(ious) >= IOU_LOOSE:
-        whose = f"all {len(seen)}" if len(seen) == len(looks) else f"{len(seen)} of {len(looks)}"
+        whose = (
+            f"all {len(sampled)}"
+            if len(sampled) == len(looks)
+            else f"{len(sampled)} of {len(looks)}"
+        )
         text = f"the posed template fits the masks of {whose} cameras: median IoU "
         result.add("good", split.name, text + f"{np.median(ious):.2f}, least {min(ious):.2f}")
 

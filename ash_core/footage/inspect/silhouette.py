@@ -18,9 +18,9 @@ def silhouette(
     Triangles with a corner nearer than the near plane are left out.
     """
     viewmat, K = camera.viewmat.double(), camera.K.double()
-    seen = vertices.double() @ viewmat[:3, :3].T + viewmat[:3, 3]
-    depth = seen[:, 2]
-    pixels = (seen[:, :2] / depth[:, None]) @ torch.diag(K.diagonal()[:2]) + K[:2, 2]
+    local = vertices.double() @ viewmat[:3, :3].T + viewmat[:3, 3]
+    depth = local[:, 2]
+    pixels = (local[:, :2] / depth[:, None]) @ torch.diag(K.diagonal()[:2]) + K[:2, 2]
     ahead = (depth[faces] > NEAR_M).all(1)
     out = np.zeros((camera.height, camera.width), np.bool_)
     _fill(pixels.numpy(), faces[ahead].numpy(), out)

@@ -234,10 +234,10 @@ def _angles(turns: np.ndarray) -> np.ndarray:
 # ---- records ----
 
 
-def _names(wanted: Sequence[str]) -> list[str]:
+def _names(labels: Sequence[str]) -> list[str]:
     """Make names for bones: no blank, no `_` (our joints' own mark), each once."""
     names: list[str] = []
-    for name in wanted:
+    for name in labels:
         base = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:48] or "bone"
         base = f"bone-{base}" if base.lower() == "none" else base
         new, n = base, 2

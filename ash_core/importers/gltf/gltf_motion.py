@@ -114,22 +114,22 @@ def _sample(
     """Sample a curve [F, w]; constant beyond its ends."""
     is_spline = kind == "CUBICSPLINE"
     if len(times) == 1:
-        found = np.repeat(values[:, 1] if is_spline else values, len(moments), axis=0)
+        samples = np.repeat(values[:, 1] if is_spline else values, len(moments), axis=0)
     else:
         low = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 2)
         span = np.maximum(times[low + 1] - times[low], 1e-9)
         share = np.clip((moments - times[low]) / span, 0.0, 1.0)[:, None]
         if is_spline:
-            found = _hermite(values, low, share, span[:, None])
+            samples = _hermite(values, low, share, span[:, None])
         elif kind == "STEP":
-            found = values[np.where(share[:, 0] >= 1.0, low + 1, low)]
+            samples = values[np.where(share[:, 0] >= 1.0, low + 1, low)]
         elif path == "rotation":
-            found = _slerp(values[low], values[low + 1], share)
+            samples = _slerp(values[low], values[low + 1], share)
         else:
-            found = values[low] * (1 - share) + values[low + 1] * share
+            samples = values[low] * (1 - share) + values[low + 1] * share
     if path == "rotation":
-        found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-    return found
+        samples = samples / np.maximum(np.linalg.norm(samples, axis=1, keepdims=True), 1e-12)
+    return samples
 
 
 def _hermite(values: np.ndarray, low: np.ndarray, t: np.ndarray, span: np.ndarray) -> np.ndarray:

@@ -32,11 +32,11 @@ class Mesh:
 
     def only(self, faces: np.ndarray) -> "Mesh":
         """Select some of its faces by a mask, and the vertices that they use."""
-        used, kept = np.unique(self.faces[faces], return_inverse=True)
+        used, local = np.unique(self.faces[faces], return_inverse=True)
         soup = self.soup
         return Mesh(
             vertices=self.vertices[used],
-            faces=kept.reshape(-1, 3),
+            faces=local.reshape(-1, 3),
             soup=Soup(
                 soup.positions[faces],
                 soup.uvs[faces],

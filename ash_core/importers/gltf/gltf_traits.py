@@ -26,13 +26,15 @@ _ARMS = {
 """VRM's names of the arms' bones, and ours."""
 
 
-def describe_rest(places: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]) -> str:
+def describe_rest(places: Mapping[str, np.ndarray], known_parts: Mapping[str, np.ndarray]) -> str:
     """Describe the rest pose by its arms.
 
     places: places of the joints by name, m, Y up.  known_parts: places of body parts that VRM
     names.
     """
-    parts = {part: places[name] for part, name in body_parts(list(places)).items()} | dict(known)
+    parts = {part: places[name] for part, name in body_parts(list(places)).items()} | dict(
+        known_parts
+    )
     drops, bends = [], []
     for side in SIDES:
         joints = [parts.get(f"{side} {part}") for part in ("upper_arm", "forearm", "hand")]
@@ -61,8 +63,10 @@ def rest_fact(gltf: Gltf, nodes: Sequence[Node], rig: Rig) -> str:
     """Describe the rest pose. Dofs of zero are the pose in which the skin was bound."""
     place = {n: rig.reference[j, :3, 3] for j, n in enumerate(rig.nodes) if n >= 0}
     bones = human_bones(gltf)
-    known = {part: place[bones[bone]] for bone, part in _ARMS.items() if bones.get(bone) in place}
-    return describe_rest({nodes[n].name: spot for n, spot in place.items()}, known)
+    known_parts = {
+        part: place[bones[bone]] for bone, part in _ARMS.items() if bones.get(bone) in place
+    }
+    return describe_rest({nodes[n].name: spot for n, spot in place.items()}, known_parts)
 
 
 def atlas_fact(atlas: MaterialAtlas) -> str:

@@ -106,26 +106,26 @@ def make_actor(
     return write_actor(out, actor)
 
 
-def build_actor(tell: Progress) -> Actor:
+def build_actor(progress: Progress) -> Actor:
     """Make the character without writing files."""
-    tell("loading the body model (the first time takes a minute or two)", 0.0)
+    progress("loading the body model (the first time takes a minute or two)", 0.0)
     body = cap_toes(close_holes(repose(load_body())))
-    tell("thinning the mesh", 0.25)
+    progress("thinning the mesh", 0.25)
     body = thin(body, importance_of(body), VERTICES)
     dressed, lift = dress(body)
-    tell("laying out the atlas", 0.40)
+    progress("laying out the atlas", 0.40)
     corner_uvs = layout(body, dressed)
-    tell("painting the texture", 0.60)
+    progress("painting the texture", 0.60)
     texture = paint(body, dressed, corner_uvs)
-    tell("building the skeleton and the graph", 0.80)
+    progress("building the skeleton and the graph", 0.80)
     skeleton, owner = build_rig(body, lift)
     skinning = build_skin(body.weights, body.bones, owner, skeleton)
     nodes, graph_faces = make_graph(dressed, body.faces)
     share = shares(body)
     hands = np.maximum(share["left_hand"], share["right_hand"]) > HAND
-    tell("choreographing the motions", 0.85)
+    progress("choreographing the motions", 0.85)
     motions = make_motions(skeleton, skinning, dressed)
-    tell("done", 1.0)
+    progress("done", 1.0)
     return Actor(
         dressed, body.faces, corner_uvs, texture, skeleton, skinning, nodes, graph_faces, hands,
         motions,

@@ -45,8 +45,8 @@ def body_labels(body: Body, dressed: np.ndarray) -> np.ndarray:
     mean = lambda values: values[body.faces].mean(1)  # noqa: E731
     side = np.where(mean(body.vertices[:, 0]) > 0, 1, 2)
     labels = np.full(len(body.faces), TORSO)
-    for name, label, at in (("arm", ARM, 0.5), ("leg", LEG, 0.6)):
-        part = mean(np.maximum(share[f"left_{name}"], share[f"right_{name}"])) > at
+    for name, label, threshold in (("arm", ARM, 0.5), ("leg", LEG, 0.6)):
+        part = mean(np.maximum(share[f"left_{name}"], share[f"right_{name}"])) > threshold
         labels = np.where(part, label + side, labels)
     islands = body.islands
     hands = np.isin(islands, np.unique(islands[mean(_either(share, "hand")) > 0.9]))

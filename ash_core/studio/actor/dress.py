@@ -79,9 +79,9 @@ def straight_legs(points: np.ndarray, field: dict, marks: Landmarks, share: dict
         axis = np.where((down > 0)[:, None], shin + np.array([0, 0, -0.012]), thigh)
         out = (points - axis) * [1.0, 0.0, 1.0]
         radius = np.linalg.norm(out, axis=1, keepdims=True)
-        at = np.clip(down, 0.0, 1.0)
-        wanted = 0.066 + 0.004 * at + 0.008 * step(at, 0.7, 1.0)
-        grow = np.maximum(wanted - radius[:, 0], 0.0) * step(down, -0.25, 0.25)
+        fraction = np.clip(down, 0.0, 1.0)
+        width = 0.066 + 0.004 * fraction + 0.008 * step(fraction, 0.7, 1.0)
+        grow = np.maximum(width - radius[:, 0], 0.0) * step(down, -0.25, 0.25)
         grow = grow * inside * step(share[name], 0.4, 0.8)
         moved += grow[:, None] * out / np.maximum(radius, 1e-6)
     return moved

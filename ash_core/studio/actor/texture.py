@@ -151,11 +151,11 @@ def _finger_reach(paper: Paper) -> np.ndarray:
 
 def paint_face(colour: np.ndarray, paper: Paper, body: Body) -> np.ndarray:
     """Paint blush, lips, nose, brows and lashes, by distance from the eyes' midpoint."""
-    at = paper.bare - paper.marks.eyes
-    x, y = np.abs(at[:, 0]), at[:, 1]
-    front = paper.share["head"] * step(at[:, 2], -0.045, -0.01)
+    offset = paper.bare - paper.marks.eyes
+    x, y = np.abs(offset[:, 0]), offset[:, 1]
+    front = paper.share["head"] * step(offset[:, 2], -0.045, -0.01)
     cheeks = bump(np.hypot(x - 0.042, (y + 0.040) * 1.2), 0.021)
-    nose = bump(np.hypot(x, y + 0.043), 0.014) * step(at[:, 2], 0.0, 0.02)
+    nose = bump(np.hypot(x, y + 0.043), 0.014) * step(offset[:, 2], 0.0, 0.02)
     colour = over(colour, paper.palette.blush, front * np.clip(0.34 * cheeks + 0.26 * nose, 0, 1))
     sockets = bump(np.hypot((x - 0.031) * 0.8, y - 0.008), 0.014)
     colour = over(colour, paper.palette.skin * [0.84, 0.78, 0.76], 0.40 * front * sockets)
@@ -244,10 +244,10 @@ def _lashes(
 
 def paint_hair(colour: np.ndarray, paper: Paper) -> np.ndarray:
     """Paint short strands that run from the crown; a ragged line at their ends."""
-    at = paper.bare - paper.marks.head
+    offset = paper.bare - paper.marks.head
     crown = np.array([0.012, 0.11, -0.045])
-    around = np.arctan2(at[:, 0] - crown[0], at[:, 2] - crown[2])
-    down = np.linalg.norm(at - crown, axis=1)
+    around = np.arctan2(offset[:, 0] - crown[0], offset[:, 2] - crown[2])
+    down = np.linalg.norm(offset - crown, axis=1)
     ends = 0.0016 * np.sin(61 * around + 40 * down) + 0.0012 * np.sin(143 * around)
     alpha = step(paper.field["hair"] + ends, -0.0015, 0.0035)
     swirl = around + 2.0 * down

@@ -147,14 +147,14 @@ def _fill_toes(body: Body, loop: np.ndarray, tip: float, letter: str, island: in
 
 def _uv_of_vertices(body: Body, vertices: Iterable[int]) -> dict[int, np.ndarray]:
     """Return the vertices' texture coordinates in the island with most of their faces."""
-    wanted, found = {int(v) for v in vertices}, {}
-    touched = np.isin(body.faces, list(wanted)).any(1)
+    selected, by_vertex = {int(v) for v in vertices}, {}
+    touched = np.isin(body.faces, list(selected)).any(1)
     here = touched & (body.islands == np.bincount(body.islands[touched]).argmax())
     for face, uvs in zip(body.faces[here], body.corner_uvs[here], strict=True):
         for vertex, uv in zip(face, uvs, strict=True):
-            if int(vertex) in wanted:
-                found[int(vertex)] = uv
-    return found
+            if int(vertex) in selected:
+                by_vertex[int(vertex)] = uv
+    return by_vertex
 
 
 def _add_faces(body: Body, faces: list, uvs: Mapping[int, np.ndarray], eye: int) -> Body:
@@ -185,10 +185,10 @@ def thin(body: Body, importance: np.ndarray, target: int) -> Body:
     locked = count(places[~np.repeat(feet, 3)]) > 1
     locked |= count(islands) > 1
     locked[body.faces[body.eyes > 0]] = True
-    faces, uvs, kept = collapse(
+    faces, uvs, ids = collapse(
         body.vertices, body.faces, body.corner_uvs, importance, locked, ~feet, target
     )
     thinner = replace(
-        body, faces=faces, corner_uvs=uvs, eyes=body.eyes[kept], islands=body.islands[kept]
+        body, faces=faces, corner_uvs=uvs, eyes=body.eyes[ids], islands=body.islands[ids]
     )
     return keep_faces(thinner, np.ones(len(faces), bool))

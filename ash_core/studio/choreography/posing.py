@@ -60,8 +60,8 @@ def curve(
     y = np.concatenate([values[-2:], values, values[:2]])
     x, first = np.unique(x, return_index=True)
     moment = (np.arange(frames) - late) % frames
-    found = PchipInterpolator(x, y[first])(moment)
-    return gaussian_filter1d(found, soften, mode="wrap") if soften else found
+    values_at_frames = PchipInterpolator(x, y[first])(moment)
+    return gaussian_filter1d(values_at_frames, soften, mode="wrap") if soften else values_at_frames
 
 
 def soft(values: np.ndarray, frames: float) -> np.ndarray:
@@ -125,8 +125,9 @@ def foot_path(
     ball, heel [3]: the toe joint and the heel's edge at rest. turns: full turns that the yaw gains
     in one loop. A contact may extend beyond the end of the loop.
     """
+    # Loop over contacts: each one and the swing after it.
     time = np.arange(frames, dtype=float)
-    at = np.zeros((frames, 3))
+    balls = np.zeros((frames, 3))
     yaw, pitch, planted = np.zeros(frames), np.zeros(frames), np.zeros(frames, bool)
     for k, step in enumerate(steps):
         after = steps[(k + 1) % len(steps)]
@@ -138,6 +139,7 @@ def foot_path(
         stay = here & (now <= step.lift - step.land)
         swing = here & ~stay
         planted |= stay
+        # Pitch: heel strike, push-off, then the swing to the next strike.
         strike = -step.heel_strike * (1 - rise(now / max(step.roll_in, 1e-6)))
         push = (
             step.push
@@ -147,8 +149,10 @@ def foot_path(
         u = (now - (step.lift - step.land)) / max(span - (step.lift - step.land), 1e-6)
         swing_pitch = step.push * (1 - rise(1.25 * u)) - after.heel_strike * rise(2.0 * u - 1.0)
         this_pitch = np.where(stay, strike + push, swing_pitch)
+        # Yaw, with the full turns of earlier loops.
         loops = np.floor((time - step.land) / frames) * 2 * np.pi * turns
         this_yaw = step.yaw + np.where(swing, rise(u), 0.0) * (after.yaw + turn - step.yaw) + loops
+        # Ball of the foot: in place, then in an arc to the next contact.
         flat = np.stack(
             [np.full(frames, step.x), np.full(frames, ball[1]), np.full(frames, step.z)], 1
         )
@@ -158,8 +162,8 @@ def foot_path(
         # Toes up: the heel's edge stays in place, so the ball moves.
         turned = rotate_y(this_yaw) @ (rotate_x(np.minimum(this_pitch, 0.0)) - np.eye(3))
         path = path + turned @ (ball - heel)
-        at[here], yaw[here], pitch[here] = path[here], this_yaw[here], this_pitch[here]
-    return FootPath(at, yaw, pitch, planted)
+        balls[here], yaw[here], pitch[here] = path[here], this_yaw[here], this_pitch[here]
+    return FootPath(balls, yaw, pitch, planted)
 
 
 def solve_legs(
@@ -185,9 +189,9 @@ def solve_legs(
         ankles.append(ankle)
         rotations.append(turn)
         reach = STRETCHED * (np.linalg.norm(knee - hip) + np.linalg.norm(foot - knee))
-        at = posed[:, names.index(f"{side}UpLeg_rx"), :3, 3]
-        beside = np.linalg.norm((ankle - at)[:, [0, 2]], axis=1)
-        allowed = ankle[:, 1] + np.sqrt(np.maximum(reach**2 - beside**2, 0.2**2)) - at[:, 1]
+        hips = posed[:, names.index(f"{side}UpLeg_rx"), :3, 3]
+        beside = np.linalg.norm((ankle - hips)[:, [0, 2]], axis=1)
+        allowed = ankle[:, 1] + np.sqrt(np.maximum(reach**2 - beside**2, 0.2**2)) - hips[:, 1]
         highest = np.minimum(highest, allowed)
         toes = np.maximum(path.pitch, 0.0)
         bent = toes * np.where(path.planted, 1.0, 0.7)

@@ -55,13 +55,13 @@ class Stage:
     def lowest(self, score: Score) -> list[np.ndarray]:
         """Return the height of the lowest point of each foot [F], m."""
         moved = score.transforms() @ self.unpose
-        found = []
+        heights = []
         for sole in self.soles:
             joints = self.skinning.bone_joints[self.skinning.bones[sole]].numpy()
             weights = self.skinning.weights[sole].numpy().astype(float)
             rows = np.einsum("vs,fvsk->fvk", weights, moved[:, joints, 1, :])
-            found.append(((rows[..., :3] * self.vertices[sole]).sum(-1) + rows[..., 3]).min(1))
-        return found
+            heights.append(((rows[..., :3] * self.vertices[sole]).sum(-1) + rows[..., 3]).min(1))
+        return heights
 
 
 def relaxed_hands(score: Score, amount: np.ndarray | float = 1.0) -> None:

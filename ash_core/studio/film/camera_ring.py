@@ -62,12 +62,12 @@ def _directions(count: int) -> list[tuple[float, float]]:
     """Return the (azimuth, elevation) of each camera, degrees."""
     counts = [round(share * count) for share, _ in RINGS]
     counts[0] = count - counts[1] - counts[2]
-    found = []
+    directions = []
     for ring, (number, (_, elevations)) in enumerate(zip(counts, RINGS, strict=True)):
         for n in range(number):
             turn = (n + 0.5 * (ring % 2)) / number
-            found.append((360.0 * turn, elevations[n % 2]))
-    return found
+            directions.append((360.0 * turn, elevations[n % 2]))
+    return directions
 
 
 def _aimed(
@@ -89,14 +89,14 @@ def _aimed(
     for _ in range(4):
         viewmat = look_at(torch.from_numpy(eye), torch.from_numpy(target))
         view = viewmat.double().numpy()
-        seen = points @ view[:3, :3].T + view[:3, 3]
-        slopes = seen[:, :2] / seen[:, 2:]
+        local = points @ view[:3, :3].T + view[:3, 3]
+        slopes = local[:, :2] / local[:, 2:]
         low, high = slopes.min(0), slopes.max(0)
         room = np.array([width, height]) * (0.5 - MARGIN)
         # The visible points' centre in the image's centre gives both sides the same room.
         focal = float((room * 2 / (high - low)).min())
         off = (low + high) / 2 - (np.array([width, height]) / 2 - centre) / focal
-        depth = float(np.median(seen[:, 2]))
+        depth = float(np.median(local[:, 2]))
         target = eye + view[:3, :3].T @ np.array([off[0] * depth, off[1] * depth, depth])
     K = torch.tensor([[focal, 0.0, centre[0]], [0.0, focal * squeeze, centre[1]], [0.0, 0.0, 1.0]])
     camera = Camera(viewmat, K.float(), width, height, name)
@@ -106,8 +106,8 @@ def _aimed(
 def _fit(camera: Camera, points: Float[np.ndarray, "P 3"]) -> float:
     """Return the factor on the focal lengths at which all points are just within the margin."""
     view, K = camera.viewmat.double().numpy(), camera.K.double().numpy()
-    seen = points @ view[:3, :3].T + view[:3, 3]
-    slopes = seen[:, :2] / seen[:, 2:]
+    local = points @ view[:3, :3].T + view[:3, 3]
+    slopes = local[:, :2] / local[:, 2:]
     size = np.array([camera.width, camera.height])
     room_high, room_low = size * (1 - MARGIN) - K[:2, 2], K[:2, 2] - size * MARGIN
     focals = np.array([K[0, 0], K[1, 1]])

@@ -90,9 +90,9 @@ class FilmJob:
 class FilmReport:
     """Result of filming."""
 
-    made: int = 0
+    new_images: int = 0
     """Number of images that were filmed."""
-    kept: int = 0
+    old_images: int = 0
     stopped: bool = False
     drawn_by: str = ""
     touching: set[int] = field(default_factory=set)
@@ -136,9 +136,11 @@ class Film:
         if self._is_longer(record) and record.get("finished") is True:
             start, stop = _frames_of(record)
             return stop - start
-        kept = record.get("kept", 0)
+        frames = record.get("kept", 0)
         is_ours = record["settings"] == self._settings() or self._is_longer(record)
-        return kept if is_ours and type(kept) is int and 0 <= kept < len(self.job.frames) else 0
+        return (
+            frames if is_ours and type(frames) is int and 0 <= frames < len(self.job.frames) else 0
+        )
 
     def _take_over(self) -> None:
         """Make segments of a shorter film.
@@ -225,10 +227,10 @@ class Film:
             record = read_record(folder) if is_other and footage(self.job.out, split) else None
             if record is None:
                 continue
-            settings, ours = record.get("settings", {}), self.job.stage.identity
-            theirs = {key: settings.get(key) for key in ours}
-            if theirs != ours:
-                changed = ", ".join(changes(theirs, ours))
+            settings, identity = record.get("settings", {}), self.job.stage.identity
+            other = {key: settings.get(key) for key in identity}
+            if other != identity:
+                changed = ", ".join(changes(other, identity))
                 text = f"was filmed on another stage ({changed})"
                 text += ": one data set has one, choose another folder, or --split both --again"
                 raise bad(folder, None, text)
@@ -291,8 +293,8 @@ class Film:
 
     # ---- filming ----
 
-    def run(self, tell: Callable[[int], None], stopped: Callable[[], bool]) -> FilmReport:
-        """Film the missing segments and join them. `report` takes the number of finished images.
+    def run(self, progress: Callable[[int], None], stopped: Callable[[], bool]) -> FilmReport:
+        """Film the missing segments and join them. `progress` takes numbers of finished images.
 
         Raises: InputError. Images filmed until then stay.
         """
@@ -300,11 +302,11 @@ class Film:
         with only_one(job.folder / SEGMENTS):
             remove_partials(job.folder)
             todo = [chunk for chunk in self._chunks if self._missing(chunk)]
-            report.kept = job.images - sum(len(c) * len(self._missing(c)) for c in todo)
-            tell(report.kept)
+            report.old_images = job.images - sum(len(c) * len(self._missing(c)) for c in todo)
+            progress(report.old_images)
             if todo:
                 try:
-                    self._film(todo, report, tell, stopped)
+                    self._film(todo, report, progress, stopped)
                 except GlError as error:
                     raise InputError(f"capture: {error}") from error
             if report.stopped:
@@ -318,7 +320,7 @@ class Film:
         self,
         todo: list[range],
         report: FilmReport,
-        tell: Callable[[int], None],
+        progress: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> None:
         # Prepare the state of all chunks; encoders run in threads beside the pass.
@@ -357,13 +359,13 @@ class Film:
                                 report.touching.add(number)
                             room.put(number, reels[number].add, shot)
                         if number in depth:
-                            seen = film_pass.shoot_depth(cameras[number])
+                            distances = film_pass.shoot_depth(cameras[number])
                             path = truth_depth(job.folder, number, frame)
-                            room.put(number, write_depth, path, seen, self._depth_unit())
-                        tell(1)
+                            room.put(number, write_depth, path, distances, self._depth_unit())
+                        progress(1)
                 room.finish()
                 # A segment that is stopped in the middle leaves no files.
-                report.made += len(chunk) * len({*film, *depth})
+                report.new_images += len(chunk) * len({*film, *depth})
 
     def _depth_unit(self) -> float:
         stage = self.job.stage

@@ -118,7 +118,7 @@ class FilmPass:
         depth = np.empty((SHADOW_SIZE, SHADOW_SIZE), np.float32)
         clip = np.diag([2.0, 2.0, 2.0, 1.0])
         clip[:3, 3] = -1.0
-        found = []
+        shares = []
         for lamp in LAMPS[:2]:
             matrix = shadow_from_world(lamp, middle, self._reach_m)
             gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, self._shadow)
@@ -127,8 +127,8 @@ class FilmPass:
             self._draw()
             _read(self._shadow, depth, gl.GL_DEPTH_COMPONENT, gl.GL_FLOAT)
             blur = SHADOW_BLUR_M / (2 * self._reach_m)
-            found.append(reached_by(points, depth + np.float32(SLACK), matrix, blur, DISC))
-        return np.stack(found, 1)
+            shares.append(reached_by(points, depth + np.float32(SLACK), matrix, blur, DISC))
+        return np.stack(shares, 1)
 
     def shoot(self, camera: Camera) -> Shot:
         """Draw the pose for a camera."""
@@ -167,8 +167,8 @@ class FilmPass:
         self._draw()
         stored = np.empty((height, width), np.float32)
         _read(self._plain, stored, gl.GL_DEPTH_COMPONENT, gl.GL_FLOAT)
-        found = near_m * far_m / (far_m - stored.astype(np.float64) * (far_m - near_m))
-        depth[top : top + height, left : left + width] = np.where(stored < 1.0, found, 0.0)
+        distances = near_m * far_m / (far_m - stored.astype(np.float64) * (far_m - near_m))
+        depth[top : top + height, left : left + width] = np.where(stored < 1.0, distances, 0.0)
         return depth
 
     def _frame(self, camera: Camera) -> tuple[tuple[int, int, int, int], float, float, bool]:
@@ -176,12 +176,12 @@ class FilmPass:
         border)."""
         view = camera.viewmat.double().numpy().astype(np.float32)
         K = camera.K.numpy()
-        seen = self._places @ view[:3, :3].T + view[:3, 3]
-        depth = seen[:, 2]
+        local = self._places @ view[:3, :3].T + view[:3, 3]
+        depth = local[:, 2]
         if not depth.min() > NEAREST_M:
             text = "the motion leads the actor into it or past it: film it into a folder of its own"
             raise InputError(f"camera '{camera.name}': {text}, whose cameras stand around it")
-        x, y = (K[n, n] * seen[:, n] / depth + K[n, 2] for n in (0, 1))
+        x, y = (K[n, n] * local[:, n] / depth + K[n, 2] for n in (0, 1))
         low = np.floor((x.min(), y.min())).astype(int) - BORDER_PX
         high = np.ceil((x.max(), y.max())).astype(int) + BORDER_PX
         size = np.array([camera.width, camera.height])
@@ -229,13 +229,13 @@ class FilmPass:
         fill_buffer(gl.GL_ELEMENT_ARRAY_BUFFER, self._buffers[2], faces, gl.GL_STATIC_DRAW)
         for buffer, inputs in ((0, _MOVING), (1, _STILL)):
             gl.glBindBuffer(gl.GL_ARRAY_BUFFER, self._buffers[buffer])
-            stride, at = 4 * sum(width for _, width in inputs), 0
+            stride, offset = 4 * sum(width for _, width in inputs), 0
             for place, width in inputs:
                 gl.glEnableVertexAttribArray(place)
                 gl.glVertexAttribPointer(
-                    place, width, gl.GL_FLOAT, False, stride, ctypes.c_void_p(at)
+                    place, width, gl.GL_FLOAT, False, stride, ctypes.c_void_p(offset)
                 )
-                at += 4 * width
+                offset += 4 * width
 
 
 def _framebuffer(width: int, height: int, samples: int) -> int:

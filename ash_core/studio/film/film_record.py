@@ -26,9 +26,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def write_record(folder: Path, settings: dict[str, Any], finished: bool, kept: int = 0) -> None:
+def write_record(folder: Path, settings: dict[str, Any], finished: bool, previous: int = 0) -> None:
     """Write the settings into a split's folder. previous: frames of a shorter film at the start."""
-    content = {"settings": settings, "finished": finished, "kept": kept}
+    content = {"settings": settings, "finished": finished, "kept": previous}
     write_text(folder / RECORD, json.dumps(content, indent=1) + "\n")
 
 

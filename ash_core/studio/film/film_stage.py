@@ -84,14 +84,14 @@ def stage_as_filmed(stage: FilmStage, out: Path, splits: Iterable[Split]) -> Fil
     """
     for split in splits:
         record = read_record(out / split) if footage(out, split) else None
-        theirs = record["settings"] if record is not None else {}
-        others = [key for key in stage.identity if theirs.get(key) != stage.identity[key]]
+        settings = record["settings"] if record is not None else {}
+        others = [key for key in stage.identity if settings.get(key) != stage.identity[key]]
         if others != ["stage"] or not (out / CAMERAS).is_file():
             continue
         cameras = read_cameras(out / CAMERAS)
         if len(cameras) == len(stage.cameras):
             return replace(
-                stage, cameras=cameras, identity={**stage.identity, "stage": theirs.get("stage")}
+                stage, cameras=cameras, identity={**stage.identity, "stage": settings.get("stage")}
             )
     return stage
 
@@ -105,12 +105,12 @@ def _outline(actor: TrueActor, dofs: Float[np.ndarray, "F D"]) -> Float[np.ndarr
     ways = np.stack((radius * np.cos(angle), radius * np.sin(angle), height))
     is_loose = bool((actor.dressing.loose > 0.05).any())
     moves = actor.moves(np.asarray(dofs, float))
-    found = []
+    outlines = []
     for pose in moves:
         places = actor.skinned(pose) @ np.array(R_WORLD_BODY).T
         furthest = places[(places @ ways).argmax(0)]
-        found.append(furthest + (SWING_M if is_loose else FLESH_M) * ways.T)
-    return np.stack(found)
+        outlines.append(furthest + (SWING_M if is_loose else FLESH_M) * ways.T)
+    return np.stack(outlines)
 
 
 def files_of_actor(folder: Path) -> list[Path]:
@@ -146,14 +146,14 @@ def _holds(out: Path, cameras: Sequence[Camera]) -> bool:
     if not (out / CALIBRATION).is_file() or not (out / CAMERAS).is_file():
         return False
     try:
-        found = read_cameras(out / CAMERAS)
+        stored = read_cameras(out / CAMERAS)
     except InputError:
         return False
-    return len(found) == len(cameras) and all(
+    return len(stored) == len(cameras) and all(
         torch.equal(a.viewmat, b.viewmat)
         and torch.equal(a.K, b.K)
         and (a.width, a.height) == (b.width, b.height)
-        for a, b in zip(found, cameras, strict=True)
+        for a, b in zip(stored, cameras, strict=True)
     )
 
 

@@ -47,16 +47,16 @@ def find_motions(folder: Path) -> dict[Split, dict[str, Path]]:
 
     Names give their split; if none names testing, the last one by name is for testing.
     """
-    found = {path.stem: path for path in sorted((folder / "motions").glob("*.motion"))}
-    if not found:
+    motions = {path.stem: path for path in sorted((folder / "motions").glob("*.motion"))}
+    if not motions:
         raise bad(folder / "motions", None, "expected an actor's .motion files in it, found none")
-    testing = [name for name in found if name.startswith(TESTING_PREFIXES)]
-    if not testing and len(found) > 1:
-        others = [name for name in found if not name.startswith(TRAINING_PREFIX)]
+    testing = [name for name in motions if name.startswith(TESTING_PREFIXES)]
+    if not testing and len(motions) > 1:
+        others = [name for name in motions if not name.startswith(TRAINING_PREFIX)]
         testing = others[-1:]
     return {
-        "training": {name: path for name, path in found.items() if name not in testing},
-        "testing": {name: found[name] for name in testing},
+        "training": {name: path for name, path in motions.items() if name not in testing},
+        "testing": {name: motions[name] for name in testing},
     }
 
 
@@ -104,10 +104,10 @@ def _bridge(
 
 def motion_file(folder: Path, name: str) -> Path:
     """Find a motion by its name in an actor's folder, or a file of its own. Raises: InputError."""
-    found = {name: path for part in find_motions(folder).values() for name, path in part.items()}
-    if name in found:
-        return found[name]
+    motions = {name: path for part in find_motions(folder).values() for name, path in part.items()}
+    if name in motions:
+        return motions[name]
     if is_kind(Path.is_file, Path(name)):
         return Path(name)
-    names = ", ".join(found)
+    names = ", ".join(motions)
     raise bad(name, None, f"expected a .motion file or one of the actor's motions: {names}")

@@ -1,4 +1,4 @@
-"""Light of the virtual stage: even, from lamps all around, two with soft shadows; response of materials.
+"""Light of the virtual stage: even, from lamps all around, two with soft shadows; materials.
 
 Light that arrives at a vertex is the same for all cameras and is computed once a pose; light that
 leaves towards an eye is computed in `shaders/film.frag`.
@@ -94,10 +94,10 @@ def shadow_from_world(
     across /= np.linalg.norm(across)
     rotation = np.stack((across, np.cross(way, across), -way))
     texel = 2 * reach_m / SHADOW_SIZE
-    at = np.round(rotation @ middle / texel) * texel
+    centre = np.round(rotation @ middle / texel) * texel
     matrix = np.eye(4)
     matrix[:3, :3] = rotation / (2 * reach_m)
-    matrix[:3, 3] = 0.5 - at / (2 * reach_m)
+    matrix[:3, 3] = 0.5 - centre / (2 * reach_m)
     return matrix
 
 
@@ -145,7 +145,7 @@ def reached_by(
     side.
     """
     size = shadow.shape[0]
-    found = np.empty(len(points), np.float32)
+    shares = np.empty(len(points), np.float32)
     for v in range(len(points)):
         p = points[v]
         x = (matrix[0, 0] * p[0] + matrix[0, 1] * p[1] + matrix[0, 2] * p[2] + matrix[0, 3]) * size
@@ -166,5 +166,5 @@ def reached_by(
                 (1 - right) * (z <= shadow[row + 1, column])
                 + right * (z <= shadow[row + 1, column + 1])
             )
-        found[v] = total / len(disc)
-    return found
+        shares[v] = total / len(disc)
+    return shares

@@ -72,9 +72,9 @@ def _try(
             if not len(rows):
                 continue
             cost = np.maximum(rows + h, columns + w) * tightness + rows + columns + h + w
-            at = int(np.argmin(cost))
-            if best is None or cost[at] < best[0]:
-                best = (cost[at], turned, mask, rows[at] + GAP, columns[at] + GAP)
+            place = int(np.argmin(cost))
+            if best is None or cost[place] < best[0]:
+                best = (cost[place], turned, mask, rows[place] + GAP, columns[place] + GAP)
         if best is None:
             return None
         _, turned, mask, row, column = best

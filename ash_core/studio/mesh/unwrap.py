@@ -48,10 +48,10 @@ def cut_charts(
             keys = np.concatenate(
                 [faces[ids].reshape(-1, 1), np.round(corner_uvs[ids].reshape(-1, 2) * 1e6)], axis=1
             )
-            found, first, local = np.unique(
+            unique, first, local = np.unique(
                 keys.astype(np.int64), axis=0, return_index=True, return_inverse=True
             )
-            local, vertices = local.reshape(-1, 3), found[:, 0]
+            local, vertices = local.reshape(-1, 3), unique[:, 0]
             flat = corner_uvs[ids].reshape(-1, 2)[first]
         charts.append(Chart(ids, local, vertices, flat))
     return charts
@@ -65,9 +65,9 @@ def clean_labels(faces: np.ndarray, labels: np.ndarray, rounds: int = 6) -> np.n
     names = np.unique(labels)
     for _ in range(rounds):
         for f, near in enumerate(neighbours):
-            theirs = labels[near]
-            for name in np.unique(theirs):
-                if name != labels[f] and (theirs == name).sum() >= 2:
+            labels_near = labels[near]
+            for name in np.unique(labels_near):
+                if name != labels[f] and (labels_near == name).sum() >= 2:
                     labels[f] = name
         for name in names:
             inside = np.flatnonzero(labels == name)
@@ -95,11 +95,11 @@ def _face_neighbours(faces: np.ndarray) -> list[list[int]]:
     for f, (a, b, c) in enumerate(faces.tolist()):
         for edge in ((a, b), (b, c), (c, a)):
             across.setdefault((min(edge), max(edge)), []).append(f)
-    found: list[list[int]] = [[] for _ in faces]
+    neighbours: list[list[int]] = [[] for _ in faces]
     for pair in across.values():
         for f in pair:
-            found[f] += [g for g in pair if g != f]
-    return found
+            neighbours[f] += [g for g in pair if g != f]
+    return neighbours
 
 
 def _open_tube(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -139,18 +139,18 @@ def _split_along(local: np.ndarray, path: list[int]) -> np.ndarray:
 
 def _fan(local, corner_of, vertex: int, seed: int, cut: set) -> list[int]:
     """List the faces at a vertex that are reachable from one of them without crossing a cut."""
-    found, todo = [], [seed]
+    fan, todo = [], [seed]
     while todo:
         f = todo.pop()
-        if f in found:
+        if f in fan:
             continue
-        found.append(f)
+        fan.append(f)
         face = list(local[f])
         k = face.index(vertex)
         for a, b in ((vertex, face[(k + 1) % 3]), (face[k - 1], vertex)):
             if (a, b) not in cut and (b, a) in corner_of:
                 todo.append(corner_of[(b, a)])
-    return found
+    return fan
 
 
 def tutte(local: np.ndarray, n: int) -> np.ndarray:

@@ -70,9 +70,9 @@ def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: P
     stiffness = np.concatenate([np.full(len(pairs), STRETCH), np.full(len(across), BEND)])
     moving = (loose[points][links] > 0).any(1)
     links, stiffness = links[moving], stiffness[moving]
-    at = vertices[points]
-    lengths = np.linalg.norm(at[links[:, 0]] - at[links[:, 1]], axis=1)
-    free = _room(at, proxies.centres, proxies.radii, proxies.capsules)
+    places = vertices[points]
+    lengths = np.linalg.norm(places[links[:, 0]] - places[links[:, 1]], axis=1)
+    free = _room(places, proxies.centres, proxies.radii, proxies.capsules)
     margins = np.minimum(free - 0.001, NEAR + SHARE * np.clip(free, 0.0, ROOM))
     return Fabric(points, loose[points].astype(np.float64), links, lengths, stiffness, margins)
 
@@ -81,13 +81,13 @@ def _room(
     points: np.ndarray, spheres: np.ndarray, radii: np.ndarray, capsules: np.ndarray
 ) -> np.ndarray:
     """Return the distance [P] from the nearest capsule's surface."""
-    found = np.full(len(points), np.inf)
+    distances = np.full(len(points), np.inf)
     for a, b in capsules:
         axis = spheres[b] - spheres[a]
         t = np.clip((points - spheres[a]) @ axis / (axis @ axis), 0.0, 1.0)
         away = np.linalg.norm(points - spheres[a] - t[:, None] * axis, axis=1)
-        found = np.minimum(found, away - radii[a] - t * (radii[b] - radii[a]))
-    return found
+        distances = np.minimum(distances, away - radii[a] - t * (radii[b] - radii[a]))
+    return distances
 
 
 def _across(faces: np.ndarray) -> np.ndarray:
@@ -153,6 +153,7 @@ def _advance(
         t = (sub + 1.0) / SUBSTEPS
         goal = goal0 + t * (goal1 - goal0)
         spheres = s0 + t * (s1 - s0)
+        # Move every point: damped velocity, gravity, pull to its skinned place.
         for i in range(n):
             omega = PULL_SOFT * (PULL_HARD / PULL_SOFT) ** ((1.0 - loose[i]) ** 1.5)
             share = (omega * dt) ** 2 / (1.0 + (omega * dt) ** 2)
@@ -165,9 +166,11 @@ def _advance(
                 speed = air * (own + inner * (v[i, d] - own)) + dt * pull[d]
                 x[i, d] += dt * speed
                 x[i, d] += share * (goal[i, d] - x[i, d])
+        # Restore the lengths, then resolve collisions.
         for _ in range(2):
             _project(x, loose, links, lengths, stiffness)
         _push_out(x, loose, margins, spheres, radii, capsules)
+        # Derive velocities from the positions, bounded.
         for i in range(n):
             square = 0.0
             for d in range(3):
@@ -216,9 +219,9 @@ def _push_out(x, loose, margins, spheres, radii, capsules):
             t = min(1.0, max(0.0, t))
             dx, dy, dz = px - t * ex, py - t * ey, pz - t * ez
             away = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-9
-            wanted = radii[a] + t * (radii[b] - radii[a]) + margins[i]
-            if away < wanted:
-                out = (wanted - away) / away
+            clearance = radii[a] + t * (radii[b] - radii[a]) + margins[i]
+            if away < clearance:
+                out = (clearance - away) / away
                 x[i, 0] += out * dx
                 x[i, 1] += out * dy
                 x[i, 2] += out * dz

@@ -85,26 +85,26 @@ def load_dressing(path: Path, data: AvatarData) -> Dressing | None:
     if not path.is_file():
         return None
     try:
-        found = load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: expected a safetensors file, {error}") from error
     count, n_faces = len(data.template.vertices), len(data.template.faces)
     for name, kind in _TYPES.items():
-        if name not in found or found[name].dtype != kind:
+        if name not in tensors or tensors[name].dtype != kind:
             raise InputError(f"{path}: expected {name} of type {np.dtype(kind)}")
         length = {"materials": n_faces, "gloss": None}.get(name, count)
-        if length is not None and found[name].shape != (length,):
+        if length is not None and tensors[name].shape != (length,):
             raise InputError(
-                f"{path}: expected {name} of length {length}, found {found[name].shape}"
+                f"{path}: expected {name} of length {length}, found {tensors[name].shape}"
             )
     for name in ("loose", "inset", "open"):
-        if not np.isfinite(found[name]).all():
+        if not np.isfinite(tensors[name]).all():
             raise InputError(f"{path}: expected finite numbers in {name}")
-    partner, materials = found["partner"], found["materials"]
+    partner, materials = tensors["partner"], tensors["materials"]
     if partner.min() < -1 or partner.max() >= count:
         raise InputError(f"{path}: expected partner within the {count} vertices")
     if materials.min() < 0 or materials.max() >= len(MATERIALS):
         raise InputError(f"{path}: expected materials from 0 to {len(MATERIALS) - 1}")
-    if found["gloss"].ndim != 2:
-        raise InputError(f"{path}: expected gloss [h, w], found {found['gloss'].shape}")
-    return Dressing(**{name: found[name] for name in _TYPES})
+    if tensors["gloss"].ndim != 2:
+        raise InputError(f"{path}: expected gloss [h, w], found {tensors['gloss'].shape}")
+    return Dressing(**{name: tensors[name] for name in _TYPES})

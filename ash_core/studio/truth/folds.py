@@ -48,7 +48,7 @@ class Limbs:
 def find_limbs(skeleton: Skeleton, skinning: Skinning, rest: np.ndarray) -> Limbs:
     """Locate the limbs. rest [J, 4, 4]: joints at rest."""
     names, bones = skeleton.joint_names, skinning.bone_names
-    at = lambda joint: rest[names.index(joint), :3, 3]  # noqa: E731
+    place = lambda joint: rest[names.index(joint), :3, 3]  # noqa: E731
     starts, axes, kinds = [], [], []
     on_limb = np.zeros((len(bones), len(_LIMBS) + 1))
     for k, (name, kind, start, end, parts) in enumerate(_LIMBS):
@@ -56,11 +56,11 @@ def find_limbs(skeleton: Skeleton, skinning: Skinning, rest: np.ndarray) -> Limb
         fingers = ("Thumb", "Index", "Middle", "Ring", "Pinky") if kind == "arm" else ()
         prefixes = tuple(side + part for part in (*parts, *fingers))
         on_limb[:, k] = [bone.startswith(prefixes) for bone in bones]
-        starts.append(at(start))
-        axes.append(at(end) - at(start))
+        starts.append(place(start))
+        axes.append(place(end) - place(start))
         kinds.append(kind)
     on_limb[:, -1] = 1.0 - on_limb[:, :-1].sum(1)
-    starts.append(at("Root_rx"))
+    starts.append(place("Root_rx"))
     axes.append(np.array([0.0, 1.0, 0.0]))
     weights = skinning.weights.numpy()[..., None]
     shares = (on_limb[skinning.bones.numpy()] * weights).sum(1)
@@ -141,10 +141,10 @@ def measure_squeeze(
     ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
     aside = np.cross(ahead, normals)
     slant = np.sqrt(0.5)
-    wanted = np.stack([ahead, slant * (ahead + aside), slant * (ahead - aside), aside], 1)
+    steps = np.stack([ahead, slant * (ahead + aside), slant * (ahead - aside), aside], 1)
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     edges = np.stack([b - a, c - a], 2)  # [F, 3, 2]
-    directions = np.einsum("fek,fnk->fne", np.linalg.pinv(edges), wanted)
+    directions = np.einsum("fek,fnk->fne", np.linalg.pinv(edges), steps)
     n = len(vertices)
     rows = faces.ravel()
     columns = np.repeat(np.arange(len(faces)), 3)
@@ -157,7 +157,7 @@ def measure_squeeze(
 
 @njit(cache=True, fastmath=True)
 def _squeezed(vertices: np.ndarray, faces: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    found = np.zeros((len(faces), 4), np.float32)
+    squeezes = np.zeros((len(faces), 4), np.float32)
     for f in range(len(faces)):
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
         for n in range(4):
@@ -168,5 +168,5 @@ def _squeezed(vertices: np.ndarray, faces: np.ndarray, directions: np.ndarray) -
                     vertices[k, d] - vertices[i, d]
                 )
                 square += step * step
-            found[f, n] = max(0.0, 1.0 - np.sqrt(square))
-    return found
+            squeezes[f, n] = max(0.0, 1.0 - np.sqrt(square))
+    return squeezes

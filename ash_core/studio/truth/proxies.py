@@ -62,9 +62,9 @@ def fit_proxies(
     for bones, carrier, start, end in [*limbs, *_TRUNK]:
         mine = solid & np.isin(owner, [skinning.bone_names.index(b) for b in bones])
         a, b = (rest[names.index(j), :3, 3] for j in (start, end))
-        found = _stations(vertices[mine], a, b)
+        stations = _stations(vertices[mine], a, b)
         first = len(radii)
-        for centre, radius in found:
+        for centre, radius in stations:
             joints.append(names.index(carrier))
             centres.append(centre)
             radii.append(radius)
@@ -88,17 +88,18 @@ def _stations(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[tuple[np
         return [(centre, float(np.median(np.linalg.norm(points - centre, axis=1))))]
     axis = (b - a) / length
     along = (points - a) @ axis
-    found = []
+    stations = []
     for t in np.linspace(0.0, 1.0, STATIONS):
         slab = points[np.abs(along - t * length) < 0.5 * length / (STATIONS - 1)]
-        at = a + t * length * axis
+        station = a + t * length * axis
         if len(slab) < 6:
             continue
-        out = slab - at
+        out = slab - station
         out = out - np.outer(out @ axis, axis)
         middle = (out.max(0) + out.min(0)) / 2
-        found.append((at + middle, float(np.quantile(np.linalg.norm(out - middle, axis=1), 0.9))))
-    return found
+        radius = np.quantile(np.linalg.norm(out - middle, axis=1), 0.9)
+        stations.append((station + middle, float(radius)))
+    return stations
 
 
 @njit(cache=True, fastmath=True)
@@ -109,7 +110,7 @@ def shade(
 
     Source: Quilez, analytic sphere occlusion: cosine times the sphere's solid angle over pi.
     """
-    found = np.zeros(len(points), np.float32)
+    shares = np.zeros(len(points), np.float32)
     for v in range(len(points)):
         total = 0.0
         for s in range(len(radii)):
@@ -124,5 +125,5 @@ def shade(
             cosine = (x * normals[v, 0] + y * normals[v, 1] + z * normals[v, 2]) / d
             if cosine > -0.2:
                 total += max(0.0, 0.2 + cosine) / 1.2 * r2 / max(square, r2)
-        found[v] = total
-    return found
+        shares[v] = total
+    return shares

@@ -35,7 +35,7 @@ def cut(body: Body, field: np.ndarray, carried: list) -> tuple[Body, list[np.nda
             faces.append(ids)
             uvs.append(corners)
             parents.append(f)
-    made = replace(
+    result = replace(
         body,
         vertices=mix(body.vertices),
         weights=mix(body.weights),
@@ -44,7 +44,7 @@ def cut(body: Body, field: np.ndarray, carried: list) -> tuple[Body, list[np.nda
         eyes=body.eyes[parents],
         islands=body.islands[parents],
     )
-    return made, [*map(mix, carried), np.concatenate([field, np.zeros(len(crossed))])]
+    return result, [*map(mix, carried), np.concatenate([field, np.zeros(len(crossed))])]
 
 
 def _snap(body: Body, field: np.ndarray) -> tuple[Body, np.ndarray]:
@@ -85,6 +85,10 @@ def _pieces(face: list[int], uvs: np.ndarray, middle: dict, share: dict):
     else:
         # The single corner is between the two new ones.
         first, second = new if new[1] - new[0] == 2 else (new[1], new[0])
-        at = lambda k: (second + k) % 5  # noqa: E731
-        parts = [(first, (first + 1) % 5, second), (second, at(1), at(2)), (second, at(2), first)]
+        corner = lambda k: (second + k) % 5  # noqa: E731
+        parts = [
+            (first, (first + 1) % 5, second),
+            (second, corner(1), corner(2)),
+            (second, corner(2), first),
+        ]
     return [([ring[k][0] for k in p], [ring[k][1] for k in p]) for p in parts]

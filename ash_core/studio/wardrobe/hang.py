@@ -69,20 +69,20 @@ def hang(points: np.ndarray, axis: Axis, cut: Cut, under: np.ndarray) -> np.ndar
     even = phase + turn * 2 * np.pi * np.arange(n) / n
     count = max(1, round(cut.length / cut.step))
     rings = []
-    known = _profile(angle, radius)
+    profile = _profile(angle, radius)
     for k in range(1, count + 1):
         t = k / count
-        at = angle + min(1.0, 2 * t) * 0.8 * np.angle(np.exp(1j * (even - angle)))
+        angles = angle + min(1.0, 2 * t) * 0.8 * np.angle(np.exp(1j * (even - angle)))
         base = low.mean() + (low - low.mean()) * (1 - min(1.0, 2 * t)) if cut.level else low
         down = base + cut.length * t
         girth = _girth(axis, under, float(down.mean()))
-        known = np.maximum(known + cut.flare * cut.length / count, girth + cut.ease)
-        known = np.maximum(known, gaussian_filter1d(known, 3.0, mode="wrap"))
-        size = _read(known, at)
+        profile = np.maximum(profile + cut.flare * cut.length / count, girth + cut.ease)
+        profile = np.maximum(profile, gaussian_filter1d(profile, 3.0, mode="wrap"))
+        size = _read(profile, angles)
         size = radius + (size - radius) * min(1.0, 0.4 + cut.length * t / 0.06)
-        wave = 0.5 + 0.5 * np.cos(cut.folds * at + 0.8 * np.sin(2 * at))
+        wave = 0.5 + 0.5 * np.cos(cut.folds * angles + 0.8 * np.sin(2 * angles))
         size = size + cut.depth * t**1.3 * (wave if cut.folds else 0.0)
-        rings.append(axis.place(at, down, size))
+        rings.append(axis.place(angles, down, size))
     return np.array(rings)
 
 
@@ -102,8 +102,8 @@ def _girth(axis: Axis, under: np.ndarray, down: float) -> np.ndarray:
     """Return the reach of the points beneath, in each direction, at a height: [BINS]."""
     angle, low, radius = axis.seen(under)
     near = np.abs(low - down) < SLAB
-    found = np.zeros(BINS)
+    reach = np.zeros(BINS)
     bins = np.floor((angle[near] + np.pi) / (2 * np.pi) * BINS).astype(int) % BINS
-    np.maximum.at(found, bins, radius[near])
-    wide = np.maximum.reduce([np.roll(found, k) for k in range(-4, 5)])
+    np.maximum.at(reach, bins, radius[near])
+    wide = np.maximum.reduce([np.roll(reach, k) for k in range(-4, 5)])
     return gaussian_filter1d(wide, 2.0, mode="wrap")

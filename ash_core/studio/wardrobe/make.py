@@ -52,42 +52,42 @@ def _rig(fitted: Fitted) -> Rigged:
     return Rigged(fitted, skeleton, build_skin(sheet.weights, fitted.body.bones, owner, skeleton))
 
 
-def build_dressed(outfit: Outfit, tell: Progress) -> Actor:
+def build_dressed(outfit: Outfit, progress: Progress) -> Actor:
     """Make the actor without writing files."""
-    tell("loading the body model (the first time takes a minute or two)", 0.0)
-    made = rigged(outfit)
-    sheet = made.fitted.sheet
-    tell("laying out the atlas", 0.15)
-    corner_uvs = layout(made.fitted)
-    tell("painting the texture", 0.55)
-    painted = paint(made.fitted, corner_uvs, outfit)
-    tell("building the graph", 0.75)
+    progress("loading the body model (the first time takes a minute or two)", 0.0)
+    base = rigged(outfit)
+    sheet = base.fitted.sheet
+    progress("laying out the atlas", 0.15)
+    corner_uvs = layout(base.fitted)
+    progress("painting the texture", 0.55)
+    painted = paint(base.fitted, corner_uvs, outfit)
+    progress("building the graph", 0.75)
     nodes, graph_faces = make_graph(sheet.points, sheet.faces)
-    share = shares(bodily(sheet, made.fitted.body))
+    share = shares(bodily(sheet, base.fitted.body))
     hands = (np.maximum(share["left_hand"], share["right_hand"]) > HAND) & ~sheet.added
-    tell("choreographing the motions", 0.80)
-    routines = make_routines(made.skeleton, made.skinning, sheet.points)
+    progress("choreographing the motions", 0.80)
+    routines = make_routines(base.skeleton, base.skinning, sheet.points)
     motions = {f"{kind}_{name}": dofs for kind, group in routines.items()
                for name, dofs in group.items()}  # fmt: skip
-    tell("borrowing another actor's dance", 0.92)
-    motions |= _borrowed(outfit, made)
-    tell("done", 1.0)
+    progress("borrowing another actor's dance", 0.92)
+    motions |= _borrowed(outfit, base)
+    progress("done", 1.0)
     return Actor(
-        sheet.points, sheet.faces, corner_uvs, painted.texture, made.skeleton, made.skinning,
+        sheet.points, sheet.faces, corner_uvs, painted.texture, base.skeleton, base.skinning,
         nodes, graph_faces, hands, motions, name=outfit.name,
-        dressing=dressing_of(made.fitted, outfit, painted),
+        dressing=dressing_of(base.fitted, outfit, painted),
     )  # fmt: skip
 
 
-def _borrowed(outfit: Outfit, made: Rigged) -> dict[str, np.ndarray]:
+def _borrowed(outfit: Outfit, base: Rigged) -> dict[str, np.ndarray]:
     """Retarget the next actor's dance to this one's legs."""
     names = list(OUTFITS)
     other = OUTFITS[names[(names.index(outfit.name) + 1) % len(names)]]
-    theirs = rigged(other)
-    dance = make_routines(theirs.skeleton, theirs.skinning, theirs.fitted.sheet.points, ("dance",))
+    source = rigged(other)
+    dance = make_routines(source.skeleton, source.skinning, source.fitted.sheet.points, ("dance",))
     dofs = retarget(
-        dance["training"]["dance"], theirs.skeleton, made.skeleton, made.skinning,
-        made.fitted.sheet.points,
+        dance["training"]["dance"], source.skeleton, base.skeleton, base.skinning,
+        base.fitted.sheet.points,
     )  # fmt: skip
     return {f"retarget_{other.name}_dance": dofs}
 

@@ -138,14 +138,14 @@ def _locks(paper: Paper, along_ring: np.ndarray, hanging: bool) -> tuple[np.ndar
     """Paint strands: over the skull from the crown, on hanging hair along its length."""
     base = paper.palette.hair
     if hanging:
-        at = paper.bare
-        around = np.arctan2(at[:, 0] - paper.marks.head[0], at[:, 2] - paper.marks.head[2])
-        swirl, down = around * 1.0 + 3.0 * at[:, 0], along_ring[:, 1]
+        place = paper.bare
+        around = np.arctan2(place[:, 0] - paper.marks.head[0], place[:, 2] - paper.marks.head[2])
+        swirl, down = around * 1.0 + 3.0 * place[:, 0], along_ring[:, 1]
     else:
-        at = paper.bare - paper.marks.head
+        place = paper.bare - paper.marks.head
         crown = np.array([0.012, 0.11, -0.045])
-        around = np.arctan2(at[:, 0] - crown[0], at[:, 2] - crown[2])
-        down = np.linalg.norm(at - crown, axis=1)
+        around = np.arctan2(place[:, 0] - crown[0], place[:, 2] - crown[2])
+        down = np.linalg.norm(place - crown, axis=1)
         swirl = around + 1.2 * down
     wave = swirl + 0.012 * np.sin(55 * down + 4 * around)
     strands = 0.45 * np.sin(97 * wave) + 0.30 * np.sin(211 * wave + 2) + 0.25 * np.sin(431 * wave)

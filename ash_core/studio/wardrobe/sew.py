@@ -52,9 +52,9 @@ def sew(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit) -> None:
 
 def of_parts(sheet: Sheet, *parts: int) -> np.ndarray:
     """Return which vertices [V] belong to a face of these parts."""
-    found = np.zeros(len(sheet.points), bool)
-    found[sheet.faces[np.isin(sheet.parts, parts)]] = True
-    return found
+    mask = np.zeros(len(sheet.points), bool)
+    mask[sheet.faces[np.isin(sheet.parts, parts)]] = True
+    return mask
 
 
 def _tube(sheet: Sheet, axis: Axis, cut: Cut, under, loop, twin, part: int) -> None:
@@ -68,14 +68,14 @@ def _tube(sheet: Sheet, axis: Axis, cut: Cut, under, loop, twin, part: int) -> N
 
 def _lining(outer: list[Ring], axis: Axis, every: int, top: int = 0) -> list[Ring]:
     """Make rings back up inside; `top`: their end."""
-    found = []
+    rings = []
     for k in range(len(outer) - 1, top - 1, -every):
         angle, down, radius = axis.seen(outer[k].points)
         points = axis.place(angle, down, np.maximum(radius - CLOTH, 0.004))
-        found.append(
+        rings.append(
             Ring(points, outer[k].weights, INSIDE, outer[k].loose, k, CLOTH, outer[k].down)
         )
-    return found
+    return rings
 
 
 def _metres(axis: Axis, points: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -56,10 +56,10 @@ def split(body: Body, parts: np.ndarray, placed: dict[int, np.ndarray]) -> Sheet
     """Give each part vertices of its own. placed: dressed places [V, 3] of its vertices by part."""
     count = len(body.vertices)
     keys = (parts[:, None] * count + body.faces).ravel()
-    found, local = np.unique(keys, return_inverse=True)
-    part, vertex = np.divmod(found, count)
+    unique, local = np.unique(keys, return_inverse=True)
+    part, vertex = np.divmod(unique, count)
     points = np.stack([placed[int(p)][v] for p, v in zip(part, vertex, strict=True)])
-    n = len(found)
+    n = len(unique)
     return Sheet(
         body.vertices[vertex], points, body.weights[vertex], local.reshape(-1, 3),
         body.corner_uvs.copy(), body.eyes.copy(), body.islands.copy(), parts.copy(),
@@ -72,16 +72,16 @@ def seams(sheet: Sheet, one: int, other: int) -> list[tuple[np.ndarray, np.ndarr
 
     Returns the first part's vertices and the other part's at the same places.
     """
-    found = []
-    at = {tuple(p): int(v) for v in np.unique(sheet.faces[sheet.parts == other])
+    loops = []
+    twins_by_place = {tuple(p): int(v) for v in np.unique(sheet.faces[sheet.parts == other])
           for p in [np.round(sheet.bare[v], 9).tolist()]}  # fmt: skip
     for loop in boundary_loops(sheet.faces[sheet.parts == one]):
-        twins = [at.get(tuple(np.round(sheet.bare[v], 9).tolist())) for v in loop]
+        twins = [twins_by_place.get(tuple(np.round(sheet.bare[v], 9).tolist())) for v in loop]
         if all(twin is not None for twin in twins):
-            found.append((loop, np.array(twins)))
+            loops.append((loop, np.array(twins)))
         else:
             assert not any(t is not None for t in twins) or one == other, (one, other, len(loop))
-    return found
+    return loops
 
 
 def join(
