@@ -12,11 +12,12 @@ from ash_core import resources
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"errors", "resources", "conventions", "records"}
+BASE = {"errors", "install", "resources", "conventions", "records"}
 MAY_IMPORT = {
     "__init__": set(),
     "conventions": set(),
     "errors": set(),
+    "install": set(),
     "resources": set(),
     "records": {"conventions"},
     "geometry": BASE,
@@ -25,17 +26,21 @@ MAY_IMPORT = {
     "splat": BASE | {"geometry", "gpu"},
     "gl": BASE | {"geometry"},
     "files": BASE | {"geometry", "networks"},
+    "drawable": BASE,
+    "frame_choice": {"errors"},
     "character": BASE | {"geometry", "networks", "splat", "gl"},
-    "avatar": BASE | {"geometry", "networks", "splat", "gl", "character"},
+    "avatar": BASE | {"geometry", "networks", "splat", "gl", "character", "drawable"},
 }
 MAY_IMPORT["gpu_frame"] = MAY_IMPORT["avatar"] | {"avatar", "gpu"}
 MAY_IMPORT["look"] = BASE | {"geometry"}
 MAY_IMPORT["render"] = MAY_IMPORT["gpu_frame"] | {"gpu_frame", "look"}
 FRONT_ENDS = {"studio", "footage", "importers", "training", "doctor"}
 for name in FRONT_ENDS:
-    MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files"}
+    MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files", "frame_choice"}
 MAY_IMPORT["importers"].add("studio")  # a rigged character becomes an actor of the studio
-MAY_IMPORT["commands"] = MAY_IMPORT["render"] | {"render", "files", "__init__"} | FRONT_ENDS
+MAY_IMPORT["commands"] = (
+    MAY_IMPORT["render"] | {"render", "files", "frame_choice", "__init__"} | FRONT_ENDS
+)
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 """Part of ash_core: the parts that it may import, besides itself."""
 

@@ -254,7 +254,7 @@ def test_errors_for_want_of_memory_are_recognised() -> None:
     )
     for error in short:
         assert memory_is_short(error), error
-        wrapped = InputError("videos need PyAV: pip install 'ash-studio[video]'")
+        wrapped = InputError("a.mp4: expected a video, found no picture stream that can be read")
         wrapped.__cause__ = error
         assert memory_is_short(wrapped), error
     for error in (InputError("no"), ModuleNotFoundError("No module named 'av'"), OSError(2, "no")):

@@ -12,12 +12,12 @@ from ash_core.commands.scene import ACTOR, BUNDLED, Backend, Device, Preset
 from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.conventions import Up
 from ash_core.errors import INTERRUPTED, InputError
+from ash_core.install import install_command
 
 if TYPE_CHECKING:
     from viewer.preferences import Preferences
 
 NEEDED: Final = ("imgui_bundle", "glfw", "OpenGL")
-INSTALL: Final = "pip install 'ash-studio[gui]'"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ViewCommand:
 
     def run(self) -> int:
         from ash_core.files.io import shorten
-        from ash_core.gl.context import INSTALL as GL_INSTALL
+        from ash_core.gl.context import INSTALL
         from viewer.preferences import PreferenceStore, preferences_file
         from viewer.session import SESSION_SUFFIX, Session
 
@@ -67,7 +67,9 @@ class ViewCommand:
         self._check()
         for name in NEEDED:
             if find_spec(name) is None:
-                raise InputError(f"view: the package {name} is not installed: {INSTALL}")
+                raise InputError(
+                    f"view: the package {name} is not installed: {install_command('gui')}"
+                )
         # A picture for a bug report shows what everybody has.
         store = PreferenceStore(None if self.headless_check else preferences_file())
         session = Session(
@@ -84,7 +86,7 @@ class ViewCommand:
         try:
             from viewer import window
         except (ImportError, OSError) as error:  # libGL or another library of the system
-            raise InputError(f"view: {shorten(str(error), 120)}: {GL_INSTALL}") from error
+            raise InputError(f"view: {shorten(str(error), 120)}: {INSTALL}") from error
         if self.headless_check is not None:
             return window.headless_check(session, self.headless_check)
         return window.run(session, self.interop)

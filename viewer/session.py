@@ -28,7 +28,7 @@ from ash_core.commands.scene import (
     Device,
     Preset,
     find_release,
-    load_avatar_data,
+    load_drawable,
     load_motion,
     make_renderer,
     motion_file,
@@ -45,10 +45,10 @@ from ash_core.files.skeletool import read_motion
 from ash_core.files.splats import is_splats, turn_splats
 from ash_core.geometry.axes import UPS, turn_camera, world_rotation
 from ash_core.geometry.camera import resize_camera
-from ash_core.geometry.framing import Figure, is_in_picture, joint_positions
-from ash_core.geometry.motion import live_window
+from ash_core.geometry.framing import is_in_picture, joint_positions, make_outline
+from ash_core.geometry.motion import NO_POSES, live_window
 from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
-from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
+from ash_core.records import AvatarData, Camera, DrawableData, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.resources import resource
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
@@ -84,6 +84,8 @@ REST_FRAMES: Final = 5
 EASE_S: Final = 0.5
 """For so long the poses before this one turn from a hand's, which rests, into the motion's."""
 NOTHING_TO_MOVE: Final = "these are splats of a file: no pose moves them"
+NOW_ALONE: Final = (0,)
+"""History of what no pose moves."""
 MESSAGES: Final = 200
 SESSION_SUFFIX: Final = ".ash-session"
 OF_A_FILE: Final = (
@@ -157,7 +159,7 @@ class Session:
 
     avatar: str
     """Where the avatar came from: a file, or what comes with us by its name."""
-    data: AvatarData
+    data: DrawableData
     renderer = Drawn[Renderer]()
     preset: Preset | None
     """Of its decoder; None: as its file has it."""
@@ -198,9 +200,12 @@ class Session:
     ) -> None:
         # Avatar and its motions; the configuration's own motion comes first.
         release = find_release(avatar)
-        data = load_avatar_data(avatar if release is None else str(release.conf), up, self.say)
-        ours = avatar in COMES_WITH_US
-        motions = bundled_motions(data) if ours else release_motions(release, data)
+        data = load_drawable(avatar if release is None else str(release.conf), up, self.say)
+        splats = data if isinstance(data, SplatData) else None
+        if isinstance(data, AvatarData) and avatar in COMES_WITH_US:
+            motions = bundled_motions(data)
+        else:
+            motions = release_motions(release, data)
         own = next(iter(motions), None) if release is not None else None
         files: list[str] = []
         if motion is not None:
@@ -214,22 +219,24 @@ class Session:
         elif motions:
             name = "dance" if "dance" in motions else next(iter(motions))
         else:
-            still = isinstance(data, SplatData)
-            name = "still" if still else "rest"
-            motions[name] = still_motion(data, STILL_FRAMES if still else REST_FRAMES)
+            name = "still" if splats else "rest"
+            motions[name] = still_motion(data, STILL_FRAMES if splats else REST_FRAMES)
         preset = (self._asked_preset or preset) if _takes_preset(data) else None
         # From here on nothing can fail: a refused file leaves everything as it was.
         self.renderer = make_renderer(data, self._device, self._backend, preset)
         self.preset = preset
         self.avatar = avatar if avatar in COMES_WITH_US else str(Path(avatar).resolve())
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
-        self.tree = joint_tree(data.skeleton)
-        self.sliders = sliders(data.skeleton, data.rest_dofs)
+        if isinstance(data, AvatarData):
+            self.tree = joint_tree(data.skeleton)
+            self.sliders = sliders(data.skeleton, data.rest_dofs)
+            self._hand = PoseHistory(data.lags)
+        else:
+            self.tree, self.sliders, self._hand = (), (), PoseHistory(NOW_ALONE)
         # Cameras, in the size of the configuration's images.
         size = release.size if release is not None else None
         cameras = [stretch_camera(c, *size) for c in data.cameras] if size else data.cameras
         self.cameras = {c.name or str(n): c for n, c in enumerate(cameras)}
-        splats = data if isinstance(data, SplatData) else None
         if up is not None and splats is None:
             raise InputError(f"{avatar}: --up: expected splats: an avatar is Z up")
         self.history = History(Document(name, up=splats.up if splats else None))
@@ -239,12 +246,10 @@ class Session:
         if own is not None:
             self.clock.play()
         self._timed, self._places = name, {}
-        self._hand, self._moved_s, self._moved = PoseHistory(data.lags), -math.inf, None
+        self._moved_s, self._moved = -math.inf, None
         self.locked_camera, self.selected_joint = None, None
         self.home()
         self._remember(self.avatar)
-        for text in splats.notes if splats else ():
-            self.say(text)
 
     def open(self, path: str) -> None:
         """An avatar, a motion, cameras or a session. Whatever goes wrong becomes a message, and
@@ -287,7 +292,8 @@ class Session:
             or Path(path).is_dir()
         ):
             self._open(path, None, self._usual_preset)
-            kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
+            count = f"{self.renderer.drawable.count:,} splats"
+            kind = count if self.is_static else self.character.variant
             self.say(f"{path}: {self.data.name}, {kind}")
         else:
             raise InputError(
@@ -299,15 +305,15 @@ class Session:
     def _add_motion(self, path: str) -> None:
         self._check_moves(path)
         if Path(path).suffix.lower() == ".bvh":
-            motion = read_bvh_motion(path, self.data.skeleton, avatar=self.data).motion
+            motion = read_bvh_motion(path, self.character.skeleton, avatar=self.character).motion
         else:
-            motion = read_motion(Path(path), self.data.skeleton)
+            motion = read_motion(Path(path), self.character.skeleton)
         self._take_motion(path, motion)
 
     def _fit(self, path: str) -> None:
         """Another skeleton's motion, on a thread: that takes seconds. `collect` takes it."""
         self._check_moves(path)
-        data, coming = self.data, Future[Retargeted]()
+        data, coming = self.character, Future[Retargeted]()
         self.say(f"{path}: being fitted to {data.name}")
 
         def work() -> None:
@@ -339,7 +345,7 @@ class Session:
                 self._take_motion(path, found.motion)
 
     def _check_moves(self, path: str) -> None:
-        if self.is_still:
+        if self.is_static:
             raise InputError(f"{path}: {self.avatar} holds splats, which no motion moves")
 
     def _take_motion(self, path: str, motion: Motion) -> None:
@@ -402,9 +408,15 @@ class Session:
         return self.work != self._saved
 
     @property
-    def is_still(self) -> bool:
-        """Whether splats are open, which no pose moves: there is nothing but the camera to move."""
+    def is_static(self) -> bool:
+        """Tell whether static splats are open: nothing but the camera moves then."""
         return isinstance(self.data, SplatData)
+
+    @property
+    def character(self) -> AvatarData:
+        """Return the avatar that poses move; an error where static splats are open."""
+        assert isinstance(self.data, AvatarData), self.data.name
+        return self.data
 
     # ---- edits ----
 
@@ -433,7 +445,7 @@ class Session:
         """Pose by hand: a dof is to be seen at a value, m or rad."""
         if self._rested_s >= 0.0:
             self._hand.begin(self._past(), self.now())
-        name = self.data.skeleton.dof_names[dof]
+        name = self.character.skeleton.dof_names[dof]
         moving = float(self.motion.dofs[self.clock.frame, dof])
         posed = self.document.edit.showing(dof, value, moving)
         self.edit(f"pose {name}", merge=name, edit=posed)
@@ -465,7 +477,7 @@ class Session:
         if rested <= 0.0:
             return self._hand.poses(self.now())
         name, frame, edit = self._moment
-        skeleton, lags = self.data.skeleton, self.data.lags
+        skeleton, lags = self.character.skeleton, self.character.lags
         past = edited_until(self.motions[name], frame, edit, skeleton, lags)
         if rested >= 1.0:
             return past
@@ -480,7 +492,7 @@ class Session:
 
     def choose_up(self, up: Up) -> None:
         """Turn the splats, and the cameras of their scene, so that an axis of their file is up."""
-        if not self.is_still:
+        if not self.is_static:
             self.say("only splats have an up axis to choose: an avatar stands upright")
             return
         self.edit(f"up axis {up}", up=up)
@@ -527,7 +539,7 @@ class Session:
         """Before the character, all of it in the picture at every time."""
         self.view = View.front_of(self.data, self.motion.dofs, self.aspect, FOV_RAD)
         self.locked_camera = None
-        if self.is_still:  # of any size
+        if self.is_static:  # of any size
             self.frame_character()
         self._home = self.document.motion, self.view, self.aspect
 
@@ -554,11 +566,11 @@ class Session:
 
     def surface(self) -> torch.Tensor:
         """Outermost points [P, 3] of the pose that is shown; m, world."""
-        return Figure(self.data).surface(self.pose()[None])[0]
+        return make_outline(self.data).surface(self.pose()[None])[0]
 
     def joints(self) -> torch.Tensor:
         """[J, 3] m, world: of the pose that is shown."""
-        return joint_positions(self.data.skeleton, self.pose())
+        return joint_positions(self.character.skeleton, self.pose())
 
     def pose(self) -> torch.Tensor:
         """[D] float64: the dofs that are shown."""
@@ -573,11 +585,11 @@ class Session:
         return self._followed(frame).camera(width, height)
 
     def _followed(self, frame: int | None) -> View:
-        if not self.follows_root:
+        if not self.follows_root or self.is_static:
             return self.view
         shown = self.motion.dofs[self.clock.frame if frame is None else frame]
-        root = joint_positions(self.data.skeleton, shown)[0]
-        start = joint_positions(self.data.skeleton, self.motion.dofs[0])[0]
+        root = joint_positions(self.character.skeleton, shown)[0]
+        start = joint_positions(self.character.skeleton, self.motion.dofs[0])[0]
         x, y, z = self.view.target
         moved = (root - start).tolist()
         return replace(self.view, target=(x + moved[0], y + moved[1], z))
@@ -618,8 +630,9 @@ class Session:
         if not self.hand_moves:
             return self._request(self.clock.frame, camera)
         self._hand.push(self.pose(), self.now())
+        character = self.character
         return self._asked_for(
-            live_window(self._past(), self.data.skeleton, self.data.lags), camera
+            live_window(self._past(), character.skeleton, character.lags), camera
         )
 
     def recorded(self, frame: int, width: int, height: int) -> RenderRequest:
@@ -627,8 +640,10 @@ class Session:
         return self._request(frame, self.camera(width, height, frame))
 
     def _request(self, frame: int, camera: Camera) -> RenderRequest:
-        edit, skeleton = self.document.edit, self.data.skeleton
-        window = window_of(self.motion, frame, edit, skeleton, self.data.lags)
+        if self.is_static:
+            return self._asked_for(NO_POSES, camera)
+        edit, character = self.document.edit, self.character
+        window = window_of(self.motion, frame, edit, character.skeleton, character.lags)
         return self._asked_for(window, camera)
 
     def _asked_for(self, window: PoseWindow, camera: Camera) -> RenderRequest:
@@ -735,7 +750,7 @@ class Session:
         self.history = History(
             Document(
                 motion=content["motion"],
-                edit=PoseEdit.from_json(content["edit"], self.data.skeleton),
+                edit=self._edit_from(content["edit"]),
                 path=CameraPath.from_json(content["path"]),
                 look=look_from_json(content["look"]),
                 overlays=Overlays.from_json(content["overlays"]),
@@ -750,6 +765,12 @@ class Session:
         if content["camera"] in self.cameras:
             self.locked_camera = content["camera"]
 
+    def _edit_from(self, content: object) -> PoseEdit:
+        edit = PoseEdit.from_json(content, None if self.is_static else self.character.skeleton)
+        if self.is_static and edit.values:
+            raise InputError(f"edit: expected no values: {NOTHING_TO_MOVE}")
+        return edit
+
     def _restore_clock(self, content: dict[str, Any]) -> None:
         if len(content["range"]) != 2:
             found = show(str(content["range"]))
@@ -762,7 +783,7 @@ class Session:
         self.clock.seek(checked_frame(content["frame"], "frame"))
 
     def _restore_stills(self, stills: dict[str, Any]) -> None:
-        count = len(self.data.rest_dofs)
+        count = self.motion.dofs.shape[1]
         for name, values in stills.items():
             numbers = values if isinstance(values, list) else []
             if len(numbers) != count or not all(is_number(v, -LARGEST, LARGEST) for v in numbers):
@@ -776,10 +797,11 @@ def _check_choice(where: str, found: object, choices: tuple[object, ...]) -> Non
         raise InputError(f"{where}: expected one of {listed}, got {show(str(found))}")
 
 
-def _takes_preset(data: AvatarData) -> bool:
-    """Whether its decoder is ours to choose."""
-    fixed = isinstance(data, SplatData) or data.variant == "released"
-    return not fixed and "decoder" not in data.networks
+def _takes_preset(data: DrawableData) -> bool:
+    """Tell whether the decoder is ours to choose."""
+    if isinstance(data, SplatData) or data.variant == "released":
+        return False
+    return "decoder" not in data.networks
 
 
 def bundled_motions(data: AvatarData) -> dict[str, Motion]:

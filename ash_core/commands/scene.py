@@ -14,7 +14,7 @@ from ash_core.resources import resource
 if TYPE_CHECKING:
     from ash_core.avatar import Avatar
     from ash_core.files.release import Purpose, Release
-    from ash_core.records import AvatarData, Motion
+    from ash_core.records import AvatarData, DrawableData, Motion
     from ash_core.render import Renderer
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -64,16 +64,32 @@ def find_release(name: str, purpose: "Purpose" = "train") -> "Release | None":
     return None if conf is None else read_release(conf)
 
 
-def load_avatar_data(
+def load_drawable(
     name: str, up: Up | None = None, report: Callable[[str], None] = note
-) -> "AvatarData":
-    """Load an avatar file, splats, a published character, or a built-in avatar by name.
+) -> "DrawableData":
+    """Load static splats, or else an avatar as `load_avatar_data` does.
 
     up: axis of the splats' file that points up; without one what the file says, else Z.
     report: receives the notes about a published character or splats.
     """
-    from ash_core.files.avatar_file import load_avatar
     from ash_core.files.splats import is_splats, load_splats
+
+    path = avatar_path(name)
+    if not path.exists() or is_published(name) or not is_splats(path):
+        return load_avatar_data(name, report)
+    data = load_splats(path, up)
+    for text in data.notes:
+        report(text)
+    return data
+
+
+def load_avatar_data(name: str, report: Callable[[str], None] = note) -> "AvatarData":
+    """Load an avatar file, a published character, or a built-in avatar by name.
+
+    report: receives the notes about a published character.
+    """
+    from ash_core.files.avatar_file import load_avatar
+    from ash_core.files.splats import is_splats
 
     path = avatar_path(name)
     if not path.exists():
@@ -87,18 +103,16 @@ def load_avatar_data(
         from ash_core.files.released import import_ash
 
         data, notes = import_ash(path)
-    elif is_splats(path):
-        data = load_splats(path, up)
-        notes = data.notes
-    else:
-        return load_avatar(path)
-    for text in notes:
-        report(text)
-    return data
+        for text in notes:
+            report(text)
+        return data
+    if is_splats(path):
+        raise InputError(f"{path}: expected an avatar, got splats, which no motion moves")
+    return load_avatar(path)
 
 
 def load_motion(
-    name: str | None, avatar: str, data: "AvatarData", release: "Release | None" = None
+    name: str | None, avatar: str, data: "DrawableData", release: "Release | None" = None
 ) -> "Motion":
     """Read a motion: a .motion file, a folder with the published one, or a bundled one by name.
 
@@ -147,7 +161,7 @@ def motion_file(path: Path) -> Path:
     return file
 
 
-def release_motions(release: "Release | None", data: "AvatarData") -> "dict[str, Motion]":
+def release_motions(release: "Release | None", data: "DrawableData") -> "dict[str, Motion]":
     """Read a configuration's motions, its own first, by the names of their folders."""
     names = () if release is None else release.motions
     return {name: load_motion(name, "", data, release) for name in names}
@@ -166,11 +180,14 @@ def own_motion(avatar: Path, data: "AvatarData") -> "Motion":
     return still_motion(data, STILL_FRAMES)
 
 
-def still_motion(data: "AvatarData", frames: int) -> "Motion":
-    """The rest pose for some frames."""
-    from ash_core.records import Motion
+def still_motion(data: "DrawableData", frames: int) -> "Motion":
+    """Repeat the rest pose for some frames; that of static splats has no dofs."""
+    import torch
 
-    return Motion(data.rest_dofs[None].repeat(frames, 1), name="still")
+    from ash_core.records import Motion, SplatData
+
+    rest = torch.zeros(0).double() if isinstance(data, SplatData) else data.rest_dofs
+    return Motion(rest[None].repeat(frames, 1), name="still")
 
 
 def is_still(motion: "Motion") -> bool:
@@ -186,15 +203,20 @@ def make_avatar(data: "AvatarData", device: str, preset: Preset | None) -> "Avat
 
 
 def make_renderer(
-    data: "AvatarData", device: Device, backend: Backend, preset: Preset | None
+    data: "DrawableData", device: Device, backend: Backend, preset: Preset | None
 ) -> "Renderer":
     """A renderer on its device; where that was left to us, a GPU that fails is left for the CPU."""
+    from ash_core.drawable import StaticSplats
+    from ash_core.records import SplatData
     from ash_core.render import Renderer
     from ash_core.splat.rasterize import check_backend
 
     check_backend(backend)
-    avatar = make_avatar(data, "cpu", preset)
-    return Renderer(avatar, backend, choose_device(device, backend), may_leave_gpu=device == "auto")
+    is_static = isinstance(data, SplatData)
+    drawable = StaticSplats(data) if is_static else make_avatar(data, "cpu", preset)
+    return Renderer(
+        drawable, backend, choose_device(device, backend), may_leave_gpu=device == "auto"
+    )
 
 
 def choose_device(device: Device, backend: Backend = "auto") -> str:

@@ -29,7 +29,7 @@ class PosePanel:
 
     def draw(self, session: Session) -> None:
         """Buttons, blend, search, tree."""
-        if session.is_still:
+        if session.is_static:
             imgui.text_wrapped(
                 f"{NOTHING_TO_MOVE.capitalize()}. The camera can move: Camera, Add key."
             )
