@@ -9,14 +9,14 @@
         skeletoolToGTPose/poseAngles.motion                   one row a video frame
         skeletoolToGTPose/poseAnglesRotationNormalized.motion
         images/FFFFFF/image_c_CCC_f_FFFFFF.png (or .jpg)      what `ash-studio extract` makes
-        truth/                                                what no real stage gives
+        truth/                                                ground truth beyond a real stage
 
 Cameras and frames count from 0. A .png has straight colours and the mask as alpha; a .jpg shows the
 person on black and has its mask beside it, mask_c_CCC_f_FFFFFF.png. Either may hold only the box
 around the person: then a text in it says where the box lay, and `read_masked` puts it back.
 
-A configuration of the published tree is a data set too (`release_dataset`): its images lie in a
-folder a camera and have their masks apart (`release_images`).
+A configuration of the published tree is a data set too (`release_dataset`). Its images are in a folder a
+camera, with their masks apart (`release_images`).
 
 Nothing heavy is imported before it is needed: the processes that extract images use this too.
 """
@@ -50,7 +50,7 @@ TRUTH: Final = "truth"
 SAME_JOINT_M: Final = 0.002
 """Largest distance between joints of the same body."""
 BOX_KEY: Final = "ash-studio-box"
-"""Key of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: place of the box in a picture of that
+"""Key of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: place of the box in an image of that
 size. In a .png a tEXt entry of this name, in a .jpg a comment that begins with it."""
 MAX_FAST_BYTES: Final = 64 << 20
 """Size of the largest PNG that is read whole before decoding."""
@@ -105,7 +105,7 @@ def images_of(folder: Path, split: Split) -> Iterator[tuple[int, int, Path]]:
 
 @dataclass(frozen=True)
 class MaskedCrop:
-    """Masked image as stored: the whole picture, or a box of it."""
+    """Masked image as stored: the full image, or a box of it."""
 
     rgb: UInt8[np.ndarray, "h w 3"]
     """Straight colours; black where alpha is 0."""
@@ -113,7 +113,7 @@ class MaskedCrop:
     left: int
     top: int
     width: int
-    """Width of the whole picture, px."""
+    """Width of the full image, px."""
     height: int
 
 
@@ -177,9 +177,9 @@ def _read_mask(
 
 
 def stored_box(path: Path) -> tuple[int, int, int, int, int, int] | None:
-    """Read (left, top, width, height) of a cropped image, and the whole picture's (width, height).
+    """Read (left, top, width, height) of a cropped image, and the full image's (width, height).
 
-    Only the file's first bytes are read. None if the file holds the whole picture.
+    Only the file's first bytes are read. None if the file holds the full image.
     """
     with _open_image(path) as image:
         left, top, width, height = _stored_box(path, image)
@@ -188,7 +188,7 @@ def stored_box(path: Path) -> tuple[int, int, int, int, int, int] | None:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Read the (width, height) of the whole picture from the file's first bytes."""
+    """Read the (width, height) of the full image from the file's first bytes."""
     with _open_image(path) as image:
         return _stored_box(path, image)[2:]
 
@@ -233,7 +233,7 @@ def _open_image(path: Path) -> PillowImage.Image:
 
 
 def _stored_box(path: Path, image: PillowImage.Image) -> tuple[int, int, int, int]:
-    """Parse (left, top, width and height of the whole picture)."""
+    """Parse (left, top, width and height of the full image)."""
     text = image.info.get(BOX_KEY)
     comment = image.info.get("comment", b"")
     if text is None and isinstance(comment, bytes) and comment.startswith(BOX_KEY.encode()):

@@ -126,7 +126,7 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
 
 
 def _first_picture(stream: "VideoStream", packet: "av.Packet") -> "av.VideoFrame | None":
-    """Decode packets until the first picture; damage is reported when its frame is needed."""
+    """Decode packets until the first frame; damage is reported when its frame is needed."""
     from av.error import FFmpegError
 
     try:
@@ -136,7 +136,7 @@ def _first_picture(stream: "VideoStream", packet: "av.Packet") -> "av.VideoFrame
 
 
 def _quarters(path: Path, first: "av.VideoFrame | None") -> int:
-    """Return the rotation of a video's first picture."""
+    """Return the rotation of a video's first frame."""
     quarters = 0 if first is None else display_turn(first)
     if quarters is None:
         text = "expected a video that is shown as stored or turned by quarters of a circle"
@@ -149,7 +149,7 @@ def _shown_size(stream: "VideoStream", quarters: int) -> tuple[int, int]:
 
 
 def _colours_of(picture: "av.VideoFrame") -> str:
-    """Describe the matrix, range and depth of a picture's colours."""
+    """Describe the matrix, range and depth of a frame's colours."""
     matrix = MATRICES.get(picture.colorspace, NO_MATRIX)
     spread = RANGES.get(picture.color_range, "limited range")
     return f"{matrix}, {spread}, {picture.format.components[0].bits} bits"
@@ -210,7 +210,7 @@ def fingerprint(path: Path) -> str:
 
 
 def fits_camera(video: tuple[int, int], camera: tuple[int, int]) -> bool:
-    """Return whether a video of that size shows a camera's picture.
+    """Return whether a video of that size shows a camera's image.
 
     Encoders pad odd sides to even ones: such a video has one row or column more.
     """
@@ -223,8 +223,8 @@ def decode_frames(
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
     """Decode frames by their numbers, which rise and are all in `index.times`.
 
-    Decoding continues from frame to frame, and seeks to a key frame where that saves work. Raises:
-    InputError for damage.
+    Decoding continues from frame to frame, and seeks to a key frame where that saves work.
+    Raises: InputError for damage.
     """
     with _opened(index.path) as (container, stream):
         codec = stream.codec_context

@@ -1,7 +1,7 @@
 """Write masked images, fast; the reader is in files/dataset.py.
 
 A .png goes through igzip with the 'up' filter, since most of it is empty and the rest needs no
-search for the best filter. A full picture of 1285x940 takes 2.6 ms; 33 ms with Pillow's fastest
+search for the best filter. A full image of 1285x940 takes 2.6 ms; 33 ms with Pillow's fastest
 settings.
 """
 
@@ -31,7 +31,7 @@ HALF: Final = 128
 
 
 class Place(NamedTuple):
-    """Place of a box of pixels in a picture of width x height."""
+    """Place of a box of pixels in an image of width x height."""
 
     left: int
     top: int
@@ -44,7 +44,7 @@ def write_masked(
 ) -> list[int]:
     """Write a .png, or a .jpg with its mask beside it; return the files' sizes.
 
-    pixels: straight colours, the mask as alpha, black where it is 0. whole: with the empty picture
+    pixels: straight colours, the mask as alpha, black where it is 0. whole: with the empty image
     around the box; else a text holds its place. quality: of a .jpg, 1 to 100.
     """
     box = Place(0, 0, pixels.shape[1], pixels.shape[0])
@@ -85,7 +85,7 @@ def is_whole(path: Path, size: int) -> bool:
 
 
 def encode_png_box(pixels: UInt8[np.ndarray, "h w c"], place: Place, text: str = "") -> bytes:
-    """Encode a picture that is zero outside a box of pixels as PNG. text: see BOX_KEY."""
+    """Encode an image that is zero outside a box of pixels as PNG. text: see BOX_KEY."""
     left, top, width, height = place
     h, w, channels = pixels.shape
     rows = np.zeros((height, 1 + channels * width), np.uint8)

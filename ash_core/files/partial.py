@@ -19,8 +19,10 @@ class Partial:
     """Temporary file beside a target, renamed to it at the end. A link is followed."""
 
     def __init__(self, target: Path, first: bool = True) -> None:
-        """Open the file. first: remove files that killed processes left of this target. Raises:
-        OSError."""
+        """Open the file. Raises: OSError.
+
+        first: remove files that killed processes left of this target.
+        """
         self.target = Path(os.path.realpath(target))
         start = f".{self.target.stem[:NAME_CHARACTERS]}{self.target.suffix}."
         if first:

@@ -1,7 +1,7 @@
 """Decode plain PNGs, 8 bits a channel, several times as fast as Pillow.
 
-A published image of 1285x940 takes Pillow 15 ms: 7 to inflate, 5.5 to copy. igzip inflates in 1.2
-ms, and rows are unfiltered in place.
+A published image of 1285x940 takes Pillow 15 ms: 7 to inflate, 5.5 to copy. Here igzip inflates it
+in 1.2 ms, and rows are unfiltered in place.
 """
 
 import struct

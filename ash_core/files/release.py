@@ -129,8 +129,8 @@ def find_conf(path: Path, purpose: Purpose = "train") -> Path | None:
     """Find the configuration of a folder of the tree; None without one.
 
     path: confs/SUBJECT, meta_data/SUBJECT, raw_data/SUBJECT, checkpoints/SUBJECT, or the root with
-    one subject. A configuration is its own. Of several, the one named for the purpose. Raises:
-    InputError for an ambiguous choice.
+    one subject. A configuration is its own. Of several, the one named for the purpose.
+    Raises: InputError for an ambiguous choice.
     """
     if not is_kind(Path.is_dir, path):
         return path if path.suffix.lower() == ".conf" else None

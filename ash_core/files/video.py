@@ -1,7 +1,7 @@
 """Writers of images: videos (with and without alpha), PNG files, folders of PNGs.
 
-A writer takes uint8 frames, encodes them on its own thread behind a short queue, and writes under a
-temporary name that is renamed at the end: a kill leaves the old file or the new one.
+A writer takes uint8 frames and encodes them on its own thread behind a short queue. It writes under
+a temporary name, renamed at the end: a kill leaves the old file or the new one.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ class VideoFormat:
     even_size: bool
     """True if chroma is stored at half size: an odd width or height grows by one repeated pixel."""
     bytes_per_pixel: float
-    """Lower bound for a quiet picture, so that only a disk that is surely too full is refused."""
+    """Lower bound for a quiet image, so that only a disk that is surely too full is refused."""
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,7 +90,7 @@ class VideoEncoder(Encoder):
 
     def __init__(self, out: Path, width: int, height: int, fps: float, alpha: bool) -> None:
         video = VIDEO_FORMATS[out.suffix.lower()]
-        # Readers see the padding: a picture's last row or column, repeated.
+        # Readers see the padding: an image's last row or column, repeated.
         self.padding = (height % 2, width % 2) if video.even_size else (0, 0)
         self.partial = Partial(out)
         try:
@@ -336,7 +336,7 @@ def check_space(out: Path, width: int, height: int, frames: int) -> None:
 
 
 def straight_colour(image: Image) -> Float[Tensor, "h w 3"]:
-    """Divide the colour of a transparent picture by alpha; black where it is invisible.
+    """Divide the colour of a transparent image by alpha; black where it is invisible.
 
     Source: PNG, VP9 and ProRes all store straight alpha.
     """

@@ -1,7 +1,7 @@
 """Cameras of a capture: cameras.json and Skeletool .calibration.
 
-Pixels: the published renderer projects to fl * x / z + cx - 0.5 with pixel centres at integers,
-which is our convention (centre of the first pixel at 0.5) with cx as it stands.
+Pixels: the published renderer projects to fl * x / z + cx - 0.5 with pixel centres at integers.
+This is our convention (centre of the first pixel at 0.5) with the same cx.
 """
 
 import json
@@ -59,8 +59,7 @@ def read_cameras(path: Path | str, is_certain: bool = False) -> tuple[Camera, ..
 
 
 def _check_names(path: Path | str, cameras: Sequence[Camera]) -> None:
-    """Refuse two cameras of one name, between which no choice by name is possible. Raises:
-    InputError."""
+    """Refuse two cameras of one name: a choice by name is ambiguous. Raises: InputError."""
     first: dict[str, int] = {}
     for index, camera in enumerate(cameras):
         if camera.name and camera.name in first:

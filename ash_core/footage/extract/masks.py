@@ -1,7 +1,7 @@
-"""A foreground video's picture to the person's mask: levels, largest piece, erode, dilate.
+"""Mask of a foreground video's frame: levels, largest piece, erode, dilate.
 
 Erosion and dilation are a few minima and maxima of shifted rows: 0.25 ms for a person of 300x760
-pixels, where scipy's binary_erosion and binary_dilation take 7.8 ms and its rank filters 1.9 ms.
+pixels. With scipy, binary_erosion and binary_dilation take 7.8 ms, its rank filters 1.9 ms.
 The result is that of OpenCV, which the published steps use, to the pixel.
 """
 

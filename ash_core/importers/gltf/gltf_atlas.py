@@ -5,8 +5,8 @@ palettes that share their paint: they would leave half the body bare. If the fil
 one-to-one on one image, it stays. Else its charts are laid side by side, each as large as its
 surface, and painted anew.
 
-A chart keeps the file's layout only if it has nearly the surface's own shape: a triangle that is a
-sliver there would make a box of many metres. Such triangles are laid out by their places in space.
+A chart keeps the file's layout only if it has nearly the surface's own shape. A triangle that is a
+sliver there would make a box of many metres: it is laid out by its place in space.
 
 The packer is our own, shelves by falling height, since it must find the largest scale. Libraries
 that pack boxes of a given size (rectpack) leave that to the caller. One that makes charts too

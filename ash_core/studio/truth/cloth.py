@@ -17,8 +17,8 @@ SUBSTEPS = 8
 SETTLE_S = 2.5
 """Duration for which frame 0 is held before the motion starts, s."""
 NEAR, SHARE, ROOM = 0.006, 0.4, 0.03
-"""Clearance of cloth from the legs: `NEAR`, m, and a share of the clearance at rest, up to `ROOM`,
-so that layers of cloth keep their order."""
+"""Clearance of cloth from the legs: `NEAR`, m, and a share of that at rest, up to `ROOM`. So layers
+of cloth keep their order."""
 GRAVITY = 9.81
 PULL_SOFT, PULL_HARD = 3.5, 55.0
 """Angular frequency of the pull to the skinned place: loosest and tightest points."""
