@@ -55,7 +55,7 @@ def data(tmp_path: Path) -> Path:
 def extract(
     folder: Path, settings: ExtractSettings = THIN, stop_after: int = 10**9, camera: int = 0
 ) -> CameraReport:
-    """Camera 0, in this process."""
+    """Extract camera 0 in this process."""
     done = []
     job = job_of(folder, camera, settings)
     return extract_camera(job, done.append, lambda: len(done) > stop_after)
@@ -76,7 +76,7 @@ def raw(path: Path, frame: int) -> np.ndarray:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """All images, by name."""
+    """Read all images, by name."""
     paths = sorted((folder / "training" / "images").rglob("*.[pj][np]g"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
@@ -522,7 +522,7 @@ def test_a_hang_up_while_workers_start_kills_none(data: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Tell whether a process runs; one that nobody has waited for yet has no command line."""
+    """Return whether a process runs; one without a waiting parent has no command line."""
     try:
         return bool(Path(f"/proc/{process}/cmdline").read_bytes())
     except OSError:

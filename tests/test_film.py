@@ -85,7 +85,7 @@ def film(out: Path, frames: int, until: int | None = None, of: FilmStage | None 
 
 
 def decoded(out: Path, cameras: int = 3) -> np.ndarray:
-    """Every pixel of every video [videos, F, h, w, 3]."""
+    """Decode every pixel of every video [videos, F, h, w, 3]."""
     videos = []
     for camera in range(cameras):
         for path in (video_path(out, "training", camera), mask_video_path(out, "training", camera)):
@@ -100,7 +100,7 @@ def decoded(out: Path, cameras: int = 3) -> np.ndarray:
 
 @njit
 def rasterize(places: np.ndarray, faces: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Depth [h, w] at the centres of pixels, 0 where nothing is; places [V, 3]: x, y px, depth."""
+    """Return depth [h, w] at pixels' centres, 0 where empty. places [V, 3]: x, y px, depth."""
     depth = np.zeros((height, width))
     for f in range(len(faces)):
         a, b, c = places[faces[f, 0]], places[faces[f, 1]], places[faces[f, 2]]
@@ -123,7 +123,7 @@ def rasterize(places: np.ndarray, faces: np.ndarray, width: int, height: int) ->
 
 
 def projected(camera: Camera, vertices: np.ndarray, scale: int = 1) -> np.ndarray:
-    """x, y in pixels (of a picture `scale` times as large) and depth of body-frame vertices."""
+    """Project body-frame vertices: x, y px (of an image `scale` times as large) and depth."""
     view, K = camera.viewmat.double().numpy(), camera.K.double().numpy()
     seen = vertices @ np.array(R_WORLD_BODY).T @ view[:3, :3].T + view[:3, 3]
     pixels = seen @ K.T
@@ -132,7 +132,7 @@ def projected(camera: Camera, vertices: np.ndarray, scale: int = 1) -> np.ndarra
 
 @functools.cache
 def posed():
-    """(a pass that has a pose, the pose, its cameras) in the current context."""
+    """Return (a pass with a pose, the pose, its cameras) in the current context."""
     the_context().make_current()
     there = stage(4, (320, 240))
     true = there.actor.play(script().dofs).frame(3)

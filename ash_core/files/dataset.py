@@ -15,8 +15,8 @@ Cameras and frames count from 0. A .png has straight colours and the mask as alp
 person on black and has its mask beside it, mask_c_CCC_f_FFFFFF.png. Either may hold only the box
 around the person: then a text in it says where the box lay, and `read_masked` puts it back.
 
-A configuration of the published tree is a data set too (`release_dataset`). Its images are in a folder a
-camera, with their masks apart (`release_images`).
+A configuration of the published tree is a data set too (`release_dataset`). Its images are in a
+folder a camera, with their masks apart (`release_images`).
 
 Nothing heavy is imported before it is needed: the processes that extract images use this too.
 """

@@ -59,8 +59,8 @@ CHUNK: Final = 10
 """Frames of a segment, which begins with a key frame."""
 BYTES_PER_PIXEL: Final = 0.012
 BYTES_OF_DEPTH: Final = 0.05
-"""Lower bounds on a pixel's bytes in both videos, and in a depth image: only a disk that is surely too
-full is refused."""
+"""Lower bounds on a pixel's bytes in both videos, and in a depth image: only a disk that is surely
+too full is refused."""
 
 
 @dataclass(frozen=True)
