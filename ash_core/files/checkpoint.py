@@ -30,9 +30,11 @@ def read_checkpoint(
         raise bad(path, None, f"expected a dictionary of networks, got {type(content).__name__}")
     missing = [name for name in expected if not isinstance(content.get(name), Mapping)]
     if missing:
-        there = ", ".join(show(str(name)) for name in list(content)[:8]) or "nothing"
+        entries = ", ".join(show(str(name)) for name in list(content)[:8]) or "nothing"
         raise bad(
-            path, None, f"expected {', '.join(expected)}; missing {', '.join(missing)}; got {there}"
+            path,
+            None,
+            f"expected {', '.join(expected)}; missing {', '.join(missing)}; got {entries}",
         )
     states: dict[str, dict[str, Tensor]] = {}
     for name, shapes in expected.items():

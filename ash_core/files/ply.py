@@ -219,22 +219,22 @@ def _columns_of(path: Path | str, header: _Header) -> list[str]:
 
     2D Gaussians have no scale_2.
     """
-    there = dict(header.splats.properties)
-    missing = [name for name in NEEDED if name not in there]
+    properties = dict(header.splats.properties)
+    missing = [name for name in NEEDED if name not in properties]
     needed = NEEDED
     if missing == ["scale_2"]:
         needed, missing = tuple(name for name in NEEDED if name != "scale_2"), []
     if missing:
-        actual = show(", ".join(there) or "none")
+        actual = show(", ".join(properties) or "none")
         raise bad(path, None, f"expected splats, missing: {', '.join(missing[:4])}; got {actual}")
-    rest = [f"f_rest_{n}" for n in range(sum(name.startswith("f_rest_") for name in there))]
-    if len(rest) not in RESTS or any(name not in there for name in rest):
+    rest = [f"f_rest_{n}" for n in range(sum(name.startswith("f_rest_") for name in properties))]
+    if len(rest) not in RESTS or any(name not in properties for name in rest):
         raise bad(
             path, None, f"expected f_rest_0 to _8, _23 or _44, or none; got {len(rest)} of them"
         )
     if header.splats.count == 0:
         raise bad(path, None, "expected splats, got none")
-    if "list" in there.values():
+    if "list" in properties.values():
         raise bad(path, None, "expected splats of numbers, got lists")
     return [*needed, *rest]
 

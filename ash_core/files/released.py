@@ -370,8 +370,8 @@ class _CharacterFiles:
             if not any(named.entry for named in self.named[role])
         ]
         if names:
-            who = "without a configuration" if self.entries is None else "not named in it"
-            self.notes.append(f"{path}: found by looking, {who}: {', '.join(names)}")
+            reason = "without a configuration" if self.entries is None else "not named in it"
+            self.notes.append(f"{path}: found by looking, {reason}: {', '.join(names)}")
 
     def entry_of(self, role: str) -> str:
         """Return the entry that names a role's file; empty without one."""

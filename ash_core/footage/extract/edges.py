@@ -64,8 +64,8 @@ def measure_edge(
     depths, shares = (np.concatenate([rim[n] for rim in rims]) for n in range(2))
     most, erode = round(MOST_ERODED * height), 0
     while erode < most:
-        here = shares[depths == erode]
-        if len(here) < LEAST_PIXELS or np.median(here) >= LEAST_SHARE:
+        rim_shares = shares[depths == erode]
+        if len(rim_shares) < LEAST_PIXELS or np.median(rim_shares) >= LEAST_SHARE:
             break
         erode += 1
     return Edge(part_px / outline_px, erode)

@@ -92,13 +92,13 @@ def extract_camera(
     mask = index_video(mask_video_path(job.folder, job.split, job.camera), job.fps)
     width, height = check_pair(rgb, mask, job.optics)
     report.notes += [text for index in (rgb, mask) for text in _tell_of(index)]
-    there = [n for n in job.frames if n in rgb.times and n in mask.times]
+    frames = [n for n in job.frames if n in rgb.times and n in mask.times]
     # List the frames without images.
     place_of = (job.folder, job.split, job.camera)
     with Journal(*place_of, job.settings.kind, _header(job), job.published) as journal:
         report.changed = "; ".join(journal.changes)
-        todo = [number for number in there if not journal.has(number)]
-        report.old_images = len(there) - len(todo)
+        todo = [number for number in frames if not journal.has(number)]
+        report.old_images = len(frames) - len(todo)
         progress(len(job.frames) - len(todo))
         # Fit the masks' threshold and erosion to their rims.
         cutter = Cutter(job.settings, job.optics, width, height)
@@ -119,14 +119,14 @@ def extract_camera(
                 report.stopped = True
                 break
         # Refuse footage without a person.
-        report.empty = [number for number in there if journal.is_empty(number)]
-        if there and len(report.empty) == len(there):
-            journal.forget(there)
-            text = f"expected a person in it, found no foreground in any of {len(there)} frames"
-            why = f"darker than grey level {job.settings.threshold or CLEAR}"
+        report.empty = [number for number in frames if journal.is_empty(number)]
+        if frames and len(report.empty) == len(frames):
+            journal.forget(frames)
+            text = f"expected a person in it, found no foreground in any of {len(frames)} frames"
+            reason = f"darker than grey level {job.settings.threshold or CLEAR}"
             if cutter.foreground_px:
-                why = f"--erode {cutter.erode} takes all of the mask: choose a smaller one"
-            raise bad(mask.path, None, f"{text} ({why})")
+                reason = f"--erode {cutter.erode} takes all of the mask: choose a smaller one"
+            raise bad(mask.path, None, f"{text} ({reason})")
         report.notes += _tell_of_loss(cutter, mask.path)
     return report
 
@@ -181,11 +181,11 @@ def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tupl
         difference = f"{rgb.path} has {rgb.declared}, {mask.path} {mask.declared}"
         raise bad(mask.path.parent, None, f"expected as many masks as RGB frames, but {difference}")
     both = min(rgb.count, mask.count)
-    alone = sorted(n for n in rgb.times.keys() ^ mask.times.keys() if n < both)
-    if alone:
-        lacks = mask.path if alone[0] in rgb.times else rgb.path
-        has = rgb.path if alone[0] in rgb.times else mask.path
-        text = f"expected a frame {alone[0]}, which {has} has, got none at that time"
+    unpaired = sorted(n for n in rgb.times.keys() ^ mask.times.keys() if n < both)
+    if unpaired:
+        lacks = mask.path if unpaired[0] in rgb.times else rgb.path
+        has = rgb.path if unpaired[0] in rgb.times else mask.path
+        text = f"expected a frame {unpaired[0]}, which {has} has, got none at that time"
         raise bad(lacks, None, text)
     if optics is None:
         return rgb.width, rgb.height

@@ -26,8 +26,8 @@ def _unmix(observed, shares, out):  # type: ignore[no-untyped-def]
     inner, outer = np.zeros(2, np.float32), np.zeros(2, np.float32)
     for row in range(height):
         for column in range(width):
-            here = shares[row, column]
-            if here[0] == 0 or (here[0] == 1 and here[1] == 1):
+            own = shares[row, column]
+            if own[0] == 0 or (own[0] == 1 and own[1] == 1):
                 continue
             # Estimate the two colours nearby, as means that nearly leave out mixed pixels.
             person[:], backdrop[:], inner[:], outer[:] = 0, 0, 0, 0
@@ -46,7 +46,7 @@ def _unmix(observed, shares, out):  # type: ignore[no-untyped-def]
             # Attribute the difference to their mixture to the person, by its share.
             for c in range(3):
                 n = min(c, 1)
-                a, least = here[n], np.float32(1e-12)
+                a, least = own[n], np.float32(1e-12)
                 mean, under = person[c] / max(inner[n], least), backdrop[c] / max(outer[n], least)
                 colour[c] = mean + a * (observed[row, column, c] - a * mean - (one - a) * under)
             red, blue = colour[0] + colour[2], colour[0] + colour[1]

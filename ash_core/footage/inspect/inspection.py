@@ -241,11 +241,13 @@ def _look_at_camera(
         text = f"{rgb.fps:.2f} frames a second, but the motion counts as {split.motion.fps:g}"
         result.add("warning", where, text)
     # Choose a few frames, spread over the video.
-    there = [n for n in rgb.times if n in mask.times and n < poses]
-    if not there:
+    frames = [n for n in rgb.times if n in mask.times and n < poses]
+    if not frames:
         return
-    places = np.unique(np.linspace(0, len(there) - 1, min(samples, len(there))).round().astype(int))
-    chosen = [there[n] for n in places]
+    places = np.unique(
+        np.linspace(0, len(frames) - 1, min(samples, len(frames))).round().astype(int)
+    )
+    chosen = [frames[n] for n in places]
     # Compare each mask with the outline of the posed template.
     cutter = Cutter(ExtractSettings(), optics, width, height)
     look.edge = measure_rim(cutter, rgb, mask)
@@ -350,12 +352,12 @@ def _compare_cameras(result: Inspection, split: SplitData, looks: list[CameraLoo
     _describe_colours(result, split, sampled)
     ious = [look.middle("iou") for look in sampled]
     if min(ious) >= IOU_LOOSE:
-        whose = (
+        subject = (
             f"all {len(sampled)}"
             if len(sampled) == len(looks)
             else f"{len(sampled)} of {len(looks)}"
         )
-        text = f"the posed template fits the masks of {whose} cameras: median IoU "
+        text = f"the posed template fits the masks of {subject} cameras: median IoU "
         result.add("good", split.name, text + f"{np.median(ious):.2f}, least {min(ious):.2f}")
 
 

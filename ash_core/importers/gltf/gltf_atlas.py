@@ -328,16 +328,18 @@ def _paint(
     step = np.sqrt(np.abs(uv_areas(finite)) / layout) / texels.size
     of_material = soup.materials[texels.faces]
     for m in np.unique(soup.materials).tolist():
-        here = np.flatnonzero(of_material == m)
-        part = replace(texels, faces=texels.faces[here], barycentrics=texels.barycentrics[here])
+        indices = np.flatnonzero(of_material == m)
+        part = replace(
+            texels, faces=texels.faces[indices], barycentrics=texels.barycentrics[indices]
+        )
         tints = None
         corners = np.arange(3 * len(soup.positions)).reshape(-1, 3)
         if soup.colours is not None:
             tints = part.carry(soup.colours.reshape(-1, 4), corners)
         uvs = part.carry(soup.uvs.reshape(-1, 2), corners)
         rgb, alpha = Painter(materials[m]).colours(uvs, step[part.faces], tints)
-        colours[here] = rgb
-        is_there[here] = alpha >= materials[m].threshold
+        colours[indices] = rgb
+        is_there[indices] = alpha >= materials[m].threshold
     if not is_there.any():
         is_there[:] = True
     shown = replace(texels, rows=texels.rows[is_there], columns=texels.columns[is_there])

@@ -98,9 +98,9 @@ class Painter:
         level = np.clip(np.ceil(level), 0, len(self._levels) - 1)
         level[~np.isfinite(uvs).all(1)] = -1
         for n, image in enumerate(self._levels):
-            here = np.flatnonzero(level == n)
-            if len(here):
-                colours[here] = _between_pixels(image, uvs[here])
+            indices = np.flatnonzero(level == n)
+            if len(indices):
+                colours[indices] = _between_pixels(image, uvs[indices])
         return colours
 
 

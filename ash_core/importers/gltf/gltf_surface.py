@@ -108,16 +108,16 @@ def without_transparent(mesh: Mesh, materials: Sequence[Material]) -> tuple[Mesh
         mode, own = materials[m].alpha_mode, soup.materials == m
         if mode == "OPAQUE":
             continue
-        name, gone = show(materials[m].name), dropped & own
+        name, removed = show(materials[m].name), dropped & own
         kind = "masked" if mode == "MASK" else "blended"
-        if mode == "BLEND" and area[gone].sum() > 0.5 * area.sum():
+        if mode == "BLEND" and area[removed].sum() > 0.5 * area.sum():
             dropped &= ~own
             notes.append(
                 f"{name} is {kind} and most of the character transparent: drawn opaque here"
             )
             continue
         notes.append(
-            f"{name} is {kind} (alpha): {gone.sum()} of {own.sum()} triangles are mostly "
+            f"{name} is {kind} (alpha): {removed.sum()} of {own.sum()} triangles are mostly "
             "transparent and left out, the others opaque"
         )
     return (mesh.only(~dropped) if dropped.any() else mesh), notes

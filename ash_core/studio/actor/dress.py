@@ -119,11 +119,11 @@ def shoes(
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     grown = grown + (0.010 * inside)[:, None] * normals * [1.0, 0.5, 1.0]
     for name in ("left_foot", "right_foot"):
-        mine = share[name] > 0.3
-        drawn, front = _drawn_shoe(grown, points, mine & (body.vertices[:, 1] < 0.06))
+        is_foot = share[name] > 0.3
+        drawn, front = _drawn_shoe(grown, points, is_foot & (body.vertices[:, 1] < 0.06))
         if heel:
             front = np.maximum(front, 1.0 - step(points[:, 1], 0.022, 0.05))
-        front = (front * inside * mine)[:, None]
+        front = (front * inside * is_foot)[:, None]
         grown = grown + front * (drawn - grown)
         grown = smooth(grown, mean, 0.5 * front[:, 0], 2)
     # Flatten everything near the ground, and the arch, onto the sole's plane.

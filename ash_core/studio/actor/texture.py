@@ -195,7 +195,7 @@ def paint_eyes(colour: np.ndarray, paper: Paper, body: Body, eye: np.ndarray) ->
     """Paint the eyeballs, and lashes on the lids around them."""
     for number, side in ((1, "Left"), (2, "Right")):
         centre, _radius = body.eyeballs[side]
-        here = eye == number
+        mask = eye == number
         ray = paper.bare - centre
         ray /= np.linalg.norm(ray, axis=1, keepdims=True)
         gaze = np.array([0.0, -0.03, 1.0])
@@ -209,13 +209,13 @@ def paint_eyes(colour: np.ndarray, paper: Paper, body: Body, eye: np.ndarray) ->
         iris = over(iris, paper.palette.iris * 0.35, step(off, 0.34, 0.42))
         ball = over(white, iris, 1.0 - step(off, 0.40, 0.46))
         ball = over(ball, np.array([0.03, 0.03, 0.04]), 1.0 - step(off, 0.16, 0.20))
-        rim = paper.bare[here]
+        rim = paper.bare[mask]
         lid_top = rim[:, 1].max()
         below = lid_top - paper.bare[:, 1]
         ball = ball * (1.0 - 0.38 * np.exp(-np.maximum(below, 0) / 0.0022))[:, None]
         glint = np.hypot(x + 0.15, y - 0.17)
         ball = over(ball, np.ones(3), 1.0 - step(glint, 0.06, 0.10))
-        colour = np.where(here[:, None], ball, colour)
+        colour = np.where(mask[:, None], ball, colour)
         colour = _lashes(colour, paper, body, number, eye)
     return colour
 

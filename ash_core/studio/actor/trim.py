@@ -97,9 +97,9 @@ def cap_toes(body: Body) -> Body:
         forward = np.array([-line[1], line[0]]) / np.linalg.norm(line)
         forward *= np.sign(forward[1])
         ahead = (body.vertices[:, [0, 2]] - big[[0, 2]]) @ forward
-        mine = np.sign(body.vertices[:, 0]) == np.sign(big[0])
+        on_side = np.sign(body.vertices[:, 0]) == np.sign(big[0])
         low = body.vertices[:, 1] < 0.12
-        cut = mine & low & (ahead > 0.004)
+        cut = on_side & low & (ahead > 0.004)
         tip = body.vertices[cut, 2].max()
         toe = body.faces[cut[body.faces].any(1)]
         island = np.bincount(body.islands[cut[body.faces].all(1)]).argmax()
@@ -149,8 +149,8 @@ def _uv_of_vertices(body: Body, vertices: Iterable[int]) -> dict[int, np.ndarray
     """Return the vertices' texture coordinates in the island with most of their faces."""
     selected, by_vertex = {int(v) for v in vertices}, {}
     touched = np.isin(body.faces, list(selected)).any(1)
-    here = touched & (body.islands == np.bincount(body.islands[touched]).argmax())
-    for face, uvs in zip(body.faces[here], body.corner_uvs[here], strict=True):
+    in_island = touched & (body.islands == np.bincount(body.islands[touched]).argmax())
+    for face, uvs in zip(body.faces[in_island], body.corner_uvs[in_island], strict=True):
         for vertex, uv in zip(face, uvs, strict=True):
             if int(vertex) in selected:
                 by_vertex[int(vertex)] = uv

@@ -83,7 +83,7 @@ def dance(stage: Stage) -> np.ndarray:
     ]
     feet = stage.feet(frames, left, right, turns=1)
     score = Score(stage.skeleton, frames)
-    keys = lambda table, **how: curve(frames, {b * beat: v for b, v in table.items()}, **how)  # noqa: E731
+    keys = lambda t, **kw: curve(frames, {b * beat: v for b, v in t.items()}, **kw)  # noqa: E731
     # The pelvis faces between the feet, so the turn is shared by both hips.
     score.add("rotate_y", _soft_open((feet[0].yaw + feet[1].yaw) / 2 - 0.02, 4.0))
     share = balance(score, stage, feet, 0.85)

@@ -112,7 +112,7 @@ def stretch(stage: Stage) -> np.ndarray:
         FootPath(feet[1].ball, feet[1].yaw, 0.42 * tiptoe, still),
     )
     score = Score(stage.skeleton, frames)
-    keys = lambda table, **how: curve(frames, table, **({"soften": 5.0} | how))  # noqa: E731
+    keys = lambda table, **options: curve(frames, table, **({"soften": 5.0} | options))  # noqa: E731
     # Curves of the exercises: side bend, fold, roll, reach up.
     bend = keys({0: 0, 130: 0, 165: 1, 185: 1, 205: 0, 240: -1, 260: -1, 285: 0, 399: 0})
     fold = keys({0: 0, 278: 0, 318: 1, 338: 1, 372: 0.0, 399: 0}, soften=6)

@@ -135,9 +135,9 @@ def foot_path(
         turn = 2 * np.pi * turns if wrap else 0.0
         span = after.land + wrap - step.land
         now = (time - step.land) % frames
-        here = now < span
-        stay = here & (now <= step.lift - step.land)
-        swing = here & ~stay
+        active = now < span
+        stay = active & (now <= step.lift - step.land)
+        swing = active & ~stay
         planted |= stay
         # Pitch: heel strike, push-off, then the swing to the next strike.
         strike = -step.heel_strike * (1 - rise(now / max(step.roll_in, 1e-6)))
@@ -162,7 +162,11 @@ def foot_path(
         # Toes up: the heel's edge stays in place, so the ball moves.
         turned = rotate_y(this_yaw) @ (rotate_x(np.minimum(this_pitch, 0.0)) - np.eye(3))
         path = path + turned @ (ball - heel)
-        balls[here], yaw[here], pitch[here] = path[here], this_yaw[here], this_pitch[here]
+        balls[active], yaw[active], pitch[active] = (
+            path[active],
+            this_yaw[active],
+            this_pitch[active],
+        )
     return FootPath(balls, yaw, pitch, planted)
 
 

@@ -117,8 +117,8 @@ class Film:
 
     def _record(self) -> dict[str, Any] | None:
         """Read the record of the existing footage."""
-        there = footage(self.job.out, self.job.split)
-        return read_record(self.job.folder) if there else None
+        files = footage(self.job.out, self.job.split)
+        return read_record(self.job.folder) if files else None
 
     def _is_longer(self, record: dict[str, Any]) -> bool:
         """Return whether the job asks for the footage of a record and more frames after it."""

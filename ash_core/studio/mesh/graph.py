@@ -61,8 +61,8 @@ def _with_lonely(
     """
     from scipy.spatial import KDTree
 
-    alone = np.setdiff1d(np.arange(len(places)), triangles)
-    if not len(alone):
+    lonely = np.setdiff1d(np.arange(len(places)), triangles)
+    if not len(lonely):
         return triangles
     assert len(places) >= 3, len(places)
     pairs = owner[edges_of(faces)]
@@ -71,9 +71,9 @@ def _with_lonely(
     for a, b in pairs.tolist():
         near[a].append(b)
         near[b].append(a)
-    _, in_space = KDTree(places).query(places[alone], k=3)
+    _, in_space = KDTree(places).query(places[lonely], k=3)
     added = []
-    for node, nearest in zip(alone.tolist(), np.asarray(in_space).tolist(), strict=True):
+    for node, nearest in zip(lonely.tolist(), np.asarray(in_space).tolist(), strict=True):
         ring = [*near[node], *(n for other in near[node] for n in near[other]), *nearest]
         first, second = [n for n in dict.fromkeys(ring) if n != node][:2]
         added.append((node, first, second))

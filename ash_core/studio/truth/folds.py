@@ -76,9 +76,9 @@ def patterns(points: np.ndarray, shares: np.ndarray, limbs: Limbs, seed: int) ->
     warp = 0.35 * _noise(points, 0.16, rng) + 0.10 * _noise(points, 0.06, rng)
     for k, kind in enumerate(limbs.kinds):
         along, angle, radius = _around(points, limbs.starts[k], limbs.axes[k])
-        here = shares[:, k] > 0.01
+        on_limb = shares[:, k] > 0.01
         length = WAVELENGTH[kind]
-        girth = 2 * np.pi * float(np.median(radius[here])) if here.any() else 0.4
+        girth = 2 * np.pi * float(np.median(radius[on_limb])) if on_limb.any() else 0.4
         phase = 2 * np.pi * along / length
         n_around, n_slant = round(girth / length), round(0.7 * girth / length)
         for family, p in enumerate(

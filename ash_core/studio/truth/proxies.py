@@ -60,9 +60,9 @@ def fit_proxies(
         for bones, *where in _SEGMENTS
     ]
     for bones, carrier, start, end in [*limbs, *_TRUNK]:
-        mine = solid & np.isin(owner, [skinning.bone_names.index(b) for b in bones])
+        on_bones = solid & np.isin(owner, [skinning.bone_names.index(b) for b in bones])
         a, b = (rest[names.index(j), :3, 3] for j in (start, end))
-        stations = _stations(vertices[mine], a, b)
+        stations = _stations(vertices[on_bones], a, b)
         first = len(radii)
         for centre, radius in stations:
             joints.append(names.index(carrier))

@@ -48,10 +48,10 @@ def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
     palette = PALETTES[outfit.name]
     part_of = sheet.parts[texels.faces]
     for part in np.unique(sheet.parts):
-        here = np.flatnonzero(part_of == part)
-        if not len(here):
+        indices = np.flatnonzero(part_of == part)
+        if not len(indices):
             continue
-        some = _some(texels, here)
+        some = _some(texels, indices)
         paper = replace(paper_of(body, dressed, some), palette=palette)
         field = garment_fields(paper.bare, paper.share, paper.marks, outfit)
         paper = replace(paper, field=field)
@@ -68,17 +68,17 @@ def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
                     paper.bare[:, 1] > paper.marks.eyes[1] - 0.13
                 )
                 colour = np.where(of_hair[:, None], palette.hair, colour) * 0.55
-                shine = np.zeros(len(here))
+                shine = np.zeros(len(indices))
         light = 0.93 + 0.07 * paper.normal[:, 1] - 0.22 * paper.hollow * (eye == 0)
-        colours[here], gloss[here] = colour * light[:, None], shine
+        colours[indices], gloss[indices] = colour * light[:, None], shine
     shiny = texels.image(np.repeat(gloss[:, None], 3, 1))[..., 0]
     return Painted(texels.image(colours), shiny.reshape(SIZE // 2, 2, SIZE // 2, 2).max((1, 3)))
 
 
-def _some(texels: Texels, here: np.ndarray) -> Texels:
+def _some(texels: Texels, indices: np.ndarray) -> Texels:
     return Texels(
-        texels.size, texels.rows[here], texels.columns[here], texels.faces[here],
-        texels.barycentrics[here],
+        texels.size, texels.rows[indices], texels.columns[indices], texels.faces[indices],
+        texels.barycentrics[indices],
     )  # fmt: skip
 
 

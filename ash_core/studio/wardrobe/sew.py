@@ -44,8 +44,8 @@ def sew(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit) -> None:
     for loop, twin in seams(sheet, BOTTOM, BODY) if lower == BOTTOM else []:
         side = 0 if sheet.bare[loop].mean(0)[0] > 0 else 1
         axis = axis_of(sheet.points[loop].mean(0), np.array([0.0, -1.0, 0.0]))
-        mine = (np.sign(sheet.bare[:, 0]) == (1, -1)[side]) & (sheet.bare[:, 1] < 0.2)
-        under = sheet.points[mine & of_parts(sheet, BODY)]
+        on_leg = (np.sign(sheet.bare[:, 0]) == (1, -1)[side]) & (sheet.bare[:, 1] < 0.2)
+        under = sheet.points[on_leg & of_parts(sheet, BODY)]
         _tube(sheet, axis, TROUSER_END, under, loop, twin, LEG_END)
     _hair(sheet, marks, outfit)
 
