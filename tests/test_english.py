@@ -185,7 +185,6 @@ ALLOWED_NAMES = {
     "ash_core/commands/train.py": 2,
     "ash_core/commands/train_demo.py": 4,
     "ash_core/doctor.py": 3,
-    "ash_core/files/avatar_file.py": 8,
     "ash_core/geometry/mesh.py": 2,
     "ash_core/geometry/motion.py": 2,
     "ash_core/geometry/texels.py": 1,
