@@ -37,7 +37,7 @@ _CHANNELS = ("Xposition", "Yposition", "Zposition", "Xrotation", "Yrotation", "Z
 
 @dataclass(frozen=True)
 class Bvh:
-    """A motion as its file gives it: the file's own units and axes. float64."""
+    """Motion in its file's own units and axes. float64."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
@@ -222,7 +222,7 @@ def _quaternions(axes: str, degrees: np.ndarray) -> np.ndarray:
 
 
 class _Tree:
-    """One figure of the HIERARCHY during reading."""
+    """Figure of the HIERARCHY during reading."""
 
     def __init__(self) -> None:
         self.names: list[str] = []

@@ -58,7 +58,7 @@ def _depth(text: str) -> int:
 
 
 class _Leaves:
-    """Walk over a parsed tree, with every substitution bounded in depth, number and length."""
+    """Leaves of a parsed tree, with every substitution bounded in depth, number and length."""
 
     def __init__(self, path: Path | str, root: dict) -> None:
         self.path, self.root = path, root

@@ -28,7 +28,7 @@ MAX_PARTS: Final = 12
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a configuration."""
+    """Entry of a configuration."""
 
     key: str
     """Dotted key."""

@@ -254,7 +254,7 @@ def _stored_box(path: Path, image: PillowImage.Image) -> tuple[int, int, int, in
 
 @dataclass(frozen=True)
 class SplitData:
-    """One split of a data set: poses, cameras, images."""
+    """Split of a data set: poses, cameras, images."""
 
     name: Split
     motion: "Motion"

@@ -59,7 +59,7 @@ class Node:
 
 
 class Gltf:
-    """An open glTF file."""
+    """Open glTF file."""
 
     def __init__(self, path: Path, content: dict[str, Any], binary: bytes | None) -> None:
         self.path, self.content, self._binary = path, content, binary

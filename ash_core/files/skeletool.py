@@ -268,7 +268,7 @@ def read_skin(path: Path | str, skeleton: Skeleton, n_vertices: int | None = Non
 
 
 def bone_joints(bone_names: tuple[str, ...], skeleton: Skeleton) -> list[int | None]:
-    """The joint that carries each bone: the last one whose name before `_` is the bone's.
+    """Find the joint that carries each bone: the last one whose name before `_` is the bone's.
 
     The published search goes down to joint 1 and never looks at joint 0.
     Source: docs/released_behaviour.md A12.

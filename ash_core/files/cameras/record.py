@@ -11,7 +11,7 @@ from ash_core.records import Camera
 
 
 class StageCamera(NamedTuple):
-    """One calibrated camera."""
+    """Calibrated camera with its lens."""
 
     camera: Camera
     """Camera of the undistorted images; of the original images if the lens has no distortion."""

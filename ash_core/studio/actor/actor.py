@@ -70,7 +70,7 @@ CONF = conf("actor", "The default character, made by `ash-studio actor`")
 
 @dataclass(frozen=True)
 class Actor:
-    """The finished character. Body frame, m."""
+    """Finished character. Body frame, m."""
 
     vertices: np.ndarray
     faces: np.ndarray
