@@ -26,6 +26,7 @@ def _unmix(observed, shares, out):  # type: ignore[no-untyped-def]
     inner, outer = np.zeros(2, np.float32), np.zeros(2, np.float32)
     for row in range(height):
         for column in range(width):
+            # Skip pixels that are entirely the person or the backdrop.
             own = shares[row, column]
             if own[0] == 0 or (own[0] == 1 and own[1] == 1):
                 continue
@@ -49,6 +50,7 @@ def _unmix(observed, shares, out):  # type: ignore[no-untyped-def]
                 a, least = own[n], np.float32(1e-12)
                 mean, under = person[c] / max(inner[n], least), backdrop[c] / max(outer[n], least)
                 colour[c] = mean + a * (observed[row, column, c] - a * mean - (one - a) * under)
+            # Convert back to RGB bytes.
             red, blue = colour[0] + colour[2], colour[0] + colour[1]
             green = (colour[0] - RED * red - BLUE * blue) / (one - RED - BLUE)
             out[row, column, 0] = np.uint8(min(max(red, 0), 255) + 0.5)

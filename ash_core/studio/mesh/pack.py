@@ -44,8 +44,7 @@ def pack(charts: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
 def _try(
     charts: list, order: np.ndarray, scale: float, tightness: float
 ) -> list[np.ndarray] | None:
-    """Place the charts in order, each to keep the used square smallest; None if one has no
-    place."""
+    """Place the charts in order, keeping the used square small; None if one has no place."""
     taken = np.zeros((GRID, GRID), bool)  # the widened chart stays inside: the gap to the border
     placed: list = [None] * len(charts)
     for index in order:
@@ -53,6 +52,7 @@ def _try(
         spectrum = np.fft.rfft2(taken)
         best = None
         for turn in range(TURNS):
+            # Turn the layout, and widen its cells by the gap.
             angle = 2 * np.pi * turn / TURNS
             c, s = np.cos(angle), np.sin(angle)
             turned = flat @ np.array([[c, s], [-s, c]]) * scale
@@ -71,12 +71,14 @@ def _try(
             rows, columns = np.nonzero(free)
             if not len(rows):
                 continue
+            # Keep the cheapest place of all turns.
             cost = np.maximum(rows + h, columns + w) * tightness + rows + columns + h + w
             place = int(np.argmin(cost))
             if best is None or cost[place] < best[0]:
                 best = (cost[place], turned, mask, rows[place] + GAP, columns[place] + GAP)
         if best is None:
             return None
+        # Mark its cells as used.
         _, turned, mask, row, column = best
         taken[row : row + mask.shape[0], column : column + mask.shape[1]] |= mask
         placed[index] = turned + np.array([column, row]) / GRID
