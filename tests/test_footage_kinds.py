@@ -254,7 +254,7 @@ def test_a_damaged_video_is_listed_and_the_others_are_made(
 def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = small_dataset(Path("q:r"))
-    assert extract(data).made == FRAMES
+    assert extract(data).new_images == FRAMES
     render = ["render", "actor", "--frames", ":1", "--size", "32x24", "--device", "cpu"]
     assert main([*render, "--out", "a:b.mp4"]) == 0
     assert video_size(Path("a:b.mp4")) == (32, 24)
