@@ -20,7 +20,7 @@ from ash_core.records import Image
 
 
 def read_video(path: Path, pixel_format: str = "rgb24") -> np.ndarray:
-    """All frames, [F, h, w, c]; VP9 through libvpx, whose decoder alone keeps alpha."""
+    """Decode all frames, [F, h, w, c]; VP9 through libvpx, whose decoder alone keeps alpha."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         if path.suffix == ".webm":
@@ -33,7 +33,7 @@ def read_video(path: Path, pixel_format: str = "rgb24") -> np.ndarray:
 
 
 def moving_square(frames: int, width: int, height: int, channels: int) -> np.ndarray:
-    """A warm square that walks over a cold ground; alpha is 255 inside and 0 outside."""
+    """Make a warm square that moves over cold ground; alpha is 255 inside, 0 outside."""
     picture = np.zeros((frames, height, width, channels), np.uint8)
     picture[..., :3] = (30, 90, 140)
     for n in range(frames):
@@ -122,7 +122,7 @@ def test_failure_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 class PatientEncoder(video.PngEncoder):
-    """Takes half a second for each frame, and tells when it begins."""
+    """Encoder that takes half a second for each frame, and signals when it begins."""
 
     def __init__(self, out: Path) -> None:
         super().__init__(out)
