@@ -3,17 +3,21 @@
 Tensors are float32 unless said otherwise, integers int64. See `conventions` for units and letters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ash_core.conventions import FPS, NATIVE_LAGS, PUBLISHED_LAGS, Up
+from ash_core.errors import InputError
 
 Variant = Literal["released", "native"]
+Numbers = Tensor | np.ndarray | Sequence[Any]
+"""An array, or nested lists of numbers."""
 Lags = tuple[int, ...]
 """How many frames earlier than now each pose of a window is, the newest first: 0, ..."""
 
@@ -83,6 +87,15 @@ class Motion:
     fps: float = FPS
     name: str = ""
 
+    @classmethod
+    def from_arrays(cls, dofs: Numbers, fps: float = FPS, name: str = "") -> "Motion":
+        """Make a motion of arrays. dofs: [F, D], m and rad. Raises: InputError.
+
+        >>> ash.Motion.from_arrays(np.zeros((50, 81))).dofs.shape
+        torch.Size([50, 81])
+        """
+        return cls(_as_tensor("dofs", dofs, torch.float64), fps=fps, name=name)
+
 
 @dataclass(frozen=True)
 class PoseWindow:
@@ -146,10 +159,32 @@ class Gaussians:
     sh: Float[Tensor, "N K 3"]
     """Spherical-harmonic colour, K in {1, 4, 9, 16}; rgb = max(0, 0.5 + basis(direction) @ sh)."""
 
+    @classmethod
+    def from_arrays(
+        cls, means: Numbers, quats: Numbers, scales: Numbers, opacities: Numbers, sh: Numbers
+    ) -> "Gaussians":
+        """Make Gaussians of arrays, float32; a tensor stays as it is, with its gradients.
+
+        Shapes and units: as the fields'. Raises: InputError.
+
+        >>> one = ash.Gaussians.from_arrays(
+        ...     means=np.zeros((1, 3)), quats=[[1, 0, 0, 0]], scales=np.full((1, 3), 0.1),
+        ...     opacities=[0.9], sh=np.zeros((1, 1, 3)))
+        >>> one.means.dtype
+        torch.float32
+        """
+        return cls(
+            means=_as_tensor("means", means),
+            quats=_as_tensor("quats", quats),
+            scales=_as_tensor("scales", scales),
+            opacities=_as_tensor("opacities", opacities),
+            sh=_as_tensor("sh", sh),
+        )
+
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera (OpenCV axes)."""
+    """A pinhole camera (OpenCV axes: +X right, +Y down, +Z forward)."""
 
     viewmat: Float[Tensor, "4 4"]
     """Camera from world, m."""
@@ -158,6 +193,20 @@ class Camera:
     width: int
     height: int
     name: str = ""
+
+    @classmethod
+    def from_arrays(
+        cls, viewmat: Numbers, K: Numbers, width: int, height: int, name: str = ""
+    ) -> "Camera":
+        """Make a camera of arrays, float32. Raises: InputError for what is no array.
+
+        viewmat: [4, 4] camera from world, m, OpenCV axes. K: [3, 3], pixels.
+
+        >>> K = [[500, 0, 320], [0, 500, 240], [0, 0, 1]]
+        >>> ash.Camera.from_arrays(np.eye(4), K, width=640, height=480).K.dtype
+        torch.float32
+        """
+        return Camera(_as_tensor("viewmat", viewmat), _as_tensor("K", K), width, height, name)
 
 
 @dataclass(frozen=True)
@@ -170,7 +219,7 @@ class Crop(Camera):
 
 @dataclass(frozen=True)
 class Image:
-    """A rendered picture; the background is already under it."""
+    """What a rasterizer's backend makes; the background is already under it."""
 
     rgb: Float[Tensor, "h w 3"]
     """Colour; over a transparent background: premultiplied by alpha."""
@@ -236,3 +285,13 @@ def to_device(record: Record, device: torch.device | str) -> Record:
 
     moved = {f.name: move(getattr(record, f.name)) for f in fields(record)}  # type: ignore[arg-type]
     return replace(record, **moved)  # type: ignore[type-var]
+
+
+def _as_tensor(name: str, numbers: Numbers, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Copy an array into a tensor; a tensor stays as it is. Raises: InputError."""
+    if isinstance(numbers, Tensor):
+        return numbers
+    try:
+        return torch.tensor(np.asarray(numbers), dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected an array of numbers, got {error}") from None

@@ -19,6 +19,7 @@ from ash_core.gpu.kernels import with_index
 from ash_core.look import PLAIN, Look, colourise, dress
 from ash_core.networks.loading import weights_version
 from ash_core.records import Camera, Gaussians, Image, PoseWindow, Surface, to_device
+from ash_core.rendered_image import RenderedImage
 from ash_core.splat.rasterize import check_camera, rasterize
 
 if TYPE_CHECKING:
@@ -164,8 +165,8 @@ class Renderer:
             return Surface(found[0] @ world.T, found[1] @ world.T)
 
     @torch.no_grad()
-    def render(self, request: RenderRequest) -> Image:
-        """The picture of a request, on the renderer's device."""
+    def render(self, request: RenderRequest) -> RenderedImage:
+        """Render a request, on the renderer's device. Raises: InputError for a wrong camera."""
         check_camera(request.camera)
         with self._turn:
             self.timings = {}
@@ -176,7 +177,9 @@ class Renderer:
                 return colourise(image, request.look, _colour(request))
 
             image = self._by_frames(request.window, request.look.keeps_gaussians, fast)
-            return self._render_plainly(request) if image is None else image
+            image = self._render_plainly(request) if image is None else image
+            parts = image.rgb, image.alpha, image.depth
+            return RenderedImage(*parts, request.background is None, self.rounding)
 
     def _by_frames(
         self,
@@ -221,9 +224,7 @@ class Renderer:
             background, look = _colour(request), request.look
             gaussians = dress(gaussians, look, request.camera)
             image = rasterize(gaussians, request.camera, background, backend=self.backend)
-            assert isinstance(image, Image)
-            image = colourise(image, look, background)
-        return image
+            return colourise(image, look, background)
 
     @torch.no_grad()
     def draw(self, request: RenderRequest) -> UInt8[Tensor, "h w 4"]:
@@ -237,25 +238,20 @@ class Renderer:
 
             def fast(frames: "Frames", window: PoseWindow) -> Tensor:
                 timings = self.timings if self.profile else None
-                rounding = 0.0 if self._cuts_off else 0.5
-                return frames.rgba8(window, request.camera, request.background, rounding, timings)
+                background, rounding = request.background, self.rounding
+                return frames.rgba8(window, request.camera, background, rounding, timings)
 
             pixels = self._by_frames(request.window, request.look == PLAIN, fast)
             if pixels is not None:
                 return pixels
             image = self.render(request)
-            alpha = (image.alpha[..., None].clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-            return torch.cat((self.to_uint8(image), alpha), -1)
+            return torch.cat((image.rgb8(), image.alpha8()[..., None]), -1)
 
     @property
-    def _cuts_off(self) -> bool:
-        """Bytes of a released avatar are cut off, as published. Source: ODDITIES A19."""
-        return isinstance(self.avatar, ReleasedAvatar)
-
-    def to_uint8(self, image: Image) -> UInt8[Tensor, "h w 3"]:
-        """The picture's colours as bytes: rounded, but cut off for a released avatar."""
-        scaled = image.rgb.clamp(0, 1) * 255
-        return (scaled if self._cuts_off else scaled + 0.5).to(torch.uint8)
+    def rounding(self) -> float:
+        """Addend of colours before they are cut to bytes: 0 for released avatars, as published.
+        Source: ODDITIES A19."""
+        return 0.0 if isinstance(self.avatar, ReleasedAvatar) else 0.5
 
 
 def _first_line(error: Exception) -> str:

@@ -18,19 +18,20 @@ MAY_IMPORT = {
     "conventions": set(),
     "errors": set(),
     "resources": set(),
-    "records": {"conventions"},
+    "records": {"conventions", "errors"},
     "geometry": BASE,
     "networks": BASE | {"geometry"},
     "gpu": BASE | {"geometry"},
-    "splat": BASE | {"geometry", "gpu"},
-    "gl": BASE | {"geometry"},
     "files": BASE | {"geometry", "networks"},
+    "rendered_image": BASE | {"files"},
+    "splat": BASE | {"geometry", "gpu", "rendered_image"},
+    "gl": BASE | {"geometry"},
     "character": BASE | {"geometry", "networks", "splat", "gl"},
     "avatar": BASE | {"geometry", "networks", "splat", "gl", "character"},
 }
 MAY_IMPORT["gpu_frame"] = MAY_IMPORT["avatar"] | {"avatar", "gpu"}
 MAY_IMPORT["look"] = BASE | {"geometry"}
-MAY_IMPORT["render"] = MAY_IMPORT["gpu_frame"] | {"gpu_frame", "look"}
+MAY_IMPORT["render"] = MAY_IMPORT["gpu_frame"] | {"gpu_frame", "look", "rendered_image"}
 FRONT_ENDS = {"studio", "footage", "importers", "training", "doctor"}
 for name in FRONT_ENDS:
     MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files"}

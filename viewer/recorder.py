@@ -12,7 +12,6 @@ from typing import Final
 
 import torch
 
-from ash_core.commands.render import as_bytes
 from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import CudaError, InputError
 from ash_core.files.video import (
@@ -195,7 +194,7 @@ class Recorder:
             assert size == (settings.width, settings.height), size
             with self._lock:
                 image = self._renderer.render(request)
-                pixels = as_bytes(self._renderer, image, transparent)
+                pixels = image.to_numpy()
             writer.write(pixels, number)
             self._done, self._last_s = self._done + 1, time.monotonic()
             time.sleep(_TURN_S)

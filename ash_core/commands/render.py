@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ash_core.files.video import FrameWriter, Pixels
-    from ash_core.records import AvatarData, Camera, Image, Motion
+    from ash_core.records import AvatarData, Camera, Motion
     from ash_core.render import Renderer, RenderRequest
 
 DEFAULT_SIZE = (1280, 960)
@@ -386,19 +386,6 @@ def make_shots(
         yield Shot(frame, RenderRequest(window, camera, background))
 
 
-def as_bytes(renderer: "Renderer", image: "Image", transparent: bool) -> "Pixels":
-    """RGB, or straight RGBA, as the renderer's variant makes bytes of colours."""
-    import torch
-
-    from ash_core.files.video import straight_colour
-
-    if not transparent:
-        return renderer.to_uint8(image).cpu().numpy()
-    rgb = renderer.to_uint8(replace(image, rgb=straight_colour(image)))
-    alpha = (image.alpha.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-    return torch.cat([rgb, alpha[..., None]], dim=-1).cpu().numpy()
-
-
 def render_to_file(
     renderer: "Renderer",
     shots: Iterable[Shot],
@@ -417,7 +404,7 @@ def render_to_file(
         for shot in shots:
             image = renderer.render(shot.request)
             empty += not bool((image.alpha > 0).any())
-            pixels = as_bytes(renderer, image, transparent=shot.request.background is None)
+            pixels = image.to_numpy()
             writer.write(pixels, shot.number)
             if after is not None:
                 after(shot, pixels)
