@@ -18,7 +18,6 @@ from scipy.spatial.transform import Rotation
 from toy import figure, make_toy_character, toy_skeleton
 
 from ash_core.cli import main
-from ash_core.commands.render import find_camera
 from ash_core.conventions import CameraFormat, Up
 from ash_core.errors import InputError
 from ash_core.files.cameras.files import read_camera_file, read_straight, write_camera_file
@@ -28,6 +27,7 @@ from ash_core.files.image import read_image
 from ash_core.geometry.camera import look_at
 from ash_core.geometry.lens import Lens, distort
 from ash_core.records import Camera
+from ash_core.scene.open import find_camera
 
 MARKERS = np.array([[0.1, 0.2, 1.0], [-0.3, 0.1, 1.5], [0.2, -0.3, 0.4]])
 EYES = ((3.0, 0.2, 1.1), (-0.5, 2.7, 1.9), (0.3, -3.1, 0.2))

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ash_core.commands.scene import BUNDLED, load_avatar_data, load_motion, make_renderer
 from ash_core.conventions import NATIVE_LAGS, PUBLISHED_LAGS
 from ash_core.geometry.framing import front_camera
 from ash_core.geometry.motion import JUMP_M_PER_S, find_cuts, first_frames, pose_window
 from ash_core.geometry.rotations import axis_angle_to_matrix
 from ash_core.records import AvatarData, Motion
 from ash_core.render import RenderRequest
+from ash_core.scene.open import BUNDLED, load_avatar_data, load_motion, make_renderer
 
 CUT_PICTURES = 10
 """After the cut: offsets 4 and 8 leave it."""

@@ -36,19 +36,18 @@ FRONT_ENDS = {"studio", "footage", "importers", "training", "doctor"}
 for name in FRONT_ENDS:
     MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files"}
 MAY_IMPORT["importers"].add("studio")  # a rigged character becomes an actor of the studio
-MAY_IMPORT["commands"] = MAY_IMPORT["render"] | {"render", "files", "__init__"} | FRONT_ENDS
+MAY_IMPORT["scene"] = MAY_IMPORT["render"] | {"render", "files", "importers"}
+"""The importers stand below: opening a .bvh retargets it, and no importer needs to know a scene."""
+MAY_IMPORT["commands"] = MAY_IMPORT["scene"] | {"scene", "__init__"} | FRONT_ENDS
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 """Part of ash_core: the parts that it may import, besides itself."""
 
 WINDOWLESS_VIEWER = {
     "session",
-    "document",
-    "session_file",
     "commands",
     "clock",
-    "recorder",
     "saving",
-    "preferences",
+    "pose_history",
     "file_dialog",
     "front_end",
     "unsaved",

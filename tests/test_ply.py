@@ -9,7 +9,6 @@ import torch
 
 from ash_core import cli
 from ash_core.avatar import Avatar
-from ash_core.commands.scene import still_motion
 from ash_core.errors import InputError
 from ash_core.files.image import read_image
 from ash_core.files.ply import write_ply
@@ -18,6 +17,7 @@ from ash_core.geometry.framing import joint_positions
 from ash_core.geometry.motion import pose_window
 from ash_core.records import Gaussians
 from ash_core.render import Renderer
+from ash_core.scene.open import still_motion
 
 
 def some(count: int = 50, colours: int = 16) -> Gaussians:

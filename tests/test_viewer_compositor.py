@@ -19,9 +19,9 @@ from ash_core.gl.texture import read_texture
 from ash_core.look import Look
 from ash_core.records import Camera, Surface
 from ash_core.render import RenderRequest
+from ash_core.scene.document import Document, Overlays
 from viewer import scene as scene_module
 from viewer.compositor import Compositor, Scene
-from viewer.document import Document, Overlays
 from viewer.engine import Frame, Posed
 from viewer.front_end import Message
 from viewer.present import HostPresenter

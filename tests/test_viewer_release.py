@@ -11,7 +11,7 @@ from toy import toy_skeleton
 from ash_core.files.cameras.published import write_cameras
 from ash_core.files.dataset import stretch_camera
 from ash_core.files.released import import_ash
-from viewer.pose import sliders
+from ash_core.scene.joint_tree import sliders
 from viewer.session import Session
 
 MOTIONS = {

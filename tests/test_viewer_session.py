@@ -15,7 +15,6 @@ from PIL import Image as PillowImage
 from toy import make_toy_character
 
 from ash_core import cli
-from ash_core.commands.scene import Preset
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import CudaError, InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
@@ -29,15 +28,16 @@ from ash_core.look import Look
 from ash_core.networks.decoder import Decoder, DecoderConfig
 from ash_core.records import Camera
 from ash_core.render import Renderer, RenderRequest
+from ash_core.scene.document import BACKGROUNDS, MOST_EDITS, Document, History, Overlays
+from ash_core.scene.open import Preset
+from ash_core.scene.pose_edit import PoseEdit, window_of
+from ash_core.scene.preferences import Preferences, PreferenceStore, preferences_file
+from ash_core.scene.record import Recorder
+from ash_core.scene.view import CameraKey
 from viewer import commands
-from viewer.camera_controls import CameraKey
 from viewer.command import ViewCommand
-from viewer.document import BACKGROUNDS, MOST_EDITS, Document, History, Overlays
 from viewer.engine import Engine
 from viewer.overlay import project
-from viewer.pose import PoseEdit, window_of
-from viewer.preferences import Preferences, PreferenceStore, preferences_file
-from viewer.recorder import Recorder
 from viewer.session import SESSION_SUFFIX, Session
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "history": 32}
@@ -684,8 +684,8 @@ def test_a_session_is_rendered_by_the_command(
     session.clock.first, session.clock.last = 2, 4
     camera = session.camera(64, 48)
     session.save(tmp_path / f"a{SESSION_SUFFIX}")
-    settings, requests = session.recording(tmp_path / "window", 64, 48)
-    recorder = Recorder(session.renderer, requests, 3, settings)
+    settings, shots = session.recording(tmp_path / "window", 64, 48)
+    recorder = Recorder(session.renderer, shots, 3, settings)
     recorder.start()
     assert recorder.wait(60)
     monkeypatch.chdir("/")  # a session is found again from anywhere

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ash_core.commands.scene import load_avatar_data
 from ash_core.files.ply import write_ply
 from ash_core.files.skeletool import write_motion
+from ash_core.scene.open import load_avatar_data
 from viewer import commands
 from viewer.autosave import EVERY_S, Autosave, autosave_folder
 from viewer.session import SESSION_SUFFIX, Session

@@ -301,7 +301,7 @@ def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> N
         """
         from viewer.gizmo import handles
         from viewer.overlay import project
-        from viewer.pose import joint_tree
+        from ash_core.scene.joint_tree import joint_tree
         skeleton = session.data.skeleton
         node = next(n for n in joint_tree(skeleton) if n.depth > 2 and n.dofs)
         session.selected_joint = node.joint_names[0]

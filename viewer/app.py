@@ -18,8 +18,10 @@ from imgui_bundle import hello_imgui, imgui
 from ash_core.errors import InputError
 from ash_core.files.io import legible
 from ash_core.gl.context import describe_gl
+from ash_core.scene.path_files import SUFFIX
+from ash_core.scene.preferences import VIEW_SIZES, picture_sides
+from ash_core.scene.view import View
 from viewer.autosave import Autosave
-from viewer.camera_controls import View
 from viewer.engine import Engine, Frame
 from viewer.front_end import Clipboard
 from viewer.panels import dialogs, fonts, look, messages, motions, view
@@ -35,8 +37,6 @@ from viewer.panels.record import RecordDialog
 from viewer.panels.theme import DRESS
 from viewer.panels.timeline import Timeline
 from viewer.panels.topmost import close_topmost
-from viewer.path_files import SUFFIX, load_path, save_path
-from viewer.preferences import VIEW_SIZES, picture_sides
 from viewer.present import Presenter, make_presenter
 from viewer.saving import (
     Saver,
@@ -480,13 +480,13 @@ class App:
     def _save_path(self, path: str) -> None:
         out = path if path.endswith(SUFFIX) else path + SUFFIX
         try:
-            save_path(self.session, Path(out))
+            self.session.save_path(Path(out))
         except InputError as error:
             self.session.say(str(error), "error")
 
     def _load_path(self, path: str) -> None:
         try:
-            load_path(self.session, Path(path))
+            self.session.load_path(Path(path))
         except InputError as error:
             self.session.say(str(error), "error")
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from ash_core.errors import InputError
 from ash_core.files.io import read_json, write_text
-from viewer.preferences import user_folder
+from ash_core.scene.preferences import user_folder
 from viewer.session import SESSION_SUFFIX, Session
 from viewer.unsaved import Answer, Question, Unsaved
 

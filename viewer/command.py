@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 
-from ash_core.commands.scene import ACTOR, BUNDLED, Backend, Device, Preset
 from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.conventions import Up
 from ash_core.errors import INTERRUPTED, InputError
+from ash_core.scene.open import ACTOR, BUNDLED, Backend, Device, Preset
 
 if TYPE_CHECKING:
-    from viewer.preferences import Preferences
+    from ash_core.scene.preferences import Preferences
 
 NEEDED: Final = ("imgui_bundle", "glfw", "OpenGL")
 INSTALL: Final = "pip install 'ash-studio[gui]'"
@@ -58,7 +58,7 @@ class ViewCommand:
     def run(self) -> int:
         from ash_core.files.io import shorten
         from ash_core.gl.context import INSTALL as GL_INSTALL
-        from viewer.preferences import PreferenceStore, preferences_file
+        from ash_core.scene.preferences import PreferenceStore, preferences_file
         from viewer.session import SESSION_SUFFIX, Session
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -129,17 +129,17 @@ def record_session(
 
     size: where there is none, the one that the dialog begins with. Ctrl-C keeps what was done.
     """
-    from viewer.preferences import PreferenceStore, preferences_file
-    from viewer.recorder import Recorder
+    from ash_core.scene.preferences import PreferenceStore, preferences_file
+    from ash_core.scene.record import Recorder
     from viewer.session import Session
 
     store = PreferenceStore(preferences_file())  # read alone: a command changes none
     if store.problem is not None:
         note(store.problem)
     session = Session(device=device, backend=backend, preset=preset, file=file, preferences=store)
-    settings, requests = session.recording(out, *(size or session.size_of_recording()))
+    settings, shots = session.recording(out, *(size or session.size_of_recording()))
     settings = replace(settings, fps=fps or settings.fps)
-    recorder = Recorder(session.renderer, requests, len(settings.frames), settings)
+    recorder = Recorder(session.renderer, shots, len(settings.frames), settings)
     recorder.start()
     try:
         with progress_bar() as progress:

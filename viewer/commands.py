@@ -11,10 +11,11 @@ from typing import Final, get_args
 from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
-from viewer.camera_controls import AXIS_VIEWS, CameraKey
+from ash_core.scene.document import BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle
+from ash_core.scene.joint_tree import node_of
+from ash_core.scene.pose_edit import PoseEdit, pose_from_text, pose_to_text
+from ash_core.scene.view import AXIS_VIEWS, CameraKey
 from viewer.clock import LoopMode
-from viewer.document import BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle
-from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
 from viewer.session import NOTHING_TO_MOVE, Session
 
 SPEED_STEP: Final = 1.25

@@ -20,21 +20,6 @@ from typing import Any, Final, get_args
 
 import torch
 
-from ash_core.commands.scene import (
-    BUNDLED,
-    COMES_WITH_US,
-    STILL_FRAMES,
-    Backend,
-    Device,
-    Preset,
-    find_release,
-    load_avatar_data,
-    load_motion,
-    make_renderer,
-    motion_file,
-    release_motions,
-    still_motion,
-)
 from ash_core.conventions import Up
 from ash_core.errors import CudaError, InputError
 from ash_core.files.cameras.files import is_camera_file, read_straight
@@ -50,29 +35,39 @@ from ash_core.geometry.motion import live_window
 from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
-from ash_core.resources import resource
-from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
-from viewer.clock import SPEEDS, Clock, LoopMode, Place
-from viewer.document import BACKGROUNDS, Document, History, Overlays
-from viewer.front_end import Clipboard, Message, Panels, Severity
-from viewer.pose import (
-    LARGEST,
-    PoseEdit,
-    PoseHistory,
-    edited_until,
-    joint_tree,
-    sliders,
-    window_of,
+from ash_core.scene.document import BACKGROUNDS, Document, History, Overlays
+from ash_core.scene.joint_tree import joint_tree, sliders
+from ash_core.scene.open import (
+    BUILT_IN,
+    BUNDLED,
+    STILL_FRAMES,
+    Backend,
+    Device,
+    Preset,
+    bundled_motions,
+    find_release,
+    load_avatar_data,
+    load_motion,
+    make_renderer,
+    motion_file,
+    release_motions,
+    still_motion,
 )
-from viewer.preferences import PreferenceStore
-from viewer.recorder import RecordSettings
-from viewer.session_file import (
+from ash_core.scene.path_files import read_path, write_path
+from ash_core.scene.pose_edit import LARGEST, PoseEdit, edited_until, window_of
+from ash_core.scene.preferences import PreferenceStore
+from ash_core.scene.record import RecordSettings, Shot
+from ash_core.scene.scene_file import (
     SESSION_FORMAT,
     SESSION_VERSION,
     is_number,
     look_from_json,
     read_session,
 )
+from ash_core.scene.view import CameraPath, View, checked_frame, checked_number
+from viewer.clock import SPEEDS, Clock, LoopMode, Place
+from viewer.front_end import Clipboard, Message, Panels, Severity
+from viewer.pose_history import PoseHistory
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +180,7 @@ class Session:
         # Avatar and its motions; the configuration's own motion comes first.
         release = find_release(avatar)
         data = load_avatar_data(avatar if release is None else str(release.conf), up, self.say)
-        ours = avatar in COMES_WITH_US
+        ours = avatar in BUILT_IN
         motions = bundled_motions(data) if ours else release_motions(release, data)
         own = next(iter(motions), None) if release is not None else None
         files: list[str] = []
@@ -207,7 +202,7 @@ class Session:
         # From here on nothing can fail: a refused file leaves everything as it was.
         self.renderer = make_renderer(data, self._device, self._backend, preset)
         self.preset = preset
-        self.avatar = avatar if avatar in COMES_WITH_US else str(Path(avatar).resolve())
+        self.avatar = avatar if avatar in BUILT_IN else str(Path(avatar).resolve())
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
         self.tree = joint_tree(data.skeleton)
         self.sliders = sliders(data.skeleton, data.rest_dofs)
@@ -269,7 +264,7 @@ class Session:
         elif (
             suffix in (".safetensors", ".conf", ".character")
             or is_splats(Path(path))
-            or path in COMES_WITH_US
+            or path in BUILT_IN
             or Path(path).is_dir()
         ):
             self._open(path, None, self._usual_preset)
@@ -368,7 +363,7 @@ class Session:
         return self.preferences.value.recent
 
     def _remember(self, path: str) -> None:
-        if path not in COMES_WITH_US:
+        if path not in BUILT_IN:
             self.preferences.remember(path)
 
     @property
@@ -598,7 +593,7 @@ class Session:
 
     def recording(
         self, out: Path, width: int, height: int, step: int = 1
-    ) -> tuple[RecordSettings, Iterator[tuple[int, RenderRequest]]]:
+    ) -> tuple[RecordSettings, list[Shot]]:
         """The clock's range as a recording: its settings, its frames one by one."""
         frames = range(self.clock.first, self.clock.last + 1, step)
         settings = RecordSettings(
@@ -612,8 +607,7 @@ class Session:
             background=BACKGROUNDS[self.document.background],
         )
         # Made now: what is edited while it runs is not in it.
-        requests = [(frame, self.recorded(frame, width, height)) for frame in frames]
-        return settings, iter(requests)
+        return settings, [Shot(frame, self.recorded(frame, width, height)) for frame in frames]
 
     # ---- messages and files ----
 
@@ -653,6 +647,20 @@ class Session:
         self.file, self._saved = Path(path).resolve(), self.work
         self._remember(str(self.file))
         self.say(f"{path}: session saved")
+
+    def save_path(self, out: Path) -> None:
+        """Write the camera path to a file of its own. Raises: InputError."""
+        path = self.document.path
+        write_path(out, path)
+        self.say(f"{out}: {len(path.keys)} camera keys")
+
+    def load_path(self, file: Path) -> None:
+        """Put a file's camera path in the place of the present one. Raises: InputError."""
+        path = read_path(file)
+        self.edit("load the camera path", path=path)
+        beyond = sum(key.frame >= self.clock.frames for key in path.keys)
+        rest = f", {beyond} behind the motion's end" if beyond else ""
+        self.say(f"{file}: {len(path.keys)} camera keys{rest}")
 
     def load(self, path: str | Path) -> None:
         """Reopen a saved session. Raises: InputError, and everything stays as it was."""
@@ -732,9 +740,3 @@ def _takes_preset(data: AvatarData) -> bool:
     """Whether its decoder is ours to choose."""
     fixed = isinstance(data, SplatData) or data.variant == "released"
     return not fixed and "decoder" not in data.networks
-
-
-def bundled_motions(data: AvatarData) -> dict[str, Motion]:
-    """The motions that come with us, by name."""
-    found = sorted(resource("assets").rglob("motions/*.motion"))
-    return {path.stem: read_motion(path, data.skeleton) for path in found}

@@ -13,10 +13,10 @@ import tyro
 
 from ash_core.commands.actor import Actor
 from ash_core.commands.options import check_range, parse_frames, parse_size
-from ash_core.commands.scene import ACTOR
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, working
 from ash_core.errors import INTERRUPTED, InputError
 from ash_core.resources import cache_folder, resource, usable_cores
+from ash_core.scene.open import ACTOR
 
 if TYPE_CHECKING:
     from ash_core.files.dataset import Split

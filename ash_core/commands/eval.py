@@ -6,9 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from ash_core.commands.scene import Backend, Device, Preset, load_avatar_data, make_renderer
 from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.errors import InputError
+from ash_core.scene.open import Backend, Device, Preset, load_avatar_data, make_renderer
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Eval:
         for text in notes if dataset.release is not None else ():
             note(text)
         selections = select(dataset, self.test_cameras, self.views)
-        data = load_avatar_data(self.avatar)
+        data = load_avatar_data(self.avatar, report=note)
         if text := check_fits(data, self.avatar, dataset):
             note(text)
         if self.out is not None:
             check_folder(self.out)  # before the work, not after it
-        renderer = make_renderer(data, self.device, self.backend, self.preset)
+        renderer = make_renderer(data, self.device, self.backend, self.preset, note)
         lpips = Lpips(self.lpips_weights).to(renderer.device) if self.lpips_weights else None
         with progress_bar() as progress:
             tasks = {one.name: progress.add_task(one.name, total=None) for one in selections}

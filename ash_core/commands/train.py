@@ -6,9 +6,9 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ash_core.commands.scene import avatar_path
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, show_table
 from ash_core.errors import INTERRUPTED
+from ash_core.scene.open import avatar_path
 from ash_core.training.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from ash_core.errors import InputError
 from ash_core.files.io import check_folder
 from ash_core.training.config import TrainConfig
 from ash_core.training.loop import Loop
-from ash_core.training.release_config import take_release
 from ash_core.training.metrics import Scores
+from ash_core.training.release_config import take_release
 from ash_core.training.setup import Reporter, Session, Stop
 from ash_core.training.world import World
 

@@ -10,6 +10,7 @@ from imgui_bundle import imgui
 
 from ash_core.records import Camera, Gaussians, Motion
 from ash_core.render import Decoded, Renderer, RenderRequest
+from ash_core.scene.pose_edit import PoseEdit
 from viewer.inspect import (
     CHANNELS,
     Channel,
@@ -22,7 +23,6 @@ from viewer.inspect import (
 )
 from viewer.panels.view import PICKED_COLOUR, Rectangle
 from viewer.panels.widgets import combo
-from viewer.pose import PoseEdit
 from viewer.present import HostPresenter
 from viewer.session import Session
 

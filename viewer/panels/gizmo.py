@@ -7,10 +7,10 @@ import numpy as np
 from imgui_bundle import imgui
 
 from ash_core.records import AvatarData, Camera
+from ash_core.scene.joint_tree import node_of
 from viewer.gizmo import Grip, Handle, drag, handles, under
 from viewer.overlay import project
 from viewer.panels.view import Rectangle
-from viewer.pose import node_of
 from viewer.session import Session
 
 COLOURS: Final = ((0.93, 0.33, 0.33), (0.42, 0.80, 0.40), (0.38, 0.58, 0.98))

@@ -5,9 +5,9 @@ from typing import Final
 
 from imgui_bundle import imgui
 
+from ash_core.scene.joint_tree import JointNode, Slider, search, way_to
 from viewer.panels.theme import colours
 from viewer.panels.widgets import button
-from viewer.pose import JointNode, Slider, search, way_to
 from viewer.session import NOTHING_TO_MOVE, Session
 
 REVEAL_FRAMES: Final = 3

@@ -8,9 +8,9 @@ from typing import Final
 from imgui_bundle import imgui
 
 from ash_core.errors import InputError
+from ash_core.scene.preferences import FORMATS, Format, Preferences
+from ash_core.scene.record import FPS_RANGE, Recorder
 from viewer.panels.files import FileDialogs
-from viewer.preferences import FORMATS, Format, Preferences
-from viewer.recorder import FPS_RANGE, Recorder
 from viewer.session import Session
 
 NAMES: Final = ("mp4 (H.264)", "webm (VP9, alpha)", "mov (ProRes 4444, alpha)", "folder of PNGs")
@@ -95,10 +95,10 @@ class RecordDialog:
     def _begin(self, session: Session, lock: threading.Lock) -> None:
         out, (width, height) = self.out, self._size(session)
         try:
-            settings, requests = session.recording(out, width, height, self.step)
+            settings, shots = session.recording(out, width, height, self.step)
             settings = replace(settings, fps=fps_of(settings.fps, self.step))
             count = len(settings.frames)
-            self._recorder = Recorder(session.renderer, requests, count, settings, lock=lock)
+            self._recorder = Recorder(session.renderer, shots, count, settings, lock=lock)
             self._recorder.start()
             self._said = False
         except (InputError, OSError) as error:

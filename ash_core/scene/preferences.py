@@ -1,4 +1,4 @@
-"""What a person likes everywhere: a small file in the configuration folder, and files opened."""
+"""Preferences of a person for every scene: a small file in the configuration folder."""
 
 import json
 import logging
@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from ash_core.commands.render import DEFAULT_SIZE
-from ash_core.commands.scene import Preset
 from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import InputError
 from ash_core.files.io import bad, legible, read_json, show, write_text
-from viewer.session_file import show_version
+from ash_core.scene.open import Preset
+from ash_core.scene.record import DEFAULT_SIZE
+from ash_core.scene.scene_file import show_version
 
 Theme = Literal["dark", "light"]
 Place = Literal["auto", "cpu"]
@@ -30,7 +30,7 @@ FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 DIALOGS: Final[tuple[Dialog, ...]] = get_args(Dialog)
 PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
 VIEW_SIZES: Final[dict[str, float]] = {"view": 1.0, "2x view": 2.0}
-"""Of screenshots, in sides of the view."""
+"""Sizes of screenshots, in sides of the view."""
 SCALES: Final = (0.6, 3.0)
 IDLE_HZ: Final = (0.5, 60.0)
 FORMAT: Final = "ash-studio preferences"
@@ -42,22 +42,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preferences:
-    """The default is what we suggest."""
+    """Choices that hold for every scene; the defaults are our advice."""
 
     theme: Theme = "dark"
     scale: float = 1.0
-    """Of text and buttons, times what the screen asks for."""
+    """Size of text and buttons, times what the screen asks for."""
     device: Place = "auto"
-    """Where frames are made, from the next start on."""
+    """Device that renders, from the next start on."""
     preset: Preset | None = None
     """Decoder of avatars that have none, from the next start on; None: as the file says."""
     vsync: bool = True
     idle_hz: float = 1.0
     """Frames a second while nothing changes."""
     picture_size: str = "2x view"
-    """Of a screenshot: view, 2x view, or WIDTHxHEIGHT."""
+    """Size of a screenshot: view, 2x view, or WIDTHxHEIGHT."""
     picture_folder: str = ""
-    """Of screenshots; nothing: where the program was started."""
+    """Folder of screenshots; empty: where the program was started."""
     record_size: tuple[int, int] = DEFAULT_SIZE
     record_format: Format = ".mp4"
     file_dialog: Dialog = "window"
@@ -67,7 +67,7 @@ class Preferences:
 
 
 def picture_sides(text: str) -> tuple[int, int] | None:
-    """WIDTHxHEIGHT as numbers; None for what is no picture's size."""
+    """Read WIDTHxHEIGHT as numbers; None for anything else."""
     found = re.fullmatch(r"\s*(\d{1,6})\s*[xX]\s*(\d{1,6})\s*", text)
     if found is None:
         return None
@@ -128,7 +128,7 @@ def user_folder(variable: str, usual: str) -> Path:
 
 
 def read_preferences(path: Path) -> Preferences:
-    """Raises: InputError for a file that is none; fields that are missing are the default."""
+    """Read preferences; missing fields are the default. Raises: InputError."""
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise bad(path, None, "expected preferences of ash-studio")
@@ -159,16 +159,16 @@ class PreferenceStore:
         self._written = self.value
 
     def change(self, **changes: Any) -> None:
-        """In force at once; written by `write`."""
+        """Put changes in force at once; `write` writes them."""
         self.value = replace(self.value, **changes)
 
     def remember(self, file: str) -> None:
-        """A file was opened."""
+        """Put a file first among the recent ones."""
         others = (other for other in self.value.recent if other != file)
         self.change(recent=(file, *others)[:RECENT])
 
     def write(self) -> None:
-        """Whole or not at all, if anything has changed. A folder that is closed is told once."""
+        """Write whole or not at all, if anything has changed; report a closed folder once."""
         if self._path is None or self.value == self._written:
             return
         self._written = self.value
