@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.motion import live_window, pose_window, poses_until
 from ash_core.records import Lags, Motion, PoseWindow, Skeleton
-from ash_core.scene.joint_tree import JointNode
+from ash_core.scene.joint_tree import JointNode, node_of
 
 LARGEST: Final = 3e38
 """Numbers beyond it are not finite in float32."""
@@ -245,6 +246,40 @@ def edited_until(
 ) -> Float[Tensor, "P D"]:
     """List an edited motion's poses up to a frame, the newest last, for `live_window`."""
     return edit.apply(poses_until(motion, frame, skeleton, lags))
+
+
+# ---- poses by name ----
+
+
+def dofs_by_name(
+    values: Mapping[str, float | Mapping[str, float]],
+    tree: Sequence[JointNode],
+    skeleton: Skeleton,
+) -> dict[int, float]:
+    """Find the dofs of values by name: of a dof, or of the dofs of one line of the tree.
+
+    Returns: dof to value, m or rad. Raises: InputError for an unknown name.
+    """
+    numbers = {dof: number for number, dof in enumerate(skeleton.dof_names)}
+    held: dict[int, float] = {}
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            place, named, known = "pose", {name: value}, skeleton.dof_names
+        elif (node := node_of(tree, name)) is not None:
+            place, named, known = f"pose: {name}", value, node.dof_names
+        else:
+            raise _unknown("pose: expected a joint", [node.name for node in tree], name)
+        for dof, number in named.items():
+            if dof not in known:
+                raise _unknown(f"{place}: expected a dof", known, dof)
+            held[numbers[dof]] = float(number)
+    return held
+
+
+def _unknown(text: str, known: Sequence[str], name: str) -> InputError:
+    """Make the error of an unknown name; it lists the names near it."""
+    near = get_close_matches(name, known, 3, 0.5) or known
+    return InputError(f"{text} such as {_some(list(near))}, got {show(name)}")
 
 
 # ---- single poses as text ----

@@ -11,6 +11,17 @@ from ash_core.look import Look, Mode
 SESSION_FORMAT: Final = "ash-studio session"
 SESSION_VERSION: Final = 3
 """Versions 1 and 2 are still read."""
+SESSION_SUFFIX: Final = ".ash-session"
+DAMAGE: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+    OSError,
+)
+"""Exceptions that a damaged session may raise where no check of ours finds the damage first."""
 FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "avatar": str,
     "preset": (str, type(None)),
@@ -102,3 +113,10 @@ def look_from_json(content: dict[str, Any]) -> Look:
     """Read the look of a session file. Raises: InputError."""
     check_fields(content, LOOK_HOLDS, "look")
     return Look(**content)
+
+
+def check_choice(where: str, value: object, choices: tuple[object, ...]) -> None:
+    """Check that a value is one of a few. Raises: InputError."""
+    if value not in choices:
+        listed = ", ".join("null" if choice is None else str(choice) for choice in choices)
+        raise InputError(f"{where}: expected one of {listed}, got {show(str(value))}")
