@@ -36,7 +36,7 @@ FRONT_ENDS = {"studio", "footage", "importers", "training", "doctor"}
 for name in FRONT_ENDS:
     MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files"}
 MAY_IMPORT["importers"].add("studio")  # a rigged character becomes an actor of the studio
-MAY_IMPORT["scene"] = MAY_IMPORT["render"] | {"render", "files", "importers"}
+MAY_IMPORT["scene"] = MAY_IMPORT["render"] | {"render", "files", "importers", "rendered_image"}
 """The importers stand below: opening a .bvh retargets it, and no importer needs to know a scene."""
 MAY_IMPORT["commands"] = MAY_IMPORT["scene"] | {"scene", "__init__"} | FRONT_ENDS
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}

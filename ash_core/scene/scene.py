@@ -30,6 +30,7 @@ from ash_core.geometry.framing import Figure, joint_positions
 from ash_core.importers.retarget.retarget import read_bvh_motion
 from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
+from ash_core.rendered_image import RenderedImage
 from ash_core.scene.document import BACKGROUNDS, Document, History, Overlays
 from ash_core.scene.joint_tree import JointNode, joint_tree
 from ash_core.scene.open import (
@@ -52,10 +53,9 @@ from ash_core.scene.open import (
     still_motion,
 )
 from ash_core.scene.path_files import read_path, write_path
-from ash_core.scene.picture import Picture
 from ash_core.scene.playback import Playback
 from ash_core.scene.pose_edit import LARGEST, PoseEdit, dofs_by_name, window_of
-from ash_core.scene.record import DEFAULT_SIZE, Recorded, RecordSettings, Shot, as_bytes, record
+from ash_core.scene.record import DEFAULT_SIZE, Recorded, RecordSettings, Shot, record
 from ash_core.scene.scene_file import (
     DAMAGE,
     SESSION_FORMAT,
@@ -579,11 +579,9 @@ class Scene:
         width: int = 640,
         height: int = 480,
         camera: str | Camera | View | None = None,
-    ) -> Picture:
+    ) -> RenderedImage:
         """Render a frame; arguments as in `request`."""
-        request = self.request(frame, width, height, camera)
-        image = self.renderer.render(request)
-        return Picture(as_bytes(self.renderer, image, request.background is None))
+        return self.renderer.render(self.request(frame, width, height, camera))
 
     def record(
         self,
