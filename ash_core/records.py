@@ -94,7 +94,7 @@ class Motion:
         >>> ash.Motion.from_arrays(np.zeros((50, 81))).dofs.shape
         torch.Size([50, 81])
         """
-        return cls(_as_tensor("dofs", dofs, torch.float64), fps=fps, name=name)
+        return cls(as_tensor("dofs", dofs, torch.float64), fps=fps, name=name)
 
 
 @dataclass(frozen=True)
@@ -174,11 +174,11 @@ class Gaussians:
         torch.float32
         """
         return cls(
-            means=_as_tensor("means", means),
-            quats=_as_tensor("quats", quats),
-            scales=_as_tensor("scales", scales),
-            opacities=_as_tensor("opacities", opacities),
-            sh=_as_tensor("sh", sh),
+            means=as_tensor("means", means),
+            quats=as_tensor("quats", quats),
+            scales=as_tensor("scales", scales),
+            opacities=as_tensor("opacities", opacities),
+            sh=as_tensor("sh", sh),
         )
 
 
@@ -206,7 +206,7 @@ class Camera:
         >>> ash.Camera.from_arrays(np.eye(4), K, width=640, height=480).K.dtype
         torch.float32
         """
-        return Camera(_as_tensor("viewmat", viewmat), _as_tensor("K", K), width, height, name)
+        return Camera(as_tensor("viewmat", viewmat), as_tensor("K", K), width, height, name)
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,12 @@ class Crop(Camera):
 
 @dataclass(frozen=True)
 class Image:
-    """What a rasterizer's backend makes; the background is already under it."""
+    """Result of a rasterizer's backend; the background is already under it.
+
+    >>> grey = torch.full((48, 64), 0.5)
+    >>> ash.Image(rgb=grey[..., None].expand(-1, -1, 3), alpha=grey, depth=grey).rgb.shape
+    torch.Size([48, 64, 3])
+    """
 
     rgb: Float[Tensor, "h w 3"]
     """Colour; over a transparent background: premultiplied by alpha."""
@@ -287,7 +292,7 @@ def to_device(record: Record, device: torch.device | str) -> Record:
     return replace(record, **moved)  # type: ignore[type-var]
 
 
-def _as_tensor(name: str, numbers: Numbers, dtype: torch.dtype = torch.float32) -> Tensor:
+def as_tensor(name: str, numbers: Numbers, dtype: torch.dtype = torch.float32) -> Tensor:
     """Copy an array into a tensor; a tensor stays as it is. Raises: InputError."""
     if isinstance(numbers, Tensor):
         return numbers

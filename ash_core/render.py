@@ -35,7 +35,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """Everything that a frame depends on, besides the avatar."""
+    """Everything that a frame depends on, besides the avatar.
+
+    >>> window = ash.pose_window(motion, 120, avatar)
+    >>> request = ash.RenderRequest(window, camera, background=(1.0, 1.0, 1.0))
+    >>> request.look.mode
+    'colour'
+    """
 
     window: PoseWindow
     camera: Camera
@@ -63,6 +69,11 @@ class Renderer:
     On an NVIDIA GPU frames are CUDA graphs of our kernels, with the networks in half precision
     (`ash_core.gpu_frame`). Otherwise, with precision "float", or with another rasterizer than ours,
     the avatar's own modules run: the plain path.
+
+    >>> renderer = ash.Renderer(avatar)
+    >>> request = ash.RenderRequest(ash.pose_window(motion, 120, avatar), camera)
+    >>> renderer.render(request).rgb.shape
+    torch.Size([48, 64, 3])
     """
 
     def __init__(

@@ -38,6 +38,9 @@ for name in FRONT_ENDS:
 MAY_IMPORT["importers"].add("studio")  # a rigged character becomes an actor of the studio
 MAY_IMPORT["scene"] = MAY_IMPORT["render"] | {"render", "files", "importers", "rendered_image"}
 """The importers stand below: opening a .bvh retargets it, and no importer needs to know a scene."""
+MAY_IMPORT["library"] = MAY_IMPORT["scene"] | {"scene", "training"}
+MAY_IMPORT["__init__"] = MAY_IMPORT["library"] | {"look", "library"}
+"""The library's names; nothing is imported before one is used (test_library)."""
 MAY_IMPORT["commands"] = MAY_IMPORT["scene"] | {"scene", "__init__"} | FRONT_ENDS
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 """Part of ash_core: the parts that it may import, besides itself."""

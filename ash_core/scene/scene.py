@@ -6,7 +6,7 @@ recording and of a notebook come from `Scene` alone.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +83,14 @@ class Scene:
     """One avatar with its motions and cameras, the edits of it, and its frames.
 
     Raises: InputError for what cannot be opened; everything then stays as it was.
+
+    >>> scene = ash.Scene("ida")
+    >>> scene.choose_motion("walk")
+    >>> scene.pose({"left_elbow": 1.2})
+    >>> scene.render(frame=10, width=64, height=48).rgb.shape
+    torch.Size([48, 64, 3])
+    >>> scene.undo()
+    'pose'
     """
 
     avatar: str
@@ -589,13 +597,14 @@ class Scene:
         frames: Iterable[int] | None = None,
         width: int | None = None,
         height: int | None = None,
-        camera: str | Camera | View | None = None,
+        camera: str | Camera | View | Sequence[Camera] | None = None,
         fps: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Recorded:
         """Write a video (.mp4, .webm, .mov), one image (.png) or a folder of PNGs.
 
-        frames: by default from the in point to the out point. progress: called with the frames
+        frames: by default from the in point to the out point. camera: one for every frame, as in
+        `request`, or a list with one for each. progress: called with the frames
         done and their number. Raises: InputError for a place or a size that cannot be.
         """
         # Settings; the requests name what is checked against them.
@@ -616,7 +625,12 @@ class Scene:
             if progress is not None:
                 progress(done, len(numbers))
 
-        shots = [Shot(n, self.request(n, *size, camera)) for n in numbers]
+        one = isinstance(camera, str) or not isinstance(camera, Sequence)
+        cameras = [camera] * len(numbers) if one else camera
+        if len(cameras) != len(numbers):
+            raise InputError(f"camera: expected {len(numbers)}, one a frame, got {len(cameras)}")
+        requests = (self.request(n, *size, c) for n, c in zip(numbers, cameras, strict=True))
+        shots = [Shot(n, request) for n, request in zip(numbers, requests, strict=True)]
         return record(self.renderer, shots, settings.open(len(numbers)), after=count)
 
     def recording(
@@ -777,6 +791,10 @@ def open_scene(
 
     name: of a built-in avatar, or a file: .safetensors, .conf, .character, .ply, .spz, .sog,
     .ash-session. motion: file or name, by default the avatar's own. Raises: InputError.
+
+    >>> scene = ash.open("ida", motion="dance")
+    >>> scene.fps, scene.request(frame=120, width=64, height=48).camera.width
+    (25.0, 64)
     """
     name = str(name)
     if not name.endswith(SESSION_SUFFIX):

@@ -49,6 +49,9 @@ class Evaluation:
 
     `evaluation["novel view"].scores.psnr` is in dB; the sets are those that have images: "train
     pose", "novel view" (or "validation") and "novel pose".
+
+    >>> ash.Evaluation(reports=()).notes
+    ()
     """
 
     reports: tuple["Report", ...]
