@@ -1,7 +1,6 @@
 """Render with a rasterizer of one's own, in plain torch and differentiable."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,14 +8,8 @@ import torch
 import ash_core as ash
 
 
-def render(
-    gaussians: ash.Gaussians, cameras: Sequence[ash.Camera], background: torch.Tensor | None
-) -> list[ash.Image]:
+def render(g: ash.Gaussians, camera: ash.Camera, background: torch.Tensor | None) -> ash.Image:
     """Splat by the textbook: project ellipsoids, sort by depth, blend front to back."""
-    return [render_one(gaussians, camera, background) for camera in cameras]
-
-
-def render_one(g: ash.Gaussians, camera: ash.Camera, background: torch.Tensor | None) -> ash.Image:
     R, t = camera.viewmat[:3, :3], camera.viewmat[:3, 3]
     (fx, _, cx), (_, fy, cy), _ = camera.K.tolist()
     x, y, z = (g.means @ R.T + t).unbind(-1)
@@ -33,7 +26,7 @@ def render_one(g: ash.Gaussians, camera: ash.Camera, background: torch.Tensor | 
     conic = torch.linalg.inv(flat @ flat.mT + 0.3 * torch.eye(2))
 
     # Nearest first; one row of pixels at a time bounds the memory.
-    order = z.argsort()[(z.sort().values > 0.01)]
+    order = z.argsort()[z.sort().values > 0.01]
     rgb = (0.5 + 0.28209479 * g.sh[order, 0]).clamp_min(0)
     rows = []
     for v in range(camera.height):
@@ -55,8 +48,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("example"), help="folder for own.png")
     out = parser.parse_args().out
-    ash.register_backend("own", render)
+    ash.register_backend(
+        "own", lambda g, cameras, background: [render(g, c, background) for c in cameras]
+    )
     scene = ash.open("ida", motion="dance", backend="own")
+    scene.edit("background", background="white")
     image = scene.render(frame=120, width=72, height=96)
     image.save(out / "own.png")
     print(f"{out / 'own.png'}: rendered by {ash.available_backends()[-1]}")

@@ -10,9 +10,9 @@ import ash_core as ash
 
 POSES = {
     "rest": {},
-    "wave": {"left_shoulder_z": 1.2, "left_elbow": 1.9, "head_twist": 0.4},
+    "wave": {"left_shoulder_z": 1.2, "left_shoulder_twist": -1.5, "left_elbow": 1.2},
     "bow": {"spine_bend": 0.6, "chest_bend": 0.4, "neck_bend": 0.3},
-    "lunge": {"left_hip_x": -0.9, "left_knee": 1.1, "spine_twist": 0.4},
+    "look": {"head_twist": 0.8, "chest_twist": 0.4, "spine_twist": 0.4},
 }
 """Radians; a joint's name may hold its dofs: {"LeftForeArm": {"left_elbow": 1.9}}."""
 
