@@ -1,4 +1,4 @@
-"""Fit Gaussians to an image by gradients through the rasterizer; shows before, after and target."""
+"""Fit Gaussians to an image by gradients through the rasterizer: before, after, target."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,6 @@ from PIL import Image
 import ash_core as ash
 
 COUNT = 500
-
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", type=Path, default=Path("example"), help="folder for fit.png")
 parser.add_argument("--image", type=Path, help="default: a render of the built-in avatar")
@@ -26,11 +25,11 @@ else:
     target = scene.render(120, 96, 128).to_numpy()
 truth = torch.tensor(target / 255, dtype=torch.float32)
 
-# A flat cloud one metre before the camera; every value is free.
+# A cloud one to two metres before the camera; every value is free.
 torch.manual_seed(0)
 camera = ash.Camera.from_arrays(np.eye(4), [[128, 0, 48], [0, 128, 64], [0, 0, 1]], 96, 128)
 free = {
-    "means": (torch.rand(COUNT, 3) - 0.5) * torch.tensor([0.7, 0.95, 0.02]),
+    "means": torch.rand(COUNT, 3) - torch.tensor([0.5, 0.5, -1.0]),
     "quats": torch.nn.functional.normalize(torch.randn(COUNT, 4), dim=1),
     "scales": torch.full((COUNT, 3), -4.0),
     "opacities": torch.zeros(COUNT),
@@ -41,10 +40,9 @@ optimizer = torch.optim.Adam([value.requires_grad_() for value in free.values()]
 
 def gaussians() -> ash.Gaussians:
     """Squash the free values into their ranges."""
-    means = free["means"] + torch.tensor([0.0, 0.0, 1.0])
     quats = torch.nn.functional.normalize(free["quats"], dim=1)
     scales, opacities = free["scales"].exp(), free["opacities"].sigmoid()
-    return ash.Gaussians(means, quats, scales, opacities, free["sh"])
+    return ash.Gaussians(free["means"], quats, scales, opacities, free["sh"])
 
 
 images, losses = [], []

@@ -141,6 +141,8 @@ class StandIn:
         """As the program's; options of `Emulated.launch` too."""
         if self._emulated is None:
             self._emulated = emulate(self._program.text(), self._program.defines)
+        kernel, _, _, *values = arguments
+        self._program.check(kernel, *values)
         self._emulated.launch(*arguments, **options)
 
 

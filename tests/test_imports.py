@@ -63,9 +63,21 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+PROGRAM = "__name__ == '__main__'"
+
+
 def imported_names(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of every import in a module, those inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """(line, dotted name) of every import in a module, those inside functions too.
+
+    Not of what it does as a program: that is the command line's, whatever the floor.
+    """
+    module = ast.parse(path.read_text())
+    module.body = [
+        node
+        for node in module.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == PROGRAM)
+    ]
+    for node in ast.walk(module):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -103,6 +115,19 @@ def test_imports_follow_the_order(path: Path) -> None:
 def test_core_never_imports_the_viewer_or_a_window(path: Path) -> None:
     heads = {name.split(".")[0] for _, name in imported_names(path)}
     assert not heads & {"viewer", "imgui_bundle", "glfw"}
+
+
+@pytest.mark.parametrize("path", modules("viewer"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_viewer_never_imports_the_command_line(path: Path) -> None:
+    """Window and command line stand side by side on the scene; entry points join them."""
+    assert not {part for _, part in parts_imported(path)} & {"commands", "cli"}
+
+
+def test_nothing_runs_modules_by_name() -> None:
+    for package in ("ash_core", "viewer"):
+        for path in modules(package):
+            assert "runpy" not in {name for _, name in imported_names(path)}, path
+    assert "ash_studio.sessions" not in (ROOT / "pyproject.toml").read_text()
 
 
 @pytest.mark.parametrize("path", modules("viewer"), ids=lambda p: str(p.relative_to(ROOT)))

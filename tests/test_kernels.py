@@ -19,6 +19,7 @@ import torch
 from ash_core.errors import CudaError
 from ash_core.gpu import kernels
 from ash_core.gpu.kernels import Program
+from ash_core.gpu.signatures import check_arguments, read_signatures, signature_of
 from ash_core.gpu_frame import character, convolutions, decoders, frame
 from ash_core.splat import cuda
 from ash_core.training import losses
@@ -36,7 +37,10 @@ PROGRAMS = {
 }
 REGISTERS = 65536
 """Of a multiprocessor."""
-SOURCE = 'extern "C" __global__ void put(int* out) { *out = VALUE; }'
+SOURCE = (
+    'extern "C" __global__ void put(const float* in, int* out, int count, float scale) '
+    "{ *out = VALUE; }"
+)
 needs_nvrtc = pytest.mark.skipif(kernels.compiler_missing() is not None, reason="no NVRTC")
 
 
@@ -102,6 +106,50 @@ def test_a_mistake_in_a_kernel_is_named_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "wrong.cu").write_text('extern "C" __global__ void f() {\n  nothing();\n}\n')
     with pytest.raises(CudaError, match=r"wrong\.cu\(2\).*nothing"):
         Program(tmp_path / "wrong.cu").compile("sm_90")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_constants_stand_in_one_place(name: str) -> None:
+    """A number that Python passes by -D, or has under the same name, is not defined again."""
+    written = set(re.findall(r"^\s*#define (\w+)\b(?!\()", PROGRAMS[name].text(), re.M))
+    assert not written & set(PROGRAMS[name].defines)
+    owners = (cuda, character, frame, decoders, losses, convolutions)
+    for module in owners:
+        if PROGRAMS[name] in (*vars(module).values(), *vars(module).get("PROGRAMS", {}).values()):
+            assert not written & set(vars(module)), module.__name__
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_kernel_has_a_signature(name: str) -> None:
+    program = PROGRAMS[name]
+    compiled = re.findall(r"Compiling entry function '(\w+)'", program.compile("sm_90").log)
+    signatures = read_signatures(program.text())
+    assert compiled
+    for kernel in compiled:
+        for parameter in signature_of(kernel, signatures):
+            assert parameter.is_pointer or parameter.type in ("int", "float"), (kernel, parameter)
+            assert not parameter.is_pointer or parameter.element_bytes in (None, 1, 2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ((torch.zeros(3), 7), "takes 3 arguments, got 2"),
+        ((7, torch.zeros(3), 0.5), "argument 0, float values: got 7"),
+        ((torch.zeros(3), 0.5, 7), r"argument 1, int count: got 0\.5"),
+        ((torch.zeros(3).half(), 7, 0.5), r"argument 0, float values: got torch\.float16"),
+        ((torch.zeros(3).int(), 7, 0.5), r"argument 0, float values: got torch\.int32"),
+        ((torch.zeros(3), True, 0.5), "argument 1, int count: got True"),
+    ],
+)
+def test_a_launch_that_does_not_fit_its_kernel(arguments: tuple[Any, ...], fault: str) -> None:
+    text = "__global__ void f(const float* __restrict__ values, int count, float scale) {}"
+    parameters = read_signatures(text)["f"]
+    check_arguments("f", parameters, (torch.zeros(3), 7, 0.5))
+    check_arguments("f", parameters, (None, 7, 0.5))
+    with pytest.raises(AssertionError, match=fault):
+        check_arguments("f", parameters, arguments)
 
 
 # ---- the cache ----

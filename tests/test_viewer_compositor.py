@@ -25,7 +25,7 @@ from viewer.compositor import Compositor, Scene
 from viewer.engine import Frame, Posed
 from viewer.front_end import Message
 from viewer.present import HostPresenter
-from viewer.scene import SceneView, lies_under, scene_of
+from viewer.scene import SceneView, scene_of
 
 pytest.importorskip("imgui_bundle", reason="the window is not installed")
 
@@ -236,11 +236,11 @@ def test_where_the_compositor_fails_the_avatar_is_still_shown() -> None:
 
 def test_frames_are_transparent_exactly_where_something_lies_under_them() -> None:
     plain = Overlays(grid=False)
-    assert not lies_under(Document("a", overlays=plain))
-    assert lies_under(Document("a", overlays=Overlays(grid=True)))
-    assert lies_under(Document("a", overlays=plain, background="transparent"))
-    assert lies_under(Document("a", overlays=replace(plain, mesh="wire", mesh_place="under")))
-    assert not lies_under(Document("a", overlays=replace(plain, mesh="wire", mesh_place="over")))
+    assert not Document("a", overlays=plain).lies_under
+    assert Document("a", overlays=Overlays(grid=True)).lies_under
+    assert Document("a", overlays=plain, background="transparent").lies_under
+    assert Document("a", overlays=replace(plain, mesh="wire", mesh_place="under")).lies_under
+    assert not Document("a", overlays=replace(plain, mesh="wire", mesh_place="over")).lies_under
 
 
 def test_a_picture_of_alpha_has_black_under_it_as_when_recorded() -> None:

@@ -177,6 +177,27 @@ def test_the_profiler_makes_the_renderer_wait_while_it_is_seen(tmp_path: Path) -
     assert said == {"profile": [False, True, False]}
 
 
+def test_a_frame_is_drawn_once_for_each_revision(tmp_path: Path) -> None:
+    _, said = use(
+        tmp_path,
+        """
+        def number(*names, **arguments):
+            for name in names:
+                commands.run(session, name, **arguments)
+            draw(3)
+            settle()
+            return app.engine.take().number
+
+        first = number()
+        said["rests"] = number() - first
+        said["overlay"] = number("look.skeleton", "camera.add_key") - first
+        said["view"] = number("camera.orbit", dx_rad=0.2, dy_rad=0.0) - first
+        said["frame"] = number("time.next_frame") - first
+        """,
+    )
+    assert said == {"rests": 0, "overlay": 0, "view": 1, "frame": 2}
+
+
 def test_a_dragged_playhead_is_drawn_small_and_then_in_full(tmp_path: Path) -> None:
     _, said = use(
         tmp_path,
@@ -190,13 +211,13 @@ def test_a_dragged_playhead_is_drawn_small_and_then_in_full(tmp_path: Path) -> N
         mouse(x, y); mouse(x, y, 0)
         for step in range(12):
             mouse(x + 20 * step, y, 0)
-            sizes.append(app._asked.size)
+            sizes.append(app._requested[1])
         said["small"] = all(2 * width < full[0] for width, _ in sizes[2:])
         viewer.app.REST_S = rest
         mouse(x, y)
         time.sleep(0.4)
         settle()
-        said["full"] = app._asked.size == full
+        said["full"] = app._requested[1] == full
         """,
     )
     assert said == {"small": True, "full": True}
@@ -307,7 +328,7 @@ def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> N
         session.selected_joint = node.joint_names[0]
         settle()
         camera = session.camera(round(app.area.width), round(app.area.height))
-        handle = handles(skeleton, session.pose(), node, camera)[0]
+        handle = handles(skeleton, session.dofs(), node, camera)[0]
         x, y = project(camera, handle.points)[0][5] + (app.area.x, app.area.y)
         view = session.view
         mouse(x, y); mouse(x, y, 0); mouse(x + 15, y + 9, 0); mouse(x + 30, y + 18, 0)
@@ -498,7 +519,7 @@ def test_the_mesh_lies_on_the_body_and_the_floor_behind_it(tmp_path: Path) -> No
         settle()
         with_floor = picture()
         without = picture("look.grid")
-        request = session.request(*app._pixels())
+        request = session.request_shown(*app._pixels())
         alpha = session.renderer.render(replace(request, background=None)).alpha.numpy()
         solid, free = alpha > 0.97, alpha < 0.001
         floor = np.abs(with_floor - without).max(-1)
@@ -625,7 +646,7 @@ def test_the_view_follows_the_path_until_the_camera_is_moved(tmp_path: Path) -> 
         said["plays"] = session.view == session.document.path.at(session.clock.frame)
         commands.run(session, "time.play")
         commands.run(session, "camera.front"); draw(3)
-        said["left"] = not session.panels.along_path
+        said["left"] = not session.along_path
         here = session.view
         session.clock.seek(20); draw(3)
         said["stays"] = session.view == here

@@ -1,1 +1,1 @@
-"""The desktop viewer (work in progress: nothing is exported yet)."""
+"""The desktop viewer, `ash-studio view`; it exports nothing."""

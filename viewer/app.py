@@ -1,5 +1,8 @@
 """Content of the window in each frame: Dear ImGui by imgui-bundle, the picture from a thread.
 
+It follows the session: a frame is requested when its revision or the picture's size is new, and
+requests of commands and panels are answered in their order.
+
 Import order: imgui_bundle, glfw, OpenGL; the first tells the second which library to use.
 """
 
@@ -8,7 +11,6 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +22,11 @@ from ash_core.files.io import legible
 from ash_core.gl.context import describe_gl
 from ash_core.scene.path_files import SUFFIX
 from ash_core.scene.preferences import VIEW_SIZES, picture_sides
-from ash_core.scene.view import View
+from ash_core.scene.scene_file import SESSION_SUFFIX
+from viewer import commands
 from viewer.autosave import Autosave
 from viewer.engine import Engine, Frame
-from viewer.front_end import Clipboard
+from viewer.front_end import Request, RequestKind
 from viewer.panels import dialogs, fonts, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
 from viewer.panels.dock import Dock
@@ -48,7 +51,7 @@ from viewer.saving import (
     save_table,
 )
 from viewer.scene import SceneView
-from viewer.session import SESSION_SUFFIX, Session
+from viewer.session import Session
 from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
 from viewer.unsaved import Unsaved
@@ -66,39 +69,6 @@ PREPARING: Final = "preparing the first picture (on a new machine kernels are co
 INK: Final = (0.85, 0.87, 0.90, 0.8)
 INK_ON_WHITE: Final = (0.15, 0.17, 0.20, 0.9)
 OVER_PICTURE_ERROR: Final = (0.95, 0.35, 0.30, 1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class _Same:
-    """Equal to what holds the same object alone; it is kept, so that no other gets its place."""
-
-    held: object
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.held is other.held
-
-    def __hash__(self) -> int:
-        return id(self.held)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What the last request was made of; another one is only made if this changes."""
-
-    renderer: _Same
-    motion: _Same
-    frame: int
-    edit: object
-    look: object
-    background: object
-    mesh: bool
-    view: object
-    camera: str | None
-    follows: bool
-    size: tuple[int, int]
-    profile: bool
-    hand_s: float | None
-    """The time, while a hand moves the character: its last poses then change by themselves."""
 
 
 class App:
@@ -124,7 +94,8 @@ class App:
         self._gl = "-"
         self._renderer = session.renderer
         self._interop = interop
-        self._asked: _Asked | None = None
+        self._requested: tuple[int, tuple[int, int]] | None = None
+        """Revision and size (width, height) of the last frame that the engine was given."""
         self._shown = 0
         self._moved_s = -math.inf
         self._last_s = session.now()
@@ -133,7 +104,21 @@ class App:
         self.unsaved = Unsaved(session)
         self.autosave = Autosave(session, kept_in)
         self._title = TITLE
-        self._keyed: View | None = None
+        self._handlers: dict[RequestKind, Callable[[Request], None]] = {
+            "open": lambda request: self.unsaved.open(request.paths),
+            "open_dialog": lambda _: self._ask_to_open(),
+            "save_dialog": lambda _: self._ask_to_save(),
+            "screenshot": lambda _: self._shoot(self._new_picture),
+            "screenshot_as": lambda _: self._ask_for_picture(),
+            "copy_picture": lambda _: self._copy_picture(),
+            "save_pose": lambda _: self._save_pose(),
+            "save_splats": lambda _: self._save_splats(),
+            "save_times": lambda _: self._save_times(),
+            "save_path": lambda _: self._ask_to_save_path(),
+            "load_path": lambda _: self.files.open("Load a camera path", PATHS, self._load_path),
+            "close": lambda _: close_topmost(self.session),
+            "quit": lambda _: self.unsaved.quit(),
+        }
         self._chords: ChordKeeper | None = None
         self._drops: DropTarget | None = None
         self._started_s = time.monotonic()
@@ -141,8 +126,8 @@ class App:
 
     @property
     def settled(self) -> bool:
-        """Whether what is shown is what was asked for, in full, and nothing is being drawn."""
-        is_full = self._asked is not None and self._asked.size == self._pixels()
+        """Whether what is shown is what was requested, in full, and nothing is being drawn."""
+        is_full = self._requested is not None and self._requested[1] == self._pixels()
         return self._shown > 0 and is_full and not self.engine.busy
 
     # ---- the loop ----
@@ -212,7 +197,7 @@ class App:
         window = glfw.get_current_context()
         self._chords = ChordKeeper(glfw, window)
         self._drops = DropTarget(glfw, window, self.drop)
-        self.session.clipboard = _SystemClipboard()
+        self.session.clipboard.connect(imgui.get_clipboard_text, imgui.set_clipboard_text)
         self.presenter, reason = make_presenter(self.session.renderer.device, self._interop)
         if reason is not None:
             self.session.say(reason, "error")
@@ -224,7 +209,7 @@ class App:
         if self.files.dialog is not None:
             self.files.dialog.take(Path(paths[0]))
         elif self.unsaved.question is None:
-            self.session.panels.opening = (*self.session.panels.opening, *paths)
+            self.session.requests.put("open", tuple(paths))
 
     def _stop(self) -> None:
         self.record.close()
@@ -238,13 +223,12 @@ class App:
 
     def _before_frame(self) -> None:
         session, now = self.session, self.session.now()
-        session.clock.tick(now)
+        session.tick()
         self.saver.collect()
-        session.collect()
         self._follow_renderer()
-        self._follow_path()
         self._follow_preferences()
-        self.profiler.follow(session.renderer)
+        if self.profiler.follow(session.renderer):
+            session.touch()  # the same picture with its stages timed, or without
         self.atlas.follow(session, self.engine.lock)
         params = hello_imgui.get_runner_params()
         busy = (
@@ -253,13 +237,10 @@ class App:
             or self.atlas.busy
             or self.saver.busy
             or session.fits
-            or session.hand_moves
+            or session.is_posing
             or now - self._moved_s < 2 * REST_S
         )
         params.fps_idling.enable_idling = not (busy or self.record.running)
-        if session.panels.quit:
-            session.panels.quit = False
-            self.unsaved.quit()
         params.app_shall_exit = params.app_shall_exit or self.unsaved.ended
         self.autosave.follow()
         self._follow_title()
@@ -267,7 +248,7 @@ class App:
 
     def _may_close(self) -> bool:
         """Answer the window's close button: not before the question about unsaved edits."""
-        self.session.panels.quit = True
+        self.unsaved.quit()
         return False
 
     def _follow_title(self) -> None:
@@ -285,22 +266,9 @@ class App:
         idling.fps_idle = store.value.idle_hz
         idling.vsync_to_monitor = store.value.vsync
         store.write()
-        if store.problem is not None:
-            self.session.say(store.problem, "error")
-            store.problem = None
-
-    def _follow_path(self) -> None:
-        """Look along the camera path, until somebody moves the camera by other means."""
-        session = self.session
-        if not session.panels.along_path:
-            self._keyed = None
-            return
-        keyed = session.document.path.at(session.clock.frame)
-        moved = self._keyed is not None and session.view != self._keyed
-        if keyed is None or moved or session.locked_camera is not None:
-            session.panels.along_path, self._keyed = False, None
-            return
-        session.view = self._keyed = keyed
+        problem = store.take_problem()
+        if problem is not None:
+            self.session.say(problem, "error")
 
     def _follow_renderer(self) -> None:
         """Another avatar's frames are another renderer's."""
@@ -346,7 +314,7 @@ class App:
         for place, radius in self.atlas.marked(session):
             view.mark(camera, self.area, place, radius)
         self._draw_corners()
-        self._ask(now)
+        self._request_frame(now)
 
     def _draw_corners(self) -> None:
         session, line = self.session, imgui.get_font_size() * 1.2
@@ -355,7 +323,7 @@ class App:
         name = session.locked_camera or (
             "orthographic" if session.view.orthographic else "perspective"
         )
-        if session.panels.along_path:
+        if session.along_path:
             name = "along the camera path"
         rows = [(f"{session.data.name}   {session.document.motion}", ink), (name, ink)]
         if self.engine.error is not None:
@@ -365,44 +333,30 @@ class App:
         for number, (text, colour) in enumerate(rows):
             view.write(session, (left, top + number * line), text, colour)
 
-    def _ask(self, now: float) -> None:
-        """Ask for the picture of what is shown now, if that is new."""
+    def _request_frame(self, now: float) -> None:
+        """Give the engine what is shown now, where its revision or its size is new."""
         session, scene = self.session, self.scene
         if scene is None:
             return
         self._follow_renderer()  # a menu of this very frame may have opened an avatar
-        asked = _Asked(
-            _Same(session.renderer),
-            _Same(session.motion),
-            session.clock.frame,
-            session.document.edit,
-            session.document.look,
-            None if scene.lies_under else session.document.background,
-            scene.shows_mesh,
-            session.view,
-            session.locked_camera,
-            session.follows_root,
-            self._pixels(),
-            session.renderer.profile,
-            now if session.hand_moves else None,
-        )
-        if self._dragged(asked):
+        if self._is_dragged():
             self._moved_s = now
         size = self._pixels(self._scale(now))
-        asked = replace(asked, size=size)
-        if asked == self._asked or min(self.area.width, self.area.height) < 2:
+        requested = session.revision, size
+        if requested == self._requested or min(self.area.width, self.area.height) < 2:
             return
         try:
-            self.engine.submit(scene.wanted(session.request(*size)), scene.shows_mesh)
-            self._asked = asked
+            session.advance()
+            self.engine.submit(scene.wanted(session.request_shown(*size)), scene.shows_mesh)
+            self._requested = requested
         except InputError as error:
             session.say(str(error), "error")
 
-    def _dragged(self, asked: _Asked) -> bool:
-        """Whether a slider, the playhead or whatever a hand holds is changing the picture."""
-        if self._asked is None or not (imgui.is_mouse_down(0) and imgui.is_any_item_active()):
+    def _is_dragged(self) -> bool:
+        """Check whether a slider, the playhead or a handle is dragged and changes the picture."""
+        if self._requested is None or not (imgui.is_mouse_down(0) and imgui.is_any_item_active()):
             return False
-        return replace(asked, size=self._asked.size) != self._asked
+        return self.session.revision != self._requested[0]
 
     def _scale(self, now: float) -> float:
         """Smaller pictures while something is dragged, where full ones are slow."""
@@ -439,43 +393,38 @@ class App:
     def _draw_over(self) -> None:
         session = self.session
         run_pressed(session)
-        if session.panels.close:
-            session.panels.close = False
-            close_topmost(session)
+        self._answer_requests()  # before the palette: what Esc closes is not drawn again
         self.palette.draw(session)
         dialogs.draw_help(session)
         messages.draw_messages(session)
         self.record.draw(session, self.engine.lock, self.files)
         self.preferences.draw(session)
-        self._ask_for_file()
-        self._save_what_is_asked()
-        if not imgui.is_any_item_active():
-            session.history.settle()
-
-    def _ask_for_file(self) -> None:
-        session, panels, files = self.session, self.session.panels, self.files
-        if panels.opening:
-            paths, panels.opening = panels.opening, ()
-            self.unsaved.open(paths)
-        if panels.open_dialog:
-            panels.open_dialog = False
-            files.open("Open", OPENED, lambda path: self.unsaved.open((path,)))
-        if panels.save_dialog:
-            panels.save_dialog = False
-            name = str(session.file or f"session{SESSION_SUFFIX}")
-            endings = (SESSION_SUFFIX,)
-            files.save("Save the session", name, self.unsaved.save, endings, self.unsaved.stay)
-        if panels.screenshot_as:
-            panels.screenshot_as = False
-            files.save("Screenshot to", str(self._new_picture()), self._save_picture, (".png",))
-        if panels.save_path:
-            panels.save_path = False
-            files.save("Save the camera path", f"camera path{SUFFIX}", self._save_path, (SUFFIX,))
-        if panels.load_path:
-            panels.load_path = False
-            files.open("Load a camera path", PATHS, self._load_path)
-        files.draw()
+        self._answer_requests()  # of the palette and the windows
+        self.files.draw()
         self.question.draw(self.unsaved)
+        if not imgui.is_any_item_active():
+            commands.run(session, "edit.settle")
+
+    # ---- requests of the session ----
+
+    def _answer_requests(self) -> None:
+        """Do what commands and panels have left to the window, in their order."""
+        for request in self.session.requests.take():
+            self._handlers[request.kind](request)
+
+    def _ask_to_open(self) -> None:
+        self.files.open("Open", OPENED, lambda path: self.unsaved.open((path,)))
+
+    def _ask_to_save(self) -> None:
+        name, unsaved = str(self.session.file or f"session{SESSION_SUFFIX}"), self.unsaved
+        self.files.save("Save the session", name, unsaved.save, (SESSION_SUFFIX,), unsaved.stay)
+
+    def _ask_for_picture(self) -> None:
+        self.files.save("Screenshot to", str(self._new_picture()), self._save_picture, (".png",))
+
+    def _ask_to_save_path(self) -> None:
+        name = f"camera path{SUFFIX}"
+        self.files.save("Save the camera path", name, self._save_path, (SUFFIX,))
 
     def _save_path(self, path: str) -> None:
         out = path if path.endswith(SUFFIX) else path + SUFFIX
@@ -485,10 +434,7 @@ class App:
             self.session.say(str(error), "error")
 
     def _load_path(self, path: str) -> None:
-        try:
-            self.session.load_path(Path(path))
-        except InputError as error:
-            self.session.say(str(error), "error")
+        commands.run(self.session, "camera.read_path", file=Path(path))
 
     def _new_picture(self) -> Path:
         return new_file("png", self.session.preferences.value.picture_folder)
@@ -500,31 +446,26 @@ class App:
     def _shoot(self, out: Callable[[], Path]) -> None:
         """out: asked when it is written: of two pictures in a second none is lost."""
         renderer, lock = self.session.renderer, self.engine.lock
-        shot = self.session.request(*self._size_of_pictures())
+        shot = self.session.request_shown(*self._size_of_pictures())
         self.saver.start(lambda: save_picture(renderer, shot, out(), lock))
 
-    def _save_what_is_asked(self) -> None:
-        session, panels, lock = self.session, self.session.panels, self.engine.lock
-        renderer = session.renderer
-        if panels.screenshot:
-            panels.screenshot = False
-            self._shoot(self._new_picture)
-        if panels.copy_picture:
-            panels.copy_picture = False
-            copied = session.request(*self._size_of_pictures())
-            self.saver.start(lambda: copy_picture(renderer, copied, lock))
-        if panels.splats:
-            panels.splats = False
-            frame = session.request(4, 4)
-            self.saver.start(lambda: save_splats(renderer, frame, new_file("ply"), lock))
-        if panels.save_pose:
-            panels.save_pose = False
-            pose = session.pose()
-            self.saver.start(lambda: save_pose(new_file("motion"), pose))
-        if panels.times:
-            panels.times = False
-            table = self.profiler.as_csv()
-            self.saver.start(lambda: save_table(new_file("csv"), table))
+    def _copy_picture(self) -> None:
+        renderer, lock = self.session.renderer, self.engine.lock
+        copied = self.session.request_shown(*self._size_of_pictures())
+        self.saver.start(lambda: copy_picture(renderer, copied, lock))
+
+    def _save_splats(self) -> None:
+        renderer, lock = self.session.renderer, self.engine.lock
+        frame = self.session.request_shown(4, 4)
+        self.saver.start(lambda: save_splats(renderer, frame, new_file("ply"), lock))
+
+    def _save_pose(self) -> None:
+        pose = self.session.dofs()
+        self.saver.start(lambda: save_pose(new_file("motion"), pose))
+
+    def _save_times(self) -> None:
+        table = self.profiler.as_csv()
+        self.saver.start(lambda: save_table(new_file("csv"), table))
 
     def _size_of_pictures(self) -> tuple[int, int]:
         wanted = self.session.preferences.value.picture_size
@@ -561,13 +502,3 @@ def short_gl(described: str) -> str:
     """The device alone, of what `describe_gl` says."""
     device = described.partition(", ")[2].rpartition(", OpenGL")[0] or described
     return re.split(r"/| \(", device)[0]
-
-
-class _SystemClipboard(Clipboard):
-    """Everybody's."""
-
-    def read(self) -> str:
-        return imgui.get_clipboard_text()
-
-    def write(self, text: str) -> None:
-        imgui.set_clipboard_text(text)

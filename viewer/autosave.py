@@ -13,7 +13,9 @@ from typing import Final
 from ash_core.errors import InputError
 from ash_core.files.io import read_json, write_text
 from ash_core.scene.preferences import user_folder
-from viewer.session import SESSION_SUFFIX, Session
+from ash_core.scene.scene_file import SESSION_SUFFIX
+from viewer import commands
+from viewer.session import Session
 from viewer.unsaved import Answer, Question, Unsaved
 
 EVERY_S: Final = 60.0
@@ -110,10 +112,9 @@ class Autosave:
     def _restore(self, file: Path) -> None:
         try:
             content = read_json(file)
-            self._session.restore(file)
-            assert isinstance(content, dict)
-            of = content.get(KEPT_OF)
-            self._session.file = Path(of) if isinstance(of, str) else None
+            of = content.get(KEPT_OF) if isinstance(content, dict) else None
+            own = Path(of) if isinstance(of, str) else None
+            commands.run(self._session, "file.restore", path=file, file=own)
         except InputError as error:
             self._session.say(f"{error}: nothing was restored, the edits are kept", "error")
             return

@@ -1,12 +1,10 @@
 """Playback of a motion: which frame is due now, by the wall clock and never by the frame rate."""
 
 import math
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-LoopMode = Literal["loop", "once", "ping-pong"]
-
-SPEEDS: Final = (0.1, 4.0)
-"""Slowest and fastest playback, times the motion's own speed."""
+from ash_core.scene.playback import SPEEDS, LoopMode
 
 
 class Place(NamedTuple):
@@ -25,7 +23,10 @@ class Clock:
     there: up to the in point, from behind the out point to the motion's end (ping-pong: back).
     """
 
-    def __init__(self, fps: float, frames: int) -> None:
+    def __init__(self, fps: float, frames: int, changed: Callable[[], None] = lambda: None) -> None:
+        """changed: called whenever another frame is due, by playing or by any method."""
+        self._changed = changed
+        self._announced: int | None = None
         self._speed = 1.0
         self._loop: LoopMode = "loop"
         self._playing = False
@@ -50,6 +51,7 @@ class Clock:
         self._ticked_s: float | None = None
         """When the position was right; None: at the next tick, whenever that is."""
         self._shown = 0
+        self._announce()
 
     @property
     def position(self) -> float:
@@ -96,6 +98,7 @@ class Clock:
         self._loop = loop
         if loop != "ping-pong":
             self._direction = 1
+        self._announce()
 
     @property
     def first(self) -> int:
@@ -140,6 +143,7 @@ class Clock:
         self._playing = True
         self._ticked_s = now_s
         self.dropped = 0
+        self._announce()
 
     def pause(self) -> None:
         self._playing = False
@@ -158,12 +162,14 @@ class Clock:
         self._ticked_s = now_s
         changed = self.frame != self._shown
         self._shown = self.frame
+        self._announce()
         return changed
 
     def seek(self, frame: int) -> None:
         """Put the playhead on a frame of the motion; if playing, it goes on from there."""
         self._position = float(min(max(int(frame), 0), self.frames - 1))
         self._ticked_s = None
+        self._announce()
 
     def step(self, frames: int) -> None:
         """Pause, some frames further (or back, if negative)."""
@@ -177,6 +183,12 @@ class Clock:
     def go_to_last(self) -> None:
         """To the out point."""
         self.seek(self._last)
+
+    def _announce(self) -> None:
+        """Report that another frame is due, where that is so."""
+        if self.frame != self._announced:
+            self._announced = self.frame
+            self._changed()
 
     def _advance(self, distance: float) -> None:
         """Play on by a number of frames (time, not places: a way back counts as well)."""

@@ -1,25 +1,27 @@
-"""Every action of a person as a named command: menus, shortcuts, the palette and tests run these.
+"""Every change of the session as a named command: panels, menus, shortcuts and tests run these.
 
-The table at the end is the only place where a shortcut is given to an action.
+`COMMANDS` need no arguments: they are in the menus and the palette, and alone have shortcuts.
+`CONTROLS` take the value of a panel's control, of a dialog or of the mouse.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, get_args
+from pathlib import Path
+from typing import Any, Final, get_args
 
 from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
 from ash_core.scene.document import BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle
 from ash_core.scene.joint_tree import node_of
+from ash_core.scene.playback import LOOPS
 from ash_core.scene.pose_edit import PoseEdit, pose_from_text, pose_to_text
-from ash_core.scene.view import AXIS_VIEWS, CameraKey
-from viewer.clock import LoopMode
+from ash_core.scene.view import AXIS_VIEWS, CameraKey, View
+from viewer.front_end import RequestKind
 from viewer.session import NOTHING_TO_MOVE, Session
 
 SPEED_STEP: Final = 1.25
-LOOPS: Final[tuple[LoopMode, ...]] = get_args(LoopMode)
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 CLOSE: Final = "window.close"
 """Runs while somebody types, too."""
@@ -33,7 +35,8 @@ class Command:
     name: str
     """`group.action`, for tests, scripts and session logs."""
     title: str
-    run: Callable[[Session], None]
+    run: Callable[..., None]
+    """Take the session, and of a control its arguments by name."""
     shortcut: str = ""
     """Keys joined by +, e.g. "Ctrl+Shift+Z"; letters in capitals."""
 
@@ -42,9 +45,9 @@ class Command:
         return self.name.partition(".")[0].capitalize()
 
 
-def run(session: Session, name: str) -> None:
-    """Run a command by its name. Raises: KeyError for an unknown one."""
-    BY_NAME[name].run(session)
+def run(session: Session, name: str, /, **arguments: Any) -> None:
+    """Run a command by its name. Raises: KeyError for an unknown one, and what the command does."""
+    BY_NAME[name].run(session, **arguments)
 
 
 def search(text: str) -> tuple[Command, ...]:
@@ -97,21 +100,33 @@ def _play_towards(sense: int) -> Callable[[Session], None]:
     return lambda session: session.clock.play(session.now(), backwards=sense < 0)
 
 
+def _set_speed(session: Session, speed: float) -> None:
+    session.clock.speed = speed
+
+
+def _seek(session: Session, frame: int) -> None:
+    session.clock.seek(frame)
+
+
+def _see(session: Session, span: tuple[float, float] | None) -> None:
+    session.panels.span = span
+
+
 def _fit_timeline(session: Session) -> None:
-    session.panels.span = None
+    _see(session, None)
 
 
 def _fit_range(session: Session) -> None:
     first, last = session.clock.first, session.clock.last
-    session.panels.span = (float(first), float(max(last, first + 1)))
+    _see(session, (float(first), float(max(last, first + 1))))
 
 
-def _set_in(session: Session) -> None:
-    session.clock.first = session.clock.frame
+def _set_in(session: Session, frame: int | None = None) -> None:
+    session.clock.first = session.clock.frame if frame is None else frame
 
 
-def _set_out(session: Session) -> None:
-    session.clock.last = session.clock.frame
+def _set_out(session: Session, frame: int | None = None) -> None:
+    session.clock.last = session.clock.frame if frame is None else frame
 
 
 def _whole_range(session: Session) -> None:
@@ -120,7 +135,11 @@ def _whole_range(session: Session) -> None:
 
 def _next_motion(session: Session) -> None:
     names = list(session.motions)
-    session.choose_motion(names[(names.index(session.document.motion) + 1) % len(names)])
+    _choose_motion(session, names[(names.index(session.document.motion) + 1) % len(names)])
+
+
+def _choose_motion(session: Session, name: str) -> None:
+    session.choose_motion(name)
 
 
 # ---- pose ----
@@ -165,7 +184,7 @@ def _rest_pose(session: Session) -> None:
 
 @_posing
 def _copy_pose(session: Session) -> None:
-    session.clipboard.write(pose_to_text(session.pose(), session.data.skeleton))
+    session.clipboard.write(pose_to_text(session.dofs(), session.data.skeleton))
     session.say("pose copied")
 
 
@@ -182,11 +201,56 @@ def _paste_pose(session: Session) -> None:
 
 @_posing
 def _hold_pose(session: Session) -> None:
-    values = {dof: float(value) for dof, value in enumerate(session.pose())}
+    values = {dof: float(value) for dof, value in enumerate(session.dofs())}
     session.edit("hold this pose", edit=PoseEdit(values))
 
 
+def _select_joint(session: Session, joint: str | None) -> None:
+    session.selected_joint = joint
+
+
+def _show_dof(session: Session, dof: int, value: float) -> None:
+    session.show_dof(dof, value)
+
+
+def _reset_dof(session: Session, dof: int) -> None:
+    name = session.sliders[dof].name
+    session.edit(f"reset {name}", edit=session.document.edit.without_dof(dof))
+
+
+def _blend(session: Session, blend: float) -> None:
+    session.edit("blend", merge="blend", edit=replace(session.document.edit, blend=blend))
+
+
 # ---- camera ----
+
+
+def _move(name: str) -> Callable[..., None]:
+    """Move the camera by a method of its view, from where it stands."""
+
+    def move(session: Session, **arguments: float) -> None:
+        if session.locked_camera is not None:  # move on from the capture camera
+            camera = session.cameras[session.locked_camera]
+            session.view = View.of_camera(camera, session.view.distance)
+            session.locked_camera = None
+        session.view = getattr(session.view, name)(**arguments)
+
+    return move
+
+
+def _set_fov(session: Session, fov_y: float) -> None:
+    session.view = session.view.with_fov(fov_y)
+
+
+def _look_through(session: Session, name: str | None) -> None:
+    session.look_through(name)
+
+
+def _load_path(session: Session, file: Path) -> None:
+    try:
+        session.load_path(file)
+    except InputError as error:
+        session.say(str(error), "error")
 
 
 def _home(session: Session) -> None:
@@ -228,7 +292,7 @@ def _next_camera(step: int) -> Callable[[Session], None]:
             session.say("no capture cameras are open: open a cameras.json")
             return
         place = names.index(session.locked_camera)
-        session.look_through(names[(place + step) % len(names)])
+        _look_through(session, names[(place + step) % len(names)])
 
     return jump
 
@@ -253,8 +317,8 @@ def _look_along_path(session: Session) -> None:
     if keyed is None:
         session.say("the camera path has no keys yet: Camera, Add key")
         return
-    session.panels.along_path = not session.panels.along_path
-    if session.panels.along_path:
+    session.along_path = not session.along_path
+    if session.along_path:
         session.locked_camera, session.view = None, keyed
         session.say("looking along the camera path: whatever moves the camera leaves it")
 
@@ -267,6 +331,13 @@ def _mode(mode: Mode) -> Callable[[Session], None]:
         session.edit(f"show {mode}", look=replace(session.document.look, mode=mode))
 
     return show
+
+
+def _change_look(session: Session, **changes: Any) -> None:
+    """Change values of the look: splat_scale, opacity, sh_degree."""
+    titles = {"splat_scale": "splat size", "opacity": "opacity", "sh_degree": "SH degree"}
+    label = ", ".join(title for name, title in titles.items() if name in changes)
+    session.edit(label, merge="look", look=replace(session.document.look, **changes))
 
 
 def _plain_look(session: Session) -> None:
@@ -322,19 +393,25 @@ def _other_mesh_place(session: Session) -> None:
     _mesh_place("under" if over else "over")(session)
 
 
-def _mesh_opacity(step: float) -> Callable[[Session], None]:
+def _more_mesh_opacity(step: float) -> Callable[[Session], None]:
     def change(session: Session) -> None:
-        overlays = session.document.overlays
-        opacity = round(min(max(overlays.mesh_opacity + step, 0.0), 1.0), 3)
-        overlays = replace(overlays, mesh_opacity=opacity)
-        session.edit(f"mesh opacity {opacity:.2f}", merge="mesh opacity", overlays=overlays)
+        opacity = session.document.overlays.mesh_opacity + step
+        _set_mesh_opacity(session, round(min(max(opacity, 0.0), 1.0), 3))
 
     return change
 
 
+def _set_mesh_opacity(session: Session, opacity: float) -> None:
+    overlays = replace(session.document.overlays, mesh_opacity=opacity)
+    session.edit(f"mesh opacity {opacity:.2f}", merge="mesh opacity", overlays=overlays)
+
+
 def _next_background(session: Session) -> None:
     names = list(BACKGROUNDS)
-    name = names[(names.index(session.document.background) + 1) % len(names)]
+    _show_background(session, names[(names.index(session.document.background) + 1) % len(names)])
+
+
+def _show_background(session: Session, name: str) -> None:
     session.edit(f"background {name}", background=name)
 
 
@@ -342,19 +419,49 @@ def _up(axis: Up) -> Callable[[Session], None]:
     return lambda session: session.choose_up(axis)
 
 
+# ---- files ----
+
+
+def _read(session: Session, path: str) -> None:
+    session.open(path)
+
+
+def _write(session: Session, path: str) -> None:
+    session.save(path)
+
+
+def _restore(session: Session, path: Path, file: Path | None) -> None:
+    """Take a kept session's content as unsaved work of its own file. Raises: InputError."""
+    session.restore(path)
+    session.file = file
+
+
 # ---- windows ----
+
+
+def _request(kind: RequestKind) -> Callable[[Session], None]:
+    """Leave work to the front end."""
+    return lambda session: session.requests.put(kind)
 
 
 def _toggle_panel(name: str) -> Callable[[Session], None]:
     def toggle(session: Session) -> None:
-        setattr(session.panels, name, not getattr(session.panels, name))
+        _show_panel(session, name, not getattr(session.panels, name))
 
     return toggle
 
 
+def _show_panel(session: Session, name: str, shown: bool) -> None:
+    setattr(session.panels, name, shown)
+
+
 def _other_theme(session: Session) -> None:
     light = session.preferences.value.theme == "light"
-    session.preferences.change(theme="dark" if light else "light")
+    _prefer(session, theme="dark" if light else "light")
+
+
+def _prefer(session: Session, **changes: Any) -> None:
+    session.preferences.change(**changes)
 
 
 def _play(session: Session) -> None:
@@ -369,6 +476,10 @@ def _redo(session: Session) -> None:
     session.redo()
 
 
+def _settle(session: Session) -> None:
+    session.history.settle()
+
+
 @_posing
 def _still(session: Session) -> None:
     """The motion's present pose as a motion of its own."""
@@ -376,14 +487,14 @@ def _still(session: Session) -> None:
 
 
 COMMANDS: Final[tuple[Command, ...]] = (
-    Command("file.open", "Open...", _toggle_panel("open_dialog"), "Ctrl+O"),
-    Command("file.save", "Save the session...", _toggle_panel("save_dialog"), "Ctrl+S"),
-    Command("file.screenshot", "Screenshot", _toggle_panel("screenshot"), "F12"),
-    Command("file.screenshot_as", "Screenshot to...", _toggle_panel("screenshot_as"), "Shift+F12"),
-    Command("file.copy", "Copy the picture", _toggle_panel("copy_picture"), "Ctrl+Shift+C"),
-    Command("file.splats", "Save this frame's splats as .ply", _toggle_panel("splats")),
-    Command("file.times", "Save the profiler's times as .csv", _toggle_panel("times")),
-    Command("file.quit", "Quit", _toggle_panel("quit"), "Ctrl+Q"),
+    Command("file.open", "Open...", _request("open_dialog"), "Ctrl+O"),
+    Command("file.save", "Save the session...", _request("save_dialog"), "Ctrl+S"),
+    Command("file.screenshot", "Screenshot", _request("screenshot"), "F12"),
+    Command("file.screenshot_as", "Screenshot to...", _request("screenshot_as"), "Shift+F12"),
+    Command("file.copy", "Copy the picture", _request("copy_picture"), "Ctrl+Shift+C"),
+    Command("file.splats", "Save this frame's splats as .ply", _request("save_splats")),
+    Command("file.times", "Save the profiler's times as .csv", _request("save_times")),
+    Command("file.quit", "Quit", _request("quit"), "Ctrl+Q"),
     Command("edit.undo", "Undo", _undo, "Ctrl+Z"),
     Command("edit.redo", "Redo", _redo, "Ctrl+Shift+Z"),
     Command("time.play", "Play or pause", _play, "Space"),
@@ -414,7 +525,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("pose.hold", "Hold this pose", _hold_pose, "Shift+H"),
     Command("pose.copy", "Copy the pose", _copy_pose, "Ctrl+C"),
     Command("pose.paste", "Paste a pose", _paste_pose, "Ctrl+V"),
-    Command("pose.save", "Save the pose as .motion", _posing(_toggle_panel("save_pose"))),
+    Command("pose.save", "Save the pose as .motion", _posing(_request("save_pose"))),
     Command("pose.still", "This pose as a motion of its own", _still),
     Command("camera.home", "Home", _home, "H"),
     Command("camera.frame", "Frame the character", _frame, "F"),
@@ -433,8 +544,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("camera.add_key", "Add a key to the camera path", _add_key, "Shift+K"),
     Command("camera.remove_key", "Remove the camera key here", _remove_key, "Ctrl+Shift+K"),
     Command("camera.along_path", "Look along the camera path", _look_along_path, "Ctrl+K"),
-    Command("camera.save_path", "Save the camera path...", _toggle_panel("save_path")),
-    Command("camera.load_path", "Load a camera path...", _toggle_panel("load_path")),
+    Command("camera.save_path", "Save the camera path...", _request("save_path")),
+    Command("camera.load_path", "Load a camera path...", _request("load_path")),
     *(
         Command(f"look.{mode}", f"Show {mode}", _mode(mode), f"Shift+{n}")
         for n, mode in enumerate(MODES, 1)
@@ -455,8 +566,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("look.mesh_place", "Mesh under or over the splats", _other_mesh_place, "Shift+W"),
     Command("look.mesh_under", "Mesh under the splats", _mesh_place("under")),
     Command("look.mesh_over", "Mesh over the splats", _mesh_place("over")),
-    Command("look.mesh_more", "Mesh more opaque", _mesh_opacity(0.1), "Ctrl+UpArrow"),
-    Command("look.mesh_less", "Mesh less opaque", _mesh_opacity(-0.1), "Ctrl+DownArrow"),
+    Command("look.mesh_more", "Mesh more opaque", _more_mesh_opacity(0.1), "Ctrl+UpArrow"),
+    Command("look.mesh_less", "Mesh less opaque", _more_mesh_opacity(-0.1), "Ctrl+DownArrow"),
     Command("look.up_z", "Splats: Z is up", _up("z")),
     Command("look.up_y", "Splats: Y is up", _up("y")),
     Command("look.up_y_down", "Splats: Y points down (COLMAP)", _up("y-down")),
@@ -466,8 +577,35 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("window.palette", "Find a command", _toggle_panel("palette"), "Ctrl+P"),
     Command("window.preferences", "Preferences...", _toggle_panel("preferences"), "Ctrl+Comma"),
     Command("window.messages", "Messages", _toggle_panel("messages"), "Ctrl+Shift+M"),
-    Command(CLOSE, "Close what is on top", _toggle_panel("close"), "Escape"),
+    Command(CLOSE, "Close what is on top", _request("close"), "Escape"),
     Command("window.theme", "Dark or light", _other_theme),
     Command("window.help", "Keys and help", _toggle_panel("help"), "F1"),
 )  # fmt: skip
-BY_NAME: Final = {command.name: command for command in COMMANDS}
+CONTROLS: Final[tuple[Command, ...]] = (
+    Command("file.read", "Read a file", _read),
+    Command("file.write", "Write the session", _write),
+    Command("file.restore", "Restore unsaved edits", _restore),
+    Command("edit.settle", "End a drag: the next edit is one of its own", _settle),
+    Command("time.choose_motion", "Choose a motion", _choose_motion),
+    Command("time.seek", "Go to a frame", _seek),
+    Command("time.speed", "Set the speed", _set_speed),
+    Command("time.see", "Timeline: see some frames", _see),
+    Command("pose.select", "Select a joint, or none", _select_joint),
+    Command("pose.show_dof", "Pose a dof", _show_dof),
+    Command("pose.reset_dof", "Reset a dof", _reset_dof),
+    Command("pose.blend", "Blend motion and edit", _blend),
+    Command("camera.orbit", "Turn about the target", _move("orbit")),
+    Command("camera.look_around", "Look around", _move("look_around")),
+    Command("camera.pan", "Shift the view", _move("pan")),
+    Command("camera.zoom_at", "Come nearer to a point", _move("zoom_at")),
+    Command("camera.fly", "Fly", _move("fly")),
+    Command("camera.fov", "Set the field of view", _set_fov),
+    Command("camera.look_through", "Look through a capture camera, or by the view", _look_through),
+    Command("camera.read_path", "Read a camera path", _load_path),
+    Command("look.change", "Change values of the look", _change_look),
+    Command("look.show_background", "Choose a background", _show_background),
+    Command("look.mesh_opacity", "Set the mesh's opacity", _set_mesh_opacity),
+    Command("window.show", "Show or hide a window", _show_panel),
+    Command("window.prefer", "Change preferences", _prefer),
+)  # fmt: skip
+BY_NAME: Final = {command.name: command for command in (*COMMANDS, *CONTROLS)}

@@ -29,7 +29,7 @@ class Frame:
     """From the request's turn to the picture, GPU included."""
     stages: dict[str, float]
     mesh: "Posed | None" = None
-    """Where it was asked for."""
+    """None where it was not requested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Posed:
 
 
 class Engine:
-    """Draws what was asked for last. One thread; `lock` is held while it uses the renderer.
+    """Draws the newest request. One thread; `lock` is held while it uses the renderer.
 
     Whoever else uses the renderer (a recording) takes the lock for each of its frames.
     """

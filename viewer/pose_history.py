@@ -13,9 +13,9 @@ from ash_core.records import Lags
 
 
 class PoseHistory:
-    """The last poses that were shown, so that motion made by hand looks like motion played.
+    """The last poses that were shown, so that a drag looks like motion played.
 
-    Every picture's pose is pushed, that of a still picture too: between two pushes a pose is
+    While a drag moves the character every frame's pose is pushed; between two pushes a pose is
     taken to have moved evenly.
     """
 
@@ -66,6 +66,13 @@ class PoseHistory:
         now = self._shown[-1][0] if time_s is None else time_s
         back = reversed(range(live_poses(self.lags)))
         return torch.stack([self._at(now - frames / self.fps) for frames in back])
+
+    def poses_with(self, dofs: Float[Tensor, "D"], time_s: float) -> Float[Tensor, "P D"]:
+        """List the poses at the last frames' times as if one more were pushed; push none."""
+        pushed = PoseHistory(self.lags, self.fps)
+        pushed._shown = self._shown.copy()
+        pushed.push(dofs, time_s)
+        return pushed.poses()
 
     def _at(self, time_s: float) -> Float[Tensor, "D"]:
         later_s, later = self._shown[-1]

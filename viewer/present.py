@@ -350,11 +350,13 @@ def _hindrance(
     environ: Mapping[str, str],
     kernel: str,
 ) -> tuple[str, str]:
-    """(what hinders, cure)."""
+    """Find what hinders interop, and its cure."""
+    # Software that has no interop at all.
     if isinstance(error, _BindingsMissingError):
         return str(error), INSTALL
     if "microsoft" in kernel.lower():
         return "WSL has no CUDA-OpenGL interop", "run on Linux itself for more speed"
+    # OpenGL on an NVIDIA GPU: another one than renders, or a driver that refuses.
     if gl_name.startswith("NVIDIA"):
         if gl_devices and device not in gl_devices:
             there = gl_devices[0]
@@ -366,6 +368,7 @@ def _hindrance(
             f"CUDA cannot share a texture with OpenGL ({error}; OpenGL is {gl_name})",
             "update the NVIDIA driver, and restart after an update",
         )
+    # OpenGL elsewhere: another machine's, a container's, or the machine's second one.
     display_host = environ.get("DISPLAY", "").rpartition(":")[0]
     if display_host not in ("", "unix") and not display_host.startswith("/"):
         return (

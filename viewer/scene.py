@@ -60,7 +60,7 @@ class SceneView:
     @property
     def lies_under(self) -> bool:
         """Whether something is to be seen through the splats: frames are then transparent."""
-        return self._compositor is not None and lies_under(self._session.document)
+        return self._compositor is not None and self._session.document.lies_under
 
     def wanted(self, request: RenderRequest) -> RenderRequest:
         """The request of a frame for this picture."""
@@ -101,6 +101,7 @@ class SceneView:
         self._session.say(f"no floor and no mesh about the avatar: {said}", "error")
         _log.warning("the picture is shown plainly: %s", said)
         failed, self._compositor = self._compositor, None
+        self._session.touch()  # frames are to bring their background, and no mesh
         try:
             if failed is not None:
                 failed.close()
@@ -111,13 +112,6 @@ class SceneView:
         """While the context is still there."""
         if self._compositor is not None:
             self._compositor.close()
-
-
-def lies_under(document: Document) -> bool:
-    """Whether a document has something under its splats besides a colour."""
-    overlays = document.overlays
-    mesh = overlays.mesh != "none" and overlays.mesh_place == "under"
-    return overlays.grid or mesh or BACKGROUNDS[document.background] is None
 
 
 def scene_of(document: Document) -> Scene:

@@ -4,7 +4,7 @@ from typing import Final
 
 from imgui_bundle import imgui
 
-from viewer.commands import CLOSE, COMMANDS, Command
+from viewer.commands import CLOSE, COMMANDS, Command, run
 from viewer.session import Session
 
 _MODIFIERS: Final = {
@@ -68,7 +68,7 @@ def run_pressed(session: Session) -> None:
         if (typing or asked) and command.name != CLOSE:
             continue
         if command.shortcut and _is_pressed(chord(command.shortcut), held):
-            command.run(session)
+            run(session, command.name)
 
 
 def _is_pressed(wanted: int, held: int) -> bool:

@@ -8,7 +8,9 @@ from typing import Final
 from ash_core.errors import InputError
 from ash_core.files.cameras.files import is_camera_file
 from ash_core.files.splats import is_splats
-from viewer.session import SESSION_SUFFIX, Session
+from ash_core.scene.scene_file import SESSION_SUFFIX
+from viewer import commands
+from viewer.session import Session
 
 MOTIONS: Final = (".motion", ".bvh")
 
@@ -52,7 +54,7 @@ class Unsaved:
 
         def go_on() -> None:
             for path in paths:
-                self._session.open(path)
+                commands.run(self._session, "file.read", path=path)
 
         if all(adds(Path(path)) for path in paths):
             go_on()
@@ -76,7 +78,8 @@ class Unsaved:
         """Save the session, with its ending; then go on with what waits for it."""
         out = str(path)
         try:
-            self._session.save(out if out.endswith(SESSION_SUFFIX) else out + SESSION_SUFFIX)
+            out = out if out.endswith(SESSION_SUFFIX) else out + SESSION_SUFFIX
+            commands.run(self._session, "file.write", path=out)
         except InputError as error:
             self.stay()
             self._session.say(str(error), "error")
@@ -96,7 +99,7 @@ class Unsaved:
         def save_first() -> None:
             self._then = go_on
             if self._session.file is None:
-                self._session.panels.save_dialog = True
+                self._session.requests.put("save_dialog")
             else:
                 self.save(self._session.file)
 

@@ -17,6 +17,7 @@ from imgui_bundle import hello_imgui, immapp
 from ash_core.errors import InputError
 from ash_core.files.io import try_folder, write_atomic
 from ash_core.gl.context import INSTALL, OLDEST, USE_SOFTWARE
+from viewer import commands
 from viewer.app import App
 from viewer.autosave import autosave_folder
 from viewer.session import Session
@@ -157,7 +158,7 @@ def close_without_display(app: App, out: Path) -> None:
 
 def headless_check(session: Session, out: Path, patience_s: float = 120.0) -> int:
     """Draw the window without a display until its picture is there, and write it as PNG."""
-    session.clock.pause()  # a playing motion never settles
+    commands.run(session, "time.pause")  # a playing motion never settles
     app = open_without_display(session)
     settled, end = 0, time.monotonic() + patience_s
     while time.monotonic() < end and app.engine.error is None:

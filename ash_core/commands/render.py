@@ -3,8 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from importlib.metadata import entry_points
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,10 +47,8 @@ if TYPE_CHECKING:
     from ash_core.render import Renderer
     from ash_core.scene.record import Shot
 
-SESSIONS = "ash_studio.sessions"
-"""Entry point of a package above this one, the viewer: `record` renders a session file."""
 IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background", "up")
-"""What a session file says itself."""
+"""Fields that a session file has itself."""
 SOME_POSES = 50
 """Poses by which a camera is checked."""
 
@@ -212,11 +209,18 @@ class Render:
                 raise InputError(f"{flag}: expected none beside --session, which has its own")
         if self.out is None:
             raise no_output()
-        found = entry_points(group=SESSIONS, name="record")
-        if not found:
-            raise InputError("--session: this installation has no viewer: install ash-studio again")
-        record = next(iter(found)).load()
-        return record(session, self.out, size, self.fps, self.device, self.backend, self.preset)
+        from ash_core.scene.preferences import PreferenceStore, preferences_file
+        from ash_core.scene.scene import Scene
+
+        # Preferences are read alone: a command changes none.
+        preferences = PreferenceStore(preferences_file())
+        if preferences.problem is not None:
+            note(preferences.problem)
+        scene = Scene.load(session, self.device, self.backend, self.preset, note)
+        size = size or scene.recording_size(preferences.value.record_size)
+        settings, shots = scene.recording(self.out, *size)
+        settings = replace(settings, fps=self.fps or settings.fps)
+        return render_to_file(scene.renderer, shots, len(shots), settings.open())
 
     def _choose_cameras(
         self,

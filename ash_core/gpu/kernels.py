@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from ash_core.errors import CudaError
+from ash_core.gpu.signatures import Argument, check_arguments, read_signatures, signature_of
 from ash_core.resources import cache_folder
 
 Dimensions = int | tuple[int, ...]
-Argument = Tensor | int | float | None
 
 COMMON: Final = Path(__file__).parent / "common.cu"
 OPTIONS: Final = ("--std=c++17", "--ftz=true", "--generate-line-info", "--ptxas-options=-v")
@@ -131,6 +131,7 @@ class Program:
         index = torch.cuda.current_device()
         known = self._functions.get((index, kernel))
         if known is None:
+            self.check(kernel, *args)
             known = self._functions[index, kernel] = self._function(index, kernel), Arguments(args)
         function, packed = known
         stream = torch.cuda.current_stream().cuda_stream
@@ -145,6 +146,10 @@ class Program:
                 )
         if error != 0:
             raise CudaError(f"{kernel}: {_says(error)}")
+
+    def check(self, kernel: str, *args: Argument) -> None:
+        """Compare arguments with the kernel's parameters; the first launch of each does."""
+        check_arguments(kernel, signature_of(kernel, read_signatures(self.text())), args)
 
     def attributes(self, kernel: str, device: torch.device | int | None = None) -> Attributes:
         """Registers a thread, local memory (spills) a thread, shared memory a block; bytes."""

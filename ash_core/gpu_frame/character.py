@@ -29,25 +29,42 @@ MAX_JOINTS: Final = 256
 MAX_BONES: Final = 256
 """What a block's shared memory holds, at 96 and 64 bytes each."""
 
-PROGRAM = Program(
-    KERNELS / "pose.cu",
-    KERNELS / "graph_net.cu",
-    KERNELS / "motion_map.cu",
-    defines={"MAX_JOINTS": MAX_JOINTS, "MAX_BONES": MAX_BONES},
-)
-
-# As in the kernels:
-THREADS, WARPS = 256, 8
+THREADS = 256
+WARPS = THREADS // 32
 TEAM = 8
 """Lanes that share a vertex."""
 DENSE_TILE = 32
 """Rows of a block of the half dense layer; inputs of one of its steps."""
 ADD_KEPT, KEEP, NORMALISE, ELU, FOR_DENSE, FINISH = (1 << bit for bit in range(6))
-"""What stands between two graph convolutions, see graph_net.cu."""
+"""Bits of a mode: operations between two graph convolutions, see graph_net.cu."""
 
 PARTS = 6
 """Vectors of a texel in a motion map."""
 ROOT_FLOATS = 16
+
+PROGRAM = Program(
+    KERNELS / "pose.cu",
+    KERNELS / "graph_net.cu",
+    KERNELS / "motion_map.cu",
+    defines={
+        "MAX_JOINTS": MAX_JOINTS,
+        "MAX_BONES": MAX_BONES,
+        "MAX_ROUNDS": MAX_JOINTS.bit_length() - 1,
+        "THREADS": THREADS,
+        "WARPS": WARPS,
+        "TEAM": TEAM,
+        "FEATURES": FEATURES,
+        "DENSE_TILE": DENSE_TILE,
+        "ADD_KEPT": ADD_KEPT,
+        "KEEP": KEEP,
+        "NORMALISE": NORMALISE,
+        "ELU": ELU,
+        "FOR_DENSE": FOR_DENSE,
+        "FINISH": FINISH,
+        "PARTS": PARTS,
+        "ROOT_FLOATS": ROOT_FLOATS,
+    },
+)
 
 Launch = tuple[str, int | tuple[int, int], int, tuple[Tensor | int | float | None, ...]]
 """Kernel, grid, block, arguments."""

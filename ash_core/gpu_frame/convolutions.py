@@ -44,6 +44,9 @@ PROGRAMS = {
         KERNELS / "packs.cu",
         KERNELS / "convolve.cu",
         defines={
+            "THREADS": THREADS,
+            "TILE_WIDTH": TILE_WIDTH,
+            "CHUNK": CHUNK,
             "KERNEL": taps,
             "STRIDE": stride,
             "POSITIONS": tile[0],

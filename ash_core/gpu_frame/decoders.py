@@ -21,8 +21,6 @@ from ash_core.gpu_frame.convolutions import KERNELS, PACK, Convolution
 from ash_core.networks.decoder import Decoder
 from ash_core.networks.unet import CODE, OUT_CHANNELS, UNet
 
-PROGRAM = Program(KERNELS / "packs.cu", KERNELS / "decoders.cu")
-
 INPUT_CHANNELS: Final = 24
 """The published networks' 18, padded to whole packs."""
 SHOWN: Final = 3
@@ -33,11 +31,26 @@ LEAKY: Final = 0.1
 LEVELS: Final = 4
 """Halvings of the published U-Nets."""
 
-SUM_THREADS, SLAB_CHANNELS, POINT_THREADS = 512, 32, 256  # as in decoders.cu
+SUM_THREADS, POINT_THREADS = 512, 256
+"""Threads a block: of sums over a map, of one thread a pack."""
+SLAB_CHANNELS = 4 * PACK
+"""Channels that one block of `normalize_large` normalises."""
 ONE_BLOCK_QUADS = 1024
 """Maps of up to this many 2x2 quads are normalised in one launch."""
 SUM_BLOCKS, NORM_BLOCKS = 128, 256
 """Blocks for a large map: one, and two, for each multiprocessor of a large device."""
+
+
+PROGRAM = Program(
+    KERNELS / "packs.cu",
+    KERNELS / "decoders.cu",
+    defines={
+        "SUM_THREADS": SUM_THREADS,
+        "POINT_THREADS": POINT_THREADS,
+        "SLAB": SLAB_CHANNELS // PACK,
+        "ONE_BLOCK_QUADS": ONE_BLOCK_QUADS,
+    },
+)
 
 
 def supports_side(side: int) -> bool:

@@ -1,5 +1,6 @@
 """A small data set to try a training on: the built-in actor, filmed in other colours."""
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from ash_core.files.cameras.published import write_cameras
 from ash_core.files.dataset import CAMERAS, POSES, Split, image_path
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, write_motion
-from ash_core.geometry.framing import orbit_cameras
+from ash_core.geometry.camera import camera_from_fov, camera_position, look_at
+from ash_core.geometry.framing import front_camera, motion_middle
 from ash_core.geometry.motion import pose_window
 from ash_core.records import Motion
 from ash_core.render import Renderer, RenderRequest
@@ -51,12 +53,17 @@ def make_toy(
     template = replace(data.template, texture=255 - data.template.texture.flip(-1))
     renderer = Renderer(Avatar.from_data(replace(data, template=template), preset_name="cpu"))
 
-    # A ring of cameras around the first frames of the dance.
+    # A ring of cameras that see the whole figure in every pose.
     dance = read_motion(actor / "motions" / "dance.motion", data.skeleton)
-    dofs = dance.dofs[100::STEP]
-    still = dofs[:1].expand(cameras, -1)
-    ring = orbit_cameras(data, still, FOV_RAD, width, height)
-    ring = [replace(camera, name=str(number)) for number, camera in enumerate(ring)]
+    dofs = dance.dofs[100::STEP][: 2 * frames + 4]
+    front = front_camera(data, dofs, FOV_RAD, width, height)
+    middle = motion_middle(data, dofs).float()
+    reach = float((camera_position(front.viewmat) - middle).norm())
+    ring = []
+    for number in range(cameras):
+        angle = 2 * math.pi * number / cameras
+        eye = middle + reach * torch.tensor([math.cos(angle), math.sin(angle), 0.1])
+        ring.append(camera_from_fov(look_at(eye, middle), FOV_RAD, width, height, str(number)))
     write_cameras(folder / CAMERAS, ring)
 
     # Images with alpha of both splits.

@@ -78,6 +78,18 @@ class Document:
     up: Up | None = None
     """Up axis of the splats' file; None where no splats are open."""
 
+    @property
+    def lies_under(self) -> bool:
+        """Check for something to be seen through the splats besides a colour."""
+        mesh = self.overlays.mesh != "none" and self.overlays.mesh_place == "under"
+        return self.overlays.grid or mesh or BACKGROUNDS[self.background] is None
+
+    @property
+    def drawn(self) -> tuple[object, ...]:
+        """List what a frame is drawn of; the rest lies about it, or is drawn over it."""
+        has_mesh = self.overlays.mesh != "none"
+        return self.motion, self.edit, self.look, self.background, has_mesh, self.lies_under
+
 
 SHOWN: Final = ("look", "overlays", "background")
 """Fields of a document that undo and redo leave as they are."""

@@ -1,4 +1,4 @@
-"""Where the chosen motion stands and how it plays: kept in a session file, followed by a clock."""
+"""Playback of the chosen motion: kept in a session file, followed by a clock."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
@@ -21,9 +21,9 @@ class Playback:
 
     frame: int = 0
     first: int = 0
-    """In point: the first frame that plays and is recorded."""
+    """First frame that plays and is recorded, the in point."""
     last: int = 0
-    """Out point: the last frame that plays and is recorded."""
+    """Last frame that plays and is recorded, the out point."""
     speed: float = 1.0
     """Times the motion's own speed."""
     loop: LoopMode = "loop"

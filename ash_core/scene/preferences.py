@@ -162,6 +162,11 @@ class PreferenceStore:
         """Put changes in force at once; `write` writes them."""
         self.value = replace(self.value, **changes)
 
+    def take_problem(self) -> str | None:
+        """Return the problem that was not yet reported, once."""
+        problem, self.problem = self.problem, None
+        return problem
+
     def remember(self, file: str) -> None:
         """Put a file first among the recent ones."""
         others = (other for other in self.value.recent if other != file)

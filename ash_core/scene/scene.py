@@ -38,7 +38,6 @@ from ash_core.scene.open import (
     BUNDLED,
     FIRST_MOTION,
     STILL_FRAMES,
-    Backend,
     Device,
     Preset,
     Report,
@@ -56,6 +55,7 @@ from ash_core.scene.path_files import read_path, write_path
 from ash_core.scene.playback import Playback
 from ash_core.scene.pose_edit import LARGEST, PoseEdit, dofs_by_name, window_of
 from ash_core.scene.record import DEFAULT_SIZE, Recorded, RecordSettings, Shot, record
+from ash_core.scene.revision import Drawn
 from ash_core.scene.scene_file import (
     DAMAGE,
     SESSION_FORMAT,
@@ -96,12 +96,12 @@ class Scene:
     avatar: str
     """File of the avatar, or the name of a built-in one."""
     data: AvatarData
-    renderer: Renderer
+    renderer = Drawn[Renderer]()
     preset: Preset | None
     """Decoder that was chosen; None: as the avatar's file has it."""
-    motions: dict[str, Motion]
+    motions = Drawn[dict[str, Motion]]()
     """Open motions by name."""
-    cameras: dict[str, Camera]
+    cameras = Drawn[dict[str, Camera]]()
     """Capture cameras by name."""
     files: list[str]
     """Files of motions and cameras that were opened for this avatar."""
@@ -109,11 +109,17 @@ class Scene:
     """Motions of one pose that were made here."""
     tree: tuple[JointNode, ...]
     """Lines of joints, as `pose` names them."""
-    history: History
+    history = Drawn[History]()
     file: Path | None
     """Session file; None until it is saved."""
-    revision: int = 0
-    """Counts every change of document, data, cameras and view: whoever draws compares it."""
+    view = Drawn[View](by_value=True)
+    """Free view."""
+    locked_camera = Drawn[str | None](by_value=True)
+    """Name of the capture camera that is looked through; None: the free view."""
+    follows_root = Drawn[bool](by_value=True)
+    """True if the free view moves along with the character."""
+    revision: int
+    """Count of the changes that alter a frame: a frame of this revision stays as it is."""
     aspect: float = ASPECT
     """Width over height that `home` frames for."""
     _saved: Work
@@ -123,7 +129,7 @@ class Scene:
         avatar: str = BUNDLED,
         motion: str | None = None,
         device: Device = "auto",
-        backend: Backend = "auto",
+        backend: str = "auto",
         preset: Preset | None = None,
         *,
         file: Path | None = None,
@@ -137,11 +143,11 @@ class Scene:
         opened without a session, which names its own. up: up axis of a file of splats.
         report: receives notes on what is opened, one line each.
         """
-        self.report = report
+        self.report, self.revision = report, 0
         self._device: Device = device
-        self._backend: Backend = backend
+        self._backend = backend
         self._asked_preset, self._usual_preset = preset, usual_preset
-        self._follows_root, self._locked_camera = False, None
+        self.follows_root, self.locked_camera = False, None
         if file is None:
             self._open_avatar(avatar, motion, usual_preset, up)
         else:
@@ -154,7 +160,7 @@ class Scene:
     def load(
         path: str | Path,
         device: Device = "auto",
-        backend: Backend = "auto",
+        backend: str = "auto",
         preset: Preset | None = None,
         report: Report = log_note,
     ) -> "Scene":
@@ -192,7 +198,6 @@ class Scene:
         self.cameras = {**self.cameras, **named}  # another one: it may have to be undone
         self._keep(path)
         self.report(f"{path}: {len(cameras)} cameras")
-        self._change()
         return tuple(named)
 
     def keep_still(self) -> None:
@@ -296,7 +301,6 @@ class Scene:
         self.locked_camera = None
         self._begin(plays=own is not None)
         self.home()
-        self._change()
         self._remember(self.avatar)
 
     def _begin(self, plays: bool) -> None:
@@ -328,13 +332,12 @@ class Scene:
     def _add_still(self, name: str, dofs: Float[Tensor, "D"]) -> None:
         self.stills = {**self.stills, name: dofs}
         self.motions = {**self.motions, name: Motion(dofs[None].repeat(REST_FRAMES, 1), name=name)}
-        self._change()
 
     # ---- edits ----
 
     @property
     def document(self) -> Document:
-        """What is edited; one frozen value."""
+        """Edits in force, one frozen value."""
         return self.history.document
 
     @property
@@ -351,8 +354,8 @@ class Scene:
 
         merge: edits in a row of the same name are one to undo.
         """
-        self.history.apply(label, replace(self.document, **changes), merge)
-        self._change()
+        with self._watching():
+            self.history.apply(label, replace(self.document, **changes), merge)
 
     def pose(self, values: Mapping[str, float | Mapping[str, float]]) -> None:
         """Hold dofs at values, m or rad, over every frame of the motion, undoably.
@@ -380,11 +383,17 @@ class Scene:
 
     def undo(self) -> str | None:
         """Take back the last edit; returns its label, None if there is none."""
-        return self._followed_edit(self.history.undo())
+        with self._watching():
+            label = self.history.undo()
+        self._follow_document()
+        return label
 
     def redo(self) -> str | None:
         """Redo what was taken back; returns its label, None if there is nothing."""
-        return self._followed_edit(self.history.redo())
+        with self._watching():
+            label = self.history.redo()
+        self._follow_document()
+        return label
 
     def save_path(self, out: Path) -> None:
         """Write the camera path to a file of its own. Raises: InputError."""
@@ -400,13 +409,17 @@ class Scene:
         rest = f", {beyond} behind the motion's end" if beyond else ""
         self.report(f"{file}: {len(path.keys)} camera keys{rest}")
 
-    def _change(self) -> None:
+    def touch(self) -> None:
+        """Raise the revision: what a frame is drawn of has changed."""
         self.revision += 1
 
-    def _followed_edit(self, label: str | None) -> str | None:
-        self._change()
-        self._follow_document()
-        return label
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Raise the revision where the document's frame changes meanwhile."""
+        before = self.document.drawn
+        yield
+        if self.document.drawn != before:
+            self.touch()
 
     def _follow_document(self) -> None:
         """Bring data and playback in line with the document."""
@@ -430,7 +443,6 @@ class Scene:
             self.data, self._device, self._backend, self.preset, self.report
         )
         self.home()
-        self._change()
 
     # ---- time ----
 
@@ -459,39 +471,6 @@ class Scene:
         return self.motion.fps
 
     # ---- where we look from ----
-
-    @property
-    def view(self) -> View:
-        """Free view."""
-        return self._view
-
-    @view.setter
-    def view(self, view: View) -> None:
-        if getattr(self, "_view", None) != view:
-            self._view = view
-            self._change()
-
-    @property
-    def locked_camera(self) -> str | None:
-        """Capture camera that is looked through; None: the free view."""
-        return self._locked_camera
-
-    @locked_camera.setter
-    def locked_camera(self, name: str | None) -> None:
-        if name != self._locked_camera:
-            self._locked_camera = name
-            self._change()
-
-    @property
-    def follows_root(self) -> bool:
-        """True if the free view moves along with the character."""
-        return self._follows_root
-
-    @follows_root.setter
-    def follows_root(self, follows: bool) -> None:
-        if follows != self._follows_root:
-            self._follows_root = follows
-            self._change()
 
     def home(self) -> None:
         """Look from the front, all of the character in the picture at every time."""
@@ -577,9 +556,7 @@ class Scene:
         frame: by default the playhead's. camera: see `camera_at`. Raises: InputError.
         """
         frame = self.frame if frame is None else frame
-        edit, skeleton = self.document.edit, self.data.skeleton
-        window = window_of(self.motion, frame, edit, skeleton, self.data.lags)
-        return self._request_of(window, self.camera_at(frame, width, height, camera))
+        return self._request_of(self._window(frame), self.camera_at(frame, width, height, camera))
 
     def render(
         self,
@@ -644,10 +621,13 @@ class Scene:
         shots = [Shot(frame, self.request(frame, width, height)) for frame in frames]
         return self._settings(out, frames, width, height), shots
 
-    def recording_size(self, preferred: tuple[int, int] = DEFAULT_SIZE) -> tuple[int, int]:
-        """Choose a recording's size: that of the capture camera looked through, else preferred."""
+    def recording_size(self, preferred: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Choose a recording's size: that of the capture camera looked through, else preferred.
+
+        preferred: (width, height) where no capture camera says; by default 1280x960.
+        """
         if self.locked_camera is None or self.document.path.keys:
-            return preferred
+            return preferred or DEFAULT_SIZE
         camera = self.cameras[self.locked_camera]
         return camera.width, camera.height
 
@@ -666,6 +646,10 @@ class Scene:
             fps=self.fps,
             background=BACKGROUNDS[self.document.background],
         )
+
+    def _window(self, frame: int) -> PoseWindow:
+        edit, skeleton = self.document.edit, self.data.skeleton
+        return window_of(self.motion, frame, edit, skeleton, self.data.lags)
 
     def _request_of(self, window: PoseWindow, camera: Camera) -> RenderRequest:
         background = BACKGROUNDS[self.document.background]
@@ -756,7 +740,6 @@ class Scene:
         self.follows_root = content["follows root"]
         if content["camera"] in self.cameras:
             self.locked_camera = content["camera"]
-        self._change()
 
     def _restore_stills(self, stills: dict[str, Any]) -> None:
         count = len(self.data.rest_dofs)
@@ -782,7 +765,7 @@ def open_scene(
     name: str | Path,
     motion: str | None = None,
     device: Device = "auto",
-    backend: Backend = "auto",
+    backend: str = "auto",
     preset: Preset | None = None,
     up: Up | None = None,
     report: Report = log_note,

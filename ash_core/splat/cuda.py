@@ -39,10 +39,14 @@ SORT_THREADS: Final = 512
 RESIDENT: Final = 10
 """Blocks of `blend` that a multiprocessor runs at once."""
 CONTROL_WORDS, TILE_WORDS = 8, 8
-"""Of the tile state: once, and for each tile. As in records.cu."""
+"""Words of the tile state: its header, and one tile's entries."""
+BIN_THREADS, MAX_GROUP = 256, 64
+"""Threads and Gaussians of a block that fills the tile bins, at most."""
 BACKWARD_THREADS: Final = 64
 RECORD_FLOATS: Final = 12
+"""Floats of a projected Gaussian: three float4."""
 SUMS: Final = 12
+"""Sums over pixels that a Gaussian's gradient is made of."""
 SUM_SCALE: Final = 2.0**32
 """Fixed point of the deterministic backward pass: 2^-32 to 2^31."""
 CAPACITY: Final = 512
@@ -78,7 +82,20 @@ def _constants() -> dict[str, int | float]:
     }
     numbers |= {f"SH_C2_{i}": value for i, value in enumerate(c.SH_C2)}
     numbers |= {f"SH_C3_{i}": value for i, value in enumerate(c.SH_C3)}
-    return {"RESIDENT": RESIDENT, "SORT_THREADS": SORT_THREADS, "ARENA_UNIT": ARENA_UNIT, **numbers}
+    sizes = {
+        "TILE": TILE,
+        "TILE_THREADS": TILE_THREADS,
+        "CONTROL_WORDS": CONTROL_WORDS,
+        "RECORD": RECORD_FLOATS // 4,
+        "BIN_THREADS": BIN_THREADS,
+        "MAX_GROUP": MAX_GROUP,
+        "SORT_THREADS": SORT_THREADS,
+        "RESIDENT": RESIDENT,
+        "ARENA_UNIT": ARENA_UNIT,
+        "SUMS": SUMS,
+        "BACKWARD_THREADS": BACKWARD_THREADS,
+    }
+    return sizes | numbers
 
 
 def _program(*names: str, **defines: int | float) -> Program:
@@ -266,7 +283,7 @@ Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 def binning(count: int) -> tuple[int, int, int]:
     """How Gaussians are laid into lists: blocks, threads of one, Gaussians of one."""
-    threads, group = (256, 32) if count <= FEW else (128, 64)
+    threads, group = (BIN_THREADS, 32) if count <= FEW else (BIN_THREADS // 2, MAX_GROUP)
     return -(-count // group), threads, group
 
 

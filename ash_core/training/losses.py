@@ -20,7 +20,7 @@ C1, C2 = 0.01**2, 0.03**2
 
 
 SIDE = 16
-"""Of a block of the kernels."""
+"""Pixels along a block's side."""
 
 
 def _taps() -> Float[Tensor, "11"]:
@@ -32,6 +32,8 @@ def _taps() -> Float[Tensor, "11"]:
 SSIM = Program(
     Path(__file__).parent / "kernels" / "ssim.cu",
     defines={
+        "SIDE": SIDE,
+        "HALF": WINDOW // 2,
         "C1": C1,
         "C2": C2,
         **{f"TAP_{d}": float(_taps()[WINDOW // 2 + d]) for d in range(WINDOW // 2 + 1)},

@@ -1,7 +1,6 @@
 """Footage in, an avatar out, in one process or in several under torchrun."""
 
 import os
-import runpy
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +72,8 @@ def _device(config: TrainConfig, world: World) -> torch.device:
     return torch.device("cuda", index)
 
 
-if __name__ == "__main__":  # torchrun -m wants a module: this is `ash-studio train`, from below it
+if __name__ == "__main__":  # torchrun -m wants a module: as a program this is `ash-studio train`
+    from ash_core.cli import main
+
     sys.argv.insert(1, "train")
-    runpy.run_module("ash_core.cli", run_name="__main__")
+    sys.exit(main())

@@ -131,12 +131,12 @@ class AtlasPanel:
             self._choose()
         if moment.same(self._failed):
             self._choice = None
-        moves = session.clock.playing or session.hand_moves
+        moves = session.clock.playing or session.is_posing
         rests = not moves and now - self._since_s > REST_S
         needed = (rests and (self._visible or self.splat is not None)) or self._choice is not None
         self._visible = False
         if needed and not known and self._job is None and not moment.same(self._failed):
-            request = session.request(4, 4)
+            request = session.request_shown(4, 4)
             self._job = moment, self._pool.submit(_decode, moment.renderer, request, lock)
 
     def _collect(self, session: Session) -> None:

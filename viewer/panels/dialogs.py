@@ -1,10 +1,10 @@
-"""What comes up over the window: the command palette, keys and help."""
+"""Command palette, keys and help, and the menus: all from the table of commands."""
 
 from typing import Final
 
 from imgui_bundle import imgui
 
-from viewer.commands import COMMANDS, GROUPS, Command, search
+from viewer.commands import COMMANDS, GROUPS, Command, run, search
 from viewer.session import Session
 from viewer.shortcuts import shown
 
@@ -56,8 +56,8 @@ class Palette:
                 chosen = command
         imgui.end()
         if chosen is not None:
-            session.panels.palette = False
-            chosen.run(session)
+            run(session, "window.show", name="palette", shown=False)
+            run(session, chosen.name)
 
     def _move(self, count: int) -> None:
         down = imgui.is_key_pressed(imgui.Key.down_arrow)
@@ -86,7 +86,8 @@ def draw_help(session: Session) -> None:
     centre = viewport.get_center()
     imgui.set_next_window_pos(centre, imgui.Cond_.appearing, (0.5, 0.5))
     _, stays = imgui.begin("Keys and help", True, int(imgui.WindowFlags_.no_docking))
-    session.panels.help = bool(stays)
+    if not stays:
+        run(session, "window.show", name="help", shown=False)
     if imgui.begin_table("keys", 2):
         for group in GROUPS:
             commands = [command for command in COMMANDS if command.group == group]
@@ -116,5 +117,5 @@ def draw_menus(session: Session) -> None:
                     keys = shown(command) if command.shortcut else ""
                     clicked, _ = imgui.menu_item(command.title, keys, False)
                     if clicked:
-                        command.run(session)
+                        run(session, command.name)
             imgui.end_menu()

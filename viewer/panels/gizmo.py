@@ -8,6 +8,7 @@ from imgui_bundle import imgui
 
 from ash_core.records import AvatarData, Camera
 from ash_core.scene.joint_tree import node_of
+from viewer import commands
 from viewer.gizmo import Grip, Handle, drag, handles, under
 from viewer.overlay import project
 from viewer.panels.view import Rectangle
@@ -34,7 +35,7 @@ class Gizmo:
         if node is None or not node.dofs:
             self._held = None
             return False
-        found = handles(session.data.skeleton, session.pose(), node, camera)
+        found = handles(session.data.skeleton, session.dofs(), node, camera)
         was_held = self._held is not None
         hot = self._follow(session, camera, area, {handle.dof: handle for handle in found})
         for number, handle in enumerate(found):
@@ -59,7 +60,7 @@ class Gizmo:
                 # The skeleton's own limits: a slider's may be narrower than a motion that turns.
                 lower, upper = session.data.skeleton.dof_limits[dof].tolist()
                 value = min(max(self._held.value, lower), upper)
-                session.show_dof(dof, value)
+                commands.run(session, "pose.show_dof", dof=dof, value=value)
             return dof
         if not imgui.is_item_hovered():
             return None
@@ -68,12 +69,12 @@ class Gizmo:
         if grip is None:
             return None
         if imgui.is_item_activated() and imgui.is_mouse_down(imgui.MouseButton_.left):
-            self._held = replace(grip, value=float(session.pose()[grip.dof]))
+            self._held = replace(grip, value=float(session.dofs()[grip.dof]))
         return grip.dof
 
     def _tell(self, session: Session, dof: int) -> None:
         row = session.sliders[dof]
-        value = float(session.pose()[dof]) * row.shown_scale
+        value = float(session.dofs()[dof]) * row.shown_scale
         digits = f"{value:.{1 if row.unit == 'rad' else 2}f}"
         imgui.set_tooltip(f"{row.name} {row.shown(digits)}")
 

@@ -1,12 +1,10 @@
 """How the character is shown, and the camera."""
 
 import math
-from dataclasses import replace
 from typing import Final
 
 from imgui_bundle import imgui
 
-from ash_core.look import Look
 from ash_core.scene.document import BACKGROUNDS, MESH_PLACES, MESH_STYLES
 from viewer import commands
 from viewer.panels.widgets import combo
@@ -19,7 +17,7 @@ SWITCH_EM: Final = 8.0
 
 
 def draw(session: Session) -> None:
-    """Mode, overlays, background, camera."""
+    """Draw the mode, its values, background, overlays and camera."""
     look = session.document.look
     imgui.push_item_width(-imgui.get_font_size() * LABEL_EM)
     imgui.separator_text("Look")
@@ -30,17 +28,21 @@ def draw(session: Session) -> None:
     opacity = _slider("opacity", look.opacity, 0.0, 1.0, 1.0, "%.2f")
     degree = 3 if look.sh_degree is None else look.sh_degree
     changed, degree = imgui.slider_int("SH degree", degree, 0, 3)
-    wanted = replace(
-        look,
-        splat_scale=look.splat_scale if scale is None else scale,
-        opacity=look.opacity if opacity is None else opacity,
-        sh_degree=(None if degree == 3 else degree) if changed else look.sh_degree,
-    )
-    if wanted != look and wanted.mode == session.document.look.mode:
-        session.edit(_what_changed(look, wanted), merge="look", look=wanted)
+    values = {
+        "splat_scale": scale,
+        "opacity": opacity,
+        "sh_degree": (None if degree == 3 else degree) if changed else look.sh_degree,
+    }
+    changes = {
+        name: value
+        for name, value in values.items()
+        if value != getattr(look, name) and (value is not None or name == "sh_degree")
+    }
+    if changes:
+        commands.run(session, "look.change", **changes)
     background = combo("background", session.document.background, tuple(BACKGROUNDS))
     if background is not None:
-        session.edit(f"background {background}", background=background)
+        commands.run(session, "look.show_background", name=background)
     _overlays(session)
     _camera(session)
     imgui.pop_item_width()
@@ -71,16 +73,8 @@ def _overlays(session: Session) -> None:
         commands.run(session, f"look.mesh_{place}")
     opacity = _slider("mesh opacity", overlays.mesh_opacity, 0.0, 1.0, 1.0, "%.2f")
     if opacity is not None:
-        changed_overlays = replace(overlays, mesh_opacity=opacity)
-        session.edit(f"mesh opacity {opacity:.2f}", merge="mesh opacity", overlays=changed_overlays)
+        commands.run(session, "look.mesh_opacity", opacity=opacity)
     imgui.end_disabled()
-
-
-def _what_changed(before: Look, after: Look) -> str:
-    names = {"splat_scale": "splat size", "opacity": "opacity", "sh_degree": "SH degree"}
-    return ", ".join(
-        title for name, title in names.items() if getattr(before, name) != getattr(after, name)
-    )
 
 
 def _camera(session: Session) -> None:
@@ -88,11 +82,12 @@ def _camera(session: Session) -> None:
     names = ("free", *session.cameras)
     chosen = combo("camera", session.locked_camera or "free", names)
     if chosen is not None:
-        session.look_through(None if chosen == "free" else chosen)
+        name = None if chosen == "free" else chosen
+        commands.run(session, "camera.look_through", name=name)
     view = session.view
     fov = _slider("field of view", math.degrees(view.fov_y), 5.0, 100.0, 40.0, "%.0f deg")
     if fov is not None:
-        session.view = view.with_fov(math.radians(fov))
+        commands.run(session, "camera.fov", fov_y=math.radians(fov))
     changed, _ = imgui.checkbox("orthographic", view.orthographic)
     if changed:
         commands.run(session, "camera.orthographic")

@@ -4,6 +4,7 @@ from typing import Final
 
 from imgui_bundle import imgui
 
+from viewer import commands
 from viewer.front_end import Message
 from viewer.panels.theme import colours
 from viewer.panels.widgets import fitting
@@ -37,7 +38,7 @@ def draw_status(session: Session, parts: list[tuple[str, str]]) -> None:
     imgui.text_colored(_colour(message), fitting(message.text, room))
     imgui.set_item_tooltip(f"{message.text}\n(click: all messages)")
     if imgui.is_item_clicked():
-        session.panels.messages = True
+        commands.run(session, "window.show", name="messages", shown=True)
 
 
 def draw_messages(session: Session) -> None:
@@ -49,7 +50,8 @@ def draw_messages(session: Session) -> None:
     imgui.set_next_window_pos(centre, imgui.Cond_.appearing, (0.5, 0.5))
     imgui.set_next_window_size((SIZE_EM[0] * em, SIZE_EM[1] * em), imgui.Cond_.appearing)
     _, stays = imgui.begin("Messages", True, int(imgui.WindowFlags_.no_docking))
-    session.panels.messages = bool(stays)
+    if not stays:
+        commands.run(session, "window.show", name="messages", shown=False)
     if not session.messages:
         imgui.text_disabled("nothing was said yet")
     elif imgui.button("Copy all"):

@@ -5,6 +5,7 @@ from pathlib import Path
 from imgui_bundle import imgui
 
 from ash_core.files.io import legible
+from viewer import commands
 from viewer.panels.widgets import label
 from viewer.session import Session
 
@@ -19,7 +20,7 @@ def draw(session: Session) -> None:
         imgui.same_line(imgui.get_content_region_avail().x - imgui.get_font_size() * 3)
         imgui.text_disabled(f"{seconds:.1f} s")
         if chosen:
-            session.choose_motion(name)
+            commands.run(session, "time.choose_motion", name=name)
     if session.recent:
         imgui.separator_text("Recent")
         for path in session.recent:
@@ -27,4 +28,4 @@ def draw(session: Session) -> None:
             if imgui.is_item_hovered():
                 imgui.set_tooltip(legible(path))
             if chosen:
-                session.panels.opening = (path,)
+                session.requests.put("open", (path,))

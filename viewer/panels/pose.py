@@ -1,11 +1,11 @@
 """Posing by hand: a searchable tree of joints, a slider for each degree of freedom."""
 
-from dataclasses import replace
 from typing import Final
 
 from imgui_bundle import imgui
 
 from ash_core.scene.joint_tree import JointNode, Slider, search, way_to
+from viewer import commands
 from viewer.panels.theme import colours
 from viewer.panels.widgets import button
 from viewer.session import NOTHING_TO_MOVE, Session
@@ -48,12 +48,12 @@ class PosePanel:
         if imgui.is_item_hovered():
             imgui.set_tooltip("0: the motion alone, 1: the edit alone")
         if changed:
-            session.edit("blend", merge="blend", edit=replace(edit, blend=blend))
+            commands.run(session, "pose.blend", blend=blend)
         imgui.set_next_item_width(-1)
         clears = int(imgui.InputTextFlags_.escape_clears_all)
         _, self.text = imgui.input_text_with_hint("##joint", "search joints", self.text, clears)
         self._follow_selection(session)
-        present = session.pose().tolist()
+        present = session.dofs().tolist()
         if self.text.strip():
             self._draw_matches(session, present)
             return
@@ -122,12 +122,13 @@ class PosePanel:
         is_open = imgui.tree_node_ex(f"{node.name}##{bool(self.text)}", int(flags))
         imgui.pop_style_color(1 + edited)
         if imgui.is_item_clicked():
-            session.selected_joint = self._selected = node.joint_names[0]
+            self._selected = node.joint_names[0]
+            commands.run(session, "pose.select", joint=self._selected)
         return is_open
 
 
 def _draw_slider(session: Session, row: Slider, value: float) -> None:
-    scale, edit = row.shown_scale, session.document.edit
+    scale = row.shown_scale
     room, name_width = imgui.get_content_region_avail().x, imgui.calc_text_size(row.name).x
     beside = room - name_width - imgui.get_style().item_inner_spacing.x
     imgui.set_next_item_width(max(min(room * 0.5, beside), imgui.get_font_size() * LEAST_EM))
@@ -140,9 +141,10 @@ def _draw_slider(session: Session, row: Slider, value: float) -> None:
         row.shown(f"%.{_digits(row)}f"),
     )
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
-        session.edit(f"reset {row.name}", edit=edit.without_dof(row.dof))
+        commands.run(session, "pose.reset_dof", dof=row.dof)
     elif changed:
-        session.show_dof(row.dof, row.moved(value, new / scale))
+        moved = row.moved(value, new / scale)
+        commands.run(session, "pose.show_dof", dof=row.dof, value=moved)
 
 
 def _digits(row: Slider) -> int:

@@ -16,6 +16,7 @@ from ash_core.scene.preferences import (
     VIEW_SIZES,
     picture_sides,
 )
+from viewer.commands import run
 from viewer.panels.record import NAMES
 from viewer.panels.widgets import combo
 from viewer.session import Session
@@ -45,7 +46,8 @@ class PreferencesWindow:
         imgui.set_next_window_size((imgui.get_font_size() * WIDTH_EM, 0))
         flags = imgui.WindowFlags_.no_docking | imgui.WindowFlags_.no_resize
         _, stays = imgui.begin("Preferences", True, int(flags))
-        session.panels.preferences = bool(stays)
+        if not stays:
+            run(session, "window.show", name="preferences", shown=False)
         imgui.push_item_width(-imgui.get_font_size() * LABEL_EM)
         self._window(session)
         _start(session)
@@ -59,28 +61,28 @@ class PreferencesWindow:
         imgui.separator_text("Window")
         theme = combo("theme", store.value.theme, THEMES)
         if theme is not None:
-            store.change(theme=theme)
+            run(session, "window.prefer", theme=theme)
         shown = store.value.scale if self._scale is None else self._scale
         changed, scale = imgui.slider_float("size of text", shown, *SCALES, "%.2fx")
         if changed:
             self._scale = min(max(scale, SCALES[0]), SCALES[1])
         if self._scale is not None and not imgui.is_item_active():
-            store.change(scale=self._scale)
+            run(session, "window.prefer", scale=self._scale)
             self._scale = None
         changed, vsync = imgui.checkbox("wait for the screen (vsync)", store.value.vsync)
         if changed:
-            store.change(vsync=vsync)
+            run(session, "window.prefer", vsync=vsync)
         changed, number = imgui.combo(
             "choose files", DIALOGS.index(store.value.file_dialog), list(DIALOG_NAMES)
         )
         if changed:
-            store.change(file_dialog=DIALOGS[number])
+            run(session, "window.prefer", file_dialog=DIALOGS[number])
         imgui.set_item_tooltip("the desktop's dialog needs zenity or kdialog on Linux")
         changed, hz = imgui.slider_float(
             "frames while idle", store.value.idle_hz, *IDLE_HZ, "%.1f Hz"
         )
         if changed:
-            store.change(idle_hz=min(max(hz, IDLE_HZ[0]), IDLE_HZ[1]))
+            run(session, "window.prefer", idle_hz=min(max(hz, IDLE_HZ[0]), IDLE_HZ[1]))
 
     def _pictures(self, session: Session) -> None:
         store = session.preferences
@@ -90,19 +92,20 @@ class PreferencesWindow:
         chosen = combo("picture size", OTHER if given else size, (*VIEW_SIZES, OTHER))
         if chosen is not None:
             width, height = store.value.record_size
-            store.change(picture_size=f"{width}x{height}" if chosen == OTHER else chosen)
+            size = f"{width}x{height}" if chosen == OTHER else chosen
+            run(session, "window.prefer", picture_size=size)
         if given:
             changed, text = imgui.input_text("width x height", self._sides or size)
             self._sides = text if changed else self._sides
             if self._sides is not None and not imgui.is_item_active():
                 sides, self._sides = picture_sides(self._sides), None
                 if sides is not None:
-                    store.change(picture_size=f"{sides[0]}x{sides[1]}")
+                    run(session, "window.prefer", picture_size=f"{sides[0]}x{sides[1]}")
         changed, folder = imgui.input_text_with_hint(
             "folder", "where the program was started", store.value.picture_folder
         )
         if changed:
-            store.change(picture_folder=folder)
+            run(session, "window.prefer", picture_folder=folder)
 
 
 def _start(session: Session) -> None:
@@ -110,10 +113,10 @@ def _start(session: Session) -> None:
     imgui.separator_text("From the next start on")
     device = combo("device", store.value.device, PLACES)
     if device is not None:
-        store.change(device=device)
+        run(session, "window.prefer", device=device)
     preset = combo("decoder", store.value.preset or OWN, (OWN, *PRESETS))
     if preset is not None:
-        store.change(preset=None if preset == OWN else preset)
+        run(session, "window.prefer", preset=None if preset == OWN else preset)
 
 
 def _recording(session: Session) -> None:
@@ -122,8 +125,8 @@ def _recording(session: Session) -> None:
     changed, size = imgui.input_int2("width, height", list(store.value.record_size))
     if changed:
         width, height = (min(max(side, 1), MAX_SIDE_PX) for side in size)
-        store.change(record_size=(width, height))
+        run(session, "window.prefer", record_size=(width, height))
     place = FORMATS.index(store.value.record_format)
     changed, place = imgui.combo("format", place, list(NAMES))
     if changed:
-        store.change(record_format=FORMATS[place])
+        run(session, "window.prefer", record_format=FORMATS[place])

@@ -30,9 +30,14 @@ class Profiler:
         self.rows: deque[dict[str, float]] = deque(maxlen=KEPT)
         self._visible = False
 
-    def follow(self, renderer: Renderer) -> None:
-        """Once a frame, before all drawing: stages are timed for who sees them alone."""
+    def follow(self, renderer: Renderer) -> bool:
+        """Time the stages of frames only while the panel is seen; whether that has changed.
+
+        Called once a frame, before all drawing.
+        """
+        changed = renderer.profile != self._visible
         renderer.profile, self._visible = self._visible, False
+        return changed
 
     def add(self, stages: dict[str, float]) -> None:
         """Milliseconds by stage of one frame."""

@@ -10,6 +10,7 @@ from imgui_bundle import imgui
 from ash_core.errors import InputError
 from ash_core.scene.preferences import FORMATS, Format, Preferences
 from ash_core.scene.record import FPS_RANGE, Recorder
+from viewer import commands
 from viewer.panels.files import FileDialogs
 from viewer.session import Session
 
@@ -59,7 +60,7 @@ class RecordDialog:
         imgui.set_next_window_pos(centre, imgui.Cond_.appearing, (0.5, 0.5))
         imgui.set_next_window_size((imgui.get_font_size() * 28, 0), imgui.Cond_.appearing)
         _, stays = imgui.begin("Record", True, int(imgui.WindowFlags_.no_docking))
-        session.panels.record_dialog = bool(stays)
+        commands.run(session, "window.show", name="record_dialog", shown=bool(stays))
         if self.running:
             self._draw_progress()
         else:
@@ -90,7 +91,7 @@ class RecordDialog:
             self._begin(session, lock)
 
     def _size(self, session: Session) -> list[int]:
-        return self.size or [*session.size_of_recording()]
+        return self.size or [*session.recording_size()]
 
     def _begin(self, session: Session, lock: threading.Lock) -> None:
         out, (width, height) = self.out, self._size(session)
@@ -124,7 +125,7 @@ class RecordDialog:
             session.say(f"{out}: cancelled: {progress.done} of {progress.total} frames kept")
         else:
             session.say(f"{recorder.settings.out}: {recorder.progress.done} frames")
-            session.panels.record_dialog = False
+            commands.run(session, "window.show", name="record_dialog", shown=False)
 
 
 def _split(name: str) -> tuple[str, Format]:

@@ -4,8 +4,8 @@ from typing import Final, Literal
 
 from imgui_bundle import imgui
 
+from ash_core.scene.playback import SPEEDS
 from viewer import commands
-from viewer.clock import SPEEDS
 from viewer.panels.theme import colours
 from viewer.panels.view import Rectangle
 from viewer.panels.widgets import button
@@ -32,6 +32,12 @@ TRACK: Final = (
 )
 
 Part = Literal["head", "in", "out"]
+DRAGGED: Final[dict[Part, str]] = {
+    "head": "time.seek",
+    "in": "time.set_in",
+    "out": "time.set_out",
+}
+"""Command of a part that is dragged."""
 
 
 class Timeline:
@@ -67,7 +73,8 @@ class Timeline:
 
     def _draw_track(self, session: Session) -> None:
         if self._frames != session.clock.frames:  # another motion
-            self._frames, session.panels.span = session.clock.frames, None
+            self._frames = session.clock.frames
+            commands.run(session, "time.see", span=None)
         origin, width = imgui.get_cursor_screen_pos(), max(imgui.get_content_region_avail().x, 40.0)
         least, most = (imgui.get_font_size() * em for em in HEIGHTS_EM)
         height = min(max(imgui.get_content_region_avail().y, least), most)
@@ -85,7 +92,7 @@ class Timeline:
     # ---- mouse ----
 
     def _use(self, session: Session) -> None:
-        io, clock = imgui.get_io(), session.clock
+        io = imgui.get_io()
         if imgui.is_item_hovered():
             under = self._part_at(session, io.mouse_pos.x, io.mouse_pos.y)
             if under != "head":
@@ -96,12 +103,7 @@ class Timeline:
                 self._held = under
         if imgui.is_item_active():
             frame = round(self.frame_at(session, io.mouse_pos.x))
-            if self._held == "in":
-                clock.first = frame
-            elif self._held == "out":
-                clock.last = frame
-            else:
-                clock.seek(frame)
+            commands.run(session, DRAGGED[self._held], frame=frame)
 
     def _part_at(self, session: Session, x: float, y: float) -> Part:
         """The playhead goes anywhere; the range's ends are held at their lower halves."""
@@ -130,7 +132,8 @@ class Timeline:
         end = _end(session)
         width = min(max(high - low, LEAST_FRAMES), end)
         low = min(max(low, 0.0), end - width)
-        session.panels.span = None if width >= end else (low, low + width)
+        span = None if width >= end else (low, low + width)
+        commands.run(session, "time.see", span=span)
 
     def _turn_page(self, session: Session) -> None:
         """While it plays, the playhead stays in sight."""
@@ -209,7 +212,7 @@ def _transport(session: Session) -> None:
     imgui.set_next_item_width(imgui.get_font_size() * 7)
     changed, speed = imgui.slider_float("##speed", clock.speed, *SPEEDS, "%.2fx speed")
     if changed:
-        clock.speed = speed
+        commands.run(session, "time.speed", speed=speed)
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         commands.run(session, "time.normal_speed")
     imgui.same_line()
@@ -219,7 +222,7 @@ def _transport(session: Session) -> None:
     imgui.set_next_item_width(imgui.get_font_size() * 6)
     changed, frame = imgui.input_int("##frame", clock.frame, 1, 10)
     if changed:
-        clock.seek(frame)
+        commands.run(session, "time.seek", frame=frame)
     imgui.same_line()
     dropped = f"   {clock.dropped} dropped" if clock.dropped else ""
     still = "   nothing moves but the camera" if session.is_still else ""

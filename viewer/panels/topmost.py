@@ -4,6 +4,7 @@ from typing import Final
 
 from imgui_bundle import imgui
 
+from viewer.commands import run
 from viewer.session import Session
 
 FLOATING: Final = {
@@ -13,7 +14,7 @@ FLOATING: Final = {
     "Messages": "messages",
     "Record": "record_dialog",
 }
-"""Window: the session's switch for it."""
+"""Title of a window, and the field of `Panels` that shows it."""
 
 
 def close_topmost(session: Session) -> None:
@@ -31,5 +32,5 @@ def close_topmost(session: Session) -> None:
         return
     for window in reversed(list(context.windows)):
         if window.was_active and window.name in FLOATING:
-            setattr(session.panels, FLOATING[window.name], False)
+            run(session, "window.show", name=FLOATING[window.name], shown=False)
             return

@@ -1,4 +1,4 @@
-"""The picture: shown, turned by the mouse, with skeleton and cameras drawn over it."""
+"""Mouse and keys over the picture, and the lines over it: skeleton, cameras, camera path."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,6 +7,7 @@ import numpy as np
 from imgui_bundle import imgui
 
 from ash_core.records import Camera
+from viewer.commands import run
 from viewer.overlay import bone_lines, frustum_lines, project, segments
 from viewer.session import Session
 
@@ -51,31 +52,24 @@ def mouse_and_keys(session: Session, area: Rectangle, dt_s: float) -> bool:
     dx, dy = io.mouse_delta.x, io.mouse_delta.y
     if active and not imgui.is_item_activated() and (dx or dy):
         left, right, middle = (imgui.is_mouse_down(button) for button in (0, 1, 2))
-        free_camera(session)
         if middle or (left and io.key_shift):
-            session.view = session.view.pan(dx, dy, height)
+            run(session, "camera.pan", dx_px=dx, dy_px=dy, height_px=height)
         elif right:
-            session.view = session.view.look_around(dx * LOOK_RAD_PER_PX, dy * LOOK_RAD_PER_PX)
+            angles = {"dx_rad": dx * LOOK_RAD_PER_PX, "dy_rad": dy * LOOK_RAD_PER_PX}
+            run(session, "camera.look_around", **angles)
         elif left:
-            session.view = session.view.orbit(dx * ORBIT_RAD_PER_PX, dy * ORBIT_RAD_PER_PX)
+            angles = {"dx_rad": dx * ORBIT_RAD_PER_PX, "dy_rad": dy * ORBIT_RAD_PER_PX}
+            run(session, "camera.orbit", **angles)
         moving = True
     if hovered and io.mouse_wheel:
-        free_camera(session)
         x, y = io.mouse_pos.x - area.x, io.mouse_pos.y - area.y
         factor = WHEEL_FACTOR**io.mouse_wheel
-        session.view = session.view.zoom_at(factor, x, y, area.width, height)
+        size = {"width": area.width, "height": height}
+        run(session, "camera.zoom_at", factor=factor, x_px=x, y_px=y, **size)
         moving = True
     if active and imgui.is_mouse_down(1):
         moving |= _fly(session, dt_s)
     return moving
-
-
-def free_camera(session: Session) -> None:
-    """Leave a capture camera where it stands, to move on from there."""
-    if session.locked_camera is not None:
-        camera = session.cameras[session.locked_camera]
-        session.view = type(session.view).of_camera(camera, session.view.distance)
-        session.locked_camera = None
 
 
 def _fly(session: Session, dt_s: float) -> bool:
@@ -85,9 +79,9 @@ def _fly(session: Session, dt_s: float) -> bool:
     ahead = imgui.is_key_down(keys.w) - imgui.is_key_down(keys.s)
     if not (right or up or ahead):
         return False
-    free_camera(session)
     speed = FLY_M_PER_S * (FAST if imgui.get_io().key_shift else 1.0)
-    session.view = session.view.fly(right, up, ahead, dt_s, speed)
+    sense = {"right": right, "up": up, "forward": ahead}
+    run(session, "camera.fly", **sense, dt_s=dt_s, speed_m_s=speed)
     return True
 
 
@@ -103,15 +97,16 @@ def clicked(area: Rectangle) -> tuple[float, float] | None:
 
 def pick_joint(session: Session, camera: Camera, at: tuple[float, float]) -> None:
     """Select the joint nearest to a click, or none; only where joints are to be seen."""
-    session.selected_joint = None
     if not session.document.overlays.skeleton:
+        run(session, "pose.select", joint=None)
         return
     points, seen = project(camera, session.joints().numpy())
     away = np.linalg.norm(points - np.array(at), axis=1)
     away[~seen] = np.inf
     nearest = int(away.argmin())
     names = session.data.skeleton.joint_names
-    session.selected_joint = names[nearest] if away[nearest] < PICK_PX else None
+    joint = names[nearest] if away[nearest] < PICK_PX else None
+    run(session, "pose.select", joint=joint)
 
 
 def draw_overlays(session: Session, camera: Camera, area: Rectangle) -> None:
@@ -158,7 +153,7 @@ def mark(
 
 def _draw_path(session: Session, draw, corner: tuple[float, float], camera: Camera) -> None:
     path = session.document.path
-    if not path.keys or session.panels.along_path:
+    if not path.keys or session.along_path:
         return
     first, last = path.keys[0].frame, path.keys[-1].frame
     if last > first:

@@ -4,17 +4,13 @@
 //        halves of a row of 16 swapped where bit 2 of its number is set   bias [outputs], outputs a multiple of 8
 //   out  out half [side, side, outputs], side = side_in / STRIDE; or, lifted, added to out [2 side, 2 side, outputs]
 // Defined by the compiler: KERNEL taps a side, STRIDE, POSITIONS (64 or 128) and N (a multiple of 16), what a block
-// makes, and STAGES. grid (ceil(outputs / N), tiles of positions), block CONVOLVE_THREADS
+// makes, STAGES, CHUNK, TILE_WIDTH. grid (ceil(outputs / N), tiles of positions), block THREADS
 //
 // A block of four warps makes POSITIONS / 8 rows of 8 positions, times N outputs. It walks over the inputs in chunks
 // of 16 channels: the positions that its taps see and the chunk's weights come to shared memory by asynchronous copies,
 // STAGES - 1 chunks ahead; every tap is then one step of 16x8x16 products. Sums are float32.
 // Shared rows are 32 bytes; their halves are swapped where bit 2 of the row is set, so that eight neighbours' halves
 // lie in different banks.
-
-#define CONVOLVE_THREADS 128
-#define TILE_WIDTH 8
-#define CHUNK 16
 
 #ifdef CUDA_ON_CPU
 
@@ -65,7 +61,7 @@ __device__ __forceinline__ void load_matrices(unsigned (&m)[4], const unsigned s
 // Where half `half` of row `row` stands, in units of eight halves.
 __device__ __forceinline__ int swapped(int row, int half) { return row * 2 + (half ^ (row >> 2 & 1)); }
 
-extern "C" __global__ void __launch_bounds__(CONVOLVE_THREADS) convolve(
+extern "C" __global__ void __launch_bounds__(THREADS) convolve(
     const unsigned short* __restrict__ map, const unsigned short* __restrict__ all_weights,
     const float* __restrict__ bias, int side_in, int channels, int outputs, float slope, int lifted,
     unsigned short* out) {
@@ -87,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(CONVOLVE_THREADS) convolve(
 
     auto load = [&](int chunk) {
         unsigned short* seen = memory + chunk % STAGES * STAGE;
-        for (int i = thread; i < SEEN * 2; i += CONVOLVE_THREADS) {
+        for (int i = thread; i < SEEN * 2; i += THREADS) {
             int position = i / 2, half = i & 1, channel = chunk * CHUNK + half * 8;
             int y = top * STRIDE - KERNEL / 2 + position / SEEN_WIDTH;
             int x = left * STRIDE - KERNEL / 2 + position % SEEN_WIDTH;
@@ -97,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(CONVOLVE_THREADS) convolve(
         }
         unsigned short* weights = seen + SEEN * CHUNK;
         const unsigned short* from = weight + (size_t)chunk * TAPS * N * CHUNK;
-        for (int i = thread; i < TAPS * N * 2; i += CONVOLVE_THREADS)
+        for (int i = thread; i < TAPS * N * 2; i += THREADS)
             copy_async(weights + i * 8, from + i * 8, true);
     };
 
@@ -163,7 +159,7 @@ extern "C" __global__ void __launch_bounds__(CONVOLVE_THREADS) convolve(
             }
         }
     __syncthreads();
-    for (int i = thread; i < POSITIONS * (N / 8); i += CONVOLVE_THREADS) {
+    for (int i = thread; i < POSITIONS * (N / 8); i += THREADS) {
         int position = i / (N / 8), output = i % (N / 8) * 8;
         int y = top + position / TILE_WIDTH, x = left + position % TILE_WIDTH;
         if (y >= side || x >= side || first_output + output >= outputs) continue;

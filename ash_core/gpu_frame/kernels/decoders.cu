@@ -1,9 +1,9 @@
 // What stands between the convolutions of the published U-Nets: norms, poolings, up-samplings, the last layer.
 //
 // Maps are half [height, width, channels]. All sums and statistics are float32. Meaning: ash_core/networks/unet.py.
+// Defined by the compiler: SUM_THREADS, POINT_THREADS, ONE_BLOCK_QUADS, and SLAB: packs that a block of normalize_large
+// normalises.
 
-#define SUM_THREADS 512
-#define SLAB 4              // packs that a block of normalize_large normalises
 #define MAX_CODE 64         // widest layer of the root's small network
 #define EMBEDDING 39
 
@@ -81,12 +81,12 @@ __device__ __forceinline__ Pack block_sum(const Pack& p, float (*parts)[8], floa
     return load_floats(reinterpret_cast<const float*>(total));
 }
 
-// Batch norm by the map's own statistics, then ReLU, for maps of up to 1024 quads.
+// Batch norm by the map's own statistics, then ReLU, for maps of up to ONE_BLOCK_QUADS quads.
 //   in   map [side, side, channels], side even   gain, bias [channels]
 //   out  out [side, side, out_channels], its first `channels`; may be `in` where the widths agree
 //        pooled [side / 2, side / 2, channels], the 2x2 maxima, or null
 // A block of as many threads as quads (rounded up to warps) owns eight channels; a thread keeps its quad.
-extern "C" __global__ void __launch_bounds__(1024) normalize_small(
+extern "C" __global__ void __launch_bounds__(ONE_BLOCK_QUADS) normalize_small(
     const unsigned short* in, const float* __restrict__ gain, const float* __restrict__ bias, float eps,
     int side, int channels, unsigned short* out, int out_channels, unsigned short* pooled) {
     begin_kernel();
@@ -306,11 +306,11 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS) head_appearance(
 //   in   corners [side, side, 4 (2 row + column), channels]   bias [4, channels]
 //   out  joined [2 side, 2 side, joined_channels], from channel `first` on
 // One thread a pack.
-extern "C" __global__ void __launch_bounds__(256) lay_corners(
+extern "C" __global__ void __launch_bounds__(POINT_THREADS) lay_corners(
     const unsigned short* __restrict__ corners, const float* __restrict__ bias, int side, int channels,
     unsigned short* __restrict__ joined, int joined_channels, int first) {
     begin_kernel();
-    int packs = channels / 8, index = blockIdx.x * 256 + threadIdx.x;
+    int packs = channels / 8, index = blockIdx.x * POINT_THREADS + threadIdx.x;
     if (index >= 4 * side * side * packs) return;
     int position = index / packs, channel = (index - position * packs) * 8;
     int row = position / (2 * side), column = position - row * 2 * side;
@@ -338,8 +338,8 @@ __device__ __forceinline__ void dense(
 //   in   root [3] m; the network sees root * scale - translation [3], embedded
 //        w1 [39, 64] b1 [64] w2 [64, 32] b2 [32] w3 [32, 16] b3 [16]   code_weight [16, outputs]   base [outputs]
 //   out  bias [outputs]
-// One thread an output, blocks of 256; each runs the small network by itself. Source: ODDITIES A17, A21.
-extern "C" __global__ void __launch_bounds__(256) code_bias(
+// One thread an output, blocks of POINT_THREADS; each runs the small network by itself. Source: ODDITIES A17, A21.
+extern "C" __global__ void __launch_bounds__(POINT_THREADS) code_bias(
     const float* __restrict__ root, float scale, const float* __restrict__ translation,
     const float* __restrict__ w1, const float* __restrict__ b1, const float* __restrict__ w2,
     const float* __restrict__ b2, const float* __restrict__ w3, const float* __restrict__ b3,
@@ -358,7 +358,7 @@ extern "C" __global__ void __launch_bounds__(256) code_bias(
     dense(a, w1, b1, EMBEDDING, 64, true, b);
     dense(b, w2, b2, 64, 32, true, a);
     dense(a, w3, b3, 32, 16, false, b);
-    int output = blockIdx.x * 256 + thread;
+    int output = blockIdx.x * POINT_THREADS + thread;
     if (output >= outputs) return;
     float sum = base[output];
 #pragma unroll

@@ -8,22 +8,11 @@
 //
 // mapped, next, kept float [rows, 16]   bias float [rows, 16]   starts int [rows + 1], neighbours (row, weight)
 // norm float [n_nodes, 32]: the spatial network's scales, then shifts   kernels [rows of the network, 16 outputs, 16]
+//
+// Defined by the compiler: FEATURES a row; THREADS and WARPS of a block; DENSE_TILE rows of a block of the half dense
+// layer and inputs of one of its steps; the bits of a mode, what stands between two convolutions, in this order:
+// ADD_KEPT, KEEP, NORMALISE, ELU; and instead of mapping FOR_DENSE (features as they are) or FINISH (affine transforms).
 
-#define FEATURES 16
-#define STEP_THREADS 256
-#define STEP_WARPS (STEP_THREADS / 32)
-// What stands between two convolutions, in this order; bits of a mode.
-#define ADD_KEPT 1
-#define KEEP 2
-#define NORMALISE 4
-#define ELU 8
-// Instead of mapping: the features as they are, for the dense layer; or the nodes' affine transforms.
-#define FOR_DENSE 16
-#define FINISH 32
-
-// Rows and inputs of a block of the half dense layer, and inputs of one of its steps.
-#define DENSE_ROWS 32
-#define DENSE_CHUNK 32
 // The dense layer's features as halves must not overflow: a power of two.
 #define DENSE_SCALE 0.015625f
 
@@ -132,9 +121,9 @@ __device__ __forceinline__ void step_row(
         if (dense_input) {
             int vertex = row - n_nodes;
             unsigned short* out =
-                dense_input + ((size_t)(vertex / DENSE_CHUNK) * FEATURES + quad * 4) * DENSE_CHUNK + vertex % DENSE_CHUNK;
-            out[0] = float_to_half(v.x * DENSE_SCALE), out[DENSE_CHUNK] = float_to_half(v.y * DENSE_SCALE);
-            out[2 * DENSE_CHUNK] = float_to_half(v.z * DENSE_SCALE), out[3 * DENSE_CHUNK] = float_to_half(v.w * DENSE_SCALE);
+                dense_input + ((size_t)(vertex / DENSE_TILE) * FEATURES + quad * 4) * DENSE_TILE + vertex % DENSE_TILE;
+            out[0] = float_to_half(v.x * DENSE_SCALE), out[DENSE_TILE] = float_to_half(v.y * DENSE_SCALE);
+            out[2 * DENSE_TILE] = float_to_half(v.z * DENSE_SCALE), out[3 * DENSE_TILE] = float_to_half(v.w * DENSE_SCALE);
         } else {
             reinterpret_cast<float4*>(next)[row * 4 + quad] = v;
         }
@@ -146,13 +135,13 @@ __device__ __forceinline__ void step_row(
 //        matrices float [n_nodes, 3, 3, 4]: of the normalised poses n-2, n-1, n   link_starts, links: as pose_vertices
 //        vertex_template float [n_vertices, 3]   vertex_kernels float or half_kernels half [n_vertices, 9, 16]
 //   out  mapped
-extern "C" __global__ void __launch_bounds__(STEP_THREADS) first_maps(
+extern "C" __global__ void __launch_bounds__(THREADS) first_maps(
     int n_nodes, int n_vertices, const float* __restrict__ node_inputs, const float* __restrict__ node_kernels,
     const float* __restrict__ matrices, const int* __restrict__ link_starts, const uint2* __restrict__ links,
     const float* __restrict__ vertex_template, const float* __restrict__ vertex_kernels,
     const unsigned short* __restrict__ half_kernels, float* __restrict__ mapped) {
     begin_kernel();
-    const int row = blockIdx.x * STEP_WARPS + threadIdx.x / 32, lane = threadIdx.x & 31, output = lane & 15;
+    const int row = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x & 31, output = lane & 15;
     if (row >= n_nodes + n_vertices) return;
     float sum = 0.0f;
     if (row < n_nodes) {
@@ -180,27 +169,27 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS) first_maps(
     if (lane < 16) mapped[row * FEATURES + lane] = sum;
 }
 
-// Every row from one convolution to the next, a warp a row; grid ceil(n_rows / STEP_WARPS).
+// Every row from one convolution to the next, a warp a row; grid ceil(n_rows / WARPS).
 //   vertex_kernels float or half_kernels half: the delta network's   places float [n_nodes, 3]: the nodes, m
-//   dense_input half [chunks, 16, DENSE_CHUNK] where the dense layer is half   moves float [n_nodes, 3, 4]
-extern "C" __global__ void __launch_bounds__(STEP_THREADS) graph_step(
+//   dense_input half [chunks, 16, DENSE_TILE] where the dense layer is half   moves float [n_nodes, 3, 4]
+extern "C" __global__ void __launch_bounds__(THREADS) graph_step(
     int n_rows, int n_nodes, int node_mode, int vertex_mode, const int* __restrict__ starts,
     const uint2* __restrict__ neighbours, const float* __restrict__ mapped, const float* __restrict__ bias,
     const float* __restrict__ norm, const float* __restrict__ kernels, const float* __restrict__ vertex_kernels,
     const unsigned short* __restrict__ half_kernels, const float* __restrict__ places, float* __restrict__ kept,
     float* __restrict__ next, unsigned short* __restrict__ dense_input, float* __restrict__ moves) {
     begin_kernel();
-    const int row = blockIdx.x * STEP_WARPS + threadIdx.x / 32;
+    const int row = blockIdx.x * WARPS + threadIdx.x / 32;
     if (row >= n_rows) return;
     step_row(row, row < n_nodes ? node_mode : vertex_mode, n_nodes, starts, neighbours, mapped, bias, norm, kernels,
              vertex_kernels, half_kernels, places, kept, next, dense_input, moves);
 }
 
-// The delta network's dense layer, DENSE_ROWS vertices a block, and the spatial network's step beside it.
+// The delta network's dense layer, DENSE_TILE vertices a block, and the spatial network's step beside it.
 //   dense half [tiles of 16 vertices, chunks, 2, 8, 4, 8]: vertex tile 16 + half 8 + i, inputs chunk 32 + t 8 + k; or,
 //   null, dense_floats [n_vertices, n_vertices] and the features in mapped
-// grid ceil(n_vertices / DENSE_ROWS) + ceil(n_nodes / STEP_WARPS)
-extern "C" __global__ void __launch_bounds__(STEP_THREADS) graph_dense(
+// grid ceil(n_vertices / DENSE_TILE) + ceil(n_nodes / WARPS)
+extern "C" __global__ void __launch_bounds__(THREADS) graph_dense(
     int n_nodes, int n_vertices, int node_mode, int vertex_mode, const int* __restrict__ starts,
     const uint2* __restrict__ neighbours, const float* __restrict__ mapped, const float* __restrict__ bias,
     const float* __restrict__ norm, const float* __restrict__ kernels, const float* __restrict__ vertex_kernels,
@@ -208,11 +197,11 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS) graph_dense(
     const float* __restrict__ dense_floats, const unsigned short* __restrict__ dense,
     const unsigned short* __restrict__ dense_input) {
     begin_kernel();
-    __shared__ float4 partial[STEP_WARPS][DENSE_ROWS][FEATURES / 4];
+    __shared__ float4 partial[WARPS][DENSE_TILE][FEATURES / 4];
     const int warp = threadIdx.x / 32, lane = threadIdx.x & 31, quad = lane & 3;
-    const int tiles = (n_vertices + DENSE_ROWS - 1) / DENSE_ROWS;
+    const int tiles = (n_vertices + DENSE_TILE - 1) / DENSE_TILE;
     if (blockIdx.x >= tiles) {
-        int row = (blockIdx.x - tiles) * STEP_WARPS + warp;
+        int row = (blockIdx.x - tiles) * WARPS + warp;
         if (row < n_nodes)
             step_row(row, node_mode, n_nodes, starts, neighbours, mapped, bias, norm, kernels, nullptr, nullptr, nullptr,
                      kept, next, nullptr, nullptr);
@@ -221,12 +210,12 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS) graph_dense(
 
     // Every warp takes each eighth chunk of the inputs.
     if (dense) {
-        const int chunks = tiles * DENSE_ROWS / DENSE_CHUNK;
+        const int chunks = tiles * DENSE_TILE / DENSE_TILE;
         const uint4* weights = reinterpret_cast<const uint4*>(dense) + (size_t)blockIdx.x * 2 * chunks * 64;
         const uint4* input = reinterpret_cast<const uint4*>(dense_input);
         float sums[2][2][4] = {};
 #pragma unroll 2
-        for (int chunk = warp; chunk < chunks; chunk += STEP_WARPS) {
+        for (int chunk = warp; chunk < chunks; chunk += WARPS) {
             uint4 b[2], low[2], high[2];
             for (int i = 0; i < 2; ++i) {
                 const uint4* tile = weights + ((size_t)i * chunks + chunk) * 64 + lane;
@@ -248,8 +237,8 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS) graph_dense(
         __syncthreads();
     }
 
-    for (int i = warp; i < DENSE_ROWS; i += STEP_WARPS) {
-        int vertex = blockIdx.x * DENSE_ROWS + i;
+    for (int i = warp; i < DENSE_TILE; i += WARPS) {
+        int vertex = blockIdx.x * DENSE_TILE + i;
         if (vertex >= n_vertices) return;
         float4 v = make_float4(0, 0, 0, 0);
         if (dense) {

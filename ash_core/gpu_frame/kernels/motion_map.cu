@@ -1,5 +1,5 @@
 // The motion map: what the networks see of a window's poses at the texels, half, channels last. Meaning:
-// Avatar.motion_map. An item is one texel's, or one pixel's, three channels: one of six vectors.
+// Avatar.motion_map. An item is one texel's, or one pixel's, three channels: one of PARTS vectors.
 
 // Vertex values [n_vertices, 3] less an origin, at a texel.
 __device__ __forceinline__ float3 at_texel(
@@ -13,17 +13,17 @@ __device__ __forceinline__ float3 at_texel(
 //   in   corners int4 [n_texels]: vertices of the texel's face, place in the map   weights float4 [n_texels]
 //        vertices, normals float [slots, n_vertices, 3]   root float [slots, 16]   window int [3], newest first
 //   out  map half [r, r, 24], of which 18 are written; one thread an item
-extern "C" __global__ void __launch_bounds__(256) motion_map_texels(
+extern "C" __global__ void __launch_bounds__(THREADS) motion_map_texels(
     int n_texels, const int4* __restrict__ corners, const float4* __restrict__ weights,
     const float* __restrict__ vertices, const float* __restrict__ normals, const float* __restrict__ root,
     const int* __restrict__ window, int n_vertices, unsigned short* __restrict__ map) {
     begin_kernel();
-    int item = blockIdx.x * blockDim.x + threadIdx.x, texel = item / 6, part = item - texel * 6;
+    int item = blockIdx.x * blockDim.x + threadIdx.x, texel = item / PARTS, part = item - texel * PARTS;
     if (texel >= n_texels) return;
     int4 at = corners[texel];
     bool position = part < 3;
     const float* values = (position ? vertices : normals) + window[position ? part : part - 3] * n_vertices * 3;
-    float3 origin = position ? load3(root + window[0] * 16) : make_float3(0.0f, 0.0f, 0.0f);
+    float3 origin = position ? load3(root + window[0] * ROOT_FLOATS) : make_float3(0.0f, 0.0f, 0.0f);
     float3 seen = at_texel(at, weights[texel], values, origin);
     unsigned short* out = map + (size_t)at.w * 24 + part * 3;
     out[0] = float_to_half(seen.x), out[1] = float_to_half(seen.y), out[2] = float_to_half(seen.z);
@@ -35,15 +35,15 @@ extern "C" __global__ void __launch_bounds__(256) motion_map_texels(
 //   in   pixels int [n_pixels]: places in the map   quads int4 [n_pixels]: their texels, -1 off the mesh
 //        window int [5], newest first   gains float [4]
 //   out  map half [r / 2, r / 2, 72], zero where a pixel's texel is off the mesh; one thread an item
-extern "C" __global__ void __launch_bounds__(256) motion_map_pixels(
+extern "C" __global__ void __launch_bounds__(THREADS) motion_map_pixels(
     int n_pixels, const int* __restrict__ pixels, const int4* __restrict__ quads, const int4* __restrict__ corners,
     const float4* __restrict__ weights, const float* __restrict__ vertices, const float* __restrict__ normals,
     const float* __restrict__ root, const int* __restrict__ window, int n_vertices,
     const float* __restrict__ gains, unsigned short* __restrict__ map) {
     begin_kernel();
-    int item = blockIdx.x * blockDim.x + threadIdx.x, pixel = item / 6, part = item - pixel * 6;
+    int item = blockIdx.x * blockDim.x + threadIdx.x, pixel = item / PARTS, part = item - pixel * PARTS;
     if (pixel >= n_pixels) return;
-    const float* newest = root + window[0] * 16;
+    const float* newest = root + window[0] * ROOT_FLOATS;
     float3 t0 = load3(newest + 6), t1 = load3(newest + 9), t2 = load3(newest + 12);
     bool normal = part == 5, move = !normal && part > 0;
     float3 origin = normal ? make_float3(0.0f, 0.0f, 0.0f) : load3(newest + 3);

@@ -1,13 +1,10 @@
 // Poses: dofs to bones and graph nodes, to posed vertices, to normals. Meaning: character.py and geometry/.
 // Skeletons run in float64 as there; everything per node and vertex is float32, m.
-// Defined by the compiler: MAX_JOINTS, MAX_BONES.
+// Defined by the compiler: MAX_JOINTS, MAX_BONES, MAX_ROUNDS of the schedule, THREADS of a block, ROOT_FLOATS, and TEAM:
+// lanes that share a vertex.
 
 #define SHORTEST 1e-12f
-#define POSE_THREADS 768
-#define MAX_ROUNDS 8
 #define WHOLE_WARP 0xffffffffu
-// Lanes that share a vertex.
-#define TEAM 8
 
 // ---- quaternions wxyz and dual quaternions ----
 
@@ -111,8 +108,8 @@ __device__ __forceinline__ DualQuat blend_bones(
 //        matrices float [n_nodes, 3, 3, 4] and node_inputs float [n_nodes, 18]: of rows 1-3
 //        root float [slots, 16]
 // grid (rows, slices of the nodes), block at least 3 n_joints threads: every block has the whole skeleton.
-static_assert(3 * MAX_JOINTS <= POSE_THREADS && MAX_JOINTS <= 1 << MAX_ROUNDS, "a thread has one row of one joint");
-extern "C" __global__ void __launch_bounds__(POSE_THREADS) pose_nodes(
+static_assert(MAX_JOINTS <= 1 << MAX_ROUNDS, "the schedule reaches the root");
+extern "C" __global__ void __launch_bounds__(3 * MAX_JOINTS) pose_nodes(
     const double* __restrict__ inputs, int n_dofs, const int* __restrict__ dof_starts,
     const int* __restrict__ dof_columns, const double* __restrict__ dof_weights, const float* __restrict__ joints,
     int n_joints, const int* __restrict__ ancestors, int n_rounds, const int* __restrict__ bone_joints,
@@ -125,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(POSE_THREADS) pose_nodes(
     __shared__ float4 bones[2 * MAX_BONES * 2];  // relative to rest, then in the body frame
     const int thread = threadIdx.x, row = blockIdx.x;
     const double* dofs = inputs + row * n_dofs;
-    float* own_root = row == 0 && blockIdx.y == 0 ? root + slot[0] * 16 : nullptr;
+    float* own_root = row == 0 && blockIdx.y == 0 ? root + slot[0] * ROOT_FLOATS : nullptr;
 
     // A thread has one row of one joint; all its ancestors are asked for at once.
     const int joint = thread / 3, line = thread - joint * 3;
@@ -239,7 +236,7 @@ __device__ __forceinline__ float4 team_sum4(float4 v) {
 //        starts int [n_vertices + 1], neighbours (row of mapped, weight), mapped float [rows, 16], bias float
 //        [n_vertices, 4]: the delta network's last mean, m
 //   out  vertices, canonical float [slots, n_vertices, 3]   quats float [slots, n_vertices, 8]
-extern "C" __global__ void __launch_bounds__(256) pose_vertices(
+extern "C" __global__ void __launch_bounds__(THREADS) pose_vertices(
     int n_vertices, const float* __restrict__ nodes, const int* __restrict__ link_starts,
     const uint2* __restrict__ links, const int* __restrict__ references, const float* __restrict__ vertex_template,
     const float* __restrict__ moves, const int* __restrict__ starts, const uint2* __restrict__ neighbours,
@@ -288,7 +285,7 @@ extern "C" __global__ void __launch_bounds__(256) pose_vertices(
 // Unit normals: the mean of the unit normals of a vertex's faces, TEAM lanes a vertex.
 //   in   vertices float [slots, n_vertices, 3]   face_starts int [n_vertices + 1], corners (v0, v1, v2, -) by vertex
 //   out  normals float [slots, n_vertices, 3]
-extern "C" __global__ void __launch_bounds__(256) vertex_normals(
+extern "C" __global__ void __launch_bounds__(THREADS) vertex_normals(
     int n_vertices, const int* __restrict__ face_starts, const int4* __restrict__ corners,
     const int* __restrict__ slot, const float* __restrict__ vertices, float* __restrict__ normals) {
     begin_kernel();

@@ -2,7 +2,7 @@
 // values to records, without Gaussians in between. Meaning: Avatar.assemble, then project.cu.
 //   in   corners int4 [N]: vertices of the texel's face, its place in the networks' output
 //        weights float4 [N]: barycentrics, which corner is the heaviest
-//        canonical [slots, V, 3] m, transforms [slots, V, 8]: ring of posed meshes; window [3]: slot of the frame
+//        canonical [slots, V, 3] m, transforms [slots, V, 8]: ring of posed meshes; window [H]: slots of the poses, newest first
 //        raw values, half, channels last; cameras, group, capacity, records, n_tiles, tile_state, lists as in project.cu
 // grid (ceil(N / group), C), block of at least `group` threads.
 

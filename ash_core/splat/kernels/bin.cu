@@ -3,9 +3,8 @@
 // A block holds `group` Gaussians (32 or 64); their candidate tiles (the box of the ellipse where alpha reaches
 // ALPHA_MIN) are spread over all its threads, each tests one tile exactly and appends to its list: one atomic each, no
 // scan, no sort. A list that is full keeps counting, and its tile is crowded (sort_crowded.cu).
+// BIN_THREADS and MAX_GROUP are the most that a block has.
 
-#define BIN_THREADS 256       // at most
-#define MAX_GROUP 64
 
 struct Bin {
     int first[MAX_GROUP + 1];     // candidates before each Gaussian

@@ -26,7 +26,6 @@ typedef float Sum;
 __device__ __forceinline__ void add_sums(Sum* at, float x, float y, float z, float w) { add4(at, x, y, z, w); }
 __device__ __forceinline__ float4 load_sums(const Sum* at) { return *(const float4*)at; }
 #endif
-#define SUMS 12
 
 struct PixelState {
     float4 gradient;      // of red, green, blue, and of the sum of weight x depth

@@ -4,7 +4,6 @@
 // One thread a Gaussian; cameras one after the other, so that nothing is added to by two threads. Colours and their
 // gradients stand in shared memory, a row a thread.
 
-#define BACKWARD_THREADS 64
 
 template <int K>
 __device__ __forceinline__ float3 sh_backward(

@@ -1,8 +1,8 @@
 // What the rasterizer's kernels share: cameras, projected records, the exact test of a rectangle, tile lists.
-// Meaning of every number: reference.py. Constants in capitals come from conventions.py through -D.
+// Meaning of every number: reference.py. Constants in capitals that are not defined here come from cuda.py through -D:
+// TILE pixels along a tile's side; TILE_THREADS, one a pixel: warp 0 has the upper 8x4, warp 1 the lower; RECORD float4s
+// of a projected Gaussian; CONTROL_WORDS before the tiles' own words.
 
-#define TILE 8                // pixels along a tile's side
-#define TILE_THREADS 64       // one thread a pixel: warp 0 has the upper 8x4, warp 1 the lower
 #define ALL_LANES 0xffffffffu
 #define LOG2_E 1.44269504f
 #define LN_2 0.69314718f
@@ -18,9 +18,8 @@ struct Camera {               // 24 words, packed by cuda.py
     int first_tile, first_pixel;  // where this camera begins in the arrays of all cameras
 };
 
-// What is known of the tiles of all cameras, in one array: words of control, then an entry for each tile of each of
-// these. What a frame counts is zero again after it, but for the frame's number.
-#define CONTROL_WORDS 8
+// State of the tiles of all cameras: header of CONTROL_WORDS, then one entry a tile of each array below. Counters are
+// reset after each frame; the frame's number is not.
 #define OCCUPIED 0            // how many tiles have entries
 #define NEXT 1                // the next piece of work that a block of blend takes
 #define DONE 2                // blocks that have ended
@@ -52,7 +51,6 @@ __device__ __forceinline__ int mark_of_frame(const Tiles& tiles) { return tiles.
 // A Gaussian in one image: three float4. Culled ones have log2_opacity = -infinity.
 //   [0] x, y (px), a, b    [1] c, log2_opacity, depth (m), red    [2] green, blue, -, -
 // log2(alpha) at a pixel (dx, dy) off its centre = log2_opacity + a dx^2 + b dx dy + c dy^2.
-#define RECORD 3
 
 __device__ __forceinline__ float log2_falloff(float a, float b, float c, float dx, float dy) {
     return fmaf(dx, fmaf(a, dx, b * dy), c * dy * dy);

@@ -4,11 +4,9 @@
 //        square and of the product with truth
 //   and back: upstream, the gradient by similarity -> gradient by ours
 // The window is separable: a block blurs the rows of its tile and their neighbours, then the columns.
-// grid (ceil(w / SIDE), ceil(h / SIDE), v * c); block SIDE * SIDE.
+// grid (ceil(w / SIDE), ceil(h / SIDE), v * c); block SIDE * SIDE. HALF: taps on each side.
 // Source: Wang et al. 2004, "Image Quality Assessment"; zeros outside, as torch's padding.
 
-#define SIDE 16
-#define HALF 5
 #define SEEN (SIDE + 2 * HALF)
 
 struct Plane {
