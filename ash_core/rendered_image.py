@@ -34,6 +34,16 @@ class RenderedImage(Image):
     """Added to a colour, in bytes, before it is cut off. 0 for released avatars.
     Source: ODDITIES A19."""
 
+    @property
+    def width(self) -> int:
+        """Pixels of a row."""
+        return self.rgb.shape[1]
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return self.rgb.shape[0]
+
     def rgb8(self) -> UInt8[Tensor, "h w 3"]:
         """Colours as bytes on the image's device; premultiplied where it is transparent."""
         return (self.rgb.detach().clamp(0, 1) * 255 + self.rounding).to(torch.uint8)

@@ -146,7 +146,8 @@ class Scene:
         self.report, self.revision = report, 0
         self._device: Device = device
         self._backend = backend
-        self._asked_preset, self._usual_preset = preset, usual_preset
+        self._asked_preset: Preset | None = preset
+        self._usual_preset: Preset | None = usual_preset
         self.follows_root, self.locked_camera = False, None
         if file is None:
             self._open_avatar(avatar, motion, usual_preset, up)
