@@ -160,6 +160,7 @@ def test_wheel_carries_what_resources_look_for(
     name = build.build_wheel(str(tmp_path))
     with zipfile.ZipFile(tmp_path / name) as wheel:
         carried = {item for item in wheel.namelist() if re.match("ash_core/_[a-z]", item)}
+        assert {"ash_core/py.typed", "viewer/py.typed"} <= {*wheel.namelist()}
     files = [path for kind in resources.KINDS for path in (ROOT / kind).rglob("*")]
     wanted = {f"ash_core/_{path.relative_to(ROOT)}" for path in files if path.is_file()}
     assert wanted

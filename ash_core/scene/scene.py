@@ -603,8 +603,10 @@ class Scene:
             if progress is not None:
                 progress(done, len(numbers))
 
-        one = isinstance(camera, str) or not isinstance(camera, Sequence)
-        cameras = [camera] * len(numbers) if one else camera
+        if isinstance(camera, Sequence) and not isinstance(camera, str):
+            cameras: list[str | Camera | View | None] = [*camera]
+        else:
+            cameras = [camera] * len(numbers)
         if len(cameras) != len(numbers):
             raise InputError(f"camera: expected {len(numbers)}, one a frame, got {len(cameras)}")
         requests = (self.request(n, *size, c) for n, c in zip(numbers, cameras, strict=True))

@@ -121,7 +121,12 @@ def register_backend(
     """Add a rasterizer of one's own, for `rasterize(backend=name)`, `Renderer` and `Scene`.
 
     device: where its tensors must be; None: wherever they are. A name may be registered again.
-    Raises: InputError for the name of a built-in backend. See `ash.Backend` for an example.
+    Raises: InputError for the name of a built-in backend.
+
+    >>> slow = lambda g, cameras, under: ash.rasterize(g, cameras, under, backend="reference")
+    >>> ash.register_backend("mine", slow)
+    >>> ash.rasterize(gaussians, camera, backend="mine").height
+    48
     """
     if name in _BUILT_IN or name == "auto" or not name:
         raise InputError(f"backend: expected a name of its own, got {name!r}")
