@@ -1,5 +1,7 @@
 # make demo    render the bundled avatar to demo/       make test   format, lint, types, tests
 # make view    the desktop viewer                       make lint   without the tests
+# make quick   between commits: format, lint, the tests that need no process, window or training
+# make test-wheel   the wheel in a new environment: demo, window, hints; downloads what pip needs
 # make train-demo   film an actor, train an avatar of it for five minutes, measure and render it: train-demo/
 # make clean   remove what make made
 # make fuzz    damaged files for every reader: SECONDS=300 SEED=0; what fails is kept in fuzz-failures/
@@ -17,6 +19,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3) python3)
 SECONDS ?= 300
 SEED ?= 0
+# A process for each core; files are shared out whole, those with slow tests first.
+JOBS ?= auto
+PARALLEL := --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 # The stamp is named after what it stands for: an edited lock has no stamp yet.
@@ -24,7 +29,7 @@ KEY := $(firstword $(shell { echo $(TORCH); cat requirements.lock pyproject.toml
 READY := $(VENV)/.ready-$(KEY)
 STUDIO := $(VENV)/.studio-$(KEY)
 
-.PHONY: demo train-demo view test fuzz lint setup lock clean
+.PHONY: demo train-demo view test quick test-wheel fuzz lint setup lock clean
 
 demo: $(READY)
 	@$(BIN)/ash-studio demo --out demo
@@ -36,7 +41,23 @@ view: $(READY)
 	@$(BIN)/ash-studio view
 
 test: lint
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+
+quick: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m pytest $(PARALLEL) -m quick $(PYTEST_ARGS)
+
+# A new environment made by pip alone: a bare wheel, then the extra that it asks for.
+test-wheel: $(READY)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir $$dir .; \
+	$(PYTHON) -m venv $$dir/env; \
+	pip="$$dir/env/bin/python -m pip --disable-pip-version-check --no-input"; \
+	$$pip install --progress-bar off $(TORCH); \
+	$$pip install --progress-bar off -c requirements.lock $$dir/*.whl; \
+	PIP_CONSTRAINT=$(CURDIR)/requirements.lock ASH_WHEEL=$$dir/env/bin/ash-studio \
+	  $(BIN)/python -m pytest tests/test_wheel.py
 
 fuzz: $(READY)
 	@$(BIN)/python tests/fuzz.py --seconds $(SECONDS) --seed $(SEED)
@@ -74,7 +95,7 @@ lock:
 	pip="$$dir/bin/python -m pip --disable-pip-version-check --no-input"; \
 	$$pip install --quiet $(TORCH); \
 	$$pip install --quiet --upgrade 'pip>=25.1'; \
-	$$pip install --quiet '.[cuda,gui,slurm,splats,train,video]' --group dev; \
+	$$pip install --quiet '.[cuda,gui,slurm,splats,train]' --group dev; \
 	{ sed '/^#/!d' requirements.lock; \
 	  $$pip freeze --all --exclude pip --exclude torch --exclude ash-studio; } > $$dir/lock; \
 	cp $$dir/lock requirements.lock

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ash_core.character import Character
 from ash_core.conventions import NATIVE_LAGS, R_WORLD_BODY
+from ash_core.drawable import Decoded, Stage, no_stage
 from ash_core.errors import InputError
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.motion import heading_joint, heading_matrix
@@ -24,9 +25,9 @@ from ash_core.geometry.texels import (
     to_map,
 )
 from ash_core.networks.decoder import Decoder, config_of
-from ash_core.networks.loading import with_weights
+from ash_core.networks.loading import weights_version, with_weights
 from ash_core.networks.unet import UNet
-from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, SplatData, to_device
+from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, to_device
 
 RELEASED_ROOT_SCALE = 1.2
 """The appearance network sees root / 1.2 - root translation. Source: ODDITIES A17."""
@@ -52,6 +53,7 @@ class Avatar(nn.Module):
     """
 
     flat: Tensor
+    truncates_bytes = False
 
     def __init__(self, data: AvatarData, resolution: int) -> None:
         super().__init__()
@@ -76,14 +78,12 @@ class Avatar(nn.Module):
 
         preset_name: atlas and decoder of a native avatar that carries no trained decoder.
         """
-        if isinstance(data, SplatData):
-            avatar: Avatar = StillAvatar(data)
-        elif data.variant == "released":
+        if data.variant == "released":
             if preset_name is not None:
                 raise InputError(
                     f"preset: {data.name} is a released avatar, its networks are fixed"
                 )
-            avatar = ReleasedAvatar(data)
+            avatar: Avatar = ReleasedAvatar(data)
         else:
             avatar = NativeAvatar(data, preset_name)
         return avatar.eval().to(device)
@@ -104,10 +104,30 @@ class Avatar(nn.Module):
         """Gaussians of a frame."""
         return len(self.flat)
 
+    @property
+    def device(self) -> torch.device:
+        """Device on which it runs."""
+        return self.flat.device
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of the networks' weights in place."""
+        return weights_version(self)
+
     def forward(self, window: PoseWindow) -> Gaussians:
         """Gaussians of a window of poses, in the world frame."""
-        mesh = self.character(window)
-        return self.assemble(self.decode(self.motion_map(mesh, window), mesh), mesh)
+        return self.decode_window(window).gaussians
+
+    def decode_window(self, window: PoseWindow, stage: Stage = no_stage, /) -> Decoded:
+        """Make the raw values and the Gaussians, in the world frame, of a window of poses."""
+        with stage("deform"):
+            mesh = self.character(window)
+        with stage("maps"):
+            motion_map = self.motion_map(mesh, window)
+        with stage("decode"):
+            raw = self.decode(motion_map, mesh)
+        with stage("assemble"):
+            return Decoded(self.assemble(raw, mesh), raw)
 
     def at_texels(self, values: Float[Tensor, "h V 3"]) -> Float[Tensor, "N c"]:
         """Vertex values interpolated at the texels, the history side by side."""
@@ -146,38 +166,15 @@ class Avatar(nn.Module):
         return picture[0].permute(1, 2, 0).flatten(0, 1)[self.flat]
 
 
-class StillAvatar(Avatar):
-    """The splats of a .ply: the same in every pose."""
-
-    def __init__(self, data: SplatData) -> None:
-        super().__init__(data, data.atlas_resolution)
-        self.splats = data.splats
-
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        super()._apply(fn, recurse)
-        self.splats = to_device(self.splats, fn(torch.empty(0)).device)
-        return self
-
-    @property
-    def count(self) -> int:
-        return len(self.splats.means)
-
-    def decode(
-        self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
-    ) -> Float[Tensor, "N 0"]:
-        """Nothing: there is no network."""
-        return motion_map.new_zeros(len(self.flat), 0)
-
-    def assemble(self, raw: Float[Tensor, "N 0"], mesh: PosedMesh) -> Gaussians:
-        return self.splats
-
-
 class ReleasedAvatar(Avatar):
     """The published networks and assembly, to float32 noise. Source: ODDITIES section A.
 
     The networks learned from photographs divided by 256, so that their colours are 255/256 of the
     scene's; that stays, as in the published pictures (A20).
     """
+
+    truncates_bytes = True
+    """The published conversion to bytes. Source: ODDITIES A19."""
 
     def __init__(self, data: AvatarData) -> None:
         super().__init__(data, data.atlas_resolution)

@@ -56,9 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # What the system refuses (a name too long, a folder closed to us) is not a bug of ours.
             place = "" if error.filename is None else f"{error.filename}: "
             complain(f"{place}{error.strerror or error}")
+        elif isinstance(error, ModuleNotFoundError) and _is_foreign(error.name):
+            from ash_core.install import install_command
+
+            complain(f"the package {error.name} is not installed: {install_command()}")
         else:
             raise
         return USER_MISTAKE
+
+
+def _is_foreign(module: str | None) -> bool:
+    """Tell whether a module that was not found is another package's, not ours."""
+    return module is not None and module.split(".")[0] not in ("ash_core", "viewer")
 
 
 def check_surroundings() -> None:

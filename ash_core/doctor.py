@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ash_core.gl.context import INSTALL, OLDEST, USE_SOFTWARE
+from ash_core.install import NAME, install_command, pip_install, reinstall_command
 from ash_core.resources import usable_cores
 
 State = Literal["ok", "missing", "info"]
 
 NO_GL: Final = f"EGL gives no OpenGL {OLDEST[0]}.{OLDEST[1]}"
-REINSTALL: Final = "make setup in a checkout, else pip install --force-reinstall ash-studio"
 ISA_FLAGS: Final = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -50,8 +50,8 @@ def examine() -> list[Finding]:
             findings += probe()
         except Exception as error:
             found = f"{type(error).__name__}: {error}"
-            needed = group == "CPU rendering"
-            findings.append(Finding(group, "probe", found, "missing", REINSTALL, needed))
+            needed, cure = group == "CPU rendering", reinstall_command()
+            findings.append(Finding(group, "probe", found, "missing", cure, needed))
     return findings
 
 
@@ -84,13 +84,15 @@ def examine_packages() -> list[Finding]:
     """Our own requirements as the installed metadata lists them; extras are optional."""
     findings = []
     try:
-        requirements = importlib.metadata.requires("ash-studio") or []
+        requirements = importlib.metadata.requires(NAME) or []
     except importlib.metadata.PackageNotFoundError:
-        return [Finding("packages", "ash-studio", "not installed", "missing", REINSTALL)]
+        return [Finding("packages", NAME, "not installed", "missing", install_command())]
     for requirement in requirements:
         name = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
         assert name, requirement
+        if extra and extra[1] == "all":  # each of these stands under its own extra, too
+            continue
         findings.append(_examine_package(name[0], extra[1] if extra else None))
     return findings
 
@@ -100,10 +102,10 @@ def _examine_package(name: str, extra: str | None) -> Finding:
         return Finding("packages", name, importlib.metadata.version(name), "ok")
     except importlib.metadata.PackageNotFoundError:
         if extra is None:
-            cure = "pip install ash-studio"
-            return Finding("packages", name, "not installed", "missing", cure, needed=True)
-        cure = f"pip install 'ash-studio[{extra}]'"
-        return Finding("packages", name, f"not installed (extra {extra})", "missing", cure)
+            text, needed = "not installed", True
+        else:
+            text, needed = f"not installed (extra {extra})", False
+        return Finding("packages", name, text, "missing", install_command(extra or ""), needed)
 
 
 def examine_cpu_rendering() -> list[Finding]:
@@ -303,7 +305,7 @@ def examine_codecs() -> list[Finding]:
                 findings.append(Finding("codecs", name, "writes", "ok"))
             except InputError as error:
                 reason = str(error).split(": ", 1)[-1]
-                cure = "pip install 'ash-studio[video]'"
+                cure = pip_install("--force-reinstall", "--no-deps", "av")
                 findings.append(Finding("codecs", name, reason, "missing", cure))
     return findings
 

@@ -262,17 +262,23 @@ class AvatarData:
 
 
 @dataclass(frozen=True)
-class SplatData(AvatarData):
-    """Splats that no pose moves, those of a .ply, in an avatar's place: framed by a skeleton that
-    is the box about them, with dofs and a speck of mesh that mean nothing.
-    """
+class SplatData:
+    """Static splats, those of a .ply say: no pose moves them, they have no skeleton and no mesh."""
 
-    splats: Gaussians = field(kw_only=True)
+    name: str
+    gaussians: Gaussians
     """Already turned: Z is up."""
+    box: Float[Tensor, "2 3"]
+    """Low and high corner of the box about nearly all of them, m, world: it frames them."""
     up: Up = "z"
     """Up axis of the file, from which they were turned."""
     notes: tuple[str, ...] = ()
     """Remarks on the file for the person who opens it."""
+    cameras: tuple[Camera, ...] = ()
+
+
+DrawableData = AvatarData | SplatData
+"""Either kind of data that a `Renderer` can draw."""
 
 
 Record = TypeVar("Record")

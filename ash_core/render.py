@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
-from ash_core.avatar import Avatar, ReleasedAvatar, StillAvatar
+from ash_core.avatar import Avatar
 from ash_core.conventions import R_WORLD_BODY
+from ash_core.drawable import Decoded, Drawable
 from ash_core.errors import CudaError
 from ash_core.gpu.kernels import with_index
 from ash_core.look import PLAIN, Look, colourise, dress
-from ash_core.networks.loading import weights_version
 from ash_core.records import Camera, Gaussians, Image, PoseWindow, Surface, to_device
 from ash_core.rendered_image import RenderedImage
 from ash_core.splat.rasterize import check_camera, rasterize
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """Everything that a frame depends on, besides the avatar.
+    """Everything that a frame depends on, besides what is drawn.
 
     >>> window = ash.pose_window(motion, 120, avatar)
     >>> request = ash.RenderRequest(window, camera, background=(1.0, 1.0, 1.0))
@@ -50,25 +50,16 @@ class RenderRequest:
     look: Look = PLAIN
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """What a window of poses gives, by the plain path."""
-
-    raw: Float[Tensor, "N c"]
-    """The networks' own numbers at each texel; `Avatar.raw_channels` names them."""
-    gaussians: Gaussians
-
-
 class Renderer:
-    """Renders requests for one avatar, without gradients.
+    """Renders requests for one drawable (an avatar or static splats), without gradients.
 
     Threads may share it: one frame is made after the other. Two levels of caching: a window of
     poses gives Gaussians, a camera gives a picture. Turning the camera about a still avatar costs
     one rasterization.
 
     On an NVIDIA GPU frames are CUDA graphs of our kernels, with the networks in half precision
-    (`ash_core.gpu_frame`). Otherwise, with precision "float", or with another rasterizer than ours,
-    the avatar's own modules run: the plain path.
+    (`ash_core.gpu_frame`). Otherwise, with precision "float", with another rasterizer than ours, or
+    for another drawable than an avatar, its own modules run: the plain path.
 
     >>> renderer = ash.Renderer(avatar)
     >>> request = ash.RenderRequest(ash.pose_window(motion, 120, avatar), camera)
@@ -78,18 +69,18 @@ class Renderer:
 
     def __init__(
         self,
-        avatar: Avatar,
+        drawable: Drawable,
         backend: str = "auto",
         device: torch.device | str | None = None,
         precision: Precision = "half",
         may_leave_gpu: bool = True,
     ) -> None:
-        """device: where frames are made, by default where the avatar lives. An avatar on the CPU
+        """device: where frames are made, by default where the drawable is. An avatar on the CPU
         may stay there: the fast path has its own copy of the weights, half as large.
         may_leave_gpu: on a GPU that fails, go on by the CPU and say so once; else raise CudaError.
         """
-        self.avatar, self.backend = avatar, backend
-        self.device = with_index(torch.device(device or avatar.flat.device))
+        self.drawable, self.backend = drawable, backend
+        self.device = with_index(torch.device(device or drawable.device))
         self.may_leave_gpu = may_leave_gpu
         self._turn = threading.RLock()
         self.profile = False
@@ -98,9 +89,15 @@ class Renderer:
         """Milliseconds of each stage of the last request; cached stages are absent."""
         self._kept: tuple[PoseWindow, tuple[torch.device, int], Decoded] | None = None
         ours = backend in ("auto", "cuda") and precision == "half"
-        ours = ours and not isinstance(avatar, StillAvatar)  # nothing to pose or decode
+        ours = ours and isinstance(drawable, Avatar)  # else there is nothing to pose or decode
         self._may_be_fast = ours and self.device.type == "cuda"
         self._frames: tuple[int, "Frames"] | None = None
+
+    @property
+    def avatar(self) -> Avatar:
+        """The drawable, which must be an avatar: with a posed surface, texels and raw values."""
+        assert isinstance(self.drawable, Avatar), type(self.drawable)
+        return self.drawable
 
     @property
     def is_fast(self) -> bool:
@@ -119,7 +116,7 @@ class Renderer:
         """The fast path for the avatar's weights as they are; None where there is none."""
         if not self._may_be_fast:
             return None
-        version = weights_version(self.avatar)
+        version = self.drawable.version
         if self._frames is None or self._frames[0] != version:
             self._frames = None
             try:
@@ -139,22 +136,13 @@ class Renderer:
     @torch.no_grad()
     def decoded(self, window: PoseWindow) -> Decoded:
         """Raw values and Gaussians by the plain path; kept while window and weights stay."""
-        if self.avatar.flat.device != self.device:
-            self.avatar.to(self.device)
-        device = self.avatar.flat.device
-        state = device, weights_version(self.avatar)
+        if self.drawable.device != self.device:
+            self.drawable.to(self.device)
+        state = self.drawable.device, self.drawable.version
         if self._kept is not None and self._kept[1] == state and _same(window, self._kept[0]):
             return self._kept[2]
-        window = to_device(window, device)
-        with self._stage("deform"):
-            mesh = self.avatar.character(window)
-        with self._stage("maps"):
-            motion_map = self.avatar.motion_map(mesh, window)
-        with self._stage("decode"):
-            raw = self.avatar.decode(motion_map, mesh)
-        with self._stage("assemble"):
-            gaussians = self.avatar.assemble(raw, mesh)
-        self._kept = window, state, Decoded(raw, gaussians)
+        window = to_device(window, self.drawable.device)
+        self._kept = window, state, self.drawable.decode_window(window, self._stage)
         return self._kept[2]
 
     @torch.no_grad()
@@ -170,7 +158,7 @@ class Renderer:
 
             found = self._by_frames(window, True, fast)
             if found is None:
-                mesh = self.avatar.character(to_device(window, self.avatar.flat.device))
+                mesh = self.avatar.character(to_device(window, self.avatar.device))
                 found = mesh.vertices[0].cpu(), mesh.normals[0].cpu()
             world = torch.tensor(R_WORLD_BODY)
             return Surface(found[0] @ world.T, found[1] @ world.T)
@@ -225,7 +213,7 @@ class Renderer:
         _log.warning("the CPU renders from here on: %s", said)
         self._may_be_fast, self._frames, self._kept = False, None, None
         self.device = torch.device("cpu")
-        self.avatar.to("cpu")
+        self.drawable.to(self.device)
         torch.cuda.empty_cache()
         return self._render_by_modules(request)
 
@@ -262,7 +250,7 @@ class Renderer:
     def rounding(self) -> float:
         """Addend of colours before they are cut to bytes: 0 for released avatars, as published.
         Source: ODDITIES A19."""
-        return 0.0 if isinstance(self.avatar, ReleasedAvatar) else 0.5
+        return 0.0 if self.drawable.truncates_bytes else 0.5
 
 
 def _first_line(error: Exception) -> str:

@@ -32,6 +32,7 @@ from toy import ToyFiles, make_toy_character, toy_cameras, toy_skeleton, toy_tex
 
 from ash_core.avatar import Avatar
 from ash_core.conventions import CameraFormat
+from ash_core.drawable import StaticSplats
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.bvh import read_bvh
@@ -216,7 +217,7 @@ def splat_targets(folder: Path) -> Iterator[tuple[str, Target]]:
         data = "\n".join(head).encode() + body
         yield (
             f"splats {kind}",
-            Target(folder / f"{kind}.ply", data, lambda path: Avatar.from_data(load_splats(path))),
+            Target(folder / f"{kind}.ply", data, lambda path: StaticSplats(load_splats(path))),
         )
     originals = Path(__file__).parent / "data" / "splats"
     for name in ("splats.compressed.ply", "splats.sog", "splats_v3.spz"):

@@ -252,6 +252,7 @@ def test_planted_toes_do_not_slide(name: str) -> None:
                 assert np.linalg.norm(middle[frame] - middle[start]) < 0.005, (name, start, frame)
 
 
+@pytest.mark.slow
 def test_motions_are_made_the_same_again() -> None:
     skeleton = read_skeleton(FOLDER / "actor.skeleton")
     mesh = read_obj(FOLDER / "actor.obj")

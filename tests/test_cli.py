@@ -20,7 +20,6 @@ from toy import make_toy_character
 
 from ash_core import __version__, cli
 from ash_core.avatar import Avatar, NativeAvatar
-from ash_core.commands import options
 from ash_core.commands.all_commands import COMMANDS
 from ash_core.commands.import_ import rendered_atlas
 from ash_core.errors import InputError
@@ -254,26 +253,6 @@ def test_import_shows_on_a_terminal_that_it_works(
     assert ("writing the avatar file" in said) == terminal
 
 
-@pytest.mark.slow
-def test_demo_writes_video_contact_sheet_and_timings(tmp_path: Path) -> None:
-    assert run("demo", "-o", tmp_path / "demo", "--seconds", "4") == 0
-    names = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    assert names == ["avatar.mp4", "contact_sheet.png", "timings.json"]
-    frames = read_frames(tmp_path / "demo" / "avatar.mp4")
-    assert frames.shape == (100, 480, 640, 3)
-    assert frames.std(axis=(1, 2, 3)).min() > 5  # somebody is there all the time
-    with PillowImage.open(tmp_path / "demo" / "contact_sheet.png") as sheet:
-        assert sheet.width > 4 * 320
-        assert sheet.height > 3 * 240
-    timings = json.loads((tmp_path / "demo" / "timings.json").read_text())
-    assert (timings["frames"], timings["size"]) == (100, [640, 480])
-    stages = {"deform", "maps", "decode", "assemble", "raster"}
-    assert set(timings["milliseconds"]) == stages | {"pose to pixels"}
-    medians = {name: spread["median"] for name, spread in timings["milliseconds"].items()}
-    assert min(medians.values()) > 0
-    assert max(medians[stage] for stage in stages) < medians["pose to pixels"]
-
-
 @pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
@@ -353,6 +332,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half(
         (("--frames", "4:2"), "--frames: expected frames in 0..5"),
         (("--frames", "a:b"), "--frames: expected N or START:STOP:STEP"),
         (("--frames", "::0"), "--frames: expected N or START:STOP:STEP"),
+        (("--frames", ""), "--frames: expected N or START:STOP:STEP"),
         (("--camera", "side"), "--camera: expected front, orbit, avatar:N or FILE:N"),
         (("--camera", "avatar:9"), "avatar: expected a camera name or an index in 0..1, got '9'"),
         (("--camera", "avatar:\u00b2"), "expected a camera name or an index in 0..1, got '\u00b2'"),
@@ -555,27 +535,6 @@ def test_bugs_are_not_hidden(scene: Scene, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(RuntimeError, match="bug"):
         render(scene, tmp_path / "a.mp4")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("text", "want"),
-    [
-        ("3", [3]),
-        ("-1", [9]),
-        (":", list(range(10))),
-        ("2:5", [2, 3, 4]),
-        ("0:500:5", [0, 5]),
-        ("::-4", [9, 5, 1]),
-    ],
-)
-def test_frames_read_as_python_slices(text: str, want: list[int]) -> None:
-    assert options.parse_frames(text, 10) == want
-
-
-@pytest.mark.parametrize("text", ["10", "-11", "", "1:2:3:4", "1.5", "5:5"])
-def test_bad_frames(text: str) -> None:
-    with pytest.raises(InputError, match="--frames: expected"):
-        options.parse_frames(text, 10)
 
 
 def test_threads_give_way_unless_somebody_chose_otherwise(

@@ -443,14 +443,14 @@ def test_an_actor_s_own_folder_is_no_data_set(
 def test_other_source_code_makes_other_actors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("capture", "geometry", "commands"):
+    for name in ("studio", "geometry", "commands"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "code.py").write_text(name)
     monkeypatch.setattr(capture_command, "__file__", str(tmp_path / "commands" / "capture.py"))
     before = capture_command._recipe()
     (tmp_path / "commands" / "code.py").write_text("what films makes no actor")
     assert capture_command._recipe() == before
-    (tmp_path / "capture" / "code.py").write_text("capture 2")
+    (tmp_path / "studio" / "code.py").write_text("capture 2")
     assert capture_command._recipe() != before
 
 

@@ -11,7 +11,7 @@ from toy import figure
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.geometry import framing
 from ash_core.geometry.camera import camera_from_fov, look_at
-from ash_core.records import AvatarData, Camera, Skeleton
+from ash_core.records import AvatarData, Camera, Gaussians, Skeleton, SplatData
 
 WIDTH, HEIGHT, FOV = 640, 480, math.radians(40.0)
 
@@ -198,3 +198,20 @@ def test_published_character_is_seen_from_the_front(reference: Path) -> None:
     heel = skeleton.joint_names.index("LeftFoot_rx")
     ahead = framing.facing(data, motion.dofs[:1])
     assert ahead @ (positions[toe] - positions[heel]) > 0.15
+
+
+def test_static_splats_are_framed_by_their_box() -> None:
+    """From the side that avatars look to, the same in every pose, all corners in the picture."""
+    g = Gaussians(*(torch.zeros(0, n) for n in (3, 4, 3)), torch.zeros(0), torch.zeros(0, 1, 3))
+    data = SplatData("box", g, torch.tensor([[0.0, 1.0, 2.0], [1.0, 3.0, 5.0]]))
+    dofs = torch.zeros(3, 0).double()
+    surface = framing.make_outline(data).surface(dofs)
+    assert surface.shape == (3, 8, 3)
+    assert torch.equal(surface[0], surface[2])
+    assert surface[0].amin(0).tolist() == [0, 1, 2]
+    assert surface[0].amax(0).tolist() == [1, 3, 5]
+    assert len(surface[0].unique(dim=0)) == 8
+    assert framing.facing(data, dofs).tolist() == [1, 0, 0]
+    assert_seen(framing.front_camera(data, dofs, FOV, WIDTH, HEIGHT), surface[0])
+    for camera in framing.orbit_cameras(data, dofs, FOV, WIDTH, HEIGHT):
+        assert_seen(camera, surface[0])

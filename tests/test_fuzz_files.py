@@ -14,6 +14,7 @@ COUNTS |= {"gltf": 80, "avatar gltf": 20}
 DEFAULT_COUNT = 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", fuzz.GROUPS)
 def test_readers_answer_damaged_files(group: str, tmp_path: Path) -> None:
     for name, target in fuzz.make_targets(group, tmp_path).items():

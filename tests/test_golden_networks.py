@@ -51,6 +51,7 @@ def test_graph_networks_on_an_icosphere(golden: Path, kind, tolerance: float) ->
     close(adjacency.toarray(), npz[f"{kind}_gcn_A"], 2e-8)  # published as float32
 
 
+@pytest.mark.slow
 def test_unets(golden: Path) -> None:
     with arrays(golden / "09_unets.npz") as z:
         x = (np.random.RandomState(11).standard_normal((1, 18, 64, 64))).astype(np.float32)
@@ -89,6 +90,7 @@ def test_unets(golden: Path) -> None:
                 close(0.9 * before[key + "var"] + 0.1 * var, z["geo_train_running_var_after"], 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["geometry", "appearance"])
 def test_unets_at_256_texels_in_any_layout(kind: str) -> None:
     """Both layouts stay within four times the noise of the published operations in float32.

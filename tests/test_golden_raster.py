@@ -103,6 +103,7 @@ def pictures(reference: Path, camera: Camera) -> Pictures:
 # ---- item 13 ----
 
 
+@pytest.mark.slow
 def test_13_raster(reference: Path, camera: Camera, pictures: Pictures) -> None:
     with arrays(reference / "golden" / "13_raster.npz") as z:
         trained = {d: doubled(published_gaussians(reference, "train", d)) for d in (0, 3)}
@@ -268,6 +269,7 @@ def test_bytes_are_cut_off_for_released_avatars_and_rounded_for_native_ones(
         assert got[0].tolist() == [[value] * 3 for value in want]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize(("degree", "under"), [(0, "white"), (3, "black")])
 def test_13_pictures(

@@ -12,11 +12,12 @@ from ash_core import resources
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"errors", "resources", "conventions", "records"}
+BASE = {"errors", "install", "resources", "conventions", "records"}
 MAY_IMPORT = {
     "__init__": set(),
     "conventions": set(),
     "errors": set(),
+    "install": set(),
     "resources": set(),
     "records": {"conventions", "errors"},
     "geometry": BASE,
@@ -26,22 +27,24 @@ MAY_IMPORT = {
     "rendered_image": BASE | {"files"},
     "splat": BASE | {"geometry", "gpu", "rendered_image"},
     "gl": BASE | {"geometry"},
+    "drawable": BASE,
+    "frame_choice": {"errors"},
     "character": BASE | {"geometry", "networks", "splat", "gl"},
-    "avatar": BASE | {"geometry", "networks", "splat", "gl", "character"},
+    "avatar": BASE | {"geometry", "networks", "splat", "gl", "character", "drawable"},
 }
 MAY_IMPORT["gpu_frame"] = MAY_IMPORT["avatar"] | {"avatar", "gpu"}
 MAY_IMPORT["look"] = BASE | {"geometry"}
 MAY_IMPORT["render"] = MAY_IMPORT["gpu_frame"] | {"gpu_frame", "look", "rendered_image"}
 FRONT_ENDS = {"studio", "footage", "importers", "training", "doctor"}
 for name in FRONT_ENDS:
-    MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files"}
+    MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files", "frame_choice"}
 MAY_IMPORT["importers"].add("studio")  # a rigged character becomes an actor of the studio
 MAY_IMPORT["scene"] = MAY_IMPORT["render"] | {"render", "files", "importers", "rendered_image"}
 """The importers stand below: opening a .bvh retargets it, and no importer needs to know a scene."""
 MAY_IMPORT["library"] = MAY_IMPORT["scene"] | {"scene", "training"}
 MAY_IMPORT["__init__"] = MAY_IMPORT["library"] | {"look", "library"}
 """The library's names; nothing is imported before one is used (test_library)."""
-MAY_IMPORT["commands"] = MAY_IMPORT["scene"] | {"scene", "__init__"} | FRONT_ENDS
+MAY_IMPORT["commands"] = MAY_IMPORT["scene"] | {"scene", "frame_choice", "__init__"} | FRONT_ENDS
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 """Part of ash_core: the parts that it may import, besides itself."""
 

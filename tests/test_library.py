@@ -157,7 +157,7 @@ def test_mistakes_are_input_errors(names: dict[str, Any], tmp_path: Path) -> Non
     avatar = names["avatar"]
     mistakes = [
         (lambda: ash.open("nobody"), "nobody: no such avatar"),
-        (lambda: ash.load_avatar("a.ply"), "a.ply: expected an avatar, got splats"),
+        (lambda: ash.load_avatar("a.ply"), "a.ply: no such file"),
         (lambda: ash.load_motion("nobody", avatar), "no such motion"),
         (lambda: ash.look_at((0, 0), (0, 0, 1)), r"eye: expected x, y, z, got an array \[2\]"),
         (lambda: ash.look_at((0, 0, 1), (0, 0, 1)), "expected eye and target apart"),

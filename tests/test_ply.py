@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from ash_core import cli
-from ash_core.avatar import Avatar
+from ash_core.drawable import StaticSplats
 from ash_core.errors import InputError
 from ash_core.files.image import read_image
 from ash_core.files.ply import write_ply
 from ash_core.files.splats import load_splats, read_splats
-from ash_core.geometry.framing import joint_positions
-from ash_core.geometry.motion import pose_window
+from ash_core.geometry.motion import window_at
 from ash_core.records import Gaussians
 from ash_core.render import Renderer
 from ash_core.scene.open import still_motion
@@ -265,20 +264,20 @@ def test_a_binary_file_that_was_cut_off_is_refused_before_it_is_read(tmp_path: P
             read_splats(tmp_path / "b.ply")
 
 
-def test_splats_are_an_avatar_that_no_pose_moves(tmp_path: Path) -> None:
-    """The same Gaussians at every frame; its joints are the box about nearly all of them."""
+def test_splats_are_the_same_in_every_frame(tmp_path: Path) -> None:
+    """They are framed by the box about nearly all of them."""
     g = some(count=2000)
     write_ply(tmp_path / "two words.ply", g)
     data = load_splats(tmp_path / "two words.ply")
     assert data.name == "two words"
-    renderer = Renderer(Avatar.from_data(data))
+    renderer = Renderer(StaticSplats(data))
     motion = still_motion(data, 9)
     for frame in (0, 5):
-        same(renderer.gaussians(pose_window(motion, frame, data.skeleton, data.lags)), g)
-    box = joint_positions(data.skeleton, motion.dofs[0])
-    inside = ((g.means >= box.amin(0)) & (g.means <= box.amax(0))).float().mean(0)
+        same(renderer.gaussians(window_at(data, motion, frame)), g)
+    low, high = data.box
+    inside = ((g.means >= low) & (g.means <= high)).float().mean(0)
     assert bool((inside > 0.97).all())
-    assert bool((box.amax(0) < g.means.amax(0)).all())
+    assert bool((high < g.means.amax(0)).all())
 
 
 def test_splats_are_rendered_by_the_command(tmp_path: Path) -> None:

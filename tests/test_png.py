@@ -62,6 +62,8 @@ def test_what_is_damaged_is_none() -> None:
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 1
     assert decode_png(bytes(flipped)) is None
+    header = good[: good.index(b"IDAT") - 4]
+    assert decode_png(header + chunk(b"IDAT", b"\x78\x9c no deflate") + good[-12:]) is None
     rows[3, 0] = 5  # no such filter
     assert decode_png(coded(rows, 20, 2)) is None
     assert decode_png(coded(rows[:-1], 21, 2)) is None  # rows of another width

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from made_motions import (
     STICKS,
     about,
     eased,
+    random_stick_turns,
     random_swings,
     write_actor_bvh,
     write_bvh,
@@ -30,6 +32,7 @@ from ash_core.importers.retarget.joint_mapping import Tree
 from ash_core.importers.retarget.pose_solver import Turn
 from ash_core.importers.retarget.quality import Quality, Worst, measure
 from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
+from ash_core.importers.retarget.slow_turns import LONGEST, REACH, cut_windows
 from ash_core.importers.retarget.up_axis import find_up_axis
 from ash_core.records import Skeleton
 from ash_core.resources import resource
@@ -68,6 +71,32 @@ def test_random_swings_within_limits_are_followed(
         found = read_bvh_motion(path, skeleton, fps=rate)
         assert found.quality.errors[0].degrees < 15.0
         assert found.quality.turns[0].degrees < 10.0
+
+
+@pytest.mark.parametrize("seed", [3, 8, 9])
+def test_turns_are_bounded_where_limits_make_poses_jump(
+    tmp_path: Path, skeleton: Skeleton, seed: int
+) -> None:
+    """Frames solved each by itself jump by 42 to 51 degrees beyond the source in these motions."""
+    rng = np.random.default_rng(seed)
+    turns = random_stick_turns(rng, 60, int(rng.integers(1, 13)))
+    path = write_sticks(tmp_path / "a.bvh", standing(60), turns, order=ORDERS[seed % 6])
+    quality = read_bvh_motion(path, skeleton, fps=None).quality
+    assert quality.turns[0].degrees <= 15.0
+    assert quality.is_good
+
+
+def test_windows_of_fast_turns_are_short_and_apart() -> None:
+    excess = np.full(3 * LONGEST, -1.0)
+    excess[0], excess[100:-50:9] = 0.1, 0.1
+    windows = cut_windows(excess)
+    assert windows[0] == slice(0, REACH + 1)
+    assert windows[-1].stop == 712 + REACH + 1
+    assert all(0 < window.stop - window.start <= LONGEST for window in windows)
+    assert all(a.stop < b.start for a, b in pairwise(windows))
+    inside = np.concatenate([np.arange(len(excess))[window] for window in windows])
+    assert set(np.flatnonzero(excess > 0.0)) <= set(inside)
+    assert cut_windows(np.full(9, -1.0)) == []
 
 
 @pytest.mark.parametrize("swing", [3, 6, 25])

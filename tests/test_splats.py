@@ -32,7 +32,7 @@ def covariances(g: Gaussians) -> Tensor:
 def load(name: str, up: Up | None = None) -> Gaussians:
     if name.endswith("v4.spz"):
         pytest.importorskip("zstandard")
-    return load_splats(DATA / name, up).splats
+    return load_splats(DATA / name, up).gaussians
 
 
 @pytest.mark.parametrize("name", PACKED)
@@ -63,7 +63,7 @@ def test_a_folder_of_sog_is_read_as_the_archive(tmp_path: Path) -> None:
     for path in (tmp_path / "scene", tmp_path / "scene" / "meta.json"):
         data = load_splats(path, "z")
         assert data.name == "scene"
-        torch.testing.assert_close(data.splats.means, want.means)
+        torch.testing.assert_close(data.gaussians.means, want.means)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -118,7 +118,7 @@ def test_an_archive_of_a_later_zip_version_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(InputError, match=r"zstandard: pip install 'ash-studio\[splats\]'"):
+    with pytest.raises(InputError, match=r"zstandard: .*pip install 'ash-studio\[splats\]'"):
         read_splats(DATA / "splats_v4.spz")
 
 
@@ -144,9 +144,9 @@ def test_turning_again_gives_the_same_as_loading() -> None:
     assert got.up == "y-down"
     for name in ("means", "scales", "opacities", "sh"):
         torch.testing.assert_close(
-            getattr(got.splats, name), getattr(want, name), atol=1e-5, rtol=0
+            getattr(got.gaussians, name), getattr(want, name), atol=1e-5, rtol=0
         )
-    torch.testing.assert_close(covariances(got.splats), covariances(want))
+    torch.testing.assert_close(covariances(got.gaussians), covariances(want))
 
 
 def test_an_up_axis_that_nothing_names_is_noted(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_errors_for_want_of_memory_are_recognised() -> None:
     )
     for error in short:
         assert memory_is_short(error), error
-        wrapped = InputError("videos need PyAV: pip install 'ash-studio[video]'")
+        wrapped = InputError("a.mp4: expected a video, found no picture stream that can be read")
         wrapped.__cause__ = error
         assert memory_is_short(wrapped), error
     for error in (InputError("no"), ModuleNotFoundError("No module named 'av'"), OSError(2, "no")):
@@ -267,7 +267,7 @@ def test_memory_that_runs_out_is_one_line(
     def no_memory(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 B")
 
-    monkeypatch.setattr("ash_core.commands.render.load_avatar_data", no_memory)
+    monkeypatch.setattr("ash_core.commands.render.load_drawable", no_memory)
     assert cli.main(["render", "actor", "--out", str(tmp_path / "a.mp4")]) == 2
     stderr = capsys.readouterr().err
     assert "memory is short" in stderr

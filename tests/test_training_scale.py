@@ -279,6 +279,7 @@ def data(footage: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_without_a_torn_image_and_names_it_once(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

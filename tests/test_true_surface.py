@@ -134,6 +134,7 @@ def same(one: TrueFrame, other: TrueFrame) -> bool:
                for name in ("vertices", "normals", "occlusion", "creases"))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_without_motion_the_settled_surface_is_the_template() -> None:
     player = actor()
     frame = player.play(poses(1)).frame(0)
@@ -212,6 +213,7 @@ def test_legs_stay_inside_the_skirt_on_a_walk() -> None:
     assert max(worst) < 0.012, worst
 
 
+@pytest.mark.slow
 def test_the_same_whatever_was_asked_before() -> None:
     one, other = actor().play(walk()[:106]), actor().play(walk()[:106])
     late = one.frame(104)

@@ -40,7 +40,7 @@ SHOTS = {
         """,
     "splats": """
         from ash_core.files.ply import write_ply
-        write_ply(Path.cwd() / "pose.ply", session.renderer.gaussians(session.request(4, 4).window))
+        write_ply(Path.cwd() / "pose.ply", session.renderer.gaussians(session.request_shown(4, 4).window))
         session.open(str(Path.cwd() / "pose.ply"))
         session.messages.clear()
         commands.run(session, "record.video")
@@ -51,7 +51,7 @@ SETTLED = """
 settle()
 for _ in range(600):
     draw()
-    if not app.atlas.busy and app.atlas._known is not None or session.is_still:
+    if not app.atlas.busy and app.atlas._known is not None or session.is_static:
         break
     time.sleep(0.005)
 settle()
@@ -79,6 +79,7 @@ def unlike(a: np.ndarray, b: np.ndarray) -> float:
     return float(blocks.mean((1, 3, 4)).max())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_egl(), reason="no EGL: apt install libegl1 libegl-mesa0")
 @pytest.mark.parametrize("name", SHOTS)
 def test_the_window_looks_as_it_did(name: str, tmp_path: Path) -> None:

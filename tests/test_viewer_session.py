@@ -159,6 +159,7 @@ def test_splats_are_opened_framed_and_kept_still(session: Session, files: Files)
         assert torch.allclose(image.rgb, want.rgb, atol=0.02)
     seen = project(session.camera(*SIZE), gaussians.means.numpy())[0]
     assert ((seen > 0) & (seen < SIZE)).mean() > 0.95  # framed
+    assert (session.tree, session.sliders, session.dofs().tolist()) == ((), (), [])
     before = session.document
     for name in ("pose.rest", "pose.hold", "pose.mirror", "pose.still", "pose.copy"):
         commands.run(session, name)
@@ -167,7 +168,13 @@ def test_splats_are_opened_framed_and_kept_still(session: Session, files: Files)
     assert "which no motion moves" in session.messages[-1].text
     assert session.document == before
     session.open(str(files.avatar))
-    assert not session.is_still
+    assert not session.is_static
+
+
+def test_notes_on_splats_are_said_once() -> None:
+    path = Path(__file__).parent / "data" / "splats" / "splats.sog"
+    session = Session(str(path), device="cpu")
+    assert [m.text.split(":")[0] for m in session.messages] == [f"{path} does not name its up axis"]
 
 
 def test_a_decoder_s_preset_is_no_hindrance_to_other_avatars(files: Files, tmp_path: Path) -> None:
@@ -422,20 +429,20 @@ def test_the_up_axis_of_splats_is_chosen_undone_and_kept(session: Session, files
     session.open(str(path))
     session.open(str(files.cameras))
     session.choose_up("z")
-    means, camera = session.data.splats.means, next(iter(session.cameras.values()))
+    means, camera = session.data.gaussians.means, next(iter(session.cameras.values()))
     commands.run(session, "look.up_y_down")
-    turned = session.data.splats.means
+    turned = session.data.gaussians.means
     torch.testing.assert_close(turned[:, 2], -means[:, 1])
     seen = project(next(iter(session.cameras.values())), turned.numpy())[0]
     assert np.abs(seen - project(camera, means.numpy())[0]).max() < 1e-2
     commands.run(session, "edit.undo")
-    torch.testing.assert_close(session.data.splats.means, means)
+    torch.testing.assert_close(session.data.gaussians.means, means)
     commands.run(session, "edit.redo")
     session.save(files.folder / "a.ash-session")
     content = json.loads((files.folder / "a.ash-session").read_text())
     again = Session(file=files.folder / "a.ash-session", device="cpu")
     assert content["up"] == again.document.up == "y-down"
-    torch.testing.assert_close(again.data.splats.means, turned)
+    torch.testing.assert_close(again.data.gaussians.means, turned)
     camera, want = next(iter(again.cameras.values())), next(iter(session.cameras.values()))
     torch.testing.assert_close(camera.viewmat, want.viewmat)
     content = {k: v for k, v in content.items() if k != "up"} | {"version": 2}
@@ -462,6 +469,7 @@ def test_a_camera_that_looks_away_is_warned_of(session: Session, tmp_path: Path)
     assert "nothing of the avatar is in its picture" in session.messages[-1].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "count"), [("avatar", 10_000), ("splats", 1_000)])
 def test_ten_thousand_random_commands(
     session: Session, hand: Hand, files: Files, kind: str, count: int
@@ -889,20 +897,21 @@ def reopened(session: Session, path: Path, preset: str | None) -> str | None:
     return session.preset
 
 
+@pytest.mark.slow
 def test_every_session_has_its_own_preset(tmp_path: Path) -> None:
     """Not that of the session before it, nor what is usual on this machine; saved as it is."""
     session, path = (
         Session("actor", device="cpu", usual_preset="cpu"),
         tmp_path / f"a{SESSION_SUFFIX}",
     )
-    splats = session.renderer.avatar.count
+    splats = session.renderer.drawable.count
     for preset in ("balanced", "cpu", "balanced", None):
         assert reopened(session, path, preset) == preset
-        assert (session.renderer.avatar.count > splats) == (preset != "cpu")
+        assert (session.renderer.drawable.count > splats) == (preset != "cpu")
         session.save(path)
         assert json.loads(path.read_text())["preset"] == preset
     session.open("actor")
-    assert (session.preset, session.renderer.avatar.count) == ("cpu", splats)
+    assert (session.preset, session.renderer.drawable.count) == ("cpu", splats)
 
 
 def test_a_preset_that_is_asked_for_goes_before_every_other(tmp_path: Path) -> None:
@@ -1103,6 +1112,7 @@ def fitted(session: Session) -> None:
         session.collect()
 
 
+@pytest.mark.slow
 def test_another_skeleton_s_motion_is_fitted_beside_the_window(tmp_path: Path) -> None:
     session = Session("actor", device="cpu", preset="cpu")
     before = session.document.motion

@@ -13,7 +13,7 @@ import pytest
 
 from ash_core.files.ply import write_ply
 from ash_core.files.skeletool import write_motion
-from ash_core.scene.open import load_avatar_data
+from ash_core.scene.open import load_drawable
 from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer import commands
 from viewer.autosave import EVERY_S, Autosave, autosave_folder
@@ -23,10 +23,10 @@ from viewer.unsaved import Question, Unsaved, adds
 
 @pytest.fixture(scope="module", autouse=True)
 def avatars_are_read_once() -> Iterator[None]:
-    read = functools.cache(load_avatar_data)
+    read = functools.cache(load_drawable)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "ash_core.scene.scene.load_avatar_data", lambda name, up, _report: read(name, up)
+            "ash_core.scene.scene.load_drawable", lambda name, up, _report: read(name, up)
         )
         yield
 

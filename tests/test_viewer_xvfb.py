@@ -1,20 +1,16 @@
-"""The user's own command on an X server: a real window with the avatar in it, Ctrl-C ends it."""
+"""Real windows on an X server: sizes, large screens, a configuration folder that is closed."""
 
 import itertools
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from PIL import ImageGrab
 from x_server import lacks, x_server
 
 pytestmark = pytest.mark.skipif(bool(lacks("Xvfb")), reason="no Xvfb: apt install xvfb")
@@ -26,31 +22,6 @@ def display(request: pytest.FixtureRequest) -> Iterator[str]:
     """Start a server of this test's own. Its parameter is the screen's size."""
     with x_server(getattr(request, "param", "1280x800")) as number:
         yield number
-
-
-def test_the_window_shows_the_avatar_and_ends_by_ctrl_c(display: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "DISPLAY": display, "HOME": str(tmp_path)}
-    environment.pop("WAYLAND_DISPLAY", None)
-    viewer = subprocess.Popen(
-        [sys.executable, "-m", "ash_core.cli", "view", "--device", "cpu"],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-    try:
-        seen, end = 0, time.monotonic() + PATIENCE_S
-        while seen < 500 and time.monotonic() < end and viewer.poll() is None:
-            time.sleep(0.2)
-            seen = skin(np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB")).astype(int))
-        assert viewer.poll() is None, viewer.communicate()[1]
-        assert seen >= 500  # somebody is there
-        viewer.send_signal(signal.SIGINT)
-        _, errors = viewer.communicate(timeout=PATIENCE_S)
-    finally:
-        viewer.kill()
-    assert viewer.returncode == 130, errors
-    assert "Traceback" not in errors
 
 
 RESIZED = """
@@ -196,23 +167,3 @@ def test_a_closed_configuration_folder_is_reported_once_and_the_window_opens(
     places, preferences = said_by(CLOSED, display, tmp_path)
     assert places.startswith(f"{closed}/ash-studio: the places of the panels are not kept")
     assert preferences.startswith(f"{closed}/ash-studio/preferences.json: cannot be written")
-
-
-def test_without_a_server_there_is_one_line_and_what_to_do(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
-    done = subprocess.run(
-        [sys.executable, "-m", "ash_core.cli", "view", "--device", "cpu"],
-        env={**environment, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert re.search("display", done.stderr, re.IGNORECASE), done.stderr
-
-
-def skin(picture: np.ndarray) -> int:
-    """Pixels of its colour in the middle, where the avatar stands."""
-    view = picture[60:640, 300:980]
-    return int(((view[..., 0] > view[..., 2] + 40) & (view[..., 0] > 150)).sum())

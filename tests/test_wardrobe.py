@@ -52,6 +52,7 @@ def is_closed(faces: np.ndarray) -> bool:
     return len(np.unique(edges, axis=0)) == len(edges) == len(np.unique(both, axis=0))
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(
     st.tuples(*[st.floats(-1, 1) for _ in range(3)]).filter(lambda n: np.linalg.norm(n) > 0.1),

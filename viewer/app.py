@@ -491,7 +491,7 @@ class App:
             (shown, "how frames come to the screen"),
             (f"GL {short_gl(self._gl)}", f"the window is drawn by {self._gl}"),
             (where, f"frames are made on {device}"),
-            (f"{session.renderer.avatar.count:,} splats", ""),
+            (f"{session.renderer.drawable.count:,} splats", ""),
             (f"{self.profiler.median('frame'):.1f} ms", "a frame, by the median of the last ones"),
             (f"{hello_imgui.frame_rate():.0f} Hz", "the window's own pictures"),
         ]

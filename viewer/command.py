@@ -10,13 +10,13 @@ import tyro
 
 from ash_core.conventions import Up
 from ash_core.errors import InputError
+from ash_core.install import install_command
 from ash_core.scene.open import ACTOR, BUNDLED, Backend, Device, Preset
 
 if TYPE_CHECKING:
     from ash_core.scene.preferences import Preferences
 
 NEEDED: Final = ("imgui_bundle", "glfw", "OpenGL")
-INSTALL: Final = "pip install 'ash-studio[gui]'"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ViewCommand:
 
     def run(self) -> int:
         from ash_core.files.io import shorten
-        from ash_core.gl.context import INSTALL as GL_INSTALL
+        from ash_core.gl.context import INSTALL
         from ash_core.scene.preferences import PreferenceStore, preferences_file
         from ash_core.scene.scene_file import SESSION_SUFFIX
         from viewer.session import Session
@@ -67,7 +67,9 @@ class ViewCommand:
         self._check()
         for name in NEEDED:
             if find_spec(name) is None:
-                raise InputError(f"view: the package {name} is not installed: {INSTALL}")
+                raise InputError(
+                    f"view: the package {name} is not installed: {install_command('gui')}"
+                )
         # A picture for a bug report shows what everybody has.
         store = PreferenceStore(None if self.headless_check else preferences_file())
         session = Session(
@@ -84,7 +86,7 @@ class ViewCommand:
         try:
             from viewer import window
         except (ImportError, OSError) as error:  # libGL or another library of the system
-            raise InputError(f"view: {shorten(str(error), 120)}: {GL_INSTALL}") from error
+            raise InputError(f"view: {shorten(str(error), 120)}: {INSTALL}") from error
         if self.headless_check is not None:
             return window.headless_check(session, self.headless_check)
         return window.run(session, self.interop)

@@ -17,9 +17,10 @@ from ash_core.scene.document import BACKGROUNDS, MESH_STYLES, MeshPlace, MeshSty
 from ash_core.scene.joint_tree import node_of
 from ash_core.scene.playback import LOOPS
 from ash_core.scene.pose_edit import PoseEdit, pose_from_text, pose_to_text
+from ash_core.scene.scene import NOTHING_TO_MOVE
 from ash_core.scene.view import AXIS_VIEWS, CameraKey, View
 from viewer.front_end import RequestKind
-from viewer.session import NOTHING_TO_MOVE, Session
+from viewer.session import Session
 
 SPEED_STEP: Final = 1.25
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
@@ -149,7 +150,7 @@ def _posing(change: Callable[[Session], None]) -> Callable[[Session], None]:
     """Of what has a pose; of the rest it is said that it has none."""
 
     def pose(session: Session) -> None:
-        if session.is_still:
+        if session.is_static:
             session.say(NOTHING_TO_MOVE)
         else:
             change(session)
@@ -173,25 +174,27 @@ def _reset_joint(session: Session) -> None:
 
 @_posing
 def _mirror_pose(session: Session) -> None:
-    session.edit("mirror pose", edit=session.document.edit.mirrored(session.data.skeleton))
+    session.edit("mirror pose", edit=session.document.edit.mirrored(session.character.skeleton))
 
 
 @_posing
 def _rest_pose(session: Session) -> None:
-    values = {dof: float(value) for dof, value in enumerate(session.data.rest_dofs) if dof >= 3}
+    values = {
+        dof: float(value) for dof, value in enumerate(session.character.rest_dofs) if dof >= 3
+    }
     session.edit("rest pose", edit=PoseEdit(values))
 
 
 @_posing
 def _copy_pose(session: Session) -> None:
-    session.clipboard.write(pose_to_text(session.dofs(), session.data.skeleton))
+    session.clipboard.write(pose_to_text(session.dofs(), session.character.skeleton))
     session.say("pose copied")
 
 
 @_posing
 def _paste_pose(session: Session) -> None:
     try:
-        dofs = pose_from_text(session.clipboard.read(), session.data.skeleton)
+        dofs = pose_from_text(session.clipboard.read(), session.character.skeleton)
     except InputError as error:
         session.say(str(error), "error")
         return

@@ -48,7 +48,7 @@ def segments(camera: Camera, lines: np.ndarray) -> np.ndarray:
 def bone_lines(session: Session) -> np.ndarray:
     """From each joint to its parent, without the ones that do not move apart, [n, 2, 3]."""
     joints = session.joints().numpy()
-    parents = session.data.skeleton.parents.numpy()
+    parents = session.character.skeleton.parents.numpy()
     lines = np.stack((joints, joints[np.maximum(parents, 0)]), 1)
     lengths = np.linalg.norm(lines[:, 0] - lines[:, 1], axis=1)
     return lines[(parents >= 0) & (lengths > 1e-4)]

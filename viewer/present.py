@@ -20,8 +20,8 @@ from torch import Tensor
 from ash_core.errors import CudaError
 from ash_core.gl.context import GlError, describe_gl, opengl
 from ash_core.gl.texture import Magnify, Texture, read_texture
+from ash_core.install import install_command
 
-INSTALL: Final = "pip install 'ash-studio[cuda]'"
 PRIME: Final = "__NV_PRIME_RENDER_OFFLOAD=1 __GLX_VENDOR_LIBRARY_NAME=nvidia"
 """Makes OpenGL run on the NVIDIA GPU of a machine with two. Never set by us: it can freeze windows.
 
@@ -353,7 +353,7 @@ def _hindrance(
     """Find what hinders interop, and its cure."""
     # Software that has no interop at all.
     if isinstance(error, _BindingsMissingError):
-        return str(error), INSTALL
+        return str(error), install_command("cuda")
     if "microsoft" in kernel.lower():
         return "WSL has no CUDA-OpenGL interop", "run on Linux itself for more speed"
     # OpenGL on an NVIDIA GPU: another one than renders, or a driver that refuses.

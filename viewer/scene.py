@@ -54,7 +54,7 @@ class SceneView:
     @property
     def shows_mesh(self) -> bool:
         """Whether frames are to come with the posed template."""
-        shown = self._session.document.overlays.mesh != "none" and not self._session.is_still
+        shown = self._session.document.overlays.mesh != "none" and not self._session.is_static
         return self._compositor is not None and shown
 
     @property

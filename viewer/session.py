@@ -42,7 +42,8 @@ _log = logging.getLogger(__name__)
 
 EASE_S: Final = 0.5
 """Duration in which the earlier poses turn from manual posing, which rests, into the motion's."""
-NOTHING_TO_MOVE: Final = "these are splats of a file: no pose moves them"
+NOW_ALONE: Final = (0,)
+"""History of what no pose moves."""
 MESSAGES: Final = 200
 
 
@@ -108,12 +109,15 @@ class Session(Scene):
     # ---- what is open ----
 
     def _begin(self, plays: bool) -> None:
-        self.sliders = sliders(self.data.skeleton, self.data.rest_dofs)
+        if isinstance(self.data, AvatarData):
+            self.sliders = sliders(self.data.skeleton, self.data.rest_dofs)
+            self._posed = PoseHistory(self.data.lags)
+        else:
+            self.sliders, self._posed = (), PoseHistory(NOW_ALONE)
         self.clock = Clock(self.fps, self.frame_count, self.touch)
         if plays:
             self.clock.play()
         self._timed, self._places = self.document.motion, {}
-        self._posed = PoseHistory(self.data.lags)
         self._moved_s, self._moved = -math.inf, None
         self.selected_joint = None
 
@@ -139,7 +143,7 @@ class Session(Scene):
     def _fit(self, path: str) -> None:
         """Retarget a motion on a thread, for it takes seconds; `collect` takes the result."""
         self._check_moves(path)
-        data, coming = self.data, Future[Retargeted]()
+        data, coming = self.character, Future[Retargeted]()
         self.say(f"{path}: being fitted to {data.name}")
 
         def work() -> None:
@@ -183,7 +187,7 @@ class Session(Scene):
 
     def choose_up(self, up: Up) -> None:
         """Turn splats so that an axis of their file is up; say so where there are none."""
-        if self.is_still:
+        if self.is_static:
             super().choose_up(up)
         else:
             self.say("only splats have an up axis to choose: an avatar stands upright")
@@ -251,7 +255,7 @@ class Session(Scene):
         """Pose manually: show a dof at a value, m or rad."""
         if self._rested_s >= 0.0:
             self._posed.begin(self._earlier_poses(), self.now())
-        name = self.data.skeleton.dof_names[dof]
+        name = self.character.skeleton.dof_names[dof]
         moving = float(self.motion.dofs[self.frame, dof])
         posed = self.document.edit.showing(dof, value, moving)
         self.edit(f"pose {name}", merge=name, edit=posed)
@@ -292,7 +296,7 @@ class Session(Scene):
         if rested <= 0.0:
             return self._posed.poses_with(self.dofs(), now)
         name, frame, edit = self._moment
-        skeleton, lags = self.data.skeleton, self.data.lags
+        skeleton, lags = self.character.skeleton, self.character.lags
         own = edited_until(self.motions[name], frame, edit, skeleton, lags)
         if rested >= 1.0:
             return own
@@ -336,7 +340,8 @@ class Session(Scene):
         posing leaves as it is comes back to them softly.
         """
         if self.is_posing:
-            window = live_window(self._earlier_poses(), self.data.skeleton, self.data.lags)
+            skeleton, lags = self.character.skeleton, self.character.lags
+            window = live_window(self._earlier_poses(), skeleton, lags)
         else:
             window = self._window(self.frame)
         return self._request_of(window, self.camera(width, height))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import tyro
 
 from ash_core.commands.actor import Actor
-from ash_core.commands.options import check_range, parse_frames, parse_size
+from ash_core.commands.options import check_range, parse_size
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, working
 from ash_core.errors import INTERRUPTED, InputError
+from ash_core.frame_choice import parse_frames
 from ash_core.resources import cache_folder, resource, usable_cores
 from ash_core.scene.open import ACTOR
 
@@ -187,7 +188,7 @@ def _recipe() -> str:
     """A mark of the source code that makes actors: from other code come other actors."""
     package = Path(__file__).parent.parent
     mark = hashlib.sha256()
-    for part in ("capture", "geometry"):
+    for part in ("studio", "geometry"):
         for path in sorted((package / part).rglob("*.py")):
             mark.update(path.read_bytes())
     return mark.hexdigest()[:12]

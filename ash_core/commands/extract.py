@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ash_core.commands.options import check_range, parse_frames, parse_size
+from ash_core.commands.options import check_range, parse_size
 from ash_core.commands.terminal import StopRequest, complain, note, progress_bar, say
 from ash_core.errors import INTERRUPTED, InputError
+from ash_core.frame_choice import parse_frames
 
 if TYPE_CHECKING:
     from ash_core.files.dataset import Split

@@ -12,7 +12,6 @@ import tyro
 from ash_core.commands.options import (
     check_range,
     parse_background,
-    parse_frames,
     parse_point,
     parse_size,
 )
@@ -26,6 +25,7 @@ from ash_core.commands.render_release import (
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say
 from ash_core.conventions import Up
 from ash_core.errors import INTERRUPTED, InputError
+from ash_core.frame_choice import parse_frames
 from ash_core.scene.open import (
     Backend,
     Device,
@@ -34,7 +34,7 @@ from ash_core.scene.open import (
     find_release,
     fit_camera,
     is_still,
-    load_avatar_data,
+    load_drawable,
     load_motion,
     make_renderer,
 )
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ash_core.files.video import FrameWriter, Pixels
-    from ash_core.records import AvatarData, Camera, Motion
+    from ash_core.records import Camera, DrawableData, Motion
     from ash_core.render import Renderer
     from ash_core.scene.record import Shot
 
@@ -146,13 +146,11 @@ class Render:
         colour = default_background(release) if release is not None else "white"
         background = parse_background(self.background or colour)
         check_output(out, alpha=background is None)
-        data = load_avatar_data(
-            self.avatar if release is None else str(release.conf), self.up, note
-        )
+        data = load_drawable(self.avatar if release is None else str(release.conf), self.up, note)
         self._check_up(data)
         motion = load_motion(self.motion, self.avatar, data, release, note)
         if release is None or self.frames is not None or self.motion is not None:
-            frames = parse_frames(self.frames or ":", len(motion.dofs))
+            frames = parse_frames(":" if self.frames is None else self.frames, len(motion.dofs))
         else:
             frames = validation_frames(release, len(motion.dofs))
         if is_single_picture(out) and is_still(motion):
@@ -194,7 +192,7 @@ class Render:
         writer = open_writer(out, first.width, first.height, fps, transparent, names)
         return render_to_file(renderer, shots, count, writer)
 
-    def _check_up(self, data: "AvatarData") -> None:
+    def _check_up(self, data: "DrawableData") -> None:
         from ash_core.records import SplatData
 
         named = self.camera is not None and ":" in self.camera
@@ -224,7 +222,7 @@ class Render:
 
     def _choose_cameras(
         self,
-        data: "AvatarData",
+        data: "DrawableData",
         motion: "Motion",
         frames: list[int],
         size: tuple[int, int] | None,
@@ -251,16 +249,17 @@ class Render:
         camera = self._file_camera(self.camera, data, dofs)
         return [fit_camera(camera, size, note)] * len(frames)
 
-    def _file_camera(self, choice: str, data: "AvatarData", dofs: "Tensor") -> "Camera":
+    def _file_camera(self, choice: str, data: "DrawableData", dofs: "Tensor") -> "Camera":
         """Find the camera of a file; its axes, where nothing names them, are those that see us."""
-        from ash_core.geometry.framing import Figure, is_in_picture
+        from ash_core.geometry.framing import is_in_picture, make_outline
         from ash_core.records import SplatData
 
         # Cameras of a scene of splats stand in one world with them.
         up = data.up if isinstance(data, SplatData) else self.up or "z"
         camera, other = find_camera(choice, data, up, note)
         if other is not None:
-            points = Figure(data).surface(dofs[:: max(1, len(dofs) // SOME_POSES)]).flatten(0, 1)
+            points = make_outline(data).surface(dofs[:: max(1, len(dofs) // SOME_POSES)])
+            points = points.flatten(0, 1)
             if not is_in_picture(camera, points) and is_in_picture(other, points):
                 note(
                     f"{choice}: with OpenGL axes, as its kind has, the camera looks away: "
@@ -271,7 +270,7 @@ class Render:
 
     def _look_at(
         self,
-        data: "AvatarData",
+        data: "DrawableData",
         motion: "Motion",
         frames: list[int],
         size: tuple[int, int],

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ash_core.commands.options import parse_frames
 from ash_core.errors import InputError
+from ash_core.frame_choice import parse_frames
 
 if TYPE_CHECKING:
     from ash_core.files.release import Release
-    from ash_core.records import AvatarData, Camera
+    from ash_core.records import Camera, DrawableData
 
 RENDERS: Final = "renders"
 """Folder in a configuration's output_dir: beside it lies what its training made."""
@@ -42,7 +42,7 @@ def validation_frames(release: "Release", count: int) -> list[int]:
 
 
 def numbered_cameras(
-    choice: str | None, release: "Release", data: "AvatarData"
+    choice: str | None, release: "Release", data: "DrawableData"
 ) -> "dict[int, Camera] | None":
     """The cameras that --camera or the configuration names by number, of the configuration's size.
 

@@ -276,11 +276,8 @@ def _damaged(index: VideoIndex, number: int, reason: str) -> InputError:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
     """A video file's first video stream; whatever cannot be opened is an InputError."""
-    try:
-        from av.error import FFmpegError
-    except ImportError as error:
-        text = f"{path}: videos need PyAV: pip install 'ash-studio[video]'"
-        raise InputError(text) from error
+    from av.error import FFmpegError
+
     if not is_kind(Path.is_file, path):
         raise bad(path, None, "expected a video, found nothing there")
     try:

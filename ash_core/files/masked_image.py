@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+from isal import isal_zlib
 from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
@@ -85,8 +86,6 @@ def is_whole(path: Path, size: int) -> bool:
 
 def encode_png_box(pixels: UInt8[np.ndarray, "h w c"], place: Place, text: str = "") -> bytes:
     """The PNG of a picture that is zero but for a box of pixels. text: see BOX_KEY."""
-    from isal import isal_zlib  # where videos are extracted it is there
-
     left, top, width, height = place
     h, w, channels = pixels.shape
     rows = np.zeros((height, 1 + channels * width), np.uint8)

@@ -19,10 +19,10 @@ from ash_core.errors import InputError
 from ash_core.files.io import bad, read_bytes
 from ash_core.files.packed_ply import largest_last
 from ash_core.files.splat_file import SplatFile
+from ash_core.install import install_command
 from ash_core.records import Gaussians
 
 MOST_BYTES: Final = 4 << 30
-INSTALL: Final = "pip install 'ash-studio[splats]'"
 _MAGIC: Final = b"NGSP"
 _COLOUR_SCALE: Final = 0.15
 _BASES: Final = (0, 3, 8, 15, 24)
@@ -103,7 +103,7 @@ def _read_zstd(path: Path | str, data: bytes) -> tuple[_Header, list[bytes], byt
     try:
         import zstandard
     except ImportError as error:
-        text = f"{path}: .spz of version 4 needs the package zstandard: {INSTALL}"
+        text = f"{path}: .spz of version 4 needs the package zstandard: {install_command('splats')}"
         raise InputError(text) from error
     _, version, count, *rest, streams, table = struct.unpack("<4sIIBBBBI", data[:20])
     if version != 4:

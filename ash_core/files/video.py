@@ -311,8 +311,6 @@ def check_output(out: Path, alpha: bool) -> None:
         raise InputError(f"{out}: is a folder, expected the name of a {suffix} file")
     if alpha and suffix in VIDEO_FORMATS and not VIDEO_FORMATS[suffix].has_alpha:
         raise InputError(f"{out}: {suffix} has no transparency, choose {ALPHA_FORMATS}")
-    if suffix in VIDEO_FORMATS:
-        _require_av(out)
 
 
 def is_single_picture(out: Path) -> bool:
@@ -358,12 +356,3 @@ def _save_png(path: Path, frame: Pixels) -> None:
     # Level 3 is three times faster than Pillow's default and a few per cent larger.
     with path.open("wb") as file:
         PillowImage.fromarray(frame).save(file, format="png", compress_level=3)
-
-
-def _require_av(out: Path) -> None:
-    try:
-        import av  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"{out}: videos need PyAV: pip install 'ash-studio[video]' (or choose .png or a folder)"
-        ) from error

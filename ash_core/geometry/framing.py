@@ -11,7 +11,7 @@ from torch import Tensor
 from ash_core.conventions import NEAR_M, R_WORLD_BODY
 from ash_core.geometry.camera import camera_from_fov, look_at
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.records import AvatarData, Camera, Skeleton, Skinning, SplatData
+from ash_core.records import AvatarData, Camera, DrawableData, Skeleton, Skinning, SplatData
 
 MARGIN: Final = 0.08
 """Room about the posed surface, in half its greatest extent: cloth and hair stand off the skin."""
@@ -41,13 +41,11 @@ def joint_positions(skeleton: Skeleton, dofs: Float[Tensor, "*b D"]) -> Float[Te
 class Figure:
     """The outermost vertices of an avatar's template, posed by its bones alone.
 
-    Graph networks move them by centimetres at most; `MARGIN` has room for that. Splats that no
-    pose moves are outlined by the box about them.
+    Graph networks move them by centimetres at most; `MARGIN` has room for that.
     """
 
     def __init__(self, data: AvatarData) -> None:
-        self.skeleton, self.is_box = data.skeleton, isinstance(data, SplatData)
-        skinning = data.skinning
+        self.skeleton, skinning = data.skeleton, data.skinning
         self._bone_joints = skinning.bone_joints
         rest = joint_transforms(data.skeleton, data.rest_dofs)
         self._rest_inverse = torch.linalg.inv(rest[skinning.bone_joints])
@@ -62,8 +60,6 @@ class Figure:
 
     def surface(self, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "F P 3"]:
         """Pose the outermost vertices; world, m."""
-        if self.is_box:
-            return joint_positions(self.skeleton, dofs)
         parts = [self._posed(some) for some in dofs.split(POSES_AT_ONCE)]
         return torch.cat(parts) @ torch.tensor(R_WORLD_BODY).to(parts[0]).T
 
@@ -84,36 +80,60 @@ class Figure:
         ahead = torch.einsum("fcij,cj->fi", turned, self._rest_ahead.to(dofs))
         return ahead @ torch.tensor(R_WORLD_BODY).to(ahead).T
 
+    def facing(self, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "3"]:
+        """Find the horizontal direction in which the chest points longest; see `facing`."""
+        chests = self.chests(dofs)[:, :2]
+        weights = chests.norm(dim=1)
+        if float(weights.max()) < UPRIGHT:
+            joints = joint_positions(self.skeleton, dofs[0])
+            along = joints[:, :2] - joints[:, :2].mean(0)
+            _, _, axes = torch.linalg.svd(along, full_matrices=False)
+            return torch.stack((-axes[0, 1], axes[0, 0], torch.zeros_like(axes[0, 0])))
+        ways = chests / weights[:, None].clamp_min(1e-9)
+        near = weights * ((ways @ ways.T - 1.0) * FOCUS).exp()
+        best = int(near.sum(1).argmax())
+        middle = (near[best, :, None] * ways).sum(0)
+        return torch.cat((middle / middle.norm(), middle.new_zeros(1)))
 
-def facing(data: AvatarData, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "3"]:
+
+class Box:
+    """The corners of the box about static splats, the same in every pose."""
+
+    def __init__(self, data: SplatData) -> None:
+        self._corners = torch.cartesian_prod(*data.box.double().T)
+
+    def surface(self, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "F 8 3"]:
+        """Repeat the corners for each pose; world, m."""
+        return self._corners.expand(len(dofs), -1, -1)
+
+    def facing(self, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "3"]:
+        """Return the direction in which an avatar looks at rest, for want of another."""
+        return torch.tensor(R_WORLD_BODY)[:, 2].to(dofs)
+
+
+def make_outline(data: DrawableData) -> Figure | Box:
+    """Make the outline by which either kind is framed."""
+    return Box(data) if isinstance(data, SplatData) else Figure(data)
+
+
+def facing(data: DrawableData, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "3"]:
     """Find the horizontal direction, unit, in which a person looks longest in a motion.
 
     A pose that is turned by accident, as first frames are, counts no more than others. Who lies all
     the time is seen from the side. Without names of sides the body looks along +Z at rest.
     """
-    chests = Figure(data).chests(_thinned(dofs))[:, :2]
-    weights = chests.norm(dim=1)
-    if float(weights.max()) < UPRIGHT:
-        joints = joint_positions(data.skeleton, _thinned(dofs)[0])
-        along = joints[:, :2] - joints[:, :2].mean(0)
-        _, _, axes = torch.linalg.svd(along, full_matrices=False)
-        return torch.stack((-axes[0, 1], axes[0, 0], torch.zeros_like(axes[0, 0])))
-    ways = chests / weights[:, None].clamp_min(1e-9)
-    near = weights * ((ways @ ways.T - 1.0) * FOCUS).exp()
-    best = int(near.sum(1).argmax())
-    middle = (near[best, :, None] * ways).sum(0)
-    return torch.cat((middle / middle.norm(), middle.new_zeros(1)))
+    return make_outline(data).facing(_thinned(dofs))
 
 
 def front_camera(
-    data: AvatarData,
+    data: DrawableData,
     dofs: Float[Tensor, "F D"],
     fov_y_rad: float,
     width: int,
     height: int,
 ) -> Camera:
     """Place a still camera before the person that sees all of its surface in every pose."""
-    points = Figure(data).surface(_thinned(dofs)).flatten(0, 1)
+    points = make_outline(data).surface(_thinned(dofs)).flatten(0, 1)
     target = _middle(points)
     towards_eye = _raised(facing(data, dofs))
     distance = _distance(points - target, towards_eye, fov_y_rad, width / height)
@@ -122,7 +142,7 @@ def front_camera(
 
 
 def orbit_cameras(
-    data: AvatarData,
+    data: DrawableData,
     dofs: Float[Tensor, "F D"],
     fov_y_rad: float,
     width: int,
@@ -134,8 +154,7 @@ def orbit_cameras(
     The height stays; the place follows the body's, averaged over `smoothing_frames`.
     """
     count = len(dofs)
-    figure = Figure(data)
-    surface = figure.surface(dofs)
+    surface = make_outline(data).surface(dofs)
     target = _smoothed((surface.amin(1) + surface.amax(1)) / 2, smoothing_frames)
     target[:, 2] = (surface[..., 2].amin() + surface[..., 2].amax()) / 2
     ahead = facing(data, dofs)
@@ -150,9 +169,9 @@ def orbit_cameras(
     return [camera_from_fov(viewmat, fov_y_rad, width, height) for viewmat in viewmats]
 
 
-def motion_middle(data: AvatarData, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "3"]:
+def motion_middle(data: DrawableData, dofs: Float[Tensor, "F D"]) -> Float[Tensor, "3"]:
     """Find the middle of the space that the person's surface takes in a motion; world, m."""
-    return _middle(Figure(data).surface(_thinned(dofs)).flatten(0, 1))
+    return _middle(make_outline(data).surface(_thinned(dofs)).flatten(0, 1))
 
 
 def is_in_picture(camera: Camera, points: Float[Tensor, "P 3"]) -> bool:

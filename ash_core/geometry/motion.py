@@ -13,7 +13,15 @@ from ash_core.conventions import FPS, HISTORY, PUBLISHED_LAGS
 from ash_core.errors import InputError
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.rotations import axis_angle_to_matrix
-from ash_core.records import Lags, Motion, PoseWindow, Skeleton, to_device
+from ash_core.records import (
+    DrawableData,
+    Lags,
+    Motion,
+    PoseWindow,
+    Skeleton,
+    SplatData,
+    to_device,
+)
 
 HEADING_DOF = 3
 """The dof that turns the root about the vertical. Source: ODDITIES A4."""
@@ -26,6 +34,8 @@ but never for a frame alone: the largest sudden move of 90 recorded motions (run
 to 120 frames a second) is 4.2 m/s and 283 degrees/s, the smallest step out of a T-pose 5.9 m/s."""
 JUMP_RATIO = 2.0
 BESIDE_S = 0.08
+NO_POSES = PoseWindow(torch.zeros(0, 0).double(), torch.zeros(0, 3, 0).double())
+"""The window of static splats: no pose, no dof."""
 _FRAMES_AT_ONCE = 256
 _kept_starts = WeakIdKeyDictionary()
 """(skeleton, frames a second, first frames) of a motion, by its dofs."""
@@ -162,6 +172,13 @@ def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> P
         if n < 2:
             rows[row] = motion.dofs[n]
     return PoseWindow(motion.dofs[frames], rows)
+
+
+def window_at(data: DrawableData, motion: Motion, frame: int) -> PoseWindow:
+    """Make the window that a drawable sees at a frame; static splats see no pose."""
+    if isinstance(data, SplatData):
+        return NO_POSES
+    return pose_window(motion, frame, data.skeleton, data.lags)
 
 
 def pose_keys(window: PoseWindow) -> tuple[bytes, ...]:

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any, Final, Self
 
+from ash_core.install import install_command
+
 INSTALL: Final = "apt install libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri"
 USE_SOFTWARE: Final = "update the graphics driver, or set LIBGL_ALWAYS_SOFTWARE=1"
 """Cure for an OpenGL that is too old: Mesa on the CPU has 4.5."""
@@ -107,7 +109,7 @@ def _load_egl() -> Any:
         opengl()
     except (ImportError, AttributeError, OSError) as error:
         if isinstance(error, ModuleNotFoundError):
-            raise GlError(f"{error.name} is not installed: pip install PyOpenGL") from error
+            raise GlError(f"{error.name} is not installed: {install_command('gui')}") from error
         raise GlError(f"the libraries of EGL and OpenGL are not found: {INSTALL}") from error
     return egl
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ash_core.errors import CudaError
 from ash_core.gpu.signatures import Argument, check_arguments, read_signatures, signature_of
+from ash_core.install import install_command
 from ash_core.resources import cache_folder
 
 Dimensions = int | tuple[int, ...]
@@ -34,7 +35,6 @@ OLDEST: Final = (8, 0)
 """Compute capability: Ampere. __reduce_min_sync and the like start there."""
 DRIVER: Final = 13000
 """The oldest driver, as CUDA counts its versions, that loads what NVRTC 13.0 makes."""
-INSTALL: Final = "pip install 'ash-studio[cuda]'"
 _MAGIC: Final = b"ash-studio cubin 1\n"
 
 _log = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ def missing() -> str | None:
     try:
         driver = _driver()
     except ImportError:
-        return f"the package cuda-bindings is not installed: {INSTALL}"
+        return f"the package cuda-bindings is not installed: {install_command('cuda')}"
     try:
         version = _checked(driver.cuDriverGetVersion(), "driver")
     except Exception as error:  # bindings raise their own kinds where there is no driver
@@ -238,9 +238,9 @@ def compiler_missing() -> str | None:
     try:
         _checked(_nvrtc().nvrtcVersion(), "NVRTC")
     except ImportError:
-        return f"the package cuda-bindings is not installed: {INSTALL}"
+        return f"the package cuda-bindings is not installed: {install_command('cuda')}"
     except Exception as error:  # the bindings' own kinds for a library that is not found
-        return f"the kernel compiler NVRTC is not found ({error}): {INSTALL}"
+        return f"the kernel compiler NVRTC is not found ({error}): {install_command('cuda')}"
     return None
 
 

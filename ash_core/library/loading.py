@@ -7,7 +7,7 @@ from ash_core.avatar import Avatar
 from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.files.ply import write_ply
-from ash_core.files.splats import is_splats, read_splats
+from ash_core.files.splats import read_splats
 from ash_core.geometry.axes import turn_gaussians, world_rotation
 from ash_core.geometry.motion import pose_window as window_of_motion
 from ash_core.records import Gaussians, Motion, Numbers, PoseWindow
@@ -29,8 +29,6 @@ def load_avatar(
     >>> avatar.data.skeleton.dof_names[:3]
     ('translate_x', 'translate_y', 'translate_z')
     """
-    if is_splats(Path(name)):
-        raise InputError(f"{name}: expected an avatar, got splats: ash.load_splats or ash.open")
     return opening.make_avatar(opening.load_avatar_data(str(name)), device, preset)
 
 

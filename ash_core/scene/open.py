@@ -15,7 +15,7 @@ from ash_core.resources import resource
 if TYPE_CHECKING:
     from ash_core.avatar import Avatar
     from ash_core.files.release import Purpose, Release
-    from ash_core.records import AvatarData, Camera, Motion
+    from ash_core.records import AvatarData, Camera, DrawableData, Motion
     from ash_core.render import Renderer
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -76,14 +76,30 @@ def find_release(name: str, purpose: "Purpose" = "train") -> "Release | None":
     return None if conf is None else read_release(conf)
 
 
-def load_avatar_data(name: str, up: Up | None = None, report: Report = log_note) -> "AvatarData":
-    """Load an avatar file, splats, a published character, or a built-in avatar by name.
+def load_drawable(name: str, up: Up | None = None, report: Report = log_note) -> "DrawableData":
+    """Load static splats, or else an avatar as `load_avatar_data` does.
 
     up: axis of the splats' file that points up; without one what the file says, else Z.
     report: receives the notes about a published character or splats.
     """
-    from ash_core.files.avatar_file import load_avatar
     from ash_core.files.splats import is_splats, load_splats
+
+    path = avatar_path(name)
+    if not path.exists() or is_published(name) or not is_splats(path):
+        return load_avatar_data(name, report)
+    data = load_splats(path, up)
+    for text in data.notes:
+        report(text)
+    return data
+
+
+def load_avatar_data(name: str, report: Report = log_note) -> "AvatarData":
+    """Load an avatar file, a published character, or a built-in avatar by name.
+
+    report: receives the notes about a published character.
+    """
+    from ash_core.files.avatar_file import load_avatar
+    from ash_core.files.splats import is_splats
 
     path = avatar_path(name)
     if not path.exists():
@@ -97,20 +113,18 @@ def load_avatar_data(name: str, up: Up | None = None, report: Report = log_note)
         from ash_core.files.released import import_ash
 
         data, notes = import_ash(path)
-    elif is_splats(path):
-        data = load_splats(path, up)
-        notes = data.notes
-    else:
-        return load_avatar(path)
-    for text in notes:
-        report(text)
-    return data
+        for text in notes:
+            report(text)
+        return data
+    if is_splats(path):
+        raise InputError(f"{path}: expected an avatar, got splats, which no motion moves")
+    return load_avatar(path)
 
 
 def load_motion(
     name: str | None,
     avatar: str,
-    data: "AvatarData",
+    data: "DrawableData",
     release: "Release | None" = None,
     report: Report = log_note,
 ) -> "Motion":
@@ -161,7 +175,7 @@ def motion_file(path: Path) -> Path:
     return file
 
 
-def release_motions(release: "Release | None", data: "AvatarData") -> "dict[str, Motion]":
+def release_motions(release: "Release | None", data: "DrawableData") -> "dict[str, Motion]":
     """Read a configuration's motions, its own first, by the names of their folders."""
     names = () if release is None else release.motions
     return {name: load_motion(name, "", data, release) for name in names}
@@ -193,11 +207,14 @@ def own_motion(avatar: Path, data: "AvatarData", report: Report) -> "Motion":
     return still_motion(data, STILL_FRAMES)
 
 
-def still_motion(data: "AvatarData", frames: int) -> "Motion":
-    """The rest pose for some frames."""
-    from ash_core.records import Motion
+def still_motion(data: "DrawableData", frames: int) -> "Motion":
+    """Repeat the rest pose for some frames; that of static splats has no dofs."""
+    import torch
 
-    return Motion(data.rest_dofs[None].repeat(frames, 1), name="still")
+    from ash_core.records import Motion, SplatData
+
+    rest = torch.zeros(0).double() if isinstance(data, SplatData) else data.rest_dofs
+    return Motion(rest[None].repeat(frames, 1), name="still")
 
 
 def is_still(motion: "Motion") -> bool:
@@ -213,7 +230,7 @@ def make_avatar(data: "AvatarData", device: str, preset: Preset | None) -> "Avat
 
 
 def make_renderer(
-    data: "AvatarData",
+    data: "DrawableData",
     device: Device,
     backend: str,
     preset: Preset | None,
@@ -223,13 +240,16 @@ def make_renderer(
 
     backend: any that `rasterize` knows, registered ones too.
     """
+    from ash_core.drawable import StaticSplats
+    from ash_core.records import SplatData
     from ash_core.render import Renderer
     from ash_core.splat.rasterize import check_backend
 
     check_backend(backend)
-    avatar = make_avatar(data, "cpu", preset)
+    is_static = isinstance(data, SplatData)
+    drawable = StaticSplats(data) if is_static else make_avatar(data, "cpu", preset)
     chosen = choose_device(device, backend, report)
-    return Renderer(avatar, backend, chosen, may_leave_gpu=device == "auto")
+    return Renderer(drawable, backend, chosen, may_leave_gpu=device == "auto")
 
 
 def choose_device(device: Device, backend: str = "auto", report: Report = log_note) -> str:
@@ -255,7 +275,7 @@ def choose_device(device: Device, backend: str = "auto", report: Report = log_no
 
 
 def find_camera(
-    choice: str, data: "AvatarData", up: Up = "z", report: Report = log_note
+    choice: str, data: "DrawableData", up: Up = "z", report: Report = log_note
 ) -> "tuple[Camera, Camera | None]":
     """Find `FILE:2`, `FILE:name` or `avatar:2`; a source with one camera needs no number.
 

@@ -25,8 +25,8 @@ from ash_core.files.video import (
     is_single_picture,
     open_writer,
 )
-from ash_core.geometry.motion import pose_window
-from ash_core.records import AvatarData, Camera, Motion
+from ash_core.geometry.motion import window_at
+from ash_core.records import Camera, DrawableData, Motion
 from ash_core.render import Colour, Renderer, RenderRequest
 
 FPS_RANGE: Final = (1.0, 1000.0)
@@ -57,7 +57,7 @@ class Recorded(NamedTuple):
 
 
 def make_shots(
-    data: AvatarData,
+    data: DrawableData,
     motion: Motion,
     frames: Sequence[int],
     cameras: Sequence[Camera],
@@ -67,7 +67,7 @@ def make_shots(
     shown, window = None, None
     for frame, camera in zip(frames, cameras, strict=True):
         if window is None or frame != shown:
-            shown, window = frame, pose_window(motion, frame, data.skeleton, data.lags)
+            shown, window = frame, window_at(data, motion, frame)
         yield Shot(frame, RenderRequest(window, camera, background))
 
 

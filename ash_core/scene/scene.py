@@ -26,9 +26,10 @@ from ash_core.files.skeletool import read_motion
 from ash_core.files.splats import is_splats, turn_splats
 from ash_core.geometry.axes import UPS, turn_camera, world_rotation
 from ash_core.geometry.camera import resize_camera
-from ash_core.geometry.framing import Figure, joint_positions
+from ash_core.geometry.framing import joint_positions, make_outline
+from ash_core.geometry.motion import NO_POSES
 from ash_core.importers.retarget.retarget import read_bvh_motion
-from ash_core.records import AvatarData, Camera, Motion, PoseWindow, SplatData
+from ash_core.records import AvatarData, Camera, DrawableData, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.rendered_image import RenderedImage
 from ash_core.scene.document import BACKGROUNDS, Document, History, Overlays
@@ -43,7 +44,7 @@ from ash_core.scene.open import (
     Report,
     bundled_motions,
     find_release,
-    load_avatar_data,
+    load_drawable,
     load_motion,
     log_note,
     make_renderer,
@@ -71,6 +72,7 @@ from ash_core.scene.view import CameraPath, View
 FOV_RAD: Final = math.radians(40.0)
 ASPECT: Final = 4 / 3
 """Width over height of the image for which an avatar is framed where no window shows it."""
+NOTHING_TO_MOVE: Final = "these are splats of a file: no pose moves them"
 REST_FRAMES: Final = 5
 """Frames of a motion that is one pose."""
 MOTION_SUFFIXES: Final = (".motion", ".bvh")
@@ -95,7 +97,7 @@ class Scene:
 
     avatar: str
     """File of the avatar, or the name of a built-in one."""
-    data: AvatarData
+    data: DrawableData
     renderer = Drawn[Renderer]()
     preset: Preset | None
     """Decoder that was chosen; None: as the avatar's file has it."""
@@ -182,11 +184,12 @@ class Scene:
         """Read a .motion, or retarget a .bvh (seconds), and play it; returns its name."""
         self._check_moves(path)
         if Path(path).suffix.lower() == ".bvh":
-            retargeted = read_bvh_motion(path, self.data.skeleton, avatar=self.data)
+            character = self.character
+            retargeted = read_bvh_motion(path, character.skeleton, avatar=character)
             for text in retargeted.notes:
                 self.report(text)
             return self._take_motion(path, retargeted.motion)
-        return self._take_motion(path, read_motion(Path(path), self.data.skeleton))
+        return self._take_motion(path, read_motion(Path(path), self.character.skeleton))
 
     def add_cameras(self, path: str) -> tuple[str, ...]:
         """Read capture cameras of any known format; returns their names. Raises: InputError."""
@@ -213,9 +216,16 @@ class Scene:
         return self.data.name if self.file is None else self.file.name
 
     @property
-    def is_still(self) -> bool:
+    def is_static(self) -> bool:
         """True for static splats, which no pose moves: only the camera can be moved."""
         return isinstance(self.data, SplatData)
+
+    @property
+    def character(self) -> AvatarData:
+        """Avatar that poses move. Raises: InputError where static splats are open."""
+        if not isinstance(self.data, AvatarData):
+            raise InputError(f"{self.avatar}: expected an avatar: {NOTHING_TO_MOVE}")
+        return self.data
 
     @property
     def work(self) -> Work:
@@ -243,7 +253,8 @@ class Scene:
             or Path(path).is_dir()
         ):
             self._open_avatar(path, None, self._usual_preset)
-            kind = f"{self.renderer.avatar.count:,} splats" if self.is_still else self.data.variant
+            count = f"{self.renderer.drawable.count:,} splats"
+            kind = count if self.is_static else self.character.variant
             self.report(f"{path}: {self.data.name}, {kind}")
         else:
             raise InputError(
@@ -262,9 +273,13 @@ class Scene:
         # Avatar and its motions; the configuration's own motion comes first.
         release = find_release(avatar)
         name = avatar if release is None else str(release.conf)
-        data = load_avatar_data(name, up, self.report)
+        data = load_drawable(name, up, self.report)
+        splats = data if isinstance(data, SplatData) else None
         is_built_in = avatar in BUILT_IN
-        motions = bundled_motions(data) if is_built_in else release_motions(release, data)
+        if isinstance(data, AvatarData) and is_built_in:
+            motions = bundled_motions(data)
+        else:
+            motions = release_motions(release, data)
         own = next(iter(motions), None) if release is not None else None
         files: list[str] = []
         if motion is not None:
@@ -278,10 +293,8 @@ class Scene:
         elif motions:
             chosen = FIRST_MOTION if FIRST_MOTION in motions else next(iter(motions))
         else:
-            still = isinstance(data, SplatData)
-            chosen = "still" if still else "rest"
-            motions[chosen] = still_motion(data, STILL_FRAMES if still else REST_FRAMES)
-        splats = data if isinstance(data, SplatData) else None
+            chosen = "still" if splats else "rest"
+            motions[chosen] = still_motion(data, STILL_FRAMES if splats else REST_FRAMES)
         if up is not None and splats is None:
             raise InputError(f"{avatar}: --up: expected splats: an avatar is Z up")
 
@@ -291,7 +304,7 @@ class Scene:
         self.preset = preset
         self.avatar = avatar if is_built_in else str(Path(avatar).resolve())
         self.data, self.motions, self.files, self.stills = data, motions, files, {}
-        self.tree = joint_tree(data.skeleton)
+        self.tree = joint_tree(data.skeleton) if isinstance(data, AvatarData) else ()
 
         # Cameras, in the size of the configuration's images.
         size = release.size if release is not None else None
@@ -313,7 +326,7 @@ class Scene:
         """Take note of a file that was opened or saved: a window lists the recent ones."""
 
     def _check_moves(self, path: str) -> None:
-        if self.is_still:
+        if self.is_static:
             raise InputError(f"{path}: {self.avatar} holds splats, which no motion moves")
 
     def _take_motion(self, path: str, motion: Motion) -> str:
@@ -364,7 +377,7 @@ class Scene:
         values: of a dof by its name, or of a joint's dofs: `{"left_elbow": 1.2}` or
         `{"LeftArm": {"left_shoulder_x": 0.3}}`. Raises: InputError for an unknown name.
         """
-        held = dofs_by_name(values, self.tree, self.data.skeleton)
+        held = dofs_by_name(values, self.tree, self.character.skeleton)
         edit = self.document.edit
         self.edit("pose", edit=replace(edit, values={**edit.values, **held}))
 
@@ -377,7 +390,7 @@ class Scene:
 
     def choose_up(self, up: Up) -> None:
         """Turn splats, and the cameras of their scene, so that an axis of their file is up."""
-        if not self.is_still:
+        if not self.is_static:
             raise InputError("up: expected splats: an avatar stands upright")
         self.edit(f"up axis {up}", up=up)
         self._follow_document()
@@ -477,7 +490,7 @@ class Scene:
         """Look from the front, all of the character in the picture at every time."""
         self.view = View.front_of(self.data, self.motion.dofs, self.aspect, FOV_RAD)
         self.locked_camera = None
-        if self.is_still:  # of any size
+        if self.is_static:  # of any size
             self.frame_character()
 
     def frame_character(self) -> None:
@@ -498,11 +511,11 @@ class Scene:
 
     def surface(self, frame: int | None = None) -> Float[Tensor, "P 3"]:
         """Return the outermost points of a frame's pose; m, world."""
-        return Figure(self.data).surface(self.dofs(frame)[None])[0]
+        return make_outline(self.data).surface(self.dofs(frame)[None])[0]
 
     def joints(self, frame: int | None = None) -> Float[Tensor, "J 3"]:
         """Return the joints of a frame's pose; m, world."""
-        return joint_positions(self.data.skeleton, self.dofs(frame))
+        return joint_positions(self.character.skeleton, self.dofs(frame))
 
     def camera_at(
         self, frame: int, width: int, height: int, choice: str | Camera | View | None = None
@@ -534,10 +547,10 @@ class Scene:
 
     def _followed(self, frame: int) -> View:
         """Move the free view along with the root, from where it stands at the first frame."""
-        if not self.follows_root:
+        if not self.follows_root or self.is_static:
             return self.view
         root, start = (
-            joint_positions(self.data.skeleton, self.motion.dofs[n])[0] for n in (frame, 0)
+            joint_positions(self.character.skeleton, self.motion.dofs[n])[0] for n in (frame, 0)
         )
         x, y, z = self.view.target
         moved = (root - start).tolist()
@@ -651,8 +664,10 @@ class Scene:
         )
 
     def _window(self, frame: int) -> PoseWindow:
-        edit, skeleton = self.document.edit, self.data.skeleton
-        return window_of(self.motion, frame, edit, skeleton, self.data.lags)
+        if self.is_static:
+            return NO_POSES
+        edit, character = self.document.edit, self.character
+        return window_of(self.motion, frame, edit, character.skeleton, character.lags)
 
     def _request_of(self, window: PoseWindow, camera: Camera) -> RenderRequest:
         background = BACKGROUNDS[self.document.background]
@@ -727,7 +742,7 @@ class Scene:
         self.history = History(
             Document(
                 motion=content["motion"],
-                edit=PoseEdit.from_json(content["edit"], self.data.skeleton),
+                edit=self._edit_from(content["edit"]),
                 path=CameraPath.from_json(content["path"]),
                 look=look_from_json(content["look"]),
                 overlays=Overlays.from_json(content["overlays"]),
@@ -744,8 +759,14 @@ class Scene:
         if content["camera"] in self.cameras:
             self.locked_camera = content["camera"]
 
+    def _edit_from(self, content: object) -> PoseEdit:
+        edit = PoseEdit.from_json(content, None if self.is_static else self.character.skeleton)
+        if self.is_static and edit.values:
+            raise InputError(f"edit: expected no values: {NOTHING_TO_MOVE}")
+        return edit
+
     def _restore_stills(self, stills: dict[str, Any]) -> None:
-        count = len(self.data.rest_dofs)
+        count = self.motion.dofs.shape[1]
         for name, values in stills.items():
             numbers = values if isinstance(values, list) else []
             if len(numbers) != count or not all(is_number(v, -LARGEST, LARGEST) for v in numbers):
@@ -790,7 +811,8 @@ def open_scene(
     return Scene.load(name, device, backend, preset, report)
 
 
-def _takes_preset(data: AvatarData) -> bool:
+def _takes_preset(data: DrawableData) -> bool:
     """Tell whether the decoder is ours to choose."""
-    fixed = isinstance(data, SplatData) or data.variant == "released"
-    return not fixed and "decoder" not in data.networks
+    if isinstance(data, SplatData) or data.variant == "released":
+        return False
+    return "decoder" not in data.networks

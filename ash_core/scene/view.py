@@ -23,7 +23,7 @@ from ash_core.conventions import NEAR_M
 from ash_core.errors import InputError
 from ash_core.geometry import framing
 from ash_core.geometry.camera import camera_from_fov
-from ash_core.records import AvatarData, Camera
+from ash_core.records import Camera, DrawableData
 
 PITCH_LIMIT_RAD: Final = math.radians(89.0)
 """Orbiting stops here, or turning on would swing the view about."""
@@ -93,10 +93,10 @@ class View:
 
     @staticmethod
     def front_of(
-        data: AvatarData, dofs: Float[Tensor, "*F D"], aspect: float, fov_y: float
+        data: DrawableData, dofs: Float[Tensor, "*F D"], aspect: float, fov_y: float
     ) -> "View":
         """Stand before a person, whole in every pose; aspect is width over height."""
-        poses = dofs.reshape(-1, dofs.shape[-1])
+        poses = torch.atleast_2d(dofs).flatten(0, -2)
         height = 1000
         width = max(1, round(aspect * height))
         camera = framing.front_camera(data, poses, fov_y, width, height)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ash_core.errors import InputError
 from ash_core.gpu import kernels
+from ash_core.install import pip_install
 from ash_core.records import Camera, Gaussians, Image, to_device
 from ash_core.rendered_image import RenderedImage
 
@@ -63,13 +64,13 @@ class _Entry:
     """Why it cannot be used on this machine, and the cure; None where it can."""
 
 
-def _package(name: str, cure: str) -> Callable[[], str | None]:
+def _package(name: str, cure: Callable[[], str]) -> Callable[[], str | None]:
     """Whether another package can be used: installed, and a GPU for it."""
 
     @functools.cache
     def missing() -> str | None:
         if find_spec(name) is None:
-            return f"the package {name} is not installed: {cure}"
+            return f"the package {name} is not installed: {cure()}"
         if not torch.cuda.is_available():
             return "torch finds no usable NVIDIA GPU"
         return None
@@ -82,9 +83,10 @@ def _module(name: str) -> Callable[[], Backend]:
     return lambda: importlib.import_module(f"ash_core.splat.{name}").render
 
 
-_GSPLAT = _package("gsplat", "pip install gsplat")
+_GSPLAT = _package("gsplat", lambda: pip_install("gsplat"))
 _INRIA = _package(
-    "diff_gaussian_rasterization", "build it from its authors' repository (non-commercial licence)"
+    "diff_gaussian_rasterization",
+    lambda: "build it from its authors' repository (non-commercial licence)",
 )
 _BUILT_IN = {
     "cuda": _Entry(_module("cuda"), "cuda", kernels.missing),

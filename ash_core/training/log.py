@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ash_core.files.io import read_lines, write_text
+from ash_core.install import install_command
 from ash_core.training.flat import Flat
 from ash_core.training.metrics import Scores
 
@@ -162,6 +163,6 @@ def _board(folder: Path, purge_step: int | None) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        _log.info("no TensorBoard logs: pip install 'ash-studio[train]'")
+        _log.info("no TensorBoard logs: %s", install_command("train"))
         return None
     return SummaryWriter(str(folder), purge_step=purge_step)

@@ -13,6 +13,7 @@ from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.dataset import Plan, SplitData, check_fits, open_dataset
 from ash_core.files.released import notes_worth_showing
+from ash_core.frame_choice import parse_frames
 from ash_core.records import AvatarData
 from ash_core.training.config import TrainConfig
 from ash_core.training.dataset import (
@@ -69,7 +70,7 @@ class Session:
         self.test_cameras = test_cameras(config.test_cameras, there, self.dataset.plan)
         cameras = [camera for camera in there if camera not in self.test_cameras]
         frames = list(
-            frames_with(split, parse_frames(config.frames, split, self.dataset.plan), cameras)
+            frames_with(split, _choose_frames(config.frames, split, self.dataset.plan), cameras)
         )
         if not frames:
             raise InputError(f"--frames: {config.frames}: expected frames with images, got none")
@@ -184,18 +185,11 @@ class Session:
         yield from map(make, plan)
 
 
-def parse_frames(choice: str, split: SplitData, plan: Plan | None = None) -> list[int]:
-    """START:STOP:STEP as Python reads it. plan: of a configuration, which decides for `:`."""
+def _choose_frames(choice: str, split: SplitData, plan: Plan | None) -> list[int]:
+    """Choose frames of training; a configuration decides for `:`. Raises: InputError."""
     if choice == ":" and plan is not None:
         return list(plan.train_frames)
-    try:
-        parts = [int(word) if word.strip() else None for word in choice.split(":")]
-        if len(parts) == 1:
-            parts = [parts[0], (parts[0] or 0) + 1]
-        return list(range(len(split.motion.dofs))[slice(*parts)])
-    except (ValueError, TypeError):
-        text = "expected N or START:STOP:STEP such as 0:500:5"
-        raise InputError(f"--frames: {text}, got '{choice}'") from None
+    return parse_frames(choice, len(split.motion.dofs))
 
 
 def _some(names: Sequence[str], between: str = ", ") -> str:

@@ -8,8 +8,9 @@ from typing import Final, Literal
 
 from imgui_bundle import imgui
 
+from ash_core.drawable import Decoded
 from ash_core.records import Camera, Gaussians, Motion
-from ash_core.render import Decoded, Renderer, RenderRequest
+from ash_core.render import Renderer, RenderRequest
 from ash_core.scene.pose_edit import PoseEdit
 from viewer.inspect import (
     CHANNELS,
@@ -101,7 +102,7 @@ class AtlasPanel:
 
     def pick(self, session: Session, camera: Camera, x: float, y: float) -> None:
         """Choose the splat under a click in the picture, once its Gaussians are there."""
-        if session.is_still:
+        if session.is_static:
             return
         self._choice = lambda gaussians: pick(gaussians, camera, x, y)
 
@@ -117,7 +118,7 @@ class AtlasPanel:
     def follow(self, session: Session, lock: Lock) -> None:
         """Once a frame, before all drawing: fetch what is there, ask for what is missing."""
         self.hovered, self._under = self._under, None
-        if session.is_still:
+        if session.is_static:
             self.splat = None
             return
         now, moment = session.now(), _Moment.of(session)
@@ -168,7 +169,7 @@ class AtlasPanel:
 
     def draw(self, session: Session) -> None:
         """Channel, picture, values."""
-        if session.is_still:
+        if session.is_static:
             imgui.text_wrapped("These are splats of a file: they have no atlas.")
             return
         self._visible = True
@@ -178,7 +179,7 @@ class AtlasPanel:
         imgui.same_line()
         if self._channel == "decoder":
             names = session.renderer.avatar.raw_channels
-            if self._raw_channel not in names:
+            if decoded.raw is None or self._raw_channel not in names:
                 self._raw_channel = names[0]
             imgui.set_next_item_width(imgui.get_font_size() * CHOICE_EM)
             self._raw_channel = combo("##raw", self._raw_channel, names) or self._raw_channel
@@ -215,7 +216,7 @@ class AtlasPanel:
         if self._presenter is None:
             self._presenter = HostPresenter("nearest")
         if channel == "decoder":
-            if self._raw_channel not in avatar.raw_channels:
+            if decoded.raw is None or self._raw_channel not in avatar.raw_channels:
                 return
             raw = raw_picture(avatar, decoded.raw, self._raw_channel)
             self._range = f"{raw.least:.3g} to {raw.greatest:.3g}, colours to {raw.reach:.3g}"

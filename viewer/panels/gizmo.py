@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from imgui_bundle import imgui
 
-from ash_core.records import AvatarData, Camera
+from ash_core.records import Camera, DrawableData
 from ash_core.scene.joint_tree import node_of
 from viewer import commands
 from viewer.gizmo import Grip, Handle, drag, handles, under
@@ -25,7 +25,7 @@ class Gizmo:
 
     def __init__(self) -> None:
         self._held: Grip | None = None
-        self._of: AvatarData | None = None
+        self._of: DrawableData | None = None
 
     def draw(self, session: Session, camera: Camera, area: Rectangle) -> bool:
         """Right after the picture's own button; whether the mouse is the gizmo's."""
@@ -35,7 +35,7 @@ class Gizmo:
         if node is None or not node.dofs:
             self._held = None
             return False
-        found = handles(session.data.skeleton, session.dofs(), node, camera)
+        found = handles(session.character.skeleton, session.dofs(), node, camera)
         was_held = self._held is not None
         hot = self._follow(session, camera, area, {handle.dof: handle for handle in found})
         for number, handle in enumerate(found):
@@ -58,7 +58,7 @@ class Gizmo:
             if delta.x or delta.y:
                 self._held = drag(self._held, found[dof], camera, delta.x, delta.y)
                 # The skeleton's own limits: a slider's may be narrower than a motion that turns.
-                lower, upper = session.data.skeleton.dof_limits[dof].tolist()
+                lower, upper = session.character.skeleton.dof_limits[dof].tolist()
                 value = min(max(self._held.value, lower), upper)
                 commands.run(session, "pose.show_dof", dof=dof, value=value)
             return dof

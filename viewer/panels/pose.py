@@ -5,10 +5,11 @@ from typing import Final
 from imgui_bundle import imgui
 
 from ash_core.scene.joint_tree import JointNode, Slider, search, way_to
+from ash_core.scene.scene import NOTHING_TO_MOVE
 from viewer import commands
 from viewer.panels.theme import colours
 from viewer.panels.widgets import button
-from viewer.session import NOTHING_TO_MOVE, Session
+from viewer.session import Session
 
 REVEAL_FRAMES: Final = 3
 INDENT_EM: Final = 0.5
@@ -29,7 +30,7 @@ class PosePanel:
 
     def draw(self, session: Session) -> None:
         """Buttons, blend, search, tree."""
-        if session.is_still:
+        if session.is_static:
             imgui.text_wrapped(
                 f"{NOTHING_TO_MOVE.capitalize()}. The camera can move: Camera, Add key."
             )

@@ -65,7 +65,7 @@ class Profiler:
     def draw(self, renderer: Renderer) -> None:
         """Splats and memory; a line and a plot for each stage."""
         self._visible = True
-        imgui.text(f"{renderer.avatar.count:,} splats   {memory(renderer.device)}")
+        imgui.text(f"{renderer.drawable.count:,} splats   {memory(renderer.device)}")
         imgui.set_item_tooltip(WAITS)
         width = imgui.get_content_region_avail().x
         for name in self.columns():

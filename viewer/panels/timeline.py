@@ -225,5 +225,5 @@ def _transport(session: Session) -> None:
         commands.run(session, "time.seek", frame=frame)
     imgui.same_line()
     dropped = f"   {clock.dropped} dropped" if clock.dropped else ""
-    still = "   nothing moves but the camera" if session.is_still else ""
+    still = "   nothing moves but the camera" if session.is_static else ""
     imgui.text(f"of {clock.frames - 1}   {clock.time_s:.2f} s{dropped}{still}")

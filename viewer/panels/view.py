@@ -97,14 +97,14 @@ def clicked(area: Rectangle) -> tuple[float, float] | None:
 
 def pick_joint(session: Session, camera: Camera, at: tuple[float, float]) -> None:
     """Select the joint nearest to a click, or none; only where joints are to be seen."""
-    if not session.document.overlays.skeleton:
+    if session.is_static or not session.document.overlays.skeleton:
         run(session, "pose.select", joint=None)
         return
     points, seen = project(camera, session.joints().numpy())
     away = np.linalg.norm(points - np.array(at), axis=1)
     away[~seen] = np.inf
     nearest = int(away.argmin())
-    names = session.data.skeleton.joint_names
+    names = session.character.skeleton.joint_names
     joint = names[nearest] if away[nearest] < PICK_PX else None
     run(session, "pose.select", joint=joint)
 
@@ -119,7 +119,8 @@ def draw_overlays(session: Session, camera: Camera, area: Rectangle) -> None:
             _lines(draw, corner, segments(camera, frustum_lines(other)), CAMERA_COLOUR, 1.0)
     if shown.camera_path:
         _draw_path(session, draw, corner, camera)
-    if shown.skeleton or session.selected_joint is not None:
+    has_joints = shown.skeleton or session.selected_joint is not None
+    if has_joints and not session.is_static:
         _draw_skeleton(session, draw, corner, camera)
     draw.pop_clip_rect()
 
@@ -173,7 +174,7 @@ def _draw_path(session: Session, draw, corner: tuple[float, float], camera: Came
 
 
 def _draw_skeleton(session: Session, draw, corner: tuple[float, float], camera: Camera) -> None:
-    overlays, skeleton = session.document.overlays, session.data.skeleton
+    overlays, skeleton = session.document.overlays, session.character.skeleton
     points, seen = project(camera, session.joints().numpy())
     if overlays.skeleton:
         _lines(draw, corner, segments(camera, bone_lines(session)), BONE_COLOUR, 2.0)

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 from ash_core.errors import InputError
 from ash_core.footage.extract.extract import CameraJob, CameraReport, extract_camera
 from ash_core.footage.extract.journal import frames_done
+from ash_core.install import install_command
 
 POLL_SECONDS: Final = 0.1
 SLURM_POLL_SECONDS: Final = 1.0
@@ -193,7 +194,7 @@ def _executor(options: SlurmOptions) -> Any:
     try:
         import submitit
     except ImportError as error:
-        text = "--slurm: needs submitit: pip install 'ash-studio[slurm]'"
+        text = f"--slurm: needs submitit: {install_command('slurm')}"
         raise InputError(text) from error
     try:
         executor = submitit.AutoExecutor(folder=options.logs, cluster=options.executor)

@@ -66,7 +66,7 @@ class Chain(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _pose(joints, angles, base, dofs, turns, places, axes):
+def pose_frame(joints, angles, base, dofs, turns, places, axes):
     """Fill R [J + 1, 3, 3], p [J + 1, 3] (0: the base) and the turning axes [J + 1, 3]."""
     for row in range(3):
         places[0, row] = base[row, 3]
@@ -97,7 +97,7 @@ def _pose(joints, angles, base, dofs, turns, places, axes):
 
 
 @njit(cache=True, nogil=True)
-def _cost(chain, goals, spots, dofs, turns, places):
+def measure_cost(chain, goals, spots, dofs, turns, places):
     """Cost of a posed chain."""
     total = 0.0
     for g in range(len(chain.goals)):
@@ -142,7 +142,7 @@ def _add(omega, x, y, z, both, along, hessian):
 
 
 @njit(cache=True, nogil=True)
-def _system(chain, goals, spots, dofs, turns, places, axes, omega, hessian, gradient):
+def fill_system(chain, goals, spots, dofs, turns, places, axes, omega, hessian, gradient):
     """Fill J^T J (its lower half) and J^T r of the cost."""
     count = len(dofs)
     hessian[:] = 0.0
@@ -273,8 +273,8 @@ def make_room(chain: Chain) -> Room:
 @njit(cache=True, nogil=True)
 def _total(chain, room, angles, base, goals, spots, dofs):
     """Pose the chain; its cost, that of its distance from its neighbours included."""
-    _pose(chain.joints, angles, base, dofs, room.turns, room.vectors[0], room.vectors[1])
-    total = _cost(chain, goals, spots, dofs, room.turns, room.vectors[0])
+    pose_frame(chain.joints, angles, base, dofs, room.turns, room.vectors[0], room.vectors[1])
+    total = measure_cost(chain, goals, spots, dofs, room.turns, room.vectors[0])
     for d in range(len(dofs)):
         if room.rows[4, d] > 0.0:
             change = chain.dofs[d, SIZE] * (dofs[d] - room.rows[3, d])
@@ -293,7 +293,7 @@ def _polish(chain, room, angles, base, goals, spots, dofs, rounds):
     damping, new, change = 1e-6, cost, 0.0
     for _ in range(rounds):
         # Normal equations, with the pull to dofs of other frames.
-        _system(
+        fill_system(
             chain,
             goals,
             spots,
@@ -468,7 +468,7 @@ def _start(chain, room, local, angles, base, goals, branches, given, dofs):
             continue
         for n in range(count):
             dofs[int(chain.goals[g, ANGLES + 5 * n + 3])] = 0.0
-        _pose(chain.joints, angles, base, dofs, room.turns, room.vectors[0], room.vectors[1])
+        pose_frame(chain.joints, angles, base, dofs, room.turns, room.vectors[0], room.vectors[1])
         joint = int(chain.goals[g, JOINT])
         for row in range(3):
             for k in range(3):
@@ -657,38 +657,7 @@ def relax(chain, room, angles, bases, goals, spots, path, first, last, rounds):
 
 
 @njit(cache=True, nogil=True)
-def follow(chain, room, angles, bases, goals, spots, path, frames, rounds):
-    """Bring some frames to goals that lie near to where they are; in place."""
-    room.rows[4, :] = 0.0
-    for n in range(len(frames)):
-        f = frames[n]
-        _polish(chain, room, angles[f], bases[f], goals[f], spots[f], path[f], rounds)
-
-
-@njit(cache=True, nogil=True)
 def pose(chain, room, angles, bases, path, turns, places):
     """Fill orientations [F, J + 1, 3, 3] and places [F, J + 1, 3] of a chain's joints."""
     for f in range(len(path)):
-        _pose(chain.joints, angles[f], bases[f], path[f], turns[f], places[f], room.vectors[1])
-
-
-@njit(cache=True, nogil=True)
-def excess_turns(chain, goals, turns):
-    """Measure how much farther than its goal the worst bone turns from each frame to the next.
-
-    Returns the excess [F] in rad (0 at the first) and the error [F] of the worst goal in rad.
-    """
-    frames = len(goals)
-    excess, errors = np.zeros(frames), np.zeros(frames)
-    for f in range(frames):
-        for g in range(len(chain.goals)):
-            goal, joint = chain.goals[g], int(chain.goals[g, JOINT])
-            off = _chord(goal, turns[f, joint], goals[f, g])
-            errors[f] = max(errors[f], 2.0 * math.asin(min(0.5 * off, 1.0)))
-            if f > 0:
-                own = _chord(goal, turns[f, joint], turns[f - 1, joint])
-                source = _chord(goal, goals[f, g], goals[f - 1, g])
-                own = 2.0 * math.asin(min(0.5 * own, 1.0))
-                beyond = own - 2.0 * math.asin(min(0.5 * source, 1.0))
-                excess[f] = max(excess[f], beyond)
-    return excess, errors
+        pose_frame(chain.joints, angles[f], bases[f], path[f], turns[f], places[f], room.vectors[1])

@@ -8,7 +8,8 @@ from ash_core.files.io import bad
 from ash_core.geometry.kinematics import joint_transforms, posed_in_parts
 from ash_core.importers.retarget.figures import MIN_LEG, Source, Target, pair_of
 from ash_core.importers.retarget.joint_names import SIDES
-from ash_core.importers.retarget.pose_solver import Place, Turn, runs
+from ash_core.importers.retarget.pose_solver import Place, Turn
+from ash_core.importers.retarget.slow_turns import runs
 from ash_core.records import AvatarData
 
 SOLE_M = 0.02

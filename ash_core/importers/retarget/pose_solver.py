@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ash_core.importers.retarget import chain_kernels as kernels
+from ash_core.importers.retarget import slow_turns
 from ash_core.importers.retarget.chain_kernels import Chain
 from ash_core.records import Skeleton
 
@@ -34,13 +34,6 @@ LOOSE_TWIST = 0.25
 """Share of turns about a bone up to which they are left to the next bone's goal."""
 SECOND_WAY_RAD = 0.9 * math.pi
 """A second closed-form solution is half a turn away: dofs with less room have none."""
-EASED_RAD = math.radians(9.0)
-"""Largest turn of a bone between two frames beyond the source's; faster ones are spread."""
-SPREAD_ROUNDS = 10
-MOST_OFF_RAD, WORSE_RAD = math.radians(26.0), math.radians(3.0)
-"""Spreading a fast turn may take bones this far off, or this much farther than they were."""
-WILD_RAD = math.radians(60.0)
-"""Turns beyond the source's by more than this are spread at any cost."""
 RELAX_STEPS = 3
 PART = 256
 """Fewest frames that are worth a thread."""
@@ -105,12 +98,6 @@ def solve_poses(
             done += 1
             tell(done / len(order))
     return torch.from_numpy(solver.dofs)
-
-
-def runs(marked: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number [F] of the run of marked frames that each one is in (-1: none), and their count."""
-    starts = marked & ~np.concatenate([[False], marked[:-1]])
-    return np.where(marked, np.cumsum(starts) - 1, -1), int(starts.sum())
 
 
 @dataclass(eq=False)
@@ -318,7 +305,10 @@ class _Work:
                 kernels.relax(chain, room, *known, path, part.start + odd, part.stop, RELAX_STEPS)
 
             self._spread_work(relax)
-        self._slow_down(path)
+        # Turns that limits make too fast.
+        frames = slow_turns.Frames(*known, np.ones(self.frames))
+        windows = slow_turns.fast_windows(chain, frames, path)
+        _run(lambda window: slow_turns.slow_down(chain, frames, path, window), windows)
         return path
 
     def pose(self, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -333,69 +323,16 @@ class _Work:
         """Run on stretches of an even number of frames, several at once."""
         size = max(PART, -(-self.frames // THREADS) // 2 * 2)
         parts = [slice(n, min(n + size, self.frames)) for n in range(0, self.frames, size)]
-        if len(parts) == 1:
-            work(parts[0])
-            return
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(work, parts))
+        _run(work, parts)
 
-    def _slow_down(self, path: np.ndarray) -> None:
-        """Spread turns that are faster than the source's over neighbouring frames, in place.
 
-        They come from limits: where a goal passes behind what a joint can reach, the nearest pose
-        jumps from one limit to another, and with it the error. The error, seen from the bone, is
-        what is spread: the source's own turns stay as fast as they are.
-        """
-        first, first_errors, first_excess = path.copy(), None, np.zeros(self.frames)
-        joints = self.chain.goals[:, kernels.JOINT].astype(int)
-        room = kernels.make_room(self.chain)
-        for _ in range(SPREAD_ROUNDS):
-            # Frames that turn faster than the source.
-            turns = self.pose(path)[0]
-            excess, errors = kernels.excess_turns(self.chain, self.goals, turns)
-            if first_errors is None:
-                first_errors, first_excess = errors, excess
-            jumps = np.flatnonzero(excess > EASED_RAD).tolist()
-            if not jumps:
-                break
-            # Spread each jump of the error over its neighbours.
-            B = self.goals.transpose(0, 1, 3, 2) @ turns[:, joints]
-            moved = np.zeros((self.frames, len(joints), 3))
-            for f in jumps:
-                jump = Rotation.from_matrix(B[f - 1].transpose(0, 2, 1) @ B[f]).as_rotvec()
-                longest = max(float(np.linalg.norm(jump, axis=1).max()), 1e-9)
-                jump *= min(excess[f] / longest, 1.0)
-                for frame, part in self._ramps(f, excess[f], errors):
-                    moved[frame] += part * jump
-            # Solve these frames again, for the eased goals.
-            frames = np.flatnonzero(np.abs(moved).max((1, 2)) > 0)
-            goals = self.goals.copy()
-            eased = Rotation.from_rotvec(moved[frames].reshape(-1, 3)).as_matrix()
-            goals[frames] = turns[frames][:, joints] @ eased.reshape(-1, len(joints), 3, 3)
-            known = (self.angles, self.bases, goals, self.spots)
-            kernels.follow(self.chain, room, *known, path, frames, ROUNDS)
-        else:
-            errors = kernels.excess_turns(self.chain, self.goals, self.pose(path)[0])[1]
-        # A fast turn is the lesser evil where slowing it down takes a bone far off.
-        changed, count = runs(np.abs(path - first).max(1) > 0)
-        for n in range(count):
-            part = changed == n
-            assert first_errors is not None
-            worst = max(float(first_errors[part].max()), MOST_OFF_RAD)
-            if errors[part].max() > worst + WORSE_RAD and first_excess[part].max() < WILD_RAD:
-                path[part] = first[part]
-
-    def _ramps(self, f: int, excess: float, errors: np.ndarray) -> list[tuple[int, float]]:
-        """Frames around a jump from f - 1 to f, and what share of it each one takes."""
-        # Frames that miss their goal anyway take more of it.
-        early = (errors[f - 1] + 1e-3) / (errors[f - 1] + errors[f] + 2e-3)
-        length = 2.0 * excess / EASED_RAD
-        ramps = []
-        for side, step, first in ((early, -1, f - 1), (1.0 - early, 1, f)):
-            reach = max(math.ceil(side * length), 1)
-            frames = [(first + step * n, -step * side * (1 - n / reach)) for n in range(reach)]
-            ramps += [(frame, part) for frame, part in frames if 0 <= frame < self.frames]
-        return ramps
+def _run(work: Callable[[slice], None], parts: Sequence[slice]) -> None:
+    """Run on all parts, several at once."""
+    if len(parts) == 1:
+        work(parts[0])
+        return
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(work, parts))
 
 
 _Row = list[tuple[np.ndarray, int, float]]

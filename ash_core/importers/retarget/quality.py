@@ -8,15 +8,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ash_core.geometry.kinematics import posed_in_parts
-from ash_core.importers.retarget.pose_solver import Turn, runs
+from ash_core.importers.retarget.pose_solver import Turn
+from ash_core.importers.retarget.slow_turns import SOFT_WEIGHT, runs
 from ash_core.records import Skeleton
 
 ERROR_BOUND_DEGREES = 30.0
 """Most that a bone may miss the file's direction."""
 TURN_BOUND_DEGREES = 15.0
 """Most that a bone may turn between two frames beyond what the file's does."""
-SOFT_WEIGHT = 0.5
-"""Goals below this weight are means to others, as the joints inside a spine are."""
 AT_LIMIT_RAD = 0.05
 MISS_DEGREES = 5.0
 """Frames in a row that miss by more than this are one miss."""

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import scipy.sparse.csgraph as csgraph
 
 from ash_core.errors import InputError
+from ash_core.install import install_command
 
 HEIGHT = 1.72
 """Of the bare body, m."""
@@ -81,7 +82,7 @@ def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT
         from anny import face_segmentation, paths  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
-            "actor: expected the package anny (pip install 'ash-studio[studio]'), found none"
+            f"actor: expected the package anny ({install_command('studio')}), found none"
         ) from error
     model = anny.Anny(phenotypes="all", phenotype_blendshapes="original", skinning_method="lbs")
     shaped = model(phenotype_kwargs=dict(phenotype))
