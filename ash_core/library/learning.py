@@ -118,15 +118,12 @@ def evaluate(
     True
     """
     from ash_core.files.dataset import open_dataset
-    from ash_core.files.io import check_folder
     from ash_core.training.evaluation import evaluate as measure
 
     with _named_as_in_python():
         if views is not None and views < 1:
             raise InputError(f"views: expected 1 or more, got {views}")
         dataset = open_dataset(Path(data))
-        if out is not None:
-            check_folder(Path(out))
         if isinstance(avatar, Avatar):
             name = avatar.data.name
             renderer = Renderer(avatar, backend, opening.choose_device(device, backend))
@@ -135,12 +132,17 @@ def evaluate(
             loaded = opening.load_avatar_data(name)
             renderer = opening.make_renderer(loaded, device, backend, preset)
         show, weights = _Report(progress), [Path(path) for path in lpips_weights]
-        result = measure(
-            renderer, name, dataset, test_cameras, views, weights, show.preparing, show.note
+        return measure(
+            renderer,
+            name,
+            dataset,
+            None if out is None else Path(out),
+            test_cameras=test_cameras,
+            views=views,
+            lpips_weights=weights,
+            progress=show.preparing,
+            note=show.note,
         )
-    if out is not None:
-        result.save(out)
-    return result
 
 
 class _Report:

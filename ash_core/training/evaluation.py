@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ash_core.errors import InputError
 from ash_core.files.dataset import Dataset, Plan, SplitData, check_fits
+from ash_core.files.io import check_folder, write_atomic, write_text
 from ash_core.files.released import notes_worth_showing
 from ash_core.geometry.motion import pose_window
 from ash_core.render import Renderer, RenderRequest
@@ -77,6 +78,8 @@ def evaluate(
     renderer: Renderer,
     name: str,
     dataset: Dataset,
+    out: Path | None = None,
+    *,
     test_cameras: str = "auto",
     views: int | None = None,
     lpips_weights: Sequence[Path] = (),
@@ -85,9 +88,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure an avatar on every set of a data set.
 
-    name: of the avatar, in notes. test_cameras: as the training was told. views: about so many of
-    each set. progress: receives a set's name, and how many of its images are done.
-    note: receives remarks before the work. Raises: InputError.
+    name: of the avatar, in notes. out: folder for the reports. test_cameras: as the training was
+    told. views: about so many of each set. progress: receives a set's name, and how many of its
+    images are done. note: receives remarks before the work. Raises: InputError.
     """
     notes = notes_worth_showing("native", dataset.notes) if dataset.release is not None else []
     selections = select(dataset, test_cameras, views)
@@ -96,10 +99,15 @@ def evaluate(
     if note is not None:
         for text in notes:
             note(text)
+    if out is not None:
+        check_folder(out)  # before the work, not after it
     lpips = Lpips(tuple(lpips_weights)).to(renderer.device) if lpips_weights else None
     tell = progress or (lambda name, done, count: None)
     reports = tuple(measure(renderer, one, lpips, tell) for one in selections)
-    return Evaluation(reports, tuple(notes))
+    result = Evaluation(reports, tuple(notes))
+    if out is not None:
+        result.save(out)
+    return result
 
 
 @dataclass(frozen=True)
@@ -266,7 +274,6 @@ def write_reports(folder: Path, reports: Sequence[Report]) -> None:
     import json
 
     from ash_core.files.image import encode_png
-    from ash_core.files.io import write_atomic, write_text
 
     write_text(folder / "report.json", json.dumps(as_json(reports), indent=2) + "\n")
     write_text(folder / "report.txt", as_text(reports))
