@@ -179,7 +179,7 @@ class AtlasPanel:
         imgui.same_line()
         if self._channel == "decoder":
             names = session.renderer.avatar.raw_channels
-            if decoded.raw is None or self._raw_channel not in names:
+            if self._raw_channel not in names:
                 self._raw_channel = names[0]
             imgui.set_next_item_width(imgui.get_font_size() * CHOICE_EM)
             self._raw_channel = combo("##raw", self._raw_channel, names) or self._raw_channel

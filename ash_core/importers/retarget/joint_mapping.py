@@ -1,4 +1,4 @@
-"""Which joint of a motion drives which bone of our skeleton: guessed from names, kept in a file."""
+"""Mapping of a motion's joints to our bones: guessed from names, kept in a file."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which part of a body a joint's name means, in the namings that people's files use.
+"""Body parts by the names of joints, in the namings that files use.
 
 Mixamo, Rokoko, CMU, LAFAN, SMPL, Xsens, 3ds Max Biped, Daz and Unreal agree on most words and
 disagree on a few: a "shoulder" is a collar bone where there is an "arm" too, else an upper arm. So
