@@ -249,7 +249,7 @@ class Renderer:
     @property
     def rounding(self) -> float:
         """Addend of colours before they are cut to bytes: 0 for released avatars, as published.
-        Source: ODDITIES A19."""
+        Source: docs/released_behaviour.md A19."""
         return 0.0 if self.drawable.truncates_bytes else 0.5
 
 

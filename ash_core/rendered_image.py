@@ -32,7 +32,7 @@ class RenderedImage(Image):
     """No background lies under it: `rgb` is premultiplied by `alpha`."""
     rounding: float = 0.5
     """Added to a colour, in bytes, before it is cut off. 0 for released avatars.
-    Source: ODDITIES A19."""
+    Source: docs/released_behaviour.md A19."""
 
     @property
     def width(self) -> int:
