@@ -9,7 +9,7 @@ from ash_core.errors import InputError
 from ash_core.files.ply import write_ply
 from ash_core.files.splats import read_splats
 from ash_core.geometry.axes import turn_gaussians, world_rotation
-from ash_core.geometry.motion import pose_window as window_of_motion
+from ash_core.geometry.motion import window_at
 from ash_core.records import Gaussians, Motion, Numbers, PoseWindow
 from ash_core.scene import open as opening
 
@@ -57,13 +57,12 @@ def pose_window(motion: Motion | Numbers, frame: int, avatar: Avatar) -> PoseWin
     """
     if not isinstance(motion, Motion):
         motion = Motion.from_arrays(motion)
-    dofs, skeleton = motion.dofs, avatar.data.skeleton
-    count = len(skeleton.dof_names)
+    dofs, count = motion.dofs, len(avatar.data.skeleton.dof_names)
     if dofs.ndim != 2 or dofs.shape[1] != count or len(dofs) == 0:
         raise InputError(f"motion: expected dofs [F, {count}], got {list(dofs.shape)}")
     if not -len(dofs) <= frame < len(dofs):
         raise InputError(f"frame: expected 0 to {len(dofs) - 1}, got {frame}")
-    return window_of_motion(motion, frame % len(dofs), skeleton, avatar.data.lags)
+    return window_at(avatar.data, motion, frame % len(dofs))
 
 
 def load_splats(path: Path | str, up: Up | None = None) -> Gaussians:

@@ -15,7 +15,7 @@ from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, write_motion
 from ash_core.geometry.camera import camera_from_fov, camera_position, look_at
 from ash_core.geometry.framing import front_camera, motion_middle
-from ash_core.geometry.motion import pose_window
+from ash_core.geometry.motion import window_at
 from ash_core.records import Motion
 from ash_core.render import Renderer, RenderRequest
 from ash_core.resources import resource
@@ -75,7 +75,7 @@ def make_toy(
         write_motion(folder / split / POSES, rows)
         motion = Motion(rows)
         for frame in range(len(rows)):
-            window = pose_window(motion, frame, data.skeleton, data.lags)
+            window = window_at(data, motion, frame)
             for number, camera in enumerate(ring):
                 image = renderer.render(RenderRequest(window, camera))
                 image.save(image_path(folder, split, number, frame))
