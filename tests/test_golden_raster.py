@@ -20,6 +20,7 @@ from ash_core.render import Renderer
 from ash_core.rendered_image import RenderedImage
 from ash_core.splat.rasterize import rasterize
 from ash_core.splat.reference import Projected, project
+from ash_core.variants import RELEASED
 
 WIDTH, HEIGHT = 160, 118
 TILE = 16
@@ -246,7 +247,14 @@ def released(native_data: AvatarData) -> Renderer:
         name: {key: torch.zeros(shape) for key, shape in keys.items()}
         for name, keys in shapes.items()
     }
-    avatar = Avatar.from_data(replace(native_data, variant="released", networks=networks))
+    avatar = Avatar.from_data(
+        replace(
+            native_data,
+            variant="released",
+            history_offsets=RELEASED.history_offsets,
+            networks=networks,
+        )
+    )
     assert isinstance(avatar, ReleasedAvatar)
     return Renderer(avatar)
 

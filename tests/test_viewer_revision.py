@@ -14,7 +14,7 @@ from viewer import commands
 from viewer.clock import Clock
 from viewer.session import Session
 
-DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "history": 32}
+DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
 
 
 class Files(NamedTuple):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ash_core.conventions import FPS
 from ash_core.geometry.motion import live_poses
-from ash_core.records import Lags
+from ash_core.variants import HistoryOffsets
 
 
 class PoseHistory:
@@ -19,16 +19,15 @@ class PoseHistory:
     taken to have moved evenly.
     """
 
-    def __init__(self, lags: Lags, fps: float = FPS) -> None:
-        """lags: of the avatar. fps: of the motions that the character was trained on."""
-        assert 0 < fps < math.inf, fps
-        self.lags, self.fps = lags, fps
+    def __init__(self, offsets: HistoryOffsets) -> None:
+        """offsets: of the avatar; without a frame rate they count frames of `FPS`."""
+        self.offsets, self.fps = offsets, offsets.fps or FPS
         self._shown: deque[tuple[float, Float[Tensor, "D"]]] = deque()
 
     @property
     def reach_s(self) -> float:
         """For so long a pose counts."""
-        return live_poses(self.lags) / self.fps
+        return live_poses(self.offsets) / self.fps
 
     def push(self, dofs: Float[Tensor, "D"], time_s: float) -> None:
         """A pose and when it was shown. An earlier time than the last begins anew; the same time
@@ -64,12 +63,12 @@ class PoseHistory:
         """
         assert self._shown, "no pose was pushed"
         now = self._shown[-1][0] if time_s is None else time_s
-        back = reversed(range(live_poses(self.lags)))
+        back = reversed(range(live_poses(self.offsets)))
         return torch.stack([self._at(now - frames / self.fps) for frames in back])
 
     def poses_with(self, dofs: Float[Tensor, "D"], time_s: float) -> Float[Tensor, "P D"]:
         """List the poses at the last frames' times as if one more were pushed; push none."""
-        pushed = PoseHistory(self.lags, self.fps)
+        pushed = PoseHistory(self.offsets)
         pushed._shown = self._shown.copy()
         pushed.push(dofs, time_s)
         return pushed.poses()

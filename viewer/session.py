@@ -34,6 +34,7 @@ from ash_core.scene.preferences import PreferenceStore
 from ash_core.scene.revision import Drawn
 from ash_core.scene.scene import Scene
 from ash_core.scene.view import View
+from ash_core.variants import HistoryOffsets
 from viewer.clock import Clock, Place
 from viewer.front_end import Clipboard, Message, Panels, RequestQueue, Severity
 from viewer.pose_history import PoseHistory
@@ -42,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 EASE_S: Final = 0.5
 """Duration in which the earlier poses turn from manual posing, which rests, into the motion's."""
-NOW_ALONE: Final = (0,)
+NOW_ALONE: Final = HistoryOffsets((0,))
 """History of what no pose moves."""
 MESSAGES: Final = 200
 
@@ -111,7 +112,7 @@ class Session(Scene):
     def _begin(self, plays: bool) -> None:
         if isinstance(self.data, AvatarData):
             self.sliders = sliders(self.data.skeleton, self.data.rest_dofs)
-            self._posed = PoseHistory(self.data.lags)
+            self._posed = PoseHistory(self.data.history_offsets)
         else:
             self.sliders, self._posed = (), PoseHistory(NOW_ALONE)
         self.clock = Clock(self.fps, self.frame_count, self.touch)
@@ -296,8 +297,8 @@ class Session(Scene):
         if rested <= 0.0:
             return self._posed.poses_with(self.dofs(), now)
         name, frame, edit = self._moment
-        skeleton, lags = self.character.skeleton, self.character.lags
-        own = edited_until(self.motions[name], frame, edit, skeleton, lags)
+        skeleton, offsets = self.character.skeleton, self.character.history_offsets
+        own = edited_until(self.motions[name], frame, edit, skeleton, offsets)
         if rested >= 1.0:
             return own
         share = rested * rested * (3 - 2 * rested)
@@ -340,8 +341,8 @@ class Session(Scene):
         posing leaves as it is comes back to them softly.
         """
         if self.is_posing:
-            skeleton, lags = self.character.skeleton, self.character.lags
-            window = live_window(self._earlier_poses(), skeleton, lags)
+            skeleton, offsets = self.character.skeleton, self.character.history_offsets
+            window = live_window(self._earlier_poses(), skeleton, offsets)
         else:
             window = self._window(self.frame)
         return self._request_of(window, self.camera(width, height))

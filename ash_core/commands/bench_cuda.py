@@ -41,6 +41,7 @@ from ash_core.scene.open import (
     make_avatar,
 )
 from ash_core.scene.record import Shot, make_shots
+from ash_core.variants import VARIANTS
 
 if TYPE_CHECKING:
     from ash_core.render import Renderer
@@ -142,7 +143,8 @@ def run_on_gpu(body: str | None, backend: Backend, seconds: float) -> dict[str, 
 
 def body_workload(data: AvatarData, resolution: int, degree: int) -> Workload:
     """The template in its rest pose, a Gaussian for each texel, seen from the front."""
-    atlas = build_atlas(data.template, resolution, published=data.variant == "released")
+    published = VARIANTS[data.variant].uses_published_atlas
+    atlas = build_atlas(data.template, resolution, published=published)
     frames = texel_frames(data.template, atlas)
     world = torch.tensor(R_WORLD_BODY)
     means = interpolation_matrix(atlas, len(data.template.vertices)) @ data.template.vertices

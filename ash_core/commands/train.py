@@ -10,6 +10,7 @@ from ash_core.commands.terminal import StopRequest, note, progress_bar, say, sho
 from ash_core.errors import INTERRUPTED
 from ash_core.scene.open import avatar_path
 from ash_core.training.config import TrainConfig
+from ash_core.variants import VARIANTS
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -62,7 +63,8 @@ def _show_taken(given: TrainConfig, resolved: TrainConfig, release: "Release") -
 
     rows = [(row.item, row.value, row.source) for row in taken(given, resolved, release)]
     show_table(str(release.conf), ("item", "value", "from"), rows)
-    if given.variant == "native" and given.steps is None and release.schedule.steps is not None:
+    follows = VARIANTS[given.variant].follows_configuration
+    if not follows and given.steps is None and release.schedule.steps is not None:
         own = replace(given, out=resolved.out).resolved()
         text = f"its schedule is for the published networks ({release.schedule.steps:,} steps)"
         flags = f"--steps {own.steps} --learning-rate {own.learning_rate}"

@@ -15,8 +15,9 @@ from ash_core.files.io import bad, show
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.motion import live_window, pose_window, poses_until
-from ash_core.records import Lags, Motion, PoseWindow, Skeleton
+from ash_core.records import Motion, PoseWindow, Skeleton
 from ash_core.scene.joint_tree import JointNode, node_of
+from ash_core.variants import HistoryOffsets
 
 LARGEST: Final = 3e38
 """Numbers beyond it are not finite in float32."""
@@ -228,7 +229,7 @@ class PoseEdit:
 
 
 def window_of(
-    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, lags: Lags
+    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, offsets: HistoryOffsets
 ) -> PoseWindow:
     """Pose window of an edited motion at a frame.
 
@@ -237,15 +238,15 @@ def window_of(
     """
     count = len(motion.dofs)
     if edit.changes_nothing or not 0 <= frame < count:  # which raises for the latter
-        return pose_window(motion, frame, skeleton, lags)
-    return live_window(edited_until(motion, frame, edit, skeleton, lags), skeleton, lags)
+        return pose_window(motion, frame, skeleton, offsets)
+    return live_window(edited_until(motion, frame, edit, skeleton, offsets), skeleton, offsets)
 
 
 def edited_until(
-    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, lags: Lags
+    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, offsets: HistoryOffsets
 ) -> Float[Tensor, "P D"]:
     """List an edited motion's poses up to a frame, the newest last, for `live_window`."""
-    return edit.apply(poses_until(motion, frame, skeleton, lags))
+    return edit.apply(poses_until(motion, frame, skeleton, offsets))
 
 
 # ---- poses by name ----

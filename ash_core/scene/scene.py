@@ -68,6 +68,7 @@ from ash_core.scene.scene_file import (
     read_session,
 )
 from ash_core.scene.view import CameraPath, View
+from ash_core.variants import VARIANTS
 
 FOV_RAD: Final = math.radians(40.0)
 ASPECT: Final = 4 / 3
@@ -667,7 +668,7 @@ class Scene:
         if self.is_static:
             return NO_POSES
         edit, character = self.document.edit, self.character
-        return window_of(self.motion, frame, edit, character.skeleton, character.lags)
+        return window_of(self.motion, frame, edit, character.skeleton, character.history_offsets)
 
     def _request_of(self, window: PoseWindow, camera: Camera) -> RenderRequest:
         background = BACKGROUNDS[self.document.background]
@@ -813,6 +814,6 @@ def open_scene(
 
 def _takes_preset(data: DrawableData) -> bool:
     """Tell whether the decoder is ours to choose."""
-    if isinstance(data, SplatData) or data.variant == "released":
+    if isinstance(data, SplatData) or not VARIANTS[data.variant].has_presets:
         return False
     return "decoder" not in data.networks
