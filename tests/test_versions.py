@@ -108,7 +108,7 @@ def test_sessions(version: int, tmp_path: Path) -> None:
     assert session.document.overlays.mesh == ("none" if version == 1 else "wire")
     assert session.document.up is None
     assert set(session.cameras) >= {"front", "side"} or version == 1
-    assert len(session.renderer.gaussians(session.request(40, 30).window).means) == 220
+    assert len(session.renderer.gaussians(session.request_shown(40, 30).window).means) == 220
 
 
 def test_the_kept_files_are_small() -> None:
