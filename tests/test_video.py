@@ -17,6 +17,7 @@ from PIL import Image as PillowImage
 from ash_core.errors import InputError
 from ash_core.files import video
 from ash_core.records import Image
+from ash_core.rendered_image import straight_colour
 
 
 def read_video(path: Path, pixel_format: str = "rgb24") -> np.ndarray:
@@ -226,7 +227,7 @@ def test_straight_colour_divides_by_alpha() -> None:
     colour = torch.tensor([0.8, 0.4, 0.2])
     alpha = torch.tensor([[1.0, 0.5, 0.1, 0.0]])
     image = Image(rgb=colour * alpha[..., None], alpha=alpha, depth=torch.zeros(1, 4))
-    got = video.straight_colour(image)
+    got = straight_colour(image)
     torch.testing.assert_close(got[0, :3], colour.expand(3, 3), atol=1e-6, rtol=0.0)
     assert got[0, 3].tolist() == [0, 0, 0]
 

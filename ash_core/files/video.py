@@ -17,14 +17,12 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from ash_core.errors import InputError
 from ash_core.files.io import is_kind, size_text, writing
 from ash_core.files.libav import write_container
 from ash_core.files.partial import Partial
-from ash_core.records import Image
 
 Pixels = UInt8[np.ndarray, "h w c"]
 
@@ -333,17 +331,6 @@ def check_space(out: Path, width: int, height: int, frames: int) -> None:
             f"{out}: the disk is too full: {frames} frames of {width}x{height} need at least "
             f"{size_text(need)}, {size_text(free)} are free"
         )
-
-
-def straight_colour(image: Image) -> Float[Tensor, "h w 3"]:
-    """Divide the colour of a transparent image by alpha; black where it is invisible.
-
-    Source: PNG, VP9 and ProRes all store straight alpha.
-    """
-    alpha = image.alpha[..., None]
-    # Below half a step of alpha there is no colour to recover, only noise to amplify.
-    least = 0.5 / 255
-    return (image.rgb / alpha.clamp(min=least)).clamp(0.0, 1.0) * (alpha >= least)
 
 
 def _make_encoder(
