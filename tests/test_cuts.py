@@ -31,7 +31,7 @@ def bundled(name: str, data: AvatarData) -> Tensor:
 
 
 def path_of_a_hand(steps_m: list[float]) -> Tensor:
-    """[F, 1, 3] one joint along x."""
+    """Make the path [F, 1, 3] of one joint along x."""
     x = torch.tensor([0.0, *steps_m], dtype=torch.float64).cumsum(0)
     return torch.stack((x, 0 * x, 0 * x), -1)[:, None]
 

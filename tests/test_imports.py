@@ -20,13 +20,14 @@ MAY_IMPORT = {
     "install": set(),
     "resources": set(),
     "variants": {"conventions"},
-    "records": {"conventions", "variants"},
+    "records": {"conventions", "errors", "variants"},
     "geometry": BASE,
     "networks": BASE | {"geometry"},
     "gpu": BASE | {"geometry"},
-    "splat": BASE | {"geometry", "gpu"},
-    "gl": BASE | {"geometry"},
     "files": BASE | {"geometry", "networks"},
+    "rendered_image": BASE | {"files"},
+    "splat": BASE | {"geometry", "gpu", "rendered_image"},
+    "gl": BASE | {"geometry"},
     "drawable": BASE,
     "frame_choice": {"errors"},
     "character": BASE | {"geometry", "networks", "splat", "gl"},
@@ -34,13 +35,16 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["gpu_frame"] = MAY_IMPORT["avatar"] | {"avatar", "gpu"}
 MAY_IMPORT["look"] = BASE | {"geometry"}
-MAY_IMPORT["render"] = MAY_IMPORT["gpu_frame"] | {"gpu_frame", "look"}
+MAY_IMPORT["render"] = MAY_IMPORT["gpu_frame"] | {"gpu_frame", "look", "rendered_image"}
 FRONT_ENDS = {"studio", "footage", "importers", "training", "doctor"}
 for name in FRONT_ENDS:
     MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files", "frame_choice"}
 MAY_IMPORT["importers"].add("studio")  # a rigged character becomes an actor of the studio
-MAY_IMPORT["scene"] = MAY_IMPORT["render"] | {"render", "files", "importers"}
+MAY_IMPORT["scene"] = MAY_IMPORT["render"] | {"render", "files", "importers", "rendered_image"}
 """The importers stand below: opening a .bvh retargets it, and no importer needs to know a scene."""
+MAY_IMPORT["library"] = MAY_IMPORT["scene"] | {"scene", "training"}
+MAY_IMPORT["__init__"] = MAY_IMPORT["library"] | {"look", "library"}
+"""The library's names; nothing is imported before one is used (test_library)."""
 MAY_IMPORT["commands"] = MAY_IMPORT["scene"] | {"scene", "frame_choice", "__init__"} | FRONT_ENDS
 MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 """Part of ash_core: the parts that it may import, besides itself."""
@@ -160,6 +164,7 @@ def test_wheel_carries_what_resources_look_for(
     name = build.build_wheel(str(tmp_path))
     with zipfile.ZipFile(tmp_path / name) as wheel:
         carried = {item for item in wheel.namelist() if re.match("ash_core/_[a-z]", item)}
+        assert {"ash_core/py.typed", "viewer/py.typed"} <= {*wheel.namelist()}
     files = [path for kind in resources.KINDS for path in (ROOT / kind).rglob("*")]
     wanted = {f"ash_core/_{path.relative_to(ROOT)}" for path in files if path.is_file()}
     assert wanted

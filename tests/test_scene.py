@@ -180,8 +180,7 @@ def test_recordings_are_the_rendered_frames(scene: Scene, tmp_path: Path) -> Non
     assert [file.name for file in files] == [f"frame_{n:06d}.png" for n in (4, 6, 8)]
     picture = scene.render(6, *SIZE)
     assert (picture.width, picture.height) == SIZE
-    assert picture.pixels.dtype == np.uint8
-    assert np.array_equal(decode_png(files[1].read_bytes()), picture.pixels)
+    assert np.array_equal(decode_png(files[1].read_bytes()), picture.to_numpy())
     scene.record(tmp_path / "a.mp4", range(3), *SIZE, fps=50.0)
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].average_rate == 50
@@ -193,6 +192,6 @@ def test_recordings_are_the_rendered_frames(scene: Scene, tmp_path: Path) -> Non
 
 def test_a_transparent_background_is_rendered_with_alpha(scene: Scene) -> None:
     scene.edit("transparent", background="transparent")
-    pixels = scene.render(6, *SIZE).pixels
+    pixels = scene.render(6, *SIZE).to_numpy()
     assert pixels.shape == (48, 64, 4)
     assert 0 < (pixels[..., 3] > 0).mean() < 1

@@ -61,7 +61,7 @@ def test_avatars(version: int, expected: dict[str, np.ndarray]) -> None:
     front = toy_cameras()[0]
     K = front.K * torch.tensor([[0.25], [0.25], [1.0]])
     request = RenderRequest(window, replace(front, K=K, width=40, height=30), BACKGROUND)
-    picture = renderer.to_uint8(renderer.render(request)).int()
+    picture = renderer.render(request).rgb8().int()
     assert (picture - torch.from_numpy(expected["rgb"]).int()).abs().max() <= 1
 
 
@@ -108,7 +108,7 @@ def test_sessions(version: int, tmp_path: Path) -> None:
     assert session.document.overlays.mesh == ("none" if version == 1 else "wire")
     assert session.document.up is None
     assert set(session.cameras) >= {"front", "side"} or version == 1
-    assert len(session.renderer.gaussians(session.request(40, 30).window).means) == 220
+    assert len(session.renderer.gaussians(session.request_shown(40, 30).window).means) == 220
 
 
 def test_the_kept_files_are_small() -> None:

@@ -47,7 +47,7 @@ def test_a_screenshot_is_the_request_s_picture(
         pixels = np.asarray(picture).copy()
     want = session.renderer.render(request)
     if background == "white":
-        assert np.array_equal(pixels, session.renderer.to_uint8(want).numpy())
+        assert np.array_equal(pixels, want.to_numpy())
     else:
         assert np.abs(pixels[..., 3] / 255 - want.alpha.numpy()).max() < 0.01
 

@@ -728,7 +728,7 @@ def test_a_session_is_rendered_by_the_command(
             session.motion, number, session.data.skeleton, session.data.history_offsets
         )
         request = RenderRequest(window, camera, (1.0, 1.0, 1.0))
-        want = session.renderer.to_uint8(session.renderer.render(request)).numpy()
+        want = session.renderer.render(request).to_numpy()
         for folder in (out, tmp_path / "window"):
             with PillowImage.open(folder / f"frame_{number:06d}.png") as picture:
                 assert np.array_equal(np.asarray(picture), want)

@@ -22,7 +22,6 @@ from ash_core.files.ply import write_ply
 from ash_core.files.skeletool import write_motion
 from ash_core.files.video import Pixels, open_writer
 from ash_core.render import Renderer, RenderRequest
-from ash_core.scene.record import as_bytes
 from viewer.front_end import Severity
 
 CLIPBOARDS: Final = (
@@ -81,7 +80,7 @@ def picture_of(
     is used, as by the engine and the recorder.
     """
     with lock:
-        return as_bytes(renderer, renderer.render(request), request.background is None)
+        return renderer.render(request).to_numpy()
 
 
 def save_picture(

@@ -207,9 +207,9 @@ def _report(job: "FilmJob", report: "FilmReport") -> int:
         some = ", ".join(map(str, sorted(report.touching)))
         note(f"the actor reaches the border of pictures of cameras {some}")
     if report.stopped:
-        there = report.kept + report.made
+        there = report.old_images + report.new_images
         note(f"stopped after {there} of {job.images} images; run it again to go on")
         return INTERRUPTED
     by = f" by {report.drawn_by}" if report.drawn_by else ""
-    say(f"{job.folder}: {report.made} images filmed{by}, {report.kept} were there")
+    say(f"{job.folder}: {report.new_images} images filmed{by}, {report.old_images} were there")
     return 0

@@ -262,7 +262,7 @@ def _report(outcome: "Outcome", total: int) -> int:
     for text in dict.fromkeys(report.changed for report in reports if report.changed):
         cameras = ", ".join(f"{r.split} {r.camera}" for r in reports if r.changed == text)
         note(f"images of {shorten(cameras, 80)} were made again: {text}")
-    made, kept = sum(r.made for r in reports), sum(r.kept for r in reports)
+    made, kept = sum(r.new_images for r in reports), sum(r.old_images for r in reports)
     for text in outcome.errors:
         complain(text)
     stopped = any(report.stopped for report in reports)

@@ -232,11 +232,14 @@ def make_avatar(data: "AvatarData", device: str, preset: Preset | None) -> "Avat
 def make_renderer(
     data: "DrawableData",
     device: Device,
-    backend: Backend,
+    backend: str,
     preset: Preset | None,
     report: Report = log_note,
 ) -> "Renderer":
-    """Make a renderer on its device; with "auto" a GPU that fails is left for the CPU."""
+    """Make a renderer on its device; with "auto" a GPU that fails is left for the CPU.
+
+    backend: any that `rasterize` knows, registered ones too.
+    """
     from ash_core.drawable import StaticSplats
     from ash_core.records import SplatData
     from ash_core.render import Renderer
@@ -249,7 +252,7 @@ def make_renderer(
     return Renderer(drawable, backend, chosen, may_leave_gpu=device == "auto")
 
 
-def choose_device(device: Device, backend: Backend = "auto", report: Report = log_note) -> str:
+def choose_device(device: Device, backend: str = "auto", report: Report = log_note) -> str:
     """Choose the GPU for "auto" where it can do everything; report why where it cannot.
 
     Raises: InputError if "cuda" is asked for and cannot be had.

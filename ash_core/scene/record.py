@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,10 +24,9 @@ from ash_core.files.video import (
     check_space,
     is_single_picture,
     open_writer,
-    straight_colour,
 )
 from ash_core.geometry.motion import window_at
-from ash_core.records import Camera, DrawableData, Image, Motion
+from ash_core.records import Camera, DrawableData, Motion
 from ash_core.render import Colour, Renderer, RenderRequest
 
 FPS_RANGE: Final = (1.0, 1000.0)
@@ -72,15 +71,6 @@ def make_shots(
         yield Shot(frame, RenderRequest(window, camera, background))
 
 
-def as_bytes(renderer: Renderer, image: Image, transparent: bool) -> Pixels:
-    """Convert to RGB, or straight RGBA, as the renderer's variant makes bytes of colours."""
-    if not transparent:
-        return renderer.to_uint8(image).cpu().numpy()
-    rgb = renderer.to_uint8(replace(image, rgb=straight_colour(image)))
-    alpha = (image.alpha.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-    return torch.cat([rgb, alpha[..., None]], dim=-1).cpu().numpy()
-
-
 def record(
     renderer: Renderer,
     shots: Iterable[Shot],
@@ -104,7 +94,7 @@ def record(
             with lock or nullcontext():
                 image = renderer.render(shot.request)
                 is_empty = not bool((image.alpha > 0).any())
-                pixels = as_bytes(renderer, image, shot.request.background is None)
+                pixels = image.to_numpy()
             writer.write(pixels, shot.number)
             frames, empty = frames + 1, empty + is_empty
             if after is not None:

@@ -6,7 +6,7 @@ recording and of a notebook come from `Scene` alone.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from ash_core.geometry.motion import NO_POSES
 from ash_core.importers.retarget.retarget import read_bvh_motion
 from ash_core.records import AvatarData, Camera, DrawableData, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
+from ash_core.rendered_image import RenderedImage
 from ash_core.scene.document import BACKGROUNDS, Document, History, Overlays
 from ash_core.scene.joint_tree import JointNode, joint_tree
 from ash_core.scene.open import (
@@ -38,7 +39,6 @@ from ash_core.scene.open import (
     BUNDLED,
     FIRST_MOTION,
     STILL_FRAMES,
-    Backend,
     Device,
     Preset,
     Report,
@@ -53,10 +53,9 @@ from ash_core.scene.open import (
     still_motion,
 )
 from ash_core.scene.path_files import read_path, write_path
-from ash_core.scene.picture import Picture
 from ash_core.scene.playback import Playback
 from ash_core.scene.pose_edit import LARGEST, PoseEdit, dofs_by_name, window_of
-from ash_core.scene.record import DEFAULT_SIZE, Recorded, RecordSettings, Shot, as_bytes, record
+from ash_core.scene.record import DEFAULT_SIZE, Recorded, RecordSettings, Shot, record
 from ash_core.scene.revision import Drawn
 from ash_core.scene.scene_file import (
     DAMAGE,
@@ -87,6 +86,14 @@ class Scene:
     """One avatar with its motions and cameras, the edits of it, and its frames.
 
     Raises: InputError for what cannot be opened; everything then stays as it was.
+
+    >>> scene = ash.Scene("ida")
+    >>> scene.choose_motion("walk")
+    >>> scene.pose({"left_elbow": 1.2})
+    >>> scene.render(frame=10, width=64, height=48).rgb.shape
+    torch.Size([48, 64, 3])
+    >>> scene.undo()
+    'pose'
     """
 
     avatar: str
@@ -125,7 +132,7 @@ class Scene:
         avatar: str = BUNDLED,
         motion: str | None = None,
         device: Device = "auto",
-        backend: Backend = "auto",
+        backend: str = "auto",
         preset: Preset | None = None,
         *,
         file: Path | None = None,
@@ -141,7 +148,7 @@ class Scene:
         """
         self.report, self.revision = report, 0
         self._device: Device = device
-        self._backend: Backend = backend
+        self._backend = backend
         self._asked_preset: Preset | None = preset
         self._usual_preset: Preset | None = usual_preset
         self.follows_root, self.locked_camera = False, None
@@ -157,7 +164,7 @@ class Scene:
     def load(
         path: str | Path,
         device: Device = "auto",
-        backend: Backend = "auto",
+        backend: str = "auto",
         preset: Preset | None = None,
         report: Report = log_note,
     ) -> "Scene":
@@ -572,11 +579,9 @@ class Scene:
         width: int = 640,
         height: int = 480,
         camera: str | Camera | View | None = None,
-    ) -> Picture:
+    ) -> RenderedImage:
         """Render a frame; arguments as in `request`."""
-        request = self.request(frame, width, height, camera)
-        image = self.renderer.render(request)
-        return Picture(as_bytes(self.renderer, image, request.background is None))
+        return self.renderer.render(self.request(frame, width, height, camera))
 
     def record(
         self,
@@ -584,13 +589,14 @@ class Scene:
         frames: Iterable[int] | None = None,
         width: int | None = None,
         height: int | None = None,
-        camera: str | Camera | View | None = None,
+        camera: str | Camera | View | Sequence[Camera] | None = None,
         fps: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Recorded:
         """Write a video (.mp4, .webm, .mov), one image (.png) or a folder of PNGs.
 
-        frames: by default from the in point to the out point. progress: called with the frames
+        frames: by default from the in point to the out point. camera: one for every frame, as in
+        `request`, or a list with one for each. progress: called with the frames
         done and their number. Raises: InputError for a place or a size that cannot be.
         """
         # Settings; the requests name what is checked against them.
@@ -611,7 +617,14 @@ class Scene:
             if progress is not None:
                 progress(done, len(numbers))
 
-        shots = [Shot(n, self.request(n, *size, camera)) for n in numbers]
+        if isinstance(camera, Sequence) and not isinstance(camera, str):
+            cameras: list[str | Camera | View | None] = [*camera]
+        else:
+            cameras = [camera] * len(numbers)
+        if len(cameras) != len(numbers):
+            raise InputError(f"camera: expected {len(numbers)}, one a frame, got {len(cameras)}")
+        requests = (self.request(n, *size, c) for n, c in zip(numbers, cameras, strict=True))
+        shots = [Shot(n, request) for n, request in zip(numbers, requests, strict=True)]
         return record(self.renderer, shots, settings.open(len(numbers)), after=count)
 
     def recording(
@@ -777,7 +790,7 @@ def open_scene(
     name: str | Path,
     motion: str | None = None,
     device: Device = "auto",
-    backend: Backend = "auto",
+    backend: str = "auto",
     preset: Preset | None = None,
     up: Up | None = None,
     report: Report = log_note,
@@ -786,6 +799,10 @@ def open_scene(
 
     name: of a built-in avatar, or a file: .safetensors, .conf, .character, .ply, .spz, .sog,
     .ash-session. motion: file or name, by default the avatar's own. Raises: InputError.
+
+    >>> scene = ash.open("ida", motion="dance")
+    >>> scene.fps, scene.request(frame=120, width=64, height=48).camera.width
+    (25.0, 64)
     """
     name = str(name)
     if not name.endswith(SESSION_SUFFIX):
