@@ -110,12 +110,12 @@ class ReleasedNetworks:
                     self._appearance.run(self._map),
                 )
             else:
-                here = torch.cuda.current_stream(self.device)
-                self._beside.wait_stream(here)
+                current = torch.cuda.current_stream(self.device)
+                self._beside.wait_stream(current)
                 geometry = self._geometry.run(self._map)
                 with torch.cuda.stream(self._beside):
                     appearance = self._appearance.run(self._map)
-                here.wait_stream(self._beside)
+                current.wait_stream(self._beside)
         return _channels_last(geometry), _channels_last(appearance)
 
 
