@@ -223,9 +223,9 @@ def check_backend(backend: str) -> None:
     """Check a backend. Raises: InputError for one that this machine does not have, and why."""
     if backend != "auto" and (backend not in _BACKENDS or _BACKENDS[backend].missing()):
         reason = _BACKENDS[backend].missing() if backend in _BACKENDS else None
-        because = f" ({reason})" if reason else ""
+        suffix = f" ({reason})" if reason else ""
         names = ", ".join(available_backends())
-        raise InputError(f"backend: expected auto, {names}, got {backend!r}{because}")
+        raise InputError(f"backend: expected auto, {names}, got {backend!r}{suffix}")
 
 
 def _choose(backend: str, on_gpu: bool) -> _Entry:
