@@ -53,8 +53,6 @@ ALLOWED = {
     "ash_core/studio/mesh/pack.py": 1,
     "ash_core/studio/mesh/texels.py": 1,
     "ash_core/studio/mesh/unwrap.py": 1,
-    "ash_core/importers/retarget/joint_mapping.py": 3,
-    "ash_core/importers/retarget/joint_names.py": 2,
     "ash_core/studio/truth/__init__.py": 1,
     "ash_core/studio/truth/cloth.py": 2,
     "ash_core/studio/truth/dressing.py": 2,
