@@ -3,6 +3,7 @@
 # make quick   between commits: format, lint, the tests that need no process, window or training
 # make test-wheel   the wheel in a new environment: demo, window, hints; downloads what pip needs
 # make train-demo   film an actor, train an avatar of it for five minutes, measure and render it: train-demo/
+# make docs    the documentation site: site/index.html; broken links and undocumented names fail
 # make clean   remove what make made
 # make fuzz    damaged files for every reader: SECONDS=300 SEED=0; what fails is kept in fuzz-failures/
 # make lock    choose newer dependencies again
@@ -29,7 +30,7 @@ KEY := $(firstword $(shell { echo $(TORCH); cat requirements.lock pyproject.toml
 READY := $(VENV)/.ready-$(KEY)
 STUDIO := $(VENV)/.studio-$(KEY)
 
-.PHONY: demo train-demo view test quick test-wheel fuzz lint setup lock clean
+.PHONY: demo train-demo view test quick test-wheel fuzz lint docs setup lock clean
 
 demo: $(READY)
 	@$(BIN)/ash-studio demo --out demo
@@ -67,6 +68,9 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 setup: $(READY)
 
 # torch first and alone: a package that needs torch would bring another build of it.
@@ -95,11 +99,11 @@ lock:
 	pip="$$dir/bin/python -m pip --disable-pip-version-check --no-input"; \
 	$$pip install --quiet $(TORCH); \
 	$$pip install --quiet --upgrade 'pip>=25.1'; \
-	$$pip install --quiet '.[cuda,gui,slurm,splats,train]' --group dev; \
+	$$pip install --quiet '.[cuda,gui,slurm,splats,train]' --group dev --group docs; \
 	{ sed '/^#/!d' requirements.lock; \
 	  $$pip freeze --all --exclude pip --exclude torch --exclude ash-studio; } > $$dir/lock; \
 	cp $$dir/lock requirements.lock
 
 clean:
-	rm -rf $(VENV) demo train-demo fuzz-failures dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo train-demo fuzz-failures site dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,7 +30,8 @@ from ash_core.networks.unet import UNet
 from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, to_device
 
 RELEASED_ROOT_SCALE = 1.2
-"""The appearance network sees root / 1.2 - root translation. Source: ODDITIES A17."""
+"""The appearance network sees root / 1.2 - root translation.
+Source: docs/released_behaviour.md A17."""
 OFFSET_STEP_M = 0.05
 """A native Gaussian's offset grows by this for each unit of its raw value, until near its limit."""
 LOG_SCALE_LIMIT = 1.5
@@ -131,7 +132,7 @@ class Avatar(nn.Module):
 
         Released: positions about the root (m) and normals of three frames. Native: the position,
         the last four moves and the normal, from the character's heading. Normals are interpolated
-        and not made unit again. Source: ODDITIES A5, A6, A14.
+        and not made unit again. Source: docs/released_behaviour.md A5, A6, A14.
         """
         places, normals = self._networks_see(mesh, window)
         texels = self.at_texels(torch.cat((places, normals)))
@@ -160,14 +161,14 @@ class Avatar(nn.Module):
 
 
 class ReleasedAvatar(Avatar):
-    """The published networks and assembly, to float32 noise. Source: ODDITIES section A.
+    """The published networks and assembly, to float32 noise. Source: docs/released_behaviour.md A.
 
     The networks learned from photographs divided by 256, so that their colours are 255/256 of the
     scene's; that stays, as in the published pictures (A20).
     """
 
     truncates_bytes = True
-    """The published conversion to bytes. Source: ODDITIES A19."""
+    """The published conversion to bytes. Source: docs/released_behaviour.md A19."""
 
     def __init__(self, data: AvatarData) -> None:
         super().__init__(data, data.atlas_resolution)
@@ -208,7 +209,7 @@ class ReleasedAvatar(Avatar):
 
     def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
         """Only positions are turned to world; rotations and scales live there already, and only the
-        degree-0 colour is shown. Source: ODDITIES A2, A16.
+        degree-0 colour is shown. Source: docs/released_behaviour.md A2, A16.
         """
         real, dual = texel_transforms(self.atlas, mesh.real, mesh.dual)
         canonical = self._interpolate @ mesh.canonical

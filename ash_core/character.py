@@ -55,7 +55,7 @@ class Character(nn.Module):
     Without the published checkpoint the networks are absent and the deformation is zero. Poses that
     a window shares with an earlier one are not computed again (at most 64 are kept), unless
     gradients are asked for. Kinematics run in float64, everything per vertex in float32.
-    Source: Habermann et al. 2021; ODDITIES A5-A11.
+    Source: Habermann et al. 2021; docs/released_behaviour.md A5-A11.
     """
 
     template_vertices: Tensor
@@ -66,7 +66,8 @@ class Character(nn.Module):
         self.faces: Int[Tensor, "F 3"] = data.template.faces
         self.links = build_links(data.template, data.graph)
         reference = self.links.first_nodes
-        if data.variant == "released":  # ODDITIES A7: published weights were trained with this bug
+        # Published weights were trained with this bug. Source: docs/released_behaviour.md A7.
+        if data.variant == "released":
             reference = self.links.published_reference
         self._link_reference: Int[Tensor, "M"] = reference[self.links.link_vertices]
         self._face_mean = face_mean_matrix(self.faces, len(data.template.vertices))
@@ -151,7 +152,7 @@ class Character(nn.Module):
     ) -> tuple[Float[Tensor, "p V 3"], Float[Tensor, "p G 3"], Float[Tensor, "p G 3"]]:
         """What the graph networks see of each pose: posed template (m), node Euler angles (rad) and
         node positions (m). The last two come from blending the bones' global transforms, not those
-        relative to rest. Source: ODDITIES A9, A10.
+        relative to rest. Source: docs/released_behaviour.md A9, A10.
         """
         _, bones, relative = self.bone_transforms(poses)
         posed = self.blend_nodes(

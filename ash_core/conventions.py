@@ -19,7 +19,7 @@ from typing import Final, Literal
 MM_PER_M: Final = 1000.0
 
 R_WORLD_BODY: Final = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
-"""World axes are the body's (z, x, y). Source: ODDITIES A16."""
+"""World axes are the body's (z, x, y). Source: docs/released_behaviour.md A16."""
 
 Up = Literal["z", "y", "y-down"]
 """Up axis of another program's world; "y-down": COLMAP, and splats trained on its cameras."""
@@ -36,7 +36,7 @@ HISTORY: Final = 3
 """Poses that the graph networks see: one and the two before it."""
 
 PUBLISHED_LAGS: Final = (0, 1, 2)
-"""The poses that a decoder sees: how many frames earlier each one is. Source: ODDITIES A5."""
+"""Offsets of the poses that a decoder sees, frames. Source: docs/released_behaviour.md A5."""
 NATIVE_LAGS: Final = (0, 4, 8, 16, 32)
 """Of native avatars, whose cloth may swing for a second (docs/training.md)."""
 

@@ -1,4 +1,4 @@
-"""What this machine can do, and for what it cannot: the one thing to do about it.
+"""Findings about this machine: its abilities and, for each missing one, the one thing to do.
 
 Every probe is allowed to fail: what it raises becomes a finding, never a traceback.
 """

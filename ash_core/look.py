@@ -1,4 +1,4 @@
-"""What a frame shows besides colours: Gaussians dressed up before splatting, pictures after."""
+"""Looks of a frame besides colours: Gaussians changed before splatting, images after."""
 
 from dataclasses import dataclass, replace
 from typing import Final, Literal

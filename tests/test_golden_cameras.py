@@ -68,7 +68,7 @@ def _compare_matrices(z: Arrays, stem: str, camera: Camera) -> None:
 def gl_projection(camera: Camera) -> torch.Tensor:
     """The release's projection: x and y to -1..1 over the picture, z to 0..1, w = z.
 
-    Source: ODDITIES A18.
+    Source: docs/released_behaviour.md A18.
     """
     K, P = camera.K.double(), torch.zeros(4, 4, dtype=torch.float64)
     for axis, side in enumerate((camera.width, camera.height)):
@@ -85,7 +85,7 @@ def stretched(camera: Camera, width: int, height: int) -> Camera:
 
     (The published 160 x 118 matrices are the full size's own; so Cx and Cy were scaled by 160/1285
     and 118/940, and pixels are no longer square. Left as they are, Cx and Cy would point elsewhere:
-    ODDITIES A18.)
+    docs/released_behaviour.md A18.)
     """
     K = camera.K.clone()
     K[0] *= width / camera.width

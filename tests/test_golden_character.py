@@ -137,7 +137,8 @@ def test_01b_normalised_dofs(reference: Path, data: AvatarData, motion: Motion) 
     with arrays(reference / "golden" / "01b_normalised_dofs.npz") as z:
         for frame, want in zip(z["frames"].tolist(), z["dofn"], strict=True):
             close(pose_window(motion, frame, data.skeleton, data.lags).normalised[0], want, 0.0)
-            # The file was rounded to six decimals after a float32 computation: ODDITIES A4, 1.1e-5.
+            # The file was rounded to six decimals after a float32 computation, 1.1e-5.
+            # Source: docs/released_behaviour.md A4.
             close(pose_window(live, frame, data.skeleton, data.lags).normalised[0], want, 1.2e-5)
 
 

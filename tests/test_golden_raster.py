@@ -29,13 +29,15 @@ XY_PX = 1e-5
 PICTURE = 4e-6
 """What such centres do to a picture that is float64 otherwise."""
 COLOUR = 4 * 3e-6
-"""Four times the float32 noise of the official rasterizer. Source: ODDITIES A23."""
+"""Four times the float32 noise of the official rasterizer.
+Source: docs/released_behaviour.md A23."""
 FLIPS = 3
 """Pixels of a float32 picture where a threshold may be decided otherwise than in float64."""
 STRADDLING = 5
 """Bytes of a picture that float noise may take over an integer."""
 OFFICIAL_FLIPS = 1
-"""Such pixels in the official float32 pictures. Source: ODDITIES A23, "1 of 18880"."""
+"""Such pixels in the official float32 pictures.
+Source: docs/released_behaviour.md A23, 1 of 18,880."""
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ NEEDED: Final = ("imgui_bundle", "glfw", "OpenGL")
 
 @dataclass(frozen=True)
 class ViewCommand:
-    """Open a window: play and scrub motions, pose by hand, look from anywhere, record."""
+    """Open a window: play and scrub motions, pose, look from anywhere, record."""
 
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class Actor:
     """Make a character from the anny body model, with motions (extra 'studio').
 
-    Without --name the default character, with three motions. The actors of the wardrobe have
-    clothes that move (`dressing.safetensors`), eight motions of 20 s for training, two that
-    training never sees and one of another actor's: ida (T-shirt, loose skirt, pony tail), otto
-    (belted coat, trousers), mira (leather jacket, checked trousers, bob). They take a few minutes.
+    Without --name it is the default character, with three motions. Clothed actors take a few
+    minutes: ida (T-shirt, loose skirt, pony tail), otto (belted coat, trousers), mira (leather
+    jacket, checked trousers, bob). Their clothes move (`dressing.safetensors`). Each has eight
+    motions of 20 s for training, two that training never sees, and one of another actor.
     Writes the published formats: .skeleton .skin .motion .character .obj .png and a .conf.
     """
 

@@ -28,9 +28,9 @@ class Cameras:
 
     Read and written: the published cameras.json, Skeletool .calibration, transforms.json
     (nerfstudio, instant-ngp), COLMAP (text and binary; written as text), OpenCV .yml, EasyMocap
-    (intri.yml, extri.yml) and cameras.json of 3D Gaussian Splatting. What a file does not say is
-    said by a flag. Lens distortion goes where the format has a place for it; --undistort leaves it
-    to whatever straightens the images: ash-studio extract does, by a .calibration.
+    (intri.yml, extri.yml) and cameras.json of 3D Gaussian Splatting. Flags
+    give what a file does not hold. Lens distortion is written where the format has a place for it.
+    --undistort writes cameras of straightened images; ash-studio extract straightens them.
     """
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]

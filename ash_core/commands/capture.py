@@ -32,8 +32,8 @@ NAMES: Final[tuple[Name, ...]] = ("ida", "otto", "mira")
 class Capture:
     """Film an actor on a virtual stage: videos, masks, calibration and poses of a data set.
 
-    Needs EGL; an NVIDIA GPU is used where there is one. Run again, it goes on where it was stopped;
-    asked for more frames after those that are there, it films these alone.
+    Needs EGL; an NVIDIA GPU is used where there is one. Run again, it goes on where it was stopped.
+    If more frames are asked for, it films only those that are missing.
     """
 
     actor: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ACTOR")]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what this machine has and, for what is missing, the one thing to do.
+    """Report what this machine has and, for what is missing, the one thing to do.
 
     The exit code is 1 when something is missing without which the CPU cannot render.
     """

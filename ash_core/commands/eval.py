@@ -15,9 +15,9 @@ from ash_core.errors import InputError
 class Eval:
     """Measure an avatar against photographs: PSNR, SSIM, LPIPS and flicker.
 
-    Of train poses (training/, cameras trained on), novel views (training/, test cameras) and novel
-    poses (testing/). On the published window, 600x496 pixels around the person with all else
-    painted white, and on full pictures.
+    Scores are of train poses (training/, cameras trained on), novel views (training/, test
+    cameras) and novel poses (testing/). They are measured on the published window, 600x496 pixels
+    around the person with all else painted white, and on whole images.
     """
 
     avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")]

@@ -28,9 +28,8 @@ class Extract:
     """Turn RGB and mask videos into masked images, SPLIT/images/FFFFFF/image_c_CCC_f_FFFFFF.png.
 
     Masks keep their soft edges; only what their rims show to be backdrop is eroded. Run again, it
-    makes what is missing or damaged; with other settings it says so and makes everything again.
-    Where the calibration has lens distortion, images are straightened, so that cameras.json
-    describes them.
+    makes what is missing or damaged; with other settings it makes everything again and reports it.
+    Images are straightened where the calibration has lens distortion: cameras.json describes them.
     """
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]

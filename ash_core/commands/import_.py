@@ -22,8 +22,8 @@ FPS = 25.0
 class ImportAsh:
     """Turn a published configuration and the files it names into one avatar file.
 
-    Missing checkpoints are allowed, and said where the configuration names them: without the
-    character's the deformation is zero, without the Gaussians' the avatar is a native textured one.
+    Missing checkpoints are allowed, with a warning where the configuration names them. Without the
+    character's the deformation is zero; without the Gaussians' the avatar is native and textured.
     """
 
     conf: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONF")]
@@ -47,13 +47,13 @@ class ImportAsh:
 class ImportBvh:
     """Retarget a .bvh motion to an avatar's skeleton.
 
-    Joints are matched by name (Mixamo, CMU, LAFAN, SMPL, Rokoko, Xsens, Biped, Daz, Unreal ...);
-    the pairs are written beside the result as a mapping file that can be edited and given back:
+    Joints are matched by name (Mixamo, CMU, LAFAN, SMPL, Rokoko, Xsens, Biped, Daz, Unreal ...).
+    The pairs are written beside the result as a mapping file, to be edited and given back:
     {"up": "y", "joints": {"JOINT_IN_THE_FILE": "BONE", ...}}, see docs/retargeting.md.
-    Where names are unknown, one is written to begin with.
-    Exit code 0: every bone within 30 degrees of the file's, save where the avatar's joints
-    cannot go there, and no turn from one frame to the next more than 15 degrees beyond the file's.
-    Exit code 1: the motion is written, but the notes name bones beyond that.
+    Where names are unknown, a mapping file to complete is written instead.
+    Exit code 0: every bone is within 30 degrees of the file's, or at a joint limit, and no turn
+    from one frame to the next is more than 15 degrees beyond the file's.
+    Exit code 1: the motion is written, and warnings name the bones beyond that.
     """
 
     motion: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.bvh")]
@@ -143,8 +143,8 @@ def refuse_fbx(path: Path) -> None:
 class ImportGltf:
     """Turn a rigged .glb, .gltf or .vrm character into template files, a skeleton and motions.
 
-    Meshes become one, materials one atlas (vertex colours included), joints three turns each,
-    animations .motion files at 25 frames a second; the folder is what 'import ash' reads. Mostly
+    Meshes become one mesh, materials one atlas (vertex colours included), joints three turns each,
+    animations .motion files at 25 frames a second. 'import ash' reads the folder. Mostly
     transparent triangles are left out; a VRM file's spring bones stay at rest.
     """
 
@@ -188,7 +188,7 @@ class ImportGltf:
 
 @dataclass(frozen=True)
 class Import:
-    """Bring in what others made: published characters, .bvh motions, rigged glTF characters."""
+    """Import published characters, .bvh motions and rigged glTF characters."""
 
     what: Annotated[
         Annotated[ImportAsh, tyro.conf.subcommand(name="ash")]

@@ -16,11 +16,11 @@ FAULTY = 1
 
 @dataclass(frozen=True)
 class Inspect:
-    """Check a data set and write one HTML page with pictures: the first thing to run on own data.
+    """Check a data set and write its findings to one HTML page: run this first on your own data.
 
-    Counts and sizes, RGB against masks, cameras by laying the posed template over the pictures,
-    light and masks by camera, the motion's limits and jumps. Exit code 1 when a finding is an
-    error (the page is written all the same), 2 when the data set cannot be read.
+    It checks counts and sizes, RGB against masks, light and masks of each camera, and the motion's
+    limits and jumps. The posed template over the images checks the cameras. Exit code 1: a finding
+    is an error, and the page is written all the same. Exit code 2: the data cannot be read.
     """
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]

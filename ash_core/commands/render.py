@@ -57,7 +57,7 @@ SOME_POSES = 50
 
 @dataclass(frozen=True)
 class Render:
-    """Render an avatar's motion, without a window, to a video or to pictures."""
+    """Render an avatar's motion to a video or to images, without a window."""
 
     out: Annotated[
         Path | None, tyro.conf.arg(aliases=["-o"], metavar="X", help_behavior_hint="")

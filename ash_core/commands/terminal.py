@@ -1,4 +1,4 @@
-"""What the user sees: results on stdout; progress, notes and errors on stderr."""
+"""Output of the command line: results on stdout; progress, warnings and errors on stderr."""
 
 import errno
 import io

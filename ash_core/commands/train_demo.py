@@ -48,9 +48,9 @@ TOO_LITTLE: Final = 1
 class TrainDemo:
     """Film an actor, train an avatar of it on the CPU, measure it before and after, render it.
 
-    Runs capture, extract, import, train, eval and render with small settings, and succeeds when
-    the held-out camera's pictures come at least 3 dB closer to the truth. Stopped (Ctrl-C), it goes
-    on where it was when it is run again. Needs EGL, for ida the extra 'studio'.
+    Runs capture, extract, import, train, eval and render with small settings. It succeeds when the
+    held-out camera's PSNR rises by at least 3 dB. Stopped (Ctrl-C), it goes on where it was when it
+    is run again. Needs EGL; ida needs the extra 'studio'.
     """
 
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = Path("train-demo")

@@ -1,4 +1,4 @@
-"""What must hold of an avatar, whichever file it came from."""
+"""Checks that every avatar must pass, whichever file it came from."""
 
 import math
 import re

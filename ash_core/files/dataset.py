@@ -1,4 +1,4 @@
-"""Where things lie in a data set, after DynaCap: a folder a subject, in it a folder a split.
+"""Layout of a data set, after DynaCap: a folder a subject, in it a folder a split.
 
     SUBJECT/
       NAME.character .skeleton .skin .motion .obj .png ...    the character
@@ -122,7 +122,7 @@ def read_masked(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
     """Colours and mask of an image, whole: outside the box of a cropped one both are 0.
 
-    Bytes, 255 is 1. Differs: the published loader divides by 256 (ODDITIES A20).
+    Bytes, 255 is 1. Differs: the published loader divides by 256 (docs/released_behaviour.md A20).
     """
     crop = read_masked_crop(path)
     if crop.alpha.shape == (crop.height, crop.width):

@@ -1,4 +1,4 @@
-"""What all readers and writers share: bounded reads, whole-or-nothing writes, placed errors."""
+"""Base of all readers and writers: bounded reads, whole-or-nothing writes, errors with places."""
 
 import contextlib
 import json

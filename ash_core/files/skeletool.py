@@ -269,7 +269,8 @@ def read_skin(path: Path | str, skeleton: Skeleton, n_vertices: int | None = Non
 def bone_joints(bone_names: tuple[str, ...], skeleton: Skeleton) -> list[int | None]:
     """The joint that carries each bone: the last one whose name before `_` is the bone's.
 
-    Source: ODDITIES A12: the published search goes down to joint 1 and never looks at joint 0.
+    The published search goes down to joint 1 and never looks at joint 0.
+    Source: docs/released_behaviour.md A12.
     """
     names = enumerate(skeleton.joint_names)
     carriers = {name.split("_")[0]: joint for joint, name in names if joint > 0}

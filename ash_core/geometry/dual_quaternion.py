@@ -60,7 +60,7 @@ def blend(
 
     Those whose real part is not on the reference's side are flipped first, or q and -q would
     cancel; a dot product of exactly zero counts as the other side. Both parts are divided by the
-    real part's length. Source: ODDITIES A11.
+    real part's length. Source: docs/released_behaviour.md A11.
     """
     w, x, y, z = (real * reference[..., None, :]).split(1, -1)
     same_side = w + x + y + z > 0

@@ -63,11 +63,12 @@ def build_links(template: Template, graph: GraphMesh) -> GraphLinks:
     """Links from hop distances over the template's edges.
 
     A vertex is moved by every node within 3 hops, else within 6. Differs from the release, which
-    stops with an IndexError beyond: there the nearest node in space takes it. Source: ODDITIES A8.
+    stops with an IndexError beyond: there the nearest node in space takes it.
+    Source: docs/released_behaviour.md A8.
 
     The release means a vertex's own first node as sign reference for blending, but looks up that
     node's id in the list of links: it gets the node of an unrelated link. `published_reference`
-    keeps that for published weights. Source: ODDITIES A7.
+    keeps that for published weights. Source: docs/released_behaviour.md A7.
     """
     vertices = template.vertices.numpy()
     n_vertices, n_nodes = len(vertices), len(graph.vertices)

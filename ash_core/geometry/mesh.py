@@ -91,7 +91,7 @@ def vertex_normals(
 ) -> Float[Tensor, "b V 3"]:
     """Unit vertex normals: the unweighted mean of the unit normals of a vertex's faces.
 
-    Source: ODDITIES A14.
+    Source: docs/released_behaviour.md A14.
     """
     mean = sparse_apply(face_mean, face_normals(vertices, faces))
     return unit(mean)

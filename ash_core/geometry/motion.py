@@ -1,4 +1,4 @@
-"""What the character's networks see of a motion: the last poses, relative to the newest.
+"""Pose windows of the character's networks: the last poses, relative to the newest.
 
 The published data set carries a file of these (`poseAnglesRotationNormalized.motion`); here they
 are computed, so that live and retargeted poses need no extra file.
@@ -24,7 +24,7 @@ from ash_core.records import (
 )
 
 HEADING_DOF = 3
-"""The dof that turns the root about the vertical. Source: ODDITIES A4."""
+"""The dof that turns the root about the vertical. Source: docs/released_behaviour.md A4."""
 
 JUMP_M_PER_S = 5.0
 JUMP_DEG_PER_S = 500.0
@@ -58,7 +58,7 @@ def normalise_poses(poses: Float[Tensor, "*b 3 D"], skeleton: Skeleton) -> Float
 
     Translations are differences to pose n, turned by minus its heading (the heading dof times the
     dof matrix's weight: 3 in the published character); the heading is a difference, not wrapped;
-    every other dof is copied, the root's tilt too. Source: ODDITIES A3, A4.
+    every other dof is copied, the root's tilt too. Source: docs/released_behaviour.md A3, A4.
     """
     newest = poses[..., 2:3, :]
     weight = skeleton.dof_matrix[:, HEADING_DOF].sum().to(poses)
@@ -154,8 +154,8 @@ def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> P
 
     lags: of the avatar that it is for (`AvatarData.lags`). Frames before the first are the first.
     Published: the first two frames of a motion are not normalised, their three rows are that
-    frame's raw pose. Source: ODDITIES A4, A5. Otherwise lags are of FPS frames a second, whatever
-    the motion has, and reach back to the last cut.
+    frame's raw pose. Otherwise lags are of FPS frames a second, whatever the motion has, and reach
+    back to the last cut. Source: docs/released_behaviour.md A4, A5.
     """
     count = len(motion.dofs)
     if not 0 <= frame < count:

@@ -108,7 +108,10 @@ def axis_angle_to_matrix(
 
 
 def euler_to_matrix(angles: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
-    """Rz(z) Ry(y) Rx(x) from angles (x, y, z) in rad. Source: ODDITIES A10, the release's order."""
+    """Rz(z) Ry(y) Rx(x) from angles (x, y, z) in rad.
+
+    Source: docs/released_behaviour.md A10, the release's order.
+    """
     (sx, sy, sz), (cx, cy, cz) = angles.sin().unbind(-1), angles.cos().unbind(-1)
     return torch.stack(
         (

@@ -25,7 +25,7 @@ def blend_bones(
     """Dual-quaternion blend of rigid bone transforms (real, dual; m) at each vertex.
 
     The first bone that the skin file lists for a vertex is its sign reference.
-    Source: ODDITIES A11.
+    Source: docs/released_behaviour.md A11.
     """
     real, dual = real[..., bones, :], dual[..., bones, :]
     return dq.blend(real, dual, weights.to(real), real[..., 0, :])

@@ -1,4 +1,4 @@
-"""What a texel looks like as a Gaussian: its directions, size and colour on the template."""
+"""A texel as a Gaussian: its directions, size and colour on the template."""
 
 from dataclasses import dataclass
 

@@ -12,7 +12,8 @@ from ash_core.geometry.mesh import csr_to_torch
 from ash_core.records import Atlas, Template
 
 PUBLISHED_BOX = 2
-"""Texels beyond a face's box that the release also tests. Source: ODDITIES A13."""
+"""Texels beyond a face's box that the release also tests.
+Source: docs/released_behaviour.md A13."""
 MAX_CANDIDATES = 16_000_000
 """(face, texel) pairs that are looked at, 2.5 GB of work: a bound on hostile files."""
 MARGIN = 0.75
@@ -23,8 +24,9 @@ def build_atlas(template: Template, resolution: int, *, published: bool) -> Atla
     """Texels of a square atlas that lie on the mesh, u-major.
 
     published: a texel is the corner point (iu, iv) / resolution and belongs to the first face that
-    holds it, edges included (ODDITIES A13). Otherwise it is the centre of its cell and belongs to
-    the nearest face within `MARGIN`; those just outside a chart take the nearest point on its edge.
+    holds it, edges included. Otherwise it is the centre of its cell and belongs to the nearest face
+    within `MARGIN`; those just outside a chart take the nearest point on its edge.
+    Source: docs/released_behaviour.md A13.
     """
     uv = template.corner_uvs.double().numpy() * resolution - (0.0 if published else 0.5)
     box = PUBLISHED_BOX if published else 1
@@ -119,7 +121,7 @@ def texel_transforms(
 ) -> tuple[Float[Tensor, "N 4"], Float[Tensor, "N 4"]]:
     """Blend the corners' dual quaternions at each texel; the heaviest corner gives the sign.
 
-    Source: ODDITIES A15.
+    Source: docs/released_behaviour.md A15.
     """
     heaviest = atlas.barycentrics.argmax(-1)
     reals, duals = real[atlas.corners], dual[atlas.corners]

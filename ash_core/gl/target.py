@@ -1,4 +1,4 @@
-"""Where pictures are drawn without a window: a framebuffer whose colour is a texture."""
+"""Targets of rendering without a window: a framebuffer whose colour is a texture."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

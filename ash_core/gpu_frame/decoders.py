@@ -24,9 +24,11 @@ from ash_core.networks.unet import CODE, OUT_CHANNELS, UNet
 INPUT_CHANNELS: Final = 24
 """The published networks' 18, padded to whole packs."""
 SHOWN: Final = 3
-"""Of the appearance network's 48 channels, the colour that is shown. Source: ODDITIES A16."""
+"""Channels of the appearance network's 48 that are shown: the colour.
+Source: docs/released_behaviour.md A16."""
 ROOT_SCALE: Final = 1 / 1.2
-"""The appearance network sees root / 1.2 - root translation. Source: ODDITIES A17."""
+"""The appearance network sees root / 1.2 - root translation.
+Source: docs/released_behaviour.md A17."""
 LEAKY: Final = 0.1
 LEVELS: Final = 4
 """Halvings of the published U-Nets."""

@@ -3,7 +3,7 @@
 Both are residual networks on a mesh whose every node has its own kernels. `spatial` runs on the
 embedded graph (18 -> 6: motion of each node), `delta` on the template's vertices (9 -> 3: fine
 displacement) with one dense layer over all vertices in the middle.
-Source: Habermann et al. 2021, "Real-time Deep Dynamic Characters"; ODDITIES A22.
+Source: Habermann et al. 2021, "Real-time Deep Dynamic Characters"; docs/released_behaviour.md A22.
 """
 
 from typing import Literal
@@ -81,7 +81,7 @@ class GraphNet(nn.Module):
 
     kind "spatial": node positions (m) and Euler angles of three poses -> translation (m) and
     rotation (rad) of each node; normalised by running statistics. kind "delta": posed vertices of
-    three poses in MILLIMETRES -> displacement in m. Source: ODDITIES A6.
+    three poses in MILLIMETRES -> displacement in m. Source: docs/released_behaviour.md A6.
     """
 
     adjacency: Tensor

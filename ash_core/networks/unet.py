@@ -2,7 +2,7 @@
 
 `geometry`: 18 -> 11 channels (log-scales 3, quaternion 4, opacity logit 1, canonical offset 3).
 `appearance`: 18 -> 48 (SH coefficients) with the root's position mixed in at the bottleneck.
-Source: ODDITIES A1, A16, A17, A21; Ronneberger et al. 2015.
+Source: docs/released_behaviour.md A1, A16, A17, A21; Ronneberger et al. 2015.
 """
 
 from itertools import pairwise
@@ -23,7 +23,8 @@ class _FrameNorm(nn.BatchNorm2d):
     """Batch norm by the statistics of the frame itself, empty texels included.
 
     The release never leaves training mode, so its pictures come from these and not from the running
-    statistics of the checkpoint. Source: ODDITIES A1. `running` uses the latter, for comparison.
+    statistics of the checkpoint. `running` uses the latter, for comparison.
+    Source: docs/released_behaviour.md A1.
     """
 
     running = False
@@ -115,7 +116,10 @@ class _Mlp(nn.Module):
 
 
 def embed(x: Float[Tensor, "b 3"]) -> Float[Tensor, "b 39"]:
-    """[x, sin x, cos x, sin 2x, cos 2x, ... sin 32x, cos 32x]. Source: ODDITIES A21."""
+    """[x, sin x, cos x, sin 2x, cos 2x, ... sin 32x, cos 32x].
+
+    Source: docs/released_behaviour.md A21.
+    """
     parts = [x]
     for k in range(FREQUENCIES):
         parts += [torch.sin(2.0**k * x), torch.cos(2.0**k * x)]

@@ -1,1 +1,1 @@
-"""From footage to an avatar: data, losses, the loop, its checkpoints and its measurements."""
+"""Training: footage to an avatar. Data, losses, the loop, checkpoints and measurements."""

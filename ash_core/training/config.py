@@ -1,4 +1,4 @@
-"""What a training can be told. Every field is a flag of `ash-studio train`."""
+"""Settings of a training. Every field is a flag of `ash-studio train`."""
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -42,8 +42,8 @@ class TrainConfig:
     """Train an avatar from footage of one subject.
 
     DATA is a folder as `ash-studio extract` leaves it, or a configuration of the published tree (or
-    raw_data/SUBJECT, meta_data/SUBJECT): all that it says is taken, and flags override it. Under
-    torchrun every process takes its share of the poses of a step:
+    raw_data/SUBJECT, meta_data/SUBJECT). Flags override what a configuration names. Under torchrun
+    every process takes its share of the poses of a step:
     torchrun --nproc-per-node N -m ash_core.training.train DATA -o OUT
     """
 
@@ -147,7 +147,7 @@ class TrainConfig:
         steps = 20_000 if native else 2_000_000  # Source: the published configuration
         defaults: dict[str, object] = {
             "steps": steps if self.minutes is None else None,
-            "warm_up_steps": 0 if native else 15_000,  # Source: ODDITIES D1
+            "warm_up_steps": 0 if native else 15_000,  # Source: docs/released_behaviour.md D1
             "views_per_pose": 8 if native else 1,
             "learning_rate": 1e-3 if native else 1e-4,
             "final_rate": 0.02 if native else 1.0,

@@ -1,4 +1,4 @@
-"""What a training sees: poses with their meshes, the cameras of each, and in which order.
+"""Samples of a training: poses with their meshes, the cameras of each, and their order.
 
 Everything that is drawn at random follows from the seed and the step alone, so that a training that
 goes on after a kill sees what it would have seen.

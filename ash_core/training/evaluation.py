@@ -1,4 +1,4 @@
-"""How good any avatar is on a data set: train pose, novel view, novel pose."""
+"""Evaluation of an avatar on a data set: train poses, novel views, novel poses."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""What a training leaves to look at: log.jsonl, and TensorBoard's logs where it is installed."""
+"""Log of a training: log.jsonl, and TensorBoard's logs where it is installed."""
 
 import json
 import logging

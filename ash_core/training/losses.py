@@ -1,4 +1,4 @@
-"""How far a picture is from the truth: L1, SSIM with its own gradient, coverage, bounds."""
+"""Losses between a render and ground truth: L1, SSIM with its own gradient, mask, bounds."""
 
 from pathlib import Path
 from typing import Any

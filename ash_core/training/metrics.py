@@ -1,4 +1,4 @@
-"""How good pictures are: PSNR, SSIM, LPIPS on the published window and on the whole; flicker."""
+"""Metrics of images: PSNR, SSIM, LPIPS on the published window and the whole; flicker."""
 
 import math
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ PUBLISHED_WARM_UP = {
     "opacity": 0.1,
     "offset": 1.0,
 }
-"""Weights of the first phase's squared differences. Source: ODDITIES D1."""
+"""Weights of the first phase's squared differences. Source: docs/released_behaviour.md D1."""
 
 
 RISE_STEPS = 100
@@ -137,7 +137,10 @@ class Model:
         return self.avatar.assemble(self.raw(mesh, window), mesh)
 
     def warm_up_loss(self, raw: Float[Tensor, "N c"], target: WarmUpTarget) -> Tensor:
-        """How far the published networks are from the textured mesh. Source: ODDITIES D1."""
+        """Compute the losses that pull the published networks to the textured mesh.
+
+        Source: docs/released_behaviour.md D1.
+        """
         parts = {
             "log_scales": raw[:, 0:3] - target.log_scales[:, None],
             "quats": raw[:, 3:7] - target.quats,

@@ -24,7 +24,7 @@ from ash_core.training.model import Model
 from ash_core.training.world import World
 
 PUBLISHED_WHITE = 256.0
-"""The published loader divides bytes by this. Source: ODDITIES A20."""
+"""The published loader divides bytes by this. Source: docs/released_behaviour.md A20."""
 BETAS = {"native": (0.9, 0.99), "released": (0.9, 0.999)}
 EPSILON = 1e-15
 """Of Adam. Source: the published configuration."""

@@ -15,7 +15,7 @@ NEIGHBOURS = 3
 MIN_SQUARE = 1e-7
 TINY = 1e-9
 WARM_UP_OPACITY_LOGIT = math.log(OPACITY / (1 - OPACITY))
-"""Of every Gaussian. Source: ODDITIES D1."""
+"""Of every Gaussian. Source: docs/released_behaviour.md D1."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class WarmUpTarget:
 def direction_to_quat(direction: Float[Tensor, "N 3"]) -> Float[Tensor, "N 4"]:
     """wxyz, not unit: the shortest turn that takes +x to a direction; nearly zero for -x.
 
-    Source: ODDITIES C10 (its small constants keep degenerate directions finite).
+    Source: docs/released_behaviour.md C10 (its small constants keep degenerate directions finite).
     """
     unit = direction / (direction.norm(dim=-1, keepdim=True) + TINY)
     x, y, z = unit.unbind(-1)
@@ -43,7 +43,7 @@ def direction_to_quat(direction: Float[Tensor, "N 3"]) -> Float[Tensor, "N 4"]:
 def published_texel_colours(texture: UInt8[Tensor, "h w 3"], atlas: Atlas) -> Float[Tensor, "N 3"]:
     """Colours of the texture shrunk without antialiasing, then read with v flipped.
 
-    Source: ODDITIES A13, D2.
+    Source: docs/released_behaviour.md A13, D2.
     """
     r = atlas.resolution
     planes = texture.permute(2, 0, 1)[None].float()
@@ -62,7 +62,7 @@ def mean_neighbour_square(points: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
 def warm_up_target(means: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"]) -> WarmUpTarget:
     """The target of a pose whose texels lie at these places. World, m.
 
-    Source: ODDITIES D1, D6, C10.
+    Source: docs/released_behaviour.md D1, D6, C10.
     """
     return WarmUpTarget(
         log_scales=mean_neighbour_square(means).clamp(min=MIN_SQUARE).sqrt().log(),

@@ -1,9 +1,9 @@
 """One camera's RGB and mask videos to masked images: the published steps, frame by frame.
 
-Published: threshold the mask, erode 6x6, dilate 3x3, resize (ODDITIES D5). Differs: masks keep
-their soft edges, and only what their rims show to be backdrop is eroded. Work is done in the box
-around the person alone, since decoding takes most of the time already. No torch is imported here:
-one process a camera starts in a moment.
+Published: threshold the mask, erode 6x6, dilate 3x3, resize (docs/released_behaviour.md D5).
+Differs: masks keep their soft edges, and only what their rims show to be backdrop is eroded. Work
+is done in the box around the person alone, since decoding takes most of the time already. No torch
+is imported here: one process a camera starts in a moment.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What has been extracted of one camera: a line an image, so that a kill loses one line at most.
+"""Journal of one camera's extracted images: a line an image; a kill loses one line at most.
 
 The first line has the settings and what tells the videos' content; others of either and everything
 is made again. Journals lie beside the images, images/extract_c_CCC.jsonl, and move with them: file

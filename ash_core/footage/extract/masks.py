@@ -13,11 +13,11 @@ from jaxtyping import Bool, UInt8
 
 ERODE_PX: Final = 6
 DILATE_PX: Final = 3
-"""Sides of the published squares. Source: ODDITIES D5."""
+"""Sides of the published squares. Source: docs/released_behaviour.md D5."""
 PUBLISHED_WIDTH_PX: Final = 4112
 """Width of the footage that the published squares are for."""
 THRESHOLD: Final = 128
-"""Of 256. Source: ODDITIES A20, over one half."""
+"""Of 256. Source: docs/released_behaviour.md A20, over one half."""
 CLEAR, SOLID = 32, 223
 """Grey levels of a mask: darker ones are background, brighter ones the person; between them they
 are its share of the pixel. Compression blurs exact masks by less than that."""

@@ -1,4 +1,4 @@
-"""What a data set's videos are, before any is decoded: which cameras, how many frames, how long."""
+"""Survey of a data set's videos before any is decoded: cameras, numbers of frames, sizes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -338,7 +338,8 @@ __device__ __forceinline__ void dense(
 //   in   root [3] m; the network sees root * scale - translation [3], embedded
 //        w1 [39, 64] b1 [64] w2 [64, 32] b2 [32] w3 [32, 16] b3 [16]   code_weight [16, outputs]   base [outputs]
 //   out  bias [outputs]
-// One thread an output, blocks of POINT_THREADS; each runs the small network by itself. Source: ODDITIES A17, A21.
+// One thread an output, blocks of POINT_THREADS; each runs the small network by itself.
+// Source: docs/released_behaviour.md A17, A21.
 extern "C" __global__ void __launch_bounds__(POINT_THREADS) code_bias(
     const float* __restrict__ root, float scale, const float* __restrict__ translation,
     const float* __restrict__ w1, const float* __restrict__ b1, const float* __restrict__ w2,

@@ -1,4 +1,4 @@
-"""Where the nodes of a glTF scene are: at rest, and over the frames of its animations."""
+"""Transforms of a glTF scene's nodes: at rest, and over the frames of its animations."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Where on the bare body each garment lies, as smooth fields: one definition for shape and paint.
+"""Regions of garments on the bare body, smooth fields: one definition for shape and paint.
 
 Every field is a signed distance in metres, positive inside, at bare (undressed) positions; so the
 cut of a sleeve is the same curve in the mesh that is pushed out and in the texture.

@@ -1,4 +1,4 @@
-"""What the motions share: the floor under the feet, and habits of a living body."""
+"""Common ground of all motions: the floor under the feet, habits of a living body."""
 
 from dataclasses import replace
 

@@ -1,5 +1,7 @@
-"""Where a virtual stage's cameras stand: rings around the actor and a dome above, each camera a
-little different, as real ones are. All see the whole person in every pose."""
+"""Cameras of a virtual stage: rings around the actor and a dome above.
+
+Each is a little different, as real ones are. All see the whole person in every pose.
+"""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a split of a data set was filmed of, SPLIT/film.json: one record has all that lies there."""
+"""Record of a filmed split, SPLIT/film.json: its settings, and whether it is finished."""
 
 import contextlib
 import fcntl

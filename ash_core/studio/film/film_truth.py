@@ -1,4 +1,4 @@
-"""What no real stage gives: the true surface of every frame, and how far away cameras see it.
+"""Ground truth beyond a real stage: true surface and depth of every frame.
 
 truth/surface.npz                   faces, corner_uvs, materials; depth_unit_m
 truth/meshes/FFFFFF.npz             vertices, normals: body frame, m

@@ -1,4 +1,4 @@
-"""What is played on a virtual stage: an actor's motions, one after the other, as one."""
+"""Script of a virtual stage: an actor's motions, one after the other, as one."""
 
 import math
 from collections.abc import Sequence

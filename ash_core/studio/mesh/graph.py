@@ -14,7 +14,7 @@ def make_graph(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
     """Template vertices that are nodes [G], and triangles [E, 3] between neighbouring nodes.
 
     Every template vertex has a node within `REACH` hops: what the published construction needs.
-    Source: ODDITIES A8.
+    Source: docs/released_behaviour.md A8.
     """
     neighbours: list[list[int]] = [[] for _ in vertices]
     for a, b in edges_of(faces).tolist():

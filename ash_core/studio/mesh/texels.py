@@ -1,4 +1,4 @@
-"""Which face each pixel of a texture shows, and vertex values carried to pixels."""
+"""Faces that a texture's pixels show, and vertex values carried to pixels."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""What an actor truly looks like: wrinkles, swinging cloth, shade."""
+"""True surface of an actor: wrinkles, swinging cloth, shade."""

@@ -1,4 +1,4 @@
-"""What the published formats cannot say about an actor: which parts are loose, glossy, of cloth.
+"""Dressing of an actor, beyond the published formats: loose, glossy and cloth parts.
 
 One file beside the character's others, `dressing.safetensors`. An actor without it plays too:
 nothing swings, everything but hands and head is cloth, nothing is glossy.

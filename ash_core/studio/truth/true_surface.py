@@ -1,5 +1,6 @@
-"""What an actor truly looks like in each frame: the surface that cameras film, finer than the
-template and with what skinning does not have: wrinkles, cloth that swings, shade that follows.
+"""True surface of an actor in each frame, which cameras film.
+
+It is finer than the template and adds to the skinning: wrinkles, cloth that swings, shade.
 
 `TrueActor.load(conf).play(dofs)` gives a `TrueMotion`; its `frame(t)` a `TrueFrame`.
 """

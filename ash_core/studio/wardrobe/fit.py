@@ -1,4 +1,4 @@
-"""From a bare body and an outfit to the dressed surface: cut, pulled apart, pushed out, joined."""
+"""Dressed surface of a bare body and an outfit: cut, pulled apart, pushed out, joined."""
 
 from dataclasses import dataclass, replace
 

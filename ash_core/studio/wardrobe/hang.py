@@ -1,4 +1,4 @@
-"""Where hanging cloth lies: rings around an axis that clear what is beneath them."""
+"""Hanging cloth: rings around an axis that clear the surface beneath them."""
 
 from dataclasses import dataclass
 

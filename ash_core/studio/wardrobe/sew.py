@@ -1,4 +1,4 @@
-"""What hangs from the cuts: sleeves' ends, collars, tails and skirts, trouser ends, locks."""
+"""Parts that hang from the cuts: sleeves' ends, collars, tails, skirts, trouser ends, locks."""
 
 import numpy as np
 
