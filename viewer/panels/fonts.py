@@ -1,4 +1,4 @@
-"""Letters for names of files: the window's own font has no Chinese, Japanese or Korean."""
+"""Fonts for file names: the window's own has no Chinese, Japanese or Korean."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ PATIENCE_S: Final = 5.0
 
 
 def load() -> None:
-    """Load the window's font, and behind it installed ones for what it lacks."""
+    """Load the window's font, and installed ones for characters that it lacks."""
     hello_imgui.imgui_default_settings.load_default_font_with_font_awesome_icons()
     for file in installed_fonts():
         config = imgui.ImFontConfig()
@@ -28,7 +28,7 @@ def load() -> None:
 
 
 def installed_fonts() -> list[Path]:
-    """Find a font for each language by fontconfig; none where that is not installed."""
+    """Find a font for each language by fontconfig; none where fontconfig is missing."""
     files: dict[Path, None] = {}
     for language in LANGUAGES:
         try:
