@@ -2,14 +2,16 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from itertools import chain
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ash_core.character import Character
-from ash_core.conventions import NATIVE_LAGS, R_WORLD_BODY
+from ash_core.conventions import R_WORLD_BODY
 from ash_core.drawable import Decoded, Stage, no_stage
 from ash_core.errors import InputError
 from ash_core.geometry import dual_quaternion as dq
@@ -27,7 +29,8 @@ from ash_core.geometry.texels import (
 from ash_core.networks.decoder import Decoder, config_of
 from ash_core.networks.loading import weights_version, with_weights
 from ash_core.networks.unet import UNet
-from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, to_device
+from ash_core.records import AvatarData, Gaussians, PosedMesh, PoseWindow, Template, to_device
+from ash_core.variants import VARIANTS, VariantName
 
 RELEASED_ROOT_SCALE = 1.2
 """The appearance network sees root / 1.2 - root translation.
@@ -47,13 +50,14 @@ class Avatar(nn.Module):
     """Common ground of both variants: the character, the atlas and the motion map."""
 
     flat: Tensor
-    truncates_bytes = False
+    """Place of each texel's Gaussian in a flattened map."""
 
     def __init__(self, data: AvatarData, resolution: int) -> None:
         super().__init__()
         self.data = data
         self.character = Character(data)
-        self.atlas = build_atlas(data.template, resolution, published=data.variant == "released")
+        published = VARIANTS[data.variant].uses_published_atlas
+        self.atlas = build_atlas(data.template, resolution, published=published)
         if len(self.atlas.faces) == 0:
             raise InputError(
                 f"{data.name}: expected texture coordinates that cover texels, got none"
@@ -68,19 +72,11 @@ class Avatar(nn.Module):
     def from_data(
         data: AvatarData, device: torch.device | str = "cpu", preset_name: str | None = None
     ) -> "Avatar":
-        """The avatar that a file describes, ready to run.
+        """Make the avatar that a file describes, ready to run.
 
         preset_name: atlas and decoder of a native avatar that carries no trained decoder.
         """
-        if data.variant == "released":
-            if preset_name is not None:
-                raise InputError(
-                    f"preset: {data.name} is a released avatar, its networks are fixed"
-                )
-            avatar: Avatar = ReleasedAvatar(data)
-        else:
-            avatar = NativeAvatar(data, preset_name)
-        return avatar.eval().to(device)
+        return AVATAR_KINDS[data.variant](data, preset_name).eval().to(device)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         moved = fn(torch.empty(0))
@@ -99,6 +95,21 @@ class Avatar(nn.Module):
         return len(self.flat)
 
     @property
+    def truncates_bytes(self) -> bool:
+        """True if colours are cut off to bytes instead of rounded, as published."""
+        return VARIANTS[self.data.variant].truncates_bytes
+
+    @property
+    def move_gains(self) -> Float[Tensor, "m 1 1"] | None:
+        """Gains of the moves that the networks see of the history; None: they see positions."""
+        return None
+
+    @property
+    def offset_limit_m(self) -> float | None:
+        """Farthest that a Gaussian lies from its texel along each axis; None: no bound."""
+        return None
+
+    @property
     def device(self) -> torch.device:
         """Device on which it runs."""
         return self.flat.device
@@ -109,36 +120,48 @@ class Avatar(nn.Module):
         return weights_version(self)
 
     def forward(self, window: PoseWindow) -> Gaussians:
-        """Gaussians of a window of poses, in the world frame."""
+        """Make the Gaussians of a window of poses, in the world frame."""
         return self.decode_window(window).gaussians
 
-    def decode_window(self, window: PoseWindow, stage: Stage = no_stage, /) -> Decoded:
-        """Make the raw values and the Gaussians, in the world frame, of a window of poses."""
+    def decode_window(
+        self, window: PoseWindow, stage: Stage = no_stage, /, mesh: PosedMesh | None = None
+    ) -> Decoded:
+        """Make the raw values and the Gaussians, in the world frame, of a window of poses.
+
+        The one forward chain, of renders and trainings. stage: the context of each part, see
+        `drawable.Stage`. mesh: of the window, if it is known or tuned already.
+        """
         with stage("deform"):
-            mesh = self.character(window)
+            posed = self.character(window) if mesh is None else mesh
+        raw = self.raw_values(posed, window, stage)
+        with stage("assemble"):
+            return Decoded(self.assemble(raw, posed), raw)
+
+    def raw_values(
+        self, mesh: PosedMesh, window: PoseWindow, stage: Stage = no_stage, /
+    ) -> Float[Tensor, "N c"]:
+        """Run the decoder: float32 values of each texel, as `raw_channels` names them."""
         with stage("maps"):
             motion_map = self.motion_map(mesh, window)
         with stage("decode"):
-            raw = self.decode(motion_map, mesh)
-        with stage("assemble"):
-            return Decoded(self.assemble(raw, mesh), raw)
+            return self.decode(motion_map, mesh).float()
 
     def at_texels(self, values: Float[Tensor, "h V 3"]) -> Float[Tensor, "N c"]:
-        """Vertex values interpolated at the texels, the history side by side."""
+        """Interpolate vertex values at the texels, the history side by side."""
         return self._interpolate @ values.permute(1, 0, 2).reshape(values.shape[1], -1)
 
     def motion_map(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "1 18 r r"]:
-        """The networks' input: six vectors of each texel.
+        """Make the networks' input: six vectors of each texel.
 
         Released: positions about the root (m) and normals of three frames. Native: the position,
         the last four moves and the normal, from the character's heading. Normals are interpolated
         and not made unit again. Source: docs/released_behaviour.md A5, A6, A14.
         """
-        places, normals = self._networks_see(mesh, window)
+        places, normals = self._network_inputs(mesh, window)
         texels = self.at_texels(torch.cat((places, normals)))
         return to_map(self.atlas, texels, self.flat)
 
-    def _networks_see(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
+    def _network_inputs(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
         return mesh.vertices - mesh.root, mesh.normals
 
     def decode(
@@ -149,12 +172,28 @@ class Avatar(nn.Module):
 
     @property
     def raw_channels(self) -> tuple[str, ...]:
-        """What each column of the raw values is."""
+        """Names of the columns of the raw values."""
         raise NotImplementedError
 
     def assemble(self, raw: Float[Tensor, "N c"], mesh: PosedMesh) -> Gaussians:
         """Raw values to Gaussians in the world frame."""
         raise NotImplementedError
+
+    # ---- what a training needs ----
+
+    def network_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """List the decoder's parameters by the names that checkpoints give them."""
+        raise NotImplementedError
+
+    def stored_networks(self, parts: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Make the state dictionaries of the avatar file from parameters named as above."""
+        raise NotImplementedError
+
+    def set_dropout(self, share: float) -> None:
+        """Leave out a share of the decoder's channels at random, where the decoder can."""
+
+    def refresh_frames(self, template: Template) -> None:
+        """Take what the decoder's values are relative to from a changed template."""
 
     def _texels_of(self, picture: Float[Tensor, "1 c r r"]) -> Float[Tensor, "N c"]:
         return picture[0].permute(1, 2, 0).flatten(0, 1)[self.flat]
@@ -167,10 +206,9 @@ class ReleasedAvatar(Avatar):
     scene's; that stays, as in the published pictures (A20).
     """
 
-    truncates_bytes = True
-    """The published conversion to bytes. Source: docs/released_behaviour.md A19."""
-
-    def __init__(self, data: AvatarData) -> None:
+    def __init__(self, data: AvatarData, preset_name: str | None = None) -> None:
+        if preset_name is not None:
+            raise InputError(f"preset: {data.name} is a released avatar, its networks are fixed")
         super().__init__(data, data.atlas_resolution)
         self.geometry = with_weights(lambda: UNet("geometry"), data.networks["unet_geometry"])
         self.appearance = with_weights(lambda: UNet("appearance"), data.networks["unet_appearance"])
@@ -222,6 +260,25 @@ class ReleasedAvatar(Avatar):
             sh=raw[:, 11:14].reshape(-1, 1, 3),
         )
 
+    def network_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """List both U-Nets' parameters: unet_geometry.<key>, unet_appearance.<key>."""
+        nets = {"unet_geometry": self.geometry, "unet_appearance": self.appearance}
+        return [
+            (f"{name}.{key}", parameter)
+            for name, net in nets.items()
+            for key, parameter in net.named_parameters()
+        ]
+
+    def stored_networks(self, parts: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Make both state dictionaries.
+
+        Running statistics stand in the published layout and are used by nobody (A1).
+        """
+        return {
+            name: {**self.data.networks[name], **_under(name, parts)}
+            for name in ("unet_geometry", "unet_appearance")
+        }
+
 
 class NativeAvatar(Avatar):
     """Bounded residuals around the textured template; rotations and colours turn with the skinning.
@@ -248,7 +305,7 @@ class NativeAvatar(Avatar):
         self._heading_joint = heading_joint(data.skeleton)
         colours = texel_colours(data.template.texture, self.atlas)
         self.register_buffer("base_sh", rgb_to_sh(colours), persistent=False)
-        gains = MOVE_GAIN / torch.tensor(NATIVE_LAGS).diff()
+        gains = MOVE_GAIN / torch.tensor(data.history_offsets.frames).diff()
         self.register_buffer("_gains", gains[:, None, None], persistent=False)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
@@ -256,13 +313,23 @@ class NativeAvatar(Avatar):
         self.frames = to_device(self.frames, fn(torch.empty(0)).device)
         return self
 
-    def _networks_see(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
+    def _network_inputs(self, mesh: PosedMesh, window: PoseWindow) -> tuple[Tensor, Tensor]:
         skeleton = self.character.skeleton
         turn = heading_matrix(window.dofs[0], skeleton).to(mesh.vertices)
         # About the joint that turns, not the root dofs: it may stand off them.
         places = mesh.vertices[:1] - mesh.joints[self._heading_joint]
         moves = self._gains * (mesh.vertices[:-1] - mesh.vertices[1:])
         return torch.cat((places, moves)) @ turn, mesh.normals[:1] @ turn
+
+    @property
+    def move_gains(self) -> Float[Tensor, "m 1 1"]:
+        """Gains of the moves: the longer the step back, the smaller."""
+        return self._gains
+
+    @property
+    def offset_limit_m(self) -> float:
+        """Farthest that a Gaussian lies from its texel along each axis."""
+        return self.config.offset_mm / 1000
 
     def decode(
         self, motion_map: Float[Tensor, "1 18 r r"], mesh: PosedMesh
@@ -271,11 +338,6 @@ class NativeAvatar(Avatar):
         return self._texels_of(
             self.decoder(motion_map.contiguous(memory_format=torch.channels_last))
         )
-
-    @property
-    def offset_limit_m(self) -> float:
-        """A Gaussian stays within this of its texel, along each axis."""
-        return self.config.offset_mm / 1000
 
     @property
     def raw_channels(self) -> tuple[str, ...]:
@@ -308,6 +370,29 @@ class NativeAvatar(Avatar):
             sh=rotate_sh(sh, quat_to_matrix(turned)),
         )
 
+    def network_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """List the decoder's parameters."""
+        return list(self.decoder.named_parameters())
+
+    def stored_networks(self, parts: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Make the decoder's state dictionary, which is its parameters."""
+        return {"decoder": dict(parts)}
+
+    def set_dropout(self, share: float) -> None:
+        """Leave out a share of the decoder's channels at random, while gradients are computed."""
+        self.decoder.dropout = share
+
+    def refresh_frames(self, template: Template) -> None:
+        """Take the Gaussians' directions and sizes from a template on the CPU."""
+        frames = texel_frames(template, to_device(self.atlas, "cpu"))
+        self.frames = to_device(frames, self.flat.device)
+
+
+AVATAR_KINDS: Final[Mapping[VariantName, type[ReleasedAvatar | NativeAvatar]]] = {
+    "released": ReleasedAvatar,
+    "native": NativeAvatar,
+}
+
 
 @functools.cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
@@ -315,10 +400,16 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
+def _under(name: str, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Select the parts whose names begin with a network's, without it."""
+    start = f"{name}."
+    return {key.removeprefix(start): part for key, part in parts.items() if key.startswith(start)}
+
+
 def _named(name: str, axes: str) -> tuple[str, ...]:
     return tuple(f"{name} {axis}" for axis in axes)
 
 
 def _colours(bases: int) -> tuple[str, ...]:
-    """Of each spherical harmonic, red, green and blue."""
+    """Name red, green and blue of each spherical harmonic."""
     return tuple(chain(*(_named(f"SH {base}", "rgb") for base in range(bases))))

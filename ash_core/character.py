@@ -24,13 +24,14 @@ from ash_core.geometry.skinning import blend_bones
 from ash_core.networks.graph_net import GraphNet, Kind, mesh_adjacency
 from ash_core.networks.loading import weights_version, with_weights
 from ash_core.records import AvatarData, PosedMesh, PoseWindow, to_device
+from ash_core.variants import VARIANTS
 
 _CACHED_POSES = 64
 
 
 @dataclass(frozen=True)
 class Deformation:
-    """What the graph networks add to the template: metres and radians."""
+    """Additions of the graph networks to the template: metres and radians."""
 
     node_translations: Float[Tensor, "b G 3"]
     node_angles: Float[Tensor, "b G 3"]
@@ -65,11 +66,11 @@ class Character(nn.Module):
         self.skeleton, self.skinning = data.skeleton, data.skinning
         self.faces: Int[Tensor, "F 3"] = data.template.faces
         self.links = build_links(data.template, data.graph)
-        reference = self.links.first_nodes
-        # Published weights were trained with this bug. Source: docs/released_behaviour.md A7.
-        if data.variant == "released":
-            reference = self.links.published_reference
-        self._link_reference: Int[Tensor, "M"] = reference[self.links.link_vertices]
+        self.references: Int[Tensor, "V"] = self.links.first_nodes
+        """Node whose sign the blend at each vertex follows."""
+        if VARIANTS[data.variant].uses_published_references:  # weights were trained with this bug
+            self.references = self.links.published_reference
+        self._link_reference: Int[Tensor, "M"] = self.references[self.links.link_vertices]
         self._face_mean = face_mean_matrix(self.faces, len(data.template.vertices))
         rest = joint_transforms(self.skeleton, data.rest_dofs)[self.skinning.bone_joints]
         self.rest_inverse: Float[Tensor, "B 4 4"] = torch.linalg.inv(rest)
@@ -92,6 +93,7 @@ class Character(nn.Module):
         self.links = to_device(self.links, device)
         self.rest_inverse = self.rest_inverse.to(device)
         self.faces = self.faces.to(device)
+        self.references = self.references.to(device)
         self._link_reference = self._link_reference.to(device)
         self._face_mean = self._face_mean.to(device)
         self.forget()
@@ -150,9 +152,10 @@ class Character(nn.Module):
     def network_inputs(
         self, poses: Float[Tensor, "p D"]
     ) -> tuple[Float[Tensor, "p V 3"], Float[Tensor, "p G 3"], Float[Tensor, "p G 3"]]:
-        """What the graph networks see of each pose: posed template (m), node Euler angles (rad) and
-        node positions (m). The last two come from blending the bones' global transforms, not those
-        relative to rest. Source: docs/released_behaviour.md A9, A10.
+        """Make the graph networks' input of each pose: posed template, node angles and positions.
+
+        m and rad (Euler angles). The last two come from blending the bones' global transforms, not
+        those relative to rest. Source: docs/released_behaviour.md A9, A10.
         """
         _, bones, relative = self.bone_transforms(poses)
         posed = self.blend_nodes(

@@ -9,7 +9,7 @@ Camera    OpenCV: +X right, +Y down, +Z forward. `viewmat` is camera-from-world,
 Rotations quaternions wxyz, unit. `T_a_b`, `R_a_b` take b to a; column vectors.
 Images    [h, w, 3], row 0 at the top; networks alone see [b, c, h, w].
 Gaussians stored values are activated: means m, scales m, quats unit, opacities 0-1, sh [N, K, 3].
-History   newest first: index 0 is the frame itself, the others are earlier ones (lags).
+History   newest first: index 0 is the frame itself, the others are earlier ones.
 Letters   F frames or faces, J joints, D dofs, B bones, G graph nodes, V vertices, N texels =
           Gaussians, K SH bases, H poses of a window, C cameras.
 """
@@ -34,11 +34,6 @@ FileStorage .yml, intri.yml with extri.yml, cameras.json of 3D Gaussian Splattin
 
 HISTORY: Final = 3
 """Poses that the graph networks see: one and the two before it."""
-
-PUBLISHED_LAGS: Final = (0, 1, 2)
-"""Offsets of the poses that a decoder sees, frames. Source: docs/released_behaviour.md A5."""
-NATIVE_LAGS: Final = (0, 4, 8, 16, 32)
-"""Of native avatars, whose cloth may swing for a second (docs/training.md)."""
 
 FPS: Final = 25.0
 """Frames a second of a motion whose file does not say. Source: DynaCap was captured at 25 Hz."""

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ash_core.records import Gaussians, PoseWindow, SplatData, to_device
 
-Stage = Callable[[str], AbstractContextManager[None]]
-"""Times the part of a frame that its argument names, from entry to exit."""
+Stage = Callable[[str], AbstractContextManager[object]]
+"""Context of the part of a frame that its argument names: deform, maps, decode or assemble. A
+renderer times it, a training lowers its precision."""
 
 
 def no_stage(name: str) -> AbstractContextManager[None]:
-    """Time nothing."""
+    """Do nothing around a stage."""
     return nullcontext()
 
 

@@ -5,17 +5,14 @@ Tensors are float32 unless said otherwise, integers int64. See `conventions` for
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ash_core.conventions import FPS, NATIVE_LAGS, PUBLISHED_LAGS, Up
-
-Variant = Literal["released", "native"]
-Lags = tuple[int, ...]
-"""How many frames earlier than now each pose of a window is, the newest first: 0, ..."""
+from ash_core.conventions import FPS, Up
+from ash_core.variants import HistoryOffsets, VariantName
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class PoseWindow:
     """What the character sees of a motion at one frame. float64."""
 
     dofs: Float[Tensor, "H D"]
-    """The pose and the earlier ones that the avatar's lags name."""
+    """The newest pose and the earlier ones at the avatar's history offsets."""
     normalised: Float[Tensor, "H 3 D"]
     """For each of those frames n the poses n-2, n-1, n relative to n (geometry.motion)."""
 
@@ -184,7 +181,8 @@ class AvatarData:
     """Everything that one avatar file holds. `avatar.Avatar` turns it into something that runs."""
 
     name: str
-    variant: Variant
+    variant: VariantName
+    history_offsets: HistoryOffsets
     skeleton: Skeleton
     skinning: Skinning
     template: Template
@@ -200,11 +198,6 @@ class AvatarData:
     decoder: Mapping[str, int] = field(default_factory=dict)
     """Settings of a native decoder (networks.decoder.DecoderConfig)."""
     cameras: tuple[Camera, ...] = ()
-
-    @property
-    def lags(self) -> Lags:
-        """The poses that its decoder sees."""
-        return NATIVE_LAGS if self.variant == "native" else PUBLISHED_LAGS
 
 
 @dataclass(frozen=True)

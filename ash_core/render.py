@@ -65,7 +65,7 @@ class Renderer:
     ) -> None:
         """device: where frames are made, by default where the drawable is. An avatar on the CPU
         may stay there: the fast path has its own copy of the weights, half as large.
-        may_leave_gpu: on a GPU that fails, go on by the CPU and say so once; else raise CudaError.
+        may_leave_gpu: on a GPU that fails, go on by the CPU and warn once; else raise CudaError.
         """
         self.drawable, self.backend = drawable, backend
         self.device = with_index(torch.device(device or drawable.device))
@@ -89,7 +89,7 @@ class Renderer:
 
     @property
     def is_fast(self) -> bool:
-        """Whether frames come from the fast path."""
+        """True if frames come from the fast path."""
         return self._fast() is not None
 
     @contextmanager
@@ -101,7 +101,7 @@ class Renderer:
         self.timings[name] = 1e3 * (time.perf_counter() - start)
 
     def _fast(self) -> "Frames | None":
-        """The fast path for the avatar's weights as they are; None where there is none."""
+        """Return the GPU frames of the avatar's weights as they are; None where there are none."""
         if not self._may_be_fast:
             return None
         version = self.drawable.version
@@ -118,12 +118,12 @@ class Renderer:
         return self._frames[1]
 
     def gaussians(self, window: PoseWindow) -> Gaussians:
-        """Gaussians of a window of poses, float32, by the plain path."""
+        """Make the Gaussians of a window of poses, float32, by the plain path."""
         return self.decoded(window).gaussians
 
     @torch.no_grad()
     def decoded(self, window: PoseWindow) -> Decoded:
-        """Raw values and Gaussians by the plain path; kept while window and weights stay."""
+        """Make raw values and Gaussians by the plain path; kept while window and weights stay."""
         if self.drawable.device != self.device:
             self.drawable.to(self.device)
         state = self.drawable.device, self.drawable.version
@@ -135,8 +135,8 @@ class Renderer:
 
     @torch.no_grad()
     def surface(self, window: PoseWindow) -> Surface:
-        """The posed template, on the CPU: the very one of a frame that was just drawn of this
-        window, else deformed now.
+        """Return the posed template, on the CPU: that of the frame just drawn of this window, else
+        deformed now.
         """
         with self._turn:
 
@@ -153,7 +153,7 @@ class Renderer:
 
     @torch.no_grad()
     def render(self, request: RenderRequest) -> Image:
-        """The picture of a request, on the renderer's device."""
+        """Render a request to an image on the renderer's device. Raises: CudaError, InputError."""
         check_camera(request.camera)
         with self._turn:
             self.timings = {}
@@ -164,7 +164,14 @@ class Renderer:
                 return colourise(image, request.look, _colour(request))
 
             image = self._by_frames(request.window, request.look.keeps_gaussians, fast)
-            return self._render_plainly(request) if image is None else image
+            while image is None:
+                try:
+                    return self._rasterize(self.decoded(request.window).gaussians, request)
+                except _GPU_FAILURES as error:
+                    if not self._may_leave(error):
+                        raise
+                self._move_to_cpu()  # out of the handler, whose error still holds GPU memory
+            return image
 
     def _by_frames(
         self,
@@ -172,7 +179,7 @@ class Renderer:
         wanted: bool,
         draw: "Callable[[Frames, PoseWindow], Result]",
     ) -> "Result | None":
-        """What the fast path draws; None where it cannot, which is said once."""
+        """Draw by the fast path; None where it cannot, which is warned of once."""
         frames = self._fast() if wanted else None
         if frames is None:
             return None
@@ -187,35 +194,32 @@ class Renderer:
         self._may_be_fast, self._frames = False, None
         _log.warning("the plain path renders, and slower: %s", _first_line(error))
 
-    def _render_plainly(self, request: RenderRequest) -> Image:
-        if self.device.type != "cuda":
-            return self._render_by_modules(request)
-        try:
-            return self._render_by_modules(request)
-        except _GPU_FAILURES as error:
-            said = _first_line(error)
-            if not self.may_leave_gpu or self.backend not in ("auto", "cpu", "reference"):
-                raise CudaError(f"{self.device}: {said}") from error
-        _log.warning("the CPU renders from here on: %s", said)
-        self._may_be_fast, self._frames, self._kept = False, None, None
-        self.device = torch.device("cpu")
-        self.drawable.to(self.device)
-        torch.cuda.empty_cache()
-        return self._render_by_modules(request)
-
-    def _render_by_modules(self, request: RenderRequest) -> Image:
-        gaussians = self.gaussians(request.window)
+    def _rasterize(self, gaussians: Gaussians, request: RenderRequest) -> Image:
         with self._stage("raster"):
             background, look = _colour(request), request.look
             gaussians = dress(gaussians, look, request.camera)
             image = rasterize(gaussians, request.camera, background, backend=self.backend)
             assert isinstance(image, Image)
-            image = colourise(image, look, background)
-        return image
+            return colourise(image, look, background)
+
+    def _may_leave(self, error: Exception) -> bool:
+        """Tell whether the CPU may take over from a device that failed."""
+        if self.device.type != "cuda":
+            return False
+        if not self.may_leave_gpu or self.backend not in ("auto", "cpu", "reference"):
+            raise CudaError(f"{self.device}: {_first_line(error)}") from error
+        _log.warning("the CPU renders from here on: %s", _first_line(error))
+        return True
+
+    def _move_to_cpu(self) -> None:
+        self._may_be_fast, self._frames, self._kept = False, None, None
+        self.device = torch.device("cpu")
+        self.drawable.to(self.device)
+        torch.cuda.empty_cache()
 
     @torch.no_grad()
     def draw(self, request: RenderRequest) -> UInt8[Tensor, "h w 4"]:
-        """The picture as bytes on the renderer's device: colours premultiplied, coverage as alpha.
+        """Render to bytes on the renderer's device: colours premultiplied, coverage as alpha.
 
         Valid until the next call but one. On the fast path nothing waits for the GPU.
         """
@@ -236,7 +240,7 @@ class Renderer:
             return torch.cat((self.to_uint8(image), alpha), -1)
 
     def to_uint8(self, image: Image) -> UInt8[Tensor, "h w 3"]:
-        """The picture's colours as bytes: rounded, but cut off for a released avatar."""
+        """Convert an image's colours to bytes: rounded, but truncated for a released avatar."""
         scaled = image.rgb.clamp(0, 1) * 255
         return (scaled if self.drawable.truncates_bytes else scaled + 0.5).to(torch.uint8)
 

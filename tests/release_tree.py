@@ -31,6 +31,7 @@ from ash_core.geometry.camera import camera_from_fov, look_at
 from ash_core.geometry.motion import normalise_motion, pose_window
 from ash_core.records import AvatarData, Camera, Motion
 from ash_core.render import Renderer, RenderRequest
+from ash_core.variants import NATIVE
 
 SUBJECT = "Subject0099"
 VIDEO = (160, 120)
@@ -175,6 +176,7 @@ def _film(tree: ReleaseTree, data: AvatarData, dofs: Tensor, ring: Sequence[Came
     truth = replace(
         data,
         variant="native",
+        history_offsets=NATIVE.history_offsets,
         template=replace(data.template, texture=texture),
         decoder={"atlas": 64, "width": 8, "sh_degree": 0},
     )
@@ -184,7 +186,7 @@ def _film(tree: ReleaseTree, data: AvatarData, dofs: Tensor, ring: Sequence[Came
     pictures: dict[int, list[np.ndarray]] = {number: [] for number in shown}
     masks: dict[int, list[np.ndarray]] = {number: [] for number in shown}
     for frame in range(0, FRAMES, HELD):
-        window = pose_window(motion, frame, data.skeleton, data.lags)
+        window = pose_window(motion, frame, data.skeleton, data.history_offsets)
         for number, camera in shown.items():
             image = renderer.render(RenderRequest(window, camera, BACKDROP))
             pictures[number].append((image.rgb.clamp(0, 1) * 255 + 0.5).byte().numpy())

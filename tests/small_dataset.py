@@ -99,7 +99,7 @@ def film(
     pictures: list[list[np.ndarray]] = [[] for _ in cameras]
     masks: list[list[np.ndarray]] = [[] for _ in cameras]
     for frame in range(len(motion.dofs)):
-        window = pose_window(motion, frame, data.skeleton, data.lags)
+        window = pose_window(motion, frame, data.skeleton, data.history_offsets)
         for number, camera in enumerate(cameras):
             # Splats blur by half a pixel: filmed larger and averaged, or the person would be fat.
             large = resize_camera(camera, FINER * camera.width, FINER * camera.height)

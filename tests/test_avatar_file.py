@@ -26,6 +26,7 @@ from ash_core.files.io import write_atomic, write_text
 from ash_core.files.released import import_ash
 from ash_core.networks.decoder import PRESETS, Decoder, DecoderConfig
 from ash_core.records import AvatarData
+from ash_core.variants import RELEASED
 
 
 @pytest.fixture(scope="module")
@@ -142,15 +143,35 @@ def value(name: str, new: Any) -> Any:
 
 CONTENTS = {
     "format": (lambda t, c: c.update(format="x"), r"expected the format 'ash-studio avatar'"),
-    "version": (lambda t, c: c.update(version="7"), r"expected avatar version 1, got '7'"),
+    "version": (lambda t, c: c.update(version="7"), r"expected avatar version 2 or older, got '7'"),
+    "released, version 1": (  # its three poses fit
+        lambda t, c: (c.update(version="1"), c["values"].update(variant="released")),
+        r"networks: expected unet_geometry and unet_appearance of a released avatar, got none",
+    ),
+    "few poses": (
+        value("history_offsets.frames", [0, 1, 2]),
+        r"history_offsets: expected 5 frames that rise from 0 to at most 1000, got '\(0, 1, 2\)'",
+    ),
+    "no newest pose": (value("history_offsets.frames", [1, 2, 3, 4, 5]), r"rise from 0"),
+    "falling history": (value("history_offsets.frames", [0, 4, 4, 8, 16]), r"rise from 0"),
+    "long history": (value("history_offsets.frames", [0, 1, 2, 3, 10**9]), r"at most 1000"),
+    "fractions": (
+        value("history_offsets.frames", [0, 1.5, 2, 3, 4]),
+        r"history_offsets.frames: expected a list of integers",
+    ),
+    "no history": (value("history_offsets.frames", None), r"expected list, got nothing"),
+    "frame rate": (
+        value("history_offsets.fps", float("nan")),
+        r"history_offsets: expected a frame rate up to 1000.0 Hz, got nan",
+    ),
     "no JSON": (lambda t, c: c.update(values="{"), r"expected JSON metadata 'avatar'"),
     "deep JSON": (lambda t, c: c.update(values="[" * 200000), r"expected JSON metadata"),
     "list": (lambda t, c: c.update(values="[]"), r"to be a JSON object"),
     "no name": (value("name", None), r"name: expected str, got nothing"),
     "bool": (value("atlas_resolution", True), r"atlas_resolution: expected int, got 'True'"),
     "atlas": (value("atlas_resolution", 10**9), r"expected 16 to 4096, got 1000000000"),
-    "variant": (value("variant", "x"), r"variant: expected released or native, got 'x'"),
-    "released": (value("variant", "released"), r"expected the two U-Nets"),
+    "variant": (value("variant", "x"), r"variant: expected native or released, got 'x'"),
+    "released": (value("variant", "released"), r"history_offsets: expected 3 frames that rise"),
     "names": (value("skeleton.joint_names", [1] * 9), r"expected a list of names"),
     "few names": (value("skeleton.joint_names", ["a"]), r"skeleton.parents: expected 1 joints"),
     "same names": (value("skeleton.joint_names", ["a"] * 9), r"expected different names"),
@@ -235,7 +256,7 @@ def trained(avatar: AvatarData) -> AvatarData:
 
 STATES = {
     "earlier": (
-        value("decoder", {"atlas": 16, "width": 1, "sh_degree": 0}),
+        lambda t, c: c.update(version="1"),  # its decoders say how far back they see
         r"decoder: expected one that sees 32 frames back, got one of an earlier version; train it",
     ),
     "counter": (
@@ -297,7 +318,11 @@ def released(avatar: AvatarData, resolution: int) -> AvatarData:
         for name in ("unet_geometry", "unet_appearance")
     }
     return dataclasses.replace(
-        avatar, variant="released", networks=networks, atlas_resolution=resolution
+        avatar,
+        variant="released",
+        history_offsets=RELEASED.history_offsets,
+        networks=networks,
+        atlas_resolution=resolution,
     )
 
 

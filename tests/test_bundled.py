@@ -41,7 +41,7 @@ def test_training_changed_what_is_seen(name: str, preset: Preset) -> None:
     motion = load_motion(None, name, data)
     camera = data.cameras[0]
     request = RenderRequest(
-        pose_window(motion, 60, data.skeleton, data.lags), camera, (1.0, 1.0, 1.0)
+        pose_window(motion, 60, data.skeleton, data.history_offsets), camera, (1.0, 1.0, 1.0)
     )
     bare = replace(data, networks={}, decoder={})
     trained, untrained = (

@@ -345,7 +345,7 @@ def test_feet_stay_above_the_floor() -> None:
     character = Character(avatar)
     with torch.no_grad():
         for frame in (0, 5, 10):
-            posed = character(pose_window(motion, frame, avatar.skeleton, avatar.lags))
+            posed = character(pose_window(motion, frame, avatar.skeleton, avatar.history_offsets))
             assert -1e-3 < posed.vertices[0, :, 1].min() < 0.04
 
 

@@ -11,7 +11,7 @@ from toy import make_toy_character
 
 from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.character import Character
-from ash_core.conventions import NATIVE_LAGS, PUBLISHED_LAGS, SH_C0, SH_C1, SH_C2
+from ash_core.conventions import SH_C0, SH_C1, SH_C2
 from ash_core.errors import InputError
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
@@ -33,6 +33,7 @@ from ash_core.geometry.texels import build_atlas
 from ash_core.networks import graph_net
 from ash_core.records import AvatarData, GraphMesh, Motion, Template
 from ash_core.render import Renderer, RenderRequest
+from ash_core.variants import NATIVE, RELEASED
 
 
 @pytest.fixture(scope="module")
@@ -64,44 +65,41 @@ def test_normalised_poses_do_not_know_where_they_happened(toy) -> None:
 
 def test_windows_clamp_at_the_start_and_refuse_frames_that_are_not_there(toy) -> None:
     data, motion = toy
-    window = pose_window(motion, 1, data.skeleton, data.lags)
-    assert_close(window.dofs, motion.dofs[[1, *[0] * (len(data.lags) - 1)]])
-    published = pose_window(motion, 1, data.skeleton, PUBLISHED_LAGS)
+    window = pose_window(motion, 1, data.skeleton, data.history_offsets)
+    assert_close(window.dofs, motion.dofs[[1, *[0] * (len(data.history_offsets.frames) - 1)]])
+    published = pose_window(motion, 1, data.skeleton, RELEASED.history_offsets)
     assert_close(published.normalised[0], motion.dofs[[1, 1, 1]])
     assert window.normalised[0][:, :4].abs().max() < 0.2  # seen from the newest pose, as all others
     twice = Motion(motion.dofs.repeat_interleave(2, 0), fps=2 * motion.fps)
     for frame in (0, 7, 19):
-        fast = pose_window(twice, 2 * frame, data.skeleton, data.lags)
-        slow = pose_window(motion, frame, data.skeleton, data.lags)
+        fast = pose_window(twice, 2 * frame, data.skeleton, data.history_offsets)
+        slow = pose_window(motion, frame, data.skeleton, data.history_offsets)
         assert_close(fast.dofs, slow.dofs)
         assert_close(fast.normalised, slow.normalised)
-    assert (data.lags, dataclasses.replace(data, variant="released").lags) == (
-        NATIVE_LAGS,
-        PUBLISHED_LAGS,
-    )
+    assert data.history_offsets == NATIVE.history_offsets
     long = Motion(motion.dofs.repeat(2, 1))
-    for lags, first in ((PUBLISHED_LAGS, 33), (NATIVE_LAGS, 3)):
-        live = live_window(long.dofs[first:38], data.skeleton, lags)
-        played = pose_window(long, 37, data.skeleton, lags)
-        assert_close(played.dofs, long.dofs[[37 - lag for lag in lags]])
+    for offsets, first in ((RELEASED.history_offsets, 33), (NATIVE.history_offsets, 3)):
+        live = live_window(long.dofs[first:38], data.skeleton, offsets)
+        played = pose_window(long, 37, data.skeleton, offsets)
+        assert_close(played.dofs, long.dofs[[37 - offset for offset in offsets.frames]])
         assert_close(live.dofs, played.dofs)
         assert_close(live.normalised, played.normalised)
     with pytest.raises(InputError, match=r"expected a frame in 0..19, got 20"):
-        pose_window(motion, 20, data.skeleton, data.lags)
+        pose_window(motion, 20, data.skeleton, data.history_offsets)
 
 
 def test_a_pose_has_one_name_whichever_window_sees_it(toy) -> None:
-    """Or it would be posed anew for each lag: exactly, in float64 too."""
+    """Or it would be posed anew for each offset: exactly, in float64 too."""
     data, motion = toy
-    for lags in (NATIVE_LAGS, PUBLISHED_LAGS):
+    for offsets in (NATIVE.history_offsets, RELEASED.history_offsets):
         names: dict[int, set[bytes]] = {}
         for frame in range(len(motion.dofs)):
-            keys = pose_keys(pose_window(motion, frame, data.skeleton, lags))
-            for lag, key in zip(lags, keys, strict=True):
-                names.setdefault(max(frame - lag, 0), set()).add(key)
+            keys = pose_keys(pose_window(motion, frame, data.skeleton, offsets))
+            for offset, key in zip(offsets.frames, keys, strict=True):
+                names.setdefault(max(frame - offset, 0), set()).add(key)
         assert [len(of_frame) for of_frame in names.values()] == [1] * len(motion.dofs)
         assert len(set.union(*names.values())) == len(motion.dofs)
-    window = pose_window(motion, 9, data.skeleton, data.lags)
+    window = pose_window(motion, 9, data.skeleton, data.history_offsets)
     other = dataclasses.replace(window, normalised=window.normalised + 1e-9)
     assert not set(pose_keys(other)) & set(pose_keys(window))  # the past counts
 
@@ -171,17 +169,22 @@ def test_two_nodes_never_share_a_vertex(toy) -> None:
 def test_character_moves_with_its_root_and_keeps_its_history(toy) -> None:
     data, motion = toy
     character = Character(data)
-    window = pose_window(motion, 9, data.skeleton, data.lags)
+    window = pose_window(motion, 9, data.skeleton, data.history_offsets)
     mesh = character(window)
     shift = torch.zeros_like(window.dofs)
     shift[:, :3] = torch.tensor([1.0, 2.0, 3.0])
     moved = character(dataclasses.replace(window, dofs=window.dofs + shift))
     assert_close(moved.vertices, mesh.vertices + shift[0, :3].float(), atol=2e-6, rtol=0)
     assert_close(moved.normals, mesh.normals, atol=1e-5, rtol=0)
-    for k, lag in enumerate(data.lags):
-        before = character(pose_window(motion, max(9 - lag, 0), data.skeleton, data.lags))
+    for k, offset in enumerate(data.history_offsets.frames):
+        before = character(
+            pose_window(motion, max(9 - offset, 0), data.skeleton, data.history_offsets)
+        )
         assert_close(mesh.vertices[k], before.vertices[0])
-    assert_close(mesh.normals.norm(dim=-1), torch.ones(len(data.lags), len(data.template.vertices)))
+    assert_close(
+        mesh.normals.norm(dim=-1),
+        torch.ones(len(data.history_offsets.frames), len(data.template.vertices)),
+    )
 
 
 def test_cached_poses_change_nothing(toy) -> None:
@@ -189,8 +192,8 @@ def test_cached_poses_change_nothing(toy) -> None:
     with torch.no_grad():
         warm = Character(data)
         for frame in range(20):
-            mesh = warm(pose_window(motion, frame, data.skeleton, data.lags))
-            fresh = Character(data)(pose_window(motion, frame, data.skeleton, data.lags))
+            mesh = warm(pose_window(motion, frame, data.skeleton, data.history_offsets))
+            fresh = Character(data)(pose_window(motion, frame, data.skeleton, data.history_offsets))
             assert_close(mesh.vertices, fresh.vertices, atol=1e-6, rtol=0)
 
 
@@ -205,7 +208,9 @@ def test_gradients_reach_the_graph_networks_weights(toy) -> None:
             for k, s in shapes.items()
         }
     character = Character(dataclasses.replace(data, networks=networks))
-    character(pose_window(motion, 9, data.skeleton, data.lags)).vertices.square().sum().backward()
+    character(
+        pose_window(motion, 9, data.skeleton, data.history_offsets)
+    ).vertices.square().sum().backward()
     missing = [k for k, p in character.named_parameters() if p.grad is None or not p.grad.any()]
     assert not missing, missing
 
@@ -215,7 +220,7 @@ def test_a_change_of_weights_is_seen_at_once(toy) -> None:
     avatar = Avatar.from_data(data, preset_name="cpu")
     assert isinstance(avatar, NativeAvatar)
     renderer = Renderer(avatar)
-    window = pose_window(motion, 3, data.skeleton, data.lags)
+    window = pose_window(motion, 3, data.skeleton, data.history_offsets)
     before = renderer.gaussians(window)
     with torch.no_grad():
         avatar.decoder.head.bias += 0.5
@@ -260,7 +265,7 @@ def test_an_untrained_avatar_shows_its_texture_and_is_closed(toy) -> None:
     avatar = Avatar.from_data(data, preset_name="cpu")
     renderer = Renderer(avatar)
     for frame in (0, 7, 19):
-        window = pose_window(motion, frame, data.skeleton, data.lags)
+        window = pose_window(motion, frame, data.skeleton, data.history_offsets)
         centre = renderer.gaussians(window).means.mean(0)
         for azimuth in range(0, 360, 60):
             angle = math.radians(azimuth)
@@ -284,11 +289,11 @@ def test_native_gaussians_turn_with_the_character(toy) -> None:
     turned = still.dofs.clone()
     turned[:, 3] += 1.1
     with torch.no_grad():
-        a = avatar(pose_window(still, 4, data.skeleton, data.lags))
-        b = avatar(pose_window(Motion(turned), 4, data.skeleton, data.lags))
+        a = avatar(pose_window(still, 4, data.skeleton, data.history_offsets))
+        b = avatar(pose_window(Motion(turned), 4, data.skeleton, data.history_offsets))
     body_turn = heading_matrix(torch.tensor([0, 0, 0, 1.1]).double(), data.skeleton).float()
     turn = avatar._world @ body_turn @ avatar._world.T
-    joints = avatar.character(pose_window(still, 4, data.skeleton, data.lags)).joints
+    joints = avatar.character(pose_window(still, 4, data.skeleton, data.history_offsets)).joints
     joint = joints[heading_joint(data.skeleton)] @ avatar._world.T
     assert_close(b.means - joint, (a.means - joint) @ turn.T, atol=2e-4, rtol=0)
     assert_close(quat_to_matrix(b.quats), turn @ quat_to_matrix(a.quats), atol=2e-3, rtol=0)
@@ -349,11 +354,13 @@ def test_a_still_pose_is_decoded_once(toy) -> None:
     data, motion = toy
     renderer = Renderer(Avatar.from_data(data, preset_name="cpu"))
     camera = camera_from_fov(look_at(torch.tensor([3.0, 0, 1]), torch.zeros(3)), 0.6, 32, 32)
-    window = pose_window(motion, 3, data.skeleton, data.lags)
+    window = pose_window(motion, 3, data.skeleton, data.history_offsets)
     renderer.render(RenderRequest(window, camera, (1, 1, 1)))
     assert "decode" in renderer.timings
     renderer.render(
-        RenderRequest(pose_window(motion, 3, data.skeleton, data.lags), camera, (1, 1, 1))
+        RenderRequest(
+            pose_window(motion, 3, data.skeleton, data.history_offsets), camera, (1, 1, 1)
+        )
     )
     assert set(renderer.timings) == {"raster"}
 

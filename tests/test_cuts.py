@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from ash_core.commands.scene import BUNDLED, load_avatar_data, load_motion, make_renderer
-from ash_core.conventions import NATIVE_LAGS, PUBLISHED_LAGS
 from ash_core.geometry.framing import front_camera
 from ash_core.geometry.motion import JUMP_M_PER_S, find_cuts, first_frames, pose_window
 from ash_core.geometry.rotations import axis_angle_to_matrix
 from ash_core.records import AvatarData, Motion
 from ash_core.render import RenderRequest
+from ash_core.variants import NATIVE, RELEASED
 
 CUT_PICTURES = 10
 """After the cut: offsets 4 and 8 leave it."""
@@ -89,12 +89,12 @@ def test_windows_do_not_reach_before_a_cut(ida: AvatarData) -> None:
     assert [first_frames(spliced, ida.skeleton)[n] for n in (0, 1, 40, 41, 80)] == [0, 1, 1, 41, 41]
     for first, alone in ((1, Motion(stretch)), (41, Motion(walk))):
         for frame in (0, 1, 5, 33):
-            window = pose_window(spliced, first + frame, ida.skeleton, NATIVE_LAGS)
-            want = pose_window(alone, frame, ida.skeleton, NATIVE_LAGS)
+            window = pose_window(spliced, first + frame, ida.skeleton, NATIVE.history_offsets)
+            want = pose_window(alone, frame, ida.skeleton, NATIVE.history_offsets)
             assert torch.equal(window.dofs, want.dofs)
             assert torch.equal(window.normalised, want.normalised)
     # Published avatars see what their authors' code saw.
-    window = pose_window(spliced, 42, ida.skeleton, PUBLISHED_LAGS)
+    window = pose_window(spliced, 42, ida.skeleton, RELEASED.history_offsets)
     assert torch.equal(window.dofs, spliced.dofs[[42, 41, 40]])
 
 
@@ -116,7 +116,9 @@ def test_pictures_after_a_cut_change_as_they_do_later(ida: AvatarData) -> None:
         pictures = [
             renderer.render(
                 RenderRequest(
-                    pose_window(motion, n, ida.skeleton, ida.lags), camera, (1.0, 1.0, 1.0)
+                    pose_window(motion, n, ida.skeleton, ida.history_offsets),
+                    camera,
+                    (1.0, 1.0, 1.0),
                 )
             ).rgb
             for n in range(1, len(motion.dofs))

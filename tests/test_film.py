@@ -23,7 +23,7 @@ from scipy.ndimage import binary_erosion
 
 from ash_core.cli import main
 from ash_core.commands import capture as capture_command
-from ash_core.conventions import PUBLISHED_LAGS, R_WORLD_BODY
+from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.files.cameras.published import read_calibration
 from ash_core.files.dataset import (
@@ -45,6 +45,7 @@ from ash_core.studio.film.film_stage import FilmStage, build_stage, read_actor, 
 from ash_core.studio.film.film_truth import truth_depth, truth_mesh
 from ash_core.studio.film.script import Script, find_motions, join_motions, read_script
 from ash_core.studio.film.studio_light import BACKDROP
+from ash_core.variants import RELEASED
 
 ACTOR = resource("assets", "actor")
 SIZE = (96, 72)
@@ -341,7 +342,9 @@ def test_film_extract_open(tmp_path: Path) -> None:
         for frame in range(4):
             # Only published windows read the file's rows.
             want, got = (
-                pose_window(motion, frame, data.character.skeleton, PUBLISHED_LAGS).normalised
+                pose_window(
+                    motion, frame, data.character.skeleton, RELEASED.history_offsets
+                ).normalised
                 for motion in (plain, split.motion)
             )
             torch.testing.assert_close(got, want, atol=1e-7, rtol=0)

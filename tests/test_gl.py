@@ -465,7 +465,7 @@ def test_the_bundled_skirt_hides_the_thigh_under_it() -> None:
     target, shares = Target(321, 235, samples=4), []
     for frame in (40, 55):
         with torch.no_grad():
-            posed = character(pose_window(motion, frame, data.skeleton, data.lags))
+            posed = character(pose_window(motion, frame, data.skeleton, data.history_offsets))
         world = torch.tensor(R_WORLD_BODY)
         vertices = (posed.vertices[0] @ world.T).numpy()
         mesh.update(vertices, (posed.normals[0] @ world.T).numpy())

@@ -46,6 +46,7 @@ from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.networks.graph_net import RINGS, ring_adjacency
 from ash_core.records import AvatarData, Motion
 from ash_core.training import warmup
+from ash_core.variants import RELEASED
 
 NETWORKS = ("spatial_gcn", "delta_gcn", "unet_geometry", "unet_appearance")
 FRAMES = (1, 600)
@@ -68,6 +69,7 @@ def data(reference: Path) -> AvatarData:
     return dataclasses.replace(
         sample,
         variant="released",
+        history_offsets=RELEASED.history_offsets,
         networks=networks,
         atlas_resolution=64,
         root_translation=torch.tensor([0.0, -0.5, 0.0]),
@@ -136,10 +138,18 @@ def test_01b_normalised_dofs(reference: Path, data: AvatarData, motion: Motion) 
     live = dataclasses.replace(motion, normalised=None)
     with arrays(reference / "golden" / "01b_normalised_dofs.npz") as z:
         for frame, want in zip(z["frames"].tolist(), z["dofn"], strict=True):
-            close(pose_window(motion, frame, data.skeleton, data.lags).normalised[0], want, 0.0)
+            close(
+                pose_window(motion, frame, data.skeleton, data.history_offsets).normalised[0],
+                want,
+                0.0,
+            )
             # The file was rounded to six decimals after a float32 computation, 1.1e-5.
             # Source: docs/released_behaviour.md A4.
-            close(pose_window(live, frame, data.skeleton, data.lags).normalised[0], want, 1.2e-5)
+            close(
+                pose_window(live, frame, data.skeleton, data.history_offsets).normalised[0],
+                want,
+                1.2e-5,
+            )
 
 
 def test_02_mesh(reference: Path, data: AvatarData, character: Character) -> None:
@@ -288,7 +298,7 @@ def test_06_graph_networks(
         for frame in z["frames"].tolist():
             if f"spatial_in_{frame}" not in z._npz:
                 continue
-            window = pose_window(motion, frame, data.skeleton, data.lags)
+            window = pose_window(motion, frame, data.skeleton, data.history_offsets)
             posed, angles, places = character.network_inputs(window.normalised[0])
             seen = torch.cat((places, angles), -1).transpose(0, 1).flatten(1)
             want = z[f"spatial_in_{frame}"]
@@ -316,7 +326,7 @@ def test_07_posed_mesh(
         for frame in z["frames"].tolist():
             if frame not in FRAMES:
                 continue
-            mesh = character(pose_window(motion, frame, data.skeleton, data.lags))
+            mesh = character(pose_window(motion, frame, data.skeleton, data.history_offsets))
             posed, canonical = 1000 * mesh.vertices, 1000 * mesh.canonical
             close(posed[0], z[f"posed_{frame}"], POSED_MM)
             close(posed[1:, ::8], z[f"posed_hist_{frame}"], POSED_MM)
@@ -352,7 +362,7 @@ def test_08_texels_and_maps(
         assert (avatar.atlas.texels.numpy() == z["uv_idx_64"]).all()
         assert (avatar.atlas.barycentrics.argmax(-1).numpy() == z["uv_argmax_64"]).all()
         for frame in FRAMES:
-            window = pose_window(motion, frame, data.skeleton, data.lags)
+            window = pose_window(motion, frame, data.skeleton, data.history_offsets)
             mesh = avatar.character(window)
             root = mesh.root.double().numpy() / 1.2 - [0, -0.5, 0]
             close(root, z[f"fgt_{frame}"], 2e-7)
@@ -375,7 +385,7 @@ def test_10_gaussians(
 ) -> None:
     with arrays(reference / "golden" / "10_gaussians_64.npz") as z:
         for frame in FRAMES:
-            window = pose_window(motion, frame, data.skeleton, data.lags)
+            window = pose_window(motion, frame, data.skeleton, data.history_offsets)
             mesh = avatar.character(window)
             seen = avatar.motion_map(mesh, window)
             if frame == 1:
@@ -409,7 +419,7 @@ def test_11_warmup_targets(
     reference: Path, data: AvatarData, motion: Motion, avatar: ReleasedAvatar
 ) -> None:
     with arrays(reference / "golden" / "11_ref_gaussian.npz") as z:
-        window = pose_window(motion, int(z["frame"]), data.skeleton, data.lags)
+        window = pose_window(motion, int(z["frame"]), data.skeleton, data.history_offsets)
         mesh = avatar.character(window)
         raw = torch.zeros(len(avatar.atlas.faces), 59)
         means = avatar.assemble(raw, mesh).means

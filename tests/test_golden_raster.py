@@ -19,6 +19,7 @@ from ash_core.records import AvatarData, Camera, Gaussians, Image
 from ash_core.render import Renderer
 from ash_core.splat.rasterize import rasterize
 from ash_core.splat.reference import Projected, project
+from ash_core.variants import RELEASED
 
 WIDTH, HEIGHT = 160, 118
 TILE = 16
@@ -245,7 +246,14 @@ def released(native_data: AvatarData) -> Renderer:
         name: {key: torch.zeros(shape) for key, shape in keys.items()}
         for name, keys in shapes.items()
     }
-    avatar = Avatar.from_data(replace(native_data, variant="released", networks=networks))
+    avatar = Avatar.from_data(
+        replace(
+            native_data,
+            variant="released",
+            history_offsets=RELEASED.history_offsets,
+            networks=networks,
+        )
+    )
     assert isinstance(avatar, ReleasedAvatar)
     return Renderer(avatar)
 

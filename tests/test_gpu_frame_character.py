@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from toy import make_toy_character
 
-from ash_core.avatar import Avatar
+from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.errors import CudaError
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
@@ -21,6 +21,7 @@ from ash_core.gpu_frame import character as fast
 from ash_core.gpu_frame.character import PoseStage
 from ash_core.networks import graph_net
 from ash_core.records import AvatarData, Motion, PosedMesh, PoseWindow
+from ash_core.variants import RELEASED
 
 RELEASED_ATLAS = 64
 FLOAT_M, HALF_M = 2e-5, 2e-4
@@ -44,7 +45,12 @@ def native(toy) -> Avatar:
 @pytest.fixture(scope="module")
 def released(toy) -> Avatar:
     """Graph networks, the published reference and atlas; without U-Nets."""
-    data = dataclasses.replace(toy[0], variant="released", networks=graph_networks(toy[0]))
+    data = dataclasses.replace(
+        toy[0],
+        variant="released",
+        history_offsets=RELEASED.history_offsets,
+        networks=graph_networks(toy[0]),
+    )
     return Avatar(data, RELEASED_ATLAS).eval()
 
 
@@ -120,7 +126,7 @@ def compare_poses(stage: PoseStage, avatar: Avatar, window: PoseWindow, toleranc
 def compare_maps(stage: PoseStage, avatar: Avatar, window: PoseWindow, tolerance: float) -> None:
     """The map of a filled ring beside the plain one."""
     want = plain_map(avatar, avatar.character(window), window)
-    side, native = avatar.atlas.resolution, isinstance(avatar, fast.NativeAvatar)
+    side, native = avatar.atlas.resolution, isinstance(avatar, NativeAvatar)
     shape = (side // 2, side // 2, 72) if native else (side, side, 24)
     out = torch.zeros(shape, dtype=torch.half, device=want.device)
     stage.motion_map(out)
@@ -140,7 +146,7 @@ def compare_maps(stage: PoseStage, avatar: Avatar, window: PoseWindow, tolerance
 @needs_compiler
 @torch.no_grad()
 def test_native_poses_and_maps_are_the_characters(toy, native: Avatar, emulated: None) -> None:
-    window = pose_window(toy[1], 19, toy[0].skeleton, toy[0].lags)
+    window = pose_window(toy[1], 19, toy[0].skeleton, toy[0].history_offsets)
     stage = PoseStage(native, "cpu")
     fill(stage, window)
     compare_poses(stage, native, window, 2e-6)
@@ -154,7 +160,7 @@ def test_native_poses_and_maps_are_the_characters(toy, native: Avatar, emulated:
 def test_released_poses_and_maps_are_the_characters(
     toy, released: Avatar, emulated: None, half: bool, tolerance: float
 ) -> None:
-    window = pose_window(toy[1], 19, toy[0].skeleton, released.data.lags)
+    window = pose_window(toy[1], 19, toy[0].skeleton, released.data.history_offsets)
     stage = PoseStage(released, "cpu", half=half)
     fill(stage, window)
     deformation = released.character.deformation(window.normalised)
@@ -169,10 +175,12 @@ def test_released_poses_and_maps_are_the_characters(
 @torch.no_grad()
 def test_only_the_named_slot_changes(toy, native: Avatar, emulated: None) -> None:
     stage = PoseStage(native, "cpu")
-    fill(stage, pose_window(toy[1], 19, toy[0].skeleton, toy[0].lags))
+    fill(stage, pose_window(toy[1], 19, toy[0].skeleton, toy[0].history_offsets))
     rings = (stage.vertices, stage.normals, stage.canonical, stage.transforms, stage.root)
     before = [ring.clone() for ring in rings]
-    fill(stage, pose_window(toy[1], 12, toy[0].skeleton, toy[0].lags), (7, 8, 10, 11, 12))
+    fill(
+        stage, pose_window(toy[1], 12, toy[0].skeleton, toy[0].history_offsets), (7, 8, 10, 11, 12)
+    )
     for ring, old in zip(rings, before, strict=True):
         changed = (ring != old).flatten(1).any(1).nonzero()[:, 0]
         assert changed.tolist() == [7, 8, 10, 11, 12]
@@ -182,9 +190,9 @@ def test_only_the_named_slot_changes(toy, native: Avatar, emulated: None) -> Non
 @torch.no_grad()
 def test_the_window_names_the_poses_of_a_map(toy, native: Avatar, emulated: None) -> None:
     stage = PoseStage(native, "cpu")
-    window = pose_window(toy[1], 19, toy[0].skeleton, toy[0].lags)
+    window = pose_window(toy[1], 19, toy[0].skeleton, toy[0].history_offsets)
     fill(stage, window, (1, 2, 3, 4, 5))
-    fill(stage, pose_window(toy[1], 15, toy[0].skeleton, toy[0].lags), (6, 7, 8, 9, 10))
+    fill(stage, pose_window(toy[1], 15, toy[0].skeleton, toy[0].history_offsets), (6, 7, 8, 9, 10))
     stage.window.copy_(torch.tensor([1, 2, 3, 4, 5]))
     compare_maps(stage, native, window, 2e-6)
 
@@ -198,7 +206,7 @@ def test_the_bundled_actor(emulated: None) -> None:
     # From one random pose to another: poses drawn anew in each frame would be cuts.
     share = torch.linspace(0, 1, 33, dtype=torch.float64)[:, None]
     motion = Motion(data.rest_dofs + 0.1 * torch.lerp(*angles[:2].double(), share))
-    window = pose_window(motion, 32, data.skeleton, data.lags)
+    window = pose_window(motion, 32, data.skeleton, data.history_offsets)
     stage = PoseStage(avatar, "cpu")
     fill(stage, window)
     compare_poses(stage, avatar, window, 2e-5)  # normals of faces of a few millimetres
@@ -211,11 +219,13 @@ def test_the_bundled_actor(emulated: None) -> None:
 def test_the_published_sample(reference: Path, emulated: None) -> None:
     sample, _ = import_ash(reference / "ddc_sample")
     networks = {name: seeded_weights(name) for name in ("spatial_gcn", "delta_gcn")}
-    data = dataclasses.replace(sample, variant="released", networks=networks)
+    data = dataclasses.replace(
+        sample, variant="released", history_offsets=RELEASED.history_offsets, networks=networks
+    )
     avatar = Avatar(data, RELEASED_ATLAS).eval()
     folder = reference / "ddc_sample" / "skeletoolToGTPose"
     motion = read_motion(folder / "poseAngles.motion", data.skeleton)
-    window = pose_window(motion, 600, data.skeleton, data.lags)
+    window = pose_window(motion, 600, data.skeleton, data.history_offsets)
     stage = PoseStage(avatar, "cpu")
     stage.inputs.copy_(torch.cat((window.dofs[:1], window.normalised[0])))
     stage.run()
@@ -231,7 +241,7 @@ def test_what_threads_come_first_changes_nothing(
     toy, released: Avatar, on_the_cpu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No kernel reads what another of its threads is still to write."""
-    window = pose_window(toy[1], 19, toy[0].skeleton, released.data.lags)
+    window = pose_window(toy[1], 19, toy[0].skeleton, released.data.history_offsets)
     stages = []
     for order in ("forward", "reverse", 3):
 
@@ -265,9 +275,14 @@ def test_poses_and_maps_on_a_gpu_in_a_graph(toy, kind: str) -> None:
     if kind == "native":
         avatar = Avatar.from_data(data, "cuda", "cpu")
     else:
-        data = dataclasses.replace(data, variant="released", networks=graph_networks(data))
+        data = dataclasses.replace(
+            data,
+            variant="released",
+            history_offsets=RELEASED.history_offsets,
+            networks=graph_networks(data),
+        )
         avatar = Avatar(data, RELEASED_ATLAS).eval().to("cuda")
-    window = pose_window(motion, 19, data.skeleton, data.lags)
+    window = pose_window(motion, 19, data.skeleton, data.history_offsets)
     window = PoseWindow(window.dofs.cuda(), window.normalised.cuda())
     stage = PoseStage(avatar, "cuda", half=kind == "half")
     stage.run()

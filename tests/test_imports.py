@@ -12,14 +12,15 @@ from ash_core import resources
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"errors", "install", "resources", "conventions", "records"}
+BASE = {"errors", "install", "resources", "conventions", "variants", "records"}
 MAY_IMPORT = {
     "__init__": set(),
     "conventions": set(),
     "errors": set(),
     "install": set(),
     "resources": set(),
-    "records": {"conventions"},
+    "variants": {"conventions"},
+    "records": {"conventions", "variants"},
     "geometry": BASE,
     "networks": BASE | {"geometry"},
     "gpu": BASE | {"geometry"},

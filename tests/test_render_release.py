@@ -45,7 +45,7 @@ def test_a_configuration_renders_what_the_published_inference_does(
     renderer = Renderer(Avatar.from_data(data))
     camera = stretch_camera(data.cameras[VAL_CAMERAS[0]], *IMAGE)
     for frame in (0, 4, 8):
-        window = pose_window(motion, frame, data.skeleton, data.lags)
+        window = pose_window(motion, frame, data.skeleton, data.history_offsets)
         image = renderer.render(RenderRequest(window, camera, (1.0, 1.0, 1.0)))
         pixels = np.array(PillowImage.open(out / "4" / f"image_c_4_f_{frame}.png"))
         assert np.array_equal(pixels, renderer.to_uint8(image).numpy())

@@ -25,7 +25,7 @@ def session() -> Session:
 
 @pytest.fixture(scope="module")
 def gaussians(session: Session) -> Gaussians:
-    window = pose_window(session.motion, 0, session.data.skeleton, session.data.lags)
+    window = pose_window(session.motion, 0, session.data.skeleton, session.data.history_offsets)
     return session.renderer.gaussians(window)
 
 
@@ -75,7 +75,7 @@ def test_the_atlas_shows_every_texel(session: Session, gaussians: Gaussians, cha
 
 def test_every_channel_of_the_decoder_is_shown_by_its_name(session: Session) -> None:
     avatar = session.renderer.avatar
-    window = pose_window(session.motion, 0, session.data.skeleton, session.data.lags)
+    window = pose_window(session.motion, 0, session.data.skeleton, session.data.history_offsets)
     raw = session.renderer.decoded(window).raw
     names = avatar.raw_channels
     assert len(names) == raw.shape[1] == len(set(names))
@@ -95,7 +95,7 @@ def test_every_channel_of_the_decoder_is_shown_by_its_name(session: Session) -> 
 def test_channels_mean_what_their_names_say(session: Session) -> None:
     """A residual in one channel changes what its name says, and nothing else."""
     avatar = session.renderer.avatar
-    window = pose_window(session.motion, 0, session.data.skeleton, session.data.lags)
+    window = pose_window(session.motion, 0, session.data.skeleton, session.data.history_offsets)
     mesh, raw = avatar.character(window), session.renderer.decoded(window).raw
     before = avatar.assemble(raw, mesh)
     changes = {

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toy import toy_dofs, toy_skeleton
 
-from ash_core.conventions import NATIVE_LAGS, PUBLISHED_LAGS
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_skeleton
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.motion import live_poses, live_window, pose_window
-from ash_core.records import Lags, Motion, PoseWindow, Skeleton
+from ash_core.records import Motion, PoseWindow, Skeleton
 from ash_core.resources import resource
+from ash_core.variants import NATIVE, RELEASED, HistoryOffsets
 from viewer import pose
 from viewer.pose import PoseEdit, PoseHistory
 
@@ -28,7 +28,7 @@ BUNDLED_SKEW_M = 0.005
 """The bundled character's neck leans 2 mm to one side."""
 
 
-both = pytest.mark.parametrize("lags", [PUBLISHED_LAGS, NATIVE_LAGS])
+both = pytest.mark.parametrize("offsets", [RELEASED.history_offsets, NATIVE.history_offsets])
 
 
 @pytest.fixture(scope="module")
@@ -382,83 +382,89 @@ def test_window_without_edits_is_the_motion_s(toy: Skeleton, walk: Motion) -> No
     published = torch.randn(len(walk.dofs), 3, 10, dtype=torch.float64)
     for motion in (walk, replace(walk, normalised=published)):
         for frame in (0, 1, 2, 11, 19):
-            want = pose_window(motion, frame, toy, PUBLISHED_LAGS)
+            want = pose_window(motion, frame, toy, RELEASED.history_offsets)
             for edit in (PoseEdit(), PoseEdit({7: 0.3}, 0.0), PoseEdit({}, 0.4)):
-                same_windows(pose.window_of(motion, frame, edit, toy, PUBLISHED_LAGS), want)
+                same_windows(
+                    pose.window_of(motion, frame, edit, toy, RELEASED.history_offsets), want
+                )
 
 
 @both
 def test_window_with_edits_is_that_of_the_edited_motion(
-    toy: Skeleton, walk: Motion, lags: Lags
+    toy: Skeleton, walk: Motion, offsets: HistoryOffsets
 ) -> None:
     edit = PoseEdit({3: 0.2, 7: -0.4, 0: 1.0}, 0.6)
     edited = Motion(edit.apply(walk.dofs))
     for fps in (25.0, 50.0):
         plain, other = replace(walk, fps=fps), replace(edited, fps=fps)
         for frame in range(4, 20):
-            want = pose_window(other, frame, toy, lags)
-            same_windows(pose.window_of(plain, frame, edit, toy, lags), want, atol=1e-14)
-    first = pose.window_of(walk, 0, edit, toy, lags)
-    assert torch.equal(first.dofs, edited.dofs[[0] * len(lags)])
+            want = pose_window(other, frame, toy, offsets)
+            same_windows(pose.window_of(plain, frame, edit, toy, offsets), want, atol=1e-14)
+    first = pose.window_of(walk, 0, edit, toy, offsets)
+    assert torch.equal(first.dofs, edited.dofs[[0] * len(offsets.frames)])
     assert (first.normalised[:, :, :4] == 0).all()
 
 
 @pytest.mark.parametrize("frame", [-1, 20])
 def test_a_frame_outside_is_named(toy: Skeleton, walk: Motion, frame: int) -> None:
     with pytest.raises(InputError, match=rf"walk: expected a frame in 0\.\.19, got {frame}"):
-        pose.window_of(walk, frame, PoseEdit({3: 0.2}), toy, PUBLISHED_LAGS)
+        pose.window_of(walk, frame, PoseEdit({3: 0.2}), toy, RELEASED.history_offsets)
 
 
 # ---- poses just shown ----
 
 
 def window_now(history: PoseHistory, skeleton: Skeleton, time_s: float | None = None) -> PoseWindow:
-    return live_window(history.poses(time_s), skeleton, history.lags)
+    return live_window(history.poses(time_s), skeleton, history.offsets)
 
 
 @both
-def test_history_of_a_played_motion_is_its_window(toy: Skeleton, walk: Motion, lags: Lags) -> None:
+def test_history_of_a_played_motion_is_its_window(
+    toy: Skeleton, walk: Motion, offsets: HistoryOffsets
+) -> None:
     long = Motion(walk.dofs.repeat(2, 1))
     for start_s in (0.0, 12345.678):
-        history = PoseHistory(lags)
+        history = PoseHistory(offsets)
         for frame, dofs in enumerate(long.dofs):
             history.push(dofs, start_s + frame / 25)
             if frame >= 4:
                 noise = 1e-12 * (1 + start_s)
                 same_windows(
-                    window_now(history, toy), pose_window(long, frame, toy, lags), atol=noise
+                    window_now(history, toy), pose_window(long, frame, toy, offsets), atol=noise
                 )
 
 
 @both
-def test_history_is_resampled_to_the_motion_s_rate(toy: Skeleton, lags: Lags) -> None:
+def test_history_is_resampled_to_the_motion_s_rate(toy: Skeleton, offsets: HistoryOffsets) -> None:
     """A steady move is the same at every frame rate of the screen."""
     speed = torch.linspace(-1, 1, 10, dtype=torch.float64)
     frames = torch.arange(60)[:, None].double()
-    want = pose_window(Motion(frames / 25 * speed), 50, toy, lags)
+    want = pose_window(Motion(frames / 25 * speed), 50, toy, offsets)
     for rate in (7.0, 25.0, 60.0, 1000.0):
-        history = PoseHistory(lags)
+        history = PoseHistory(offsets)
         for n in range(int(rate * 50 / 25) + 1):
             history.push(n / rate * speed, n / rate)
         history.push(50 / 25 * speed, 50 / 25)
         same_windows(window_now(history, toy), want, atol=1e-12)
         # What is too old is forgotten.
-        assert len(history._shown) <= rate * live_poses(lags) / 25 + 3
+        assert len(history._shown) <= rate * live_poses(offsets) / 25 + 3
 
 
 @both
-def test_a_history_takes_over_from_a_motion(toy: Skeleton, walk: Motion, lags: Lags) -> None:
-    history, long = PoseHistory(lags), Motion(walk.dofs.repeat(2, 1))
+def test_a_history_takes_over_from_a_motion(
+    toy: Skeleton, walk: Motion, offsets: HistoryOffsets
+) -> None:
+    history, long = PoseHistory(offsets), Motion(walk.dofs.repeat(2, 1))
     history.push(long.dofs[1], 0.5)
-    history.begin(long.dofs[38 - live_poses(lags) : 38], 7.3)
-    same_windows(window_now(history, toy), pose_window(long, 37, toy, lags), atol=1e-12)
+    history.begin(long.dofs[38 - live_poses(offsets) : 38], 7.3)
+    same_windows(window_now(history, toy), pose_window(long, 37, toy, offsets), atol=1e-12)
     history.push(long.dofs[38], 7.3 + 1 / 25)
-    same_windows(window_now(history, toy), pose_window(long, 38, toy, lags), atol=1e-12)
+    same_windows(window_now(history, toy), pose_window(long, 38, toy, offsets), atol=1e-12)
 
 
 def test_before_the_first_pose_is_the_first(toy: Skeleton) -> None:
     dofs = toy_dofs()
-    history = PoseHistory(PUBLISHED_LAGS)
+    history = PoseHistory(RELEASED.history_offsets)
     history.push(dofs[5], 3.0)
     assert torch.equal(window_now(history, toy).dofs, dofs[[5, 5, 5]])
     history.push(dofs[6], 3.04)
@@ -466,8 +472,8 @@ def test_before_the_first_pose_is_the_first(toy: Skeleton) -> None:
 
 
 def test_what_does_not_move_is_still(toy: Skeleton, walk: Motion) -> None:
-    still = pose_window(Motion(walk.dofs[9:10].repeat(8, 1)), 7, toy, PUBLISHED_LAGS)
-    history = PoseHistory(PUBLISHED_LAGS)
+    still = pose_window(Motion(walk.dofs[9:10].repeat(8, 1)), 7, toy, RELEASED.history_offsets)
+    history = PoseHistory(RELEASED.history_offsets)
     for frame in range(10):
         history.push(walk.dofs[frame], frame / 25)
     for n in range(4):
@@ -482,7 +488,7 @@ def test_what_does_not_move_is_still(toy: Skeleton, walk: Motion) -> None:
 
 def test_a_reset_history_is_still_and_begins_anew(toy: Skeleton) -> None:
     dofs = toy_dofs()
-    history = PoseHistory(PUBLISHED_LAGS)
+    history = PoseHistory(RELEASED.history_offsets)
     for frame in range(8):
         history.push(dofs[frame], frame / 25)
     history.reset(dofs[12])
@@ -496,7 +502,7 @@ def test_a_reset_history_is_still_and_begins_anew(toy: Skeleton) -> None:
 
 
 def test_history_keeps_its_own_copy(toy: Skeleton) -> None:
-    dofs, history = torch.zeros(10).double(), PoseHistory(PUBLISHED_LAGS)
+    dofs, history = torch.zeros(10).double(), PoseHistory(RELEASED.history_offsets)
     history.push(dofs, 0.0)
     dofs += 1.0
     assert (window_now(history, toy).dofs == 0).all()

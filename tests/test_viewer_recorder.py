@@ -29,7 +29,7 @@ from ash_core.records import AvatarData, Camera, Image, Motion
 from ash_core.render import Colour, Renderer, RenderRequest
 from viewer.recorder import Progress, Recorder, RecordSettings
 
-DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "history": 32}
+DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
 WIDTH, HEIGHT = 48, 36
 WHITE = (1.0, 1.0, 1.0)
 LONG_S = 60.0
@@ -76,7 +76,7 @@ def requests(
     scene: Scene, settings: RecordSettings, background: Colour | None = WHITE
 ) -> Iterator[tuple[int, RenderRequest]]:
     for frame in settings.frames:
-        window = pose_window(scene.motion, frame, scene.data.skeleton, scene.data.lags)
+        window = pose_window(scene.motion, frame, scene.data.skeleton, scene.data.history_offsets)
         yield frame, RenderRequest(window, scene.camera, background)
 
 

@@ -22,7 +22,7 @@ from ash_core.files.splats import read_splats
 from viewer import saving
 from viewer.session import Session
 
-DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "history": 32}
+DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ from viewer.preferences import Preferences, PreferenceStore, preferences_file
 from viewer.recorder import Recorder
 from viewer.session import SESSION_SUFFIX, Session
 
-DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "history": 32}
+DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
 SIZE = (40, 30)
 
 
@@ -504,7 +504,7 @@ def test_ten_thousand_random_commands(
 def test_a_request_is_the_motion_s_window(session: Session) -> None:
     session.clock.seek(7)
     request = session.request(*SIZE)
-    want = pose_window(session.motion, 7, session.data.skeleton, session.data.lags)
+    want = pose_window(session.motion, 7, session.data.skeleton, session.data.history_offsets)
     assert torch.equal(request.window.dofs, want.dofs)
     assert torch.equal(request.window.normalised, want.normalised)
     assert (request.camera.width, request.camera.height) == SIZE
@@ -541,14 +541,16 @@ def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
         window = session.request(*SIZE).window
         assert torch.equal(window.dofs[0], session.pose())
     steps = window.dofs[:-1, dof] - window.dofs[1:, dof]
-    gaps = torch.tensor(session.data.lags).diff().double()
+    gaps = torch.tensor(session.data.history_offsets.frames).diff().double()
     torch.testing.assert_close(steps, gaps * rate / 25, rtol=1e-6, atol=1e-9)
     others = [n for n in range(len(stood)) if n != dof]
     assert torch.equal(
         window.dofs[1:, others], stood[others].expand(len(gaps), -1)
     )  # nothing else moves
     recorded = session.recorded(7, *SIZE).window
-    want = window_of(session.motion, 7, session.document.edit, skeleton, session.data.lags)
+    want = window_of(
+        session.motion, 7, session.document.edit, skeleton, session.data.history_offsets
+    )
     assert torch.equal(recorded.dofs, want.dofs)
     # Left alone: all stands still, then the motion's past comes back without a jump.
     hand.now += 1.39
@@ -591,7 +593,7 @@ def test_a_hand_s_past_ends_with_what_it_moved(session: Session, hand: Hand, wha
     assert not session.hand_moves
     got, data = session.request(*SIZE).window, session.data
     edit, frame = session.document.edit, session.clock.frame
-    want = window_of(session.motion, frame, edit, data.skeleton, data.lags)
+    want = window_of(session.motion, frame, edit, data.skeleton, data.history_offsets)
     assert torch.equal(got.dofs, want.dofs)
     assert torch.equal(got.normalised, want.normalised)
 
@@ -623,7 +625,7 @@ def test_the_first_move_of_a_hand_takes_over_from_the_motion(session: Session, h
     commands.run(session, "time.play")
     moving = session.request(*SIZE).window
     data = session.data
-    want = window_of(session.motion, 7, session.document.edit, data.skeleton, data.lags)
+    want = window_of(session.motion, 7, session.document.edit, data.skeleton, data.history_offsets)
     assert torch.equal(moving.dofs, want.dofs)  # a motion that plays has poses of its own
 
 
@@ -702,7 +704,9 @@ def test_a_session_is_rendered_by_the_command(
     assert cli.main(["render", *flags, "-o", str(out), "--size", "64x48"]) == 0
     assert sorted(path.name for path in out.iterdir()) == [f"frame_{n:06d}.png" for n in (2, 3, 4)]
     for number in (2, 3, 4):
-        window = pose_window(session.motion, number, session.data.skeleton, session.data.lags)
+        window = pose_window(
+            session.motion, number, session.data.skeleton, session.data.history_offsets
+        )
         request = RenderRequest(window, camera, (1.0, 1.0, 1.0))
         want = session.renderer.to_uint8(session.renderer.render(request)).numpy()
         for folder in (out, tmp_path / "window"):

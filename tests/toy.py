@@ -22,6 +22,7 @@ from ash_core.files.skeletool import (
 )
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.records import AvatarData, Camera, GraphMesh, Skeleton, Skinning, Template
+from ash_core.variants import NATIVE
 
 RINGS, SIDES = 7, 8
 RADIUS_MM, HEIGHT_MM = 150.0, 1200.0
@@ -222,6 +223,7 @@ def figure(skeleton: Skeleton, vertices: Tensor | None = None, bone: int = 0) ->
     return AvatarData(
         name="figure",
         variant="native",
+        history_offsets=NATIVE.history_offsets,
         skeleton=skeleton,
         skinning=Skinning(skeleton.joint_names, joints, bones, torch.ones(len(bones), 1)),
         template=Template(vertices, face, torch.zeros(1, 3, 2), torch.zeros(1, 1, 3).byte()),

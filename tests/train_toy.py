@@ -54,7 +54,7 @@ def film(
     data = renderer.avatar.data
     motion = read_motion(folder / split / POSES, data.skeleton)
     for frame in range(len(dofs)):
-        window = pose_window(motion, frame, data.skeleton, data.lags)
+        window = pose_window(motion, frame, data.skeleton, data.history_offsets)
         for number, camera in enumerate(ring):
             image = renderer.render(RenderRequest(window, camera, None))
             rgb = renderer.to_uint8(replace(image, rgb=straight_colour(image)))

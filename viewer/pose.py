@@ -17,7 +17,8 @@ from ash_core.files.io import bad, show
 from ash_core.geometry.framing import SIDE_NAMES
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.motion import live_poses, live_window, pose_window, poses_until
-from ash_core.records import Lags, Motion, PoseWindow, Skeleton
+from ash_core.records import Motion, PoseWindow, Skeleton
+from ash_core.variants import HistoryOffsets
 
 REACH_RAD: Final = math.pi
 """How far a slider goes where the skeleton sets no limit: a turn, and a slide."""
@@ -433,7 +434,7 @@ class PoseEdit:
 
 
 def window_of(
-    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, lags: Lags
+    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, offsets: HistoryOffsets
 ) -> PoseWindow:
     """What the character sees of an edited motion at a frame.
 
@@ -442,15 +443,15 @@ def window_of(
     """
     count = len(motion.dofs)
     if edit.changes_nothing or not 0 <= frame < count:  # which raises for the latter
-        return pose_window(motion, frame, skeleton, lags)
-    return live_window(edited_until(motion, frame, edit, skeleton, lags), skeleton, lags)
+        return pose_window(motion, frame, skeleton, offsets)
+    return live_window(edited_until(motion, frame, edit, skeleton, offsets), skeleton, offsets)
 
 
 def edited_until(
-    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, lags: Lags
+    motion: Motion, frame: int, edit: PoseEdit, skeleton: Skeleton, offsets: HistoryOffsets
 ) -> Float[Tensor, "P D"]:
     """An edited motion's poses up to a frame, the newest last: what `live_window` takes."""
-    return edit.apply(poses_until(motion, frame, skeleton, lags))
+    return edit.apply(poses_until(motion, frame, skeleton, offsets))
 
 
 # ---- poses just shown ----
@@ -463,16 +464,15 @@ class PoseHistory:
     taken to have moved evenly.
     """
 
-    def __init__(self, lags: Lags, fps: float = FPS) -> None:
-        """lags: of the avatar. fps: of the motions that the character was trained on."""
-        assert 0 < fps < math.inf, fps
-        self.lags, self.fps = lags, fps
+    def __init__(self, offsets: HistoryOffsets) -> None:
+        """offsets: of the avatar; without a frame rate they count frames of `FPS`."""
+        self.offsets, self.fps = offsets, offsets.fps or FPS
         self._shown: deque[tuple[float, Float[Tensor, "D"]]] = deque()
 
     @property
     def reach_s(self) -> float:
         """For so long a pose counts."""
-        return live_poses(self.lags) / self.fps
+        return live_poses(self.offsets) / self.fps
 
     def push(self, dofs: Float[Tensor, "D"], time_s: float) -> None:
         """A pose and when it was shown. An earlier time than the last begins anew; the same time
@@ -508,7 +508,7 @@ class PoseHistory:
         """
         assert self._shown, "no pose was pushed"
         now = self._shown[-1][0] if time_s is None else time_s
-        back = reversed(range(live_poses(self.lags)))
+        back = reversed(range(live_poses(self.offsets)))
         return torch.stack([self._at(now - frames / self.fps) for frames in back])
 
     def _at(self, time_s: float) -> Float[Tensor, "D"]:

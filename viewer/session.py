@@ -51,6 +51,7 @@ from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.records import AvatarData, Camera, DrawableData, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.resources import resource
+from ash_core.variants import VARIANTS, HistoryOffsets
 from viewer.camera_controls import CameraPath, View, checked_frame, checked_number
 from viewer.clock import SPEEDS, Clock, LoopMode, Place
 from viewer.document import BACKGROUNDS, Document, History, Overlays
@@ -84,7 +85,7 @@ REST_FRAMES: Final = 5
 EASE_S: Final = 0.5
 """For so long the poses before this one turn from a hand's, which rests, into the motion's."""
 NOTHING_TO_MOVE: Final = "these are splats of a file: no pose moves them"
-NOW_ALONE: Final = (0,)
+NOW_ALONE: Final = HistoryOffsets((0,))
 """History of what no pose moves."""
 MESSAGES: Final = 200
 SESSION_SUFFIX: Final = ".ash-session"
@@ -230,7 +231,7 @@ class Session:
         if isinstance(data, AvatarData):
             self.tree = joint_tree(data.skeleton)
             self.sliders = sliders(data.skeleton, data.rest_dofs)
-            self._hand = PoseHistory(data.lags)
+            self._hand = PoseHistory(data.history_offsets)
         else:
             self.tree, self.sliders, self._hand = (), (), PoseHistory(NOW_ALONE)
         # Cameras, in the size of the configuration's images.
@@ -477,8 +478,8 @@ class Session:
         if rested <= 0.0:
             return self._hand.poses(self.now())
         name, frame, edit = self._moment
-        skeleton, lags = self.character.skeleton, self.character.lags
-        past = edited_until(self.motions[name], frame, edit, skeleton, lags)
+        skeleton, offsets = self.character.skeleton, self.character.history_offsets
+        past = edited_until(self.motions[name], frame, edit, skeleton, offsets)
         if rested >= 1.0:
             return past
         return torch.lerp(self._hand.poses(self.now()), past, rested * rested * (3 - 2 * rested))
@@ -632,7 +633,7 @@ class Session:
         self._hand.push(self.pose(), self.now())
         character = self.character
         return self._asked_for(
-            live_window(self._past(), character.skeleton, character.lags), camera
+            live_window(self._past(), character.skeleton, character.history_offsets), camera
         )
 
     def recorded(self, frame: int, width: int, height: int) -> RenderRequest:
@@ -643,7 +644,7 @@ class Session:
         if self.is_static:
             return self._asked_for(NO_POSES, camera)
         edit, character = self.document.edit, self.character
-        window = window_of(self.motion, frame, edit, character.skeleton, character.lags)
+        window = window_of(self.motion, frame, edit, character.skeleton, character.history_offsets)
         return self._asked_for(window, camera)
 
     def _asked_for(self, window: PoseWindow, camera: Camera) -> RenderRequest:
@@ -799,7 +800,7 @@ def _check_choice(where: str, found: object, choices: tuple[object, ...]) -> Non
 
 def _takes_preset(data: DrawableData) -> bool:
     """Tell whether the decoder is ours to choose."""
-    if isinstance(data, SplatData) or data.variant == "released":
+    if isinstance(data, SplatData) or not VARIANTS[data.variant].has_presets:
         return False
     return "decoder" not in data.networks
 

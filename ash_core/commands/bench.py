@@ -117,7 +117,7 @@ class Bench:
         from ash_core.geometry.motion import pose_window
 
         middle = len(motion.dofs) // 2
-        window = pose_window(motion, middle, data.skeleton, data.lags)
+        window = pose_window(motion, middle, data.skeleton, data.history_offsets)
         with torch.no_grad():
             gaussians = avatar(window)
         lines = {}

@@ -41,6 +41,7 @@ from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.geometry.texel_frames import texel_colours, texel_frames
 from ash_core.geometry.texels import build_atlas, interpolation_matrix
 from ash_core.records import AvatarData, Camera, Gaussians, Motion, to_device
+from ash_core.variants import VARIANTS
 
 if TYPE_CHECKING:
     from ash_core.render import Renderer
@@ -142,7 +143,8 @@ def run_on_gpu(body: str | None, backend: Backend, seconds: float) -> dict[str, 
 
 def body_workload(data: AvatarData, resolution: int, degree: int) -> Workload:
     """Make a workload: the template in its rest pose, a Gaussian for each texel, from the front."""
-    atlas = build_atlas(data.template, resolution, published=data.variant == "released")
+    published = VARIANTS[data.variant].uses_published_atlas
+    atlas = build_atlas(data.template, resolution, published=published)
     frames = texel_frames(data.template, atlas)
     world = torch.tensor(R_WORLD_BODY)
     means = interpolation_matrix(atlas, len(data.template.vertices)) @ data.template.vertices

@@ -266,8 +266,9 @@ def write_avatar(out: Path, data: "AvatarData") -> None:
 def rendered_atlas(data: "AvatarData") -> str:
     """Describe the atlas that `render` uses by default; a native avatar's is its decoder's."""
     from ash_core.networks.decoder import DEFAULT_PRESET, config_of
+    from ash_core.variants import VARIANTS
 
-    native = data.variant == "native"
-    side = config_of(data.decoder).atlas if native else data.atlas_resolution
-    whose = f" (preset {DEFAULT_PRESET})" if native and not data.decoder else ""
+    has_presets = VARIANTS[data.variant].has_presets
+    side = config_of(data.decoder).atlas if has_presets else data.atlas_resolution
+    whose = f" (preset {DEFAULT_PRESET})" if has_presets and not data.decoder else ""
     return f"{side} x {side} texels{whose}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ash_core.commands.scene import avatar_path
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, show_table
 from ash_core.training.config import TrainConfig
+from ash_core.variants import VARIANTS
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -61,7 +62,8 @@ def _show_taken(config: TrainConfig, resolved: TrainConfig, release: "Release") 
 
     rows = [(row.item, row.value, row.source) for row in taken(config, resolved, release)]
     show_table(str(release.conf), ("item", "value", "from"), rows)
-    if config.variant == "native" and config.steps is None and release.schedule.steps is not None:
+    follows = VARIANTS[config.variant].follows_configuration
+    if not follows and config.steps is None and release.schedule.steps is not None:
         defaults = replace(config, out=resolved.out).resolved()
         text = f"its schedule is for the published networks ({release.schedule.steps:,} steps)"
         flags = f"--steps {defaults.steps} --learning-rate {defaults.learning_rate}"

@@ -24,9 +24,11 @@ from ash_core.files.image import MAX_IMAGE_BYTES, decode_image, encode_png
 from ash_core.files.io import bad, show, write_atomic
 from ash_core.files.tensors import STORED, serialise
 from ash_core.records import AvatarData, Camera
+from ash_core.variants import VARIANTS, VariantName
 
 FORMAT = "ash-studio avatar"
-VERSION = 1
+VERSION = 2
+"""Version 1 is still read: its history offsets are its variant's, see `_Loader.upgrade`."""
 MAX_FILE_BYTES = 8 << 30
 MAX_HEADER_BYTES = 4 << 20
 """Names, shapes and metadata. Those of a published character take 60 kB."""
@@ -73,9 +75,10 @@ def _pack(record: Any, prefix: str, tensors: dict[str, Tensor], values: dict[str
 
 
 def load_avatar(path: Path | str) -> AvatarData:
-    """Read an avatar file. Whatever is in it, nothing larger than the file is allocated for it.
+    """Read an avatar file of this version or an earlier one. Raises: InputError.
 
-    The texture's PNG alone may unpack to more, up to the limits of `files.capture`.
+    Whatever is in it, nothing larger than the file is allocated for it. The texture's PNG alone may
+    unpack to more, up to the limits of `files.image`.
     """
     _check_header(path)
     try:
@@ -114,9 +117,10 @@ class _Loader:
         if metadata.get("format") != FORMAT:
             found = show(metadata.get("format", "none"))
             raise bad(path, None, f"expected the format '{FORMAT}', got {found}")
-        if metadata.get("version") != str(VERSION):
-            found = show(metadata.get("version", "none"))
-            raise bad(path, None, f"expected avatar version {VERSION}, got {found}")
+        version = metadata.get("version", "none")
+        if version not in map(str, range(1, VERSION + 1)):
+            text = f"expected avatar version {VERSION} or older, got {show(version)}"
+            raise bad(path, None, text)
         try:
             self.values = json.loads(metadata.get("avatar", ""))
         except (ValueError, RecursionError) as error:
@@ -126,6 +130,27 @@ class _Loader:
             raise bad(path, None, "expected the metadata 'avatar' to be a JSON object")
         self.left = set(file.keys())
         self.sizes: dict[str, tuple[int, str]] = {}
+        if version == "1":
+            self.upgrade()
+
+    def upgrade(self) -> None:
+        """Turn the values of a file of version 1, which stores no history offsets, into today's.
+
+        Its native decoders state how far back they see; those that see less are of no version.
+        """
+        variant, decoder = self.values.get("variant"), self.values.get("decoder")
+        if variant not in get_args(VariantName):
+            return  # named as wrong when the field is read
+        offsets = VARIANTS[variant].history_offsets
+        self.values |= {
+            "history_offsets.frames": list(offsets.frames),
+            "history_offsets.fps": offsets.fps,
+        }
+        reach = decoder.pop("history", None) if isinstance(decoder, dict) else None
+        is_trained = any(name.startswith("networks.decoder.") for name in self.left)
+        if is_trained and reach != offsets.frames[-1]:
+            text = f"expected one that sees {offsets.frames[-1]} frames back, got one of an earlier"
+            raise bad(self.path, None, f"decoder: {text} version; train it again")
 
     def avatar(self) -> AvatarData:
         """The whole avatar; tensors that no field claims are an error."""
@@ -158,11 +183,12 @@ class _Loader:
             if optional and name not in self.left:
                 return None
             return self.tensor(field, name)
-        if kind == tuple[str, ...]:
-            names = self.value(name, list)
-            if not all(isinstance(item, str) for item in names):
-                raise bad(self.path, None, f"{name}: expected a list of names")
-            return tuple(names)
+        if kind in (tuple[str, ...], tuple[int, ...]):
+            items, item_kind = self.value(name, list), get_args(kind)[0]
+            if not all(type(item) is item_kind for item in items):
+                what = "names" if item_kind is str else "integers"
+                raise bad(self.path, None, f"{name}: expected a list of {what}")
+            return tuple(items)
         if get_origin(kind) is Literal:
             value = self.value(name, str)
             if value not in get_args(kind):
@@ -175,6 +201,8 @@ class _Loader:
                 raise bad(self.path, None, f"{name}: expected settings that are integers")
             return settings
         assert isinstance(kind, type), kind
+        if optional and self.values.get(name) is None:
+            return None
         return self.value(name, kind)
 
     def value(self, name: str, kind: type, default: Any = None) -> Any:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -16,11 +17,12 @@ from ash_core.geometry.motion import HEADING_DOF
 from ash_core.networks import graph_net, unet
 from ash_core.networks.decoder import Decoder, DecoderConfig
 from ash_core.records import AvatarData, Camera
+from ash_core.variants import MAX_HISTORY_FPS, MAX_HISTORY_FRAMES, VARIANTS
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-ATLAS_STEP = 16
-"""A network's atlas is a multiple of this: it is halved four times."""
+DECODER_ATLAS_STEP = 16
+"""A native decoder's atlas is a multiple of this: it is halved four times."""
 UV_TOLERANCE = 1e-3
 AXIS_TOLERANCE = 1e-3
 DECODER_WIDTH_MAX = 256
@@ -197,11 +199,13 @@ def check_avatar(
         least <= data.atlas_resolution <= most,
         f"atlas_resolution: expected {least} to {most}, got {data.atlas_resolution}",
     )
+    step = VARIANTS[data.variant].atlas_step
     need(
-        data.variant != "released" or data.atlas_resolution % ATLAS_STEP == 0,
-        f"atlas_resolution: expected a multiple of {ATLAS_STEP}, which the U-Nets need, got "
+        data.atlas_resolution % step == 0,
+        f"atlas_resolution: expected a multiple of {step}, which the U-Nets need, got "
         f"{data.atlas_resolution}",
     )
+    _check_history(data, path)
     for number, camera in enumerate(data.cameras):
         _check_camera(camera, path, f"cameras[{number}]")
     _check_networks(data, path)
@@ -220,14 +224,23 @@ def _check_camera(camera: Camera, path: Path | str, place: str) -> None:
         raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {found}")
 
 
+def _check_history(data: AvatarData, path: Path | str) -> None:
+    """Check the pose history: as many poses as the variant's networks take, newest first."""
+    frames, fps = data.history_offsets.frames, data.history_offsets.fps
+    count = len(VARIANTS[data.variant].history_offsets.frames)
+    rises = all(newer < older for newer, older in pairwise(frames))
+    if len(frames) != count or frames[0] != 0 or not rises or frames[-1] > MAX_HISTORY_FRAMES:
+        wanted = f"{count} frames that rise from 0 to at most {MAX_HISTORY_FRAMES}"
+        raise bad(path, None, f"history_offsets: expected {wanted}, got {show(str(frames)[:60])}")
+    if fps is not None and not 0 < fps <= MAX_HISTORY_FPS:
+        text = f"expected a frame rate up to {MAX_HISTORY_FPS} Hz, got {fps}"
+        raise bad(path, None, f"history_offsets: {text}")
+
+
 def _check_networks(data: AvatarData, path: Path | str) -> None:
     wanted = network_shapes(len(data.template.vertices), len(data.graph.vertices))
     if data.decoder:
         wanted["decoder"] = _decoder_shapes(data.decoder, path)
-    reach = data.lags[-1]
-    if "decoder" in data.networks and data.decoder.get("history") != reach:
-        text = f"expected one that sees {reach} frames back, got one of an earlier version"
-        raise bad(path, None, f"decoder: {text}; train it again")
     for name, state in data.networks.items():
         if name not in wanted:
             raise bad(path, None, f"networks: expected {', '.join(wanted)}; got {show(name)}")
@@ -235,8 +248,10 @@ def _check_networks(data: AvatarData, path: Path | str) -> None:
     for pair in (("spatial_gcn", "delta_gcn"), ("unet_geometry", "unet_appearance")):
         if len([name for name in pair if name in data.networks]) == 1:
             raise bad(path, None, f"networks: expected both of {' and '.join(pair)}, got one")
-    if data.variant == "released" and "unet_geometry" not in data.networks:
-        raise bad(path, None, "networks: expected the two U-Nets of a released avatar, got none")
+    required = VARIANTS[data.variant].required_networks
+    if not {*required} <= {*data.networks}:
+        text = f"expected {' and '.join(required)} of a {data.variant} avatar, got none"
+        raise bad(path, None, f"networks: {text}")
 
 
 def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
@@ -248,8 +263,8 @@ def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
     config = DecoderConfig(**settings)
     least, most = ATLAS_RESOLUTIONS
     holds = {
-        f"an atlas of {least} to {most}, a multiple of {ATLAS_STEP}": (
-            least <= config.atlas <= most and config.atlas % ATLAS_STEP == 0
+        f"an atlas of {least} to {most}, a multiple of {DECODER_ATLAS_STEP}": (
+            least <= config.atlas <= most and config.atlas % DECODER_ATLAS_STEP == 0
         ),
         f"a width of 1 to {DECODER_WIDTH_MAX}": 1 <= config.width <= DECODER_WIDTH_MAX,
         "an sh_degree of 0 to 2": 0 <= config.sh_degree <= 2,

@@ -20,14 +20,15 @@ from ash_core.conventions import ATLAS_RESOLUTIONS, MM_PER_M
 from ash_core.errors import InputError
 from ash_core.files.cameras.published import read_cameras
 from ash_core.files.checkpoint import read_checkpoint
-from ash_core.files.checks import ATLAS_STEP, check_avatar, network_shapes
+from ash_core.files.checks import check_avatar, network_shapes
 from ash_core.files.conf_entries import Entries, Entry, quoted
 from ash_core.files.image import read_image
 from ash_core.files.io import bad, is_kind, parse_number, read_lines, show
 from ash_core.files.obj import ObjMesh, read_obj
 from ash_core.files.release import find_conf, release_of
 from ash_core.files.skeletool import read_character, read_motion, read_skeleton, read_skin
-from ash_core.records import AvatarData, GraphMesh, Template, Variant
+from ash_core.records import AvatarData, GraphMesh, Template
+from ash_core.variants import RELEASED, VARIANTS, VariantName, variant_of
 
 ATLAS_RESOLUTION = 256
 """Texels a side where the configuration does not say. Source: the published atlases."""
@@ -40,10 +41,11 @@ CALIBRATIONS = (".calibration", ".calib")
 CHECKPOINTS = (".pth", ".pt", ".tar", ".ckpt")
 
 
-def notes_worth_showing(variant: Variant, notes: Sequence[str]) -> list[str]:
+def notes_worth_showing(variant: VariantName, notes: Sequence[str]) -> list[str]:
     """Leave out that a native avatar has no published networks, where none are named."""
     usual = {ROLES[role].without for role in _MAY_BE_MISSING}
-    return [text for text in notes if variant != "native" or text not in usual]
+    is_complete_without = not VARIANTS[variant].required_networks
+    return [text for text in notes if not (is_complete_without and text in usual)]
 
 
 def import_ash(path: Path) -> tuple[AvatarData, list[str]]:
@@ -58,12 +60,12 @@ def import_ash(path: Path) -> tuple[AvatarData, list[str]]:
     data = _read_avatar(files)
     parts = {PARTS[role]: file for role, file in files.found.items() if role in PARTS}
     check_avatar(data, files.path, parts)
-    is_released = data.variant == "released"
+    has_unets = bool(VARIANTS[data.variant].required_networks)
     notes = [
         role.without + _not_there(files.named[name])
         for name, role in ROLES.items()
         # The root translation is an input of the published decoder alone.
-        if role.without and name not in files.found and (is_released or name != "translation")
+        if role.without and name not in files.found and (has_unets or name != "translation")
     ]
     return data, [*files.notes, *notes]
 
@@ -450,7 +452,7 @@ def _atlas_resolution(files: _CharacterFiles) -> int:
     """Texels a side, which U-Nets can halve, from the key that most clearly says so."""
     if files.entries is None:
         return ATLAS_RESOLUTION
-    path, step = files.path, ATLAS_STEP if "gaussian_checkpoint" in files.found else 1
+    path, step = files.path, RELEASED.atlas_step if "gaussian_checkpoint" in files.found else 1
     entries = files.entries.all.values()
     for pattern in _RESOLUTION_KEYS:
         sides: dict[int, str] = {}
@@ -521,9 +523,11 @@ def _read_avatar(files: _CharacterFiles) -> AvatarData:
                 networks |= read_checkpoint(file, {name: shapes[name] for name in names})
     # The avatar.
     assert mesh.corner_uvs is not None
+    variant = variant_of(networks)
     return AvatarData(
         name=path.absolute().parent.name if path.suffix == ".character" else path.stem,
-        variant="released" if "unet_geometry" in networks else "native",
+        variant=variant.name,
+        history_offsets=variant.history_offsets,
         skeleton=skeleton,
         skinning=skinning,
         template=Template(

@@ -1,4 +1,4 @@
-"""Pose windows of the character's networks: the last poses, relative to the newest.
+"""Pose history as the character's networks see it: the last poses, relative to the newest.
 
 The published data set carries a file of these (`poseAnglesRotationNormalized.motion`); here they
 are computed, so that live and retargeted poses need no extra file.
@@ -9,19 +9,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ash_core.conventions import FPS, HISTORY, PUBLISHED_LAGS
+from ash_core.conventions import HISTORY
 from ash_core.errors import InputError
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.rotations import axis_angle_to_matrix
 from ash_core.records import (
     DrawableData,
-    Lags,
     Motion,
     PoseWindow,
     Skeleton,
     SplatData,
     to_device,
 )
+from ash_core.variants import HistoryOffsets
 
 HEADING_DOF = 3
 """The dof that turns the root about the vertical. Source: docs/released_behaviour.md A4."""
@@ -149,22 +149,25 @@ def _first_frames(motion: Motion, skeleton: Skeleton) -> list[int]:
     return frames.cummax(0).values.tolist()
 
 
-def pose_window(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> PoseWindow:
-    """The window at a frame: that pose and some earlier ones, each with its own three poses.
+def pose_window(
+    motion: Motion, frame: int, skeleton: Skeleton, offsets: HistoryOffsets
+) -> PoseWindow:
+    """Make the window at a frame: that pose and some earlier ones, each with its own three poses.
 
-    lags: of the avatar that it is for (`AvatarData.lags`). Frames before the first are the first.
-    Published: the first two frames of a motion are not normalised, their three rows are that
-    frame's raw pose. Otherwise lags are of FPS frames a second, whatever the motion has, and reach
-    back to the last cut. Source: docs/released_behaviour.md A4, A5.
+    offsets: the avatar's (`AvatarData.history_offsets`). Frames before the first are the first.
+    Offsets with a frame rate are times, whatever the motion's rate, and reach back to the last cut.
+    Offsets without one are published: the first two frames of a motion are not normalised, their
+    three rows are that frame's raw pose. Source: docs/released_behaviour.md A4, A5.
+    Raises: InputError for a frame that the motion does not have.
     """
     count = len(motion.dofs)
     if not 0 <= frame < count:
         raise InputError(
             f"{motion.name or 'motion'}: expected a frame in 0..{count - 1}, got {frame}"
         )
-    if lags != PUBLISHED_LAGS:
-        return live_window(poses_until(motion, frame, skeleton, lags), skeleton, lags)
-    frames = [max(frame - lag, 0) for lag in lags]
+    if offsets.fps is not None:
+        return live_window(poses_until(motion, frame, skeleton, offsets), skeleton, offsets)
+    frames = [max(frame - offset, 0) for offset in offsets.frames]
     if motion.normalised is not None:
         return PoseWindow(motion.dofs[frames], motion.normalised[frames])
     rows = _own_pasts(motion.dofs, frames, skeleton)
@@ -178,7 +181,7 @@ def window_at(data: DrawableData, motion: Motion, frame: int) -> PoseWindow:
     """Make the window that a drawable sees at a frame; static splats see no pose."""
     if isinstance(data, SplatData):
         return NO_POSES
-    return pose_window(motion, frame, data.skeleton, data.lags)
+    return pose_window(motion, frame, data.skeleton, data.history_offsets)
 
 
 def pose_keys(window: PoseWindow) -> tuple[bytes, ...]:
@@ -188,38 +191,42 @@ def pose_keys(window: PoseWindow) -> tuple[bytes, ...]:
     return tuple(pose.tobytes() + past.tobytes() for pose, past in zip(poses, pasts, strict=True))
 
 
-def poses_until(motion: Motion, frame: int, skeleton: Skeleton, lags: Lags) -> Float[Tensor, "P D"]:
-    """Collect what `live_window` takes, of a motion: the poses up to a frame, 1 / FPS s apart.
+def poses_until(
+    motion: Motion, frame: int, skeleton: Skeleton, offsets: HistoryOffsets
+) -> Float[Tensor, "P D"]:
+    """Collect what `live_window` takes, of a motion: the poses up to a frame, at the offsets' rate.
 
     Before the first frame is the first, and before a cut the frame after it: what a T-pose or
-    another take did must not swing the cloth. For published avatars poses are a frame apart, and
-    cuts do not count.
+    another take did must not swing the cloth. Without a rate poses are a frame apart, and cuts do
+    not count.
     """
-    is_published = lags == PUBLISHED_LAGS
-    rate = 1.0 if is_published else motion.fps / FPS
-    first = 0 if is_published else first_frames(motion, skeleton)[frame]
-    back = reversed(range(live_poses(lags)))
+    rate, first = 1.0, 0
+    if offsets.fps is not None:
+        rate, first = motion.fps / offsets.fps, first_frames(motion, skeleton)[frame]
+    back = reversed(range(live_poses(offsets)))
     return motion.dofs[[max(frame - round(n * rate), first) for n in back]]
 
 
-def live_poses(lags: Lags) -> int:
-    """Poses that a live window is made of."""
-    return lags[-1] + HISTORY
+def live_poses(offsets: HistoryOffsets) -> int:
+    """Count the poses that a live window is made of."""
+    return offsets.frames[-1] + HISTORY
 
 
-def live_window(poses: Float[Tensor, "P D"], skeleton: Skeleton, lags: Lags) -> PoseWindow:
-    """The window of live poses, oldest first: sliders, mocap, a blend of both.
+def live_window(
+    poses: Float[Tensor, "P D"], skeleton: Skeleton, offsets: HistoryOffsets
+) -> PoseWindow:
+    """Make the window of live poses, oldest first: sliders, mocap, a blend of both.
 
-    poses: `live_poses(lags)` of them, the last one is the newest.
+    poses: `live_poses(offsets)` of them, the last one is the newest.
     """
-    assert len(poses) == live_poses(lags), len(poses)
-    frames = [len(poses) - 1 - lag for lag in lags]
+    assert len(poses) == live_poses(offsets), len(poses)
+    frames = [len(poses) - 1 - offset for offset in offsets.frames]
     return PoseWindow(poses[frames], _own_pasts(poses, frames, skeleton))
 
 
 def _own_pasts(
     poses: Float[Tensor, "P D"], frames: list[int], skeleton: Skeleton
 ) -> Float[Tensor, "h 3 D"]:
-    """Of each frame its last three poses, normalised. Poses before the first are the first."""
+    """Normalise each frame's last three poses. Poses before the first are the first."""
     threes = torch.tensor([[max(n - 2, 0), max(n - 1, 0), n] for n in frames])
     return normalise_poses(poses[threes], skeleton)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ash_core.avatar import Avatar, NativeAvatar
+from ash_core.avatar import Avatar
 from ash_core.character import Character
 from ash_core.conventions import HISTORY
 from ash_core.errors import CudaError
@@ -116,14 +116,14 @@ class PoseStage:
         self.inputs, self.slot, self.window = buffers or (
             torch.zeros(4, len(skeleton.dof_names), dtype=torch.float64, device=device),
             torch.zeros(1, dtype=torch.int32, device=device),
-            torch.zeros(len(avatar.data.lags), dtype=torch.int32, device=device),
+            torch.zeros(len(avatar.data.history_offsets.frames), dtype=torch.int32, device=device),
         )
         places = torch.zeros(3, self.SLOTS, n_vertices, 3, device=device)
         self.vertices, self.normals, self.canonical = places
         self.transforms = torch.zeros(self.SLOTS, n_vertices, 8, device=device)
         self.root = torch.zeros(self.SLOTS, ROOT_FLOATS, device=device)
 
-        mesh = _MeshTables.of(character, avatar.data.variant == "released", device)
+        mesh = _MeshTables.of(character, device)
         networks = None
         if character.spatial_gcn is not None and character.delta_gcn is not None:
             spatial, delta = character.spatial_gcn, character.delta_gcn
@@ -244,12 +244,12 @@ class PoseStage:
         corners = torch.cat((atlas.corners, place[:, None]), 1).to(device, torch.int32)
         weights = torch.nn.functional.pad(atlas.barycentrics, (0, 1)).to(device)
         rings = (self.vertices, self.normals, self.root, self.window, self.vertices.shape[1])
-        if not isinstance(avatar, NativeAvatar):
+        if avatar.move_gains is None:
             grid = _blocks(len(corners) * PARTS, THREADS)
             return "motion_map_texels", grid, THREADS, (len(corners), corners, weights, *rings)
         pixels, quads = (values.to(device, torch.int32) for values in quads_of(atlas))
         grid = _blocks(len(pixels) * PARTS, THREADS)
-        gains = avatar._gains.flatten().to(device)
+        gains = avatar.move_gains.flatten().to(device)
         arguments = (len(pixels), pixels, quads, corners, weights, *rings, gains)
         return "motion_map_pixels", grid, THREADS, arguments
 
@@ -281,10 +281,9 @@ class _MeshTables:
     """Of each vertex's faces."""
 
     @staticmethod
-    def of(character: Character, released: bool, device: torch.device) -> "_MeshTables":
+    def of(character: Character, device: torch.device) -> "_MeshTables":
         links: GraphLinks = to_device(character.links, "cpu")
         faces, n_vertices = character.faces.cpu(), len(character.template_vertices)
-        reference = links.published_reference if released else links.first_nodes  # as Character
         by_vertex = faces.flatten().argsort(stable=True)
         corners = torch.nn.functional.pad(faces[by_vertex // 3], (0, 1))
         return _MeshTables(
@@ -293,7 +292,7 @@ class _MeshTables:
             nodes=torch.zeros(len(links.node_vertices), 8, device=device),
             link_starts=_starts(links.link_vertices, n_vertices).to(device),
             links=_pairs(links.link_nodes, links.link_weights).to(device),
-            references=reference.to(device, torch.int32),
+            references=character.references.to(device, torch.int32),
             face_starts=_starts(faces.flatten(), n_vertices).to(device),
             corners=corners.to(device, torch.int32),
         )

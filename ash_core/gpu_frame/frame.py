@@ -251,7 +251,7 @@ class _Inputs:
     """All that a frame takes from the host, in one copy."""
 
     def __init__(self, data: AvatarData, device: torch.device) -> None:
-        n_dofs, n_poses = len(data.skeleton.dof_names), len(data.lags)
+        n_dofs, n_poses = len(data.skeleton.dof_names), len(data.history_offsets.frames)
         doubles = (1 + HISTORY) * n_dofs
         # The camera is read in packs of four words.
         sizes = (2 * doubles, 24, 4, 4, 1, n_poses)

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ash_core.conventions import NATIVE_LAGS
 from ash_core.errors import InputError
 
 IN_CHANNELS = 18
@@ -28,7 +27,7 @@ DEPTH = 3
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """What a native avatar's decoder looks like."""
+    """Settings of a native avatar's decoder."""
 
     atlas: int
     """Texels along the atlas' side; a multiple of 16."""
@@ -37,9 +36,7 @@ class DecoderConfig:
     sh_degree: int
     """0, 1 or 2."""
     offset_mm: int = 150
-    """How far a Gaussian may lie from its texel along each axis, mm: what a skirt swings."""
-    history: int = NATIVE_LAGS[-1]
-    """Frames back that it sees. Decoders of another number were trained by earlier versions."""
+    """Farthest that a Gaussian lies from its texel along each axis, mm: a skirt's swing."""
 
     @property
     def out_channels(self) -> int:

@@ -1,1 +1,1 @@
-"""Training: footage to an avatar. Data, losses, the loop, checkpoints and measurements."""
+"""Training, footage to avatar: data, losses, the loop, its checkpoints and its measurements."""

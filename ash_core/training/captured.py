@@ -49,7 +49,7 @@ class Captured:
 
 
 class CapturedPose:
-    """What is done with each pose, for batches of one shape. Its inputs are copied into place."""
+    """Work on each pose, for batches of one shape. Its inputs are copied into place."""
 
     def __init__(self, work: Callable[[Batch], None], example: Batch, count: int) -> None:
         """count: Gaussians of a pose, whose lists may have to grow."""
@@ -95,13 +95,13 @@ class CapturedPose:
 
 
 def _copy(record: Record) -> Record:
-    """With tensors of its own."""
+    """Copy a batch to tensors of its own."""
     tensors = {f.name: getattr(record, f.name).clone() for f in fields(record)}  # type: ignore[arg-type]
     return replace(record, **tensors)  # type: ignore[type-var]
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
-    """What differs from batch to batch on the device."""
+    """List the tensors that differ from batch to batch on the device."""
     records = [part for part in (batch.mesh, batch.window, batch.target) if part is not None]
     parts = [getattr(record, field.name) for record in records for field in fields(record)]
     return [*parts, batch.pixels, batch.backgrounds]

@@ -1,19 +1,50 @@
-"""Settings of a training. Every field is a flag of `ash-studio train`."""
+"""Configuration of a training. Every field is a flag of `ash-studio train`."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 import tyro
 
 from ash_core.conventions import OFFSET_MM_MAX
 from ash_core.errors import InputError
+from ash_core.variants import VARIANTS, VariantName
 
 Hidden = tyro.conf.arg(help_behavior_hint="")
 Preset = Literal["cpu", "balanced", "quality"]
-Variant = Literal["native", "released"]
 Keep = Literal["auto", "gpu", "memory", "files"]
+
+Columns = Mapping[str, tuple[object, object]]
+"""Name: value for a native and for a released avatar."""
+
+DEFAULTS: Final[Columns] = {
+    # flag              native    released. Source: its configuration, docs/released_behaviour.md D1
+    "steps":            (20_000,   2_000_000),
+    "warm_up_steps":    (0,        15_000),
+    "views_per_pose":   (8,        1),
+    "learning_rate":    (1e-3,     1e-4),
+    "final_rate":       (0.02,     1.0),
+    "ema":              (0.998,    0.0),
+    "clip":             (1.0,      math.inf),
+    "background":       ("random", "black"),
+    "seed":             (0,        0),
+    "checkpoint_every": (1000,     1000),
+    "validate_every":   (1000,     1000),
+}  # fmt: skip
+"""Flag: its default for a native and for a released avatar."""
+WEIGHTS: Final[Columns] = {
+    "l1":    (0.8, 0.9),
+    "dssim": (0.2, 0.1),
+    "mask":  (0.1, 0.0),
+}  # fmt: skip
+"""Part of the loss: its weight likewise."""
+FOREIGN: Final[Mapping[VariantName, tuple[str, ...]]] = {
+    "native": ("atlas", "gaussian_checkpoint", "warm_up_steps"),
+    "released": ("preset", "offset_mm", "tune_character", "dropout"),
+}
+"""Flags that are the other variant's alone."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +92,12 @@ class TrainConfig:
     # ---- the avatar ----
     avatar: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Begin with this avatar file instead of DATA's own character."""
-    variant: Variant = "native"
+    variant: VariantName = "native"
     """native is ours; released is the published networks, schedule and losses."""
     preset: Annotated[Preset | None, Hidden] = None
     """Decoder of a new native avatar. Default: balanced."""
     offset_mm: Annotated[int | None, Hidden] = None
-    """How far a new native avatar's Gaussians may lie from the skin along each axis, mm. Default:
+    """Farthest a new native avatar's Gaussians lie from the skin along each axis, mm. Default:
     150."""
     atlas: Annotated[int | None, Hidden] = None
     """Texels a side of a new released avatar. Default: what the character's configuration says."""
@@ -87,7 +118,7 @@ class TrainConfig:
     crop: Annotated[str, tyro.conf.arg(metavar="auto|WxH")] = "auto"
     """Pixels of each picture that are compared. auto: around the masks; larger ones in parts."""
     keep: Keep = "auto"
-    """Where the pictures wait: on the GPU, in memory, or in their files, decoded when needed.
+    """Place of the pictures: on the GPU, in memory, or in their files, decoded when needed.
     auto: the first that has room, of memory at most 12 GB."""
     workers: int = 0
     """Threads that decode pictures. 0: one for each processor, at most 16."""
@@ -104,9 +135,9 @@ class TrainConfig:
     poses_per_step: Annotated[int | None, Hidden] = None
     """Poses of a step, over all processes. Default: one a process."""
     learning_rate: Annotated[float | None, Hidden] = None
-    """Of the decoder. Default: native 0.001, released 0.0001 (published)."""
+    """Learning rate of the decoder. Default: native 0.001, released 0.0001 (published)."""
     final_rate: Annotated[float | None, Hidden] = None
-    """What the learning rate falls to, as a part of it. Default: native 0.02, released 1."""
+    """Last learning rate, as a part of the first. Default: native 0.02, released 1."""
     character_rate: float = 0.05
     """Learning rate of the tuned character, as a part of the decoder's."""
     ema: Annotated[float | None, Hidden] = None
@@ -119,7 +150,7 @@ class TrainConfig:
     background: Annotated[Literal["random", "black", "white"] | None, Hidden] = None
     """Under pictures while training. Default: native random, released black (published)."""
     precision: Literal["auto", "half", "float"] = "auto"
-    """Of the networks: bfloat16 or float32. auto: half on a GPU."""
+    """Precision of the networks: bfloat16 or float32. auto: half on a GPU."""
     weights: LossWeights = field(default_factory=LossWeights)
     lpips_weights: Annotated[
         tuple[Path, ...], tyro.conf.arg(metavar="FILE", help_behavior_hint="")
@@ -142,34 +173,12 @@ class TrainConfig:
     """Steps between lines of the log."""
 
     def resolved(self) -> "TrainConfig":
-        """The same with the variant's values where nothing was said; checked."""
-        native = self.variant == "native"
-        steps = 20_000 if native else 2_000_000  # Source: the published configuration
-        defaults: dict[str, object] = {
-            "steps": steps if self.minutes is None else None,
-            "warm_up_steps": 0 if native else 15_000,  # Source: docs/released_behaviour.md D1
-            "views_per_pose": 8 if native else 1,
-            "learning_rate": 1e-3 if native else 1e-4,
-            "final_rate": 0.02 if native else 1.0,
-            "ema": 0.998 if native else 0.0,
-            "clip": 1.0 if native else math.inf,
-            "background": "random" if native else "black",
-            "seed": 0,
-            "checkpoint_every": 1000,
-            "validate_every": 1000,
-        }
-        # Source: the published loss is 0.9 L1 + 0.1 (1 - SSIM), from the published configuration.
-        shares = (
-            {"l1": 0.8, "dssim": 0.2, "mask": 0.1}
-            if native
-            else {"l1": 0.9, "dssim": 0.1, "mask": 0.0}
-        )
-        said = {name: value for name in defaults if (value := getattr(self, name)) is not None}
-        parts = {
-            name: value for name in shares if (value := getattr(self.weights, name)) is not None
-        }
-        weights = replace(self.weights, **(shares | parts))
-        full = replace(self, **(defaults | said), weights=weights)  # type: ignore[arg-type]
+        """Fill in the variant's defaults where no flag was given, and check. Raises: InputError."""
+        defaults = _missing(self, DEFAULTS, self.variant)
+        if self.minutes is not None:
+            defaults.pop("steps", None)  # the time ends it
+        weights = replace(self.weights, **_missing(self.weights, WEIGHTS, self.variant))
+        full = replace(self, **defaults, weights=weights)
         full._check()
         return full
 
@@ -206,22 +215,9 @@ class TrainConfig:
         if self.weights.lpips > 0 and not self.lpips_weights:
             raise InputError("--weights.lpips: expected --lpips-weights with it, got none")
         # Flags of the other variant.
-        if self.variant == "released":
-            for name in ("preset", "offset_mm", "tune_character", "dropout"):
-                _need(
-                    not getattr(self, name),
-                    name,
-                    "none for the released variant",
-                    getattr(self, name),
-                )
-        else:
-            for name in ("atlas", "gaussian_checkpoint", "warm_up_steps"):
-                _need(
-                    not getattr(self, name),
-                    name,
-                    "none for the native variant",
-                    getattr(self, name),
-                )
+        for name in FOREIGN[self.variant]:
+            value = getattr(self, name)
+            _need(not value, name, f"none for the {self.variant} variant", value)
 
     def as_json(self) -> dict[str, object]:
         """For the record beside the result."""
@@ -234,6 +230,14 @@ class TrainConfig:
             return str(value) if isinstance(value, Path) or value == math.inf else value
 
         return {key: plain(value) for key, value in asdict(self).items()}
+
+
+def _missing(given: object, table: Columns, variant: VariantName) -> dict[str, Any]:
+    """Select a table's values for a variant where none are given."""
+    column = list(VARIANTS).index(variant)
+    return {
+        name: columns[column] for name, columns in table.items() if getattr(given, name) is None
+    }
 
 
 def _need(ok: bool, name: str, wanted: str, found: object) -> None:

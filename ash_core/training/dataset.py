@@ -1,4 +1,4 @@
-"""Samples of a training: poses with their meshes, the cameras of each, and their order.
+"""Batches of a training: poses with their meshes, the cameras of each, and their order.
 
 Everything that is drawn at random follows from the seed and the step alone, so that a training that
 goes on after a kill sees what it would have seen.
@@ -52,14 +52,14 @@ class Batch:
 
     frame: int
     numbers: tuple[int, ...]
-    """Of the cameras."""
+    """Numbers of the cameras."""
     mesh: PosedMesh
     window: PoseWindow
     cameras: tuple[Camera, ...]
     pixels: UInt8[Tensor, "v h w 4"]
     backgrounds: Float[Tensor, "v 3"]
     target: WarmUpTarget | None = None
-    """What the published first phase aims at, while it lasts."""
+    """Target of the published first phase, while it lasts."""
     views: Views | None = None
     """The cameras on a GPU, at a fixed place: a graph is captured around them."""
 
@@ -102,7 +102,7 @@ def parse_crop(choice: str, boxes: np.ndarray, smallest: tuple[int, int]) -> tup
 # ---- meshes ----
 
 OF_POSE = ("vertices", "normals")
-"""What of a mesh a window's poses have each; many windows share a pose."""
+"""Fields of a mesh that each pose of a window has; many windows share a pose."""
 OF_FRAME = tuple(field.name for field in fields(PosedMesh) if field.name not in OF_POSE)
 
 
@@ -112,9 +112,9 @@ class Poses:
     def __init__(
         self, avatar: Avatar, split: SplitData, frames: Sequence[int], cache: Path, tell: Tell
     ) -> None:
-        skeleton, lags = avatar.character.skeleton, avatar.data.lags
+        skeleton, offsets = avatar.character.skeleton, avatar.data.history_offsets
         self.frames = list(frames)
-        self.windows = [pose_window(split.motion, frame, skeleton, lags) for frame in frames]
+        self.windows = [pose_window(split.motion, frame, skeleton, offsets) for frame in frames]
         self.device = avatar.flat.device
         key = _key(avatar.data, self.windows)
         path = cache / f"character-{split.name}-{key[:16]}.safetensors"
@@ -154,7 +154,7 @@ def _key(data: AvatarData, windows: Sequence[PoseWindow]) -> str:
 
 
 def _stored(path: Path, key: str) -> dict[str, Tensor] | None:
-    """What an earlier training left; None where it left nothing, or nothing whole."""
+    """Read an earlier training's meshes; None where there are none, or none whole."""
     if not path.exists():
         return None
     try:
@@ -166,7 +166,7 @@ def _stored(path: Path, key: str) -> dict[str, Tensor] | None:
 
 @torch.no_grad()
 def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) -> dict[str, Tensor]:
-    """Of each frame, of each pose that some window has, and which poses each frame's window has."""
+    """Compute each frame's fields, those of each pose, and the poses of each frame's window."""
     device = character.template_vertices.device
     found: dict[str, list[Tensor]] = {name: [] for name in (*OF_FRAME, *OF_POSE)}
     numbers: dict[bytes, int] = {}
@@ -286,7 +286,7 @@ def cameras_of(split: SplitData) -> list[int]:
 
 
 def frames_with(split: SplitData, frames: Sequence[int], cameras: Sequence[int]) -> Iterator[int]:
-    """Those of the frames that have a photograph by one of the cameras."""
+    """Select the frames that have a photograph by one of the cameras."""
     wanted = set(cameras)
     seen = {frame for frame, camera in split.images if camera in wanted}
     return (frame for frame in frames if frame in seen)

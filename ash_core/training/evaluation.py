@@ -1,4 +1,4 @@
-"""Evaluation of an avatar on a data set: train poses, novel views, novel poses."""
+"""Quality of any avatar on a data set: train pose, novel view, novel pose."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -50,7 +50,7 @@ class Selection:
     split: SplitData
     cameras: tuple[int, ...]
     frames: tuple[int, ...]
-    """Those measured; each one's successor is looked at too, for the flicker."""
+    """Measured frames; each one's successor is looked at too, for the flicker."""
 
     def photographs(self) -> Iterator[tuple[int, int, bool]]:
         """(frame, camera, is measured), frame by frame."""
@@ -131,7 +131,7 @@ def measure(
     measured = [(frame, camera) for frame, camera, counts in work if counts]
     shown = {measured[n] for n in evenly(len(measured), SHOWN)}
     for done, (frame, camera, counts) in enumerate(work, start=1):
-        window = pose_window(split.motion, frame, data.skeleton, data.lags)
+        window = pose_window(split.motion, frame, data.skeleton, data.history_offsets)
         ours = renderer.render(RenderRequest(window, split.cameras[camera], WHITE)).rgb
         truth, mask = (part.to(ours.device) for part in read_truth(split.images[frame, camera]))
         pair = ours.clone(), truth

@@ -56,7 +56,7 @@ class Loop:
 
     @property
     def seconds(self) -> float:
-        """Of all runs."""
+        """Seconds of all runs."""
         return self.before + time.perf_counter() - self._started
 
     @property
@@ -66,7 +66,7 @@ class Loop:
         return far / whole
 
     def _furthest(self) -> tuple[float, float]:
-        """How far of how much: of the steps or of the seconds, whichever ends first."""
+        """Return (done, whole), in steps or in seconds, whichever ends first."""
         steps, minutes, ends = self.config.steps, self.config.minutes, []
         if steps is not None:
             ends.append((float(self.trainer.step), float(steps)))
@@ -119,7 +119,7 @@ class Loop:
         return 130 if stop == "interrupt" else 0
 
     def _go_on(self) -> bool:
-        """Whether there is another step; with --minutes the first process decides for all."""
+        """Tell whether there is another step; with --minutes the first process decides for all."""
         if self.config.minutes is None or self.session.world.size == 1:
             return self.done < 1
         left = torch.tensor([float(self.done < 1)], device=self.session.device)
@@ -127,7 +127,7 @@ class Loop:
         return bool(left)
 
     def _agreed_stop(self) -> Stop:
-        """What any process was told."""
+        """Agree on a stop that any process was asked for."""
         names: tuple[Stop, ...] = ("no", "terminate", "interrupt")
         if self.session.world.size == 1:
             return self.reporter.stop()

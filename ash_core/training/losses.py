@@ -1,4 +1,4 @@
-"""Losses between a render and ground truth: L1, SSIM with its own gradient, mask, bounds."""
+"""Losses between images and ground truth: L1, SSIM with its own gradient, coverage, bounds."""
 
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def picture_losses(
 
 
 def bounds_losses(raw: Float[Tensor, "N c"], offset_limit_m: float) -> dict[str, Float[Tensor, ""]]:
-    """How far a native Gaussian is moved, in units of 5 cm, and how much of what it may grow is
+    """Penalise moves of a bounded Gaussian, in units of 5 cm, and the share of its growth that is
     used, squared.
     """
     most = offset_limit_m / OFFSET_STEP_M

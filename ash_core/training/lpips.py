@@ -18,7 +18,7 @@ from ash_core.files.checkpoint import read_state
 
 MEAN: Final = (0.485, 0.456, 0.406)
 DEVIATION: Final = (0.229, 0.224, 0.225)
-"""Of ImageNet's colours, which the backbones were trained on; LPIPS uses the same."""
+"""Statistics of ImageNet's colours, which the backbones were trained on; LPIPS uses the same."""
 SMALLEST: Final = 32
 """Sides below this vanish in the backbone."""
 
@@ -112,7 +112,7 @@ class Lpips(nn.Module):
     def distances(
         self, ours: Float[Tensor, "b h w 3"], truth: Float[Tensor, "b h w 3"]
     ) -> Float[Tensor, "b"]:
-        """Of several pictures with colours in [0, 1]; differentiable in both."""
+        """Compare several images with colours in [0, 1]; differentiable in both."""
         a, b = (self.features(_large(part.movedim(-1, 1))) for part in (ours, truth))
         parts = [
             nn.functional.conv2d((x - y).square(), getattr(self, f"head_{index}")).mean((1, 2, 3))
@@ -123,7 +123,7 @@ class Lpips(nn.Module):
     def forward(
         self, ours: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]
     ) -> Float[Tensor, ""]:
-        """Of one picture."""
+        """Compare one pair of images."""
         return self.distances(ours[None], truth[None])[0]
 
 

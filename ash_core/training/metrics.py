@@ -1,4 +1,4 @@
-"""Metrics of images: PSNR, SSIM, LPIPS on the published window and the whole; flicker."""
+"""Quality of images: PSNR, SSIM, LPIPS on the published window and on the whole; flicker."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ SSIM_SIDE = WINDOW
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one picture, or means of several. PSNR in dB; LPIPS only where its weights were given."""
+    """Scores of one image, or means of several. PSNR in dB; LPIPS where its weights were given."""
 
     psnr: float
     ssim: float
@@ -100,7 +100,7 @@ def flicker(
     after: tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"]],
     mask: Float[Tensor, "h w"],
 ) -> float:
-    """How much more or less ours changes than the truth from one frame to the next: mean absolute
+    """Compare how much ours and the ground truth change from one frame to the next: mean absolute
     difference of both changes where the person is, in steps of 1/255. Pairs are (ours, truth).
     """
     change = (after[0] - before[0]) - (after[1] - before[1])

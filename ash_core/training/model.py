@@ -2,22 +2,23 @@
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from ash_core.avatar import Avatar, NativeAvatar, ReleasedAvatar
+from ash_core.avatar import Avatar
 from ash_core.conventions import ATLAS_RESOLUTIONS
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import save_avatar
 from ash_core.files.checkpoint import read_checkpoint
-from ash_core.files.checks import ATLAS_STEP, network_shapes
+from ash_core.files.checks import network_shapes
 from ash_core.files.io import write_atomic
 from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.networks.decoder import config_of
@@ -33,8 +34,9 @@ from ash_core.training.warmup import (
     published_texel_colours,
     warm_up_target,
 )
+from ash_core.variants import RELEASED, VARIANTS, VariantName
 
-UNETS = ("unet_geometry", "unet_appearance")
+UNETS = RELEASED.required_networks
 RELEASED_CHANNELS = sum(OUT_CHANNELS.values())
 PUBLISHED_WARM_UP = {
     "log_scales": 1.0,
@@ -52,38 +54,66 @@ RISE_STEPS = 100
 
 
 def first_avatar(config: TrainConfig, data: AvatarData) -> AvatarData:
-    """What the training begins with, of DATA's character or another avatar with its weights."""
-    graph = {name: net for name, net in data.networks.items() if name.endswith("_gcn")}
-    if config.variant == "native":
-        decoder = config_of(data.decoder, config.preset)
-        if "decoder" in data.networks:
-            graph["decoder"] = data.networks["decoder"]
-            text = f"{config.avatar or config.data} carries a trained decoder, which is as it is"
-            if config.preset is not None:
-                raise InputError(f"--preset: expected none, got {config.preset}: {text}")
-            if config.offset_mm not in (None, decoder.offset_mm):
-                wanted = f"expected none or {decoder.offset_mm}, got {config.offset_mm}"
-                raise InputError(f"--offset-mm: {wanted}: {text}")
-        if config.offset_mm is not None:
-            decoder = replace(decoder, offset_mm=config.offset_mm)
-        return replace(data, variant="native", networks=graph, decoder=asdict(decoder))
-    resolution = config.atlas or data.atlas_resolution
-    least, most = 2 * ATLAS_STEP, ATLAS_RESOLUTIONS[1]  # one texel in the middle has no statistics
-    if resolution % ATLAS_STEP or not least <= resolution <= most:
-        text = f"expected {least} to {most} and a multiple of {ATLAS_STEP}, got {resolution}"
+    """Make what the training begins with, of DATA's character or another avatar with its weights.
+
+    Raises: InputError for a flag that does not fit the avatar.
+    """
+    if data.variant != config.variant:
+        offsets = VARIANTS[config.variant].history_offsets
+        data = replace(data, variant=config.variant, history_offsets=offsets)
+    return _FIRST[config.variant](config, data)
+
+
+def _first_native(config: TrainConfig, data: AvatarData) -> AvatarData:
+    """Keep a trained decoder, or choose one by preset and flags."""
+    networks = _graph_networks(data.networks)
+    decoder = config_of(data.decoder, config.preset)
+    if "decoder" in data.networks:
+        networks["decoder"] = data.networks["decoder"]
+        text = f"{config.avatar or config.data} carries a trained decoder, which is as it is"
+        if config.preset is not None:
+            raise InputError(f"--preset: expected none, got {config.preset}: {text}")
+        if config.offset_mm not in (None, decoder.offset_mm):
+            wanted = f"expected none or {decoder.offset_mm}, got {config.offset_mm}"
+            raise InputError(f"--offset-mm: {wanted}: {text}")
+    if config.offset_mm is not None:
+        decoder = replace(decoder, offset_mm=config.offset_mm)
+    return replace(data, networks=networks, decoder=asdict(decoder))
+
+
+def _first_released(config: TrainConfig, data: AvatarData) -> AvatarData:
+    """Take the U-Nets of a checkpoint or of the avatar, or make new ones by the seed."""
+    # Atlas.
+    resolution, step = config.atlas or data.atlas_resolution, RELEASED.atlas_step
+    least, most = 2 * step, ATLAS_RESOLUTIONS[1]  # one texel in the middle has no statistics
+    if resolution % step or not least <= resolution <= most:
+        text = f"expected {least} to {most} and a multiple of {step}, got {resolution}"
         raise InputError(f"--atlas: {text}")
+    # Networks.
     if config.gaussian_checkpoint is not None:
         shapes = network_shapes(len(data.template.vertices), len(data.graph.vertices))
         nets = read_checkpoint(config.gaussian_checkpoint, {name: shapes[name] for name in UNETS})
-    elif data.variant == "released":
+    elif {*UNETS} <= {*data.networks}:
         nets = {name: dict(data.networks[name]) for name in UNETS}
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed or 0)
             nets = {f"unet_{kind}": UNet(kind).state_dict() for kind in ("geometry", "appearance")}
-    return replace(
-        data, variant="released", networks=graph | nets, atlas_resolution=resolution, decoder={}
-    )
+    networks = _graph_networks(data.networks) | nets
+    return replace(data, networks=networks, atlas_resolution=resolution, decoder={})
+
+
+_FIRST: Final[Mapping[VariantName, Callable[[TrainConfig, AvatarData], AvatarData]]] = {
+    "native": _first_native,
+    "released": _first_released,
+}
+
+
+def _graph_networks(
+    networks: Mapping[str, Mapping[str, Tensor]],
+) -> dict[str, Mapping[str, Tensor]]:
+    """Select the character's networks."""
+    return {name: net for name, net in networks.items() if name.endswith("_gcn")}
 
 
 class Model:
@@ -92,13 +122,12 @@ class Model:
     def __init__(self, config: TrainConfig, data: AvatarData, device: torch.device) -> None:
         self.avatar = Avatar.from_data(data, device)
         self.avatar.requires_grad_(False)
-        if isinstance(self.avatar, NativeAvatar):
-            self.avatar.decoder.dropout = config.dropout
+        self.avatar.set_dropout(config.dropout)
         self.half = config.precision == "half" or (
             config.precision == "auto" and device.type == "cuda"
         )
         self.device = device
-        self.flats = {"decoder": Flat(self._decoder_parameters())}
+        self.flats = {"decoder": Flat(self.avatar.network_parameters())}
         self.tuning = Tuning(self.avatar) if config.tune_character else None
         if self.tuning is not None:
             self.flats["character"] = Flat(self.tuning.parameters())
@@ -108,39 +137,23 @@ class Model:
             colours = published_texel_colours(template.texture, to_device(atlas, "cpu"))
             self._dc = rgb_to_sh(colours).to(device)
 
-    def _decoder_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        avatar = self.avatar
-        if isinstance(avatar, NativeAvatar):
-            return list(avatar.decoder.named_parameters())
-        assert isinstance(avatar, ReleasedAvatar)
-        nets = {"unet_geometry": avatar.geometry, "unet_appearance": avatar.appearance}
-        return [
-            (f"{net}.{key}", p) for net, part in nets.items() for key, p in part.named_parameters()
-        ]
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
-
-    def raw(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "N c"]:
-        """The decoder's values at the texels."""
-        motion_map = self.avatar.motion_map(mesh, window)
-        with self._autocast():
-            return self.avatar.decode(motion_map, mesh).float()
+    def stage(self, name: str) -> AbstractContextManager[object]:
+        """Lower the precision of the decoder alone."""
+        if name == "decode" and self.half:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
 
     def mesh(self, untuned: PosedMesh, window: PoseWindow) -> PosedMesh:
-        """The mesh of a pose as the character is now."""
+        """Return the mesh of a pose as the character is now."""
         return untuned if self.tuning is None else self.tuning.mesh(window)
 
     def gaussians(self, untuned: PosedMesh, window: PoseWindow) -> Gaussians:
-        """Gaussians of a pose, with gradients where those are asked for."""
+        """Make the Gaussians of a pose, with gradients where those are asked for."""
         mesh = self.mesh(untuned, window)
-        return self.avatar.assemble(self.raw(mesh, window), mesh)
+        return self.avatar.decode_window(window, self.stage, mesh=mesh).gaussians
 
     def warm_up_loss(self, raw: Float[Tensor, "N c"], target: WarmUpTarget) -> Tensor:
-        """Compute the losses that pull the published networks to the textured mesh.
-
-        Source: docs/released_behaviour.md D1.
-        """
+        """Compare the networks with the textured mesh. Source: docs/released_behaviour.md D1."""
         parts = {
             "log_scales": raw[:, 0:3] - target.log_scales[:, None],
             "quats": raw[:, 3:7] - target.quats,
@@ -153,7 +166,7 @@ class Model:
         return torch.stack(weighted).sum()
 
     def warm_up_target(self, pose: int, mesh: PosedMesh) -> WarmUpTarget:
-        """What the first phase aims at in a pose; computed at the first call, kept on the CPU."""
+        """Return the first phase's target in a pose; computed once, kept on the CPU."""
         if pose not in self._targets:
             self._targets[pose] = warm_up_target(*self._splats_of_mesh(mesh))
         return to_device(self._targets[pose], self.device)
@@ -192,18 +205,11 @@ class Model:
             key: value.detach().clone(memory_format=torch.contiguous_format).cpu()
             for key, value in self.flats["decoder"].named_parts(vectors["decoder"]).items()
         }
-        networks = {name: net for name, net in data.networks.items() if name.endswith("_gcn")}
+        networks = _graph_networks(data.networks)
         if self.tuning is not None:
             tuned = self.flats["character"].named_parts(vectors["character"])
             data, networks = self.tuning.into(data, networks, tuned)
-        if isinstance(self.avatar, NativeAvatar):
-            networks["decoder"] = parts
-            decoder = asdict(self.avatar.config)
-            return replace(data, networks=networks, decoder=decoder, cameras=cameras)
-        for name in UNETS:
-            own = {k.removeprefix(f"{name}."): v for k, v in parts.items() if k.startswith(name)}
-            # Running statistics stand in the published layout and are used by nobody (A1).
-            networks[name] = {**data.networks[name], **own}
+        networks |= self.avatar.stored_networks(parts)
         return replace(data, networks=networks, cameras=cameras)
 
     def save(
@@ -213,9 +219,9 @@ class Model:
         data = self.avatar_data(vectors, cameras)
         path = folder / "avatar.safetensors"
         save_avatar(path, data)
-        if data.variant == "released":
+        nets = {name: dict(data.networks[name]) for name in UNETS if name in data.networks}
+        if nets:
             buffer = io.BytesIO()
-            nets = {name: dict(data.networks[name]) for name in UNETS}
             torch.save({**nets, "iter_step": step}, buffer)
             write_atomic(folder / "gaussian_checkpoints.tar", buffer.getvalue())
         return path

@@ -40,7 +40,7 @@ MOST_MEMORY = 12e9
 SLACK = 1.1
 """Capacity over what the probed photographs promise."""
 BYTES = 4
-"""Of a pixel: RGB and mask."""
+"""Bytes of a pixel: RGB and mask."""
 MAX_WORKERS = 16
 MOST_UNUSABLE = 0.05
 """Part of the photographs that may be unusable before the training is refused."""
@@ -92,7 +92,7 @@ def mask_box(crop: MaskedCrop) -> Box:
 
 
 def threads(count: int) -> int:
-    """How many threads decode."""
+    """Choose the number of decoding threads."""
     return count or min(os.cpu_count() or 1, MAX_WORKERS)
 
 
@@ -142,7 +142,7 @@ class Pictures:
 
     @property
     def empty(self) -> list[Path]:
-        """Those on which there is nobody."""
+        """Paths of images whose mask is empty."""
         return [self.paths[n] for n in np.flatnonzero(self.usable & ~self._shows)]
 
     @property
@@ -299,7 +299,7 @@ class Pictures:
     def corners(
         self, numbers: Int[np.ndarray, "n"], chance: np.ndarray, size: tuple[int, int]
     ) -> Int[np.ndarray, "n 2"]:
-        """Where windows of a size lie: around their boxes, or in them where those are larger.
+        """Place windows of a size: around their boxes, or in them where those are larger.
 
         chance: [n, 2] in [0, 1), which of the possible places.
         """

@@ -8,6 +8,7 @@ from ash_core.files.dataset import data_release
 from ash_core.files.io import bad, is_kind
 from ash_core.files.release import Release
 from ash_core.training.config import TrainConfig
+from ash_core.variants import VARIANTS
 
 SHOWN: Final = 12
 """Numbers of cameras that a row lists."""
@@ -49,7 +50,7 @@ def take_release(config: TrainConfig) -> tuple[TrainConfig, Release | None]:
     by_flag: dict[str, object] = {name: _said(config, release, name) for name in SCHEDULE}
     factors = {name: getattr(release.schedule, field) for name, field in WEIGHTS.items()}
     factors = {n: v for n, v in factors.items() if getattr(config.weights, n) is None}
-    if config.background is None and config.variant == "released":
+    if config.background is None and VARIANTS[config.variant].follows_configuration:
         white = release.is_white_background
         by_flag["background"] = None if white is None else "white" if white else "black"
     if config.out is None:
@@ -84,7 +85,8 @@ def taken(given: TrainConfig, resolved: TrainConfig, release: Release) -> list[T
         by_flag = getattr(given.weights, weight) is not None
         source = _flag(f"weights.{weight}") if by_flag else sources.get(field, "")
         rows.append(Taken(f"weight of {weight}", f"{getattr(resolved.weights, weight):g}", source))
-    source = sources.get("is_white_background", "") if given.variant == "released" else ""
+    follows = VARIANTS[given.variant].follows_configuration
+    source = sources.get("is_white_background", "") if follows else ""
     source = _flag("background") if given.background is not None else source
     rows.append(Taken("background", str(resolved.background), source))
     source = _flag("out") if given.out is not None else sources.get("output_dir", "")
@@ -141,7 +143,8 @@ def _views(given: TrainConfig, release: Release) -> list[Taken]:
     if release.size is not None:
         width, height = release.size
         rows.append(Taken("size", f"{width} x {height} px", "dataset.img_width, img_height"))
-    if release.atlas_resolution is not None and given.variant == "released":
+    follows = VARIANTS[given.variant].follows_configuration
+    if release.atlas_resolution is not None and follows:
         source = _flag("atlas") if given.atlas is not None else release.sources["atlas_resolution"]
         side = given.atlas or release.atlas_resolution
         rows.append(Taken("atlas", f"{side} x {side} texels", source))

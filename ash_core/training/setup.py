@@ -50,10 +50,10 @@ class Reporter(Protocol):
         """Work before the first step."""
 
     def training(self, done: int, whole: int, text: str) -> None:
-        """How far the training is, in steps or, where it has a time, in seconds."""
+        """Show progress, in steps or, where the training has a time, in seconds."""
 
     def stop(self) -> Stop:
-        """Whether to save and end."""
+        """Tell whether to save and end."""
         ...
 
 
@@ -151,7 +151,7 @@ class Session:
             self.validation.add("novel pose", testing, self.test_cameras, count, cache, tell)
 
     def prepare_warm_up(self) -> None:
-        """What the published first phase aims at, for the poses that it still has here."""
+        """Compute the published first phase's targets, for the poses that it still has here."""
         left = max((self.config.warm_up_steps or 0) - self.trainer.step, 0)
         plan = islice(self.plan(self.trainer.step), left * self.trainer.local_poses)
         poses = sorted({pose for _, pose in plan})

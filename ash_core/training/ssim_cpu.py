@@ -138,7 +138,7 @@ def similarity_gradient(
     by: Float[Tensor, "3 v h w c"],
     upstream: Float[Tensor, "v h w c"],
 ) -> Float[Tensor, "v h w c"]:
-    """By `ours`."""
+    """Derivative by `ours`."""
     gradient = torch.empty_like(truth)
     call_kernel(
         _gradient, _rows(ours), _rows(truth), taps.numpy(), truth.shape[3],

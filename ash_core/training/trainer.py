@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ash_core.avatar import NativeAvatar
 from ash_core.errors import InputError
 from ash_core.records import Image
 from ash_core.splat.cuda import render_views
@@ -22,15 +21,13 @@ from ash_core.training.losses import bounds_losses, picture_losses, total
 from ash_core.training.lpips import Lpips
 from ash_core.training.model import Model
 from ash_core.training.world import World
+from ash_core.variants import VARIANTS
 
-PUBLISHED_WHITE = 256.0
-"""The published loader divides bytes by this. Source: docs/released_behaviour.md A20."""
-BETAS = {"native": (0.9, 0.99), "released": (0.9, 0.999)}
 EPSILON = 1e-15
-"""Of Adam. Source: the published configuration."""
+"""Adam's epsilon. Source: the published configuration."""
 TINY = 1e-12
 ANY = 1 << 16
-"""More views than a pose has."""
+"""Exclusive upper bound on views per pose."""
 
 
 class Trainer:
@@ -43,6 +40,7 @@ class Trainer:
     ) -> None:
         # Weights, and their mean.
         self.config, self.model, self.world, self.lpips = config, model, world, lpips
+        self.variant = VARIANTS[config.variant]
         self.step = 0
         self.flats = model.flats
         self.ema = {
@@ -59,14 +57,14 @@ class Trainer:
         self.rate = config.learning_rate or 0.0
         on_gpu = device.type == "cuda"
         self.optimiser = torch.optim.Adam(
-            groups, lr=self.rate, betas=BETAS[config.variant], eps=EPSILON, fused=True,
+            groups, lr=self.rate, betas=self.variant.adam_betas, eps=EPSILON, fused=True,
             capturable=on_gpu,
         )  # fmt: skip
         if on_gpu:  # where a captured step finds them
             for group in self.optimiser.param_groups:
                 group["lr"] = torch.tensor(self.rate, device=device)
         self._new_share = torch.zeros((), device=device)
-        """Of the weights as they are, in the mean of weights."""
+        """Share of the present weights in their running mean."""
         self._failed = torch.zeros((), device=device)
         self.optimiser.found_inf = self._failed  # type: ignore[attr-defined]
         # Captured work, and sums since the last look.
@@ -75,14 +73,14 @@ class Trainer:
         self._end = Captured(self._end_step, device) if on_gpu else None
         self._sums: dict[str, Tensor] = {}
         self._phases: set[bool] = set()
-        """Whether there was a step of the first phase, and one of another, since the last look."""
+        """Kinds of steps since the last look: True for the first phase, False for others."""
         self._counts = {"views": 0, "poses": 0, "warm_up_poses": 0, "steps": 0}
         self._seen: list[tuple[int, int, tuple[int, ...]]] = []
         """(step, frame, cameras) of every pose since the last look."""
         self._place = torch.full((), -1, dtype=torch.int64, device=device)
-        """Of the last pose in `_seen`."""
+        """Place of the last pose in `_seen`."""
         self._blame = torch.full((), -1, dtype=torch.int64, device=device)
-        """Of the first numbers since the last look that are not finite: place in `_seen` times
+        """First numbers since the last look that are not finite: place in `_seen` times
         `ANY`, plus the view's place, or minus one where only the gradient shows them."""
 
     # ---- a step ----
@@ -130,7 +128,7 @@ class Trainer:
         self._note(parts)
 
     def _may_capture(self) -> bool:
-        """Whether every pose is the same work on other numbers."""
+        """Tell whether every pose is the same work on other numbers."""
         return self._end is not None and self.model.tuning is None
 
     def _captured_pose(self, batch: Batch) -> CapturedPose:
@@ -147,26 +145,31 @@ class Trainer:
         """The loss of a pose, divided by this process' poses of a step; its parts."""
         model, weights = self.model, self.config.weights
         mesh = model.mesh(batch.mesh, batch.window)
-        raw = model.raw(mesh, batch.window)
-        parts: dict[str, Tensor] = {}
+        # First phase: the decoder's values alone.
         if batch.target is not None:
+            raw = model.avatar.raw_values(mesh, batch.window, model.stage)
             warm = model.warm_up_loss(raw, batch.target)
             return warm / self.local_poses, {"warm_up": warm.detach()}
-        gaussians = model.avatar.assemble(raw, mesh)
+        # Forward, to images.
+        decoded = model.avatar.decode_window(batch.window, model.stage, mesh=mesh)
         try:
             if batch.views is not None:
-                images = render_views(gaussians, batch.views)
+                images = render_views(decoded.gaussians, batch.views)
             else:
-                images = rasterize(gaussians, batch.cameras)
+                images = rasterize(decoded.gaussians, batch.cameras)
         except InputError as error:
             cameras = _listed(batch.numbers)
             raise DivergedError(self.step, batch.frame, cameras, str(error)) from None
-        rgb, alpha, truth, mask = composed(images, batch.pixels, batch.backgrounds, self.white)
-        parts |= picture_losses(rgb, alpha, truth, mask, weights)
+        rgb, alpha, truth, mask = composed(
+            images, batch.pixels, batch.backgrounds, self.variant.white
+        )
+        # Parts of the loss.
+        parts = picture_losses(rgb, alpha, truth, mask, weights)
         if weights.lpips and self.lpips is not None:
             parts["lpips"] = self.lpips.distances(rgb, truth)
-        if self.config.variant == "native":
-            parts |= bounds_losses(raw, model.avatar.offset_limit_m)  # type: ignore[arg-type]
+        if model.avatar.offset_limit_m is not None:
+            assert decoded.raw is not None
+            parts |= bounds_losses(decoded.raw, model.avatar.offset_limit_m)
         if model.tuning is not None:
             parts["smooth"] = model.tuning.roughness(mesh, batch.mesh)
         loss = total(parts, weights)
@@ -184,11 +187,6 @@ class Trainer:
     def local_poses(self) -> int:
         """Poses of a step in this process."""
         return (self.config.poses_per_step or self.world.size) // self.world.size
-
-    @property
-    def white(self) -> float:
-        """The byte that stands for 1 in a photograph."""
-        return PUBLISHED_WHITE if self.config.variant == "released" else 255.0
 
     def _note(self, parts: dict[str, Tensor]) -> None:
         """Add to the sums since the last look; remember views whose numbers are not finite."""
@@ -300,7 +298,7 @@ class Trainer:
         return Checkpoint(self.step, seconds, self._settings(), tensors)
 
     def _vectors(self, name: str) -> dict[str, Tensor]:
-        """What is kept of a group besides the optimiser's moments."""
+        """List what is kept of a group besides the optimiser's moments."""
         vectors = {"values": self.flats[name].values}
         if self.config.ema:
             vectors["ema"] = self.ema[name]
@@ -325,18 +323,18 @@ class Trainer:
             *("seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
             *("crop", "tune_character", "dropout"),
         )
-        avatar = self.model.avatar
-        offset_mm = avatar.config.offset_mm if isinstance(avatar, NativeAvatar) else None
-        settings = {"variant": c.variant, "lags": list(avatar.data.lags)}
+        data = self.model.avatar.data
+        settings = {"variant": c.variant, "history_offsets": list(data.history_offsets.frames)}
         settings |= {name: getattr(c, name) for name in names}
+        offset_mm = data.decoder.get("offset_mm")
         return settings | {"offset_mm": offset_mm, "ema": "on" if c.ema else "off"}
 
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
         for name, value in self._settings().items():
             there = checkpoint.settings.get(name)
-            if there != value and name == "lags":
-                text = "expected a training of this version, got an earlier one's"
+            if there != value and name == "history_offsets":
+                text = f"expected a training with the history offsets {value}, got {there}"
                 raise InputError(f"{place}: {text}")
             if there != value:
                 flag = name.replace("_", "-")

@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ash_core.avatar import Avatar, NativeAvatar
+from ash_core.avatar import Avatar
 from ash_core.geometry.mesh import csr_to_torch, vertex_adjacency
-from ash_core.geometry.texel_frames import texel_frames
-from ash_core.records import AvatarData, PosedMesh, PoseWindow, to_device
+from ash_core.records import AvatarData, PosedMesh, PoseWindow
 
 Networks = dict[str, Mapping[str, Tensor]]
 OFFSET = "template_offset"
@@ -36,7 +35,7 @@ class Tuning:
         self._mean = csr_to_torch(near).to(self._rest.device)
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """What is learned, by name."""
+        """List the learned parameters by name."""
         if self.offset is not None:
             return [(OFFSET, self.offset)]
         nets = {"spatial_gcn": self.character.spatial_gcn, "delta_gcn": self.character.delta_gcn}
@@ -64,12 +63,9 @@ class Tuning:
         """Take the Gaussians' directions and sizes from the tuned template, as a file's reader
         will.
         """
-        if self.offset is None or not isinstance(self.avatar, NativeAvatar):
-            return
-        template = self.avatar.data.template
-        moved = replace(template, vertices=(self._rest + tuned[OFFSET]).detach().cpu())
-        frames = texel_frames(moved, to_device(self.avatar.atlas, "cpu"))
-        self.avatar.frames = to_device(frames, self._rest.device)
+        if self.offset is not None:
+            vertices = (self._rest + tuned[OFFSET]).detach().cpu()
+            self.avatar.refresh_frames(replace(self.avatar.data.template, vertices=vertices))
 
     def into(
         self, data: AvatarData, networks: Networks, tuned: Mapping[str, Tensor]

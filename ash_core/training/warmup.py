@@ -15,12 +15,12 @@ NEIGHBOURS = 3
 MIN_SQUARE = 1e-7
 TINY = 1e-9
 WARM_UP_OPACITY_LOGIT = math.log(OPACITY / (1 - OPACITY))
-"""Of every Gaussian. Source: docs/released_behaviour.md D1."""
+"""Opacity of every Gaussian, as a logit. Source: docs/released_behaviour.md D1."""
 
 
 @dataclass(frozen=True)
 class WarmUpTarget:
-    """What differs from pose to pose in it. Colours are the texture's, offsets none."""
+    """Part of the target that differs by pose. Colours are the texture's, offsets none."""
 
     log_scales: Float[Tensor, "N"]
     """The same along all axes, m."""

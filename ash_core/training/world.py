@@ -20,7 +20,7 @@ class World:
 
     @staticmethod
     def from_environment() -> "World":
-        """As torchrun says it."""
+        """Read rank and size that torchrun sets."""
         return World(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
     def share(self, items: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:

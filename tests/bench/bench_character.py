@@ -29,6 +29,7 @@ from ash_core.files.released import import_ash  # noqa: E402
 from ash_core.files.skeletool import read_motion  # noqa: E402
 from ash_core.geometry.motion import pose_window  # noqa: E402
 from ash_core.records import AvatarData  # noqa: E402
+from ash_core.variants import RELEASED  # noqa: E402
 
 NETWORKS = ("spatial_gcn", "delta_gcn", "unet_geometry", "unet_appearance")
 
@@ -52,7 +53,13 @@ def timed(runs: int, work: Callable[[int], object]) -> list[float]:
 def with_networks(data: AvatarData) -> AvatarData:
     """The sample as a published avatar."""
     networks = {name: seeded_weights(name) for name in NETWORKS}
-    return dataclasses.replace(data, variant="released", networks=networks, atlas_resolution=256)
+    return dataclasses.replace(
+        data,
+        variant="released",
+        history_offsets=RELEASED.history_offsets,
+        networks=networks,
+        atlas_resolution=256,
+    )
 
 
 @torch.no_grad()
@@ -73,7 +80,7 @@ def main() -> None:
     motion = read_motion(sample / "skeletoolToGTPose" / "poseAngles.motion", data.skeleton)
 
     def maps(frame: int) -> None:
-        window = pose_window(motion, frame, data.skeleton, data.lags)
+        window = pose_window(motion, frame, data.skeleton, data.history_offsets)
         avatar.motion_map(avatar.character(window), window)
 
     def from_scratch(n: int) -> None:
@@ -82,7 +89,7 @@ def main() -> None:
 
     line("character + maps, a window from scratch", timed(frames, from_scratch))
     line("character + maps, next frame of a motion", timed(frames, lambda n: maps(600 + n)))
-    window = pose_window(motion, 600, data.skeleton, data.lags)
+    window = pose_window(motion, 600, data.skeleton, data.history_offsets)
     mesh = avatar.character(window)
     picture = avatar.motion_map(mesh, window)
     line("both U-Nets, float32", timed(4, lambda _: avatar.decode(picture, mesh)))

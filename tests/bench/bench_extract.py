@@ -63,7 +63,7 @@ def make_dataset(folder: Path) -> None:
             open_writer(mask_path, WIDTH, HEIGHT) as masks,
         ):
             for frame in range(FRAMES):
-                window = pose_window(motion, frame, data.skeleton, data.lags)
+                window = pose_window(motion, frame, data.skeleton, data.history_offsets)
                 image = renderer.render(RenderRequest(window, camera, None))
                 picture = image.rgb.numpy() * 255 + (1 - image.alpha.numpy()[..., None]) * cloth
                 picture += noise.normal(0, 3, picture.shape)

@@ -36,6 +36,7 @@ from ash_core.networks.unet import UNet  # noqa: E402
 from ash_core.records import AvatarData, Gaussians, Motion, PoseWindow, to_device  # noqa: E402
 from ash_core.splat import cuda  # noqa: E402
 from ash_core.splat.rasterize import rasterize  # noqa: E402
+from ash_core.variants import RELEASED  # noqa: E402
 
 DEVICE = torch.device("cuda", 0)
 
@@ -63,17 +64,22 @@ def frames(data: AvatarData, motion: Motion) -> None:
     """A native avatar's whole frames."""
     frames = Frames(trained(dataclasses.replace(data, decoder=DECODER)), DEVICE)
     for number in (9, 10, 9):
-        window = pose_window(motion, number, data.skeleton, data.lags)
+        window = pose_window(motion, number, data.skeleton, data.history_offsets)
         frames.rgba8(window, small_camera(), (0.0, 1.0, 0.0))
         frames.image(window, small_camera(), None)
 
 
 def poses(data: AvatarData, motion: Motion) -> None:
     """The graph networks, in half and in float."""
-    data = dataclasses.replace(data, variant="released", networks=graph_networks(data))
+    data = dataclasses.replace(
+        data,
+        variant="released",
+        history_offsets=RELEASED.history_offsets,
+        networks=graph_networks(data),
+    )
     avatar, window = (
         Avatar(data, RELEASED_ATLAS).eval(),
-        pose_window(motion, 9, data.skeleton, data.lags),
+        pose_window(motion, 9, data.skeleton, data.history_offsets),
     )
     for half in (True, False):
         stage = PoseStage(avatar, DEVICE, half=half)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ash_core import avatar
 from ash_core.avatar import NativeAvatar
 from ash_core.commands.capture import find_actor
-from ash_core.conventions import PUBLISHED_LAGS
+from ash_core.files import checks
 from ash_core.files.io import write_text
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, write_motion
@@ -44,6 +44,7 @@ from ash_core.training.config import LossWeights, TrainConfig
 from ash_core.training.loop import Loop
 from ash_core.training.metrics import mean_scores
 from ash_core.training.setup import Session
+from ash_core.variants import HistoryOffsets
 
 CLIPS = {"training": (25, (0.2, 0.6)), "testing": (32, (0.3,))}
 """Frames of each clip, and where in its motion it begins."""
@@ -139,17 +140,28 @@ def assemble_freely(self: NativeAvatar, raw: Tensor, mesh: PosedMesh) -> Gaussia
     )
 
 
-SEEN, FORWARD = NativeAvatar._networks_see, Decoder.forward
+SEEN, FORWARD = NativeAvatar._network_inputs, Decoder.forward
 Patch = tuple[Any, str, Any]
-SHORT: Patch = AvatarData, "lags", PUBLISHED_LAGS
+FIRST = setup.first_avatar
+
+
+def first_with_short_history(config: TrainConfig, data: AvatarData) -> AvatarData:
+    """Let a native avatar see three frames in a row, which no avatar file may hold."""
+    return replace(FIRST(config, data), history_offsets=HistoryOffsets((0, 1, 2)))
+
+
+SHORT: tuple[Patch, ...] = (
+    (setup, "first_avatar", first_with_short_history),
+    (checks, "_check_history", lambda *_: None),
+)
 CHANGES: dict[str, tuple[dict[str, Any], tuple[Patch, ...]]] = {
     "whole": ({}, ()),
-    "lamps": ({}, ((NativeAvatar, "_networks_see", seen_with_lamps),)),
-    "no_history": ({}, ((NativeAvatar, "_networks_see", seen_without_history),)),
-    "short_history": ({}, (SHORT, (NativeAvatar, "_networks_see", seen_shortly))),
-    "published_input": ({}, (SHORT, (NativeAvatar, "_networks_see", seen_as_published))),
+    "lamps": ({}, ((NativeAvatar, "_network_inputs", seen_with_lamps),)),
+    "no_history": ({}, ((NativeAvatar, "_network_inputs", seen_without_history),)),
+    "short_history": ({}, (*SHORT, (NativeAvatar, "_network_inputs", seen_shortly))),
+    "published_input": ({}, (*SHORT, (NativeAvatar, "_network_inputs", seen_as_published))),
     "no_base": ({}, ((Decoder, "forward", without_base),)),
-    "local": ({}, ((NativeAvatar, "_networks_see", seen_locally),)),
+    "local": ({}, ((NativeAvatar, "_network_inputs", seen_locally),)),
     "dropout_1": ({"dropout": 0.1}, ()),
     "dropout_2": ({"dropout": 0.2}, ()),
     "offset_50": ({"offset_mm": 50}, ()),
@@ -249,7 +261,7 @@ def keep_between_trainings() -> None:
         return pictures[0]
 
     def kept_poses(avatar: Any, split: Any, frames: Any, *more: Any) -> dataset.Poses:
-        key = avatar.data.variant, split.name, avatar.data.lags, tuple(frames)
+        key = avatar.data.variant, split.name, avatar.data.history_offsets, tuple(frames)
         if key not in poses:
             poses[key] = make_poses(avatar, split, frames, *more)
         return poses[key]

@@ -194,7 +194,7 @@ class _Poser:
 
     @torch.no_grad()
     def __call__(self, split: SplitData, frame: int) -> Float[Tensor, "V 3"]:
-        window = pose_window(split.motion, frame, self.data.skeleton, self.data.lags)
+        window = pose_window(split.motion, frame, self.data.skeleton, self.data.history_offsets)
         return self.character(window).vertices[0] @ torch.tensor(R_WORLD_BODY).T
 
 
