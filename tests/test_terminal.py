@@ -267,7 +267,7 @@ def test_memory_that_runs_out_is_one_line(
     def no_memory(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 B")
 
-    monkeypatch.setattr("ash_core.commands.render.load_avatar_data", no_memory)
+    monkeypatch.setattr("ash_core.commands.render.load_drawable", no_memory)
     assert cli.main(["render", "actor", "--out", str(tmp_path / "a.mp4")]) == 2
     stderr = capsys.readouterr().err
     assert "memory is short" in stderr

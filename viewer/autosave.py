@@ -105,8 +105,8 @@ class Autosave:
         if self._folder is None or not self._folder.is_dir():
             return []
         files = self._folder.glob(f"*{SESSION_SUFFIX}")
-        gone = [file for file in files if _is_free(file.with_suffix(".lock"))]
-        return sorted(gone, key=lambda file: file.stat().st_mtime, reverse=True)
+        orphans = [file for file in files if _is_free(file.with_suffix(".lock"))]
+        return sorted(orphans, key=lambda file: file.stat().st_mtime, reverse=True)
 
     def _restore(self, file: Path) -> None:
         try:

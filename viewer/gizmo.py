@@ -98,15 +98,15 @@ def drag(grip: Grip, handle: Handle, camera: Camera, dx_px: float, dy_px: float)
     (before, after), _ = project(camera, ends)
     per_unit = (after - before) / (2 * step)
     speed = max(float(np.linalg.norm(per_unit)), LEAST_PX_PER_RAD)
-    moved = float(per_unit @ (dx_px, dy_px)) / speed**2
-    turned = grip.offset if handle.slides else _turned(grip.offset, handle.axis, moved)
-    return replace(grip, value=grip.value + moved / handle.gain, offset=turned)
+    change = float(per_unit @ (dx_px, dy_px)) / speed**2
+    offset = grip.offset if handle.slides else _turned(grip.offset, handle.axis, change)
+    return replace(grip, value=grip.value + change / handle.gain, offset=offset)
 
 
 def _circle(axis: np.ndarray) -> np.ndarray:
     """Make the unit circle [n, 3] about an axis, closed."""
-    aside = np.eye(3)[np.abs(axis).argmin()]
-    u = np.cross(axis, aside)
+    other = np.eye(3)[np.abs(axis).argmin()]
+    u = np.cross(axis, other)
     u /= np.linalg.norm(u)
     v = np.cross(axis, u)
     angle = np.linspace(0.0, 2 * np.pi, POINTS)[:, None]

@@ -100,8 +100,8 @@ class Cameras:
                 if value is None
             ]
             if assumed:
-                taken = ", ".join(assumed)
-                texts.append(f"{self.source} does not say its world: taken are {taken}")
+                assumptions = ", ".join(assumed)
+                texts.append(f"{self.source} does not say its world: taken are {assumptions}")
         places = [camera_position(camera.viewmat) for camera, _ in cameras]
         span = max(float((place - places[0]).norm()) for place in places)
         if span > FAR_M:
@@ -111,8 +111,8 @@ class Cameras:
     def _note_straightened(self, cameras: "Sequence[StageCamera]") -> None:
         bent = [camera.name for camera, lens in cameras if not lens.is_straight]
         if bent:
-            some = ", ".join(bent[:8]) + (" ..." if len(bent) > 8 else "")
-            note(f"{self.out} describes straightened images of cameras {some}: make them with")
+            names = ", ".join(bent[:8]) + (" ..." if len(bent) > 8 else "")
+            note(f"{self.out} describes straightened images of cameras {names}: make them with")
             note("ash-studio extract, and keep the calibration beside it")
 
     def _compare_with_videos(self, cameras: "Sequence[Camera]") -> None:

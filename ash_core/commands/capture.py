@@ -204,11 +204,11 @@ def _frames(text: str, count: int) -> range:
 def _report(job: "FilmJob", report: "FilmReport") -> int:
     """Report the result of filming; returns the exit code."""
     if report.touching:
-        some = ", ".join(map(str, sorted(report.touching)))
-        note(f"the actor reaches the border of images of cameras {some}")
+        cameras = ", ".join(map(str, sorted(report.touching)))
+        note(f"the actor reaches the border of images of cameras {cameras}")
     if report.stopped:
-        there = report.kept + report.made
-        note(f"stopped after {there} of {job.images} images; run it again to go on")
+        count = report.kept + report.made
+        note(f"stopped after {count} of {job.images} images; run it again to go on")
         return INTERRUPTED
     by = f" by {report.drawn_by}" if report.drawn_by else ""
     say(f"{job.folder}: {report.made} images filmed{by}, {report.kept} were there")

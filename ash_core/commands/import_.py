@@ -270,5 +270,5 @@ def rendered_atlas(data: "AvatarData") -> str:
 
     has_presets = VARIANTS[data.variant].has_presets
     side = config_of(data.decoder).atlas if has_presets else data.atlas_resolution
-    whose = f" (preset {DEFAULT_PRESET})" if has_presets and not data.decoder else ""
-    return f"{side} x {side} texels{whose}"
+    preset = f" (preset {DEFAULT_PRESET})" if has_presets and not data.decoder else ""
+    return f"{side} x {side} texels{preset}"

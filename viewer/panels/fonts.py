@@ -32,7 +32,7 @@ def installed_fonts() -> list[Path]:
     files: dict[Path, None] = {}
     for language in LANGUAGES:
         try:
-            listed = subprocess.run(
+            lines = subprocess.run(
                 ["fc-list", f":lang={language}", "--format", "%{file}\n"],
                 capture_output=True,
                 text=True,
@@ -40,7 +40,7 @@ def installed_fonts() -> list[Path]:
             ).stdout.splitlines()
         except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
             return []
-        for line in sorted(listed):
+        for line in sorted(lines):
             if line.lower().endswith(FORMATS) and os.access(line, os.R_OK):
                 files.setdefault(Path(line))
                 break

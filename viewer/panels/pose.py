@@ -146,8 +146,8 @@ def _draw_slider(session: Session, row: Slider, value: float) -> None:
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         commands.run(session, "pose.reset_dof", dof=row.dof)
     elif changed:
-        moved = row.moved(value, new / scale)
-        commands.run(session, "pose.show_dof", dof=row.dof, value=moved)
+        new_value = row.moved(value, new / scale)
+        commands.run(session, "pose.show_dof", dof=row.dof, value=new_value)
 
 
 def _digits(row: Slider) -> int:

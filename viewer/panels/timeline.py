@@ -115,16 +115,16 @@ class Timeline:
             return "head"
         return "in" if to_in < to_out else "out"
 
-    def _wheel(self, session: Session, notches: float, aside: float) -> None:
+    def _wheel(self, session: Session, notches: float, sideways: float) -> None:
         low, high = self.span(session)
         if imgui.get_io().key_shift:
-            notches, aside = 0.0, aside or notches
+            notches, sideways = 0.0, sideways or notches
         if notches:
             centre = min(max(self.frame_at(session, imgui.get_mouse_pos().x), low), high)
             factor = WHEEL_FACTOR**notches
             self._see(session, centre - (centre - low) * factor, centre + (high - centre) * factor)
-        elif aside:
-            shift = -aside * PAN * (high - low)
+        elif sideways:
+            shift = -sideways * PAN * (high - low)
             self._see(session, low + shift, high + shift)
 
     def _see(self, session: Session, low: float, high: float) -> None:

@@ -49,8 +49,8 @@ def combo(name: str, value: Choice, choices: Sequence[Choice]) -> Choice | None:
     chosen = None
     if imgui.begin_combo(name, value):
         for choice in choices:
-            picked, _ = imgui.selectable(choice, choice == value)
-            if picked and choice != value:
+            clicked, _ = imgui.selectable(choice, choice == value)
+            if clicked and choice != value:
                 chosen = choice
         imgui.end_combo()
     return chosen

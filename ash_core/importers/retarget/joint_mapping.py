@@ -94,17 +94,17 @@ def guess_mapping(source: Tree, skeleton: Skeleton, up: str, place: Path | str) 
     """Pair the joints that both sides name alike. Legs are needed; the rest may be missing."""
     ours = bone_tree(skeleton)
     theirs_named, ours_named = _all_parts(source), _all_parts(ours)
-    if lacking := [part for part in NEEDED if part not in ours_named]:
-        some = _some(ours.names)
-        text = f"expected bones for {', '.join(lacking)}; recognised none among {some}"
+    if missing := [part for part in NEEDED if part not in ours_named]:
+        names = _some(ours.names)
+        text = f"expected bones for {', '.join(missing)}; recognised none among {names}"
         raise bad("skeleton", None, f"{text}; give --mapping, a file with your own pairs")
     shared = [part for part in ours_named if part in theirs_named]
     pairs = [Pair(theirs_named[part], ours_named[part], part) for part in shared]
     pairs += _spine_pairs(source, ours, theirs_named, ours_named)
     mapping = _complete(pairs, up, source, ours)
-    if lacking := [part for part in NEEDED if part not in theirs_named]:
-        some = _some(source.names)
-        text = f"expected joints for {', '.join(lacking)}; recognised none among {some}"
+    if missing := [part for part in NEEDED if part not in theirs_named]:
+        names = _some(source.names)
+        text = f"expected joints for {', '.join(missing)}; recognised none among {names}"
         text += "; give --mapping, a file with your own pairs"
         # Without legs the up axis is unknown: it follows from the completed pairs.
         raise UnknownNamesError(str(bad(place, None, text)), replace(mapping, up=""))
@@ -239,9 +239,9 @@ def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
         pairs.append(Pair(name, bone, part, turn))
     # Pairs that every mapping needs.
     mapping = _complete(pairs, up, source, ours)
-    lacking = [part for part in (*NEEDED, "pelvis") if mapping.of(part) is None]
-    if lacking:
-        needed = (f"{bones[part]} ({part})" if part in bones else part for part in lacking)
+    missing = [part for part in (*NEEDED, "pelvis") if mapping.of(part) is None]
+    if missing:
+        needed = (f"{bones[part]} ({part})" if part in bones else part for part in missing)
         raise bad(path, None, f"joints: expected a joint for {', '.join(needed)}, got none")
     return mapping
 

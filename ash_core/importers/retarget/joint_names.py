@@ -48,16 +48,16 @@ def side_and_word(name: str) -> tuple[str | None, str]:
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", bare)
     words = [word for word in re.split(r"[^A-Za-z0-9]+", spaced.lower()) if word]
     side = None
-    for mark, whose in (("left", LEFT), ("right", RIGHT), ("l", LEFT), ("r", RIGHT)):
+    for mark, marked_side in (("left", LEFT), ("right", RIGHT), ("l", LEFT), ("r", RIGHT)):
         if mark in words:
             words.remove(mark)
-            side = whose
+            side = marked_side
             break
     joined = "".join(words)
     if side is None:
-        for mark, whose in (("left", LEFT), ("right", RIGHT)):
+        for mark, marked_side in (("left", LEFT), ("right", RIGHT)):
             if joined.startswith(mark) or joined.endswith(mark):
-                return whose, joined.replace(mark, "", 1)
+                return marked_side, joined.replace(mark, "", 1)
         # CMU and Poser glue a letter on: LThumb, lShldr, rhip.
         if joined[:1] in "lr" and _kind(joined[1:]) is not None and _kind(joined) is None:
             return (LEFT if joined[0] == "l" else RIGHT), joined[1:]

@@ -70,16 +70,16 @@ def measure(
     # Largest error and largest excess turn of each bone.
     errors, turns = [], []
     for (bone, goal), (ours, theirs) in zip(hard.items(), directions, strict=True):
-        off = _angles(ours, theirs)
-        excess = torch.zeros_like(off)
+        misses = _angles(ours, theirs)
+        excess = torch.zeros_like(misses)
         excess[1:] = _angles(ours[1:], ours[:-1]) - _angles(theirs[1:], theirs[:-1])
         limb = limbs[goal.joint]
-        limited = _whole_misses(pressed[:, own[limb]].any(1), off)
-        for values, worst in ((off, errors), (excess, turns)):
+        limited = _whole_misses(pressed[:, own[limb]].any(1), misses)
+        for values, worst in ((misses, errors), (excess, turns)):
             frame = int(values.argmax())
             degrees = max(float(values[frame]), 0.0)
             at_limit = bool(limited[frame])
-            if not at_limit and values is off and degrees > ERROR_BOUND_DEGREES:
+            if not at_limit and values is misses and degrees > ERROR_BOUND_DEGREES:
                 row = [other for other in hard.values() if limbs[other.joint] == limb]
                 at_limit = _is_nearest(skeleton, dofs[frame], own[limb], row, frame)
             worst.append(Worst(bone, sources[bone], frame, degrees, at_limit))
@@ -101,17 +101,17 @@ def _directions(
     return pairs
 
 
-def _whole_misses(pressed: Bool[Tensor, "F"], off: Float[Tensor, "F"]) -> Bool[Tensor, "F"]:
+def _whole_misses(pressed: Bool[Tensor, "F"], misses: Float[Tensor, "F"]) -> Bool[Tensor, "F"]:
     """Extend frames at a limit to the misses that they are part of.
 
     Where limits force a jump, the solver spreads it over the frames around.
     """
-    numbers, count = runs((off > MISS_DEGREES).numpy())
-    misses = torch.from_numpy(numbers) + 1
+    numbers, count = runs((misses > MISS_DEGREES).numpy())
+    numbers_from_1 = torch.from_numpy(numbers) + 1
     has_limit = torch.zeros(count + 1, dtype=torch.bool)
-    has_limit[misses[pressed]] = True
+    has_limit[numbers_from_1[pressed]] = True
     has_limit[0] = False
-    return pressed | has_limit[misses]
+    return pressed | has_limit[numbers_from_1]
 
 
 def _is_nearest(

@@ -105,8 +105,8 @@ def read_bvh_motion(
     # A rest pose at the start, which the motion leaves at once, is solved and left out.
     first, notes = clip.rest_frames, clip.notes
     if first:
-        some = "the first frame shows" if first == 1 else f"the first {first} frames show"
-        notes += (f"{some} a rest pose that the motion leaves at once: left out",)
+        subject = "the first frame shows" if first == 1 else f"the first {first} frames show"
+        notes += (f"{subject} a rest pose that the motion leaves at once: left out",)
         goals = {
             bone: replace(goal, R_body_joint=goal.R_body_joint[first:])
             for bone, goal in goals.items()
