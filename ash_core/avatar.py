@@ -47,7 +47,14 @@ OPACITY_LOGIT = math.log(OPACITY / (1 - OPACITY))
 
 
 class Avatar(nn.Module):
-    """Common ground of both variants: the character, the atlas and the motion map."""
+    """Common ground of both variants: the character, the atlas and the motion map.
+
+    A torch module: a window of poses in, Gaussians in the world frame out, with gradients.
+
+    >>> gaussians = avatar(ash.pose_window(motion, 120, avatar))
+    >>> gaussians.means.shape == (avatar.count, 3), gaussians.sh.shape[1:]
+    (True, torch.Size([4, 3]))
+    """
 
     flat: Tensor
     """Place of each texel's Gaussian in a flattened map."""

@@ -29,7 +29,11 @@ _VIRIDIS: Final = (
 
 @dataclass(frozen=True)
 class Look:
-    """How Gaussians are shown. The default is the avatar as it is."""
+    """Appearance of Gaussians in an image. The default is the avatar as it is.
+
+    >>> window = ash.pose_window(motion, 120, avatar)
+    >>> request = ash.RenderRequest(window, camera, look=ash.Look(mode="depth"))
+    """
 
     mode: Mode = "colour"
     splat_scale: float = 1.0

@@ -3,16 +3,21 @@
 Tensors are float32 unless said otherwise, integers int64. See `conventions` for units and letters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ash_core.conventions import FPS, Up
+from ash_core.errors import InputError
 from ash_core.variants import HistoryOffsets, VariantName
+
+Numbers = Tensor | np.ndarray | Sequence[Any]
+"""An array, or nested lists of numbers."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,15 @@ class Motion:
     fps: float = FPS
     name: str = ""
 
+    @classmethod
+    def from_arrays(cls, dofs: Numbers, fps: float = FPS, name: str = "") -> "Motion":
+        """Make a motion of arrays. dofs: [F, D], m and rad. Raises: InputError.
+
+        >>> ash.Motion.from_arrays(np.zeros((50, 81))).dofs.shape
+        torch.Size([50, 81])
+        """
+        return cls(as_tensor("dofs", dofs, torch.float64), fps=fps, name=name)
+
 
 @dataclass(frozen=True)
 class PoseWindow:
@@ -143,10 +157,32 @@ class Gaussians:
     sh: Float[Tensor, "N K 3"]
     """Spherical-harmonic colour, K in {1, 4, 9, 16}; rgb = max(0, 0.5 + basis(direction) @ sh)."""
 
+    @classmethod
+    def from_arrays(
+        cls, means: Numbers, quats: Numbers, scales: Numbers, opacities: Numbers, sh: Numbers
+    ) -> "Gaussians":
+        """Make Gaussians of arrays, float32; a tensor stays as it is, with its gradients.
+
+        Shapes and units: as the fields'. Raises: InputError.
+
+        >>> one = ash.Gaussians.from_arrays(
+        ...     means=np.zeros((1, 3)), quats=[[1, 0, 0, 0]], scales=np.full((1, 3), 0.1),
+        ...     opacities=[0.9], sh=np.zeros((1, 1, 3)))
+        >>> one.means.dtype
+        torch.float32
+        """
+        return cls(
+            means=as_tensor("means", means),
+            quats=as_tensor("quats", quats),
+            scales=as_tensor("scales", scales),
+            opacities=as_tensor("opacities", opacities),
+            sh=as_tensor("sh", sh),
+        )
+
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera (OpenCV axes)."""
+    """A pinhole camera (OpenCV axes: +X right, +Y down, +Z forward)."""
 
     viewmat: Float[Tensor, "4 4"]
     """Camera from world, m."""
@@ -155,6 +191,20 @@ class Camera:
     width: int
     height: int
     name: str = ""
+
+    @classmethod
+    def from_arrays(
+        cls, viewmat: Numbers, K: Numbers, width: int, height: int, name: str = ""
+    ) -> "Camera":
+        """Make a camera of arrays, float32. Raises: InputError for what is no array.
+
+        viewmat: [4, 4] camera from world, m, OpenCV axes. K: [3, 3], pixels.
+
+        >>> K = [[500, 0, 320], [0, 500, 240], [0, 0, 1]]
+        >>> ash.Camera.from_arrays(np.eye(4), K, width=640, height=480).K.dtype
+        torch.float32
+        """
+        return Camera(as_tensor("viewmat", viewmat), as_tensor("K", K), width, height, name)
 
 
 @dataclass(frozen=True)
@@ -167,7 +217,12 @@ class Crop(Camera):
 
 @dataclass(frozen=True)
 class Image:
-    """A rendered picture; the background is already under it."""
+    """Result of a rasterizer's backend; the background is already under it.
+
+    >>> grey = torch.full((48, 64), 0.5)
+    >>> ash.Image(rgb=grey[..., None].expand(-1, -1, 3), alpha=grey, depth=grey).rgb.shape
+    torch.Size([48, 64, 3])
+    """
 
     rgb: Float[Tensor, "h w 3"]
     """Colour; over a transparent background: premultiplied by alpha."""
@@ -235,3 +290,13 @@ def to_device(record: Record, device: torch.device | str) -> Record:
 
     moved = {f.name: move(getattr(record, f.name)) for f in fields(record)}  # type: ignore[arg-type]
     return replace(record, **moved)  # type: ignore[type-var]
+
+
+def as_tensor(name: str, numbers: Numbers, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Copy an array into a tensor; a tensor stays as it is. Raises: InputError."""
+    if isinstance(numbers, Tensor):
+        return numbers
+    try:
+        return torch.tensor(np.asarray(numbers), dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected an array of numbers, got {error}") from None

@@ -19,6 +19,7 @@ from ash_core.errors import CudaError
 from ash_core.gpu.kernels import with_index
 from ash_core.look import PLAIN, Look, colourise, dress
 from ash_core.records import Camera, Gaussians, Image, PoseWindow, Surface, to_device
+from ash_core.rendered_image import RenderedImage
 from ash_core.splat.rasterize import check_camera, rasterize
 
 if TYPE_CHECKING:
@@ -34,7 +35,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """Everything that a frame depends on, besides what is drawn."""
+    """Everything that a frame depends on, besides what is drawn.
+
+    >>> window = ash.pose_window(motion, 120, avatar)
+    >>> request = ash.RenderRequest(window, camera, background=(1.0, 1.0, 1.0))
+    >>> request.look.mode
+    'colour'
+    """
 
     window: PoseWindow
     camera: Camera
@@ -53,6 +60,11 @@ class Renderer:
     On an NVIDIA GPU frames are CUDA graphs of our kernels, with the networks in half precision
     (`ash_core.gpu_frame`). Otherwise, with precision "float", with another rasterizer than ours, or
     for another drawable than an avatar, its own modules run: the plain path.
+
+    >>> renderer = ash.Renderer(avatar)
+    >>> request = ash.RenderRequest(ash.pose_window(motion, 120, avatar), camera)
+    >>> renderer.render(request).rgb.shape
+    torch.Size([48, 64, 3])
     """
 
     def __init__(
@@ -152,7 +164,7 @@ class Renderer:
             return Surface(found[0] @ world.T, found[1] @ world.T)
 
     @torch.no_grad()
-    def render(self, request: RenderRequest) -> Image:
+    def render(self, request: RenderRequest) -> RenderedImage:
         """Render a request to an image on the renderer's device. Raises: CudaError, InputError."""
         check_camera(request.camera)
         with self._turn:
@@ -166,12 +178,14 @@ class Renderer:
             image = self._by_frames(request.window, request.look.keeps_gaussians, fast)
             while image is None:
                 try:
-                    return self._rasterize(self.decoded(request.window).gaussians, request)
+                    image = self._rasterize(self.decoded(request.window).gaussians, request)
+                    break
                 except _GPU_FAILURES as error:
                     if not self._may_leave(error):
                         raise
                 self._move_to_cpu()  # out of the handler, whose error still holds GPU memory
-            return image
+            parts = image.rgb, image.alpha, image.depth
+            return RenderedImage(*parts, request.background is None, self.rounding)
 
     def _by_frames(
         self,
@@ -199,7 +213,6 @@ class Renderer:
             background, look = _colour(request), request.look
             gaussians = dress(gaussians, look, request.camera)
             image = rasterize(gaussians, request.camera, background, backend=self.backend)
-            assert isinstance(image, Image)
             return colourise(image, look, background)
 
     def _may_leave(self, error: Exception) -> bool:
@@ -229,20 +242,20 @@ class Renderer:
 
             def fast(frames: "Frames", window: PoseWindow) -> Tensor:
                 timings = self.timings if self.profile else None
-                rounding = 0.0 if self.drawable.truncates_bytes else 0.5
-                return frames.rgba8(window, request.camera, request.background, rounding, timings)
+                background, rounding = request.background, self.rounding
+                return frames.rgba8(window, request.camera, background, rounding, timings)
 
             pixels = self._by_frames(request.window, request.look == PLAIN, fast)
             if pixels is not None:
                 return pixels
             image = self.render(request)
-            alpha = (image.alpha[..., None].clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-            return torch.cat((self.to_uint8(image), alpha), -1)
+            return torch.cat((image.rgb8(), image.alpha8()[..., None]), -1)
 
-    def to_uint8(self, image: Image) -> UInt8[Tensor, "h w 3"]:
-        """Convert an image's colours to bytes: rounded, but truncated for a released avatar."""
-        scaled = image.rgb.clamp(0, 1) * 255
-        return (scaled if self.drawable.truncates_bytes else scaled + 0.5).to(torch.uint8)
+    @property
+    def rounding(self) -> float:
+        """Addend of colours before they are cut to bytes: 0 for released avatars, as published.
+        Source: docs/released_behaviour.md A19."""
+        return 0.0 if self.drawable.truncates_bytes else 0.5
 
 
 def _first_line(error: Exception) -> str:

@@ -309,7 +309,7 @@ def load_and_build(path: Path) -> None:
 
 def viewer_targets(folder: Path) -> Iterator[tuple[str, Target]]:
     """Yield the viewer's own files: a session that is opened, preferences."""
-    from viewer.preferences import Preferences, PreferenceStore, read_preferences
+    from ash_core.scene.preferences import Preferences, PreferenceStore, read_preferences
     from viewer.session import Session
 
     toy = make_toy_character(folder / "viewer")

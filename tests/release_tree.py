@@ -98,7 +98,7 @@ class ReleaseTree:
 
 
 def release_tree(folder: Path, footage: bool = True) -> ReleaseTree:
-    """A copy of the tree, to spoil at will. footage: with the videos."""
+    """Copy the tree, for tests that damage it. footage: with the videos."""
     tree = ReleaseTree(folder)
     left_out = None if footage else shutil.ignore_patterns("raw_data")
     shutil.copytree(_made(), folder, ignore=left_out, dirs_exist_ok=True)
@@ -129,13 +129,13 @@ def _made() -> Path:
 
 
 def slow_dofs(count: int) -> Tensor:
-    """The toy's walk in more frames."""
+    """Resample the toy's walk to more frames."""
     walk = toy_dofs().T[None]
     return torch.nn.functional.interpolate(walk, count, mode="linear", align_corners=True)[0].T
 
 
 def ring_of_cameras() -> list[Camera]:
-    """Cameras of the images' size around the toy."""
+    """Place cameras of the images' size around the toy."""
     ring = []
     for number in range(CAMERAS_COUNT):
         angle = torch.tensor(2 * torch.pi * number / CAMERAS_COUNT)
@@ -146,7 +146,7 @@ def ring_of_cameras() -> list[Camera]:
 
 
 def _write_character(tree: ReleaseTree) -> AvatarData:
-    """The toy under the published names, with a checkpoint that leaves it as it is."""
+    """Write the toy under the published names, with an identity checkpoint."""
     with tempfile.TemporaryDirectory() as name:
         toy = make_toy_character(Path(name))
         data, _ = import_ash(toy.conf)
@@ -171,7 +171,7 @@ def _write_character(tree: ReleaseTree) -> AvatarData:
 
 
 def _film(tree: ReleaseTree, data: AvatarData, dofs: Tensor, ring: Sequence[Camera]) -> None:
-    """Videos of the cameras that are trained and validated on; others were never published."""
+    """Film the training and validation cameras; videos of others were never published."""
     texture = painted(data.template.texture)
     truth = replace(
         data,
@@ -202,7 +202,7 @@ def _film(tree: ReleaseTree, data: AvatarData, dofs: Tensor, ring: Sequence[Came
 
 
 def frame_of(path: Path, number: int) -> UInt8[np.ndarray, "h w 3"]:
-    """One frame of a video."""
+    """Decode one frame of a video."""
     with av.open(str(path)) as container:
         for at, frame in enumerate(container.decode(video=0)):
             if at == number:
@@ -216,7 +216,7 @@ def extract_by_hand(
     frames: Sequence[int] = range(0, FRAMES, STEP),
     kind: str = "png",
 ) -> None:
-    """Masked at the video's size, then made small; the mask apart, 0 or 255."""
+    """Mask at the video's size, then resize; the mask apart, 0 or 255."""
     for camera in cameras:
         for frame in frames:
             rgb = frame_of(video_path(tree.raw, "training", camera), frame)

@@ -50,7 +50,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 @contextmanager
 def slurm_node(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment in which Slurm's commands find the node; skips where there can be none."""
+    """Return the environment in which Slurm's commands find the node; skip where impossible."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         pytest.skip(f"no {', '.join(missing)} (apt-get install slurmctld slurmd slurm-client)")

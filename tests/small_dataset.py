@@ -43,7 +43,7 @@ BACKDROP = (0.25, 0.45, 0.3)
 
 
 def small_dataset(folder: Path, splits: Sequence[Split] = ("training",)) -> Path:
-    """A copy of the data set, to spoil at will."""
+    """Copy the data set, for tests that damage it."""
     shutil.copytree(_made(), folder, dirs_exist_ok=True)
     for split in splits:
         if split != "training":
@@ -72,7 +72,7 @@ def _made() -> Path:
 
 
 def ring(data: AvatarData, dofs: torch.Tensor, count: int = CAMERAS_COUNT) -> list[Camera]:
-    """Cameras around the actor, each with its own field of view."""
+    """Place cameras around the actor, each with its own field of view."""
     from ash_core.geometry.framing import joint_positions
 
     joints = joint_positions(data.skeleton, dofs).reshape(-1, 3).float()
@@ -90,7 +90,7 @@ def ring(data: AvatarData, dofs: torch.Tensor, count: int = CAMERAS_COUNT) -> li
 def film(
     data: AvatarData, folder: Path, cameras: Sequence[Camera]
 ) -> list[tuple[UInt8[np.ndarray, "F h w 3"], UInt8[np.ndarray, "F h w 3"]]]:
-    """Pictures over an even backdrop and masks, a camera."""
+    """Render images over an even backdrop, and masks, by camera."""
     from ash_core.avatar import Avatar
     from ash_core.render import Renderer, RenderRequest
 
@@ -118,7 +118,7 @@ def write_video(
     ticks: Sequence[int] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> None:
-    """An H.264 video of 25 frames a second, or with a frame at each of `ticks` (1/25 s)."""
+    """Write an H.264 video of 25 frames a second, or a frame at each of `ticks` (1/25 s)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream("libx264", rate=25)
@@ -134,7 +134,7 @@ def write_video(
 
 
 def calibration_text(cameras: Sequence[Camera], extra: str = "  radial      0\n") -> str:
-    """A Skeletool calibration: camera from body, mm."""
+    """Format a Skeletool calibration: camera from body, mm."""
     T_world_body = np.eye(4)
     T_world_body[:3, :3] = R_WORLD_BODY
     text = "Skeletool Camera Calibration File V1.0\n"

@@ -98,7 +98,7 @@ def test_the_configuration_says_the_atlas(tmp_path: Path) -> None:
 
 
 def bundled() -> Actor:
-    """The bundled character as the maker holds it before it is written."""
+    """Load the bundled character as the maker holds it before it is written."""
     data = avatar()
     # Exactly: lips and lids are closer than the fast way of computing distances tells apart.
     exact = "donot_use_mm_for_euclid_dist"

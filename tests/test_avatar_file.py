@@ -243,7 +243,7 @@ def test_contents_that_do_not_fit_are_named(path: Path, fault: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained(avatar: AvatarData) -> AvatarData:
-    """The toy with graph networks, without their counters, and the smallest decoder."""
+    """Make the toy with graph networks, without counters, and the smallest decoder."""
     config = DecoderConfig(atlas=16, width=1, sh_degree=0)
     shapes = network_shapes(58, 18)
     networks = {
@@ -308,7 +308,7 @@ def test_states_that_could_not_be_read_again_are_not_saved(
 
 
 def released(avatar: AvatarData, resolution: int) -> AvatarData:
-    """The toy with published networks that take no memory."""
+    """Make the toy with published networks that take no memory."""
     shapes = network_shapes(58, 18)
     networks = {
         name: {
@@ -442,7 +442,7 @@ def test_other_files_are_named(tmp_path: Path, toy: ToyFiles) -> None:
 
 @pytest.fixture
 def small_disk() -> Iterator[None]:
-    """No file may grow past 20 kB: what the kernel does on a full disk, within one process."""
+    """Limit files to 20 kB, like a full disk within one process."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))

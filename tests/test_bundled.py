@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ash_core.commands.scene import (
+from ash_core.geometry.motion import pose_window
+from ash_core.render import RenderRequest
+from ash_core.resources import resource
+from ash_core.scene.open import (
     ACTOR,
     BALANCED,
+    BUILT_IN,
     BUNDLED,
-    COMES_WITH_US,
     Preset,
     load_avatar_data,
     load_motion,
     make_renderer,
 )
-from ash_core.geometry.motion import pose_window
-from ash_core.render import RenderRequest
-from ash_core.resources import resource
 
 ASSETS_MB = 40
 
@@ -31,7 +31,7 @@ def test_they_are_trained_and_the_assets_are_small() -> None:
     files = [path for path in resource("assets").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < ASSETS_MB * 1e6
     assert load_avatar_data(ACTOR).networks == {}
-    assert all((resource("assets") / name).exists() for name in COMES_WITH_US.values())
+    assert all((resource("assets") / name).exists() for name in BUILT_IN.values())
 
 
 @pytest.mark.parametrize(("name", "preset"), [(BUNDLED, "cpu"), (BALANCED, "balanced")])

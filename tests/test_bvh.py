@@ -197,7 +197,7 @@ def test_first_figure_is_taken_and_others_are_named(small: Path) -> None:
 
 
 def swinging(first: str, frames: int = 20, fps: float = 25.0) -> str:
-    """The small figure, its leg swinging by 40 degrees, after other first rows."""
+    """Write the small figure, its leg swinging by 40 degrees, after other first rows."""
     rows = [f"1 2 3 0 {40 * np.sin(n / 4)} 0 0 0 0" for n in range(frames)]
     text = SMALL[: SMALL.index("Frames:")] + f"Frames: {frames + first.count(chr(10))}\n"
     return text + f"Frame Time: {1 / fps}\n{first}" + "\n".join(rows) + "\n"
@@ -352,7 +352,7 @@ def test_feet_stay_above_the_floor() -> None:
 def test_z_up_files_give_the_same_motion(
     tmp_path: Path, moved: Retargeted, skeleton: Skeleton
 ) -> None:
-    """The same file with y renamed to z, and z to minus y."""
+    """Compare with the same file, y renamed to z, and z to minus y."""
     lines = []
     for line in STRETCH.read_text().splitlines():
         words = line.split()

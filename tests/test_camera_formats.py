@@ -18,7 +18,6 @@ from scipy.spatial.transform import Rotation
 from toy import figure, make_toy_character, toy_skeleton
 
 from ash_core.cli import main
-from ash_core.commands.render import find_camera
 from ash_core.conventions import CameraFormat, Up
 from ash_core.errors import InputError
 from ash_core.files.cameras.files import read_camera_file, read_straight, write_camera_file
@@ -28,6 +27,7 @@ from ash_core.files.image import read_image
 from ash_core.geometry.camera import look_at
 from ash_core.geometry.lens import Lens, distort
 from ash_core.records import Camera
+from ash_core.scene.open import find_camera
 
 MARKERS = np.array([[0.1, 0.2, 1.0], [-0.3, 0.1, 1.5], [0.2, -0.3, 0.4]])
 EYES = ((3.0, 0.2, 1.1), (-0.5, 2.7, 1.9), (0.3, -3.1, 0.2))
@@ -36,7 +36,7 @@ BENT = Lens(0.1, -0.02, 0.001, -0.002, 0.003)
 
 
 def known() -> list[Camera]:
-    """Three cameras of different sizes with principal points off the middle."""
+    """Make three cameras of different sizes with principal points off the middle."""
     cameras = []
     for number, eye in enumerate(EYES):
         width, height = 640 + 32 * number, 480 - 16 * number
@@ -69,7 +69,7 @@ def matrices(camera: Camera) -> Matrices:
 
 
 def nerfstudio(folder: Path, lens: Lens, **more: Any) -> Path:
-    """OpenGL axes, camera to world, intrinsics in each frame."""
+    """Write OpenGL axes, camera to world, intrinsics in each frame."""
     frames = []
     for camera in known():
         K, _, c2w = matrices(camera)
@@ -125,7 +125,7 @@ def mat(key: str, rows: int, values: Any) -> str:
 
 
 def easymocap(folder: Path, lens: Lens) -> Path:
-    """Pixels counted from the first one's centre; names with zeros are text."""
+    """Write pixels counted from the first one's centre; names with zeros are text."""
     intri = extri = '%YAML:1.0\n---\nnames:\n   - "cam00"\n   - "cam01"\n   - "cam02"\n'
     for camera in known():
         K, w2c, _ = matrices(camera)

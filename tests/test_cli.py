@@ -22,11 +22,11 @@ from ash_core import __version__, cli
 from ash_core.avatar import Avatar, NativeAvatar
 from ash_core.commands.all_commands import COMMANDS
 from ash_core.commands.import_ import rendered_atlas
-from ash_core.commands.scene import choose_device
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_skeleton, write_motion
 from ash_core.gpu import kernels
+from ash_core.scene.open import choose_device
 
 FRAMES = 6
 SIZE = "64x48"

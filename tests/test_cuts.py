@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ash_core.commands.scene import BUNDLED, load_avatar_data, load_motion, make_renderer
 from ash_core.geometry.framing import front_camera
 from ash_core.geometry.motion import JUMP_M_PER_S, find_cuts, first_frames, pose_window
 from ash_core.geometry.rotations import axis_angle_to_matrix
 from ash_core.records import AvatarData, Motion
 from ash_core.render import RenderRequest
+from ash_core.scene.open import BUNDLED, load_avatar_data, load_motion, make_renderer
 from ash_core.variants import NATIVE, RELEASED
 
 CUT_PICTURES = 10
@@ -31,7 +31,7 @@ def bundled(name: str, data: AvatarData) -> Tensor:
 
 
 def path_of_a_hand(steps_m: list[float]) -> Tensor:
-    """[F, 1, 3] one joint along x."""
+    """Make the path [F, 1, 3] of one joint along x."""
     x = torch.tensor([0.0, *steps_m], dtype=torch.float64).cumsum(0)
     return torch.stack((x, 0 * x, 0 * x), -1)[:, None]
 

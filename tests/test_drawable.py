@@ -8,18 +8,18 @@ import torch
 from test_rasterize_cpu import camera, scene
 
 from ash_core.avatar import Avatar
-from ash_core.commands.scene import (
+from ash_core.drawable import Decoded, Drawable, Stage, StaticSplats, no_stage
+from ash_core.errors import InputError
+from ash_core.geometry.motion import NO_POSES, window_at
+from ash_core.records import AvatarData, PoseWindow, SplatData
+from ash_core.render import Renderer, RenderRequest
+from ash_core.scene.open import (
     ACTOR,
     load_avatar_data,
     load_drawable,
     make_renderer,
     still_motion,
 )
-from ash_core.drawable import Decoded, Drawable, Stage, StaticSplats, no_stage
-from ash_core.errors import InputError
-from ash_core.geometry.motion import NO_POSES, window_at
-from ash_core.records import AvatarData, PoseWindow, SplatData
-from ash_core.render import Renderer, RenderRequest
 from ash_core.splat.rasterize import rasterize
 
 SPLATS = Path(__file__).parent / "data" / "splats" / "splats.ply"

@@ -55,7 +55,7 @@ def data(tmp_path: Path) -> Path:
 def extract(
     folder: Path, settings: ExtractSettings = THIN, stop_after: int = 10**9, camera: int = 0
 ) -> CameraReport:
-    """Camera 0, in this process."""
+    """Extract camera 0 in this process."""
     done = []
     job = job_of(folder, camera, settings)
     return extract_camera(job, done.append, lambda: len(done) > stop_after)
@@ -76,7 +76,7 @@ def raw(path: Path, frame: int) -> np.ndarray:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """All images, by name."""
+    """Read all images, by name."""
     paths = sorted((folder / "training" / "images").rglob("*.[pj][np]g"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
@@ -142,13 +142,13 @@ def test_resized_images_move_the_cameras_along(data: Path) -> None:
 
 
 def test_again_makes_only_what_is_missing_or_damaged(data: Path) -> None:
-    assert extract(data).made == FRAMES
+    assert extract(data).new_images == FRAMES
     before = tree(data)
     image_path(data, "training", 0, 1).unlink()
     spoilt = image_path(data, "training", 0, 6)
     spoilt.write_bytes(spoilt.read_bytes()[:-20])
     report = extract(data)
-    assert (report.made, report.kept) == (2, FRAMES - 2)
+    assert (report.new_images, report.old_images) == (2, FRAMES - 2)
     assert tree(data) == before
 
 
@@ -156,17 +156,17 @@ def test_other_settings_are_told_and_made_again(data: Path) -> None:
     extract(data)
     report = extract(data, ExtractSettings(erode=0, dilate=0, threshold=90))
     assert report.changed == 'threshold: "by the rim" -> 90'
-    assert report.made == FRAMES
+    assert report.new_images == FRAMES
     write_video(video_path(data, "training", 0), np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8))
     report = extract(data, ExtractSettings(erode=0, dilate=0, threshold=90))
     assert report.changed == "video: its content is another"
-    assert report.made == FRAMES
+    assert report.new_images == FRAMES
 
 
 def test_a_stop_leaves_whole_images_and_goes_on(data: Path, tmp_path: Path) -> None:
     report = extract(data, stop_after=3)
     assert report.stopped
-    assert 0 < report.made < FRAMES
+    assert 0 < report.new_images < FRAMES
     extract(data)
     whole = small_dataset(tmp_path / "other")
     extract(whole)
@@ -178,8 +178,8 @@ def test_a_journal_line_that_a_kill_cut_off_is_no_line(data: Path) -> None:
     before = tree(data)
     journal = data / "training" / "images" / "extract_c_000.jsonl"
     journal.write_bytes(journal.read_bytes()[:-4])
-    assert extract(data).made == 1
-    assert extract(data).made == 0
+    assert extract(data).new_images == 1
+    assert extract(data).new_images == 0
     assert tree(data) == before
 
 
@@ -188,7 +188,7 @@ def test_a_copy_of_a_data_set_is_not_made_again(data: Path, tmp_path: Path) -> N
     extract(data)
     copy = tmp_path / "copy"
     shutil.copytree(data, copy, copy_function=shutil.copyfile)
-    assert (extract(copy).made, extract(copy).changed) == (0, "")
+    assert (extract(copy).new_images, extract(copy).changed) == (0, "")
     path = video_path(copy, "training", 0)
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     content = bytearray(path.read_bytes())
@@ -213,7 +213,7 @@ def test_in_a_closed_folder_images_that_are_there_suffice(
     monkeypatch.setattr(Path, "open", closed)
     before = journal.read_bytes()
     report = extract(data)
-    assert (report.made, report.kept) == (0, FRAMES)
+    assert (report.new_images, report.old_images) == (0, FRAMES)
     with pytest.raises(
         InputError, match=r"000\.jsonl: cannot be written, and .*threshold: .* -> 90"
     ):
@@ -282,7 +282,7 @@ def test_truncated_last_frame_is_told_and_left_out(data: Path) -> None:
     frames = np.stack([raw(path, n) for n in range(FRAMES)])
     cut_off(path, frames, 5)
     report = extract(data)
-    assert report.made == FRAMES - 1
+    assert report.new_images == FRAMES - 1
     assert "cut off, the last frame is left out, 7 are whole" in report.notes[0]
 
 
@@ -393,7 +393,7 @@ def test_full_disk(data: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert tree(data) == before
     assert not list((data / "training" / "images").rglob("*.part"))
-    assert extract(data).made == FRAMES - len(before)
+    assert extract(data).new_images == FRAMES - len(before)
 
 
 def test_lens_distortion_is_straightened(data: Path) -> None:
@@ -522,7 +522,7 @@ def test_a_hang_up_while_workers_start_kills_none(data: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Tell whether a process runs; one that nobody has waited for yet has no command line."""
+    """Return whether a process runs; one without a waiting parent has no command line."""
     try:
         return bool(Path(f"/proc/{process}/cmdline").read_bytes())
     except OSError:

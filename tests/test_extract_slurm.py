@@ -26,7 +26,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check(data: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...]) -> None:
-    """All images; run again, none is made."""
+    """Check all images; a second run makes none."""
     assert main(["extract", str(data), *options]) == 0
     images = [(frame, camera) for frame, camera, _ in images_of(data, "training")]
     assert images == [(frame, camera) for frame in range(FRAMES) for camera in range(3)]

@@ -86,7 +86,7 @@ def film(out: Path, frames: int, until: int | None = None, of: FilmStage | None 
 
 
 def decoded(out: Path, cameras: int = 3) -> np.ndarray:
-    """Every pixel of every video [videos, F, h, w, 3]."""
+    """Decode every pixel of every video [videos, F, h, w, 3]."""
     videos = []
     for camera in range(cameras):
         for path in (video_path(out, "training", camera), mask_video_path(out, "training", camera)):
@@ -101,7 +101,7 @@ def decoded(out: Path, cameras: int = 3) -> np.ndarray:
 
 @njit
 def rasterize(places: np.ndarray, faces: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Depth [h, w] at the centres of pixels, 0 where nothing is; places [V, 3]: x, y px, depth."""
+    """Return depth [h, w] at pixels' centres, 0 where empty. places [V, 3]: x, y px, depth."""
     depth = np.zeros((height, width))
     for f in range(len(faces)):
         a, b, c = places[faces[f, 0]], places[faces[f, 1]], places[faces[f, 2]]
@@ -124,7 +124,7 @@ def rasterize(places: np.ndarray, faces: np.ndarray, width: int, height: int) ->
 
 
 def projected(camera: Camera, vertices: np.ndarray, scale: int = 1) -> np.ndarray:
-    """x, y in pixels (of a picture `scale` times as large) and depth of body-frame vertices."""
+    """Project body-frame vertices: x, y px (of an image `scale` times as large) and depth."""
     view, K = camera.viewmat.double().numpy(), camera.K.double().numpy()
     seen = vertices @ np.array(R_WORLD_BODY).T @ view[:3, :3].T + view[:3, 3]
     pixels = seen @ K.T
@@ -133,7 +133,7 @@ def projected(camera: Camera, vertices: np.ndarray, scale: int = 1) -> np.ndarra
 
 @functools.cache
 def posed():
-    """(a pass that has a pose, the pose, its cameras) in the current context."""
+    """Return (a pass with a pose, the pose, its cameras) in the current context."""
     the_context().make_current()
     there = stage(4, (320, 240))
     true = there.actor.play(script().dofs).frame(3)
@@ -214,18 +214,18 @@ def test_light_is_even_and_gloss_moves_with_the_view() -> None:
 def test_stopped_and_resumed_is_as_if_never_stopped(tmp_path: Path) -> None:
     once, twice, other = (tmp_path / name for name in ("once", "twice", "other"))
     report = film(once, 13)
-    assert (report.made, report.kept, report.touching) == (39, 0, set())
+    assert (report.new_images, report.old_images, report.touching) == (39, 0, set())
     stopped = film(twice, 13, until=34)
     assert stopped.stopped
-    assert stopped.made == 30, "what will be there when it goes on"
+    assert stopped.new_images == 30, "what will be there when it goes on"
     assert not list(twice.rglob("stream*.mp4"))
     assert not list(twice.rglob("*.partial"))
     resumed = film(twice, 13)
-    assert (resumed.made, resumed.kept) == (9, 30)
+    assert (resumed.new_images, resumed.old_images) == (9, 30)
     want = decoded(once)
     assert want.shape == (6, 13, 72, 96, 3)
     np.testing.assert_array_equal(decoded(twice), want)
-    assert film(twice, 13).made == 0
+    assert film(twice, 13).new_images == 0
     film(other, 13, of=stage(seed=1))
     assert (decoded(other) != want).any()
 
@@ -245,7 +245,7 @@ def test_more_frames_are_filmed_after_those_that_are_there(tmp_path: Path) -> No
     stopped = film(grown, 17, until=3 * 3 + 3 * 12)
     assert stopped.stopped
     report = film(grown, 17)
-    assert (report.made, report.kept) == (3 * 4, 3 * 13)
+    assert (report.new_images, report.old_images) == (3 * 4, 3 * 13)
     assert not (grown / "training" / ".film").exists()
     np.testing.assert_array_equal(decoded(grown)[:, :3], before)
     # A film that was stopped, its last segment of 3 frames, then asked for more.
@@ -253,12 +253,12 @@ def test_more_frames_are_filmed_after_those_that_are_there(tmp_path: Path) -> No
         patch.setattr(Film, "_join", interrupted)
         with pytest.raises(KeyboardInterrupt):
             film(begun, 13)
-    assert film(begun, 17).kept == 30
+    assert film(begun, 17).old_images == 30
     for out in (grown, begun):
         got = decoded(out)
         assert got.shape == want.shape
         assert np.abs(got - want).mean() < 1.0  # encoded in other segments
-        assert film(out, 17).made == 0
+        assert film(out, 17).new_images == 0
     skeleton = stage().actor.data.skeleton
     poses = (read_motion(out / "training" / POSES, skeleton).dofs for out in (whole, grown))
     assert torch.equal(*poses)
@@ -270,7 +270,7 @@ def test_a_missing_video_alone_is_filmed_again(tmp_path: Path) -> None:
     want = decoded(tmp_path)
     video_path(tmp_path, "training", 1).unlink()
     report = film(tmp_path, 3)
-    assert (report.made, report.kept) == (3, 6)
+    assert (report.new_images, report.old_images) == (3, 6)
     np.testing.assert_array_equal(decoded(tmp_path), want)
 
 

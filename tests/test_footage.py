@@ -11,7 +11,7 @@ from ash_core.files.footage import declared_frames, decode_frames, index_video
 
 
 def steps(count: int) -> np.ndarray:
-    """Grey frames, each 10 levels brighter than the one before."""
+    """Make grey frames, each 10 levels brighter than the one before."""
     return np.repeat(np.arange(count, dtype=np.uint8) * 10 + 40, 64 * 48 * 3).reshape(-1, 48, 64, 3)
 
 
@@ -44,7 +44,7 @@ def test_constant_frame_rate_is_none_of_that(tmp_path: Path) -> None:
 
 
 def cut_off(path: Path, source: np.ndarray, count: int) -> None:
-    """A video whose index stands first, without its last bytes."""
+    """Write a video with its index first, without its last bytes."""
     write_video(path, source, container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[:-count])
 

@@ -42,7 +42,7 @@ def write(
     colorspace: int | None = None,
     spread: int | None = None,
 ) -> None:
-    """An H.264 video with what else its header may say."""
+    """Write an H.264 video with other header entries."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=25)
@@ -67,7 +67,7 @@ def write(
 
 
 def corner(width: int = 64, height: int = 48) -> np.ndarray:
-    """A bright patch in one corner, another colour in the next one."""
+    """Paint a bright patch in one corner, another colour in the next one."""
     frames = np.full((3, height, width, 3), 20, np.uint8)
     frames[:, :12, :16] = COLOUR
     frames[:, :12, -16:] = (40, 200, 60)
@@ -254,7 +254,7 @@ def test_a_damaged_video_is_listed_and_the_others_are_made(
 def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = small_dataset(Path("q:r"))
-    assert extract(data).made == FRAMES
+    assert extract(data).new_images == FRAMES
     render = ["render", "actor", "--frames", ":1", "--size", "32x24", "--device", "cpu"]
     assert main([*render, "--out", "a:b.mp4"]) == 0
     assert video_size(Path("a:b.mp4")) == (32, 24)

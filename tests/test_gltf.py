@@ -36,7 +36,7 @@ def as_uri(data: bytes) -> str:
 
 
 def gltf_of(path: Path, arrays: list[tuple[np.ndarray, Json]], **content: object) -> Gltf:
-    """A file with one buffer view and one accessor for each array."""
+    """Make a file with one buffer view and one accessor for each array."""
     data, views, accessors = b"", [], []
     for array, accessor in arrays:
         views.append({"buffer": 0, "byteOffset": len(data), "byteLength": array.nbytes})
@@ -127,7 +127,7 @@ def test_dofs_do_not_jump() -> None:
 
 
 def quads(uvs: list[list[list[float]]], materials: list[int]) -> Soup:
-    """Unit squares side by side, two triangles each, with these corners in the image."""
+    """Make unit squares side by side, two triangles each, with these corners in the image."""
     corners = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], float)
     triangles = [[0, 1, 2], [0, 2, 3]]
     positions = [
@@ -292,7 +292,7 @@ def test_meshes_that_nothing_moves_are_refused(tmp_path: Path, skin: Json) -> No
 
 
 def test_a_mesh_on_an_animated_node_gets_one_bone(tmp_path: Path, skin: Json) -> None:
-    """And stands as its node stands; strips are triangles too."""
+    """The mesh stands as its node stands; strips are triangles too."""
     rigid = copy.deepcopy(skin)
     del rigid["skins"]
     rigid["nodes"] = [{"mesh": 0, "translation": [0, 5, 0], "scale": [-1, 1, 1]}]

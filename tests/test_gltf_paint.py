@@ -23,7 +23,7 @@ UNSIGNED_SHORT, UNSIGNED_INT, FLOAT = 5123, 5125, 5126
 
 
 def triangle(uvs: list[list[float]], material: int = 0) -> Soup:
-    """2 cm large, beside the quads."""
+    """Make a triangle of 2 cm beside the quads."""
     corners = np.array([[[0.0, 2, 0], [0.02, 2, 0], [0, 2.02, 0]]])
     return Soup(corners, np.array([uvs]), np.array([material]))
 
@@ -37,7 +37,7 @@ def joined(*soups: Soup) -> Soup:
 
 
 def sheared(soup: Soup) -> Soup:
-    """The first quad cannot be kept as it is: another one has the same place."""
+    """Shear the quads: the first one cannot keep its place, which another one has too."""
     return joined(quads([WHOLE, WHOLE], [0, 0]), soup)
 
 
@@ -96,7 +96,7 @@ def test_a_texture_is_as_fine_as_the_images_are() -> None:
 
 
 def at_corners(atlas: Any, face: int) -> np.ndarray:
-    """[3, 3] colours a little inside a face's corners."""
+    """Return colours [3, 3] a little inside a face's corners."""
     corners = atlas.corner_uvs[face]
     inside = 0.9 * corners + 0.1 * corners.mean(0)
     side = len(atlas.texture)
@@ -131,7 +131,7 @@ def test_images_are_averaged_where_they_are_finer_than_what_is_painted() -> None
 
 
 def hairy(alpha: np.ndarray, mode: Any) -> Material:
-    """Red where it is there, and white where it is not, as exporters leave it."""
+    """Paint visible texels red and transparent ones white, as exporters do."""
     image = np.full((*alpha.shape, 4), 255, np.uint8)
     image[alpha > 0.2, :3] = [200, 0, 0]
     image[..., 3] = np.round(255 * alpha)
@@ -180,7 +180,7 @@ SIDES = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (
 
 
 def box(middle: tuple, size: tuple, material: int, joint: int) -> Json:
-    """A box whose six sides share the whole image."""
+    """Make a box whose six sides share the whole image."""
     corners = [CUBE[n] * size + middle for side in SIDES for n in side]
     faces = [[4 * s + k for k in order] for s in range(6) for order in ((0, 1, 2), (0, 2, 3))]
     return {
@@ -197,7 +197,7 @@ def png(image: np.ndarray) -> Json:
 
 def avatar_of(path: Path, boxes: list[Json], materials: list[Json], images: list[np.ndarray],
               arms_down: float = 0.0, **content: object) -> Path:  # fmt: skip
-    """A skinned figure with a mesh for each box."""
+    """Make a skinned figure with a mesh for each box."""
     cos, sin = np.cos(arms_down), np.sin(arms_down)
     local = [np.array(place) for _, place in JOINTS.values()]
     for side, first in ((1.0, 2), (-1.0, 5)):
@@ -380,7 +380,7 @@ def test_vrm_files_are_gltf_with_springs_that_rest(
 
 
 def with_flat_bind(path: Path, joint: int) -> Path:
-    """The same file with zeros in place of a joint's inverse bind matrix."""
+    """Replace a joint's inverse bind matrix by zeros."""
     content = json.loads(path.read_text())
     view = content["bufferViews"][0]
     content["buffers"].append({"byteLength": view["byteLength"]})

@@ -15,8 +15,9 @@ from ash_core.avatar import Avatar, NativeAvatar, ReleasedAvatar
 from ash_core.conventions import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
 from ash_core.files.checks import network_shapes
 from ash_core.files.released import import_ash
-from ash_core.records import AvatarData, Camera, Gaussians, Image
+from ash_core.records import AvatarData, Camera, Gaussians
 from ash_core.render import Renderer
+from ash_core.rendered_image import RenderedImage
 from ash_core.splat.rasterize import rasterize
 from ash_core.splat.reference import Projected, project
 from ash_core.variants import RELEASED
@@ -83,7 +84,7 @@ def close_but_for(
     assert int((error > tolerance).sum()) <= flips, np.sort(error, axis=None)[-flips - 3 :]
 
 
-Pictures = dict[tuple[str, str, int], Image]
+Pictures = dict[tuple[str, str, int], RenderedImage]
 """By backend, mode of the published batch norms, and SH degree."""
 UNDER = {("train", 0): 1.0, ("train", 3): 0.0, ("eval", 0): 0.0, ("eval", 3): 0.0}
 """The background's grey; the two PNGs are the first two of these."""
@@ -269,11 +270,11 @@ def test_bytes_are_cut_off_for_released_avatars_and_rounded_for_native_ones(
     released: Renderer, native: Renderer
 ) -> None:
     values = torch.tensor([-0.5, 0.0, 0.4, 0.6, 99.0, 99.9, 254.4, 254.6, 255.0, 300.0]) / 255
-    image = Image(values[None, :, None].expand(1, -1, 3), torch.ones(1, 10), torch.ones(1, 10))
+    parts = values[None, :, None].expand(1, -1, 3), torch.ones(1, 10), torch.ones(1, 10)
     cut = [0, 0, 0, 0, 99, 99, 254, 254, 255, 255]
     rounded = [0, 0, 0, 1, 99, 100, 254, 255, 255, 255]
     for renderer, want in ((released, cut), (native, rounded)):
-        got = renderer.to_uint8(image)
+        got = RenderedImage(*parts, rounding=renderer.rounding).rgb8()
         assert got.dtype == torch.uint8
         assert got[0].tolist() == [[value] * 3 for value in want]
 
@@ -290,7 +291,7 @@ def test_13_pictures(
     )
     want = enlarged[::4, ::4].astype(int)
     assert (enlarged == want.repeat(4, 0).repeat(4, 1)).all()
-    got = released.to_uint8(pictures[backend, "train", degree])
+    got = replace(pictures[backend, "train", degree], rounding=released.rounding).rgb8()
     error = np.abs(got.int().numpy() - want)
     # Noise of 1e-6 before the cut takes a few of 56640 values over an integer.
     assert int(error.max()) <= 1

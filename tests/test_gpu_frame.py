@@ -389,7 +389,7 @@ def test_drawn_bytes_are_the_picture_s(toy: Toy) -> None:
         request = RenderRequest(window, small_camera(*size), (0.1, 0.2, 0.3))
         image = renderer.render(request)
         pixels = renderer.draw(request)
-        assert torch.equal(pixels[..., :3], renderer.to_uint8(image))
+        assert torch.equal(pixels[..., :3], image.rgb8())
         shown.append((pixels, pixels.clone()))
     pixels, then = shown[-2]
     assert torch.equal(pixels, then)  # valid until the next call but one

@@ -92,7 +92,7 @@ def test_a_requirement_that_is_gone_is_one_line(
         raise ModuleNotFoundError("No module named 'av'", name="av")
 
     came_from(monkeypatch, WHEEL)
-    monkeypatch.setattr("ash_core.commands.render.load_avatar_data", fail)
+    monkeypatch.setattr("ash_core.commands.render.load_drawable", fail)
     assert cli.main(["render", "actor", "--out", str(tmp_path / "a.mp4")]) == 2
     assert capsys.readouterr().err == (
         "error: the package av is not installed: pip install ash-studio\n"

@@ -21,7 +21,7 @@ FINE = 8
 
 
 def shape(width: int, height: int) -> np.ndarray:
-    """Coverage of a body with two fingers of two pixels, [h, w] in [0, 1]."""
+    """Return the coverage [h, w] of a body with two fingers of two pixels, in [0, 1]."""
     y, x = (np.mgrid[: height * FINE, : width * FINE] + 0.5) / FINE
     body = ((x - width / 2) / (0.3 * width)) ** 2 + ((y - height / 2) / (0.4 * height)) ** 2 < 1
     for finger in (0.30, 0.38):
@@ -115,7 +115,7 @@ def test_published_squares_are_those_of_footage_of_4k() -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data set of one still picture with a soft mask."""
+    """Make a data set of one static image with a soft mask."""
     folder = small_dataset(tmp_path / "subject")
     coverage = shape(WIDTH, HEIGHT)
     for path, picture in (

@@ -10,7 +10,7 @@ from ash_core.geometry.lens import Lens, distort, straight_map
 
 
 def by_definition(mask: np.ndarray, side: int, eroding: bool) -> np.ndarray:
-    """OpenCV's filter: the square's anchor is at side // 2; the border changes nothing."""
+    """Filter as OpenCV does: the square's anchor is at side // 2; the border is neutral."""
     if side <= 1:
         return mask
     padding = (side // 2, side - 1 - side // 2)

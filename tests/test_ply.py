@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ash_core import cli
-from ash_core.commands.scene import still_motion
 from ash_core.drawable import StaticSplats
 from ash_core.errors import InputError
 from ash_core.files.image import read_image
@@ -17,6 +16,7 @@ from ash_core.files.splats import load_splats, read_splats
 from ash_core.geometry.motion import window_at
 from ash_core.records import Gaussians
 from ash_core.render import Renderer
+from ash_core.scene.open import still_motion
 
 
 def some(count: int = 50, colours: int = 16) -> Gaussians:
@@ -31,7 +31,7 @@ def some(count: int = 50, colours: int = 16) -> Gaussians:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """As any reader of the format does it."""
+    """Read the file as any reader of the format does."""
     head, body = path.read_bytes().split(b"end_header\n", 1)
     lines = head.decode().splitlines()
     assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
@@ -86,7 +86,7 @@ def test_what_was_written_is_read(tmp_path: Path, colours: int) -> None:
 
 
 def foreign(path: Path, g: Gaussians, kind: str, ending: str = "\n") -> None:
-    """As another program may write them: another order, other properties, types and elements."""
+    """Write as another program may: another order, other properties, types and elements."""
     rest = g.sh[:, 1:].transpose(1, 2).reshape(len(g.means), -1)
     columns = {
         "opacity": g.opacities.clamp(1e-6, 1 - 1e-6).logit(),

@@ -18,7 +18,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def coded(rows: np.ndarray, width: int, colour: int, parts: int = 1) -> bytes:
-    """A PNG of filtered rows as they are."""
+    """Encode a PNG of filtered rows."""
     header = struct.pack(">IIBBBBB", width, len(rows), 8, colour, 0, 0, 0)
     data = zlib.compress(rows.tobytes())
     size = -(-len(data) // parts)

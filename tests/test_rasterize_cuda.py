@@ -37,7 +37,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
         return torch.device("cuda", torch.cuda.current_device())
     for name in ("FORWARD", "BACKWARD", "DETERMINISTIC_BACKWARD"):
         monkeypatch.setattr(cuda, name, stand_in(getattr(cuda, name)))
-    ours = rasterizing._Backend("ash_core.splat.cuda", None)
+    ours = rasterizing._Entry(rasterizing._module("cuda"), None)
     monkeypatch.setitem(rasterizing._BACKENDS, "cuda", ours)
     return torch.device("cpu")
 

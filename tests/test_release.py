@@ -34,7 +34,7 @@ def run(*words: object) -> int:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> ReleaseTree:
-    """Images extracted outside, as the published extraction would. Not to be spoiled."""
+    """Extract images outside, as the published extraction does. Read-only."""
     tree = release_tree(tmp_path_factory.mktemp("release"))
     extract_by_hand(tree)
     return tree
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> ReleaseTree:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> ReleaseTree:
-    """Without footage, to be spoiled."""
+    """Copy the tree without footage, for tests that damage it."""
     return release_tree(tmp_path / "tree", footage=False)
 
 

@@ -40,7 +40,7 @@ def toy(original: ToyFiles, tmp_path: Path) -> ToyFiles:
 
 
 def some_networks() -> dict[str, dict[str, Tensor]]:
-    """All four networks of the toy, in the published layout; each tensor its own constant."""
+    """Make the toy's four published networks; each tensor its own constant."""
     return {
         name: {key: torch.full(shape, 0.01 * n) for n, (key, shape) in enumerate(keys.items())}
         for name, keys in network_shapes(58, 18).items()
@@ -410,7 +410,7 @@ def test_other_checkpoints_are_named(tmp_path: Path) -> None:
 
 
 class Malicious:
-    """Unpickling this would make a folder."""
+    """Object whose unpickling would make a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

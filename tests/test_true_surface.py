@@ -46,7 +46,7 @@ class Skirted:
 
 @cache
 def skirted() -> Skirted:
-    """A loose skirt, open below, around the bundled character's hips."""
+    """Sew a loose skirt, open below, around the bundled character's hips."""
     data = plain()
     body = data.template.vertices.numpy().astype(float)
     skin, names = data.skinning, data.skinning.bone_names
@@ -115,7 +115,7 @@ def actor(seed: int = 0) -> TrueActor:
 
 
 def poses(frames: int, **dofs: np.ndarray | float) -> np.ndarray:
-    """[F, D] zero but for some dofs."""
+    """Make dofs [F, D], zero but for some."""
     names = plain().skeleton.dof_names
     found = np.zeros((frames, len(names)))
     for name, values in dofs.items():
@@ -192,7 +192,7 @@ def test_every_joint_wrinkles(dof: str) -> None:
 
 
 def test_legs_stay_inside_the_skirt_on_a_walk() -> None:
-    """Not exactly: legs are round to the cloth."""
+    """Allow small errors: legs are round to the cloth."""
     motion, player = actor().play(walk()[:60]), actor()
     outer = skirted().outer
     bones = [plain().skinning.bone_names.index(f"{side}{bone}")

@@ -19,6 +19,7 @@ from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.motion import pose_window
 from ash_core.records import AvatarData, Motion, PoseWindow
 from ash_core.render import Renderer, RenderRequest
+from ash_core.scene.scene_file import SESSION_VERSION
 from ash_core.training import checkpoints
 from ash_core.training.checkpoints import newest_checkpoint
 from ash_core.training.config import TrainConfig
@@ -27,7 +28,6 @@ from ash_core.training.trainer import Trainer
 from ash_core.training.world import World
 from ash_core.variants import NATIVE
 from viewer.session import Session
-from viewer.session_file import SESSION_VERSION
 
 HERE = Path(__file__).resolve().parent / "data" / "versions"
 FRAME = 40
@@ -61,7 +61,7 @@ def test_avatars(version: int, expected: dict[str, np.ndarray]) -> None:
     front = toy_cameras()[0]
     K = front.K * torch.tensor([[0.25], [0.25], [1.0]])
     request = RenderRequest(window, replace(front, K=K, width=40, height=30), BACKGROUND)
-    picture = renderer.to_uint8(renderer.render(request)).int()
+    picture = renderer.render(request).rgb8().int()
     assert (picture - torch.from_numpy(expected["rgb"]).int()).abs().max() <= 1
 
 
@@ -108,7 +108,7 @@ def test_sessions(version: int, tmp_path: Path) -> None:
     assert session.document.overlays.mesh == ("none" if version == 1 else "wire")
     assert session.document.up is None
     assert set(session.cameras) >= {"front", "side"} or version == 1
-    assert len(session.renderer.gaussians(session.request(40, 30).window).means) == 220
+    assert len(session.renderer.gaussians(session.request_shown(40, 30).window).means) == 220
 
 
 def test_the_kept_files_are_small() -> None:

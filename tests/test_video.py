@@ -17,10 +17,11 @@ from PIL import Image as PillowImage
 from ash_core.errors import InputError
 from ash_core.files import video
 from ash_core.records import Image
+from ash_core.rendered_image import straight_colour
 
 
 def read_video(path: Path, pixel_format: str = "rgb24") -> np.ndarray:
-    """All frames, [F, h, w, c]; VP9 through libvpx, whose decoder alone keeps alpha."""
+    """Decode all frames, [F, h, w, c]; VP9 through libvpx, whose decoder alone keeps alpha."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         if path.suffix == ".webm":
@@ -33,7 +34,7 @@ def read_video(path: Path, pixel_format: str = "rgb24") -> np.ndarray:
 
 
 def moving_square(frames: int, width: int, height: int, channels: int) -> np.ndarray:
-    """A warm square that walks over a cold ground; alpha is 255 inside and 0 outside."""
+    """Make a warm square that moves over cold ground; alpha is 255 inside, 0 outside."""
     picture = np.zeros((frames, height, width, channels), np.uint8)
     picture[..., :3] = (30, 90, 140)
     for n in range(frames):
@@ -122,7 +123,7 @@ def test_failure_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 class PatientEncoder(video.PngEncoder):
-    """Takes half a second for each frame, and tells when it begins."""
+    """Encoder that takes half a second for each frame, and signals when it begins."""
 
     def __init__(self, out: Path) -> None:
         super().__init__(out)
@@ -226,7 +227,7 @@ def test_straight_colour_divides_by_alpha() -> None:
     colour = torch.tensor([0.8, 0.4, 0.2])
     alpha = torch.tensor([[1.0, 0.5, 0.1, 0.0]])
     image = Image(rgb=colour * alpha[..., None], alpha=alpha, depth=torch.zeros(1, 4))
-    got = video.straight_colour(image)
+    got = straight_colour(image)
     torch.testing.assert_close(got[0, :3], colour.expand(3, 3), atol=1e-6, rtol=0.0)
     assert got[0, 3].tolist() == [0, 0, 0]
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from viewer.clock import Clock, LoopMode
+from ash_core.scene.playback import LoopMode
+from viewer.clock import Clock
 
 FPS = 25.0
 MODES: tuple[LoopMode, ...] = ("loop", "once", "ping-pong")

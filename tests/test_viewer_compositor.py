@@ -19,9 +19,9 @@ from ash_core.gl.texture import read_texture
 from ash_core.look import Look
 from ash_core.records import Camera, Surface
 from ash_core.render import RenderRequest
+from ash_core.scene.document import Document, Overlays
 from viewer import scene as scene_module
 from viewer.compositor import Compositor, Scene
-from viewer.document import Document, Overlays
 from viewer.engine import Frame, Posed
 from viewer.front_end import Message
 from viewer.present import HostPresenter
@@ -166,14 +166,18 @@ def test_a_smaller_picture_of_splats_is_stretched() -> None:
 
 
 class FakeSession:
-    """A session's document and messages; the scene asks for nothing else."""
+    """A session's document, messages and revision; the scene asks for nothing else."""
 
     def __init__(self) -> None:
+        self.revision = 0
         self.document = Document("dance", overlays=Overlays(grid=True))
         self.messages: list[Message] = []
 
     def say(self, text: str, severity: Any = "info") -> None:
         self.messages.append(Message(text, severity, 0.0))
+
+    def touch(self) -> None:
+        self.revision += 1
 
 
 def frame(number: int, background: tuple[float, float, float] | None = None) -> Frame:
@@ -226,6 +230,7 @@ def test_where_the_compositor_fails_the_avatar_is_still_shown() -> None:
         assert torch.equal(picture[..., :3], layers()[..., :3])
         assert (picture[..., 3] == 255).all()
         assert [message.severity for message in session.messages] == ["error"]
+        assert session.revision == 1
         assert session.messages[0].text.endswith("no framebuffer")
         # From here on frames bring their own background.
         asked = view.wanted(RenderRequest(*[None] * 2, GREY))  # type: ignore[arg-type]

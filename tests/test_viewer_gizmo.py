@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ash_core.geometry.framing import joint_positions
+from ash_core.scene.joint_tree import joint_tree, node_of
 from viewer.gizmo import RADIUS_PX, Grip, Handle, drag, handles, under
 from viewer.overlay import project
-from viewer.pose import joint_tree, node_of
 from viewer.session import Session
 
 
@@ -23,11 +23,11 @@ def found(session: Session, joint: str) -> tuple[Handle, ...]:
     skeleton = session.data.skeleton
     node = node_of(joint_tree(skeleton), joint)
     assert node is not None
-    return handles(skeleton, session.pose(), node, session.camera(800, 600))
+    return handles(skeleton, session.dofs(), node, session.camera(800, 600))
 
 
 def test_every_handle_moves_what_hangs_on_it_as_it_says(session: Session) -> None:
-    skeleton, dofs, step = session.data.skeleton, session.pose(), 1e-6
+    skeleton, dofs, step = session.data.skeleton, session.dofs(), 1e-6
     camera, seen = session.camera(800, 600), set()
     for node in joint_tree(skeleton):
         for handle in handles(skeleton, dofs, node, camera):
@@ -95,7 +95,7 @@ def test_a_ring_seen_from_its_edge_does_not_run_away(session: Session) -> None:
 
 def test_handles_have_one_size_and_nothing_is_taken_away_from_them(session: Session) -> None:
     near, far = session.camera(800, 600), replace(session.view, distance=9.0).camera(800, 600)
-    skeleton, dofs = session.data.skeleton, session.pose()
+    skeleton, dofs = session.data.skeleton, session.dofs()
     node = next(node for node in joint_tree(skeleton) if node.dofs)
     for camera in (near, far):
         made = handles(skeleton, dofs, node, camera)

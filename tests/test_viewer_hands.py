@@ -84,7 +84,7 @@ def a_joint_is_searched_and_its_slider_set(ui):
     expect(app.pose.text == "head", app.pose.text)
     row = next(row for row in session.sliders if "head" in row.name)
     ui.item_input_value(f"**/{row.name}##{row.dof}", 5.0)
-    value = float(session.pose()[row.dof]) * row.shown_scale
+    value = float(session.dofs()[row.dof]) * row.shown_scale
     expect(abs(value - 5.0) < 0.1, f"{row.name} is {value}")
     ui.item_input("##joint")
     ui.key_chars_replace_enter("")

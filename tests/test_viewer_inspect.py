@@ -33,7 +33,7 @@ def test_a_pixel_of_the_body_gives_a_splat_that_is_there(
     session: Session, gaussians: Gaussians
 ) -> None:
     camera = session.camera(320, 240)
-    alpha = session.renderer.render(session.request(320, 240)).alpha
+    alpha = session.renderer.render(session.request_shown(320, 240)).alpha
     solid = (alpha > 0.98).nonzero()
     for row, column in solid[:: max(len(solid) // 40, 1)].tolist():
         index = pick(gaussians, camera, column + 0.5, row + 0.5)

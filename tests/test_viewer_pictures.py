@@ -40,7 +40,8 @@ SHOTS = {
         """,
     "splats": """
         from ash_core.files.ply import write_ply
-        write_ply(Path.cwd() / "pose.ply", session.renderer.gaussians(session.request(4, 4).window))
+        window = session.request_shown(4, 4).window
+        write_ply(Path.cwd() / "pose.ply", session.renderer.gaussians(window))
         session.open(str(Path.cwd() / "pose.ply"))
         session.messages.clear()
         commands.run(session, "record.video")

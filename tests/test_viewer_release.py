@@ -11,7 +11,7 @@ from toy import toy_skeleton
 from ash_core.files.cameras.published import write_cameras
 from ash_core.files.dataset import stretch_camera
 from ash_core.files.released import import_ash
-from viewer.pose import sliders
+from ash_core.scene.joint_tree import sliders
 from viewer.session import Session
 
 MOTIONS = {
@@ -45,7 +45,7 @@ def test_a_subjects_folder_opens_with_its_motion_playing(tree: ReleaseTree) -> N
     texts = [message.text for message in session.messages]
     assert any("untrained, it shows its texture" in text for text in texts)
     session.choose_motion("skeletoolToGTPoseTest")
-    request = session.request(40, 30)
+    request = session.request_shown(40, 30)
     assert torch.equal(request.window.dofs[0], session.motion.dofs[session.clock.frame])
     assert session.motion.normalised is not None
     assert session.renderer.render(request).rgb.shape == (30, 40, 3)

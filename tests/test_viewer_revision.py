@@ -9,12 +9,12 @@ from toy import make_toy_character
 
 from ash_core.files.avatar_file import save_avatar
 from ash_core.files.released import import_ash
+from ash_core.scene.revision import Drawn
 from viewer import commands
 from viewer.clock import Clock
-from viewer.revision import Drawn
 from viewer.session import Session
 
-DECODER = {"atlas": 32, "width": 8, "sh_degree": 1, "history": 32}
+DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
 
 
 class Files(NamedTuple):
@@ -128,7 +128,7 @@ def test_a_drag_raises_it_until_its_poses_are_the_motions(files: Files) -> None:
     session = Session(files.avatar, files.motion, "cpu", now=lambda: now)
     dof = next(slider.dof for slider in session.sliders if slider.unit == "rad")
     commands.run(session, "pose.show_dof", dof=dof, value=0.2)
-    while session.hand_moves:
+    while session.is_posing:
         assert steps(session, lambda: None) > 0
         now += 0.05
     assert steps(session, lambda: None) == 1

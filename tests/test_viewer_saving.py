@@ -38,7 +38,7 @@ def test_a_screenshot_is_the_request_s_picture(
     session: Session, tmp_path: Path, background: str
 ) -> None:
     session.edit("background", background=background)
-    out, request = tmp_path / "a.png", session.request(90, 70)
+    out, request = tmp_path / "a.png", session.request_shown(90, 70)
     said = saving.save_picture(session.renderer, request, out, threading.Lock())
     assert said.startswith(f"{out}: 90x70")
     with PillowImage.open(out) as picture:
@@ -47,20 +47,20 @@ def test_a_screenshot_is_the_request_s_picture(
         pixels = np.asarray(picture).copy()
     want = session.renderer.render(request)
     if background == "white":
-        assert np.array_equal(pixels, session.renderer.to_uint8(want).numpy())
+        assert np.array_equal(pixels, want.to_numpy())
     else:
         assert np.abs(pixels[..., 3] / 255 - want.alpha.numpy()).max() < 0.01
 
 
 def test_splats_and_poses_are_read_again(session: Session, tmp_path: Path) -> None:
     session.clock.seek(3)
-    request, lock = session.request(4, 4), threading.Lock()
+    request, lock = session.request_shown(4, 4), threading.Lock()
     saving.save_splats(session.renderer, request, tmp_path / "a.ply", lock)
     want = session.renderer.gaussians(request.window)
     torch.testing.assert_close(read_splats(tmp_path / "a.ply").gaussians.means, want.means)
-    saving.save_pose(tmp_path / "a.motion", session.pose())
+    saving.save_pose(tmp_path / "a.motion", session.dofs())
     dofs = read_motion(tmp_path / "a.motion", session.data.skeleton).dofs
-    torch.testing.assert_close(dofs, session.pose()[None], atol=1e-8, rtol=0.0)
+    torch.testing.assert_close(dofs, session.dofs()[None], atol=1e-8, rtol=0.0)
 
 
 def test_new_files_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_without_a_tool_there_is_one_line(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DISPLAY", ":0")
     with pytest.raises(InputError, match="install wl-copy or xclip"):
-        saving.copy_picture(session.renderer, session.request(8, 8), threading.Lock())
+        saving.copy_picture(session.renderer, session.request_shown(8, 8), threading.Lock())
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_picture_is_pasted_by_another_program(
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     session.edit("background", background="transparent")
-    request = session.request(90, 70)
+    request = session.request_shown(90, 70)
     said = saving.copy_picture(session.renderer, request, threading.Lock())
     assert said == "picture copied: 90x70"
     paste = ["xclip", "-selection", "clipboard", "-t", "image/png", "-o"]

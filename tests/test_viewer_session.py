@@ -15,7 +15,6 @@ from PIL import Image as PillowImage
 from toy import make_toy_character
 
 from ash_core import cli
-from ash_core.commands.scene import Preset
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import CudaError, InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
@@ -29,16 +28,18 @@ from ash_core.look import Look
 from ash_core.networks.decoder import Decoder, DecoderConfig
 from ash_core.records import Camera
 from ash_core.render import Renderer, RenderRequest
+from ash_core.scene.document import BACKGROUNDS, MOST_EDITS, Document, History, Overlays
+from ash_core.scene.open import Preset
+from ash_core.scene.pose_edit import PoseEdit, window_of
+from ash_core.scene.preferences import Preferences, PreferenceStore, preferences_file
+from ash_core.scene.record import Recorder
+from ash_core.scene.scene_file import SESSION_SUFFIX
+from ash_core.scene.view import CameraKey
 from viewer import commands
-from viewer.camera_controls import CameraKey
 from viewer.command import ViewCommand
-from viewer.document import BACKGROUNDS, MOST_EDITS, Document, History, Overlays
 from viewer.engine import Engine
 from viewer.overlay import project
-from viewer.pose import PoseEdit, window_of
-from viewer.preferences import Preferences, PreferenceStore, preferences_file
-from viewer.recorder import Recorder
-from viewer.session import SESSION_SUFFIX, Session
+from viewer.session import Session
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
 SIZE = (40, 30)
@@ -99,7 +100,7 @@ def test_what_comes_with_us_opens_with_its_motions(avatar: str) -> None:
 def test_an_avatar_without_a_motion_stands(files: Files) -> None:
     session = Session(str(files.avatar), device="cpu")
     assert session.document.motion == "rest"
-    assert torch.equal(session.pose(), session.data.rest_dofs)
+    assert torch.equal(session.dofs(), session.data.rest_dofs)
 
 
 def test_what_cannot_be_opened_at_the_start_is_an_error(tmp_path: Path) -> None:
@@ -143,22 +144,22 @@ def test_files_are_opened_by_their_kind(session: Session, files: Files) -> None:
 def test_splats_are_opened_framed_and_kept_still(session: Session, files: Files) -> None:
     """Those of a frame of the avatar: from the same place the same picture, at every frame."""
     commands.run(session, "time.next_ten")
-    camera, want = session.camera(*SIZE), session.renderer.render(session.request(*SIZE))
-    gaussians = session.renderer.gaussians(session.request(*SIZE).window)
+    camera, want = session.camera(*SIZE), session.renderer.render(session.request_shown(*SIZE))
+    gaussians = session.renderer.gaussians(session.request_shown(*SIZE).window)
     write_ply(files.folder / "pose.ply", gaussians)
     session.open(str(files.folder / "pose.ply"))
     assert session.messages[-1].severity == "info", session.messages[-1]
     assert f"{len(gaussians.means):,} splats" in session.messages[-1].text
     for frame in (0, session.clock.frames - 1):
         session.clock.seek(frame)
-        request = dataclasses.replace(session.request(*SIZE), camera=camera)
+        request = dataclasses.replace(session.request_shown(*SIZE), camera=camera)
         image = session.renderer.render(request)
-        background = torch.tensor(session.request(*SIZE).background)
+        background = torch.tensor(session.request_shown(*SIZE).background)
         assert (image.rgb - background).abs().max() > 0.1
         assert torch.allclose(image.rgb, want.rgb, atol=0.02)
     seen = project(session.camera(*SIZE), gaussians.means.numpy())[0]
     assert ((seen > 0) & (seen < SIZE)).mean() > 0.95  # framed
-    assert (session.tree, session.sliders, session.pose().tolist()) == ((), (), [])
+    assert (session.tree, session.sliders, session.dofs().tolist()) == ((), (), [])
     before = session.document
     for name in ("pose.rest", "pose.hold", "pose.mirror", "pose.still", "pose.copy"):
         commands.run(session, name)
@@ -378,8 +379,8 @@ def test_a_recorded_frame_has_its_background_whatever_lies_about_it(session: Ses
     commands.run(session, "look.mesh_shaded")
     commands.run(session, "look.mesh_under")
     assert session.document.overlays.grid
-    assert session.request(*SIZE).background == BACKGROUNDS["dark"]
-    assert session.recorded(0, *SIZE).background == BACKGROUNDS["dark"]
+    assert session.request_shown(*SIZE).background == BACKGROUNDS["dark"]
+    assert session.request(0, *SIZE).background == BACKGROUNDS["dark"]
 
 
 def test_every_edit_is_undone(session: Session) -> None:
@@ -395,11 +396,11 @@ def test_every_edit_is_undone(session: Session) -> None:
 
 def test_a_pose_is_copied_and_pasted(session: Session) -> None:
     session.clock.seek(9)
-    posed = session.pose()
+    posed = session.dofs()
     commands.run(session, "pose.copy")
     session.clock.seek(2)
     commands.run(session, "pose.paste")
-    assert torch.equal(session.pose(), posed)
+    assert torch.equal(session.dofs(), posed)
     session.clipboard.write("not a pose")
     before = session.document
     commands.run(session, "pose.paste")
@@ -422,7 +423,7 @@ def test_capture_cameras_give_their_exact_view(session: Session, files: Files) -
 def test_the_up_axis_of_splats_is_chosen_undone_and_kept(session: Session, files: Files) -> None:
     """Cameras of their scene turn with them; a session keeps the axis, older ones name none."""
     path = files.folder / "pose.ply"
-    write_ply(path, session.renderer.gaussians(session.request(*SIZE).window))
+    write_ply(path, session.renderer.gaussians(session.request_shown(*SIZE).window))
     commands.run(session, "look.up_y")
     assert "only splats" in session.messages[-1].text
     session.open(str(path))
@@ -476,7 +477,7 @@ def test_ten_thousand_random_commands(
     """Two hours of use: no exception, bounded memory of what was done, frames all the while."""
     if kind == "splats":
         write_ply(
-            files.folder / "any.ply", session.renderer.gaussians(session.request(4, 4).window)
+            files.folder / "any.ply", session.renderer.gaussians(session.request_shown(4, 4).window)
         )
         session.open(str(files.folder / "any.ply"))
     chosen = random.Random(0)
@@ -490,7 +491,7 @@ def test_ten_thousand_random_commands(
         session.clock.tick(hand.now)
         assert 0 <= session.clock.frame < session.clock.frames
         if n % 500 == 0:
-            request = session.request(*SIZE)
+            request = session.request_shown(*SIZE)
             assert bool(request.camera.viewmat.isfinite().all())
             assert bool(session.renderer.render(request).rgb.isfinite().all())
     assert len(session.messages) <= 200
@@ -503,7 +504,7 @@ def test_ten_thousand_random_commands(
 
 def test_a_request_is_the_motion_s_window(session: Session) -> None:
     session.clock.seek(7)
-    request = session.request(*SIZE)
+    request = session.request_shown(*SIZE)
     want = pose_window(session.motion, 7, session.data.skeleton, session.data.history_offsets)
     assert torch.equal(request.window.dofs, want.dofs)
     assert torch.equal(request.window.normalised, want.normalised)
@@ -515,16 +516,16 @@ def test_what_is_recorded_is_what_is_seen(session: Session) -> None:
     commands.run(session, "look.ellipsoids")
     for frame in (0, 3, 9):
         session.clock.seek(frame)
-        seen, recorded = session.request(*SIZE), session.recorded(frame, *SIZE)
+        seen, recorded = session.request_shown(*SIZE), session.request(frame, *SIZE)
         renderer = session.renderer
         assert torch.equal(renderer.render(seen).rgb, renderer.render(recorded).rgb)
     start = session.view
     session.edit("path", path=session.document.path.with_key(CameraKey(0, start)))
     session.view = session.view.orbit(1.0, 0.2)
     session.edit("path", path=session.document.path.with_key(CameraKey(9, session.view)))
-    there = session.recorded(9, *SIZE).camera.viewmat
+    there = session.request(9, *SIZE).camera.viewmat
     assert torch.allclose(there, session.view.camera(*SIZE).viewmat, atol=1e-5)
-    assert torch.allclose(session.recorded(0, *SIZE).camera.viewmat, start.camera(*SIZE).viewmat)
+    assert torch.allclose(session.request(0, *SIZE).camera.viewmat, start.camera(*SIZE).viewmat)
 
 
 def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
@@ -533,13 +534,14 @@ def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
     """Dragged for a while: the window is the hand's own motion; at rest the motion's again."""
     skeleton, dof, rate = session.data.skeleton, 6, 1.5
     session.clock.seek(7)
-    stood = session.pose()
+    stood = session.dofs()
     begun = hand.now
     for step in range(1, 91):  # at 60 Hz
         hand.now = begun + step / 60
         session.show_dof(dof, float(stood[dof]) + rate * (hand.now - begun))
-        window = session.request(*SIZE).window
-        assert torch.equal(window.dofs[0], session.pose())
+        session.advance()
+        window = session.request_shown(*SIZE).window
+        assert torch.equal(window.dofs[0], session.dofs())
     steps = window.dofs[:-1, dof] - window.dofs[1:, dof]
     gaps = torch.tensor(session.data.history_offsets.frames).diff().double()
     torch.testing.assert_close(steps, gaps * rate / 25, rtol=1e-6, atol=1e-9)
@@ -547,24 +549,25 @@ def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
     assert torch.equal(
         window.dofs[1:, others], stood[others].expand(len(gaps), -1)
     )  # nothing else moves
-    recorded = session.recorded(7, *SIZE).window
+    recorded = session.request(7, *SIZE).window
     want = window_of(
         session.motion, 7, session.document.edit, skeleton, session.data.history_offsets
     )
     assert torch.equal(recorded.dofs, want.dofs)
     # Left alone: all stands still, then the motion's past comes back without a jump.
     hand.now += 1.39
-    still = session.request(*SIZE).window.dofs
-    assert torch.equal(still, session.pose().expand_as(still))
+    still = session.request_shown(*SIZE).window.dofs
+    assert torch.equal(still, session.dofs().expand_as(still))
     seen, way = [still], want.dofs - still
     assert way.abs().max() > 0.1
     for _ in range(31):
         hand.now += 1 / 60
-        seen.append(session.request(*SIZE).window.dofs)
-        assert torch.equal(seen[-1][0], session.pose())
+        session.advance()
+        seen.append(session.request_shown(*SIZE).window.dofs)
+        assert torch.equal(seen[-1][0], session.dofs())
     steps = torch.stack(seen).diff(dim=0)
     assert (steps.abs() <= 0.06 * way.abs() + 1e-12).all()  # 30 even steps: 0.033 each
-    assert not session.hand_moves
+    assert not session.is_posing
     assert torch.equal(seen[-1], want.dofs)
 
 
@@ -572,10 +575,10 @@ def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
 def test_a_hand_s_past_ends_with_what_it_moved(session: Session, hand: Hand, what: str) -> None:
     """Nothing that a hand did elsewhere is seen as the motion's past."""
     session.clock.seek(15)
-    session.show_dof(6, float(session.pose()[6]) + 0.3)
-    session.request(*SIZE)
+    session.show_dof(6, float(session.dofs()[6]) + 0.3)
+    session.request_shown(*SIZE)
     hand.now += 0.2
-    assert session.hand_moves
+    assert session.is_posing
     if what == "seek":
         session.clock.seek(3)
     elif what == "motion":
@@ -590,8 +593,8 @@ def test_a_hand_s_past_ends_with_what_it_moved(session: Session, hand: Hand, wha
             session.clock.tick(now)
         commands.run(session, "time.play")
         assert session.clock.frame != 15
-    assert not session.hand_moves
-    got, data = session.request(*SIZE).window, session.data
+    assert not session.is_posing
+    got, data = session.request_shown(*SIZE).window, session.data
     edit, frame = session.document.edit, session.clock.frame
     want = window_of(session.motion, frame, edit, data.skeleton, data.history_offsets)
     assert torch.equal(got.dofs, want.dofs)
@@ -600,33 +603,50 @@ def test_a_hand_s_past_ends_with_what_it_moved(session: Session, hand: Hand, wha
 
 def test_a_hand_that_comes_back_takes_over_what_is_shown(session: Session, hand: Hand) -> None:
     session.clock.seek(15)
-    value = float(session.pose()[6])
+    value = float(session.dofs()[6])
     session.show_dof(6, value + 0.3)
     for _ in range(101):  # to the middle of the way back
         hand.now += 0.0165
-        before = session.request(*SIZE).window
-    assert session.hand_moves
+        session.advance()
+        before = session.request_shown(*SIZE).window
+    assert session.is_posing
     session.show_dof(6, value + 0.31)
-    after = session.request(*SIZE).window
+    session.advance()
+    after = session.request_shown(*SIZE).window
     torch.testing.assert_close(after.dofs[1:], before.dofs[1:])
     hand.now += 0.04
     session.show_dof(6, value + 0.32)
-    assert torch.equal(session.request(*SIZE).window.dofs[0], session.pose())
+    assert torch.equal(session.request_shown(*SIZE).window.dofs[0], session.dofs())
 
 
 def test_the_first_move_of_a_hand_takes_over_from_the_motion(session: Session, hand: Hand) -> None:
     session.clock.seek(7)
-    stood, before = session.pose(), session.request(*SIZE).window
+    stood, before = session.dofs(), session.request_shown(*SIZE).window
     session.show_dof(6, float(stood[6]) + 0.1)
-    window = session.request(*SIZE).window
+    window = session.request_shown(*SIZE).window
     torch.testing.assert_close(window.dofs[1:], before.dofs[1:])
     assert float(window.dofs[0, 6]) == pytest.approx(float(stood[6]) + 0.1)
     hand.now += 0.01
     commands.run(session, "time.play")
-    moving = session.request(*SIZE).window
+    moving = session.request_shown(*SIZE).window
     data = session.data
     want = window_of(session.motion, 7, session.document.edit, data.skeleton, data.history_offsets)
     assert torch.equal(moving.dofs, want.dofs)  # a motion that plays has poses of its own
+
+
+def test_a_request_changes_nothing(session: Session, hand: Hand) -> None:
+    """Asked twice, or by a screenshot between two pictures, it is the same while a hand moves."""
+    session.show_dof(6, float(session.dofs()[6]) + 0.3)
+    session.advance()
+    hand.now += 0.02
+    session.show_dof(6, float(session.dofs()[6]) + 0.1)
+    shown = list(session._posed._shown)
+    windows = [session.request_shown(*SIZE).window for _ in range(2)]
+    assert torch.equal(windows[0].dofs, windows[1].dofs)
+    assert torch.equal(windows[0].dofs[0], session.dofs())
+    assert list(session._posed._shown) == shown
+    session.advance()
+    assert torch.equal(session.request_shown(*SIZE).window.dofs, windows[0].dofs)
 
 
 def test_following_keeps_the_character_in_place(session: Session) -> None:
@@ -694,8 +714,8 @@ def test_a_session_is_rendered_by_the_command(
     session.clock.first, session.clock.last = 2, 4
     camera = session.camera(64, 48)
     session.save(tmp_path / f"a{SESSION_SUFFIX}")
-    settings, requests = session.recording(tmp_path / "window", 64, 48)
-    recorder = Recorder(session.renderer, requests, 3, settings)
+    settings, shots = session.recording(tmp_path / "window", 64, 48)
+    recorder = Recorder(session.renderer, shots, 3, settings)
     recorder.start()
     assert recorder.wait(60)
     monkeypatch.chdir("/")  # a session is found again from anywhere
@@ -708,7 +728,7 @@ def test_a_session_is_rendered_by_the_command(
             session.motion, number, session.data.skeleton, session.data.history_offsets
         )
         request = RenderRequest(window, camera, (1.0, 1.0, 1.0))
-        want = session.renderer.to_uint8(session.renderer.render(request)).numpy()
+        want = session.renderer.render(request).to_numpy()
         for folder in (out, tmp_path / "window"):
             with PillowImage.open(folder / f"frame_{number:06d}.png") as picture:
                 assert np.array_equal(np.asarray(picture), want)
@@ -732,7 +752,7 @@ def test_a_recording_is_as_large_in_the_window_as_by_the_command(
         flags = ["--session", str(file), "--device", "cpu", "-o", str(out)]
         assert cli.main(["render", *flags]) == 0
         with PillowImage.open(out) as picture:
-            assert picture.size == session.size_of_recording() == size
+            assert picture.size == session.recording_size() == size
 
 
 @pytest.mark.parametrize("flags", [["bundled"], ["--camera", "orbit"], ["--frames", "3"]])
@@ -761,8 +781,8 @@ def test_a_session_comes_back_from_another_folder_with_all_that_was_opened(
     again = Session(device="cpu", file=tmp_path / f"a{SESSION_SUFFIX}")
     assert set(again.motions) >= set(first.motions)
     assert again.locked_camera == first.locked_camera is not None
-    assert again.size_of_recording() == (160, 120)
-    assert torch.equal(again.pose(), first.pose())
+    assert again.recording_size() == (160, 120)
+    assert torch.equal(again.dofs(), first.dofs())
 
 
 @pytest.mark.parametrize(
@@ -828,7 +848,7 @@ def test_a_damaged_session_changes_nothing(
     assert state(session) == before
     assert all(value is held[name] for name, value in vars(session).items())
     with pytest.raises(InputError, match=SESSION_SUFFIX):
-        session.load(path)
+        session.reopen(path)
 
 
 def test_a_session_names_every_field_that_it_lacks(session: Session, tmp_path: Path) -> None:
@@ -838,7 +858,7 @@ def test_a_session_names_every_field_that_it_lacks(session: Session, tmp_path: P
     for name in set(whole) - {"format", "version"}:
         path.write_text(json.dumps({k: v for k, v in whole.items() if k != name}))
         with pytest.raises(InputError, match=f"{name}: expected .*, got nothing"):
-            session.load(path)
+            session.reopen(path)
 
 
 def test_a_session_nested_too_deep_is_a_message(session: Session, tmp_path: Path) -> None:
@@ -863,7 +883,7 @@ def test_a_renderer_that_cannot_be_made_leaves_what_was_open(
     def fail(*_: object) -> Renderer:
         raise failure
 
-    monkeypatch.setattr("viewer.session.make_renderer", fail)
+    monkeypatch.setattr("ash_core.scene.scene.make_renderer", fail)
     held = dict(vars(session))
     for name in (str(path), session.avatar):
         session.open(name)
@@ -981,7 +1001,7 @@ class Slow:
 
 
 def request(session: Session, width: int) -> RenderRequest:
-    return session.request(width, 10)
+    return session.request_shown(width, 10)
 
 
 def until(condition, seconds: float = 10.0) -> None:
@@ -1037,7 +1057,7 @@ def test_a_failed_frame_is_said_and_the_next_is_drawn(session: Session) -> None:
 def test_a_failure_that_nobody_knows_is_logged_whole_and_the_next_is_drawn(
     session: Session, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, good = Engine(session.renderer), session.request(*SIZE)
+    engine, good = Engine(session.renderer), session.request_shown(*SIZE)
     window = dataclasses.replace(
         good.window,
         dofs=good.window.dofs.repeat(1, 2),
@@ -1055,7 +1075,7 @@ def test_a_failure_that_nobody_knows_is_logged_whole_and_the_next_is_drawn(
 
 def test_the_engine_draws_what_the_renderer_draws(session: Session) -> None:
     engine = Engine(session.renderer)
-    wanted = session.request(*SIZE)
+    wanted = session.request_shown(*SIZE)
     engine.submit(wanted)
     frame = engine.wait()
     assert frame is not None
@@ -1068,7 +1088,7 @@ def test_a_frame_brings_the_mesh_that_was_asked_for(session: Session) -> None:
     engine = Engine(session.renderer)
     for number in (3, 7):
         session.clock.seek(number)
-        engine.submit(session.request(*SIZE), mesh=True)
+        engine.submit(session.request_shown(*SIZE), mesh=True)
         frame = engine.wait()
         assert frame is not None
         assert frame.mesh is not None
@@ -1078,7 +1098,7 @@ def test_a_frame_brings_the_mesh_that_was_asked_for(session: Session) -> None:
         torch.testing.assert_close(frame.mesh.surface.vertices, mesh.vertices[0] @ world.T)
         torch.testing.assert_close(frame.mesh.surface.normals, mesh.normals[0] @ world.T)
         assert frame.stages["mesh"] >= 0
-    engine.submit(session.request(*SIZE))
+    engine.submit(session.request_shown(*SIZE))
     plain = engine.wait()
     assert plain is not None
     assert plain.mesh is None
@@ -1108,7 +1128,7 @@ def test_another_skeleton_s_motion_is_fitted_beside_the_window(tmp_path: Path) -
     moved = session.motion.dofs
     session.save(tmp_path / f"a{SESSION_SUFFIX}")
     again = Session("actor", device="cpu", preset="cpu")
-    again.load(tmp_path / f"a{SESSION_SUFFIX}")
+    again.reopen(tmp_path / f"a{SESSION_SUFFIX}")
     assert again.document.motion == "stretch"
     torch.testing.assert_close(again.motion.dofs, moved, atol=1e-6, rtol=0)
 

@@ -11,20 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from ash_core.commands.scene import load_avatar_data
 from ash_core.files.ply import write_ply
 from ash_core.files.skeletool import write_motion
+from ash_core.scene.open import load_drawable
+from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer import commands
 from viewer.autosave import EVERY_S, Autosave, autosave_folder
-from viewer.session import SESSION_SUFFIX, Session
+from viewer.session import Session
 from viewer.unsaved import Question, Unsaved, adds
 
 
 @pytest.fixture(scope="module", autouse=True)
 def avatars_are_read_once() -> Iterator[None]:
-    read = functools.cache(load_avatar_data)
+    read = functools.cache(load_drawable)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("viewer.session.load_avatar_data", lambda name, up, _report: read(name, up))
+        patch.setattr(
+            "ash_core.scene.scene.load_drawable", lambda name, up, _report: read(name, up)
+        )
         yield
 
 
@@ -141,7 +144,7 @@ def test_which_files_come_to_what_is_open(tmp_path: Path, name: str, comes: bool
 
 
 def test_an_up_axis_that_was_chosen_is_unsaved(session: Session, tmp_path: Path) -> None:
-    write_ply(tmp_path / "a.ply", session.renderer.gaussians(session.request(4, 4).window))
+    write_ply(tmp_path / "a.ply", session.renderer.gaussians(session.request_shown(4, 4).window))
     session.open(str(tmp_path / "a.ply"))
     assert not session.unsaved
     commands.run(session, "look.up_y_down")

@@ -322,13 +322,13 @@ def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> N
         """
         from viewer.gizmo import handles
         from viewer.overlay import project
-        from viewer.pose import joint_tree
+        from ash_core.scene.joint_tree import joint_tree
         skeleton = session.data.skeleton
         node = next(n for n in joint_tree(skeleton) if n.depth > 2 and n.dofs)
         session.selected_joint = node.joint_names[0]
         settle()
         camera = session.camera(round(app.area.width), round(app.area.height))
-        handle = handles(skeleton, session.pose(), node, camera)[0]
+        handle = handles(skeleton, session.dofs(), node, camera)[0]
         x, y = project(camera, handle.points)[0][5] + (app.area.x, app.area.y)
         view = session.view
         mouse(x, y); mouse(x, y, 0); mouse(x + 15, y + 9, 0); mouse(x + 30, y + 18, 0)
@@ -519,7 +519,7 @@ def test_the_mesh_lies_on_the_body_and_the_floor_behind_it(tmp_path: Path) -> No
         settle()
         with_floor = picture()
         without = picture("look.grid")
-        request = session.request(*app._pixels())
+        request = session.request_shown(*app._pixels())
         alpha = session.renderer.render(replace(request, background=None)).alpha.numpy()
         solid, free = alpha > 0.97, alpha < 0.001
         floor = np.abs(with_floor - without).max(-1)

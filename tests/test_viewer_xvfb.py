@@ -142,7 +142,7 @@ CLOSED = """
 import json
 from imgui_bundle import immapp
 from viewer import window
-from viewer.preferences import PreferenceStore, preferences_file
+from ash_core.scene.preferences import PreferenceStore, preferences_file
 from viewer.session import Session
 store = PreferenceStore(preferences_file())
 session = Session("actor", device="cpu", preset="cpu", preferences=store)

@@ -31,7 +31,7 @@ def avatar() -> AvatarData:
 
 @cache
 def body() -> Body:
-    """The bundled character's surface as a bare body."""
+    """Load the bundled character's surface as a bare body."""
     template = avatar().template
     faces = template.faces.numpy()
     vertices = template.vertices.numpy().astype(float)
@@ -46,7 +46,7 @@ def area(vertices: np.ndarray, faces: np.ndarray) -> float:
 
 
 def is_closed(faces: np.ndarray) -> bool:
-    """Each edge in two faces, once in each direction."""
+    """Return whether each edge is in two faces, once in each direction."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     both = np.concatenate([edges, edges[:, ::-1]])
     return len(np.unique(edges, axis=0)) == len(edges) == len(np.unique(both, axis=0))

@@ -32,7 +32,7 @@ GRAPH_RINGS, GRAPH_SIDES = (0, 2, 4, 6), (0, 2, 4, 6)
 
 @dataclass(frozen=True)
 class ToyFiles:
-    """Where the toy's files are."""
+    """Paths of the toy's files."""
 
     folder: Path
     character: CharacterFiles
@@ -67,7 +67,7 @@ def make_toy_character(folder: Path) -> ToyFiles:
 
 
 def toy_files(folder: Path) -> ToyFiles:
-    """Where the toy's files are in a folder."""
+    """Return the paths of the toy's files in a folder."""
     named = {kind: folder / f"toy.{end}" for kind, end in zip(_KINDS, _ENDINGS, strict=True)}
     return ToyFiles(
         folder=folder,
@@ -83,7 +83,7 @@ def toy_files(folder: Path) -> ToyFiles:
 
 
 def copy_toy(files: ToyFiles, folder: Path) -> ToyFiles:
-    """A copy to damage; faster than writing another."""
+    """Copy the toy, for tests that damage it; faster than writing another."""
     shutil.copytree(files.folder, folder)
     return toy_files(folder)
 
@@ -105,7 +105,7 @@ cameras_file = cameras.json
 
 
 def toy_skeleton() -> Skeleton:
-    """Root (three slides, three turns), spine (two turns) and head (one)."""
+    """Make the root (three slides, three turns), spine (two turns) and head (one)."""
     names = ("Root_tx", "Root_ty", "Root_tz", "Root_ry", "Root_rz", "Root_rx")
     names += ("Spine_rz", "Spine_rx", "Head_rx")
     dof_names = ("translate_x", "translate_y", "translate_z", "rotate_y", "rotate_z", "rotate_x")
@@ -130,7 +130,7 @@ def toy_skeleton() -> Skeleton:
 
 
 def toy_mesh() -> ObjMesh:
-    """A closed tube: rings of 8, a pole at each end; a wall chart and two disc charts."""
+    """Make a closed tube: rings of 8, a pole at each end; a wall chart and two disc charts."""
     angle = torch.arange(SIDES) * (2 * torch.pi / SIDES)
     height = torch.linspace(0, HEIGHT_MM, RINGS)
     ring = torch.stack([angle.sin(), torch.zeros(SIDES), angle.cos()], -1) * RADIUS_MM
@@ -165,7 +165,7 @@ def toy_mesh() -> ObjMesh:
 
 
 def toy_graph(vertices: Tensor) -> ObjMesh:
-    """A coarser tube on 18 of the template's vertices."""
+    """Make a coarser tube on 18 of the template's vertices."""
     rings, sides = len(GRAPH_RINGS), len(GRAPH_SIDES)
     kept = [r * SIDES + s for r in GRAPH_RINGS for s in GRAPH_SIDES] + [56, 57]
     faces = []
@@ -180,7 +180,7 @@ def toy_graph(vertices: Tensor) -> ObjMesh:
 
 
 def toy_skinning(vertices_mm: Tensor, skeleton: Skeleton) -> Skinning:
-    """Weights that pass from the root over the spine to the head with the height."""
+    """Blend weights from the root over the spine to the head by height."""
     names = ("Root", "Spine", "Head")
     joints = [joint for joint in bone_joints(names, skeleton) if joint is not None]
     weights = torch.relu(1.0 - (vertices_mm[:, 1:2] - torch.tensor([200.0, 600, 1000])).abs() / 400)
@@ -192,7 +192,7 @@ def toy_skinning(vertices_mm: Tensor, skeleton: Skeleton) -> Skinning:
 
 
 def toy_dofs() -> Tensor:
-    """Poses [20, 10] float64: a walk on a curve with a nod."""
+    """Make poses [20, 10] float64: a walk on a curve with a nod."""
     t = torch.arange(FRAMES, dtype=torch.float64)[:, None] / FRAMES
     rate = torch.tensor([1.0, 0, 1.5, 0.6, 0.1, 0.1, 2.0, 3.0, 1.0, 2.0], dtype=torch.float64)
     scale = torch.tensor([0.3, 0, 0.3, 0.2, 0.1, 0.1, 0.4, 0.5, 0.3, 0.2], dtype=torch.float64)
@@ -200,7 +200,7 @@ def toy_dofs() -> Tensor:
 
 
 def toy_cameras() -> tuple[Camera, Camera]:
-    """Two cameras 3 m away at 0.6 m height, looking at the toy along -x and -y (world: Z up)."""
+    """Make two cameras 3 m away at 0.6 m height, looking along -x and -y (world: Z up)."""
     K = torch.tensor([[150.0, 0, 80], [0, 150, 60], [0, 0, 1]])
     rows = (
         [[0, 1, 0, 0], [0, 0, -1, 0.6], [-1, 0, 0, 3]],
@@ -211,7 +211,7 @@ def toy_cameras() -> tuple[Camera, Camera]:
 
 
 def figure(skeleton: Skeleton, vertices: Tensor | None = None, bone: int = 0) -> AvatarData:
-    """An avatar of that skeleton; its vertices, body frame, hang on one joint, or on every one."""
+    """Make an avatar of that skeleton, its vertices (body frame) on one joint, or on every one."""
     joints = torch.arange(len(skeleton.parents))
     rest = torch.zeros(len(skeleton.dof_names), dtype=torch.float64)
     bones = joints[:, None]
@@ -235,7 +235,7 @@ def figure(skeleton: Skeleton, vertices: Tensor | None = None, bone: int = 0) ->
 
 
 def toy_texture() -> Tensor:
-    """64x64 checks on a gradient, uint8."""
+    """Make 64x64 checks on a gradient, uint8."""
     row, column = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     checks = ((row // 8 + column // 8) % 2) * 90
     rgb = torch.stack([80 + checks, 60 + 2 * row, 200 - column], -1)

@@ -10,11 +10,8 @@ from ash_core.avatar import Avatar
 from ash_core.files.avatar_file import save_avatar
 from ash_core.files.cameras.published import write_cameras
 from ash_core.files.dataset import CAMERAS, POSES, Split, image_path
-from ash_core.files.image import encode_png
-from ash_core.files.io import write_atomic
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, write_motion
-from ash_core.files.video import straight_colour
 from ash_core.geometry.camera import camera_from_fov, look_at
 from ash_core.geometry.motion import pose_window
 from ash_core.records import Camera
@@ -57,10 +54,7 @@ def film(
         window = pose_window(motion, frame, data.skeleton, data.history_offsets)
         for number, camera in enumerate(ring):
             image = renderer.render(RenderRequest(window, camera, None))
-            rgb = renderer.to_uint8(replace(image, rgb=straight_colour(image)))
-            alpha = (image.alpha.clamp(0, 1) * 255 + 0.5).byte()
-            png = encode_png(torch.cat((rgb, alpha[..., None]), -1))
-            write_atomic(image_path(folder, split, number, frame), png)
+            image.save(image_path(folder, split, number, frame))
 
 
 def around(count: int) -> list[Camera]:

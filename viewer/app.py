@@ -20,6 +20,9 @@ from imgui_bundle import hello_imgui, imgui
 from ash_core.errors import InputError
 from ash_core.files.io import legible
 from ash_core.gl.context import describe_gl
+from ash_core.scene.path_files import SUFFIX
+from ash_core.scene.preferences import VIEW_SIZES, picture_sides
+from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer import commands
 from viewer.autosave import Autosave
 from viewer.engine import Engine, Frame
@@ -37,8 +40,6 @@ from viewer.panels.record import RecordDialog
 from viewer.panels.theme import DRESS
 from viewer.panels.timeline import Timeline
 from viewer.panels.topmost import close_topmost
-from viewer.path_files import SUFFIX, save_path
-from viewer.preferences import VIEW_SIZES, picture_sides
 from viewer.present import Presenter, make_presenter
 from viewer.saving import (
     Saver,
@@ -50,7 +51,7 @@ from viewer.saving import (
     save_table,
 )
 from viewer.scene import SceneView
-from viewer.session import SESSION_SUFFIX, Session
+from viewer.session import Session
 from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
 from viewer.unsaved import Unsaved
@@ -236,7 +237,7 @@ class App:
             or self.atlas.busy
             or self.saver.busy
             or session.fits
-            or session.hand_moves
+            or session.is_posing
             or now - self._moved_s < 2 * REST_S
         )
         params.fps_idling.enable_idling = not (busy or self.record.running)
@@ -345,7 +346,8 @@ class App:
         if requested == self._requested or min(self.area.width, self.area.height) < 2:
             return
         try:
-            self.engine.submit(scene.wanted(session.request(*size)), scene.shows_mesh)
+            session.advance()
+            self.engine.submit(scene.wanted(session.request_shown(*size)), scene.shows_mesh)
             self._requested = requested
         except InputError as error:
             session.say(str(error), "error")
@@ -427,7 +429,7 @@ class App:
     def _save_path(self, path: str) -> None:
         out = path if path.endswith(SUFFIX) else path + SUFFIX
         try:
-            save_path(self.session, Path(out))
+            self.session.save_path(Path(out))
         except InputError as error:
             self.session.say(str(error), "error")
 
@@ -444,21 +446,21 @@ class App:
     def _shoot(self, out: Callable[[], Path]) -> None:
         """out: asked when it is written: of two pictures in a second none is lost."""
         renderer, lock = self.session.renderer, self.engine.lock
-        shot = self.session.request(*self._size_of_pictures())
+        shot = self.session.request_shown(*self._size_of_pictures())
         self.saver.start(lambda: save_picture(renderer, shot, out(), lock))
 
     def _copy_picture(self) -> None:
         renderer, lock = self.session.renderer, self.engine.lock
-        copied = self.session.request(*self._size_of_pictures())
+        copied = self.session.request_shown(*self._size_of_pictures())
         self.saver.start(lambda: copy_picture(renderer, copied, lock))
 
     def _save_splats(self) -> None:
         renderer, lock = self.session.renderer, self.engine.lock
-        frame = self.session.request(4, 4)
+        frame = self.session.request_shown(4, 4)
         self.saver.start(lambda: save_splats(renderer, frame, new_file("ply"), lock))
 
     def _save_pose(self) -> None:
-        pose = self.session.pose()
+        pose = self.session.dofs()
         self.saver.start(lambda: save_pose(new_file("motion"), pose))
 
     def _save_times(self) -> None:

@@ -12,9 +12,10 @@ from typing import Final
 
 from ash_core.errors import InputError
 from ash_core.files.io import read_json, write_text
+from ash_core.scene.preferences import user_folder
+from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer import commands
-from viewer.preferences import user_folder
-from viewer.session import SESSION_SUFFIX, Session
+from viewer.session import Session
 from viewer.unsaved import Answer, Question, Unsaved
 
 EVERY_S: Final = 60.0

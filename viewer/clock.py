@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import NamedTuple
 
-LoopMode = Literal["loop", "once", "ping-pong"]
-
-SPEEDS: Final = (0.1, 4.0)
-"""Slowest and fastest playback, times the motion's own speed."""
+from ash_core.scene.playback import SPEEDS, LoopMode
 
 
 class Place(NamedTuple):

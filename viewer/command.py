@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import tyro
 
-from ash_core.commands.scene import ACTOR, BUNDLED, Backend, Device, Preset
-from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.conventions import Up
-from ash_core.errors import INTERRUPTED, InputError
+from ash_core.errors import InputError
 from ash_core.install import install_command
+from ash_core.scene.open import ACTOR, BUNDLED, Backend, Device, Preset
 
 if TYPE_CHECKING:
-    from viewer.preferences import Preferences
+    from ash_core.scene.preferences import Preferences
 
 NEEDED: Final = ("imgui_bundle", "glfw", "OpenGL")
 
@@ -58,8 +57,9 @@ class ViewCommand:
     def run(self) -> int:
         from ash_core.files.io import shorten
         from ash_core.gl.context import INSTALL
-        from viewer.preferences import PreferenceStore, preferences_file
-        from viewer.session import SESSION_SUFFIX, Session
+        from ash_core.scene.preferences import PreferenceStore, preferences_file
+        from ash_core.scene.scene_file import SESSION_SUFFIX
+        from viewer.session import Session
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         if self.avatar is not None and self.avatar.endswith(SESSION_SUFFIX):
@@ -116,44 +116,3 @@ class ViewCommand:
         if preferences.preset is None and actor and not torch.cuda.is_available():
             return "cpu"
         return preferences.preset
-
-
-def record_session(
-    file: Path,
-    out: Path,
-    size: tuple[int, int] | None,
-    fps: float | None,
-    device: Device,
-    backend: Backend,
-    preset: Preset | None,
-) -> int:
-    """`ash-studio render --session`: what the window's record dialog does; the exit code.
-
-    size: where there is none, the one that the dialog begins with. Ctrl-C keeps what was done.
-    """
-    from viewer.preferences import PreferenceStore, preferences_file
-    from viewer.recorder import Recorder
-    from viewer.session import Session
-
-    store = PreferenceStore(preferences_file())  # read alone: a command changes none
-    if store.problem is not None:
-        note(store.problem)
-    session = Session(device=device, backend=backend, preset=preset, file=file, preferences=store)
-    settings, requests = session.recording(out, *(size or session.size_of_recording()))
-    settings = replace(settings, fps=fps or settings.fps)
-    recorder = Recorder(session.renderer, requests, len(settings.frames), settings)
-    recorder.start()
-    try:
-        with progress_bar() as progress:
-            task = progress.add_task("recording", total=recorder.progress.total)
-            while not recorder.wait(0.1):
-                progress.update(task, completed=recorder.progress.done)
-    except KeyboardInterrupt:
-        recorder.cancel()
-        recorder.wait()
-        note(f"stopped: {out} holds {recorder.progress.done} of {recorder.progress.total} frames")
-        return INTERRUPTED
-    if recorder.error is not None:
-        raise InputError(recorder.error)
-    say(f"{out}: {recorder.progress.done} frames")
-    return 0

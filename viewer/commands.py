@@ -13,16 +13,16 @@ from typing import Any, Final, get_args
 from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
-from viewer.camera_controls import AXIS_VIEWS, CameraKey, View
-from viewer.clock import LoopMode
-from viewer.document import BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle
+from ash_core.scene.document import BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle
+from ash_core.scene.joint_tree import node_of
+from ash_core.scene.playback import LOOPS
+from ash_core.scene.pose_edit import PoseEdit, pose_from_text, pose_to_text
+from ash_core.scene.scene import NOTHING_TO_MOVE
+from ash_core.scene.view import AXIS_VIEWS, CameraKey, View
 from viewer.front_end import RequestKind
-from viewer.path_files import load_path
-from viewer.pose import PoseEdit, node_of, pose_from_text, pose_to_text
-from viewer.session import NOTHING_TO_MOVE, Session
+from viewer.session import Session
 
 SPEED_STEP: Final = 1.25
-LOOPS: Final[tuple[LoopMode, ...]] = get_args(LoopMode)
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 CLOSE: Final = "window.close"
 """Runs while somebody types, too."""
@@ -187,7 +187,7 @@ def _rest_pose(session: Session) -> None:
 
 @_posing
 def _copy_pose(session: Session) -> None:
-    session.clipboard.write(pose_to_text(session.pose(), session.character.skeleton))
+    session.clipboard.write(pose_to_text(session.dofs(), session.character.skeleton))
     session.say("pose copied")
 
 
@@ -204,7 +204,7 @@ def _paste_pose(session: Session) -> None:
 
 @_posing
 def _hold_pose(session: Session) -> None:
-    values = {dof: float(value) for dof, value in enumerate(session.pose())}
+    values = {dof: float(value) for dof, value in enumerate(session.dofs())}
     session.edit("hold this pose", edit=PoseEdit(values))
 
 
@@ -251,7 +251,7 @@ def _look_through(session: Session, name: str | None) -> None:
 
 def _load_path(session: Session, file: Path) -> None:
     try:
-        load_path(session, file)
+        session.load_path(file)
     except InputError as error:
         session.say(str(error), "error")
 

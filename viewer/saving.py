@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ash_core.commands.render import as_bytes
 from ash_core.errors import InputError
 from ash_core.files.image import encode_png
 from ash_core.files.io import write_text
@@ -82,7 +81,7 @@ def picture_of(
     lock: held while the renderer is used, as by the engine and the recorder.
     """
     with lock:
-        return as_bytes(renderer, renderer.render(request), request.background is None)
+        return renderer.render(request).to_numpy()
 
 
 def save_picture(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ash_core.gl.projection import stretched
 from ash_core.render import RenderRequest
+from ash_core.scene.document import BACKGROUNDS, Document
 from viewer.compositor import Compositor, Scene
-from viewer.document import BACKGROUNDS, Document
 from viewer.engine import Frame
 from viewer.present import Presenter
 from viewer.session import Session

@@ -8,8 +8,9 @@ from typing import Final
 from ash_core.errors import InputError
 from ash_core.files.cameras.files import is_camera_file
 from ash_core.files.splats import is_splats
+from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer import commands
-from viewer.session import SESSION_SUFFIX, Session
+from viewer.session import Session
 
 MOTIONS: Final = (".motion", ".bvh")
 

@@ -43,6 +43,7 @@ def run(session: Session, interop: bool = True) -> int:
     app.autosave.offer(app.unsaved)
     interrupted = False
 
+    # Signals that end it.
     def interrupt(*_: object) -> None:
         nonlocal interrupted
         interrupted = True

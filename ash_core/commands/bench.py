@@ -19,8 +19,9 @@ from ash_core.commands.measure import (
     time_stages,
 )
 from ash_core.commands.options import check_range
-from ash_core.commands.render import make_shots
-from ash_core.commands.scene import (
+from ash_core.commands.terminal import note, progress_bar, say
+from ash_core.errors import InputError
+from ash_core.scene.open import (
     ACTOR,
     Backend,
     Device,
@@ -30,8 +31,6 @@ from ash_core.commands.scene import (
     load_motion,
     make_avatar,
 )
-from ash_core.commands.terminal import progress_bar, say
-from ash_core.errors import InputError
 
 if TYPE_CHECKING:
     from ash_core.avatar import Avatar
@@ -68,7 +67,7 @@ class Bench:
 
     def run(self) -> int:
         check_range("--seconds", self.seconds, 0.0, 600.0, "seconds")
-        if choose_device(self.device) == "cuda":
+        if choose_device(self.device, report=note) == "cuda":
             from ash_core.commands.bench_cuda import run_on_gpu
 
             numbers = run_on_gpu(self.body, self.backend, self.seconds)
@@ -83,7 +82,7 @@ class Bench:
 
     def _run_on_cpu(self) -> dict[str, object]:
         data = load_avatar_data(ACTOR)
-        motion = load_motion(None, ACTOR, data)
+        motion = load_motion(None, ACTOR, data, report=note)
         presets: tuple[Preset, ...] = get_args(Preset)
         raster: dict[str, Lines] = {}
         frames: dict[str, Lines] = {}
@@ -151,6 +150,7 @@ class Bench:
     ) -> dict[str, Spread]:
         from ash_core.geometry.framing import front_camera
         from ash_core.render import Renderer
+        from ash_core.scene.record import make_shots
 
         camera = front_camera(data, motion.dofs, FOV_RAD, *FRAME_SIZE)
         poses = list(range(min(len(motion.dofs), MOST_POSES)))

@@ -23,15 +23,6 @@ from ash_core.commands.measure import (
     spread,
     time_stages,
 )
-from ash_core.commands.render import Shot, make_shots
-from ash_core.commands.scene import (
-    ACTOR,
-    Backend,
-    Preset,
-    load_avatar_data,
-    load_motion,
-    make_avatar,
-)
 from ash_core.commands.terminal import note, progress_bar
 from ash_core.conventions import NEAR_M, R_WORLD_BODY
 from ash_core.geometry.camera import camera_from_fov, camera_position, look_at
@@ -41,6 +32,15 @@ from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.geometry.texel_frames import texel_colours, texel_frames
 from ash_core.geometry.texels import build_atlas, interpolation_matrix
 from ash_core.records import AvatarData, Camera, Gaussians, Motion, to_device
+from ash_core.scene.open import (
+    ACTOR,
+    Backend,
+    Preset,
+    load_avatar_data,
+    load_motion,
+    make_avatar,
+)
+from ash_core.scene.record import Shot, make_shots
 from ash_core.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def run_on_gpu(body: str | None, backend: Backend, seconds: float) -> dict[str, 
     body: an avatar file whose mesh is rasterized and whose own frames are timed as well.
     """
     # Bodies, atlases and degrees to time.
-    subject = load_avatar_data(body or ACTOR)
+    subject = load_avatar_data(body or ACTOR, report=note)
     raster: Columns = {}
     agreement: dict[str, dict[str, float]] = {}
     frames: Columns = {}

@@ -13,11 +13,11 @@ import tyro
 
 from ash_core.commands.actor import Actor
 from ash_core.commands.options import check_range, parse_size
-from ash_core.commands.scene import ACTOR
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, working
 from ash_core.errors import INTERRUPTED, InputError
 from ash_core.frame_choice import parse_frames
 from ash_core.resources import cache_folder, resource, usable_cores
+from ash_core.scene.open import ACTOR
 
 if TYPE_CHECKING:
     from ash_core.files.dataset import Split
@@ -207,9 +207,9 @@ def _report(job: "FilmJob", report: "FilmReport") -> int:
         cameras = ", ".join(map(str, sorted(report.touching)))
         note(f"the actor reaches the border of images of cameras {cameras}")
     if report.stopped:
-        count = report.kept + report.made
+        count = report.old_images + report.new_images
         note(f"stopped after {count} of {job.images} images; run it again to go on")
         return INTERRUPTED
     by = f" by {report.drawn_by}" if report.drawn_by else ""
-    say(f"{job.folder}: {report.made} images filmed{by}, {report.kept} were there")
+    say(f"{job.folder}: {report.new_images} images filmed{by}, {report.old_images} were there")
     return 0

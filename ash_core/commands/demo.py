@@ -10,17 +10,18 @@ import tyro
 
 from ash_core.commands.measure import as_table, machine, save_json, time_stages
 from ash_core.commands.options import check_range, parse_background
-from ash_core.commands.render import Shot, make_shots, render_to_file
-from ash_core.commands.scene import (
+from ash_core.commands.render import render_to_file
+from ash_core.commands.terminal import note, say
+from ash_core.scene.open import (
     BUNDLED,
     load_avatar_data,
     load_motion,
     make_renderer,
 )
-from ash_core.commands.terminal import say
 
 if TYPE_CHECKING:
     from ash_core.files.video import Pixels
+    from ash_core.scene.record import Shot
 
 WIDTH, HEIGHT = 640, 480
 FOV_RAD: Final = math.radians(30.0)
@@ -46,6 +47,7 @@ class Demo:
         check_range("--seconds", self.seconds, LEAST_SECONDS, 3600.0, "seconds")
         from ash_core.files.video import open_writer
         from ash_core.geometry.framing import orbit_cameras
+        from ash_core.scene.record import make_shots
 
         # Avatar, motion and an orbit of cameras.
         data = load_avatar_data(BUNDLED)
@@ -60,11 +62,11 @@ class Demo:
             return list(make_shots(data, motion, chosen, chosen_cameras, background))
 
         # Render it; the contact sheet takes some of the frames.
-        renderer = make_renderer(data, "auto", "auto", None)
+        renderer = make_renderer(data, "auto", "auto", None, note)
         pictures: dict[int, Pixels] = {}
         sheet_numbers = evenly(len(frames), COLUMNS * ROWS)
 
-        def keep(shot: Shot, pixels: "Pixels") -> None:
+        def keep(shot: "Shot", pixels: "Pixels") -> None:
             if shot.number in sheet_numbers:
                 pictures[shot.number] = pixels
 

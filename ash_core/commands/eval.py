@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ash_core.commands.scene import Backend, Device, Preset, load_avatar_data, make_renderer
 from ash_core.commands.terminal import note, progress_bar, say
 from ash_core.errors import InputError
+from ash_core.scene.open import Backend, Device, Preset, load_avatar_data, make_renderer
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 @dataclass(frozen=True)
@@ -51,38 +54,35 @@ class Eval:
             raise InputError(f"--views: expected 1 or more, got {self.views}")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
-        from ash_core.files.dataset import check_fits, open_dataset
-        from ash_core.files.io import check_folder
-        from ash_core.files.released import notes_worth_showing
-        from ash_core.training.evaluation import as_text, measure, select, write_reports
-        from ash_core.training.lpips import Lpips
+        from ash_core.files.dataset import open_dataset
+        from ash_core.training.evaluation import evaluate
 
         # Data set and avatar; the avatar has networks of its own.
         dataset = open_dataset(self.data)
-        notes = notes_worth_showing("native", dataset.notes)
-        for text in notes if dataset.release is not None else ():
-            note(text)
-        selections = select(dataset, self.test_cameras, self.views)
-        data = load_avatar_data(self.avatar)
-        if text := check_fits(data, self.avatar, dataset):
-            note(text)
-        if self.out is not None:
-            check_folder(self.out)  # before the work, not after it
+        data = load_avatar_data(self.avatar, report=note)
         # Render and measure each kind of view.
-        renderer = make_renderer(data, self.device, self.backend, self.preset)
-        lpips = Lpips(self.lpips_weights).to(renderer.device) if self.lpips_weights else None
+        renderer = make_renderer(data, self.device, self.backend, self.preset, note)
         with progress_bar() as progress:
-            tasks = {one.name: progress.add_task(one.name, total=None) for one in selections}
+            tasks: dict[str, TaskID] = {}
 
-            def tell(name: str, done: int, count: int) -> None:
+            def advance(name: str, done: int, count: int) -> None:
+                if name not in tasks:
+                    tasks[name] = progress.add_task(name)
                 progress.update(tasks[name], completed=done, total=count)
 
-            reports = [measure(renderer, one, lpips, tell) for one in selections]
-        # Reports.
-        if self.out is not None:
-            write_reports(self.out, reports)
-        say(as_text(reports).rstrip("\n"))
-        if lpips is None:
+            result = evaluate(
+                renderer,
+                self.avatar,
+                dataset,
+                self.out,
+                test_cameras=self.test_cameras,
+                views=self.views,
+                lpips_weights=self.lpips_weights,
+                progress=advance,
+                note=note,
+            )
+        say(str(result))
+        if not self.lpips_weights:
             note(
                 "LPIPS is missing: it needs published weights, and nothing is ever downloaded. "
                 "Give torchvision's backbone and the heads of the LPIPS repository: "

@@ -264,7 +264,7 @@ def _report(outcome: "Outcome", total: int) -> int:
         cameras = ", ".join(f"{r.split} {r.camera}" for r in reports if r.changed == text)
         note(f"images of {shorten(cameras, 80)} were made again: {text}")
     # Totals and errors.
-    made_count, kept_count = sum(r.made for r in reports), sum(r.kept for r in reports)
+    made_count, kept_count = sum(r.new_images for r in reports), sum(r.old_images for r in reports)
     count = made_count + kept_count
     for text in outcome.errors:
         complain(text)

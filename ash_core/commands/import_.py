@@ -75,14 +75,14 @@ class ImportBvh:
         if self.fps != 0 and not 1.0 <= self.fps <= 1000.0:
             raise InputError(f"--fps: expected 0 or 1 to 1000 frames a second, got {self.fps:g}")
         refuse_fbx(self.motion)
-        from ash_core.commands.scene import load_avatar_data
         from ash_core.files.skeletool import read_skeleton, write_motion
         from ash_core.importers.retarget.joint_mapping import UnknownNamesError, write_mapping
         from ash_core.importers.retarget.retarget import read_bvh_motion
+        from ash_core.scene.open import load_avatar_data
 
         # Skeleton to retarget to; an avatar also has a mesh.
         is_bare = Path(self.avatar).suffix == ".skeleton"
-        data = None if is_bare else load_avatar_data(self.avatar)
+        data = None if is_bare else load_avatar_data(self.avatar, report=note)
         skeleton = read_skeleton(self.avatar) if data is None else data.skeleton
         # Retarget; where names are unknown, write a draft of the mapping.
         beside = self.out.with_suffix(".mapping.json")

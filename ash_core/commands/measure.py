@@ -11,8 +11,8 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ash_core.commands.render import Shot
     from ash_core.render import Renderer
+    from ash_core.scene.record import Shot
 
 
 GPU_BATCH: Final = 10

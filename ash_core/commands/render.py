@@ -1,13 +1,11 @@
 """`ash-studio render`: an avatar and a motion to a video or pictures."""
 
 import math
-import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -24,33 +22,33 @@ from ash_core.commands.render_release import (
     numbered_cameras,
     validation_frames,
 )
-from ash_core.commands.scene import (
+from ash_core.commands.terminal import StopRequest, note, progress_bar, say
+from ash_core.conventions import Up
+from ash_core.errors import INTERRUPTED, InputError
+from ash_core.frame_choice import parse_frames
+from ash_core.scene.open import (
     Backend,
     Device,
     Preset,
+    find_camera,
     find_release,
+    fit_camera,
     is_still,
     load_drawable,
     load_motion,
     make_renderer,
 )
-from ash_core.commands.terminal import StopRequest, note, progress_bar, say
-from ash_core.conventions import Up
-from ash_core.errors import INTERRUPTED, InputError
-from ash_core.frame_choice import parse_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ash_core.files.video import FrameWriter, Pixels
-    from ash_core.records import Camera, DrawableData, Image, Motion
-    from ash_core.render import Renderer, RenderRequest
+    from ash_core.records import Camera, DrawableData, Motion
+    from ash_core.render import Renderer
+    from ash_core.scene.record import Shot
 
-DEFAULT_SIZE = (1280, 960)
-SESSIONS = "ash_studio.sessions"
-"""Entry point of a package above this one, the viewer: `record` renders a session file."""
 IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background", "up")
-"""What a session file says itself."""
+"""Fields that a session file has itself."""
 SOME_POSES = 50
 """Poses by which a camera is checked."""
 
@@ -138,6 +136,7 @@ class Render:
             is_single_picture,
             open_writer,
         )
+        from ash_core.scene.record import make_shots
 
         # What no flag says is a configuration's, or usual.
         release = find_release(self.avatar, "val")
@@ -147,9 +146,9 @@ class Render:
         colour = default_background(release) if release is not None else "white"
         background = parse_background(self.background or colour)
         check_output(out, alpha=background is None)
-        data = load_drawable(self.avatar if release is None else str(release.conf), self.up)
+        data = load_drawable(self.avatar if release is None else str(release.conf), self.up, note)
         self._check_up(data)
-        motion = load_motion(self.motion, self.avatar, data, release)
+        motion = load_motion(self.motion, self.avatar, data, release, note)
         if release is None or self.frames is not None or self.motion is not None:
             frames = parse_frames(":" if self.frames is None else self.frames, len(motion.dofs))
         else:
@@ -162,7 +161,7 @@ class Render:
         if release is not None and self.eye is None and self.target is None:
             numbered = numbered_cameras(self.camera, release, data)
         if numbered is not None:
-            views = [[fit_camera(camera, size)] * len(frames) for camera in numbered.values()]
+            views = [[fit_camera(camera, size, note)] * len(frames) for camera in numbered.values()]
         else:
             usual = size or (release.size if release is not None else None)
             views = [self._choose_cameras(data, motion, frames, usual, fov)]
@@ -180,7 +179,7 @@ class Render:
         if any((c.width, c.height) != (first.width, first.height) for view in views for c in view):
             raise InputError("--size: expected one beside cameras of several sizes, got none")
         check_space(out, first.width, first.height, count)
-        renderer = make_renderer(data, self.device, self.backend, self.preset)
+        renderer = make_renderer(data, self.device, self.backend, self.preset, note)
 
         # Frame by frame: a pose is decoded once for all cameras.
         each_frame = [frame for frame in frames for _ in views]
@@ -208,11 +207,18 @@ class Render:
                 raise InputError(f"{flag}: expected none beside --session, which has its own")
         if self.out is None:
             raise no_output()
-        found = entry_points(group=SESSIONS, name="record")
-        if not found:
-            raise InputError("--session: this installation has no viewer: install ash-studio again")
-        record = next(iter(found)).load()
-        return record(session, self.out, size, self.fps, self.device, self.backend, self.preset)
+        from ash_core.scene.preferences import PreferenceStore, preferences_file
+        from ash_core.scene.scene import Scene
+
+        # Preferences are read alone: a command changes none.
+        preferences = PreferenceStore(preferences_file())
+        if preferences.problem is not None:
+            note(preferences.problem)
+        scene = Scene.load(session, self.device, self.backend, self.preset, note)
+        size = size or scene.recording_size(preferences.value.record_size)
+        settings, shots = scene.recording(self.out, *size)
+        settings = replace(settings, fps=self.fps or settings.fps)
+        return render_to_file(scene.renderer, shots, len(shots), settings.open())
 
     def _choose_cameras(
         self,
@@ -224,6 +230,7 @@ class Render:
     ) -> "list[Camera]":
         """One camera for each frame."""
         from ash_core.geometry.framing import front_camera, orbit_cameras
+        from ash_core.scene.record import DEFAULT_SIZE
 
         dofs = motion.dofs[frames]
         width, height = size or DEFAULT_SIZE
@@ -240,7 +247,7 @@ class Render:
             smoothing = motion.fps / step
             return orbit_cameras(data, dofs, fov_y_rad, width, height, smoothing)
         camera = self._file_camera(self.camera, data, dofs)
-        return [fit_camera(camera, size)] * len(frames)
+        return [fit_camera(camera, size, note)] * len(frames)
 
     def _file_camera(self, choice: str, data: "DrawableData", dofs: "Tensor") -> "Camera":
         """Find the camera of a file; its axes, where nothing names them, are those that see us."""
@@ -249,7 +256,7 @@ class Render:
 
         # Cameras of a scene of splats stand in one world with them.
         up = data.up if isinstance(data, SplatData) else self.up or "z"
-        camera, other = find_camera(choice, data, up)
+        camera, other = find_camera(choice, data, up, note)
         if other is not None:
             points = make_outline(data).surface(dofs[:: max(1, len(dofs) // SOME_POSES)])
             points = points.flatten(0, 1)
@@ -291,148 +298,44 @@ def no_output() -> InputError:
     return InputError("--out: expected a file in .mp4, say, or a folder, got none")
 
 
-class Shot(NamedTuple):
-    """One frame to render."""
-
-    number: int
-    """Frame of the motion, or place among the names that a writer has: names files of a folder."""
-    request: "RenderRequest"
-
-
 def checked(value: float, flag: str, low: float, high: float, unit: str) -> float:
     """The value itself, or `InputError`."""
     check_range(flag, value, low, high, unit)
     return value
 
 
-def find_camera(choice: str, data: "DrawableData", up: Up = "z") -> "tuple[Camera, Camera | None]":
-    """Find `FILE:2`, `FILE:name` or `avatar:2`; a source with one camera needs no number.
-
-    up: axis of a file's world. The second camera is the first one with the other axes, where the
-    file's format alone says which they are.
-    """
-    from ash_core.files.cameras.files import is_camera_file, read_straight
-    from ash_core.files.cameras.record import Reading
-    from ash_core.files.io import is_kind
-
-    source, _, which = choice.rpartition(":")
-    if not source or is_kind(Path.exists, Path(choice)):
-        source, which = choice, ""
-    if source == "avatar":
-        if not data.cameras:
-            raise InputError(f"--camera: '{choice}': this avatar file stores no cameras")
-        return _choose(data.cameras, source, which), None
-    path = Path(source)
-    if not is_camera_file(path):
-        raise InputError(
-            "--camera: expected front, orbit, avatar:N or FILE:N with cameras.json, "
-            f"FILE.calibration, transforms.json, a COLMAP folder or FILE.yml, got '{choice}'"
-        )
-    file = read_straight(path, Reading(up=up))
-    for text in file.notes:
-        note(text)
-    camera = _choose([camera for camera, _ in file.cameras], source, which)
-    if not file.axes_assumed:
-        return camera, None
-    turned = camera.viewmat.clone()
-    turned[1:3] *= -1
-    return camera, replace(camera, viewmat=turned)
-
-
-def _choose(cameras: "Sequence[Camera]", source: str, which: str) -> "Camera":
-    named = [camera for camera in cameras if which and camera.name == which]
-    if named:
-        return named[0]
-    # Not isdigit: it takes superscripts too, which int() refuses, as it does 5000 digits.
-    if re.fullmatch(r"[0-9]{1,9}", which) and int(which) < len(cameras):
-        return cameras[int(which)]
-    if not which and len(cameras) == 1:
-        return cameras[0]
-    raise InputError(
-        f"--camera: {source}: expected a camera name or an index in 0..{len(cameras) - 1}, "
-        f"got '{which}'"
-    )
-
-
-def fit_camera(camera: "Camera", size: tuple[int, int] | None) -> "Camera":
-    """The camera at another picture size; says so where the shape of the picture changes."""
-    from ash_core.geometry.camera import resize_camera
-
-    if size is None or size == (camera.width, camera.height):
-        return camera
-    width, height = size
-    if abs(width * camera.height / (height * camera.width) - 1.0) > 0.01:
-        note(
-            f"the camera's picture is {camera.width}x{camera.height}: "
-            f"{width}x{height} has another shape and shows more or less of it"
-        )
-    return resize_camera(camera, width, height)
-
-
-def make_shots(
-    data: "DrawableData",
-    motion: "Motion",
-    frames: Sequence[int],
-    cameras: "list[Camera]",
-    background: tuple[float, float, float] | None,
-) -> Iterable[Shot]:
-    """Requests in the order of the frames, each made when it is asked for."""
-    from ash_core.geometry.motion import window_at
-    from ash_core.render import RenderRequest
-
-    shown, window = None, None
-    for frame, camera in zip(frames, cameras, strict=True):
-        if window is None or frame != shown:
-            shown, window = frame, window_at(data, motion, frame)
-        yield Shot(frame, RenderRequest(window, camera, background))
-
-
-def as_bytes(renderer: "Renderer", image: "Image", transparent: bool) -> "Pixels":
-    """RGB, or straight RGBA, as the renderer's variant makes bytes of colours."""
-    import torch
-
-    from ash_core.files.video import straight_colour
-
-    if not transparent:
-        return renderer.to_uint8(image).cpu().numpy()
-    rgb = renderer.to_uint8(replace(image, rgb=straight_colour(image)))
-    alpha = (image.alpha.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-    return torch.cat([rgb, alpha[..., None]], dim=-1).cpu().numpy()
-
-
 def render_to_file(
     renderer: "Renderer",
-    shots: Iterable[Shot],
+    shots: "Iterable[Shot]",
     count: int,
     writer: "FrameWriter",
     after: "Callable[[Shot, Pixels], None] | None" = None,
 ) -> int:
-    """Render the shots into an open writer and complete it; returns the exit code.
+    """Record the shots with a progress bar and report the result; returns the exit code.
 
     Ctrl-C, SIGTERM and SIGHUP end it after the frame at hand: what was done is completed and
-    playable. `after` is told of every frame.
+    playable. `after` is called with every frame.
     """
-    with StopRequest() as stop, writer, progress_bar() as progress:
+    from ash_core.scene.record import record
+
+    started = time.perf_counter()
+    with StopRequest() as stop, progress_bar() as progress:
         task = progress.add_task("rendering", total=count)
-        started, empty = time.perf_counter(), 0
-        for shot in shots:
-            image = renderer.render(shot.request)
-            empty += not bool((image.alpha > 0).any())
-            pixels = as_bytes(renderer, image, transparent=shot.request.background is None)
-            writer.write(pixels, shot.number)
+
+        def advance(shot: "Shot", pixels: "Pixels") -> None:
             if after is not None:
                 after(shot, pixels)
             progress.advance(task)
-            if stop.is_set:
-                break
-    if empty:
-        place = "the picture" if count == 1 else f"{empty} of {writer.frames} frames"
+
+        done = record(renderer, shots, writer, is_stopped=lambda: stop.is_set, after=advance)
+    if done.empty:
+        place = "the picture" if count == 1 else f"{done.empty} of {done.frames} frames"
         note(f"nothing of the avatar is in {place}: the camera looks past it")
     seconds = time.perf_counter() - started
-    speed = f"{writer.frames / seconds:.1f} frames/s"
+    speed = f"{done.frames / seconds:.1f} frames/s"
     if stop.is_set:
-        note(f"stopped: {writer.out} holds {writer.frames} of {count} frames")
+        note(f"stopped: {writer.out} holds {done.frames} of {count} frames")
         return INTERRUPTED
-    frames = "1 frame" if writer.frames == 1 else f"{writer.frames} frames"
+    frames = "1 frame" if done.frames == 1 else f"{done.frames} frames"
     say(f"{writer.out}: {frames}, {seconds:.1f} s, {speed}")
     return 0

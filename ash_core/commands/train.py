@@ -6,8 +6,9 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ash_core.commands.scene import avatar_path
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, show_table
+from ash_core.errors import INTERRUPTED
+from ash_core.scene.open import avatar_path
 from ash_core.training.config import TrainConfig
 from ash_core.variants import VARIANTS
 
@@ -34,15 +35,15 @@ class Train(TrainConfig):
         from ash_core.training.train import train
 
         with StopRequest() as stop, progress_bar() as progress:
-            code = train(config, _Terminal(progress if speaks else None, stop))
+            trained = train(config, _Terminal(progress if speaks else None, stop))
         if stop.number is not None and not stop.is_interrupt:
             # Slurm and torchrun signal again: a saved training must not end as killed.
             signal.signal(stop.number, signal.SIG_IGN)
-        if code == 0 and speaks and not stop.is_set:
-            say(f"{resolved.folder / 'avatar.safetensors'}: trained")
+        if speaks and not stop.is_set:
+            say(f"{trained.avatar}: trained")
             for line in next_commands(resolved):
                 say(f"  {line}")
-        return code
+        return INTERRUPTED if trained.stop == "interrupt" else 0
 
 
 def next_commands(config: TrainConfig) -> list[str]:

@@ -17,10 +17,10 @@ from ash_core.commands.extract import Extract
 from ash_core.commands.import_ import ImportAsh
 from ash_core.commands.options import check_range, parse_size
 from ash_core.commands.render import Render
-from ash_core.commands.scene import Preset
 from ash_core.commands.terminal import complain, say
 from ash_core.commands.train import Train
 from ash_core.errors import INTERRUPTED, InputError
+from ash_core.scene.open import Preset
 
 CAMERAS: Final = 8
 """Number of cameras; the seventh is held out."""

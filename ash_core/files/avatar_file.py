@@ -1,8 +1,8 @@
 """One avatar in one file: safetensors with JSON metadata, no pickle.
 
-Tensors carry the records' own dotted names (`skeleton.parents`, `networks.delta_gcn.<key>`);
-numbers and strings stand in the metadata; images are stored as PNG. The records' shape annotations
-are the schema: a tensor is loaded only when its declared type and shape fit them.
+Tensors carry the records' own dotted names (`skeleton.parents`, `networks.delta_gcn.<key>`).
+Numbers and strings are in the metadata; images are stored as PNG. The records' shape annotations
+are the schema: a tensor is loaded only if its declared type and shape match.
 """
 
 import dataclasses
@@ -31,14 +31,14 @@ VERSION = 2
 """Version 1 is still read: its history offsets are its variant's, see `_Loader.upgrade`."""
 MAX_FILE_BYTES = 8 << 30
 MAX_HEADER_BYTES = 4 << 20
-"""Names, shapes and metadata. Those of a published character take 60 kB."""
+"""Upper bound on names, shapes and metadata. A published character's take 60 kB."""
 
 _FLOAT64 = ("rest_dofs", "corner_uvs")
 _NETWORK_TYPES = ("F32", "I64")
 
 
 def save_avatar(path: Path | str, data: AvatarData) -> None:
-    """Write an avatar; the file is whole or not there."""
+    """Write an avatar, whole or not at all."""
     check_avatar(data, path)
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def load_avatar(path: Path | str) -> AvatarData:
 
 
 def _check_header(path: Path | str) -> None:
-    """The file's size and its header's declared length fit together and within the limits."""
+    """Check the file's size and its header's declared length against each other and the limits."""
     try:
         if not Path(path).is_file():
             raise bad(path, None, "expected an avatar file, found no file")
@@ -109,14 +109,14 @@ def _check_header(path: Path | str) -> None:
 
 
 class _Loader:
-    """Builds records from an open file, guided by their annotations."""
+    """Reader of records from an open file, guided by their annotations."""
 
     def __init__(self, path: Path | str, file: Any) -> None:
         self.path, self.file = path, file
         metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
-            found = show(metadata.get("format", "none"))
-            raise bad(path, None, f"expected the format '{FORMAT}', got {found}")
+            actual = show(metadata.get("format", "none"))
+            raise bad(path, None, f"expected the format '{FORMAT}', got {actual}")
         version = metadata.get("version", "none")
         if version not in map(str, range(1, VERSION + 1)):
             text = f"expected avatar version {VERSION} or older, got {show(version)}"
@@ -153,7 +153,7 @@ class _Loader:
             raise bad(self.path, None, f"decoder: {text} version; train it again")
 
     def avatar(self) -> AvatarData:
-        """The whole avatar; tensors that no field claims are an error."""
+        """Read the whole avatar; tensors that no field claims are an error."""
         data = self.record(AvatarData, "")
         if self.left:
             first = ", ".join(show(name) for name in sorted(self.left)[:4])
@@ -161,14 +161,14 @@ class _Loader:
         return data
 
     def record(self, kind: type, prefix: str) -> Any:
-        """One record, its tensors under a prefix."""
+        """Read one record, its tensors under a prefix."""
         content = {
             field.name: self.field(field, prefix + field.name) for field in dataclasses.fields(kind)
         }
         return kind(**content)
 
     def field(self, field: dataclasses.Field, name: str) -> Any:
-        """One field's value, checked against its annotation."""
+        """Read one field's value, checked against its annotation."""
         kind, optional = _unwrap(field.type)
         if field.name == "networks":
             return self.networks()
@@ -192,8 +192,8 @@ class _Loader:
         if get_origin(kind) is Literal:
             value = self.value(name, str)
             if value not in get_args(kind):
-                wanted = " or ".join(get_args(kind))
-                raise bad(self.path, None, f"{name}: expected {wanted}, got {show(value)}")
+                expected = " or ".join(get_args(kind))
+                raise bad(self.path, None, f"{name}: expected {expected}, got {show(value)}")
             return value
         if get_origin(kind) is Mapping:
             settings = self.value(name, dict, {})
@@ -206,15 +206,16 @@ class _Loader:
         return self.value(name, kind)
 
     def value(self, name: str, kind: type, default: Any = None) -> Any:
-        """One JSON value of exactly a type."""
+        """Read one JSON value of exactly a type."""
         value = self.values.get(name, default)
         if type(value) is not kind:
-            found = "nothing" if value is None else show(repr(value)[:60])
-            raise bad(self.path, None, f"{name}: expected {kind.__name__}, got {found}")
+            actual = "nothing" if value is None else show(repr(value)[:60])
+            raise bad(self.path, None, f"{name}: expected {kind.__name__}, got {actual}")
         return value
 
     def tensor(self, field: dataclasses.Field, name: str) -> Tensor:
-        """One tensor, after its declared type and shape were found to fit the annotation."""
+        """Read one tensor, after a check of its declared type and shape against the
+        annotation."""
         dtype, dims = _schema(field)
         if _is_image(field):
             self.declared(f"{name}.png", (STORED[torch.uint8],), 1)
@@ -225,10 +226,12 @@ class _Loader:
         self.declared(name, (STORED[dtype],), len(dims))
         shape = self.shape(name)
         for dim, size in zip(dims, shape, strict=True):
-            wanted, source = (int(dim), "") if dim.isdigit() else self.sizes.get(dim, (size, name))
-            if size != wanted:
-                because = f" ({dim} as in {source})" if source else ""
-                text = f"{name}: expected [{', '.join(dims)}] with {wanted}{because}, got {shape}"
+            expected, source = (
+                (int(dim), "") if dim.isdigit() else self.sizes.get(dim, (size, name))
+            )
+            if size != expected:
+                reason = f" ({dim} as in {source})" if source else ""
+                text = f"{name}: expected [{', '.join(dims)}] with {expected}{reason}, got {shape}"
                 raise bad(self.path, None, text)
             self.sizes.setdefault(dim, (size, name))
         tensor = self.take(name)
@@ -236,7 +239,7 @@ class _Loader:
         return tensor.view(torch.uint8).ne(0) if dtype == torch.bool else tensor
 
     def networks(self) -> dict[str, dict[str, Tensor]]:
-        """The state dictionaries."""
+        """Read the state dictionaries."""
         states: dict[str, dict[str, Tensor]] = {}
         for name in sorted(name for name in self.left if name.startswith("networks.")):
             _, network, *key = name.split(".", 2)
@@ -250,31 +253,31 @@ class _Loader:
         """Check a tensor's declared type and number of dimensions."""
         if name not in self.left:
             raise bad(self.path, None, f"expected a tensor {name}, found none")
-        found, shape = self.file.get_slice(name).get_dtype(), self.shape(name)
-        if found not in stored or n_dims not in (None, len(shape)):
-            wanted = " or ".join(stored) + ("" if n_dims is None else f" of {n_dims} dimensions")
-            text = f"{show(name)}: expected {wanted}, got {found} {show(str(shape))}"
+        dtype, shape = self.file.get_slice(name).get_dtype(), self.shape(name)
+        if dtype not in stored or n_dims not in (None, len(shape)):
+            expected = " or ".join(stored) + ("" if n_dims is None else f" of {n_dims} dimensions")
+            text = f"{show(name)}: expected {expected}, got {dtype} {show(str(shape))}"
             raise bad(self.path, None, text)
 
     def shape(self, name: str) -> list[int]:
-        """A tensor's declared shape."""
+        """Return a tensor's declared shape."""
         return self.file.get_slice(name).get_shape()
 
     def take(self, name: str) -> Tensor:
-        """A tensor, copied: a view of the file would die with it."""
+        """Read a tensor, copied: a view of the file would become invalid with it."""
         self.left.discard(name)
         return self.file.get_tensor(name).clone()
 
 
 def _unwrap(kind: Any) -> tuple[Any, bool]:
-    """A field's type without its `| None`, and whether it had one."""
+    """Return a field's type without its `| None`, and whether it had one."""
     if isinstance(kind, types.UnionType):
         return next(arg for arg in get_args(kind) if arg is not types.NoneType), True
     return kind, False
 
 
 def _schema(field: dataclasses.Field) -> tuple[torch.dtype, list[str]]:
-    """Type and dimensions that a tensor field's annotation asks for."""
+    """Parse the type and dimensions of a tensor field's annotation."""
     annotation, _ = _unwrap(field.type)
     if "float32" in annotation.dtypes:
         dtype = torch.float64 if field.name in _FLOAT64 else torch.float32

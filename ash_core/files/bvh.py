@@ -30,36 +30,36 @@ from ash_core.geometry.motion import find_cuts
 MAX_JOINTS = 1024
 MAX_FRAMES = 1_000_000
 MAX_NUMBERS = 100_000_000
-"""Most channel values of a file: 800 MB."""
+"""Upper bound on the channel values of a file: 800 MB."""
 FPS_RANGE = (0.1, 10_000.0)
 _CHANNELS = ("Xposition", "Yposition", "Zposition", "Xrotation", "Yrotation", "Zrotation")
 
 
 @dataclass(frozen=True)
 class Bvh:
-    """A motion as its file gives it: the file's own units and axes. float64."""
+    """Motion in its file's own units and axes. float64."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
-    """Listed before their children; -1 for the root."""
+    """Index of each joint's parent, which is listed before it; -1 for the root."""
     offsets: np.ndarray
     """[J, 3] from the parent's origin."""
     tips: dict[int, np.ndarray]
-    """Where the file ends a joint's bone (End Site), from the joint's origin."""
+    """Ends of the bones (End Site), from their joint's origin."""
     rotations: np.ndarray
     """[F, J, 4] quaternions from parent to joint, xyzw (scipy's order)."""
     translations: np.ndarray
     """[F, J, 3] joint origins in the parent's frame."""
     fps: float
     takes: tuple[int, ...] = (0,)
-    """First frames of the takes: 0, and those that no body reaches from the frame before."""
+    """First frames of the takes: 0, and frames that no body reaches from the frame before."""
     rest_frames: int = 0
     """Frames at the start that only show a rest pose, which the motion then leaves at once."""
     notes: tuple[str, ...] = ()
     """Peculiarities of the file that its reader should report."""
 
     def poses(self) -> tuple[np.ndarray, np.ndarray]:
-        """Every joint's orientation [F, J, 3, 3] and place [F, J, 3] in the file's world."""
+        """Return every joint's orientation [F, J, 3, 3] and place [F, J, 3] in the file's world."""
         frames, joints = self.rotations.shape[:2]
         turns = np.empty((frames, joints, 3, 3))
         places = np.empty((frames, joints, 3))
@@ -74,7 +74,7 @@ class Bvh:
         return turns, places
 
     def rest(self) -> np.ndarray:
-        """[J, 3] places of the joints with every rotation zero, from the root."""
+        """Return the places [J, 3] of the joints with every rotation zero, from the root."""
         places = np.zeros((len(self.names), 3))
         for joint, parent in enumerate(self.parents):
             if parent >= 0:
@@ -83,7 +83,7 @@ class Bvh:
 
 
 def resample(clip: Bvh, fps: float) -> Bvh:
-    """Give the same motion at another rate: rotations by slerp, translations linearly.
+    """Return the same motion at another rate: rotations by slerp, translations linearly.
 
     Each take is sampled by itself: poses on both sides of a cut never mix.
     """
@@ -104,7 +104,7 @@ def resample(clip: Bvh, fps: float) -> Bvh:
 
 
 def _resample(clip: Bvh, start: int, stop: int, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations and translations of one take at another rate."""
+    """Resample rotations and translations of one take at another rate."""
     rotations, translations = clip.rotations[start:stop], clip.translations[start:stop]
     frames = stop - start
     if frames == 1:
@@ -125,7 +125,7 @@ def _resample(clip: Bvh, start: int, stop: int, fps: float) -> tuple[np.ndarray,
 
 
 def read_bvh(path: Path | str) -> Bvh:
-    """Read a `.bvh`. Of several figures the first is taken, and the others named in a note."""
+    """Read a `.bvh`: its first figure; a note names the others."""
     words = _Words(path)
     words.expect("HIERARCHY")
     trees = _read_trees(words)
@@ -153,7 +153,7 @@ def read_bvh(path: Path | str) -> Bvh:
 
 
 def _joint_motion(tree: "_Tree", values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations [F, J, 4] and translations [F, J, 3] of a figure's channels."""
+    """Compute rotations [F, J, 4] and translations [F, J, 3] of a figure's channels."""
     frames, joints = len(values), len(tree.names)
     rotations = np.zeros((frames, joints, 4))
     translations = np.broadcast_to(np.array(tree.offsets), (frames, joints, 3)).copy()
@@ -172,15 +172,16 @@ def _joint_motion(tree: "_Tree", values: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 HEIGHT_M = 1.7
-"""Taken for the figure's longest side at rest, since files do not say their unit."""
+"""Assumed height of the figure at rest, its longest side: files do not state their unit."""
 REST_DEGREES = 1.0
 REST_FACTOR = 4.0
-"""A file's own zero pose at its start is evidence by itself: the step out of it may be so much
-slower than other cuts."""
+"""Factor by which the step out of the file's own zero pose may be slower than other cuts. A zero
+pose at the start is evidence of a rest pose by itself."""
 REST_S, STILL_M_PER_S = 1.0, 0.05
-"""A start that is left at once is a rest pose if it is no longer than this, and does not move."""
+"""Longest duration and highest speed of a rest pose at the start that the motion leaves at once."""
 RETURN_M = 0.05
-"""Farthest between the poses before and after a stray frame that leaves the motion as it was."""
+"""Largest distance between the poses before and after a stray frame that does not cut the
+motion."""
 
 
 def _with_takes(clip: Bvh) -> Bvh:
@@ -211,7 +212,7 @@ def _with_takes(clip: Bvh) -> Bvh:
 
 
 def _quaternions(axes: str, degrees: np.ndarray) -> np.ndarray:
-    """Turns about the joint's own axes, the first channel outermost."""
+    """Compose turns about the joint's own axes, the first channel outermost."""
     if not axes:
         return np.tile([0.0, 0.0, 0.0, 1.0], (len(degrees), 1))
     total = Rotation.identity(len(degrees))
@@ -221,7 +222,7 @@ def _quaternions(axes: str, degrees: np.ndarray) -> np.ndarray:
 
 
 class _Tree:
-    """One figure of the HIERARCHY while it is read."""
+    """Figure of the HIERARCHY during reading."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -232,7 +233,7 @@ class _Tree:
 
     @property
     def width(self) -> int:
-        """Numbers of the figure in a row."""
+        """Return the number of values in a row of the figure."""
         return sum(map(len, self.channels))
 
 
@@ -241,7 +242,7 @@ _KEYWORDS = ("ROOT", "JOINT", "END", "ENDSITE", "OFFSET", "CHANNELS", "MOTION", 
 
 
 class _Words:
-    """Walks the words of a file; its errors name the line. Braces are words wherever they stand."""
+    """Word reader of a file, whose errors name the line. Braces are words wherever they stand."""
 
     def __init__(self, path: Path | str) -> None:
         self.path, self.line = path, 1
@@ -287,12 +288,12 @@ class _Words:
             value = parse_number(text)
         except ValueError:
             raise self.bad(f"expected {what}, got {show(text)}") from None
-        if not abs(value) < MAX_NUMBER:  # NaN included
+        if not abs(value) < MAX_NUMBER:  # also refuses NaN
             raise self.bad(f"expected {what}: a finite number, got {show(text)}")
         return value
 
     def count(self, what: str, limit: int) -> int:
-        """Read a count. Nothing may be allocated for it unseen."""
+        """Read a count, which no array is allocated for before it is checked."""
         text = self.next(f"the number of {what}")
         try:
             return parse_count(text, limit)
@@ -364,7 +365,8 @@ _TIP = -1
 
 
 def _open(words: _Words, tree: _Tree, stack: list[int], name: str | None, before: int) -> None:
-    """Open a joint, or with name None an End Site, up to its '{'. before: joints of others."""
+    """Open a joint, or an End Site without a name, up to its '{'. before: joints of other
+    figures."""
     if stack and stack[-1] < 0:
         raise words.bad("expected '}' of the End Site, got a joint inside it")
     if name is None:
@@ -396,11 +398,11 @@ def _channels(words: _Words, tree: _Tree, joint: int) -> None:
     if joint < 0:
         raise words.bad("expected CHANNELS of a joint, got some of an End Site")
     count = words.count("channels", len(_CHANNELS))
-    given = [words.next("a channel") for _ in range(count)]
-    names = [word[:1].upper() + word[1:].lower() for word in given]
+    labels = [words.next("a channel") for _ in range(count)]
+    names = [word[:1].upper() + word[1:].lower() for word in labels]
     if not set(names) <= set(_CHANNELS) or len(set(names)) != count:
         kinds = f"{count} different ones of {', '.join(_CHANNELS)}"
-        raise words.bad(f"expected {kinds}, got {show(' '.join(given))}")
+        raise words.bad(f"expected {kinds}, got {show(' '.join(labels))}")
     if tree.channels[joint]:
         raise words.bad(f"expected CHANNELS of {show(tree.names[joint])} once, got them again")
     tree.channels[joint] = names
@@ -419,24 +421,24 @@ def _read_timing(words: _Words) -> tuple[int, float]:
 
 
 def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, list[str]]:
-    """Read [F, width] float64, and notes on what the file announces and does not hold.
+    """Read [F, width] float64, and notes on rows that are missing or left over.
 
-    One row more or fewer than announced is a habit of some writers. Where several are missing the
+    Some writers announce one row more or fewer than they write. If several rows are missing, the
     file was cut short, which is an error.
     """
-    # Refuse sizes that cannot be.
+    # Refuse impossible sizes.
     if not width:
         raise words.bad("expected at least one channel, got none")
     if not frames:
         raise words.bad("expected at least one frame, got 'Frames: 0'")
     if frames * width > MAX_NUMBERS:
         raise words.bad(f"expected at most {MAX_NUMBERS} numbers, got {frames * width}")
-    # Numbers, and the line of each row.
+    # Read the numbers, and remember the line of each row.
     last = words.line
     numbers, lines, ends = array("d"), [], []
     for line, row in words.rest():
         try:
-            # `parse_number` for each would take longer than all the rest.
+            # `parse_number` for every word would take longer than all other steps.
             numbers.extend(map(parse_number if "_" in "".join(row) else float, row))
         except ValueError as error:
             raise bad(words.path, line, f"expected numbers: {show(str(error))}") from None
@@ -444,7 +446,7 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
             raise bad(words.path, line, f"expected at most {MAX_NUMBERS} numbers, got more")
         lines.append(line)
         ends.append(len(numbers))
-    # Where a line is a row, a line of another length is damaged. The last one may be cut short.
+    # Refuse rows of a wrong length where a line is a row. The last row may be cut short.
     if len(lines) == frames:
         lengths = np.diff([0, *ends])
         wrong = np.flatnonzero(lengths[:-1] != width)
@@ -452,7 +454,7 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
             n = int(wrong[0]) if len(wrong) else frames - 1
             text = f"expected {width} numbers (the joints' channels), got {lengths[n]}"
             raise bad(words.path, lines[n], text)
-    # Whole rows: one more or fewer than announced is noted.
+    # Count whole rows; one more or fewer than announced gives a note.
     rows, over = divmod(len(numbers), width)
     if rows < max(frames - 1, 1):
         text = f"expected {frames} frames of {width} numbers, got {rows} whole ones"
@@ -464,7 +466,7 @@ def _read_frames(words: _Words, width: int, frames: int) -> tuple[np.ndarray, li
         )
     if over:
         notes.append(f"the file ends within a row: its last {over} of {width} numbers are left out")
-    # Numbers out of range are an error at their line.
+    # Refuse numbers out of range, at their line.
     values = np.frombuffer(numbers, count=rows * width).reshape(rows, width)
     fine = finite_float32(values) & (np.abs(values).max(1) < 1e9)
     if not fine.all():

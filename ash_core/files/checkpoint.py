@@ -1,4 +1,4 @@
-"""Released checkpoints: torch files, read without running anything that is in them."""
+"""Released checkpoints: torch files, read without executing any code in them."""
 
 import pickle
 import re
@@ -17,32 +17,36 @@ from ash_core.files.io import bad, show
 MAX_CHECKPOINT_BYTES = 8 << 30
 
 
-def read_checkpoint(path: Path | str, wanted: Mapping[str, Shapes]) -> dict[str, dict[str, Tensor]]:
-    """State dictionaries out of a torch checkpoint; no code in it is ever run.
+def read_checkpoint(
+    path: Path | str, expected: Mapping[str, Shapes]
+) -> dict[str, dict[str, Tensor]]:
+    """Read state dictionaries from a torch checkpoint; its code is never executed.
 
-    wanted: for each top-level entry, the shape of each of its tensors. Other entries are ignored,
-    and so is the `module.` that data-parallel training puts before names. Tensors become float32.
+    expected: for each top-level entry, the shape of each of its tensors. Other entries are ignored,
+    as is the prefix `module.` of data-parallel training. Tensors become float32.
     """
     content = _load_checkpoint(Path(path))
     if not isinstance(content, Mapping):
         raise bad(path, None, f"expected a dictionary of networks, got {type(content).__name__}")
-    missing = [name for name in wanted if not isinstance(content.get(name), Mapping)]
+    missing = [name for name in expected if not isinstance(content.get(name), Mapping)]
     if missing:
-        there = ", ".join(show(str(name)) for name in list(content)[:8]) or "nothing"
+        entries = ", ".join(show(str(name)) for name in list(content)[:8]) or "nothing"
         raise bad(
-            path, None, f"expected {', '.join(wanted)}; missing {', '.join(missing)}; got {there}"
+            path,
+            None,
+            f"expected {', '.join(expected)}; missing {', '.join(missing)}; got {entries}",
         )
     states: dict[str, dict[str, Tensor]] = {}
-    for name, shapes in wanted.items():
+    for name, shapes in expected.items():
         state = {str(key).removeprefix("module."): value for key, value in content[name].items()}
         odd = [key for key, value in state.items() if not _is_dense(value)]
         if odd:
             raise bad(
                 path, None, f"{name}: expected dense tensors, got something else in {show(odd[0])}"
             )
-        check_shapes(path, name, state, shapes)  # before anything is allocated for them
+        check_shapes(path, name, state, shapes)  # before any memory is allocated for them
         states[name] = {
-            # Copied: the file stays mapped only as long as this function.
+            # Copied, since the file is mapped only during this function.
             key: state[key].long().clone() if is_counter(key) else state[key].float().clone()
             for key in shapes
             if key in state
@@ -52,7 +56,7 @@ def read_checkpoint(path: Path | str, wanted: Mapping[str, Shapes]) -> dict[str,
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
-    """The plain tensors of a torch file that is one state dictionary; no code in it is ever run."""
+    """Read the plain tensors of a torch file that is one state dictionary; no code is executed."""
     content = _load_checkpoint(Path(path))
     if not isinstance(content, Mapping) or not all(map(_is_dense, content.values())):
         raise bad(path, None, "expected a dictionary of dense tensors, got something else")
@@ -60,7 +64,8 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
 
 
 def _is_dense(value: object) -> bool:
-    """A plain tensor that stores each of its numbers: an expanded one would grow when copied."""
+    """Return whether a tensor stores each of its numbers: an expanded one would grow when
+    copied."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -76,7 +81,7 @@ def _load_checkpoint(path: Path) -> object:
     mapped = zipfile.is_zipfile(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of a file's oddities, then raises for them
+            warnings.simplefilter("ignore")  # torch warns of a file before it raises
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -84,7 +89,7 @@ def _load_checkpoint(path: Path) -> object:
             raise bad(path, None, f"expected a torch checkpoint: {_reason(error)}") from None
         text = f"expected plain tensors, got pickled code ({code[1]}): refused, not run"
         raise bad(path, None, text) from None
-    except Exception as error:  # torch's readers raise whatever the damage leads to
+    except Exception as error:  # torch raises any exception, depending on the damage
         raise bad(path, None, f"expected a torch checkpoint: {_reason(error)}") from None
 
 
@@ -93,7 +98,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_checkpoint_file(path: Path) -> None:
-    """A regular file whose archive holds no more than its own bytes."""
+    """Refuse anything but a regular file whose archive holds no more than its own bytes."""
     try:
         if not path.is_file():
             raise bad(path, None, "expected a checkpoint, found no file")

@@ -22,18 +22,18 @@ from ash_core.variants import MAX_HISTORY_FPS, MAX_HISTORY_FRAMES, VARIANTS
 Shapes = Mapping[str, tuple[int, ...]]
 
 DECODER_ATLAS_STEP = 16
-"""A native decoder's atlas is a multiple of this: it is halved four times."""
+"""Divisor of a native decoder's atlas resolution: it is halved four times."""
 UV_TOLERANCE = 1e-3
 AXIS_TOLERANCE = 1e-3
 DECODER_WIDTH_MAX = 256
 DECODER_CELLS_MAX = 1024 * 1024 * 64
-"""Largest atlas^2 * width: a small file must not ask for all memory. The presets take 1/5."""
+"""Upper bound on atlas^2 * width: a small file must not take all memory. The presets use 1/5."""
 DECODER_WIDTH_OF_MAPS = 16
-"""Narrower decoders count as this wide: the maps around them take memory too."""
+"""Smallest width that counts: the maps around a narrower decoder take memory too."""
 
 
 def network_shapes(n_vertices: int, n_nodes: int) -> dict[str, Shapes]:
-    """Names and shapes of the four published networks of a character."""
+    """Return names and shapes of a character's four published networks."""
     return {
         "spatial_gcn": graph_net.expected_shapes("spatial", n_nodes),
         "delta_gcn": graph_net.expected_shapes("delta", n_vertices),
@@ -42,16 +42,18 @@ def network_shapes(n_vertices: int, n_nodes: int) -> dict[str, Shapes]:
     }
 
 
-def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
-    """A network takes this state dictionary as it is: names, shapes, types, finite numbers.
+def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], expected: Shapes) -> None:
+    """Check that a network takes this state dictionary: names, shapes, types, finite numbers.
 
-    Counters may be absent; ones that the network does not have are an error here.
+    Counters may be absent; unexpected ones are an error.
     """
-    check_shapes(path, name, state, wanted)
+    check_shapes(path, name, state, expected)
     for key, tensor in state.items():
-        if key not in wanted:
+        if key not in expected:
             raise bad(
-                path, None, f"{name}: expected its {len(wanted)} tensors; 1 extra: {_first([key])}"
+                path,
+                None,
+                f"{name}: expected its {len(expected)} tensors; 1 extra: {_first([key])}",
             )
         dtype = torch.int64 if is_counter(key) else torch.float32
         if tensor.dtype != dtype:
@@ -64,33 +66,35 @@ def check_state(path: Path | str, name: str, state: Mapping[str, Tensor], wanted
             raise bad(path, None, f"{name}: {text}")
 
 
-def check_shapes(path: Path | str, name: str, state: Mapping[str, Tensor], wanted: Shapes) -> None:
-    """A network's state dictionary has the wanted names and shapes.
+def check_shapes(
+    path: Path | str, name: str, state: Mapping[str, Tensor], expected: Shapes
+) -> None:
+    """Check names and shapes of a network's state dictionary.
 
-    Batch counters (`num_batches_tracked`) may be absent, and are no error where none are wanted.
+    Batch counters (`num_batches_tracked`) may be absent, and unexpected ones are allowed.
     """
-    missing = [key for key in wanted if key not in state and not is_counter(key)]
-    extra = [key for key in state if key not in wanted and not is_counter(key)]
+    missing = [key for key in expected if key not in state and not is_counter(key)]
+    extra = [key for key in state if key not in expected and not is_counter(key)]
     misshapen = [
         f"{key} is {_shape(state[key].shape)}, expected {_shape(shape)}"
-        for key, shape in wanted.items()
+        for key, shape in expected.items()
         if key in state and tuple(state[key].shape) != tuple(shape)
     ]
     faults = {"missing": missing, "extra": extra, "misshapen": misshapen}
     if any(faults.values()):
         listed = [f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in faults.items() if keys]
-        raise bad(path, None, f"{name}: expected its {len(wanted)} tensors; {'; '.join(listed)}")
+        raise bad(path, None, f"{name}: expected its {len(expected)} tensors; {'; '.join(listed)}")
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """No NaN and no infinity; one pass, and nothing allocated."""
+    """Return whether there is no NaN or infinity, in one pass without allocation."""
     if tensor.numel() == 0 or not tensor.is_floating_point():
         return True
     return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
 def is_counter(key: str) -> bool:
-    """True for a batch norm's counter, which nothing reads."""
+    """Return whether a key is a batch norm's counter, which is never read."""
     return key.rsplit(".", 1)[-1] == "num_batches_tracked"
 
 
@@ -110,7 +114,7 @@ def _first(keys: list[str], count: int = 4) -> str:
 def check_avatar(
     data: AvatarData, path: Path | str, sources: Mapping[str, Path] | None = None
 ) -> None:
-    """Raise InputError at the first thing that does not hold. Shapes are taken as checked.
+    """Raise InputError at the first violation. Shapes are taken as checked.
 
     sources: the file of a part ("skeleton", "template", ...), which an error names; else `path`.
     """
@@ -125,7 +129,7 @@ def check_avatar(
         need(inside, f"{name}: expected 0 to {count - 1}, got {_extremes(tensor)}")
 
     for name, tensor in _floats(data):
-        # Limits are infinite where there are none.
+        # Every number is finite, except limits, which are infinite where there are none.
         fine = not tensor.isnan().any() if name == "skeleton.dof_limits" else is_finite(tensor)
         need(fine, f"{name}: expected finite numbers, got NaN or infinity")
 
@@ -220,8 +224,8 @@ def _check_camera(camera: Camera, path: Path | str, place: str) -> None:
     if not (K[0, 0] > 0 and K[1, 1] > 0 and K[2, 2] == 1) or bool(zeros.any()):
         raise bad(path, None, f"{place}: expected K with focal lengths and a principal point")
     if not (0 < camera.width <= MAX_SIDE_PX and 0 < camera.height <= MAX_SIDE_PX):
-        found = f"{camera.width} x {camera.height}"
-        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {found}")
+        actual = f"{camera.width} x {camera.height}"
+        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {actual}")
 
 
 def _check_history(data: AvatarData, path: Path | str) -> None:
@@ -230,21 +234,21 @@ def _check_history(data: AvatarData, path: Path | str) -> None:
     count = len(VARIANTS[data.variant].history_offsets.frames)
     rises = all(newer < older for newer, older in pairwise(frames))
     if len(frames) != count or frames[0] != 0 or not rises or frames[-1] > MAX_HISTORY_FRAMES:
-        wanted = f"{count} frames that rise from 0 to at most {MAX_HISTORY_FRAMES}"
-        raise bad(path, None, f"history_offsets: expected {wanted}, got {show(str(frames)[:60])}")
+        expected = f"{count} frames that rise from 0 to at most {MAX_HISTORY_FRAMES}"
+        raise bad(path, None, f"history_offsets: expected {expected}, got {show(str(frames)[:60])}")
     if fps is not None and not 0 < fps <= MAX_HISTORY_FPS:
         text = f"expected a frame rate up to {MAX_HISTORY_FPS} Hz, got {fps}"
         raise bad(path, None, f"history_offsets: {text}")
 
 
 def _check_networks(data: AvatarData, path: Path | str) -> None:
-    wanted = network_shapes(len(data.template.vertices), len(data.graph.vertices))
+    expected = network_shapes(len(data.template.vertices), len(data.graph.vertices))
     if data.decoder:
-        wanted["decoder"] = _decoder_shapes(data.decoder, path)
+        expected["decoder"] = _decoder_shapes(data.decoder, path)
     for name, state in data.networks.items():
-        if name not in wanted:
-            raise bad(path, None, f"networks: expected {', '.join(wanted)}; got {show(name)}")
-        check_state(path, name, state, wanted[name])
+        if name not in expected:
+            raise bad(path, None, f"networks: expected {', '.join(expected)}; got {show(name)}")
+        check_state(path, name, state, expected[name])
     for pair in (("spatial_gcn", "delta_gcn"), ("unet_geometry", "unet_appearance")):
         if len([name for name in pair if name in data.networks]) == 1:
             raise bad(path, None, f"networks: expected both of {' and '.join(pair)}, got one")
@@ -258,8 +262,8 @@ def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
     names = [field.name for field in fields(DecoderConfig)]
     needed = {field.name for field in fields(DecoderConfig) if field.default is MISSING}
     if not needed <= set(settings) <= set(names):
-        found = ", ".join(map(show, settings))
-        raise bad(path, None, f"decoder: expected settings {', '.join(names)}, got {found}")
+        actual = ", ".join(map(show, settings))
+        raise bad(path, None, f"decoder: expected settings {', '.join(names)}, got {actual}")
     config = DecoderConfig(**settings)
     least, most = ATLAS_RESOLUTIONS
     holds = {
@@ -282,7 +286,7 @@ def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
 
 
 def _floats(record: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Dotted names and tensors of a record's floating-point fields; networks are not among them."""
+    """Yield dotted names and tensors of a record's floating-point fields, except networks."""
     assert is_dataclass(record), record
     for field in fields(record):
         value, name = getattr(record, field.name), prefix + field.name

@@ -1,7 +1,7 @@
 """HOCON configurations, read as a flat list of keys and values.
 
-pyhocon parses; substitutions are done here, because its own never ends on some input, and reads the
-environment. Includes are refused: they open files and addresses that nobody named.
+pyhocon parses; substitutions are done here, since its own may never end and read the environment.
+Includes are refused: they open files and addresses that the user did not name.
 """
 
 import re
@@ -20,13 +20,14 @@ MAX_VALUE = 4096
 """Longest string value, after substitution."""
 
 Value = str | int | float | bool | tuple[()]
-"""An empty list is an empty tuple."""
+"""Value of an entry; an empty list is an empty tuple."""
 
 
 def read_conf(path: Path | str) -> list[tuple[str, Value]]:
-    """Dotted keys and values of a HOCON file, in its order; list items have numbers as keys."""
+    """Return dotted keys and values of a HOCON file, in its order; list items have numbers as
+    keys."""
     text = read_bytes(path, MAX_CONF_BYTES).decode("utf-8-sig", errors="replace")
-    # Wider than HOCON's own rule (comments and strings count too), so that nothing slips through.
+    # Wider than HOCON's own rule (comments and strings count too), so that no include passes.
     if re.search(r'INCLUDE\s*(REQUIRED|URL|FILE|PACKAGE|")', text.upper()):
         raise bad(path, None, "expected a configuration without include; paste the other file in")
     if text.count(",") + text.count("\n") > MAX_NODES:  # the parser takes 0.4 ms for each
@@ -57,7 +58,7 @@ def _depth(text: str) -> int:
 
 
 class _Leaves:
-    """Walks a parsed tree, with every substitution bounded in depth, number and length."""
+    """Leaves of a parsed tree, with every substitution bounded in depth, number and length."""
 
     def __init__(self, path: Path | str, root: dict) -> None:
         self.path, self.root = path, root
@@ -66,7 +67,7 @@ class _Leaves:
         self.open: set[str] = set()
 
     def walk(self, key: str, node: object, depth: int) -> Iterator[tuple[str, Value]]:
-        """All leaves under a node."""
+        """Yield all leaves under a node."""
         self.visited += 1
         if self.visited > MAX_NODES or depth > 2 * MAX_DEPTH:
             raise bad(self.path, None, f"expected at most {MAX_NODES} values, not nested so deep")
@@ -90,7 +91,7 @@ class _Leaves:
             yield key, node
 
     def target_of(self, values: ConfigValues) -> object:
-        """Find what a lone `${variable}` stands for, when that is not a string."""
+        """Return the value of a lone `${variable}`, if it is not a string."""
         token: object = values.tokens[0]
         if len(values.tokens) == 1 and isinstance(token, ConfigSubstitution):
             target = self.find(token.variable)
@@ -99,15 +100,15 @@ class _Leaves:
         return None
 
     def find(self, variable: str) -> object:
-        """The node that a variable names; None if there is none."""
+        """Find the node that a variable names; None without one."""
         node: object = self.root
         for name in variable.strip().split("."):
-            # Not ConfigTree's own get, which raises.
+            # ConfigTree's own get would raise.
             node = dict.get(node, name.strip('"')) if isinstance(node, dict) else None
         return node
 
     def text(self, values: ConfigValues) -> str:
-        """A string with its substitutions done."""
+        """Return a string with its substitutions done."""
         parts = []
         for token in values.tokens:
             if isinstance(token, ConfigSubstitution):
@@ -122,7 +123,7 @@ class _Leaves:
         return text
 
     def variable(self, token: ConfigSubstitution) -> str:
-        """The string that a `${variable}` stands for; each is worked out once."""
+        """Return the string of a `${variable}`; each is computed once."""
         name = token.variable
         if name in self.open or len(self.open) > MAX_DEPTH:
             raise bad(

@@ -1,6 +1,6 @@
 """Entries of a published configuration: typed values, and the files that they name.
 
-A wrong value is an `InputError` that names the configuration, the entry and what stands there.
+A wrong value is an `InputError` that names the configuration, the entry and its value.
 """
 
 import re
@@ -14,29 +14,29 @@ from ash_core.files.conf import Value, read_conf
 from ash_core.files.io import bad, is_kind, shorten
 
 CONFS: Final = "confs"
-"""Folder of the configurations: names in them are relative to the folder above it."""
+"""Folder of the configurations; names in them are relative to its parent."""
 PARENTS: Final = 3
-"""Folders above the configuration in which its relative names are looked up."""
+"""Folders above the configuration that its relative names are resolved in."""
 OUTPUT: Final = "output_dir"
-"""Entry of the results' folder: what lies there is not looked up."""
+"""Entry of the output folder, whose files are not looked up."""
 MAX_FOLDERS: Final = 16
 MAX_SHOWN: Final = 200
 """Characters of a value that an error shows."""
 MAX_PARTS: Final = 12
-"""Trailing parts of a name from another machine that are tried."""
+"""Largest number of trailing parts of a foreign path that are tried."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a configuration."""
+    """Entry of a configuration."""
 
     key: str
-    """Dotted."""
+    """Dotted key."""
     value: Value | list[Value]
 
     @property
     def name(self) -> str:
-        """Last part of the key, in lower case."""
+        """Return the last part of the key, in lower case."""
         return self.key.rsplit(".", 1)[-1].lower()
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Entry:
 
 
 class Entries:
-    """All entries of one configuration, and the folders that its names lie in."""
+    """All entries of one configuration, and the folders that its names refer to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,9 +58,9 @@ class Entries:
         self.root = own if shelf is None else shelf.parent
         """Folder that names are relative to."""
         self.notes: dict[str, str] = {}
-        """Entry's key -> where a file from another machine was found."""
+        """Notes by entry's key: the place where a file from another machine was found."""
         self.near = self._near_folders(own)
-        """The configuration's own folder and those that it names."""
+        """Folders of the configuration and of the files that it names."""
 
     def _near_folders(self, own: Path) -> list[Path]:
         near = [own]
@@ -75,7 +75,7 @@ class Entries:
         return near
 
     def find(self, name: str) -> Entry | None:
-        """Find the entry `section.name`; elsewhere in the file only if one alone has that name."""
+        """Find the entry `section.name`, else the only entry of that name in the file."""
         if name in self.all:
             return self.all[name]
         last = name.rsplit(".", 1)[-1]
@@ -85,7 +85,7 @@ class Entries:
     # ---- typed values ----
 
     def whole(self, name: str, low: int, high: int) -> int | None:
-        """Read a whole number in low..high; None where there is no such entry."""
+        """Read an integer in low..high; None without the entry."""
         entry = self.find(name)
         if entry is None:
             return None
@@ -115,7 +115,7 @@ class Entries:
         return entry.value
 
     def numbers(self, name: str, high: int) -> tuple[int, ...] | None:
-        """Read a list of different whole numbers in 0..high, in its order."""
+        """Read a list of different integers in 0..high, in its order."""
         entry = self.find(name)
         if entry is None:
             return None
@@ -144,13 +144,13 @@ class Entries:
         return value
 
     def wrong(self, entry: Entry, expected: str) -> InputError:
-        """Make the error of an entry: what it should have been, and what it is."""
+        """Make the error of an entry: expected value and actual value."""
         return bad(self.path, None, f"{entry}: expected {expected}")
 
     # ---- names of files and folders ----
 
     def file(self, name: str, what: str) -> Path | None:
-        """Find the file that an entry names; it must be there."""
+        """Find the file that an entry names; it must exist."""
         value = self.text(name)
         if value is None:
             return None
@@ -170,17 +170,17 @@ class Entries:
         return path
 
     def folder(self, name: str) -> Path | None:
-        """Name the folder of an entry, which need not be there yet."""
+        """Return the folder of an entry, which need not exist yet."""
         value = self.text(name)
         if value is None:
             return None
         return self.locate(value, Path.is_dir) or self.root / value.replace("\\", "/")
 
     def locate(self, value: str, kind: Callable[[Path], bool] = Path.is_file) -> Path | None:
-        """Find what a name means, from the root or one of the other folders.
+        """Resolve a name from the root or one of the other folders.
 
-        Absolute names that are not there were written on another machine: their last parts are
-        looked up in the configuration's own folder and those that it names.
+        Absolute names that do not exist come from another machine: their last parts are looked up
+        in the configuration's own folder and the folders that it names.
         """
         name = value.replace("\\", "/")
         folders = dict.fromkeys([self.root, *self.near, *self.parents])
@@ -193,18 +193,18 @@ class Entries:
 
 
 def quoted(value: object) -> str:
-    """Show a value; a file's name must stay whole, since it is what must be looked for."""
+    """Quote a value; a file's name stays whole, since the user must search for it."""
     return ascii(shorten(value, MAX_SHOWN)) if isinstance(value, str) else str(value)
 
 
 def is_from_elsewhere(name: str) -> bool:
-    """Tell whether a name begins at a disk's root and leads nowhere here."""
+    """Return whether a name starts at a disk's root and does not exist here."""
     is_absolute = name.startswith("/") or PureWindowsPath(name).is_absolute()
     return is_absolute and not is_kind(Path.exists, Path(name))
 
 
 def _grouped(settings: list[tuple[str, Value]]) -> Mapping[str, Entry]:
-    """Gather the items of each list."""
+    """Collect the items of each list."""
     lists: dict[str, list[Value]] = {}
     entries: dict[str, Entry] = {}
     for key, value in settings:

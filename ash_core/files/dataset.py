@@ -9,14 +9,14 @@
         skeletoolToGTPose/poseAngles.motion                   one row a video frame
         skeletoolToGTPose/poseAnglesRotationNormalized.motion
         images/FFFFFF/image_c_CCC_f_FFFFFF.png (or .jpg)      what `ash-studio extract` makes
-        truth/                                                what no real stage gives
+        truth/                                                ground truth beyond a real stage
 
 Cameras and frames count from 0. A .png has straight colours and the mask as alpha; a .jpg shows the
 person on black and has its mask beside it, mask_c_CCC_f_FFFFFF.png. Either may hold only the box
 around the person: then a text in it says where the box lay, and `read_masked` puts it back.
 
-A configuration of the published tree is a data set too (`release_dataset`): its images lie in a
-folder a camera and have their masks apart (`release_images`).
+A configuration of the published tree is a data set too (`release_dataset`). Its images are in a
+folder a camera, with their masks apart (`release_images`).
 
 Nothing heavy is imported before it is needed: the processes that extract images use this too.
 """
@@ -48,56 +48,56 @@ POSES: Final = "skeletoolToGTPose/poseAngles.motion"
 NORMALISED_POSES: Final = "skeletoolToGTPose/poseAnglesRotationNormalized.motion"
 TRUTH: Final = "truth"
 SAME_JOINT_M: Final = 0.002
-"""Joints that lie closer are the same body's."""
+"""Largest distance between joints of the same body."""
 BOX_KEY: Final = "ash-studio-box"
-"""Of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: where the box lay in a picture of that
+"""Key of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: place of the box in an image of that
 size. In a .png a tEXt entry of this name, in a .jpg a comment that begins with it."""
 MAX_FAST_BYTES: Final = 64 << 20
-"""Largest PNG that is read whole before it is decoded."""
+"""Size of the largest PNG that is read whole before decoding."""
 _IMAGE: Final = re.compile(r"image_c_(\d+)_f_(\d+)\.(png|jpg)")
 
 
 def video_path(folder: Path, split: Split, camera: int) -> Path:
-    """The RGB video of a camera."""
+    """Return the path of a camera's RGB video."""
     return folder / split / "videos" / f"stream{camera:03d}.mp4"
 
 
 def mask_video_path(folder: Path, split: Split, camera: int) -> Path:
-    """The foreground video of a camera."""
+    """Return the path of a camera's foreground video."""
     return folder / split / "foregroundSegmentation" / f"stream{camera:03d}.mp4"
 
 
 def image_path(
     folder: Path, split: Split, camera: int, frame: int, kind: Literal["png", "jpg"] = "png"
 ) -> Path:
-    """A masked image."""
+    """Return the path of a masked image."""
     name = f"image_c_{camera:03d}_f_{frame:06d}.{kind}"
     return folder / split / "images" / f"{frame:06d}" / name
 
 
 def mask_path(image: Path) -> Path:
-    """Name the mask of an image that has no alpha: beside a .jpg, or in a folder of masks."""
+    """Return the mask's path of an image without alpha: beside a .jpg, or in a folder of masks."""
     if isinstance(image, PublishedImage):
         return image.mask
     return image.with_name("mask" + image.name.removeprefix("image")).with_suffix(".png")
 
 
 def image_files(image: Path) -> tuple[Path, ...]:
-    """List the files that hold an image and its mask."""
+    """List the files of an image and its mask."""
     return (image,) if _has_alpha(image) else (image, mask_path(image))
 
 
 def _has_alpha(image: Path) -> bool:
-    """Tell whether an image's mask is its own alpha."""
+    """Return whether an image's mask is its own alpha."""
     return image.suffix == ".png" and not isinstance(image, PublishedImage)
 
 
 def images_of(folder: Path, split: Split) -> Iterator[tuple[int, int, Path]]:
-    """(frame, camera, path) of every image of a split, in order."""
+    """Yield (frame, camera, path) of every image of a split, in order."""
     for shelf in sorted((folder / split / "images").glob("*")):
         for path in sorted(shelf.glob("image_c_*_f_*.*")):
-            if (found := _IMAGE.fullmatch(path.name)) is not None:
-                yield int(found[2]), int(found[1]), path
+            if (match := _IMAGE.fullmatch(path.name)) is not None:
+                yield int(match[2]), int(match[1]), path
 
 
 # ---- images ----
@@ -105,7 +105,7 @@ def images_of(folder: Path, split: Split) -> Iterator[tuple[int, int, Path]]:
 
 @dataclass(frozen=True)
 class MaskedCrop:
-    """A masked image as it lies on disk: the whole picture, or a box of it."""
+    """Masked image as stored: the full image, or a box of it."""
 
     rgb: UInt8[np.ndarray, "h w 3"]
     """Straight colours; black where alpha is 0."""
@@ -113,14 +113,14 @@ class MaskedCrop:
     left: int
     top: int
     width: int
-    """Of the whole picture, px."""
+    """Width of the full image, px."""
     height: int
 
 
 def read_masked(
     path: Path,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-    """Colours and mask of an image, whole: outside the box of a cropped one both are 0.
+    """Read colours and mask of a whole image; outside the box of a cropped one both are 0.
 
     Bytes, 255 is 1. Differs: the published loader divides by 256 (docs/released_behaviour.md A20).
     """
@@ -136,9 +136,9 @@ def read_masked(
 
 
 def read_masked_crop(path: Path) -> MaskedCrop:
-    """Read an image as it lies on disk. A .jpg has its mask beside it, a .png in its alpha.
+    """Read an image as stored. A .jpg has its mask beside it, a .png in its alpha.
 
-    Images of the published layout have theirs in another folder, whatever their ending.
+    Images of the published layout have masks in another folder, whatever their ending.
     """
     pixels, (left, top, width, height) = _read_pixels(path)
     if _has_alpha(path):
@@ -154,7 +154,7 @@ def read_masked_crop(path: Path) -> MaskedCrop:
 
 
 def read_mask_crop(path: Path) -> MaskedCrop:
-    """Read an image's mask and where it lies; colours only where both are one file, else black."""
+    """Read an image's mask and box; colours only if both are one file, else black."""
     if _has_alpha(path):
         return read_masked_crop(path)
     with _open_image(path) as image:
@@ -165,10 +165,10 @@ def read_mask_crop(path: Path) -> MaskedCrop:
 def _read_mask(
     path: Path, size: tuple[int, int]
 ) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int, int, int]]:
-    """Read the mask in a file of its own. size: width and height of the image's pixels."""
+    """Read a mask of its own file. size: width and height of the image's pixels."""
     beside = mask_path(path)
     alpha, place = _read_pixels(beside)
-    if isinstance(path, PublishedImage) and alpha.ndim == 3:  # coloured: what counts is white
+    if isinstance(path, PublishedImage) and alpha.ndim == 3:  # a coloured mask: white pixels count
         alpha = alpha[..., 0]
     if alpha.ndim != 2 or alpha.shape != size[::-1]:
         actual = f"{alpha.shape} beside {path.name} of {size[0]} x {size[1]} px"
@@ -177,9 +177,9 @@ def _read_mask(
 
 
 def stored_box(path: Path) -> tuple[int, int, int, int, int, int] | None:
-    """(left, top, width, height) of a cropped image and the whole picture's (width, height).
+    """Read (left, top, width, height) of a cropped image, and the full image's (width, height).
 
-    Only the file's first bytes are read. None where the file holds the whole picture.
+    Only the file's first bytes are read. None if the file holds the full image.
     """
     with _open_image(path) as image:
         left, top, width, height = _stored_box(path, image)
@@ -188,7 +188,7 @@ def stored_box(path: Path) -> tuple[int, int, int, int, int, int] | None:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) of the whole picture, from the file's first bytes."""
+    """Read the (width, height) of the full image from the file's first bytes."""
     with _open_image(path) as image:
         return _stored_box(path, image)[2:]
 
@@ -204,13 +204,13 @@ def _read_pixels(path: Path) -> tuple[UInt8[np.ndarray, "h w *c"], tuple[int, in
             return np.array(image.convert(mode)) if pixels is None else pixels, box
     except InputError:
         raise
-    except Exception as error:  # decoders raise whatever their format's damage leads to
+    except Exception as error:  # decoders raise any exception, depending on the damage
         reason = show(str(error) or type(error).__name__)
         raise bad(path, None, f"expected an image, could not decode it: {reason}") from error
 
 
 def _decode_fast(path: Path) -> UInt8[np.ndarray, "h w *c"] | None:
-    """Decode a PNG without Pillow; None where it is of another kind, or damaged."""
+    """Decode a PNG without Pillow; None for other kinds and damaged files."""
     from ash_core.files.png import decode_png
 
     return decode_png(path.read_bytes()) if path.stat().st_size < MAX_FAST_BYTES else None
@@ -224,7 +224,7 @@ def _open_image(path: Path) -> PillowImage.Image:
     except InputError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.strerror:  # the system's, not the decoder's
+        if isinstance(error, OSError) and error.strerror:  # the system, not the decoder
             raise bad(path, None, f"cannot be read: {error.strerror}") from error
         raise bad(path, None, f"expected a .png or .jpg image: {show(str(error))}") from error
     if max(image.size) > MAX_SIDE_PX:
@@ -233,7 +233,7 @@ def _open_image(path: Path) -> PillowImage.Image:
 
 
 def _stored_box(path: Path, image: PillowImage.Image) -> tuple[int, int, int, int]:
-    """(left, top, width and height of the whole picture)."""
+    """Parse (left, top, width and height of the full image)."""
     text = image.info.get(BOX_KEY)
     comment = image.info.get("comment", b"")
     if text is None and isinstance(comment, bytes) and comment.startswith(BOX_KEY.encode()):
@@ -254,20 +254,20 @@ def _stored_box(path: Path, image: PillowImage.Image) -> tuple[int, int, int, in
 
 @dataclass(frozen=True)
 class SplitData:
-    """One split of a data set: poses, cameras, images."""
+    """Split of a data set: poses, cameras, images."""
 
     name: Split
     motion: "Motion"
-    """One pose a video frame; float64 dofs, with the published normalised ones where they lie
-    beside it."""
+    """Motion with one pose a video frame; float64 dofs, with the published normalised dofs where
+    they are beside it."""
     cameras: tuple["Camera", ...]
-    """By number, sized as this split's images are."""
+    """Cameras by number, sized as this split's images."""
     images: Mapping[tuple[int, int], Path]
-    """(frame, camera) -> image; every frame has a pose and every camera its place in `cameras`.
-    May be empty: nothing extracted yet."""
+    """Images by (frame, camera). Every frame has a pose, every camera its place in `cameras`. May
+    be empty before extraction."""
 
     def image_name(self, frame: int, camera: int) -> str:
-        """Name the file of an image, whether it is there or not."""
+        """Return the path of an image, whether it exists or not."""
         if isinstance(self.images, PublishedImages):
             return published_image(Path(), camera, frame).name
         return image_path(Path(), self.name, camera, frame).name
@@ -275,36 +275,36 @@ class SplitData:
 
 @dataclass(frozen=True)
 class Plan:
-    """Cameras and frames as a configuration divides them."""
+    """Cameras and frames as divided by a configuration."""
 
     train_cameras: tuple[int, ...]
     val_cameras: tuple[int, ...]
-    """Looked at by validations; trained on only where they are among the others too."""
+    """Cameras of validations; trained on only if they are training cameras too."""
     train_frames: range
     val_frames: range
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A subject: its character, cameras as calibrated, and its splits."""
+    """Subject: its character, cameras as calibrated, and its splits."""
 
     folder: Path
     character: "AvatarData"
     cameras: tuple["Camera", ...]
     splits: Mapping[Split, SplitData]
-    """Those whose folder is there; at least one."""
+    """Splits whose folder exists; at least one."""
     notes: tuple[str, ...]
-    """What the importer of the character says is missing."""
+    """Notes of the character's importer on missing parts."""
     release: "Release | None" = None
-    """The published configuration that it was opened by."""
+    """Published configuration that opened the data set."""
     plan: Plan | None = None
     """Cameras and frames that this configuration trains and validates on."""
 
 
 def data_release(path: Path, purpose: "Purpose" = "train") -> "Release | None":
-    """Read the published configuration that a data set is opened by; None for our layout.
+    """Read the published configuration that opens a data set; None for our layout.
 
-    path: a configuration or a folder of the published tree; of several configurations the one for
+    path: a configuration or a folder of the published tree; of several configurations, the one for
     the purpose. Raises: InputError.
     """
     from ash_core.files.release import find_conf, read_release
@@ -316,16 +316,15 @@ def data_release(path: Path, purpose: "Purpose" = "train") -> "Release | None":
     is_ours = any(any(path.glob(kind)) for kind in ("*.conf", "*.character")) and _splits(path)
     conf = None if is_ours else find_conf(path, purpose)
     release = None if conf is None else read_release(conf)
-    # Else it is a character's own configuration, in the folder of its data.
+    # Otherwise it is a character's own configuration, in the folder of its data.
     return release if release is not None and release.is_training_data else None
 
 
 def open_dataset(path: Path | str, purpose: "Purpose" = "train") -> Dataset:
-    """Read a data set's character, cameras and poses and see which images are there.
+    """Read a data set's character, cameras and poses, and list its images.
 
-    path: a folder of our layout, or one of the published tree (`data_release`). cameras.json is
-    read where there is one, else cameras.calibration. Images are not opened, but for one header a
-    camera. Raises: InputError.
+    path: a folder of our layout, or one of the published tree (`data_release`). cameras.json comes
+    before cameras.calibration. Of the images, only one header a camera is read. Raises: InputError.
     """
     path = Path(path)
     release = data_release(path, purpose)
@@ -338,7 +337,7 @@ def open_dataset(path: Path | str, purpose: "Purpose" = "train") -> Dataset:
 
 
 def _open_folder(folder: Path, entry: Path) -> Dataset:
-    """Open a folder of our layout. entry: where its character is read from."""
+    """Open a folder of our layout. entry: source of its character."""
     from ash_core.files.released import import_ash
 
     character, notes = import_ash(entry)
@@ -357,21 +356,21 @@ def _splits(folder: Path) -> list[Split]:
 
 
 def check_fits(avatar: "AvatarData", path: Path | str, dataset: Dataset) -> str | None:
-    """A note where an avatar's joints lie elsewhere than the data set's: it is somebody else.
+    """Compare the joints of an avatar and a data set; a note if they are different bodies.
 
     Raises: InputError for another skeleton.
     """
-    ours, theirs = avatar.skeleton, dataset.character.skeleton
-    if ours.dof_names != theirs.dof_names or ours.joint_names != theirs.joint_names:
+    skeleton, other = avatar.skeleton, dataset.character.skeleton
+    if skeleton.dof_names != other.dof_names or skeleton.joint_names != other.joint_names:
         raise InputError(f"{path}: expected the skeleton of {dataset.folder}, got another")
-    apart = float((ours.offsets - theirs.offsets).norm(dim=-1).max())
+    apart = float((skeleton.offsets - other.offsets).norm(dim=-1).max())
     if apart <= SAME_JOINT_M:
         return None
     return f"{path}: joints lie up to {1000 * apart:.0f} mm from {dataset.folder}'s: another body?"
 
 
 def read_dataset_cameras(folder: Path) -> tuple["Camera", ...]:
-    """The cameras of a data set: cameras.json, else cameras.calibration."""
+    """Read the cameras of a data set: cameras.json, else cameras.calibration."""
     from ash_core.files.cameras.published import read_calibration, read_cameras
 
     if is_kind(Path.is_file, folder / CAMERAS):
@@ -394,7 +393,7 @@ def _open_split(
 def images_with_poses(
     folder: Path, split: Split, cameras: int, poses: int
 ) -> dict[tuple[int, int], Path]:
-    """List the images of our layout. Raises: InputError where one has no camera or no pose."""
+    """List the images of our layout. Raises: InputError for one without a camera or pose."""
     images: dict[tuple[int, int], Path] = {}
     for frame, camera, path in images_of(folder, split):
         if camera >= cameras:
@@ -412,7 +411,7 @@ def images_with_poses(
 def sized_as_images(
     cameras: tuple["Camera", ...], images: Mapping[tuple[int, int], Path]
 ) -> tuple["Camera", ...]:
-    """Size each camera as the first of its images is."""
+    """Resize each camera to its first image."""
     first: dict[int, tuple[int, int]] = {}
     for frame, camera in images:
         first.setdefault(camera, (frame, camera))
@@ -423,7 +422,7 @@ def sized_as_images(
 
 
 def stretch_camera(camera: "Camera", width: int, height: int) -> "Camera":
-    """The camera of its pictures resized, each side for itself."""
+    """Scale a camera to another image size, each side by its own factor."""
     if (width, height) == (camera.width, camera.height):
         return camera
     K = camera.K.clone()

@@ -1,9 +1,9 @@
-"""Videos as they come from a stage, read frame by frame with nothing lost on the way.
+"""Videos of a capture, read frame by frame without loss.
 
-A frame's number is its time: variable frame rates keep their gaps. What is damaged is an
-`InputError` that says where, what is cut off at the end is left out and told. One thread each:
-whoever extracts many videos runs one process a camera. Frames are turned as the video's display
-matrix says; pixels that are not square stay as they are stored.
+A frame's number is its time: variable frame rates keep their gaps. Damage is an `InputError` with
+its place; a cut-off end is left out and reported. Each reader has one thread: extraction of many
+videos runs one process a camera. Frames are rotated by the video's display matrix; pixels that are
+not square stay as stored.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 GRID_TOLERANCE: Final = 0.25
-"""How far, in frames, a frame may lie from its place before a frame rate counts as variable."""
+"""Largest distance, in frames, of a frame from its grid place at a constant frame rate."""
 
 SQUARE: Final = Fraction(1)
 MATRICES: Final = {1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020", 10: "BT.2020"}
@@ -36,48 +36,48 @@ NO_MATRIX: Final = "no colour matrix, read as BT.601"
 
 PIECES: Final = 16
 PIECE_BYTES: Final = 256 << 10
-"""Number and size of the pieces of a video that enter its digest."""
+"""Number and size of the pieces of a video in its digest."""
 
 LARGE_BYTES: Final = 256 << 20
-"""Files above this are not read whole just to look how many frames there are."""
+"""Size up to which a whole file is read to count its frames."""
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """What a pass over a video's packets, without decoding, tells."""
+    """Result of a pass over a video's packets, without decoding."""
 
     path: Path
     width: int
     height: int
-    """Size of the frames as they are shown, upright."""
+    """Height of the displayed frames, px."""
     times: dict[int, int]
-    """Frame number -> time stamp, in order; only frames that are wholly there."""
+    """Time stamps by frame number, in order; whole frames only."""
     keys: tuple[int, ...]
-    """Time stamps at which decoding can begin."""
+    """Time stamps at which decoding can start."""
     declared: int
-    """Frames that the file says it has, or, where it does not say, that were found."""
+    """Number of frames by the header; without one, of the frames found."""
     fps: float
     is_variable: bool
     quarters: int = 0
-    """Quarter turns, counter-clockwise, from stored frames to shown ones."""
+    """Quarter turns, counter-clockwise, from stored to displayed frames."""
     pixel_aspect: Fraction = SQUARE
-    """Width of a stored pixel by its height."""
+    """Ratio of a stored pixel's width to its height."""
     colours: str = ""
     """Matrix, range and depth of the colours."""
 
     @property
     def cut_off(self) -> int:
-        """Frames at the end that the file announces and does not hold."""
+        """Return the number of announced frames that are missing at the end."""
         return self.declared - len(self.times)
 
     @property
     def count(self) -> int:
-        """Frame numbers go up to this, gaps included."""
+        """Return the exclusive upper bound on frame numbers, gaps included."""
         return max(self.times, default=-1) + 1
 
     @property
     def gaps(self) -> list[int]:
-        """Numbers without a frame, of a variable frame rate."""
+        """List the numbers without a frame, at a variable frame rate."""
         return [number for number in range(self.count) if number not in self.times]
 
 
@@ -88,21 +88,21 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
     one that most of its frames keep.
     """
     with _opened(path) as (container, stream):
-        # Time stamps of all whole packets.
-        found: list[tuple[int, bool]] = []
+        # Collect the time stamps of all whole packets.
+        stamps: list[tuple[int, bool]] = []
         is_cut, first = False, None
         for packet in container.demux(stream):
             if packet.is_corrupt:
-                is_cut = True  # what follows may need it
+                is_cut = True  # later frames may depend on it
                 break
             first = first or _first_picture(stream, packet)
             time = packet.pts if packet.pts is not None else packet.dts
             if packet.size and time is not None:
-                found.append((time, packet.is_keyframe))
-        times = sorted({time for time, _ in found})
+                stamps.append((time, packet.is_keyframe))
+        times = sorted({time for time, _ in stamps})
         if not times:
             raise bad(path, None, "expected a video with frames in it, found none that is whole")
-        # Step between frames, and the frames' numbers by it.
+        # Find the step between frames, and number the frames by it.
         second = 1.0 / float(stream.time_base or 1)
         steps = sorted(after - before for before, after in itertools.pairwise(times))
         own = steps[len(steps) // 2] if steps else second / float(stream.average_rate or 25)
@@ -115,7 +115,7 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
             path,
             *_shown_size(stream, quarters),
             _numbered(times, places),
-            tuple(sorted(time for time, is_key in found if is_key)),
+            tuple(sorted(time for time, is_key in stamps if is_key)),
             stream.frames or len(times) + is_cut,
             second / step,
             is_variable,
@@ -126,7 +126,7 @@ def index_video(path: Path, fps: float | None = None) -> VideoIndex:
 
 
 def _first_picture(stream: "VideoStream", packet: "av.Packet") -> "av.VideoFrame | None":
-    """Decode a packet until there is a picture; one that is damaged is named when it is needed."""
+    """Decode packets until the first frame; damage is reported when its frame is needed."""
     from av.error import FFmpegError
 
     try:
@@ -136,7 +136,7 @@ def _first_picture(stream: "VideoStream", packet: "av.Packet") -> "av.VideoFrame
 
 
 def _quarters(path: Path, first: "av.VideoFrame | None") -> int:
-    """Return the turn that a video's first picture asks for."""
+    """Return the rotation of a video's first frame."""
     quarters = 0 if first is None else display_turn(first)
     if quarters is None:
         text = "expected a video that is shown as stored or turned by quarters of a circle"
@@ -149,14 +149,15 @@ def _shown_size(stream: "VideoStream", quarters: int) -> tuple[int, int]:
 
 
 def _colours_of(picture: "av.VideoFrame") -> str:
-    """Describe the matrix, range and depth of a picture's colours."""
+    """Describe the matrix, range and depth of a frame's colours."""
     matrix = MATRICES.get(picture.colorspace, NO_MATRIX)
     spread = RANGES.get(picture.color_range, "limited range")
     return f"{matrix}, {spread}, {picture.format.components[0].bits} bits"
 
 
 def _numbered(times: list[int], places: list[float]) -> dict[int, int]:
-    """Frame numbers: the nearest one to each time; of two at one number the nearer."""
+    """Number the frames: the nearest number to each time; of two frames at one number the
+    nearer."""
     best: dict[int, tuple[float, int]] = {}
     for time, place in zip(times, places, strict=True):
         number = round(place)
@@ -166,17 +167,17 @@ def _numbered(times: list[int], places: list[float]) -> dict[int, int]:
 
 
 def declared_frames(path: Path) -> tuple[int, int]:
-    """(frames that a video says it has, the number after its last one).
+    """Return (number of frames by the header, number after the last frame).
 
-    The two differ where the frame rate varies. Large files are not read for it: where these vary,
-    the header's duration tells, one frame less than there are at worst.
+    The two differ if the frame rate varies. Large files are not read for it: for these, the
+    header's duration counts, one frame too few at worst.
     """
     with _opened(path) as (_, stream):
         declared, base = stream.frames, stream.base_rate
         if declared and path.stat().st_size > LARGE_BYTES:
             places = declared
             if stream.duration and stream.time_base and base:
-                # The grid that all time stamps lie on; from an odd one nothing follows.
+                # Find the grid of all time stamps; an irregular one gives no number.
                 places = round(float(stream.duration * stream.time_base * base))
             return declared, places if declared < places <= 4 * declared else declared
     index = index_video(path)
@@ -184,7 +185,7 @@ def declared_frames(path: Path) -> tuple[int, int]:
 
 
 def video_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of a video as it is shown, px."""
+    """Return (width, height) of a displayed video, px."""
     with _opened(path) as (container, stream):
         pictures = (_first_picture(stream, packet) for packet in container.demux(stream))
         first = next((picture for picture in pictures if picture is not None), None)
@@ -192,9 +193,9 @@ def video_size(path: Path) -> tuple[int, int]:
 
 
 def fingerprint(path: Path) -> str:
-    """Return a mark of a video's content: its size and a digest of pieces all over it.
+    """Return a fingerprint of a video: its size and a digest of pieces all over it.
 
-    A container's index, at one of its ends, has the size of every frame.
+    A container's index, at one of its ends, holds the size of every frame.
     """
     try:
         with path.open("rb") as file:
@@ -209,7 +210,7 @@ def fingerprint(path: Path) -> str:
 
 
 def fits_camera(video: tuple[int, int], camera: tuple[int, int]) -> bool:
-    """Whether a video of that size shows a camera's picture.
+    """Return whether a video of that size shows a camera's image.
 
     Encoders pad odd sides to even ones: such a video has one row or column more.
     """
@@ -222,28 +223,28 @@ def decode_frames(
 ) -> Iterator[tuple[int, "av.VideoFrame"]]:
     """Decode frames by their numbers, which rise and are all in `index.times`.
 
-    Goes on from frame to frame, and leaps to a key frame where that saves work.
-    Raises: InputError where the decoder finds damage.
+    Decoding continues from frame to frame, and seeks to a key frame where that saves work.
+    Raises: InputError for damage.
     """
     with _opened(index.path) as (container, stream):
         codec = stream.codec_context
-        # Without it a decoder paints over what it cannot read.
+        # Without it a decoder conceals damage.
         codec.options = {"err_detect": "explode"}
         codec.thread_count = thread_count
-        at, pictures = index.times[0] - 1, iter(())
+        position, pictures = index.times[0] - 1, iter(())
         for number in numbers:
-            wanted = index.times[number]
-            key = max((key for key in index.keys if key <= wanted), default=index.times[0])
+            target = index.times[number]
+            key = max((key for key in index.keys if key <= target), default=index.times[0])
             with _naming(index, number):
-                if key > at + 1 and key > index.times[0]:
+                if key > position + 1 and key > index.times[0]:
                     container.seek(key, stream=stream)
                     pictures = _pictures(container, stream)
-                elif at < index.times[0]:
+                elif position < index.times[0]:
                     pictures = _pictures(container, stream)
-                picture = next((p for p in pictures if (p.pts or 0) >= wanted), None)
-            if picture is None or picture.pts != wanted or picture.is_corrupt:
+                picture = next((p for p in pictures if (p.pts or 0) >= target), None)
+            if picture is None or picture.pts != target or picture.is_corrupt:
                 raise _damaged(index, number, "no whole picture")
-            at = wanted
+            position = target
             yield number, turned(picture, index.quarters)
 
 
@@ -259,7 +260,7 @@ def _pictures(container: "InputContainer", stream: "VideoStream") -> Iterator["a
 
 @contextmanager
 def _naming(index: VideoIndex, number: int) -> Iterator[None]:
-    """Say which frame the decoder stumbled over."""
+    """Name the frame of a decoder's error."""
     try:
         yield
     except Exception as error:
@@ -275,7 +276,7 @@ def _damaged(index: VideoIndex, number: int, reason: str) -> InputError:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
-    """A video file's first video stream; whatever cannot be opened is an InputError."""
+    """Open a video file's first video stream; every failure is an InputError."""
     from av.error import FFmpegError
 
     if not is_kind(Path.is_file, path):

@@ -1,7 +1,7 @@
-"""glTF 2.0 (`.glb`, `.gltf`): the container, its numbers and its pictures. Every size is checked.
+"""glTF 2.0 (`.glb`, `.gltf`): the container, its numbers and its images, every size checked.
 
-Our own reader, on purpose: what the usual ones give is the JSON as it stands, and a hostile file's
-counts and offsets have to be looked at one by one anyway. Nothing is fetched from a network.
+A reader of our own: common libraries return the JSON unchecked, and a hostile file's counts and
+offsets must be checked one by one. Nothing is fetched from a network.
 """
 
 import base64
@@ -21,7 +21,7 @@ from ash_core.files.io import bad, read_bytes, show
 
 MAX_BYTES = 512 << 20
 MAX_VALUES = 64_000_000
-"""Most numbers of one accessor."""
+"""Upper bound on the numbers of one accessor."""
 MAX_NODES = 16384
 
 COMPONENTS: dict[int, np.dtype] = {
@@ -39,33 +39,33 @@ COMPRESSED = {
     "KHR_texture_basisu": "Basis Universal",
 }
 UNDERSTOOD = ("KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp", "KHR_materials")
-"""Required extensions that are read, or only change how surfaces gleam (prefixes)."""
+"""Supported required extensions, and ones that only change reflections (prefixes)."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node of the scene's tree."""
+    """Node of the scene's tree."""
 
     name: str
     parent: int
     translation: np.ndarray
     rotation: np.ndarray
-    """xyzw."""
+    """Rotation xyzw."""
     scale: np.ndarray
     matrix: np.ndarray | None
-    """In place of the three, where the file gives one."""
+    """Matrix that replaces the three, if the file has one."""
     mesh: int | None
     skin: int | None
 
 
 class Gltf:
-    """An open glTF file."""
+    """Open glTF file."""
 
     def __init__(self, path: Path, content: dict[str, Any], binary: bytes | None) -> None:
         self.path, self.content, self._binary = path, content, binary
         self._buffers: dict[int, bytes] = {}
         self._checked: dict[str, list[dict[str, Any]]] = {}
-        """Top-level lists that were looked through: files have thousands of entries."""
+        """Top-level lists that have been checked: files have thousands of entries."""
         version = content.get("asset", {}) if isinstance(content.get("asset"), dict) else {}
         if not str(version.get("version", "")).startswith("2."):
             raise self.bad("asset", f"expected version 2.x, got {show(str(version)[:60])}")
@@ -79,39 +79,39 @@ class Gltf:
                 raise self.bad("extensionsRequired", text)
 
     def bad(self, place: str, text: str) -> InputError:
-        """The error for one place of the file."""
+        """Make the error for one place of the file."""
         return bad(self.path, None, f"{place}: {text}")
 
     # ---- JSON values, checked ----
 
     def entries(self, key: str) -> list[dict[str, Any]]:
-        """A list of objects at the top level; empty where the file has none."""
-        found = self._checked.get(key)
-        if found is None or found is not self.content.get(key):
-            found = self._checked[key] = self.objects(self.content, key, "")
-        return found
+        """Return a list of objects at the top level; empty if the file has none."""
+        items = self._checked.get(key)
+        if items is None or items is not self.content.get(key):
+            items = self._checked[key] = self.objects(self.content, key, "")
+        return items
 
     def objects(self, owner: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:
-        """A list of objects in an object."""
-        found = owner.get(key, [])
-        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        """Return a list of objects in an object."""
+        items = owner.get(key, [])
+        if not isinstance(items, list) or not all(isinstance(entry, dict) for entry in items):
             raise self.bad(f"{place}{key}", "expected a list of objects")
-        return found
+        return items
 
     def child(self, owner: dict[str, Any], key: str, place: str) -> dict[str, Any]:
-        """An object in an object; empty where there is none."""
-        found = owner.get(key, {})
-        if not isinstance(found, dict):
+        """Return an object in an object; empty without one."""
+        item = owner.get(key, {})
+        if not isinstance(item, dict):
             raise self.bad(f"{place}{key}", "expected an object")
-        return found
+        return item
 
     def entry(self, key: str, index: object, place: str) -> dict[str, Any]:
-        """One object of a top-level list, by an index that the file gives."""
+        """Return one object of a top-level list, by an index in the file."""
         entries = self.entries(key)
         return entries[self.index(index, len(entries), f"{place}: {key}")]
 
     def index(self, value: object, count: int, place: str) -> int:
-        """An index into something with `count` entries."""
+        """Read an index into a list of `count` entries."""
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
             text = (
                 f"expected an index 0 to {count - 1}" if count else "expected none, as it is empty"
@@ -120,7 +120,7 @@ class Gltf:
         return value
 
     def size(self, owner: dict[str, Any], key: str, place: str, default: int | None = None) -> int:
-        """A count or an offset in bytes."""
+        """Read a count or an offset in bytes."""
         value = owner.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1 << 40:
             text = f"expected {key}, 0 or more, got {show(repr(value)[:40])}"
@@ -130,7 +130,7 @@ class Gltf:
     def numbers(
         self, owner: dict[str, Any], key: str, place: str, default: list[float]
     ) -> np.ndarray:
-        """A list of as many finite numbers as the default has."""
+        """Read a list of finite numbers, as long as the default."""
         value = owner.get(key, default)
         fine = isinstance(value, list) and len(value) == len(default)
         if not fine or not all(
@@ -142,7 +142,7 @@ class Gltf:
     # ---- bytes ----
 
     def resource(self, owner: dict[str, Any], place: str) -> bytes:
-        """What a `uri` names: data in the file itself, or a file beside it."""
+        """Read the resource of a `uri`: data in the file itself, or a file beside it."""
         uri = owner.get("uri")
         if not isinstance(uri, str):
             raise self.bad(place, "expected a uri, got none")
@@ -161,7 +161,7 @@ class Gltf:
             raise self.bad(place, f"names a file: {error}") from None
 
     def buffer(self, index: int) -> bytes:
-        """A whole buffer."""
+        """Return a whole buffer."""
         if index not in self._buffers:
             place = f"buffers[{index}]"
             entry = self.entry("buffers", index, place)
@@ -176,7 +176,7 @@ class Gltf:
         return self._buffers[index]
 
     def view(self, index: object, place: str) -> tuple[bytes, int]:
-        """The bytes of a buffer view, and its stride (0: tight)."""
+        """Return the bytes of a buffer view, and its stride (0: tight)."""
         entry = self.entry("bufferViews", index, place)
         place = f"bufferViews[{index}]"
         extensions = self.child(entry, "extensions", f"{place}: ")
@@ -193,7 +193,7 @@ class Gltf:
         return buffer[start : start + length], self.size(entry, "byteStride", place, 0)
 
     def accessor(self, index: object, place: str, kinds: tuple[str, ...]) -> np.ndarray:
-        """[count, width] of an accessor: float64 (normalised integers too) or int64."""
+        """Read an accessor [count, width]: float64 (also normalised integers) or int64."""
         entry = self.entry("accessors", index, place)
         place = f"accessors[{index}]"
         kind = entry.get("type")
@@ -221,8 +221,8 @@ class Gltf:
     def _dtype(self, entry: dict[str, Any], place: str) -> np.dtype:
         component = entry.get("componentType")
         if not isinstance(component, int) or component not in COMPONENTS:
-            found = show(repr(component)[:40])
-            raise self.bad(place, f"expected componentType 5120 to 5126, got {found}")
+            actual = show(repr(component)[:40])
+            raise self.bad(place, f"expected componentType 5120 to 5126, got {actual}")
         return COMPONENTS[component]
 
     def _strided(
@@ -259,7 +259,7 @@ class Gltf:
         )
 
     def image(self, index: object, place: str) -> tuple[bytes, str]:
-        """An image file's bytes, and the place that errors name."""
+        """Return an image file's bytes, and its place for errors."""
         entry = self.entry("images", index, place)
         place = f"images[{index}]"
         if "bufferView" in entry:
@@ -269,7 +269,7 @@ class Gltf:
     # ---- the tree ----
 
     def nodes(self) -> tuple[list[Node], list[int]]:
-        """All nodes, and the order of those in the scene: parents before their children."""
+        """Return all nodes, and the order of the scene's nodes: parents before their children."""
         entries = self.entries("nodes")
         if len(entries) > MAX_NODES:
             raise self.bad("nodes", f"expected at most {MAX_NODES}, got {len(entries)}")
@@ -285,7 +285,7 @@ class Gltf:
                     raise self.bad(f"nodes[{child}]", "expected one parent, got two")
                 parents[child] = n
         order = self._roots(parents)
-        for n in order:  # grows while it is walked; a node has one parent, so it ends
+        for n in order:  # grows during the walk; each node has one parent, so the walk ends
             order += children[n]
         return [self._node(n, entry, parents[n]) for n, entry in enumerate(entries)], order
 
@@ -328,7 +328,7 @@ class Gltf:
 
 
 def open_gltf(path: Path | str) -> Gltf:
-    """Open a `.glb` or `.gltf`; its buffers are read when they are needed."""
+    """Open a `.glb` or `.gltf`; buffers are read on demand."""
     path = Path(path)
     data = read_bytes(path, MAX_BYTES)
     binary = None
@@ -344,21 +344,23 @@ def open_gltf(path: Path | str) -> Gltf:
 
 
 def _chunks(path: Path, data: bytes) -> tuple[bytes, bytes | None]:
-    """The JSON and the binary chunk of a GLB."""
+    """Return the JSON and the binary chunk of a GLB."""
     if len(data) < 20:
         raise bad(path, None, f"expected a GLB of at least 20 bytes, got {len(data)}")
     version, length = struct.unpack_from("<II", data, 4)
     if version != 2 or length > len(data):
-        found = f"version {version}, {length} bytes of which {len(data)} are there"
-        raise bad(path, None, f"expected a whole GLB of version 2, got {found}")
+        actual = f"version {version}, {length} bytes of which {len(data)} are there"
+        raise bad(path, None, f"expected a whole GLB of version 2, got {actual}")
     chunks: dict[int, bytes] = {}
-    at = 12
-    while at + 8 <= length:
-        size, kind = struct.unpack_from("<II", data, at)
-        if at + 8 + size > length:
-            raise bad(path, None, f"expected a chunk of {size} bytes at {at}, the file ends before")
-        chunks.setdefault(kind, data[at + 8 : at + 8 + size])
-        at += 8 + size
+    offset = 12
+    while offset + 8 <= length:
+        size, kind = struct.unpack_from("<II", data, offset)
+        if offset + 8 + size > length:
+            raise bad(
+                path, None, f"expected a chunk of {size} bytes at {offset}, the file ends before"
+            )
+        chunks.setdefault(kind, data[offset + 8 : offset + 8 + size])
+        offset += 8 + size
     if 0x4E4F534A not in chunks:
         raise bad(path, None, "expected a JSON chunk in the GLB, found none")
     return chunks[0x4E4F534A], chunks.get(0x004E4942)

@@ -31,21 +31,21 @@ def decode_image(data: bytes, place: str, alpha: bool = False) -> UInt8[Tensor, 
             with PillowImage.open(io.BytesIO(data), formats=formats) as image:
                 width, height = image.size
                 if not 0 < max(width, height) <= MAX_SIDE_PX:
-                    found = f"{width} x {height}"
-                    raise bad(place, None, f"expected sides up to {MAX_SIDE_PX} px, got {found}")
+                    actual = f"{width} x {height}"
+                    raise bad(place, None, f"expected sides up to {MAX_SIDE_PX} px, got {actual}")
                 if image.mode.startswith(("I", "F")):
                     raise bad(place, None, f"expected 8 bits a channel, got mode {image.mode}")
                 rgb = np.array(image.convert("RGBA" if alpha else "RGB"))
     except InputError:
         raise
-    except Exception as error:  # decoders raise whatever their format's damage leads to
+    except Exception as error:  # decoders raise any exception, depending on the damage
         reason = show(str(error) or type(error).__name__)
         raise bad(place, None, f"expected an image, could not decode it: {reason}") from error
     return torch.from_numpy(rgb)
 
 
 def encode_png(rgb: UInt8[Tensor, "h w c"]) -> bytes:
-    """The bytes of a PNG file."""
+    """Return the bytes of a PNG file."""
     buffer = io.BytesIO()
     PillowImage.fromarray(rgb.cpu().numpy()).save(buffer, "PNG")
     return buffer.getvalue()

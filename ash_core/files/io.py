@@ -15,25 +15,25 @@ from ash_core.errors import InputError
 from ash_core.files.partial import lock, remove_unlocked
 
 MAX_TEXT_BYTES = 256 << 20
-"""Longest text file that is read: a day of motion, or a mesh of two million vertices."""
+"""Size of the largest text file: a day of motion, or a mesh of two million vertices."""
 
 MAX_NUMBER = 1e30
-"""Numbers of text files are smaller: beyond this float32 arithmetic overflows."""
+"""Upper bound on numbers in text files, beyond which float32 arithmetic overflows."""
 HEADER_VERSIONS = ("1", "1.0")
-"""Versions of skeletool's layouts that are read. Source: the published characters."""
+"""Supported versions of skeletool's layouts. Source: the published characters."""
 
 _PART = re.compile(r"\.[0-9a-f]{12}\.part")
 _CONTROL = dict.fromkeys((*range(32), 127), "?")
 
 
 def bad(path: Path | str, line: int | None, text: str) -> InputError:
-    """The error for one place of one file: always a single line, whatever the file holds."""
+    """Make the error for one place of a file: always one line, whatever the file contains."""
     place = f"{path}:{line}" if line is not None else f"{path}"
     return InputError(f"{place}: {text}".translate(_CONTROL))
 
 
 def show(token: str) -> str:
-    """A piece of a file as an error quotes it: short, printable."""
+    """Quote a piece of a file for an error: short, printable."""
     return ascii(token if len(token) <= 40 else token[:37] + "...")
 
 
@@ -64,17 +64,18 @@ def check_header(path: Path | str, line: int, text: str, start: str) -> None:
 
 
 def legible(text: str) -> str:
-    """Replace what no font, terminal or UTF-8 file takes: a file's name may be any bytes."""
+    """Replace characters that no font, terminal or UTF-8 file takes: file names may be any
+    bytes."""
     return text.encode("utf-8", "replace").decode()
 
 
 def shorten(text: str, most: int) -> str:
-    """A text of at most so many characters."""
+    """Shorten a text to at most so many characters."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def size_text(size: float) -> str:
-    """A number of bytes in the unit that fits: 820 B, 3.2 KB, 47 MB."""
+    """Format a number of bytes in a fitting unit: 820 B, 3.2 KB, 47 MB."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 999.5:
             return f"{size:.1f} {unit}" if size < 9.95 and unit != "B" else f"{size:.0f} {unit}"
@@ -84,7 +85,7 @@ def size_text(size: float) -> str:
 
 @contextlib.contextmanager
 def writing(path: Path, advice: str = "") -> Iterator[None]:
-    """Name the file in whatever the system or the video encoder refuses; advice is added to it."""
+    """Name the file in errors of the system or the video encoder; append the advice."""
     try:
         yield
     except InputError:
@@ -99,7 +100,7 @@ def writing(path: Path, advice: str = "") -> Iterator[None]:
 
 
 def is_kind(kind: Callable[[Path], bool], path: Path) -> bool:
-    """Path.is_file or Path.is_dir of a name out of a file, which the system may not even accept."""
+    """Apply Path.is_file or Path.is_dir to a name in a file, which the system may refuse."""
     try:
         return kind(path)
     except (OSError, ValueError):  # too long, or with a zero byte
@@ -107,12 +108,12 @@ def is_kind(kind: Callable[[Path], bool], path: Path) -> bool:
 
 
 def read_bytes(path: Path | str, limit: int = MAX_TEXT_BYTES) -> bytes:
-    """A whole regular file of at most `limit` bytes."""
+    """Read a regular file of at most `limit` bytes."""
     try:
-        # Not only existence: a named pipe or a device would hang or never end.
+        # More than existence: a named pipe or a device would block or never end.
         if not Path(path).is_file():
-            found = "a folder" if Path(path).is_dir() else "nothing there"
-            raise bad(path, None, f"expected a file, found {found}")
+            actual = "a folder" if Path(path).is_dir() else "nothing there"
+            raise bad(path, None, f"expected a file, found {actual}")
         size = os.path.getsize(path)
         if size > limit:
             raise bad(path, None, f"expected at most {limit >> 20} MiB, got {size >> 20} MiB")
@@ -122,18 +123,18 @@ def read_bytes(path: Path | str, limit: int = MAX_TEXT_BYTES) -> bytes:
 
 
 def read_lines(path: Path | str) -> list[str]:
-    """The lines of a text file, without their ends; line n is at index n - 1."""
+    """Return the lines of a text file, without their ends; line n is at index n - 1."""
     return read_bytes(path).decode("utf-8-sig", errors="replace").split("\n")
 
 
 def check_folder(folder: Path) -> None:
-    """A folder that results can be written to, made where it is not there. Raises: InputError."""
+    """Check that results can be written to a folder; create it if missing. Raises: InputError."""
     with writing(folder):
         try_folder(folder)
 
 
 def try_folder(folder: Path) -> None:
-    """Make it where it is not there and write to it, which leaves nothing. Raises: OSError."""
+    """Create a folder if missing, and write to it without leaving a file. Raises: OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
 
@@ -141,7 +142,7 @@ def try_folder(folder: Path) -> None:
 def write_atomic(path: Path | str, parts: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file so that a kill or a full disk leaves the old file or the new one, never half.
 
-    The folder is made if it is missing. A link is followed, so that it stays a link.
+    A missing folder is created. A link is followed, so that it stays a link.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{secrets.token_hex(6)}.part")
@@ -169,7 +170,7 @@ def write_atomic(path: Path | str, parts: bytes | Iterable[bytes | memoryview]) 
 
 
 def drop_leftovers(folder: Path) -> None:
-    """Remove what killed processes left of `write_atomic` in a folder."""
+    """Remove temporary files that killed processes left of `write_atomic` in a folder."""
     for path in folder.glob(".*.part"):
         if _PART.fullmatch(path.name):
             remove_unlocked(path)
@@ -181,14 +182,14 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def finite_float32(values: np.ndarray) -> np.ndarray:
-    """Row mask [n]: every number of the row is finite, in float32 too."""
+    """Return the rows [n] whose numbers are all finite, in float32 too."""
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
     return np.asarray(np.isfinite(narrow).reshape(len(values), -1).all(1))
 
 
 class LineReader:
-    """Walks the non-empty lines of a text file; its errors name the line."""
+    """Reader of a text file's non-empty lines, whose errors name the line."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
@@ -202,18 +203,18 @@ class LineReader:
         return self._lines[self._at][0] if self._at >= 0 else 1
 
     def bad(self, text: str) -> InputError:
-        """The error at the current line."""
+        """Make the error at the current line."""
         return bad(self.path, self.line, text)
 
     def next(self, expected: str) -> str:
-        """The next line; the file must not end before it."""
+        """Return the next line; the file must not end before it."""
         if self.peek() is None:
             raise self.bad(f"expected {expected} after this line, found the end of the file")
         self._at += 1
         return self._lines[self._at][1]
 
     def peek(self) -> str | None:
-        """The next line without moving on; None at the end."""
+        """Return the next line without moving on; None at the end."""
         return self._lines[self._at + 1][1] if self._at + 1 < len(self._lines) else None
 
     def header(self, start: str) -> None:
@@ -222,23 +223,23 @@ class LineReader:
         check_header(self.path, self.line, text, start)
 
     def rest(self) -> list[tuple[int, str]]:
-        """All lines not yet read, with their numbers."""
+        """Return all remaining lines, with their numbers."""
         rest = self._lines[self._at + 1 :]
         self._at = len(self._lines) - 1
         return rest
 
     def number(self, token: str, what: str) -> float:
-        """A finite number from a token of the current line."""
+        """Parse a finite number of the current line."""
         try:
             value = parse_number(token)
         except ValueError:
             raise self.bad(f"expected a number for {what}, got {show(token)}") from None
-        if not abs(value) < MAX_NUMBER:  # NaN included
+        if not abs(value) < MAX_NUMBER:  # also refuses NaN
             raise self.bad(f"expected a finite number for {what}, got {show(token)}")
         return value
 
     def count(self, token: str, what: str, limit: int) -> int:
-        """A count from a token of the current line. Nothing may be allocated for it unseen."""
+        """Parse a count of the current line, before any memory is allocated for it."""
         try:
             return parse_count(token, limit)
         except ValueError:
@@ -247,7 +248,7 @@ class LineReader:
 
 
 def read_json(path: Path | str) -> object:
-    """What a JSON file holds."""
+    """Parse a JSON file."""
     try:
         return json.loads(read_bytes(path).decode("utf-8-sig"))
     except json.JSONDecodeError as error:

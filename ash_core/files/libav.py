@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_container(path: Path) -> Any:
-    """Open a video to read. What it refers to is read from local files too, or not at all."""
+    """Open a video to read; files that it refers to are local too, or not read at all."""
     import av
 
     return av.open(_local(path), options={"protocol_whitelist": "file"})
@@ -36,7 +36,7 @@ def plane_of(frame: "av.VideoFrame", number: int) -> UInt8[np.ndarray, "h w"]:
 
 
 def turned(frame: "av.VideoFrame", quarters: int) -> "av.VideoFrame":
-    """Turn a frame counter-clockwise by quarters of a circle; its colours stay what they were."""
+    """Rotate a frame counter-clockwise by quarter turns; its colour properties stay."""
     import av
 
     if quarters % 4 == 0:
@@ -56,9 +56,9 @@ def turned(frame: "av.VideoFrame", quarters: int) -> "av.VideoFrame":
 
 
 def display_turn(frame: "av.VideoFrame") -> int | None:
-    """Return the quarters of a circle, counter-clockwise, by which a frame asks to be shown turned.
+    """Return a frame's display rotation, quarter turns counter-clockwise.
 
-    None: it asks for something else, such as a mirror.
+    None: another transform, such as a mirror.
     """
     every: Any = frame.side_data
     matrix = next((data for data in every if data.type.name == "DISPLAYMATRIX"), None)

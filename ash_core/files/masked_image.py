@@ -1,7 +1,8 @@
-"""Write masked images, fast: the reader is in files/dataset.py.
+"""Write masked images, fast; the reader is in files/dataset.py.
 
-A .png goes through igzip with the 'up' filter: a full picture of 1285x940 takes 2.6 ms, with
-Pillow's fastest settings 33 ms, since most of it is empty and the rest needs no best-filter search.
+A .png goes through igzip with the 'up' filter, since most of it is empty and the rest needs no
+search for the best filter. A full image of 1285x940 takes 2.6 ms; 33 ms with Pillow's fastest
+settings.
 """
 
 import io
@@ -23,14 +24,14 @@ PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 JPG_END: Final = b"\xff\xd9"
 _COLOUR_TYPES: Final = {1: 0, 3: 2, 4: 6}
-"""PNG's code for grey, RGB, RGBA, by channels. Source: PNG specification, 11.2.2."""
+"""Colour types of PNG for grey, RGB, RGBA, by channels. Source: PNG specification, 11.2.2."""
 _UP: Final = 2
 HALF: Final = 128
-"""Alpha from which a pixel is the person where masks are hard."""
+"""Alpha threshold of the person for hard masks."""
 
 
 class Place(NamedTuple):
-    """Where a box of pixels lies in a picture of width x height."""
+    """Place of a box of pixels in an image of width x height."""
 
     left: int
     top: int
@@ -41,18 +42,17 @@ class Place(NamedTuple):
 def write_masked(
     path: Path, pixels: UInt8[np.ndarray, "h w 4"], place: Place, whole: bool, quality: int
 ) -> list[int]:
-    """Write a .png, or a .jpg with its mask beside it; returns the files' bytes.
+    """Write a .png, or a .jpg with its mask beside it; return the files' sizes.
 
-    pixels: straight colours, the mask as alpha, black where it is 0.
-    whole: with the empty picture around the box; else a text says where it lay.
-    quality: of a .jpg, 1 to 100.
+    pixels: straight colours, the mask as alpha, black where it is 0. whole: with the empty image
+    around the box; else a text holds its place. quality: of a .jpg, 1 to 100.
     """
     box = Place(0, 0, pixels.shape[1], pixels.shape[0])
     canvas = place if whole else box
     text = "" if canvas == place else " ".join(map(str, place))
     if path.suffix == ".png":
         return [_replace(path, encode_png_box(pixels, canvas, text))]
-    # The mask first: an image that is there has its mask.
+    # The mask comes first: an image that exists has its mask.
     mask = _replace(mask_path(path), encode_png_box(pixels[..., 3:], canvas, text))
     return [_replace(path, _encode_jpg(pixels, canvas, quality, text)), mask]
 
@@ -60,11 +60,11 @@ def write_masked(
 def write_published(
     image: Path, mask: Path, pixels: UInt8[np.ndarray, "h w 4"], place: Place, quality: int
 ) -> list[int]:
-    """Write an image on black and its mask apart, 0 or 255; returns the files' bytes."""
+    """Write an image on black and its mask apart, 0 or 255; return the files' sizes."""
     covered = pixels[..., 3] >= HALF
     alpha = covered.astype(np.uint8) * np.uint8(255)
     person = pixels * covered[..., None]
-    # The mask first: an image that is there has its mask.
+    # The mask comes first: an image that exists has its mask.
     size = _replace(mask, encode_png_box(alpha[..., None], place))
     if image.suffix == ".png":
         return [_replace(image, encode_png_box(person[..., :3], place)), size]
@@ -72,7 +72,7 @@ def write_published(
 
 
 def is_whole(path: Path, size: int) -> bool:
-    """Whether a file is there as it was written: its size and its last bytes."""
+    """Return whether a file is as it was written: its size and its last bytes."""
     end = PNG_END if path.suffix == ".png" else JPG_END
     try:
         with path.open("rb") as file:
@@ -85,7 +85,7 @@ def is_whole(path: Path, size: int) -> bool:
 
 
 def encode_png_box(pixels: UInt8[np.ndarray, "h w c"], place: Place, text: str = "") -> bytes:
-    """The PNG of a picture that is zero but for a box of pixels. text: see BOX_KEY."""
+    """Encode an image that is zero outside a box of pixels as PNG. text: see BOX_KEY."""
     left, top, width, height = place
     h, w, channels = pixels.shape
     rows = np.zeros((height, 1 + channels * width), np.uint8)
@@ -115,7 +115,7 @@ def _encode_jpg(pixels: UInt8[np.ndarray, "h w 4"], place: Place, quality: int, 
         canvas = np.zeros((height, width, 4), np.uint8)
         canvas[top : top + h, left : left + w] = pixels
         pixels = canvas
-    # RGBX: the encoder passes over the fourth byte, so that nobody need take it out.
+    # RGBX: the encoder skips the fourth byte, so that no copy is needed.
     image = PillowImage.frombytes("RGBX", (width, height), pixels.tobytes())
     buffer = io.BytesIO()
     comment = f"{BOX_KEY} {text}".encode() if text else b""
@@ -124,10 +124,10 @@ def _encode_jpg(pixels: UInt8[np.ndarray, "h w 4"], place: Place, quality: int, 
 
 
 def _replace(path: Path, data: bytes) -> int:
-    """Write a file under a temporary name, then give it its own; returns its size.
+    """Write a file under a temporary name, then rename it; return its size.
 
-    Unlike files.text.write_atomic it does not wait for the disk (a journal of sizes tells what a
-    power cut took), and its temporary name is always the same, so that a kill leaves no heap.
+    Unlike files.io.write_atomic it does not wait for the disk: a journal of sizes detects losses of
+    a power cut. The temporary name is always the same, so that kills leave one file at most.
     """
     partial = path.with_name(f".{path.name}.part")
     try:

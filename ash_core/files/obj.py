@@ -22,37 +22,37 @@ from ash_core.files.io import (
 )
 
 MAX_COORDINATE = 1e7
-"""Largest coordinate that is read: ten kilometres in millimetres."""
+"""Largest coordinate: ten kilometres in millimetres."""
 
 
 @dataclass(frozen=True)
 class ObjMesh:
-    """A triangle mesh as its file gives it."""
+    """Triangle mesh in its file's units."""
 
     vertices: Float[Tensor, "V 3"]
-    """In the file's units: millimetres in the published characters."""
+    """Vertices in the file's units: millimetres in the published characters."""
     faces: Int[Tensor, "F 3"]
     corner_uvs: Float[Tensor, "F 3 2"] | None = None
-    """float64: texture coordinates of each face corner, v up; None where a corner has none."""
+    """Texture coordinates of each face corner, float64, v up; None where a corner has none."""
     colours: Float[Tensor, "V 3"] | None = None
     texture: Path | None = None
-    """The image that the mesh's material names; it need not exist."""
+    """Image of the mesh's material; it need not exist."""
 
 
 def read_obj(path: Path | str, need_uvs: bool = True) -> ObjMesh:
-    """Read an OBJ of triangles. Statements that are not geometry are skipped.
+    """Read an OBJ of triangles. Statements without geometry are skipped.
 
     need_uvs: refuse faces without texture coordinates.
     """
     path = Path(path)
-    # Statements, line by line.
+    # Read the statements, line by line.
     vertices, uvs, faces = _Rows(path, "v", (3, 4, 6)), _Rows(path, "vt", (2, 3)), []
     library: str | None = None
     material: str | None = None
     for number, line in _statements(read_lines(path)):
         if line.startswith("vn "):  # a quarter of most files
             continue
-        if triangle := _PLAIN_TRIANGLE.fullmatch(line):  # the one that most files write
+        if triangle := _PLAIN_TRIANGLE.fullmatch(line):  # the form that most files use
             faces.append((number, *(int(word) - 1 for word in triangle.groups())))
             continue
         words = line.split()
@@ -67,7 +67,7 @@ def read_obj(path: Path | str, need_uvs: bool = True) -> ObjMesh:
                 library = line.strip()[len("mtllib") :].strip()
             case "usemtl" if material is None:
                 material = line.strip()[len("usemtl") :].strip()
-    # Faces, with indices in range.
+    # Check the faces and their indices.
     if not faces or not vertices.lines:
         text = f"expected a mesh, got {len(vertices.lines)} 'v' and {len(faces)} 'f' lines"
         raise bad(path, None, text)
@@ -78,7 +78,7 @@ def read_obj(path: Path | str, need_uvs: bool = True) -> ObjMesh:
     if need_uvs and without.any():
         line = lines[int(without.argmax())]
         raise bad(path, line, "expected texture coordinates ('f a/b/c'), got a corner without")
-    # Arrays of the mesh.
+    # Build the arrays of the mesh.
     positions, colours = vertices.positions_and_colours()
     corner_uvs = None
     if not without.any():
@@ -101,7 +101,7 @@ _PLAIN_TRIANGLE = re.compile(
 
 
 def _statements(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Statements with the number of their first line: a `\\` at its end continues a line.
+    r"""Yield statements with the number of their first line: a `\` at its end continues a line.
 
     Comments end with their line: some end in a folder's name.
     """
@@ -121,7 +121,7 @@ def _statements(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 class _Rows:
-    """The numbers of one kind of line, with the lines they stood on."""
+    """Numbers of one kind of line, with their line numbers."""
 
     def __init__(self, path: Path, keyword: str, widths: tuple[int, ...]) -> None:
         self.path, self.keyword, self.widths = path, keyword, widths
@@ -129,10 +129,10 @@ class _Rows:
         self.rows: list[list[float]] = []
 
     def add(self, line: int, words: list[str]) -> None:
-        """Take one line's words."""
+        """Add one line's words."""
         if len(words) - 1 not in self.widths:
-            wanted = ", ".join(map(str, self.widths))
-            text = f"expected '{self.keyword}' with {wanted} numbers, got {len(words) - 1}"
+            counts = ", ".join(map(str, self.widths))
+            text = f"expected '{self.keyword}' with {counts} numbers, got {len(words) - 1}"
             raise bad(self.path, line, text)
         try:
             self.rows.append([parse_number(word) for word in words[1:]])
@@ -141,7 +141,7 @@ class _Rows:
         self.lines.append(line)
 
     def array(self) -> np.ndarray:
-        """All rows, cut to the shortest; float64."""
+        """Return all rows, cut to the shortest; float64."""
         width = min(map(len, self.rows), default=0)
         values = np.array([row[:width] for row in self.rows], dtype=np.float64)
         finite = finite_float32(values)
@@ -151,7 +151,7 @@ class _Rows:
         return values
 
     def positions_and_colours(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Vertices [V, 3] and, when each has one, colours [V, 3]."""
+        """Return vertices [V, 3] and, if each has one, colours [V, 3]."""
         values = self.array().astype(np.float32)
         near = (np.abs(values[:, :3]) <= MAX_COORDINATE).all(1)
         if not near.all():
@@ -163,7 +163,7 @@ class _Rows:
 
 
 def _face(path: Path, line: int, words: list[str], n_vertices: int, n_uvs: int) -> tuple[int, ...]:
-    """(line, v, vt, v, vt, v, vt), 0-based; -1 for a missing texture coordinate."""
+    """Parse a face: (line, v, vt, v, vt, v, vt), 0-based; -1 for a missing texture coordinate."""
     if len(words) != 4:
         raise bad(path, line, f"expected triangles, got a face with {len(words) - 1} corners")
     row = [line]
@@ -184,7 +184,8 @@ _OUT_OF_RANGE = 1 << 62
 
 
 def _index(number: int, count: int) -> int:
-    """0-based index: OBJ counts from 1, and negative numbers back from the newest line."""
+    """Parse an index to 0-based: OBJ counts from 1, and negative numbers back from the newest
+    line."""
     index = number - 1 if number > 0 else count + number
     return index if number and 0 <= index < _OUT_OF_RANGE else _OUT_OF_RANGE
 
@@ -194,12 +195,12 @@ def _check_range(path: Path, lines: list[int], index: np.ndarray, count: int, wh
     if outside.any():
         row = int(outside.argmax())
         worst = int(index[row].max())
-        found = f"{worst + 1}" if worst < _OUT_OF_RANGE else "one outside"
-        raise bad(path, lines[row], f"expected {what} 1 to {count}, got {found}")
+        actual = f"{worst + 1}" if worst < _OUT_OF_RANGE else "one outside"
+        raise bad(path, lines[row], f"expected {what} 1 to {count}, got {actual}")
 
 
 def _check_spread(path: Path, line: int, corner_uvs: np.ndarray) -> None:
-    """Refuse a layout without an area, on which no texel lies."""
+    """Refuse a layout without area, on which there is no texel."""
     a, b = corner_uvs[:, 1] - corner_uvs[:, 0], corner_uvs[:, 2] - corner_uvs[:, 0]
     if np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).max() > 0.0:
         return
@@ -209,7 +210,7 @@ def _check_spread(path: Path, line: int, corner_uvs: np.ndarray) -> None:
 
 
 def _texture(library: Path, material: str | None) -> Path | None:
-    """The colour image of the material named in a library, else of the first that has one."""
+    """Find the colour image of a library's material, else of the first material with one."""
     try:
         lines = read_lines(library) if is_kind(Path.is_file, library) else []
     except InputError:
@@ -222,7 +223,7 @@ def _texture(library: Path, material: str | None) -> Path | None:
         if keyword == "newmtl":
             current = value
         elif keyword.lower() == "map_kd" and value:
-            name = value.split()[-1] if value.startswith("-") else value  # options come before it
+            name = value.split()[-1] if value.startswith("-") else value  # options precede it
             images.setdefault(current, library.parent / name.replace("\\", "/"))
     return images.get(material or "", next(iter(images.values()), None))
 
@@ -230,7 +231,7 @@ def _texture(library: Path, material: str | None) -> Path | None:
 def write_obj(path: Path | str, mesh: ObjMesh, texture_name: str | None = None) -> None:
     """Write an OBJ and, with a texture_name, the `.mtl` that names the image.
 
-    The library is named as `./name`: the published reader takes two characters off it.
+    The library is named as `./name`: the published reader drops its first two characters.
     """
     path = Path(path)
     lines = ["# triangles; texture coordinates with v up"]

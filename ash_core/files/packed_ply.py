@@ -13,23 +13,23 @@ from ash_core.conventions import SH_C0
 from ash_core.records import Gaussians
 
 CHUNK: Final = 256
-"""Splats of a chunk."""
+"""Number of splats in a chunk."""
 PACKED: Final = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 _SH_RANGE: Final = 8.0
-"""Width of the interval, about zero, that a byte of a harmonic divides."""
+"""Width of the interval, centred at zero, of a harmonic's byte."""
 
 
 def unpack(chunks: np.ndarray, splats: np.ndarray, colours: np.ndarray | None) -> Gaussians:
-    """Activate packed splats: rows of chunks, of splats and, where there are any, of harmonics.
+    """Activate packed splats: rows of chunks, of splats and, if present, of harmonics.
 
-    Raises: KeyError or ValueError for bounds that are not there.
+    Raises: KeyError or ValueError for missing bounds.
     """
     count = len(splats)
     chunk = np.arange(count) // CHUNK
     position, rotation, scale, colour = (splats[name].astype(np.uint32) for name in PACKED)
 
     def between(values: np.ndarray, names: str, kind: str = "") -> np.ndarray:
-        """Place fractions [N, 3] between the bounds of their chunks."""
+        """Map fractions [N, 3] into the bounds of their chunks."""
         low, high = (
             np.stack([chunks[f"{end}_{kind}{name}"][chunk] for name in names], 1)
             for end in ("min", "max")

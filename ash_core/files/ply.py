@@ -1,7 +1,7 @@
-"""Gaussians as a .ply file, in the layout that viewers and editors of splats have in common.
+"""Gaussians as a .ply file, in the common layout of viewers and editors of splats.
 
 Layout after Kerbl et al., 3D Gaussian Splatting (2023): means in m, logits of opacities, logarithms
-of scales, rotations as wxyz, harmonics with all of red before green before blue.
+of scales, rotations as wxyz. Harmonics: all of red, then green, then blue.
 """
 
 import io
@@ -26,16 +26,16 @@ from ash_core.files.splat_file import SplatFile
 from ash_core.records import Gaussians, to_device
 
 OPACITY_RANGE = 1e-6, 1 - 1e-6
-"""A logit needs an end."""
+"""Range of opacities: a logit must be finite."""
 MOST_SPLATS: Final = 100_000_000
 MOST_HEADER_BYTES: Final = 64 << 10
 MOST_LOG_SCALE: Final = 80.0
-"""Beyond it float32 overflows."""
+"""Upper bound on log scales, beyond which float32 overflows."""
 THIN_LOG_SCALE: Final = math.log(1e-6)
-"""Third scale of a 2D Gaussian, which has no thickness.
-Source: what 2D Gaussian Splatting's authors advise for viewers of 3D Gaussians (their issue 94)."""
+"""Third scale of a 2D Gaussian, which has no thickness. Source: advice of 2D Gaussian Splatting's
+authors for viewers of 3D Gaussians (their issue 94)."""
 UP_COMMENTS: Final[dict[str, Up]] = {"z": "z", "y": "y"}
-"""Values of nerfstudio's comment "Vertical Axis"; we write it too."""
+"""Values of nerfstudio's comment "Vertical Axis", which we write too."""
 NEEDED: Final = (
     *("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
@@ -82,10 +82,10 @@ def write_ply(path: Path | str, gaussians: Gaussians) -> None:
 
 
 def read_ply(path: Path | str) -> SplatFile:
-    """Read the splats of any program that keeps to the common layout, in its own order of columns.
+    """Read the splats of any program in the common layout, with any order of columns.
 
     ASCII or binary little endian; harmonics of degree 0 to 3; 2D Gaussians (no scale_2); the packed
-    layout of PlayCanvas (.compressed.ply). Other properties and elements are passed over.
+    layout of PlayCanvas (.compressed.ply). Other properties and elements are skipped.
     Raises: InputError.
     """
     with _reading(path) as file:
@@ -104,12 +104,12 @@ def read_ply(path: Path | str) -> SplatFile:
 
 @dataclass(frozen=True)
 class _Element:
-    """A table of the file."""
+    """Table of the file."""
 
     name: str
     count: int
     properties: tuple[tuple[str, str], ...]
-    """Name and numpy type; the type of a list is "list"."""
+    """Pairs of name and numpy type; the type of a list is "list"."""
 
     @property
     def row(self) -> np.dtype:
@@ -127,11 +127,11 @@ class _Header:
     bytes: int
     """Length of the header."""
     up: Up | None
-    """Up axis that a comment names."""
+    """Up axis of a comment, if any."""
 
     @property
     def place(self) -> int:
-        """Index of the splats among the elements."""
+        """Return the index of the splats among the elements."""
         return [element.name for element in self.elements].index("vertex")
 
     @property
@@ -140,12 +140,12 @@ class _Header:
 
     @property
     def before(self) -> tuple[_Element, ...]:
-        """Elements that stand before the splats."""
+        """Return the elements before the splats."""
         return self.elements[: self.place]
 
     @property
     def is_packed(self) -> bool:
-        """Tell whether the splats are packed in chunks, as PlayCanvas writes them."""
+        """Return whether the splats are packed in chunks, PlayCanvas' layout."""
         names = [name for name, _ in self.splats.properties]
         chunked = any(element.name == "chunk" for element in self.elements)
         return self.binary and chunked and set(PACKED) <= set(names)
@@ -154,8 +154,8 @@ class _Header:
 @contextmanager
 def _reading(path: Path | str) -> Iterator[BinaryIO]:
     if not is_kind(Path.is_file, Path(path)):
-        found = "a folder" if is_kind(Path.is_dir, Path(path)) else "nothing there"
-        raise bad(path, None, f"expected a .ply file, found {found}")
+        actual = "a folder" if is_kind(Path.is_dir, Path(path)) else "nothing there"
+        raise bad(path, None, f"expected a .ply file, found {actual}")
     try:
         with Path(path).open("rb") as file:
             yield file
@@ -164,14 +164,14 @@ def _reading(path: Path | str) -> Iterator[BinaryIO]:
 
 
 def _read_header(path: Path | str, file: BinaryIO) -> _Header:
-    # Lines of the header.
+    # Split the header into lines.
     begin = file.read(MOST_HEADER_BYTES)
     head, end, _ = begin.partition(b"end_header")
     if not begin.startswith(b"ply") or not end:
         raise bad(path, None, "expected a .ply file, whose header ends with end_header")
     length = begin.find(b"\n", len(head)) + 1
     lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
-    # Format, elements with their properties, and the up axis of a comment.
+    # Parse the format, elements with their properties, and the up axis of a comment.
     elements: list[_Element] = []
     kind = ""
     up: Up | None = None
@@ -208,33 +208,33 @@ def _read_header(path: Path | str, file: BinaryIO) -> _Header:
 
 
 def _kind(words: list[str]) -> str | None:
-    """A property's numpy type; None for a type that there is not."""
+    """Return a property's numpy type; None for an unknown one."""
     if len(words) == 3 and words[0] == "list" and {*words[1:]} <= KINDS.keys():
         return "list"
     return KINDS.get(words[0]) if len(words) == 1 else None
 
 
 def _columns_of(path: Path | str, header: _Header) -> list[str]:
-    """List what is read, in our order: means, colours, opacity, scales, rotation, other colours.
+    """List the columns to read, in our order: means, colours, opacity, scales, rotation, harmonics.
 
     2D Gaussians have no scale_2.
     """
-    there = dict(header.splats.properties)
-    missing = [name for name in NEEDED if name not in there]
+    properties = dict(header.splats.properties)
+    missing = [name for name in NEEDED if name not in properties]
     needed = NEEDED
     if missing == ["scale_2"]:
         needed, missing = tuple(name for name in NEEDED if name != "scale_2"), []
     if missing:
-        found = show(", ".join(there) or "none")
-        raise bad(path, None, f"expected splats, missing: {', '.join(missing[:4])}; got {found}")
-    rest = [f"f_rest_{n}" for n in range(sum(name.startswith("f_rest_") for name in there))]
-    if len(rest) not in RESTS or any(name not in there for name in rest):
+        actual = show(", ".join(properties) or "none")
+        raise bad(path, None, f"expected splats, missing: {', '.join(missing[:4])}; got {actual}")
+    rest = [f"f_rest_{n}" for n in range(sum(name.startswith("f_rest_") for name in properties))]
+    if len(rest) not in RESTS or any(name not in properties for name in rest):
         raise bad(
             path, None, f"expected f_rest_0 to _8, _23 or _44, or none; got {len(rest)} of them"
         )
     if header.splats.count == 0:
         raise bad(path, None, "expected splats, got none")
-    if "list" in there.values():
+    if "list" in properties.values():
         raise bad(path, None, "expected splats of numbers, got lists")
     return [*needed, *rest]
 
@@ -246,7 +246,7 @@ def _map_rows(path: Path | str, file: BinaryIO, header: _Header, place: int) -> 
         if other.has_lists:
             raise bad(path, None, f"element {show(other.name)}: expected no lists before splats")
     start = header.bytes + sum(other.count * other.row.itemsize for other in before)
-    # Before any memory is taken: a header may claim what the file does not hold.
+    # Before any memory is taken: a header may claim more than the file holds.
     size, needed = os.fstat(file.fileno()).st_size, start + element.count * element.row.itemsize
     if size < needed:
         kind = "splats" if element.name == "vertex" else f"of {show(element.name)}"
@@ -312,15 +312,15 @@ def _read_ascii(
     if size < 2 * len(places) * count:  # a digit and a space each
         raise bad(path, None, f"expected {count} lines of {len(places)} numbers, got {size} bytes")
     file.seek(header.bytes)
-    wanted = [places.index(name) for name in names]
+    columns = [places.index(name) for name in names]
     try:
-        with warnings.catch_warnings(action="ignore"):  # of lines that are not there: told below
+        with warnings.catch_warnings(action="ignore"):  # of missing lines: reported below
             table = np.loadtxt(
                 io.TextIOWrapper(file, "ascii", "replace"),
                 np.float32,
                 comments=None,
                 skiprows=skipped,
-                usecols=wanted,
+                usecols=columns,
                 max_rows=count,
                 ndmin=2,
             )
@@ -332,7 +332,7 @@ def _read_ascii(
 
 
 def _activate(table: Float[Tensor, "N c"]) -> Gaussians:
-    """Activate a file's numbers; quaternions stay as long as they are.
+    """Activate a file's numbers; quaternions keep their lengths.
 
     A logarithm of -inf is a flat splat, a logit of +-inf an opaque or invisible one.
     """
@@ -341,7 +341,7 @@ def _activate(table: Float[Tensor, "N c"]) -> Gaussians:
     return Gaussians(
         means=means.contiguous(),
         quats=quats.contiguous(),
-        # A finite logarithm stays finite: it is too large a splat, not one that is not finite.
+        # A finite logarithm stays finite: the splat is too large, but finite.
         scales=torch.where(logs.isfinite(), logs.clamp(max=MOST_LOG_SCALE), logs).exp(),
         opacities=logits[:, 0].sigmoid(),
         sh=torch.cat((dc[:, None], higher), 1).contiguous(),

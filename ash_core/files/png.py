@@ -1,7 +1,7 @@
 """Decode plain PNGs, 8 bits a channel, several times as fast as Pillow.
 
-A published image of 1285x940 takes Pillow 15 ms: 7 to inflate, 5.5 to hand over. igzip inflates in
-1.2 ms, and rows are unfiltered where they will lie.
+A published image of 1285x940 takes Pillow 15 ms: 7 to inflate, 5.5 to copy. Here igzip inflates it
+in 1.2 ms, and rows are unfiltered in place.
 """
 
 import struct
@@ -20,7 +20,7 @@ _CHANNELS: Final = {0: 1, 2: 3, 6: 4}
 
 
 def decode_png(data: bytes) -> UInt8[np.ndarray, "h w *c"] | None:
-    """Decode a grey, RGB or RGBA image; None for other kinds and for whatever is damaged.
+    """Decode a grey, RGB or RGBA image; None for other kinds and for damaged files.
 
     Grey images have two dimensions.
     """
@@ -43,7 +43,7 @@ def decode_png(data: bytes) -> UInt8[np.ndarray, "h w *c"] | None:
 
 
 def _image_data(data: bytes) -> bytes:
-    """The compressed rows. Raises: ValueError, struct.error."""
+    """Return the compressed rows. Raises: ValueError, struct.error."""
     parts, place = [], len(START)
     while True:
         length, kind = struct.unpack_from(">I4s", data, place)
@@ -59,11 +59,11 @@ def _image_data(data: bytes) -> bytes:
 
 
 def _inflate(data: bytes, size: int) -> bytes:
-    """Decompress to that many bytes. Raises: ValueError where they are others."""
+    """Decompress to exactly that many bytes. Raises: ValueError."""
     stream = isal_zlib.decompressobj()
     try:
-        rows = stream.decompress(data, size + 1)  # never more, whatever the file says
-    except Exception as error:  # isal's own kind, which its stubs call no class
+        rows = stream.decompress(data, size + 1)  # bounded, whatever the file claims
+    except Exception as error:  # isal's own exception, which its stubs do not type
         raise ValueError("damaged") from error
     if len(rows) != size or not stream.eof:
         raise ValueError("damaged")
@@ -71,16 +71,16 @@ def _inflate(data: bytes, size: int) -> bytes:
 
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile it; keep the result where there is a folder for it."""
+    """Compile the filter; cache the result where a folder for it is writable."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # nowhere to write
+    except RuntimeError:  # no writable folder
         return numba.njit(nogil=True)(function)
 
 
 @_compiled
 def _unfilter(rows: np.ndarray, pixels: np.ndarray, channels: int) -> None:
-    """Undo each row's filter, named by its first byte. Source: PNG specification, 9.2."""
+    """Undo each row's filter, given by its first byte. Source: PNG specification, 9.2."""
     height, width = pixels.shape
     zeros = np.zeros(width, np.uint8)
     for y in range(height):
@@ -97,17 +97,17 @@ def _unfilter(rows: np.ndarray, pixels: np.ndarray, channels: int) -> None:
                 out[x] = coded[x] + above[x]
         elif kind == 3:
             for x in range(width):
-                left = np.int32(out[x - channels]) if x >= channels else np.int32(0)
-                out[x] = coded[x] + np.uint8((left + np.int32(above[x])) >> 1)
+                previous = np.int32(out[x - channels]) if x >= channels else np.int32(0)
+                out[x] = coded[x] + np.uint8((previous + np.int32(above[x])) >> 1)
         else:
             for x in range(width):
-                left = np.int32(out[x - channels]) if x >= channels else np.int32(0)
+                previous = np.int32(out[x - channels]) if x >= channels else np.int32(0)
                 corner = np.int32(above[x - channels]) if x >= channels else np.int32(0)
                 up = np.int32(above[x])
-                by_left, by_up = abs(up - corner), abs(left - corner)
-                by_corner = abs(left + up - 2 * corner)
+                by_left, by_up = abs(up - corner), abs(previous - corner)
+                by_corner = abs(previous + up - 2 * corner)
                 if by_left <= by_up and by_left <= by_corner:
-                    nearest = left
+                    nearest = previous
                 elif by_up <= by_corner:
                     nearest = up
                 else:

@@ -34,90 +34,91 @@ IMAGES: Final = "images"
 MASKS: Final = "foregroundSegmentation"
 
 Purpose = Literal["train", "val"]
-"""Use of a subject's configuration, whose name ends in _train or _val."""
+"""Purpose of a subject's configuration, whose name ends in _train or _val."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Options of the published trainer; None: the configuration does not say."""
+    """Options of the published trainer; None: absent from the configuration."""
 
     learning_rate: float | None
     steps: int | None
     """`end_iter`."""
     save_every: int | None
-    """Steps; `save_freq`."""
+    """Steps between checkpoints; `save_freq`."""
     validate_every: int | None
-    """Steps; `val_freq`."""
+    """Steps between validations; `val_freq`."""
     color_weight: float | None
-    """Factor of the mean absolute difference of colours."""
+    """Weight of the mean absolute difference of colours."""
     ssim_weight: float | None
-    """Factor of 1 - SSIM."""
+    """Weight of 1 - SSIM."""
     random_seed: int | None
-    """-1: none is fixed."""
+    """Seed; -1: not fixed."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """One configuration of the published tree; None: the configuration does not say.
+    """Configuration of the published tree; None: absent from the configuration.
 
-    Files are there; folders of images may not be there yet.
+    Files exist; folders of images may be missing until the extraction.
     """
 
     conf: Path
     root: Path
     """Folder above confs/; names in the configuration are relative to it."""
     subject: str
-    """Folder's name under confs/."""
+    """Name of its folder under confs/."""
     motion: Path | None
-    """`skeleton_angles`."""
+    """Path of `skeleton_angles`."""
     normalised: Path | None
-    """`skeleton_angles_rotation_normalized`: three rows a frame."""
+    """Path of `skeleton_angles_rotation_normalized`: three rows a frame."""
     motions: Mapping[str, Path]
-    """Folder -> poseAngles.motion of the motions beside the configuration's own, itself first."""
+    """Path of poseAngles.motion by its folder: the configuration's own motion first, then those
+    beside it."""
     cameras: Path | None
-    """`camera_json_dir`."""
+    """Path of `camera_json_dir`."""
     camera_count: int | None
     train_cameras: tuple[int, ...] | None
-    """Numbers in cameras.json, with holes."""
+    """Numbers in cameras.json, with gaps."""
     val_cameras: tuple[int, ...] | None
     train_frames: range | None
-    """Rows of the motion, the published inclusive end taken in; see `clip_frames`."""
+    """Rows of the motion, including the published inclusive end; see `clip_frames`."""
     val_frames: range | None
     sample_interval: int
-    """Every so many video frames one is extracted."""
+    """Step between extracted video frames."""
     size: tuple[int, int] | None
     """Width and height of images and renders, px."""
     is_white_background: bool | None
     atlas_resolution: int | None
-    """Texels a side; `barycentric_tex_size`."""
+    """Texels of a side; `barycentric_tex_size`."""
     global_scale: float | None
     image_dir: Path | None
     mask_dir: Path | None
     footage: Path
-    """Folder with training/videos, whether it is there or not."""
+    """Folder with training/videos, which may be missing."""
     character_checkpoint: Path | None
-    """`delta_checkpoint_dir`, whether it is there or not."""
+    """Path of `delta_checkpoint_dir`, which may be missing."""
     schedule: Schedule
     output_dir: Path | None
     device: str | None
     sources: Mapping[str, str]
-    """Field -> dotted key of the entry that it was read from."""
+    """Dotted keys of the entries by field."""
     notes: tuple[str, ...]
-    """Files from another machine that were found here."""
+    """Notes on files from another machine that were found here."""
 
     @property
     def is_training_data(self) -> bool:
-        """Tell whether it names images or poses of a capture, not only a character."""
+        """Return whether it names images or poses of a capture, not only a character."""
         return self.image_dir is not None or self.motion is not None
 
     @property
     def is_test_motion(self) -> bool:
-        """Tell whether its motion is the one that training never sees."""
+        """Return whether its motion is unseen by the training."""
         return self.motion is not None and self.motion.parent.name.lower().endswith("test")
 
 
 def clip_frames(frames: range, count: int) -> range:
-    """Leave out frames that a motion of so many poses does not have."""
+    """Leave out frames beyond a motion of so many poses."""
     return range(frames.start, min(frames.stop, count), frames.step)
 
 
@@ -125,11 +126,11 @@ def clip_frames(frames: range, count: int) -> range:
 
 
 def find_conf(path: Path, purpose: Purpose = "train") -> Path | None:
-    """Find the configuration that belongs to a folder of the tree; None where none does.
+    """Find the configuration of a folder of the tree; None without one.
 
-    path: confs/SUBJECT, meta_data/SUBJECT, raw_data/SUBJECT, checkpoints/SUBJECT, or the root
-    with one subject. A configuration is its own. Of several, the one named for the purpose.
-    Raises: InputError where it cannot be told which.
+    path: confs/SUBJECT, meta_data/SUBJECT, raw_data/SUBJECT, checkpoints/SUBJECT, or the root with
+    one subject. A configuration is its own. Of several, the one named for the purpose.
+    Raises: InputError for an ambiguous choice.
     """
     if not is_kind(Path.is_dir, path):
         return path if path.suffix.lower() == ".conf" else None
@@ -176,19 +177,19 @@ def read_release(path: Path | str, purpose: Purpose = "train") -> Release:
 
 
 def release_of(entries: Entries) -> Release:
-    """Look up what a configuration names and check every value. Raises: InputError."""
-    # Subject: the folder below confs, else the file's name.
+    """Resolve the files of a configuration and check every value. Raises: InputError."""
+    # Name the subject by the folder below confs, else by the file.
     conf, root = entries.path.absolute(), entries.root
     below = conf.relative_to(root).parts[1:-1] if conf.is_relative_to(root) else ()
     subject = below[0] if below else re.sub(r"_(train|val)$", "", conf.stem)
-    # Entries that others depend on.
+    # Read the entries that others depend on.
     motion = entries.file("dataset.skeleton_angles", f"a motion ({POSE_ANGLES})")
     count = entries.whole("dataset.camera_num", 1, MAX_CAMERAS)
     last = (count or MAX_CAMERAS) - 1
     width = entries.whole("dataset.img_width", 1, MAX_SIDE_PX)
     height = entries.whole("dataset.img_height", 1, MAX_SIDE_PX)
     image_dir = entries.folder("dataset.image_dir")
-    # The rest, each entry checked as it is read.
+    # Read the other entries, each checked on the way.
     release = Release(
         conf=entries.path,
         root=root,
@@ -250,7 +251,7 @@ _KEYS: Final = {
     "output_dir": "general.output_dir",
     "device": "general.device",
 }
-"""Field -> entry."""
+"""Entries by field."""
 
 
 def _sources(entries: Entries) -> dict[str, str]:
@@ -259,7 +260,7 @@ def _sources(entries: Entries) -> dict[str, str]:
 
 
 def _train_frames(entries: Entries) -> range | None:
-    """Frames of the training; the published end is one of them."""
+    """List the training frames; the published end is inclusive."""
     start = entries.whole("dataset.start_frame", 0, MAX_FRAME)
     end = entries.whole("dataset.end_frame", 0, MAX_FRAME)
     step = entries.whole("dataset.sample_interval", 1, MAX_FRAME)
@@ -272,7 +273,7 @@ def _train_frames(entries: Entries) -> range | None:
 
 
 def _val_frames(entries: Entries) -> range | None:
-    """Frames of the validation; the published end is none of them."""
+    """List the validation frames; the published end is exclusive."""
     start = entries.whole("dataset.val_frame_start", 0, MAX_FRAME)
     end = entries.whole("dataset.val_frame_end", 0, MAX_FRAME)
     step = entries.whole("dataset.val_sample_interval", 1, MAX_FRAME)
@@ -297,7 +298,7 @@ def _schedule(entries: Entries) -> Schedule:
 
 
 def _motions(motion: Path | None) -> dict[str, Path]:
-    """Motions beside the configuration's own: training, test and retarget."""
+    """List the motions beside the configuration's own: training, test and retarget."""
     if motion is None:
         return {}
     home = motion.parent
@@ -307,24 +308,24 @@ def _motions(motion: Path | None) -> dict[str, Path]:
 
 
 def _footage(root: Path, subject: str, image_dir: Path | None) -> Path:
-    """Folder of the videos: above the metadata/ that images are extracted to."""
+    """Return the folder of the videos: above the metadata/ of the extracted images."""
     above = [] if image_dir is None else image_dir.absolute().parents
     home = next((folder.parent for folder in above if folder.name == "metadata"), None)
     return home or root / "raw_data" / subject
 
 
 def _checkpoint(entries: Entries) -> Path | None:
-    """Name the file of the character's networks; `released` says where it is missing."""
+    """Name the file of the character's networks; `released` reports a missing one."""
     name = entries.text("train.delta_checkpoint_dir")
     return None if name is None else entries.locate(name) or entries.root / name
 
 
 def _check_pair(entries: Entries, release: Release) -> None:
-    """Check entries that need each other."""
+    """Check entries that depend on each other."""
     size = ("dataset.img_width", "dataset.img_height")
-    given = [name for name in size if entries.find(name) is not None]
-    if len(given) == 1:
-        text = f"expected {' and '.join(size)} together, got {given[0]} alone"
+    present = [name for name in size if entries.find(name) is not None]
+    if len(present) == 1:
+        text = f"expected {' and '.join(size)} together, got {present[0]} alone"
         raise bad(entries.path, None, text)
     for name, cameras in (
         ("dataset.train_camera", release.train_cameras),

@@ -21,11 +21,11 @@ from ash_core.files.skeletool import read_motion
 from ash_core.records import Camera
 
 SHOWN = 8
-"""Cameras that a note lists."""
+"""Number of cameras that a note lists."""
 
 
 def open_release(release: Release, notes: Sequence[str] = ()) -> Dataset:
-    """Open what a configuration names. Images need not be there yet. Raises: InputError."""
+    """Open the data set of a configuration. Images need not exist yet. Raises: InputError."""
     character, more = import_ash(release.conf)
     conf = release.conf
     if release.motion is None:
@@ -66,7 +66,7 @@ def _cameras(release: Release, cameras: tuple[Camera, ...]) -> tuple[Camera, ...
 
 
 def _plan(release: Release, cameras: int, poses: int) -> tuple[Plan, list[str]]:
-    """Divide cameras and frames, and note frames that the motion does not have."""
+    """Divide cameras and frames; note frames beyond the motion's end."""
     every = range(0, poses, release.sample_interval)
     train, val = release.train_frames or every, release.val_frames or release.train_frames or every
     notes = []
@@ -79,13 +79,13 @@ def _plan(release: Release, cameras: int, poses: int) -> tuple[Plan, list[str]]:
         if missing:
             text = f"{release.motion} has {poses} poses: {missing} frames are left out"
             notes.append(f"{release.conf}: {entry}: {text}")
-    kept = Plan(
+    plan = Plan(
         release.train_cameras or tuple(range(cameras)),
         release.val_cameras or (),
         clip_frames(train, poses),
         clip_frames(val, poses),
     )
-    return kept, notes
+    return plan, notes
 
 
 def _images(
@@ -93,7 +93,7 @@ def _images(
 ) -> tuple[Mapping[tuple[int, int], Path], list[str]]:
     """List the images in the folders that the configuration names.
 
-    Where they are not there, those that `ash-studio extract` left in our layout; that is said.
+    If they are missing, those of `ash-studio extract` in our layout, with a note.
     """
     assert release.image_dir is not None
     assert release.mask_dir is not None
@@ -109,19 +109,19 @@ def _images(
             text = f"no images of cameras {some} in {release.image_dir}"
             return images, [f"{release.conf}: {release.sources['train_cameras']}: {text}"]
         return images, []
-    ours = {}
+    images = {}
     if is_kind(Path.is_dir, release.footage / split / "images"):
         extracted = images_with_poses(release.footage, split, cameras, poses)
-        ours = {(f, c): path for (f, c), path in extracted.items() if f in frames and c in needed}
+        images = {(f, c): path for (f, c), path in extracted.items() if f in frames and c in needed}
     where = release.footage / split / "images"
     text = f"{release.sources['image_dir']}: not there, images of {where} are taken"
-    return ours, [f"{release.conf}: {text}"] if ours else []
+    return images, [f"{release.conf}: {text}"] if images else []
 
 
 def _sized(
     release: Release, cameras: tuple[Camera, ...], images: Mapping[tuple[int, int], Path]
 ) -> tuple[Camera, ...]:
-    """Size the cameras as the configuration says, which must be as the images are."""
+    """Size the cameras as in the configuration, which must agree with the images."""
     if release.size is None:
         return sized_as_images(cameras, images)
     first = next(iter(images), None)

@@ -1,10 +1,10 @@
-"""Images and masks as the published extraction leaves them: a folder a camera, masks apart.
+"""Images and masks as the published extraction writes them: a folder a camera, masks apart.
 
     IMAGE_DIR/C/image_c_C_f_F.png (or .jpg)      the person on black
     MASK_DIR/C/image_c_C_f_F.png (or .jpg)       0 or 255
 
-Numbers have no zeros in front. A subject has hundreds of thousands of them: folders are listed
-once, files are not looked at, and paths are made when they are asked for.
+Numbers have no leading zeros. A subject has hundreds of thousands of images: folders are listed
+once, files are not opened, and paths are made on demand.
 """
 
 import os
@@ -16,18 +16,18 @@ from typing import Final
 from ash_core.files.io import bad, is_kind
 
 ENDINGS: Final = (".png", ".jpg")
-"""The first one is taken where both are there."""
+"""Endings of images; the first one wins if both exist."""
 
 
 class PublishedImage(PosixPath):
-    """Path of an image whose mask lies in another folder."""
+    """Path of an image whose mask is in another folder."""
 
     __slots__ = ("mask_folder",)
     mask_folder: Path
 
     @property
     def mask(self) -> Path:
-        """Path of the mask: a .png, else a .jpg."""
+        """Return the path of the mask: a .png, else a .jpg."""
         tries = [self.mask_folder / f"{self.stem}{ending}" for ending in ENDINGS]
         return next((path for path in tries if path.is_file()), tries[0])
 
@@ -39,7 +39,7 @@ def published_image(folder: Path, camera: int, frame: int, ending: str = ".png")
 
 @dataclass(frozen=True)
 class PublishedFolders:
-    """Folders that the published extraction puts images and masks in."""
+    """Folders of the published extraction for images and masks."""
 
     images: Path
     masks: Path
@@ -50,15 +50,15 @@ class PublishedFolders:
         return image, published_image(self.masks, camera, frame)
 
     def journal(self, camera: int) -> Path:
-        """Name the record of what was extracted: beside the folder, where nobody reads images."""
+        """Name the record of the extraction: beside the folder, where nobody reads images."""
         return self.images.parent / f"extract_c_{camera:03d}.jsonl"
 
 
 class PublishedImages(Mapping[tuple[int, int], Path]):
-    """(frame, camera) -> image, for the images that were there when the folders were listed."""
+    """Images by (frame, camera), as they existed when the folders were listed."""
 
     def __init__(self, image_dir: Path, mask_dir: Path, endings: Mapping[int, Mapping[int, str]]):
-        """endings: camera -> frame -> ending of its file."""
+        """Store the list. endings: camera -> frame -> ending of its file."""
         self._start = str(image_dir)
         self._mask_folders = {camera: mask_dir / str(camera) for camera in endings}
         self._endings = endings
@@ -87,7 +87,7 @@ class PublishedImages(Mapping[tuple[int, int], Path]):
 def list_published(
     image_dir: Path, mask_dir: Path, cameras: Sequence[int] | None, frames: Container[int]
 ) -> PublishedImages:
-    """List the images of some cameras (None: all that have a folder) and frames."""
+    """List the published images of some cameras (None: all that have a folder) and frames."""
     if cameras is None:
         cameras = _numbered_folders(image_dir)
     listed = {camera: _endings(image_dir / str(camera), camera, frames) for camera in cameras}
@@ -104,7 +104,7 @@ def _numbered_folders(folder: Path) -> list[int]:
 
 
 def _endings(folder: Path, camera: int, frames: Container[int]) -> dict[int, str]:
-    """Frame -> ending of its image, in order. A folder that is not there has none."""
+    """List frame -> ending of its image, in order. A missing folder gives none."""
     start, endings = f"image_c_{camera}_f_", {}
     try:
         with os.scandir(folder) as entries:
@@ -125,5 +125,5 @@ def _endings(folder: Path, camera: int, frames: Container[int]) -> dict[int, str
 
 
 def _is_number(name: str) -> bool:
-    """Tell whether a name is a number as the published extraction writes it."""
+    """Return whether a name is a number as the published extraction writes it."""
     return name.isascii() and name.isdigit() and len(name) < 10 and str(int(name)) == name

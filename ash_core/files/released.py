@@ -1,7 +1,9 @@
-"""Import the published ASH / DynaCap layout: a configuration, a `.character` or a folder.
+"""Import the published ASH
 
-Which file is which is told by its ending, its name and the key that names it, since the keys of the
-published configurations are not ours to copy.
+DynaCap layout: a configuration, a `.character` or a folder.
+
+A file's role follows from its ending, its name and its key, since the keys of the published
+configurations are not ours to copy.
 """
 
 import os
@@ -31,9 +33,9 @@ from ash_core.records import AvatarData, GraphMesh, Template
 from ash_core.variants import RELEASED, VARIANTS, VariantName, variant_of
 
 ATLAS_RESOLUTION = 256
-"""Texels a side where the configuration does not say. Source: the published atlases."""
+"""Texels of a side, if absent from the configuration. Source: the published atlases."""
 GRAPH_REACH_MM = 50.0
-"""Farthest that a graph node may lie from the template's nearest vertex."""
+"""Largest distance of a graph node from the template's nearest vertex."""
 MAX_NAMED_FILES = 512
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -42,30 +44,30 @@ CHECKPOINTS = (".pth", ".pt", ".tar", ".ckpt")
 
 
 def notes_worth_showing(variant: VariantName, notes: Sequence[str]) -> list[str]:
-    """Leave out that a native avatar has no published networks, where none are named."""
+    """Leave out the note on missing published networks, if none are named."""
     usual = {ROLES[role].without for role in _MAY_BE_MISSING}
     is_complete_without = not VARIANTS[variant].required_networks
     return [text for text in notes if not (is_complete_without and text in usual)]
 
 
 def import_ash(path: Path) -> tuple[AvatarData, list[str]]:
-    """Read a published character and, where there are any, its trained networks.
+    """Read a published character and, if present, its trained networks.
 
     path: a HOCON `.conf`, a `.character`, a folder that holds exactly one of them, or one of a
-    published tree (see `release.find_conf`). What a configuration names is used, or refused; only
-    a checkpoint may be missing. Returns the avatar and notes on what is missing or was found by
-    looking around. Anything else that is wrong: InputError.
+    published tree (see `release.find_conf`). Files that a configuration names are used, or refused;
+    only a checkpoint may be missing. Returns the avatar and notes on what is missing or was found
+    nearby. Raises: InputError for any other fault.
     """
     files = _CharacterFiles(Path(path))
     data = _read_avatar(files)
-    parts = {PARTS[role]: file for role, file in files.found.items() if role in PARTS}
+    parts = {PARTS[role]: file for role, file in files.by_role.items() if role in PARTS}
     check_avatar(data, files.path, parts)
     has_unets = bool(VARIANTS[data.variant].required_networks)
     notes = [
         role.without + _not_there(files.named[name])
         for name, role in ROLES.items()
-        # The root translation is an input of the published decoder alone.
-        if role.without and name not in files.found and (has_unets or name != "translation")
+        # Only the published decoder takes the root translation.
+        if role.without and name not in files.by_role and (has_unets or name != "translation")
     ]
     return data, [*files.notes, *notes]
 
@@ -76,36 +78,36 @@ def character_files(path: Path) -> list[Path]:
     Cameras are not among them. Raises: InputError.
     """
     files = _CharacterFiles(Path(path))
-    found = {role: file for role, file in files.found.items() if role != "cameras"}
-    material = Path(f"{found['mesh']}.mtl")
-    listed = [files.path.absolute(), *found.values()]
+    others = {role: file for role, file in files.by_role.items() if role != "cameras"}
+    material = Path(f"{others['mesh']}.mtl")
+    listed = [files.path.absolute(), *others.values()]
     listed += [material] if is_kind(Path.is_file, material) else []
     return sorted(set(listed))
 
 
 def named_files(conf: Path) -> list[tuple[str, Path, str]]:
-    """List (what, file, entry) of a character; the entry is empty for what was found by looking."""
+    """List (role, file, entry) of a character; the entry is empty for files found nearby."""
     files = _CharacterFiles(conf)
     return [
         (role.replace("_", " "), file, files.entry_of(role).partition(" = ")[0])
-        for role, file in files.found.items()
+        for role, file in files.by_role.items()
     ]
 
 
-# ---- which file is which ----
+# ---- roles of files ----
 
 
 @dataclass(frozen=True)
 class _Role:
-    """One file of the layout, and how to know it."""
+    """File of the layout, and how to recognise it."""
 
     what: str
     fits: Callable[[str, str, str], bool]
-    """(ending, file name, last part of the key), all in lower case."""
+    """Predicate of (ending, file name, last part of the key), all in lower case."""
     usual: str | None = None
-    """Pattern of its name beside the character."""
+    """Pattern of its usual name beside the character."""
     without: str | None = None
-    """What is said when it is missing; None: it must be there; empty: found by other means."""
+    """Note on its absence; None: it is required; empty: found by other means."""
 
 
 def _says(*words: str) -> Callable[[str, str], bool]:
@@ -166,7 +168,7 @@ ROLES: Mapping[str, _Role] = {
         "the deformation is zero",
     ),
 }
-"""The first role that fits has the file."""
+"""Roles in order of priority: the first one that fits takes the file."""
 
 PARTS: Mapping[str, str] = {
     "skeleton": "skeleton",
@@ -175,7 +177,7 @@ PARTS: Mapping[str, str] = {
     "graph": "graph",
     "cameras": "cameras",
 }
-"""Role of a file -> the part of the avatar that it holds."""
+"""Parts of the avatar by the role of their file."""
 
 _OF_CHARACTER = ("skeleton", "mesh", "skin", "pose")
 _MAY_BE_MISSING = ("gaussian_checkpoint", "character_checkpoint")
@@ -198,35 +200,35 @@ _KEYS: Mapping[str, re.Pattern[str]] = {
         "character_checkpoint": "(delta|deform\\w*|ddc|character)_?(checkpoint|ckpt)",
     }.items()
 }
-"""Keys that ask for a role, whatever they name."""
+"""Keys that request a role, whatever file they name."""
 
 
 @dataclass(frozen=True)
 class _Named:
-    """A file that a configuration or a `.character` names."""
+    """File that a configuration or a `.character` names."""
 
     entry: str
     """Key and value, as errors show them."""
     value: str
     path: Path | None
-    """Where it was found."""
+    """Path of the file here."""
     key_says: bool = False
-    """True where the key asks for this role; else it follows from the file's name."""
+    """True if the key requests this role; else the role follows from the file's name."""
 
 
 class _CharacterFiles:
-    """The files of a character: what its configuration names, else what lies around."""
+    """Files of a character: named by its configuration, else found nearby."""
 
-    def __init__(self, given: Path) -> None:
-        self.path = _entry_file(given)
+    def __init__(self, path: Path) -> None:
+        self.path = _entry_file(path)
         self.notes: list[str] = []
-        self.found: dict[str, Path] = {}
-        """The file of each role."""
+        self.by_role: dict[str, Path] = {}
+        """Files by role."""
         self.named: dict[str, list[_Named]] = {role: [] for role in ROLES}
         self.entries: Entries | None = None
         if self.path.suffix.lower() == ".conf":
             self.entries = Entries(self.path)
-            release_of(self.entries)  # whatever else it says must be right too
+            release_of(self.entries)  # its other entries must be valid too
             self._add_entries(self.entries)
             self.near = self.entries.near
         else:
@@ -235,12 +237,12 @@ class _CharacterFiles:
         self._find()
         if self.entries is not None:
             self.notes[:0] = self.entries.notes.values()
-        self._say_found(given)
+        self._say_found(path)
 
-    # ---- what is named ----
+    # ---- named files ----
 
     def _add_entries(self, entries: Entries) -> None:
-        """Sort the entries by role. Raises: InputError where one leads to no such file."""
+        """Sort the entries by role. Raises: InputError for one whose file is missing."""
         count = 0
         for entry in entries.all.values():
             for value in entry.value if isinstance(entry.value, list) else [entry.value]:
@@ -255,13 +257,11 @@ class _CharacterFiles:
                     raise bad(self.path, None, text)
 
     def _role_of(self, entry: Entry, value: object) -> str | None:
-        """Tell the role of a value: key and file's name must not contradict each other."""
-        asked = next((role for role, key in _KEYS.items() if key.fullmatch(entry.name)), None)
+        """Return the role of a value: key and file name must not contradict each other."""
+        role = next((role for role, key in _KEYS.items() if key.fullmatch(entry.name)), None)
         if not isinstance(value, str):
-            if asked is not None and not (
-                asked == "cameras" and entry.name in ("camera", "cameras")
-            ):
-                text = f"expected {ROLES[asked].what}, the name of a file"
+            if role is not None and not (role == "cameras" and entry.name in ("camera", "cameras")):
+                text = f"expected {ROLES[role].what}, the name of a file"
                 raise bad(self.path, None, f"{entry.key}: {text}, got {value}")
             return None
         name = value.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
@@ -269,21 +269,21 @@ class _CharacterFiles:
         implied = next(
             (r for r, role in ROLES.items() if role.fits(ending, name, entry.name)), None
         )
-        is_other = asked == "cameras" and ending in CALIBRATIONS  # of the videos, not of images
-        if asked is None or implied == asked or is_other:
+        is_other = role == "cameras" and ending in CALIBRATIONS  # of the videos, not of images
+        if role is None or implied == role or is_other:
             return implied
         assert self.entries is not None
         is_folder = self.entries.locate(value, Path.is_dir) is not None
         actual = (
             "a folder" if is_folder else ROLES[implied].what if implied else "another kind of file"
         )
-        text = f"expected {ROLES[asked].what}, got {actual}: {entry.key} = {quoted(value)}"
+        text = f"expected {ROLES[role].what}, got {actual}: {entry.key} = {quoted(value)}"
         raise bad(self.path, None, text)
 
     def _look_up(self, entries: Entries, entry: Entry, role: str, value: str) -> _Named:
         shown = f"{entry.key} = {quoted(value)}"
         path = entries.locate(value)
-        asked = _KEYS[role].fullmatch(entry.name) is not None
+        is_key = _KEYS[role].fullmatch(entry.name) is not None
         if path is None and entries.locate(value, Path.is_dir) is not None:
             text = f"expected {ROLES[role].what}, found a folder: {shown}"
             raise bad(self.path, None, text)
@@ -291,27 +291,27 @@ class _CharacterFiles:
             raise bad(self.path, None, f"expected {ROLES[role].what} (not there: {shown})")
         if path is not None:
             entries.named_file(entry, value, ROLES[role].what)
-        return _Named(shown, value, path, asked)
+        return _Named(shown, value, path, is_key)
 
-    # ---- which file has which role ----
+    # ---- files by role ----
 
     def _find(self) -> None:
-        """Choose the file of each role. Raises: InputError where one is lacking or told twice."""
+        """Choose the file of each role. Raises: InputError if one is missing or ambiguous."""
         character = self._only("character")
         open_roles = [role for role in _OF_CHARACTER if not self.named[role]]
         if character is not None:
-            self.found["character"] = character
+            self.by_role["character"] = character
             self._add_character(character, _OF_CHARACTER)
         elif open_roles and (character := self._character_beside()) is not None:
             self._add_character(character, open_roles)
-            self.found["character"] = character
+            self.by_role["character"] = character
         for role in ROLES:
             if role == "pose":
-                self.named[role] = _rest_poses(self.named[role], self.found.get("skeleton"))
+                self.named[role] = _rest_poses(self.named[role], self.by_role.get("skeleton"))
             only = self._only(role)
             if only is not None:
-                self.found[role] = only
-        files, path = self.found, self.path
+                self.by_role[role] = only
+        files, path = self.by_role, self.path
         home = files.get("character", files.get("mesh", path.absolute())).parent
         for name, role in ROLES.items():
             if name not in files and role.usual is not None and not self.named[name]:
@@ -328,7 +328,7 @@ class _CharacterFiles:
             raise bad(path, None, text)
 
     def _only(self, role: str) -> Path | None:
-        """Return the one file of a role that is there; two different ones are an error."""
+        """Return the only file of a role; two different ones are an error."""
         files: dict[str, _Named] = {}
         for named in self.named[role]:
             if named.path is not None:
@@ -340,7 +340,7 @@ class _CharacterFiles:
         return next((named.path for named in files.values()), None)
 
     def _character_beside(self) -> Path | None:
-        """Find the one `.character` near a configuration that leaves a role open."""
+        """Find the only `.character` near a configuration that leaves a role open."""
         characters = {
             os.path.realpath(file): file for near in self.near for file in near.glob("*.character")
         }
@@ -349,7 +349,7 @@ class _CharacterFiles:
     def _add_character(self, character: Path, roles: Sequence[str]) -> None:
         """Add the files that a `.character` names for some roles.
 
-        Its rest pose stands unless a key says rest pose: motions may be many.
+        Its rest pose wins unless a key names a rest pose: there may be many motions.
         """
         content = read_character(character)
         for role in roles:
@@ -360,30 +360,30 @@ class _CharacterFiles:
             before = [one for one in self.named[role] if role != "pose" or one.key_says]
             self.named[role] = [*before, named]
 
-    def _say_found(self, given: Path) -> None:
-        """Note what nobody named: it was found by looking around."""
-        if given != self.path and self.path.parent.absolute() != given.absolute():
-            self.notes.append(f"{given}: its configuration is {self.path}")
-        if given == self.path and self.entries is None:
-            return  # a .character, which has no place for the others' names
+    def _say_found(self, path: Path) -> None:
+        """Note files that no entry names: they were found nearby."""
+        if path != self.path and self.path.parent.absolute() != path.absolute():
+            self.notes.append(f"{path}: its configuration is {self.path}")
+        if path == self.path and self.entries is None:
+            return  # a .character, whose format lacks the others' names
         names = [
             file.name
-            for role, file in self.found.items()
+            for role, file in self.by_role.items()
             if not any(named.entry for named in self.named[role])
         ]
         if names:
-            who = "without a configuration" if self.entries is None else "not named in it"
-            self.notes.append(f"{given}: found by looking, {who}: {', '.join(names)}")
+            reason = "without a configuration" if self.entries is None else "not named in it"
+            self.notes.append(f"{path}: found by looking, {reason}: {', '.join(names)}")
 
     def entry_of(self, role: str) -> str:
-        """Return the entry that names a role's file; empty where none does."""
-        file = self.found[role]
+        """Return the entry that names a role's file; empty without one."""
+        file = self.by_role[role]
         return next((one.entry for one in self.named[role] if one.path == file), "")
 
     @contextmanager
     def reading(self, role: str) -> Iterator[Path]:
-        """Name the configuration's entry in whatever is wrong with a role's file."""
-        file = self.found[role]
+        """Name the configuration's entry in errors on a role's file."""
+        file = self.by_role[role]
         try:
             yield file
         except InputError as error:
@@ -396,15 +396,15 @@ class _CharacterFiles:
 def _entry_file(path: Path) -> Path:
     if is_kind(Path.is_dir, path):
         confs = list(path.glob("*.conf"))
-        if len(confs) == 1:  # it says more than the .character: cameras, checkpoints, the atlas
+        if len(confs) == 1:  # it has more than the .character: cameras, checkpoints, the atlas
             return confs[0]
-        found = sorted(path.glob("*.character"))
-        if len(found) > 1:
-            names = ", ".join(show(file.name) for file in found[:4])
-            raise bad(path, None, f"expected one *.character, got {len(found)}: {names}")
-        conf = None if found else find_conf(path, "val")
-        if found or conf is not None:
-            return found[0] if conf is None else conf
+        matches = sorted(path.glob("*.character"))
+        if len(matches) > 1:
+            names = ", ".join(show(file.name) for file in matches[:4])
+            raise bad(path, None, f"expected one *.character, got {len(matches)}: {names}")
+        conf = None if matches else find_conf(path, "val")
+        if matches or conf is not None:
+            return matches[0] if conf is None else conf
         raise bad(path, None, "expected a folder with one .character or one .conf, found none")
     if path.suffix.lower() not in (".conf", ".character"):
         raise bad(path, None, "expected a .conf, a .character or a folder with one of them")
@@ -417,23 +417,25 @@ def _not_there(named: Sequence[_Named]) -> str:
 
 
 def _rest_poses(motions: list[_Named], skeleton: Path | None) -> list[_Named]:
-    """Of several motions those that say so, else those with the skeleton's name, else all."""
+    """Select rest poses: motions named so, else named like the skeleton, else all."""
     says = [one for one in motions if one.key_says or _rest(one.value.lower(), one.entry.lower())]
     like = [entry for entry in motions if skeleton and Path(entry.value).stem == skeleton.stem]
     return says or like or motions
 
 
 def _beside(path: Path, role: _Role, pattern: str, folders: Sequence[Path]) -> Path | None:
-    """A file by its usual name in the folders, or in those right under the first one."""
+    """Find a file by its usual name in the folders, or in the first one's subfolders."""
     for tries in [[folder.glob(pattern)] for folder in folders] + [
         [folders[0].glob(f"*/{pattern}")]
     ]:
-        found = sorted(file for files in tries for file in files if is_kind(Path.is_file, file))
-        if len(found) > 1:
-            names = ", ".join(show(file.name) for file in found[:4])
-            raise bad(path, None, f"expected one {role.what} beside it, got {len(found)}: {names}")
-        if found:
-            return found[0]
+        matches = sorted(file for files in tries for file in files if is_kind(Path.is_file, file))
+        if len(matches) > 1:
+            names = ", ".join(show(file.name) for file in matches[:4])
+            raise bad(
+                path, None, f"expected one {role.what} beside it, got {len(matches)}: {names}"
+            )
+        if matches:
+            return matches[0]
     return None
 
 
@@ -449,10 +451,11 @@ _IS_SIDE = re.compile(r"(bary|atlas|uv|tex)\w*(res|size)|(res|size)\w*(atlas|uv|
 
 
 def _atlas_resolution(files: _CharacterFiles) -> int:
-    """Texels a side, which U-Nets can halve, from the key that most clearly says so."""
+    """Read the texels of a side, which U-Nets can halve, from the clearest key."""
     if files.entries is None:
         return ATLAS_RESOLUTION
-    path, step = files.path, RELEASED.atlas_step if "gaussian_checkpoint" in files.found else 1
+    path = files.path
+    step = RELEASED.atlas_step if "gaussian_checkpoint" in files.by_role else 1
     entries = files.entries.all.values()
     for pattern in _RESOLUTION_KEYS:
         sides: dict[int, str] = {}
@@ -477,18 +480,18 @@ def _atlas_resolution(files: _CharacterFiles) -> int:
     return ATLAS_RESOLUTION
 
 
-# ---- reading them ----
+# ---- reading the files ----
 
 
 def _read_avatar(files: _CharacterFiles) -> AvatarData:
-    # Parts that every character has.
+    # Read the parts that every character has.
     path = files.path
     resolution = _atlas_resolution(files)
     with files.reading("skeleton") as file:
         skeleton = read_skeleton(file)
     with files.reading("mesh") as file:
         mesh = read_obj(file)
-        texture = files.found.get("texture") or _texture_of(file, mesh)
+        texture = files.by_role.get("texture") or _texture_of(file, mesh)
     with files.reading("graph") as file:
         graph = read_obj(file, need_uvs=False)
         _check_graph(file, graph, mesh)
@@ -497,31 +500,31 @@ def _read_avatar(files: _CharacterFiles) -> AvatarData:
         skinning = read_skin(file, skeleton, n_vertices)
     with files.reading("pose") as file:
         rest_dofs = read_motion(file, skeleton).dofs[0].clone()
-    with files.reading("texture") if "texture" in files.found else nullcontext():
+    with files.reading("texture") if "texture" in files.by_role else nullcontext():
         image = read_image(texture)
 
-    # What may be missing.
+    # Read the optional parts.
     hands, shift, cameras = None, torch.zeros(3), ()
-    if "hand_mask" in files.found:
+    if "hand_mask" in files.by_role:
         with files.reading("hand_mask") as file:
             hands = _hand_mask(file, n_vertices)
-    if "translation" in files.found:
+    if "translation" in files.by_role:
         with files.reading("translation") as file:
             shift = _translation(file)
-    if "cameras" in files.found:
+    if "cameras" in files.by_role:
         with files.reading("cameras") as file:
             cameras = read_cameras(file)
-    # Networks of the checkpoints that are there.
+    # Read the networks whose checkpoints exist.
     shapes = network_shapes(n_vertices, len(graph.vertices))
     networks: dict[str, dict[str, Tensor]] = {}
     for role, names in (
         ("character_checkpoint", ("spatial_gcn", "delta_gcn")),
         ("gaussian_checkpoint", ("unet_geometry", "unet_appearance")),
     ):
-        if role in files.found:
+        if role in files.by_role:
             with files.reading(role) as file:
                 networks |= read_checkpoint(file, {name: shapes[name] for name in names})
-    # The avatar.
+    # Build and check the avatar.
     assert mesh.corner_uvs is not None
     variant = variant_of(networks)
     return AvatarData(
@@ -551,19 +554,19 @@ def _metres(vertices_mm: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
 
 
 def _texture_of(path: Path, mesh: ObjMesh) -> Path:
-    """The image of the mesh's material, else one with the mesh's name beside it."""
+    """Find the image of the mesh's material, else one beside the mesh, of its name."""
     tries = [mesh.texture] if mesh.texture is not None else []
     tries += [path.with_suffix(ending) for ending in IMAGES]
-    found = next((file for file in tries if is_kind(Path.is_file, file)), None)
-    if found is None:
+    texture = next((file for file in tries if is_kind(Path.is_file, file)), None)
+    if texture is None:
         named = f"{show(mesh.texture.name)}, named by its material" if mesh.texture else "none"
         text = f"expected a texture: a key, a material or {path.stem}.png; got {named}"
         raise bad(path, None, text)
-    return found
+    return texture
 
 
 def _check_graph(path: Path, graph: ObjMesh, mesh: ObjMesh) -> None:
-    """Every node lies on the template."""
+    """Check that every node lies on the template."""
     distances, _ = KDTree(mesh.vertices.numpy()).query(graph.vertices.numpy())
     worst = int(distances.argmax())
     if not distances[worst] <= GRAPH_REACH_MM:
@@ -572,7 +575,7 @@ def _check_graph(path: Path, graph: ObjMesh, mesh: ObjMesh) -> None:
 
 
 def _hand_mask(path: Path, n_vertices: int) -> Bool[Tensor, "V"]:
-    """One label a vertex; 0 is not hand."""
+    """Read a mask with one label a vertex; 0 is not hand."""
     labels: list[bool] = []
     for number, line in enumerate(read_lines(path), start=1):
         if not (word := line.strip()):

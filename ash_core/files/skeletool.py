@@ -26,10 +26,11 @@ from ash_core.files.io import (
 from ash_core.records import Motion, Skeleton, Skinning
 
 MAX_JOINTS = 4096
-"""Most joints and most dofs: the dof matrix is dense."""
+"""Upper bound on joints and on dofs: the dof matrix is dense."""
 MAX_BONES_PER_VERTEX = 64
 WEIGHT_TOLERANCE = 1e-2
-"""How far a vertex's skinning weights may sum from one. Published files are within 5e-4."""
+"""Largest error of a vertex's skinning weights, which sum to one. Published files are within
+5e-4."""
 
 POSE_ANGLES = "poseAngles.motion"
 NORMALISED_ANGLES = "poseAnglesRotationNormalized.motion"
@@ -37,27 +38,27 @@ NORMALISED_ANGLES = "poseAnglesRotationNormalized.motion"
 
 @dataclass(frozen=True)
 class CharacterFiles:
-    """The files that one `.character` file names."""
+    """Paths of the files that one `.character` file names."""
 
     skeleton: Path
     mesh: Path
     skin: Path
     pose: Path
-    """The rest pose: the first frame of a motion."""
+    """Path of the rest pose: the first frame of a motion."""
 
 
 # ---- .skeleton ----
 
 
 def read_skeleton(path: Path | str) -> Skeleton:
-    """Read a `.skeleton`. Parents must stand before their children; markers are skipped."""
+    """Read a `.skeleton`. Parents must come before their children; markers are skipped."""
     reader = LineReader(path)
     reader.header("Skeletool Skeleton")
     joints: list[_Joint] | None = None
     dofs: list[_Dof] | None = None
     while (line := reader.peek()) is not None:
         section, colon, count = (part.strip() for part in line.partition(":"))
-        if not colon:  # entries of a section that we do not use: markers, scaling joints, textures
+        if not colon:  # entries of unused sections: markers, scaling joints, textures
             reader.next("a section")
             if joints is None:
                 raise reader.bad(f"expected 'joints: <count>', got {show(line)}")
@@ -84,7 +85,7 @@ def read_skeleton(path: Path | str) -> Skeleton:
 
 
 def _expect_section(reader: LineReader, entries: str) -> None:
-    """Raise InputError if a section goes on behind the entries that it announced."""
+    """Raise InputError if a section continues after the entries that it announced."""
     if (following := reader.peek()) is not None and ":" not in following:
         reader.next("a section")
         raise reader.bad(f"expected a section after the {entries}, got {show(following)}")
@@ -144,16 +145,16 @@ def _read_joints(reader: LineReader, count: int) -> list[_Joint]:
 
 def _read_dofs(reader: LineReader, count: int, joints: dict[str, int]) -> list[_Dof]:
     dofs: list[_Dof] = []
-    seen: set[str] = set()
+    dof_names: set[str] = set()
     for number in range(count):
         head = reader.next(f"dof {number + 1} of {count}").split()
         if len(head) != 2:
             raise reader.bad(
                 f"expected dof {number + 1} of {count} as 'name count', got {len(head)} words"
             )
-        if head[0] in seen:
+        if head[0] in dof_names:
             raise reader.bad(f"expected a new dof name, got {show(head[0])} again")
-        seen.add(head[0])
+        dof_names.add(head[0])
         links = reader.count(head[1], "joints of the dof", MAX_JOINTS)
         limits = _read_limits(reader)
         weights: list[tuple[int, float]] = []
@@ -201,7 +202,7 @@ def _skeleton(joints: list[_Joint], dofs: list[_Dof]) -> Skeleton:
 
 
 def write_skeleton(path: Path | str, skeleton: Skeleton) -> None:
-    """Write a `.skeleton`; scales are 1 (offsets already hold them)."""
+    """Write a `.skeleton`; scales are 1 (offsets already include them)."""
     names = skeleton.joint_names
     lines = ["Skeletool Skeleton Definition V1.0", f"joints: {len(names)}"]
     for joint, parent in enumerate(skeleton.parents.tolist()):
@@ -229,7 +230,7 @@ def write_skeleton(path: Path | str, skeleton: Skeleton) -> None:
 def read_skin(path: Path | str, skeleton: Skeleton, n_vertices: int | None = None) -> Skinning:
     """Read a `.skin`: the bones and weights of every vertex, each exactly once.
 
-    n_vertices: the mesh's; None takes as many as the file lists.
+    n_vertices: vertices of the mesh; None: as many as the file lists.
     """
     reader = LineReader(path)
     reader.header("Skeletool character skinning")
@@ -267,7 +268,7 @@ def read_skin(path: Path | str, skeleton: Skeleton, n_vertices: int | None = Non
 
 
 def bone_joints(bone_names: tuple[str, ...], skeleton: Skeleton) -> list[int | None]:
-    """The joint that carries each bone: the last one whose name before `_` is the bone's.
+    """Find the joint that carries each bone: the last one whose name before `_` is the bone's.
 
     The published search goes down to joint 1 and never looks at joint 0.
     Source: docs/released_behaviour.md A12.
@@ -303,8 +304,8 @@ def _skin_row(path: Path | str, line: int, text: str, n_bones: int) -> _SkinRow:
         raise bad(path, line, f"expected pairs 'bone weight', got {len(tokens) - 1} numbers")
     if not all(0 <= bone < n_bones for bone in bones):
         worst = next(bone for bone in bones if not 0 <= bone < n_bones)
-        found = show(str(worst))
-        raise bad(path, line, f"expected bones 0 to {n_bones - 1}, got {found}")
+        actual = show(str(worst))
+        raise bad(path, line, f"expected bones 0 to {n_bones - 1}, got {actual}")
     if len(set(bones)) < len(bones):
         raise bad(path, line, f"expected each bone of vertex {vertex} once, got one twice")
     if not all(map(math.isfinite, weights)):
@@ -321,8 +322,8 @@ def _vertex_order(path: Path | str, rows: list[_SkinRow], n_vertices: int) -> li
     by_vertex: dict[int, _SkinRow] = {}
     for row in rows:
         if not 0 <= row.vertex < n_vertices:
-            found = show(str(row.vertex)[:40])
-            raise bad(path, row.line, f"expected vertices 0 to {n_vertices - 1}, got {found}")
+            actual = show(str(row.vertex)[:40])
+            raise bad(path, row.line, f"expected vertices 0 to {n_vertices - 1}, got {actual}")
         if row.vertex in by_vertex:
             first = by_vertex[row.vertex].line
             raise bad(path, row.line, f"expected a new vertex, got {row.vertex} of line {first}")
@@ -338,7 +339,7 @@ def _vertex_order(path: Path | str, rows: list[_SkinRow], n_vertices: int) -> li
 
 
 def write_skin(path: Path | str, skinning: Skinning) -> None:
-    """Write a `.skin`. The padding (the first bone again, at weight 0) is left out."""
+    """Write a `.skin` without the padding (the first bone again, at weight 0)."""
     lines = ["Skeletool character skinning file V1.0", "bones:"]
     lines += ["  " + " ".join(skinning.bone_names), "vertex weights:"]
     rows = zip(skinning.bones.tolist(), skinning.weights.tolist(), strict=True)
@@ -360,7 +361,7 @@ def read_motion(
     """Read a `.motion`: one pose a line, after a column with the frame's number.
 
     normalised_path: the published normalised poses, three rows a frame. Beside a
-    `poseAngles.motion`, `poseAnglesRotationNormalized.motion` is read where it is there.
+    `poseAngles.motion`, `poseAnglesRotationNormalized.motion` is read if it exists.
     """
     path = Path(path)
     dofs = _read_rows(path, len(skeleton.dof_names))
@@ -380,25 +381,25 @@ def read_motion(
 
 
 def _read_rows(path: Path, n_dofs: int) -> np.ndarray:
-    """The numbers [F, D] float64 of a motion file, without its first column."""
+    """Read the numbers [F, D] float64 of a motion file, without its first column."""
     lines = read_lines(path)
     header = next((n for n, line in enumerate(lines) if line.strip()), 0)
     check_header(path, header + 1, lines[header].strip(), "Skeletool Motion File")
     body = [(n, line) for n, line in enumerate(lines[header + 1 :], header + 2) if line.strip()]
     if not body:
         raise bad(path, header + 1, "expected at least one frame after the header, found none")
-    if len(body[0][1].split()) == n_dofs + 1:  # before a parser sees how wide the file says it is
+    if len(body[0][1].split()) == n_dofs + 1:  # before a parser allocates for the file's width
         try:
             rows = np.loadtxt([line for _, line in body], comments=None, ndmin=2)
             if rows.shape[1] == n_dofs + 1 and finite_float32(rows).all():
                 return np.ascontiguousarray(rows[:, 1:])
         except ValueError:
-            pass  # The fast parser does not say where: the slow one below finds the line.
+            pass  # The fast parser gives no line: the slow one below finds it.
     return np.array([_motion_row(path, number, text, n_dofs) for number, text in body])
 
 
 def _motion_row(path: Path, line: int, text: str, n_dofs: int) -> list[float]:
-    """One pose; the frame number in front of it is dropped."""
+    """Parse one pose; the frame number before it is dropped."""
     tokens = text.split()
     if len(tokens) != n_dofs + 1:
         raise bad(
@@ -429,29 +430,29 @@ def write_motion(path: Path | str, dofs: Float[Tensor, "F D"]) -> None:
 
 
 def read_character(path: Path | str) -> CharacterFiles:
-    """Read a `.character`; the names in it are relative to its folder. The files are not opened."""
+    """Read a `.character`; its names are relative to its folder. The files are not opened."""
     reader = LineReader(path)
     reader.header("Skeletool character file")
-    wanted = [field.name for field in fields(CharacterFiles)]
-    found: dict[str, Path] = {}
+    keys = [field.name for field in fields(CharacterFiles)]
+    paths: dict[str, Path] = {}
     while reader.peek() is not None:
         key = reader.next("a key").lower()
-        if key not in wanted:
+        if key not in keys:
             continue
         value = reader.next(f"the {key} file")
-        if value.lower() in wanted:
+        if value.lower() in keys:
             raise reader.bad(f"expected the name of the {key} file, got the key {show(value)}")
-        if key in found:
+        if key in paths:
             raise reader.bad(f"expected one {key} file, got a second one: {show(value)}")
-        found[key] = Path(path).parent / value.replace("\\", "/")
-    missing = [key for key in wanted if key not in found]
+        paths[key] = Path(path).parent / value.replace("\\", "/")
+    missing = [key for key in keys if key not in paths]
     if missing:
-        raise reader.bad(f"expected files for {', '.join(wanted)}; missing: {', '.join(missing)}")
-    return CharacterFiles(**found)
+        raise reader.bad(f"expected files for {', '.join(keys)}; missing: {', '.join(missing)}")
+    return CharacterFiles(**paths)
 
 
 def write_character(path: Path | str, files: CharacterFiles) -> None:
-    """Write a `.character`; its files are named relative to its folder and must lie under it."""
+    """Write a `.character`; its files are named relative to its folder and must be under it."""
     lines = ["skeletool character file v1.0"]
     for key in fields(CharacterFiles):
         file = Path(getattr(files, key.name))

@@ -28,7 +28,7 @@ MOST_META_BYTES: Final = 16 << 20
 MOST_IMAGE_BYTES: Final = 1 << 30
 _BASES: Final = (0, 3, 8, 15)
 _PALETTE_WIDTH: Final = 64
-"""Entries of the palette of harmonics in a row of its image."""
+"""Number of entries in a row of the harmonics' palette image."""
 
 _Images = Callable[[str], "UInt8[np.ndarray, 'n 4']"]
 
@@ -48,13 +48,13 @@ def read_sog(path: Path | str) -> SplatFile:
 
 
 def is_sog(path: Path) -> bool:
-    """Tell whether a path is a SOG file by its name: .sog, meta.json, or a folder with one."""
+    """Return whether a path is a SOG file by its name: .sog, meta.json, or a folder with one."""
     named = path.suffix.lower() == ".sog" or path.name == META
     return named or is_kind(Path.is_file, path / META)
 
 
 def _open(path: Path) -> Callable[[str, int], bytes]:
-    """Make a reader of the files inside, by name and greatest size."""
+    """Make a reader of the files inside, by name and maximum size."""
     if path.suffix.lower() == ".sog":
         data = read_bytes(path, MOST_IMAGE_BYTES)
         try:
@@ -97,7 +97,7 @@ def _pixels(
             return np.array(image.convert("RGBA"))
     except InputError:
         raise
-    except Exception as error:  # decoders raise whatever their format's damage leads to
+    except Exception as error:  # decoders raise any exception, depending on the damage
         reason = show(str(error) or type(error).__name__)
         raise bad(path, None, f"{show(name)}: expected a WebP image: {reason}") from error
 

@@ -1,4 +1,4 @@
-"""Splats as a file holds them, and what of them can be drawn."""
+"""Splats of a file, and the selection of those that can be drawn."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from ash_core.records import Gaussians
 
 LARGEST_SCALE_M: Final = 4.85e8
 FARTHEST_M: Final = 1e6
-"""Beyond these float32 arithmetic of a picture overflows or sees nothing."""
+"""Largest distance and scale, beyond which float32 arithmetic overflows or nothing is visible."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,16 @@ class SplatFile:
     """Content of one file of splats."""
 
     gaussians: Gaussians
-    """Activated, in the file's axes; nothing is checked, no quaternion unit before `screen`."""
+    """Gaussians, activated, in the file's axes; unchecked, with any quaternions before `screen`."""
     up: Up | None = None
-    """Up axis, where the file or its format names it."""
+    """Up axis, if the file or its format names it."""
     not_finite: int = 0
-    """Splats with a number that is not finite, as the file has it."""
+    """Number of splats with a number that is not finite, in the file."""
     notes: tuple[str, ...] = ()
 
 
 def screen(path: Path | str, file: SplatFile) -> SplatFile:
-    """Leave out splats that cannot be drawn, which is noted; make quaternions unit.
+    """Leave out splats that cannot be drawn, with a note; make quaternions unit.
 
     Raises: InputError if none is left.
     """
@@ -40,9 +40,9 @@ def screen(path: Path | str, file: SplatFile) -> SplatFile:
         finite &= getattr(g, field.name).isfinite().reshape(len(lengths), -1).all(1)
     near = (g.means.abs().amax(1) <= FARTHEST_M) & (g.scales.amax(1) <= LARGEST_SCALE_M)
     turned = lengths > 1e-12
-    kept = finite & near & turned
+    visible = finite & near & turned
 
-    # One note on what is not finite, one on what is finite and cannot be drawn all the same.
+    # Note splats that are not finite, and finite ones that cannot be drawn.
     notes = list(file.notes)
     lost, shown = int((~finite).sum()), file.not_finite - int((~finite).sum())
     if file.not_finite:
@@ -56,12 +56,12 @@ def screen(path: Path | str, file: SplatFile) -> SplatFile:
     ):
         if bool(mask.any()):
             notes.append(f"{_count(int(mask.sum()))} {what}: left out")
-    if not bool(kept.any()):
+    if not bool(visible.any()):
         text = "; ".join(notes[len(file.notes) :])
         raise bad(path, None, f"expected splats that can be drawn, got none: {text}")
-    if not bool(kept.all()):
-        g = Gaussians(**{f.name: getattr(g, f.name)[kept] for f in fields(g)})
-        lengths = lengths[kept]
+    if not bool(visible.all()):
+        g = Gaussians(**{f.name: getattr(g, f.name)[visible] for f in fields(g)})
+        lengths = lengths[visible]
     g = replace(g, quats=g.quats / lengths[:, None])
     return replace(file, gaussians=g, notes=tuple(notes))
 

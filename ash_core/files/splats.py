@@ -18,16 +18,16 @@ from ash_core.geometry.axes import UPS, turn_gaussians, world_rotation
 from ash_core.records import Gaussians, SplatData
 
 BOX_SHARE: Final = (0.01, 0.99)
-"""Quantiles along each axis: what is shown of splats when they are framed."""
+"""Quantiles along each axis: the part of the splats that framing shows."""
 
 
 def is_splats(path: Path) -> bool:
-    """Tell whether a path is a file of splats by its name."""
+    """Return whether a path is a file of splats by its name."""
     return path.suffix.lower() in (".ply", ".spz") or is_sog(path)
 
 
 def read_splats(path: Path | str) -> SplatFile:
-    """Read splats in the file's own axes; what cannot be drawn is left out. Raises: InputError."""
+    """Read visible splats in the file's own axes. Raises: InputError."""
     path = Path(path)
     if is_sog(path):
         return screen(path, read_sog(path))

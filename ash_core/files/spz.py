@@ -26,11 +26,11 @@ MOST_BYTES: Final = 4 << 30
 _MAGIC: Final = b"NGSP"
 _COLOUR_SCALE: Final = 0.15
 _BASES: Final = (0, 3, 8, 15, 24)
-"""Harmonics above degree 0, by degree."""
+"""Number of harmonics above degree 0, by degree."""
 _EXTENSIONS_FLAG: Final = 2
 _AXES_EXTENSION: Final = 0xADBE0003
 _RUB, _RDF = 4, 6
-"""Axes that the extension numbers: right, up, back (the default) and right, down, front."""
+"""Axes by the extension's numbers: right, up, back (the default) and right, down, front."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Header:
 
     @property
     def sizes(self) -> list[int]:
-        """Bytes of each part."""
+        """Return the bytes of each part."""
         position = 6 if self.version == 1 else 9
         rotation = 3 if self.version < 3 else 4
         parts = (position, 1, 3, 3, rotation, 3 * _BASES[self.degree])
@@ -84,7 +84,7 @@ def _read_gzip(path: Path | str, data: bytes) -> tuple[_Header, list[bytes], byt
         raise bad(path, None, f"expected .spz of version 1 to 4, got version {version}")
     header = _Header(version, count, *rest)
     _check_header(path, header)
-    needed, limit = sum(header.sizes), 1032 * len(data)  # deflate's own greatest ratio
+    needed, limit = sum(header.sizes), 1032 * len(data)  # largest ratio of deflate
     body = unzip.decompress(unzip.unconsumed_tail, needed) if needed <= limit else b""
     if len(body) < needed:
         raise bad(path, None, f"expected {needed} bytes for {count} splats, got {len(body)}")
@@ -99,7 +99,7 @@ def _read_gzip(path: Path | str, data: bytes) -> tuple[_Header, list[bytes], byt
 
 
 def _read_zstd(path: Path | str, data: bytes) -> tuple[_Header, list[bytes], bytes]:
-    """Unpack version 4: a table of streams behind the header and the extensions."""
+    """Unpack version 4: a table of streams after the header and the extensions."""
     try:
         import zstandard
     except ImportError as error:

@@ -26,7 +26,7 @@ STORED = {
 def serialise(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
-    """The parts of a safetensors file. Its own writer would hold all of it in memory once more."""
+    """Return the parts of a safetensors file. Its own writer would copy all of it in memory."""
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # aligned
@@ -50,13 +50,13 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], about: o
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], Any]:
-    """What `write_tensors` wrote. Raises: InputError for any other file."""
+    """Read tensors and value of `write_tensors`. Raises: InputError for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != f"ash-studio {kind}":
-                found = show(metadata.get("format", "none"))
-                raise bad(path, None, f"expected a {kind}, got the format {found}")
+                actual = show(metadata.get("format", "none"))
+                raise bad(path, None, f"expected a {kind}, got the format {actual}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, json.loads(metadata["about"])
     except (SafetensorError, OSError, ValueError, KeyError) as error:

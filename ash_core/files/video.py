@@ -1,7 +1,7 @@
-"""Pictures on their way to disk: videos (with and without alpha), PNG files, folders of PNGs.
+"""Writers of images: videos (with and without alpha), PNG files, folders of PNGs.
 
-A writer takes uint8 frames, encodes them on its own thread behind a short queue, and writes under a
-temporary name that takes the final one at the end: a kill leaves the old file or the new one.
+A writer takes uint8 frames and encodes them on its own thread behind a short queue. It writes under
+a temporary name, renamed at the end: a kill leaves the old file or the new one.
 """
 
 import contextlib
@@ -17,36 +17,34 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from ash_core.errors import InputError
 from ash_core.files.io import is_kind, size_text, writing
 from ash_core.files.libav import write_container
 from ash_core.files.partial import Partial
-from ash_core.records import Image
 
 Pixels = UInt8[np.ndarray, "h w c"]
 
 QUEUE_FRAMES: Final = 4
-"""Frames that may wait for the encoder; more would only cost memory."""
+"""Upper bound on frames in the encoder's queue; more would only cost memory."""
 
 BT709: Final = 1
-"""The code of BT.709 for matrix, primaries and transfer alike. Source: ITU-T H.273."""
+"""Code of BT.709 for matrix, primaries and transfer alike. Source: ITU-T H.273."""
 
 
 @dataclass(frozen=True)
 class VideoFormat:
-    """How one file extension is encoded."""
+    """Encoding of one file extension."""
 
     encoder: str
     pixel_format: str
     container: str
     has_alpha: bool
     even_size: bool
-    """Chroma is stored at half size: an odd width or height grows by one repeated pixel."""
+    """True if chroma is stored at half size: an odd width or height grows by one repeated pixel."""
     bytes_per_pixel: float
-    """Of a quiet picture, from below: only a disk that is surely too full is refused."""
+    """Lower bound for a quiet image, so that only a disk that is surely too full is refused."""
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -57,7 +55,7 @@ VIDEO_FORMATS: Final[dict[str, VideoFormat]] = {
     ),
     ".webm": VideoFormat(
         "libvpx-vp9", "yuva420p", "webm", has_alpha=True, even_size=True, bytes_per_pixel=0.004,
-        # Alternate reference frames and alpha cannot be had together.
+        # Alternate reference frames exclude alpha.
         options={"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1",
                  "auto-alt-ref": "0"},
     ),
@@ -71,26 +69,26 @@ KNOWN_FORMATS: Final = ".mp4, .webm, .mov, .png or a folder"
 
 
 class Encoder(ABC):
-    """What runs on the writer's thread: one kind of output, frame by frame."""
+    """Encoder of one kind of output on the writer's thread, frame by frame."""
 
     @abstractmethod
     def encode(self, frame: Pixels, number: int) -> None: ...
 
     @abstractmethod
     def finish(self) -> None:
-        """Complete the output and give it its final name."""
+        """Complete the output and rename it to its target."""
 
     @abstractmethod
     def discard(self) -> None:
-        """Remove what was written under a temporary name. Never raises."""
+        """Remove the temporary file. Never raises."""
 
 
 class VideoEncoder(Encoder):
-    """One video file through PyAV."""
+    """Encoder of one video file, through PyAV."""
 
     def __init__(self, out: Path, width: int, height: int, fps: float, alpha: bool) -> None:
         video = VIDEO_FORMATS[out.suffix.lower()]
-        # The reader of the file sees the padding: a picture's last row or column, once more.
+        # Readers see the padding: an image's last row or column, repeated.
         self.padding = (height % 2, width % 2) if video.even_size else (0, 0)
         self.partial = Partial(out)
         try:
@@ -106,7 +104,7 @@ class VideoEncoder(Encoder):
             self.stream.codec_context.thread_type = "AUTO"
             for tag in ("colorspace", "color_primaries", "color_trc"):
                 setattr(self.stream.codec_context, tag, BT709)
-            self.stream.codec_context.color_range = 1  # 16-235: what every player assumes
+            self.stream.codec_context.color_range = 1  # 16-235: the range that every player assumes
             self.container.start_encoding()
         except BaseException:
             self.discard()
@@ -131,14 +129,14 @@ class VideoEncoder(Encoder):
         self.partial.settle()
 
     def discard(self) -> None:
-        # Closing writes the trailer, which fails again on the disk that was already full.
+        # Closing writes the trailer, which fails again on a full disk.
         with contextlib.suppress(Exception):
             self.container.close()
         self.partial.discard()
 
 
 class PngEncoder(Encoder):
-    """One PNG file."""
+    """Encoder of one PNG file."""
 
     def __init__(self, out: Path) -> None:
         self.partial = Partial(out)
@@ -154,14 +152,14 @@ class PngEncoder(Encoder):
 
 
 class FolderEncoder(Encoder):
-    """A folder of `frame_000123.png`, named by frame number; each is whole or absent.
+    """Encoder of a folder of `frame_000123.png`, by frame number; each is whole or absent.
 
-    names: paths below the folder instead, by number.
+    names: other paths below the folder, by number.
     """
 
     def __init__(self, out: Path, names: Sequence[str] | None = None) -> None:
         self.out, self.names = out, names
-        self.partial = Partial(out / "frame.png")  # says at once whether it can be written
+        self.partial = Partial(out / "frame.png")  # checks at once whether it is writable
 
     def encode(self, frame: Pixels, number: int) -> None:
         _save_png(self.partial.path, frame)
@@ -184,11 +182,11 @@ class _Job(NamedTuple):
 
 
 class FrameWriter:
-    """Takes frames of one size and hands them to an encoder on its own thread.
+    """Writer of frames of one size, encoded on its own thread.
 
     A context manager: a clean end and a Ctrl-C (KeyboardInterrupt) complete the file, any other
-    exception discards it. The encoder's failures (a disk that fills up) come out of `write` or
-    `close` as `InputError`.
+    exception discards it. Errors of the encoder (a full disk) are raised by `write` or `close` as
+    `InputError`.
     """
 
     def __init__(self, out: Path, encoder: Encoder, width: int, height: int, alpha: bool) -> None:
@@ -216,7 +214,7 @@ class FrameWriter:
         self.frames += 1
 
     def close(self) -> None:
-        """Complete the output. Without a single frame there is nothing to complete: no file."""
+        """Complete the output. Without any frame there is no file."""
         if self._closed:
             return
         try:
@@ -232,7 +230,7 @@ class FrameWriter:
             raise
 
     def discard(self) -> None:
-        """Drop what was written; an older file of this name stays."""
+        """Discard the output; an older file of this name stays."""
         if not self._closed:
             self._drop()
 
@@ -243,7 +241,7 @@ class FrameWriter:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None or issubclass(kind, KeyboardInterrupt):
             self.close()
@@ -257,7 +255,7 @@ class FrameWriter:
 
     def _drop(self) -> None:
         self._dropped = True
-        # The thread ends after the frame at hand: closing a file under an encoder is a crash.
+        # The thread ends after the current frame: closing a file under an encoder would crash.
         self._join()
         self._encoder.discard()
 
@@ -267,7 +265,7 @@ class FrameWriter:
                 raise self._error
 
     def _work(self) -> None:
-        # After a failure the queue is still emptied, or the renderer would wait for ever.
+        # After a failure the queue is still emptied, or the renderer would wait forever.
         while (job := self._queue.get()) is not None:
             if self._error is None and not self._dropped:
                 try:
@@ -284,11 +282,11 @@ def open_writer(
     alpha: bool = False,
     names: Sequence[str] | None = None,
 ) -> FrameWriter:
-    """A writer for `out`, by its extension: .mp4, .webm, .mov, .png, or none for a folder of PNGs.
+    """Open a writer for `out` by its extension: .mp4, .webm, .mov, .png, or a folder of PNGs.
 
-    With `alpha` frames are straight RGBA, else RGB. names: of a folder's files, by the number that
-    `write` is given. Missing folders are made. Raises `InputError` for an unknown extension, alpha
-    in .mp4, or a place that cannot be written.
+    With `alpha` frames are straight RGBA, else RGB. names: files of a folder, by the number of
+    `write`. Missing folders are created. Raises `InputError` for an unknown extension, alpha in
+    .mp4, or a place that is not writable.
     """
     check_output(out, alpha)
     assert min(width, height) > 0, (width, height)
@@ -299,9 +297,9 @@ def open_writer(
 
 
 def check_output(out: Path, alpha: bool) -> None:
-    """Raise `InputError` where the name alone says that `open_writer` must fail."""
+    """Raise `InputError` if `open_writer` must fail for this name."""
     with writing(out):
-        out.exists()  # a name too long, a folder closed to us: before the work, not after it
+        out.exists()  # a name too long or a closed folder: fail before the work
     suffix = out.suffix.lower()
     if is_folder(out):
         if out.exists() and not out.is_dir():
@@ -316,12 +314,12 @@ def check_output(out: Path, alpha: bool) -> None:
 
 
 def is_single_picture(out: Path) -> bool:
-    """Whether `out` holds exactly one frame."""
+    """Return whether `out` holds exactly one frame."""
     return not is_folder(out) and out.suffix.lower() == ".png"
 
 
 def check_space(out: Path, width: int, height: int, frames: int) -> None:
-    """Raise `InputError` when the disk is surely too small for what is about to be written."""
+    """Raise `InputError` if the disk is surely too small for the output."""
     video = VIDEO_FORMATS.get(out.suffix.lower())
     need = int(width * height * frames * (video.bytes_per_pixel if video else 0.01))
     place = out.absolute()
@@ -335,17 +333,6 @@ def check_space(out: Path, width: int, height: int, frames: int) -> None:
         )
 
 
-def straight_colour(image: Image) -> Float[Tensor, "h w 3"]:
-    """Colour of a transparent picture, no longer multiplied by alpha; black where it is unseen.
-
-    Source: PNG, VP9 and ProRes all store straight alpha.
-    """
-    alpha = image.alpha[..., None]
-    # Under half a step of alpha there is no colour to recover, only noise to amplify.
-    least = 0.5 / 255
-    return (image.rgb / alpha.clamp(min=least)).clamp(0.0, 1.0) * (alpha >= least)
-
-
 def _make_encoder(
     out: Path, width: int, height: int, fps: float, alpha: bool, names: Sequence[str] | None
 ) -> Encoder:
@@ -357,7 +344,7 @@ def _make_encoder(
 
 
 def is_folder(out: Path) -> bool:
-    """Tell whether `out` is a folder with a PNG for each frame."""
+    """Return whether `out` is a folder with a PNG for each frame."""
     return not out.suffix or (
         is_kind(Path.is_dir, out) and out.suffix.lower() not in (*VIDEO_FORMATS, ".png")
     )

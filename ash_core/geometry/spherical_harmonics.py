@@ -46,7 +46,11 @@ def sh_to_rgb(sh: Float[Tensor, "N K 3"], directions: Float[Tensor, "N 3"]) -> F
 
 
 def rgb_to_sh(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-    """Degree-0 coefficients of a constant colour."""
+    """Convert a constant colour, RGB in [0, 1], to coefficients of degree 0.
+
+    >>> ash.rgb_to_sh(torch.tensor([[0.5, 0.5, 0.5]]))[:, None].shape  # one Gaussian's sh
+    torch.Size([1, 1, 3])
+    """
     return (rgb - 0.5) / SH_C0
 
 

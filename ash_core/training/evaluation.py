@@ -9,7 +9,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
-from ash_core.files.dataset import Dataset, Plan, SplitData
+from ash_core.files.dataset import Dataset, Plan, SplitData, check_fits
+from ash_core.files.io import check_folder, write_atomic, write_text
+from ash_core.files.released import notes_worth_showing
 from ash_core.geometry.motion import pose_window
 from ash_core.render import Renderer, RenderRequest
 from ash_core.training.dataset import cameras_of, test_cameras
@@ -40,6 +42,72 @@ class Report:
     """See metrics.flicker; None where no two frames stand beside each other."""
     rows: tuple[UInt8[Tensor, "h w 3"], ...]
     """Ours, truth and error of some views."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Quality of an avatar on a data set; printed, it is a table.
+
+    `evaluation["novel view"].scores.psnr` is in dB; the sets are those that have images: "train
+    pose", "novel view" (or "validation") and "novel pose".
+
+    >>> ash.Evaluation(reports=()).notes
+    ()
+    """
+
+    reports: tuple["Report", ...]
+    notes: tuple[str, ...] = ()
+    """Remarks on the data set and on how the avatar fits it."""
+
+    def __getitem__(self, name: str) -> "Report":
+        """Return one set's report. Raises: KeyError."""
+        return {report.name: report for report in self.reports}[name]
+
+    def __iter__(self) -> Iterator["Report"]:
+        return iter(self.reports)
+
+    def __str__(self) -> str:
+        return as_text(self.reports).rstrip("\n")
+
+    def save(self, folder: Path | str) -> None:
+        """Write report.json, report.txt and pictures.png. Raises: InputError."""
+        write_reports(Path(folder), self.reports)
+
+
+def evaluate(
+    renderer: Renderer,
+    name: str,
+    dataset: Dataset,
+    out: Path | None = None,
+    *,
+    test_cameras: str = "auto",
+    views: int | None = None,
+    lpips_weights: Sequence[Path] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Measure an avatar on every set of a data set.
+
+    name: of the avatar, in notes. out: folder for the reports. test_cameras: as the training was
+    told. views: about so many of each set. progress: receives a set's name, and how many of its
+    images are done. note: receives remarks before the work. Raises: InputError.
+    """
+    notes = notes_worth_showing("native", dataset.notes) if dataset.release is not None else []
+    selections = select(dataset, test_cameras, views)
+    if text := check_fits(renderer.avatar.data, name, dataset):
+        notes.append(text)
+    if note is not None:
+        for text in notes:
+            note(text)
+    if out is not None:
+        check_folder(out)  # before the work, not after it
+    lpips = Lpips(tuple(lpips_weights)).to(renderer.device) if lpips_weights else None
+    tell = progress or (lambda name, done, count: None)
+    reports = tuple(measure(renderer, one, lpips, tell) for one in selections)
+    result = Evaluation(reports, tuple(notes))
+    if out is not None:
+        result.save(out)
+    return result
 
 
 @dataclass(frozen=True)
@@ -206,7 +274,6 @@ def write_reports(folder: Path, reports: Sequence[Report]) -> None:
     import json
 
     from ash_core.files.image import encode_png
-    from ash_core.files.io import write_atomic, write_text
 
     write_text(folder / "report.json", json.dumps(as_json(reports), indent=2) + "\n")
     write_text(folder / "report.txt", as_text(reports))

@@ -11,6 +11,7 @@ from ash_core.errors import InputError
 from ash_core.files.io import drop_leftovers, write_text
 from ash_core.training.checkpoints import drop_newest, newest_checkpoint, write_checkpoint
 from ash_core.training.log import Record
+from ash_core.training.metrics import Scores
 from ash_core.training.model import learning_rate
 from ash_core.training.setup import PICTURES, Session, Stop
 from ash_core.training.trainer import DivergedError
@@ -34,6 +35,8 @@ class Loop:
             self.record = Record(self.config.folder, self.trainer.step, self.reporter.note)
         self.look_every = LOOK_CPU if session.device.type == "cpu" else LOOK_GPU
         self._line = self._validated = ""
+        self.scores: dict[str, Scores] = {}
+        """Scores of the last validation, by its kinds of images."""
 
     def _resume(self) -> None:
         folder = self.config.folder / "checkpoints"
@@ -74,8 +77,11 @@ class Loop:
             ends.append((self.seconds, 60 * minutes))
         return max(ends, key=lambda end: end[0] / end[1])
 
-    def run(self) -> int:
-        """All steps that are left. An error or a signal leaves what was done in a checkpoint."""
+    def run(self) -> Stop:
+        """Run all steps that are left; returns who stopped it before its end, or "no".
+
+        An error or a signal leaves what was done in a checkpoint.
+        """
         # Report the training, and start its batches.
         self._started = self._looked = time.perf_counter()
         config, trainer = self.config, self.trainer
@@ -116,7 +122,7 @@ class Loop:
                 self._validate()
         elif self.is_first:
             self.reporter.note(f"stopped after step {trainer.step}; --resume goes on from there")
-        return 130 if stop == "interrupt" else 0
+        return stop
 
     def _go_on(self) -> bool:
         """Tell whether there is another step; with --minutes the first process decides for all."""
@@ -224,7 +230,7 @@ class Loop:
         kept = {name: flat.values.clone() for name, flat in trainer.flats.items()}
         for name, flat in trainer.flats.items():
             flat.values.copy_(trainer.ema[name])
-        found = self.session.validation.run(trainer.step)
+        self.scores = found = self.session.validation.run(trainer.step)
         for name, flat in trainer.flats.items():
             flat.values.copy_(kept[name])
         if self.session.validation.problem is not None:

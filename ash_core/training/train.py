@@ -1,8 +1,10 @@
 """Footage in, an avatar out, in one process or in several under torchrun."""
 
 import os
-import runpy
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -11,13 +13,29 @@ from ash_core.errors import InputError
 from ash_core.files.io import check_folder
 from ash_core.training.config import TrainConfig
 from ash_core.training.loop import Loop
+from ash_core.training.metrics import Scores
 from ash_core.training.release_config import take_release
-from ash_core.training.setup import Reporter, Session
+from ash_core.training.setup import Reporter, Session, Stop
 from ash_core.training.world import World
 
 
-def train(config: TrainConfig, reporter: Reporter) -> int:
-    """Train as configured; returns the exit code: 0 done or told to end, 130 interrupted."""
+@dataclass(frozen=True)
+class Trained:
+    """Result of a training."""
+
+    avatar: Path
+    """Avatar file, for `ash.open` and every command."""
+    steps: int
+    seconds: float
+    """Time of all runs in its folder."""
+    scores: Mapping[str, Scores]
+    """Means of the last validation, e.g. `scores["novel view"].psnr` in dB."""
+    stop: Stop
+    """Who stopped it before its end; "no" where nobody did. `resume` goes on from there."""
+
+
+def train(config: TrainConfig, reporter: Reporter) -> Trained:
+    """Train as configured. Raises: InputError."""
     config = take_release(config)[0].resolved()
     world = World.from_environment()
     device = _device(config, world)
@@ -29,7 +47,9 @@ def train(config: TrainConfig, reporter: Reporter) -> int:
         try:
             loop = Loop(session)
             try:
-                return loop.run()
+                stop = loop.run()
+                path, step = config.folder / "avatar.safetensors", loop.trainer.step
+                return Trained(path, step, loop.seconds, loop.scores, stop)
             finally:
                 loop.close()
         finally:
@@ -52,6 +72,8 @@ def _device(config: TrainConfig, world: World) -> torch.device:
     return torch.device("cuda", index)
 
 
-if __name__ == "__main__":  # torchrun -m wants a module: this is `ash-studio train`, from below it
+if __name__ == "__main__":  # torchrun -m wants a module: as a program this is `ash-studio train`
+    from ash_core.cli import main
+
     sys.argv.insert(1, "train")
-    runpy.run_module("ash_core.cli", run_name="__main__")
+    sys.exit(main())

@@ -11,6 +11,7 @@ from imgui_bundle import imgui
 from ash_core.drawable import Decoded
 from ash_core.records import Camera, Gaussians, Motion
 from ash_core.render import Renderer, RenderRequest
+from ash_core.scene.pose_edit import PoseEdit
 from viewer.inspect import (
     CHANNELS,
     Channel,
@@ -23,7 +24,6 @@ from viewer.inspect import (
 )
 from viewer.panels.view import PICKED_COLOUR, Rectangle
 from viewer.panels.widgets import combo
-from viewer.pose import PoseEdit
 from viewer.present import HostPresenter
 from viewer.session import Session
 
@@ -135,12 +135,12 @@ class AtlasPanel:
         if moment.same(self._failed):
             self._choice = None
         # Decode where the pose rests, or for a click.
-        moves = session.clock.playing or session.hand_moves
+        moves = session.clock.playing or session.is_posing
         rests = not moves and now - self._since_s > REST_S
         needed = (rests and (self._visible or self.splat is not None)) or self._choice is not None
         self._visible = False
         if needed and not is_decoded and self._job is None and not moment.same(self._failed):
-            request = session.request(4, 4)
+            request = session.request_shown(4, 4)
             self._job = moment, self._pool.submit(_decode, moment.renderer, request, lock)
 
     def _collect(self, session: Session) -> None:

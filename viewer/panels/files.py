@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from imgui_bundle import portable_file_dialogs
 
+from ash_core.scene.path_files import SUFFIX
+from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer.file_dialog import EVERY, FileDialog, Kind, resolve
 from viewer.panels.file_dialog import FileDialogWindow
-from viewer.path_files import SUFFIX
-from viewer.session import SESSION_SUFFIX, Session
+from viewer.session import Session
 
 AVATARS: Final = (".safetensors", ".conf", ".character")
 SPLATS: Final = (".ply", ".spz", ".sog")

@@ -7,11 +7,11 @@ import numpy as np
 from imgui_bundle import imgui
 
 from ash_core.records import Camera, DrawableData
+from ash_core.scene.joint_tree import node_of
 from viewer import commands
 from viewer.gizmo import Grip, Handle, drag, handles, under
 from viewer.overlay import project
 from viewer.panels.view import Rectangle
-from viewer.pose import node_of
 from viewer.session import Session
 
 COLOURS: Final = ((0.93, 0.33, 0.33), (0.42, 0.80, 0.40), (0.38, 0.58, 0.98))
@@ -35,7 +35,7 @@ class Gizmo:
         if node is None or not node.dofs:
             self._held = None
             return False
-        drawn = handles(session.character.skeleton, session.pose(), node, camera)
+        drawn = handles(session.character.skeleton, session.dofs(), node, camera)
         was_held = self._held is not None
         hot = self._follow(session, camera, area, {handle.dof: handle for handle in drawn})
         for number, handle in enumerate(drawn):
@@ -69,12 +69,12 @@ class Gizmo:
         if grip is None:
             return None
         if imgui.is_item_activated() and imgui.is_mouse_down(imgui.MouseButton_.left):
-            self._held = replace(grip, value=float(session.pose()[grip.dof]))
+            self._held = replace(grip, value=float(session.dofs()[grip.dof]))
         return grip.dof
 
     def _tell(self, session: Session, dof: int) -> None:
         row = session.sliders[dof]
-        value = float(session.pose()[dof]) * row.shown_scale
+        value = float(session.dofs()[dof]) * row.shown_scale
         digits = f"{value:.{1 if row.unit == 'rad' else 2}f}"
         imgui.set_tooltip(f"{row.name} {row.shown(digits)}")
 

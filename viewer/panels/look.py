@@ -5,8 +5,8 @@ from typing import Final
 
 from imgui_bundle import imgui
 
+from ash_core.scene.document import BACKGROUNDS, MESH_PLACES, MESH_STYLES
 from viewer import commands
-from viewer.document import BACKGROUNDS, MESH_PLACES, MESH_STYLES
 from viewer.panels.widgets import combo
 from viewer.session import Session
 

@@ -4,11 +4,12 @@ from typing import Final
 
 from imgui_bundle import imgui
 
+from ash_core.scene.joint_tree import JointNode, Slider, search, way_to
+from ash_core.scene.scene import NOTHING_TO_MOVE
 from viewer import commands
 from viewer.panels.theme import colours
 from viewer.panels.widgets import button
-from viewer.pose import JointNode, Slider, search, way_to
-from viewer.session import NOTHING_TO_MOVE, Session
+from viewer.session import Session
 
 REVEAL_FRAMES: Final = 3
 INDENT_EM: Final = 0.5
@@ -55,7 +56,7 @@ class PosePanel:
         clears = int(imgui.InputTextFlags_.escape_clears_all)
         _, self.text = imgui.input_text_with_hint("##joint", "search joints", self.text, clears)
         self._follow_selection(session)
-        present = session.pose().tolist()
+        present = session.dofs().tolist()
         if self.text.strip():
             self._draw_matches(session, present)
             return

@@ -5,10 +5,7 @@ from typing import Final
 from imgui_bundle import imgui
 
 from ash_core.conventions import MAX_SIDE_PX
-from viewer.commands import run
-from viewer.panels.record import NAMES
-from viewer.panels.widgets import combo
-from viewer.preferences import (
+from ash_core.scene.preferences import (
     DIALOGS,
     FORMATS,
     IDLE_HZ,
@@ -19,6 +16,9 @@ from viewer.preferences import (
     VIEW_SIZES,
     picture_sides,
 )
+from viewer.commands import run
+from viewer.panels.record import NAMES
+from viewer.panels.widgets import combo
 from viewer.session import Session
 
 DIALOG_NAMES: Final = ("in this window", "in the desktop's dialog")

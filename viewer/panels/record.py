@@ -8,10 +8,10 @@ from typing import Final
 from imgui_bundle import imgui
 
 from ash_core.errors import InputError
+from ash_core.scene.preferences import FORMATS, Format, Preferences
+from ash_core.scene.record import FPS_RANGE, Recorder
 from viewer import commands
 from viewer.panels.files import FileDialogs
-from viewer.preferences import FORMATS, Format, Preferences
-from viewer.recorder import FPS_RANGE, Recorder
 from viewer.session import Session
 
 NAMES: Final = ("mp4 (H.264)", "webm (VP9, alpha)", "mov (ProRes 4444, alpha)", "folder of PNGs")
@@ -91,15 +91,15 @@ class RecordDialog:
             self._begin(session, lock)
 
     def _size(self, session: Session) -> list[int]:
-        return self.size or [*session.size_of_recording()]
+        return self.size or [*session.recording_size()]
 
     def _begin(self, session: Session, lock: threading.Lock) -> None:
         out, (width, height) = self.out, self._size(session)
         try:
-            settings, requests = session.recording(out, width, height, self.step)
+            settings, shots = session.recording(out, width, height, self.step)
             settings = replace(settings, fps=fps_of(settings.fps, self.step))
             count = len(settings.frames)
-            self._recorder = Recorder(session.renderer, requests, count, settings, lock=lock)
+            self._recorder = Recorder(session.renderer, shots, count, settings, lock=lock)
             self._recorder.start()
             self._said = False
         except (InputError, OSError) as error:

@@ -4,7 +4,7 @@ from typing import Any, Final, NamedTuple
 
 from imgui_bundle import hello_imgui, imgui
 
-from viewer.preferences import Preferences, Theme
+from ash_core.scene.preferences import Preferences, Theme
 
 Colour = tuple[float, float, float, float]
 SURFACES: Final = (

@@ -4,8 +4,8 @@ from typing import Final, Literal
 
 from imgui_bundle import imgui
 
+from ash_core.scene.playback import SPEEDS
 from viewer import commands
-from viewer.clock import SPEEDS
 from viewer.panels.theme import colours
 from viewer.panels.view import Rectangle
 from viewer.panels.widgets import button

@@ -1,4 +1,5 @@
-"""Checks that readers of camera files share: what they return is a camera, or an error names it."""
+"""Checks that all readers of camera files share: a valid camera, or an error that names the
+fault."""
 
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from ash_core.records import Camera
 
 MAX_CAMERAS: Final = 4096
 RIGID_TOLERANCE: Final = 1e-3
-"""Greatest error of R @ R.T against the identity. Published calibrations are within 1e-6."""
+"""Largest error of R @ R.T against the identity. Published calibrations are within 1e-6."""
 
 
 def make_camera(
@@ -24,13 +25,13 @@ def make_camera(
     size: tuple[float, float],
     name: str,
 ) -> Camera:
-    """Make a camera of numbers from a file; `place` names it in errors. Raises: InputError."""
+    """Make a camera from numbers of a file; `place` names it in errors. Raises: InputError."""
     if not all(1.0 <= side <= MAX_SIDE_PX and side == int(side) for side in size):
-        given = f"{size[0]:g} x {size[1]:g}"
-        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {given}")
+        actual = f"{size[0]:g} x {size[1]:g}"
+        raise bad(path, None, f"{place}: expected an image of 1 to {MAX_SIDE_PX} px, got {actual}")
     if not all(1e-3 < length < 1e6 for length in focal):
-        given = f"{focal[0]:g}, {focal[1]:g}"
-        raise bad(path, None, f"{place}: expected focal lengths in px, got {given}")
+        actual = f"{focal[0]:g}, {focal[1]:g}"
+        raise bad(path, None, f"{place}: expected focal lengths in px, got {actual}")
     if not all(abs(value) < 1e6 for value in centre):
         raise bad(path, None, f"{place}: expected a principal point in px, got {centre}")
     K = [[focal[0], 0.0, centre[0]], [0.0, focal[1], centre[1]], [0.0, 0.0, 1.0]]
@@ -51,7 +52,7 @@ def rigid_matrix(R: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def check_rigid(path: Path | str, place: str, matrix: np.ndarray) -> None:
-    """Refuse a 4x4 matrix that is no rotation and translation. Raises: InputError."""
+    """Refuse a 4x4 matrix that is not a rotation and translation. Raises: InputError."""
     R = matrix[:3, :3]
     error = float(np.abs(R @ R.T - np.eye(3)).max())
     if not error <= RIGID_TOLERANCE or np.linalg.det(R) < 0.0:
@@ -63,23 +64,23 @@ def check_rigid(path: Path | str, place: str, matrix: np.ndarray) -> None:
 
 
 def as_object(path: Path | str, place: str, value: object) -> dict[str, object]:
-    """Check that a value of JSON is an object. Raises: InputError."""
+    """Return a value of JSON if it is an object. Raises: InputError."""
     if not isinstance(value, dict):
         raise bad(path, None, f"{place}: expected a JSON object, got {show(repr(value)[:60])}")
     return value
 
 
 def as_number(path: Path | str, place: str, value: object) -> float:
-    """Check that a value of JSON is a finite number. Raises: InputError."""
-    # Beyond 1e30 (JSON integers have no end) sums in float32 overflow; NaN fails here too.
+    """Return a value of JSON if it is a finite number. Raises: InputError."""
+    # Beyond 1e30 (JSON integers are unbounded) sums in float32 overflow; this also refuses NaN.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-        given = "nothing" if value is None else show(repr(value)[:60])
-        raise bad(path, None, f"{place}: expected a finite number, got {given}")
+        actual = "nothing" if value is None else show(repr(value)[:60])
+        raise bad(path, None, f"{place}: expected a finite number, got {actual}")
     return float(value)
 
 
 def as_numbers(path: Path | str, place: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Check that a value of JSON is an array of finite numbers. Raises: InputError."""
+    """Return a value of JSON if it is an array of finite numbers. Raises: InputError."""
     count = " x ".join(map(str, shape))
     rows = value if isinstance(value, list) else []
     if len(shape) == 2 and len(rows) == shape[0]:

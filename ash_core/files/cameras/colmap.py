@@ -30,13 +30,13 @@ MODELS: Final[dict[str, tuple[str, ...]]] = {
     "OPENCV": (*_FOCAL2, "k1", "k2", "p1", "p2"),
     "FULL_OPENCV": (*_FOCAL2, "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
 }
-"""Parameters of the models that we have, in the file's order."""
+"""Parameters of the supported models, in the file's order."""
 BINARY_MODELS: Final = (
     *(("SIMPLE_PINHOLE", 3), ("PINHOLE", 4), ("SIMPLE_RADIAL", 4), ("RADIAL", 5), ("OPENCV", 8)),
     *(("OPENCV_FISHEYE", 8), ("FULL_OPENCV", 12), ("FOV", 5), ("SIMPLE_RADIAL_FISHEYE", 4)),
     *(("RADIAL_FISHEYE", 5), ("THIN_PRISM_FISHEYE", 12)),
 )
-"""Names and counts of parameters, by the number of the model."""
+"""Names and numbers of parameters, by the model's number."""
 
 
 class _Intrinsics(NamedTuple):
@@ -48,7 +48,7 @@ class _Intrinsics(NamedTuple):
 
 class _Pose(NamedTuple):
     quat: tuple[float, ...]
-    """wxyz, camera from world."""
+    """Rotation from world to camera, wxyz."""
     translation: tuple[float, ...]
     camera: int
     name: str
@@ -65,7 +65,7 @@ def model_folder(path: Path) -> Path | None:
 
 
 def read_colmap(path: Path, reading: Reading) -> CameraFile:
-    """Read a sparse model, binary before text where both are there. Raises: InputError."""
+    """Read a sparse model; the binary one if both are present. Raises: InputError."""
     folder = model_folder(path)
     if folder is None:
         raise bad(path, None, "expected a COLMAP model: cameras and images, .bin or .txt")
@@ -170,7 +170,7 @@ def _images_text(path: Path) -> list[_Pose]:
             poses.append(_Pose(quat, translation, int(words[8]), words[9]))
         except ValueError as error:
             raise bad(path, number, f"expected numbers of an image: {show(str(error))}") from error
-        place += 2  # the image's points, which may be none
+        place += 2  # the image's points, which may be empty
     return poses
 
 
@@ -192,7 +192,7 @@ def write_colmap(folder: Path, cameras: Sequence[StageCamera]) -> tuple[str, ...
         viewmat = camera.viewmat.double().cpu().numpy()
         x, y, z, w = Rotation.from_matrix(viewmat[:3, :3]).as_quat()
         pose = " ".join(f"{float(value):.17g}" for value in (w, x, y, z, *viewmat[:3, 3]))
-        name = "_".join((camera.name or f"{number - 1:06d}").split())  # COLMAP ends it at a space
+        name = "_".join((camera.name or f"{number - 1:06d}").split())  # names end at a space
         renamed = renamed or name != camera.name
         images += [f"{number} {pose} {number} {name}", ""]
     write_text(folder / "cameras.txt", "\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""Read and write camera files of every kind that we know; tell them apart, or ask."""
+"""Read and write camera files of every supported kind; detect the kind, or ask for it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,9 +40,9 @@ KINDS: Final = (
     "cameras.json (published, or of 3D Gaussian Splatting), .calibration (Skeletool), "
     "transforms.json (nerfstudio, instant-ngp), a COLMAP model, .yml (OpenCV, EasyMocap)"
 )
-"""Camera files in words."""
+"""Names of camera files in messages."""
 AS_IT_IS: Final = Reading()
-"""Nothing is said of a file."""
+"""Default reading: no choice is given."""
 ARBITRARY: Final[frozenset[CameraFormat]] = frozenset(
     (
         "nerfstudio",
@@ -56,7 +56,7 @@ ARBITRARY: Final[frozenset[CameraFormat]] = frozenset(
 
 
 def is_camera_file(path: Path) -> bool:
-    """Tell whether a path is a camera file, or a folder of some, by its name."""
+    """Return whether a path is a camera file, or a folder of some, by its name."""
     if path.suffix.lower() in (".json", ".calibration", ".yml", ".yaml"):
         return True
     return model_folder(path) is not None or is_easymocap(path)
@@ -65,7 +65,7 @@ def is_camera_file(path: Path) -> bool:
 def read_camera_file(path: Path | str, reading: Reading = AS_IT_IS) -> CameraFile:
     """Read a file of cameras with their lenses, into our world. Raises: InputError.
 
-    What cannot be told from the file is asked for by the message.
+    Where the file leaves a choice open, the message asks for it.
     """
     path = Path(path)
     content: object = None
@@ -107,7 +107,7 @@ def _format_by_name(path: Path) -> CameraFormat:
 
 
 def read_straight(path: Path | str, reading: Reading = AS_IT_IS) -> CameraFile:
-    """Read cameras for rendering, whose lenses are straight. Raises: InputError for a bent one."""
+    """Read cameras for rendering, without distortion. Raises: InputError for a lens that bends."""
     file = read_camera_file(path, reading)
     for camera, lens in file.cameras:
         if not lens.is_straight:
@@ -118,7 +118,7 @@ def read_straight(path: Path | str, reading: Reading = AS_IT_IS) -> CameraFile:
 
 
 def output_format(path: Path) -> CameraFormat:
-    """Tell what to write from a name. Raises: InputError where it names nothing."""
+    """Choose the format to write by a name. Raises: InputError where the name gives none."""
     suffix = path.suffix.lower()
     if suffix == ".json":
         return "nerfstudio" if path.name.lower().startswith("transforms") else "published"
@@ -135,7 +135,7 @@ def output_format(path: Path) -> CameraFormat:
 def write_camera_file(
     path: Path, kind: CameraFormat, cameras: Sequence[StageCamera]
 ) -> tuple[str, ...]:
-    """Write cameras in a format; notes on what it has no place for. Raises: InputError."""
+    """Write cameras in a format; return notes on losses. Raises: InputError."""
     straight = [camera for camera, _ in cameras]
     lenses = [lens for _, lens in cameras]
     _check_lenses(kind, cameras)
@@ -159,10 +159,10 @@ def write_camera_file(
 
 def _check_lenses(kind: CameraFormat, cameras: Sequence[StageCamera]) -> None:
     for camera, lens in cameras:
-        kept = {"published": Lens(), "graphdeco": Lens()}.get(kind, lens)
+        writable = {"published": Lens(), "graphdeco": Lens()}.get(kind, lens)
         if kind == "nerfstudio":
-            kept = Lens(lens.k1, lens.k2, lens.p1, lens.p2, lens.k3)
-        if kept != lens:
+            writable = Lens(lens.k1, lens.k2, lens.p1, lens.p2, lens.k3)
+        if writable != lens:
             text = f"camera {show(camera.name)}: {kind} has no place for its lens distortion"
             text += f" ({_words(lens)})"
             raise InputError(f"{text}; --undistort writes cameras of straightened images")

@@ -38,13 +38,13 @@ Values = Mapping[str, str]
 
 
 def is_easymocap(path: Path) -> bool:
-    """Tell whether a path is a pair of intri.yml and extri.yml: their folder, or one of them."""
+    """Return whether a path is a pair of intri.yml and extri.yml: their folder, or one of them."""
     folder = path.parent if path.name in (INTRINSICS, EXTRINSICS) else path
     return all(is_kind(Path.is_file, folder / name) for name in (INTRINSICS, EXTRINSICS))
 
 
 def read_opencv(path: Path, reading: Reading) -> CameraFile:
-    """Read one camera of a file, or the cameras that its keys name. Raises: InputError."""
+    """Read one camera of a file, or all cameras that its keys name. Raises: InputError."""
     if is_easymocap(path):
         folder = path if path.name not in (INTRINSICS, EXTRINSICS) else path.parent
         values = {**_values(folder / INTRINSICS), **_values(folder / EXTRINSICS)}
@@ -67,7 +67,7 @@ def read_opencv(path: Path, reading: Reading) -> CameraFile:
 
 
 def _values(path: Path) -> dict[str, str]:
-    """Split a file into its entries: a key at the start of a line begins one."""
+    """Split a file into its entries; a key at the start of a line begins one."""
     values: dict[str, str] = {}
     key = ""
     lines = read_lines(path)
@@ -99,7 +99,7 @@ def _find(values: Values, names: Sequence[str], suffix: str) -> str | None:
 
 
 def _numbers(path: Path, key: str, text: str) -> Float[np.ndarray, "n"]:
-    """Read the numbers of one entry, whatever it is wrapped in."""
+    """Read the numbers of one entry in any of its notations."""
     body = _MATRIX_HEAD.sub(" ", text)
     numbers = np.array([float(number) for number in _NUMBER.findall(body)])
     rest = _NUMBER.sub(" ", body).translate(dict.fromkeys(map(ord, "[],- \t\r\n"), None))
@@ -112,7 +112,7 @@ def _camera(path: Path, values: Values, suffix: str, name: str, reading: Reading
     place = f"camera {show(name)}"
 
     def numbers(names: Sequence[str], *counts: int) -> Float[np.ndarray, "n"]:
-        """Read the first of the entries that is there; as many numbers as one of the counts."""
+        """Read the first entry that is present; it must have one of these counts of numbers."""
         key = _find(values, names, suffix)
         if key is None:
             keys, ending = show(", ".join(values)[:200]), shorten(suffix, 40)
@@ -124,7 +124,7 @@ def _camera(path: Path, values: Values, suffix: str, name: str, reading: Reading
             raise bad(path, None, f"{place}: {text}, got {len(array)}")
         return array
 
-    # Intrinsics and pose.
+    # Read intrinsics and pose.
     K = numbers(_K_NAMES, 9).reshape(3, 3)
     if abs(K[0, 1]) > 1e-6 or np.abs(K[[1, 2, 2], [0, 0, 1]]).max() > 1e-6 or K[2, 2] != 1.0:
         raise bad(path, None, f"{place}: expected K = fx 0 cx, 0 fy cy, 0 0 1")
@@ -135,14 +135,14 @@ def _camera(path: Path, values: Values, suffix: str, name: str, reading: Reading
     if reading.axes == "opengl":
         viewmat = np.diag([1.0, -1.0, -1.0, 1.0]) @ viewmat
 
-    # Distortion.
+    # Read the distortion.
     lens = Lens()
     if _find(values, _LENS_NAMES, suffix) is not None:
         bends = numbers(_LENS_NAMES, 4, 5, 8, 12, 14)
         if bends[8:].any():
             raise bad(path, None, f"{place}: expected up to 8 distortion coefficients")
         lens = Lens(*map(float, bends[:8]))
-    # Image size, of the file or of the flag.
+    # Take the image size from the file, or from the flag.
     size = next(
         (
             (float(numbers((w,), 1)[0]), float(numbers((h,), 1)[0]))
@@ -185,7 +185,7 @@ _HEAD: Final = "%YAML:1.0\n---\n"
 
 
 def _name(number: int, camera: StageCamera) -> str:
-    """Make a key of a camera's name: FileStorage takes letters, digits, _ and - alone."""
+    """Make a key from a camera's name: FileStorage takes letters, digits, _ and - only."""
     return re.sub(r"[^\w-]", "_", camera.camera.name) or f"{number:06d}"
 
 

@@ -1,7 +1,7 @@
 """Cameras of a capture: cameras.json and Skeletool .calibration.
 
-Pixels: the published renderer projects to fl * x / z + cx - 0.5 with pixel centres at integers,
-which is our convention (centre of the first pixel at 0.5) with cx as it stands.
+Pixels: the published renderer projects to fl * x / z + cx - 0.5 with pixel centres at integers.
+This is our convention (centre of the first pixel at 0.5) with the same cx.
 """
 
 import json
@@ -28,7 +28,7 @@ from ash_core.geometry.lens import Lens
 from ash_core.records import Camera
 
 SENSOR_MM = 10
-"""Width that we write for a sensor; nobody reads it."""
+"""Sensor width that we write; no reader uses it."""
 
 _LENS_KEYWORDS = ("radial", "tangential", "distortion")
 _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
@@ -40,7 +40,7 @@ _DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 def read_cameras(path: Path | str, is_certain: bool = False) -> tuple[Camera, ...]:
     """Read a published `cameras.json`: world-from-camera matrices in m, OpenCV axes.
 
-    is_certain: a person says so of a file with the keys of others. Raises: InputError.
+    is_certain: the user named this format, although the keys are another's. Raises: InputError.
     """
     path, json_content = Path(path), read_json(path)
     foreign = isinstance(json_content, list)
@@ -59,7 +59,7 @@ def read_cameras(path: Path | str, is_certain: bool = False) -> tuple[Camera, ..
 
 
 def _check_names(path: Path | str, cameras: Sequence[Camera]) -> None:
-    """Raise InputError if two cameras have one name: a choice by name would take either."""
+    """Refuse two cameras of one name: a choice by name is ambiguous. Raises: InputError."""
     first: dict[str, int] = {}
     for index, camera in enumerate(cameras):
         if camera.name and camera.name in first:
@@ -71,7 +71,7 @@ def _check_names(path: Path | str, cameras: Sequence[Camera]) -> None:
 
 def _camera_of_frame(path: Path, index: int, shared: dict[str, object], frame: object) -> Camera:
     place = f"frames[{index}]"
-    # The image size stands once for all; ours may stand in a frame, for cameras that differ.
+    # The image size is global; ours may be per frame, for cameras that differ.
     values = {**shared, **as_object(path, place, frame)}
 
     def number(key: str) -> float:
@@ -132,9 +132,9 @@ def write_cameras(path: Path | str, cameras: Sequence[Camera]) -> None:
 
 
 def read_calibration(path: Path | str) -> tuple[Camera, ...]:
-    """Read a Skeletool `.calibration`: camera-from-body matrices in mm; sizes as the file says.
+    """Read a Skeletool `.calibration`: camera-from-body matrices in mm, sizes as in the file.
 
-    A lens that bends is refused: no Camera describes it.
+    A distorted lens is refused, since no Camera describes it.
     """
     blocks = _read_blocks(path)
     for block in blocks:
@@ -148,7 +148,7 @@ def read_calibration(path: Path | str) -> tuple[Camera, ...]:
 def write_calibration(
     path: Path | str, cameras: Sequence[Camera], lenses: Sequence[Lens] | None = None
 ) -> None:
-    """Write a Skeletool `.calibration` of still cameras, by default with straight lenses."""
+    """Write a Skeletool `.calibration` of static cameras, by default without distortion."""
     T_world_body = np.eye(4)
     T_world_body[:3, :3] = R_WORLD_BODY
     lines = ["Skeletool Camera Calibration File V1.0"]
@@ -179,7 +179,7 @@ def _lens_line(lens: Lens) -> str:
 
 
 def read_lenses(path: Path | str) -> tuple[tuple[Camera, ...], tuple[Lens, ...]]:
-    """The same with each camera's lens; the cameras are those of the straightened pictures.
+    """Read a Skeletool `.calibration` with each camera's lens; the cameras are undistorted.
 
     `radial` is read as k1 k2 ... k6 or, where the first number is the count of the others, as that
     count and these; `tangential` as p1 p2; `distortion` as OpenCV orders it: k1 k2 p1 p2 k3 ... k6.
@@ -211,7 +211,7 @@ def _read_blocks(path: Path | str) -> list["_Block"]:
 
 
 class _Block:
-    """The lines of one camera."""
+    """Lines of one camera."""
 
     _counts: ClassVar = {"size": 2, "intrinsic": 16, "extrinsic": 16}
 
@@ -219,16 +219,16 @@ class _Block:
         self.reader, self.name, self.line = reader, name, reader.line
         self.numbers: dict[str, list[float]] = {}
         self.distortion: tuple[int, str] | None = None
-        """Line and text of the first one that is not zero."""
+        """Line and text of the first coefficient that is not zero."""
 
     def add(self, keyword: str, values: list[str]) -> None:
-        """Take one line of the camera."""
+        """Add one line of the camera."""
         if keyword in self.numbers:
             raise self.reader.bad(f"expected one {show(keyword)} per camera, got a second one")
         numbers = [self.reader.number(value, shorten(keyword, 40)) for value in values]
         if keyword in self._counts and len(numbers) != self._counts[keyword]:
-            wanted = self._counts[keyword]
-            raise self.reader.bad(f"expected {wanted} numbers of {keyword}, got {len(numbers)}")
+            count = self._counts[keyword]
+            raise self.reader.bad(f"expected {count} numbers of {keyword}, got {len(numbers)}")
         text = " ".join((keyword, *values))
         if keyword == "animated" and any(numbers):
             raise self.reader.bad(f"expected a camera that stands still, got {show(text)}")
@@ -240,7 +240,7 @@ class _Block:
         self.numbers[keyword] = numbers
 
     def lens(self) -> Lens:
-        """The lens; without a word of it a straight one."""
+        """Return the lens; without any entry, one without distortion."""
         radial, tangential, mixed = (self._coefficients(keyword) for keyword in _LENS_KEYWORDS)
         if mixed and (radial or tangential):
             place = f"camera {show(self.name)}"
@@ -258,12 +258,12 @@ class _Block:
         most = {"radial": 6, "tangential": 2, "distortion": 8}[keyword]
         if any(numbers[most:]):
             place = f"camera {show(self.name)}: {keyword}"
-            found = f"expected up to {most} coefficients, got {len(numbers)}"
-            raise bad(self.reader.path, self.line, f"{place}: {found}")
+            reason = f"expected up to {most} coefficients, got {len(numbers)}"
+            raise bad(self.reader.path, self.line, f"{place}: {reason}")
         return numbers if any(numbers) else []
 
     def camera(self) -> Camera:
-        """The camera, once all its lines are there."""
+        """Return the camera, after all its lines."""
         path, place = Path(self.reader.path), f"camera {show(self.name)}"
         missing = [key for key in self._counts if key not in self.numbers]
         if missing:
@@ -274,8 +274,8 @@ class _Block:
             raise bad(path, self.line, f"{place}: expected no skew, got {K[0, 1]:g}")
         if K[1, 0] != 0.0 or K[2, :3].tolist() != [0.0, 0.0, 1.0]:
             text = f"{place}: expected an intrinsic matrix fx 0 cx 0, 0 fy cy 0, 0 0 1 0, got rows "
-            found = ", ".join(" ".join(f"{value:g}" for value in row) for row in K[1:3])
-            raise bad(path, self.line, text + found)
+            rows = ", ".join(" ".join(f"{value:g}" for value in row) for row in K[1:3])
+            raise bad(path, self.line, text + rows)
         check_rigid(path, place, T_camera_body)
         T_camera_body[:3, 3] /= MM_PER_M
         T_body_world = np.eye(4)

@@ -1,4 +1,4 @@
-"""Calibrated cameras with their lenses, and how a file of them is to be understood."""
+"""Calibrated cameras with their lenses, and the choices that a camera file leaves open."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -11,28 +11,28 @@ from ash_core.records import Camera
 
 
 class StageCamera(NamedTuple):
-    """One calibrated camera."""
+    """Calibrated camera with its lens."""
 
     camera: Camera
-    """Camera of the straightened images; of the images themselves where the lens is straight."""
+    """Camera of the undistorted images; of the original images if the lens has no distortion."""
     lens: Lens = Lens()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Choices that a file leaves open, and a person may make."""
+    """Choices of the user where a file leaves them open."""
 
     format: CameraFormat | None = None
     axes: CameraAxes | None = None
-    """Axes of a camera, where they are not those that the format has."""
+    """Axes of a camera, if other than the format's own."""
     up: Up = "z"
     """Up axis of the file's world."""
     scale: float = 1.0
-    """Metres in the file's unit."""
+    """Metres in a unit of the file."""
     size: tuple[int, int] | None = None
-    """Width and height, px, where the file names none."""
+    """Width and height, px, if the file has none."""
     source_world: bool = False
-    """Undo the `applied_transform` of a transforms.json."""
+    """True to undo the `applied_transform` of a transforms.json."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class CameraFile:
     cameras: tuple[StageCamera, ...]
     notes: tuple[str, ...] = ()
     axes_assumed: bool = False
-    """Axes were taken from the format alone, and could be others."""
+    """True if the axes follow from the format alone, and could be others."""
 
 
 def place_in_world(file: CameraFile, reading: Reading) -> CameraFile:
-    """Turn and scale the cameras of a file into our world."""
+    """Rotate and scale the cameras of a file into our world."""
     rotation = world_rotation("z" if file.format == "skeletool" else reading.up)
     placed = []
     for camera, lens in file.cameras:
@@ -58,7 +58,7 @@ def place_in_world(file: CameraFile, reading: Reading) -> CameraFile:
 
 
 def with_own_names(file: CameraFile) -> CameraFile:
-    """Number the names that several cameras share, as of images in several folders."""
+    """Number the names that several cameras share, such as images of several folders."""
     counts = Counter(camera.name for camera, _ in file.cameras)
     cameras = [
         StageCamera(replace(camera, name=f"{camera.name}#{number}"), lens)

@@ -29,7 +29,7 @@ from ash_core.files.io import bad, show, write_text
 from ash_core.geometry.lens import Lens
 
 OPENGL: Final = np.diag([1.0, -1.0, -1.0, 1.0])
-"""Turns a camera with OpenGL axes into one with OpenCV axes, and back."""
+"""Matrix that turns a camera with OpenGL axes into one with OpenCV axes, and back."""
 NERFSTUDIO_KEYS: Final = {
     *("camera_model", "applied_transform", "applied_scale", "orientation_override"),
     *("ply_file_path", "train_filenames", "val_filenames", "test_filenames", "is_fisheye"),
@@ -38,7 +38,7 @@ NERFSTUDIO_FRAME_KEYS: Final = {
     *("mask_path", "depth_file_path", "sharpness", "colmap_im_id", "timestep_index"),
     *("camera_index", "camera_model"),
 }
-"""Keys that no published cameras.json has."""
+"""Keys that occur in no published cameras.json."""
 STRAIGHT_MODELS: Final = (
     *("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE"),
     "FULL_OPENCV",
@@ -49,7 +49,7 @@ _LENS_KEYS: Final = ("k1", "k2", "p1", "p2", "k3")
 
 
 def json_format(path: Path, content: object) -> CameraFormat:
-    """Tell whose JSON it is by its keys, else by its name. Raises: InputError if neither does."""
+    """Detect the format of a JSON file by its keys, else by its name. Raises: InputError."""
     if isinstance(content, list):
         return "graphdeco"
     shared = as_object(path, "the file", content)
@@ -57,7 +57,7 @@ def json_format(path: Path, content: object) -> CameraFormat:
     frames = [f for f in listed if isinstance(f, dict)] if isinstance(listed, list) else []
     if shared.keys() & NERFSTUDIO_KEYS or any(f.keys() & NERFSTUDIO_FRAME_KEYS for f in frames):
         return "nerfstudio"
-    # The release writes intrinsics into each frame; instant-ngp and Blender's scripts share them.
+    # The release has intrinsics in each frame; instant-ngp and Blender's scripts share them.
     named = path.name.lower().startswith("transforms")
     shares = bool(shared.keys() & {"fl_x", "camera_angle_x"})
     if named and shares:
@@ -98,7 +98,7 @@ def read_transforms(path: Path, content: object, reading: Reading) -> CameraFile
 
 
 def _first_moments(frames: object) -> object:
-    """Keep the first frame of each camera where cameras and moments are numbered, as VHAP does."""
+    """Keep the first frame of each camera if cameras and moments are numbered, as in VHAP."""
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         return frames
     if not all("timestep_index" in frame and "camera_index" in frame for frame in frames):
@@ -110,7 +110,7 @@ def _first_moments(frames: object) -> object:
 
 
 def _applied(path: Path, shared: dict[str, object], reading: Reading):  # type: ignore[no-untyped-def]
-    """Make the function that undoes `applied_transform`, where asked for; else a note on it."""
+    """Make the function that undoes `applied_transform`, if requested; else a note on it."""
     transform = np.eye(4)
     if shared.get("applied_transform") is not None:
         rows = shared["applied_transform"]
@@ -149,14 +149,14 @@ def _frame(
             return default
         return as_number(path, f"{place}: {key}", value)
 
-    # Only perspective cameras.
+    # Refuse cameras that are not perspective.
     model = str(values.get("camera_model", "OPENCV")).upper()
     if model not in STRAIGHT_MODELS or values.get("is_fisheye"):
         kind = "fisheye" if values.get("is_fisheye") else show(model)
         text = f"{place}: expected a perspective camera, got {kind}"
         raise bad(path, None, f"{text}; undistort the images with the program that made it")
 
-    # Sizes stand for all or in a frame; focal lengths may be angles of view instead.
+    # Read sizes and focal lengths, global or of the frame; angles of view may replace the latter.
     size = reading.size or (0, 0)
     if values.get("w") is None and reading.size is None:
         raise bad(path, None, f"{place}: expected the image size w and h; --size gives it")
@@ -169,7 +169,7 @@ def _frame(
         focal_x = width / (2.0 * math.tan(angle / 2.0))
     fl_x = as_number(path, f"{place}: fl_x", focal_x)
 
-    # Distortion: one list or single entries, k1, k2, k3, p1, p2.
+    # Read the distortion, a list or single entries: k1, k2, k3, p1, p2.
     if values.get("distortion_params") is not None:
         place_of = f"{place}: distortion_params"
         params = as_numbers(path, place_of, values["distortion_params"], (6,)).tolist()
@@ -191,7 +191,8 @@ def _frame(
 
 
 def write_transforms(path: Path, cameras: Sequence[StageCamera]) -> None:
-    """Write a transforms.json: nerfstudio's camera model OPENCV, each frame its own numbers."""
+    """Write a transforms.json with nerfstudio's camera model OPENCV and intrinsics in every
+    frame."""
     frames = []
     for number, (camera, lens) in enumerate(cameras):
         K = camera.K.double()
@@ -252,7 +253,7 @@ def read_graphdeco(path: Path, content: object, reading: Reading) -> CameraFile:
 
 
 def write_graphdeco(path: Path, cameras: Sequence[StageCamera]) -> tuple[str, ...]:
-    """Write a cameras.json of 3D Gaussian Splatting; notes on what its other readers overlook."""
+    """Write a cameras.json of 3D Gaussian Splatting; return notes on what other readers ignore."""
     entries, uncentred = [], False
     for number, (camera, _) in enumerate(cameras):
         K = camera.K.double()

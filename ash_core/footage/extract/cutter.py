@@ -1,6 +1,6 @@
-"""Cuts the person out of a frame: mask, colours, size.
+"""Cut the person out of a frame: mask, colours, size.
 
-Work is done in the box around the person alone, since decoding takes most of the time already.
+Only the box around the person is processed, since decoding takes most of the time already.
 """
 
 from dataclasses import dataclass, field
@@ -32,20 +32,20 @@ JPEG: Final = 2
 PLANAR: Final = ("yuv420p", "yuvj420p")
 STEP_PX: Final = 16
 SOFT_EDGE_PX: Final = 2
-"""Around a resized person: how far its edge may spread."""
+"""Room around a resized person for its soft edge."""
 
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """How images are made; with others they are made again."""
+    """Settings of the images; other settings make them again."""
 
     threshold: int | None = None
-    """Grey level from which all is the person; None: soft masks stay soft."""
+    """Grey level from which a pixel is entirely the person; None: soft masks stay soft."""
     erode: int | None = None
-    """Side of the square, px; None: what the masks' rims ask for."""
+    """Side of the square, px; None: as measured at the masks' rims."""
     dilate: int = 0
     published: bool = False
-    """The published steps instead: hard masks, eroded and dilated as in footage of 4K."""
+    """True for the published steps: hard masks, eroded and dilated as in footage of 4K."""
     largest: bool = False
     crop: bool = False
     size: tuple[int, int] | None = None
@@ -55,7 +55,7 @@ class ExtractSettings:
 
 @dataclass(frozen=True)
 class Optics:
-    """What is known of a camera; sizes in px."""
+    """Known properties of a camera; sizes in px."""
 
     width: int
     height: int
@@ -64,7 +64,7 @@ class Optics:
 
 
 class Cut(NamedTuple):
-    """A person cut out of a frame."""
+    """Image of a person cut out of a frame."""
 
     pixels: UInt8[np.ndarray, "h w 4"]
     """Straight colours, the mask as alpha, black where it is 0."""
@@ -72,7 +72,7 @@ class Cut(NamedTuple):
 
 
 class Cutter:
-    """Cuts persons out of one camera's frames; keeps what is the same for all of them."""
+    """Cutter of one camera's frames, with the state that they share."""
 
     def __init__(
         self, settings: ExtractSettings, optics: Optics | None, width: int, height: int
@@ -87,10 +87,10 @@ class Cutter:
             self.erode, self.dilate = published_sides(width)
         self._reformatter = VideoReformatter()
         self.foreground_px = self.kept_px = 0
-        """Pixels of all masks so far, and those that erosion and dilation left."""
+        """Pixels of all masks so far, and those left by erosion and dilation."""
         self._places = None
         if optics is not None and not optics.lens.is_straight:
-            # Compiled code, which takes a while to load: only where it is needed.
+            # Compiled code loads slowly: only where it is needed.
             from ash_core.footage.extract.remap import remap
 
             self._straighten = remap
@@ -98,19 +98,19 @@ class Cutter:
 
     @property
     def needs_edge(self) -> bool:
-        """Tell whether the threshold or the erosion has to follow the masks' rims."""
+        """Return whether the threshold or the erosion depends on the masks' rims."""
         settings = self.settings
         return not settings.published and None in (settings.threshold, settings.erode)
 
     def adapt(self, edge: "Edge") -> None:
-        """Follow the masks' rims where settings leave it to them."""
+        """Set the threshold and erosion by the masks' rims, unless the settings do."""
         if self.settings.threshold is None and not edge.is_soft:
             self._threshold = THRESHOLD
         if self.settings.erode is None:
             self.erode = edge.side
 
     def cut(self, picture: "av.VideoFrame", foreground: "av.VideoFrame") -> Cut:
-        """The person of one frame."""
+        """Cut the person out of one frame."""
         settings = self.settings
         mask = self.foreground(foreground)
         if settings.largest:
@@ -128,17 +128,17 @@ class Cutter:
     def _person(
         self, picture: "av.VideoFrame", mask: UInt8[np.ndarray, "h w"], box: Box
     ) -> UInt8[np.ndarray, "h w 4"]:
-        """The box of a frame with its mask: straight colours, without backdrop at soft edges."""
+        """Return the box of a frame with its mask: straight colours, no backdrop at soft edges."""
         inside = mask[box.top : box.bottom, box.left : box.right]
         if not _is_soft(inside):
             pixels = self._colours(picture, box)
-            # All four bytes of a pixel at once; the decoder's alpha is 255.
+            # Invert all four bytes of a pixel at once; the decoder's alpha is 255.
             pixels.view(np.uint32)[..., 0] *= inside != 0
             return pixels
-        # Compiled code, which takes a while to load: only where it is needed.
+        # Compiled code loads slowly: only where it is needed.
         from ash_core.footage.extract.unmix import REACH_PX, unmix
 
-        # Where chroma has half the size, its pixels begin at even places.
+        # At half-size chroma, its pixels begin at even places.
         left, top = max(box.left - REACH_PX, 0) & ~1, max(box.top - REACH_PX, 0) & ~1
         right = min(box.right + REACH_PX, self.width)
         bottom = min(box.bottom + REACH_PX, self.height)
@@ -151,7 +151,7 @@ class Cutter:
         return pixels[box.top - top :, box.left - left :][:h, :w]
 
     def foreground(self, frame: "av.VideoFrame") -> UInt8[np.ndarray, "h w"]:
-        """Alpha by a frame of the mask video."""
+        """Compute alpha from a frame of the mask video."""
         if frame.format.name.startswith(("yuv", "gray")) and frame.format.components[0].bits == 8:
             full = frame.color_range == JPEG or frame.format.name.startswith(("yuvj", "gray"))
             grey = plane_of(frame, 0)[:, : frame.width]
@@ -169,7 +169,7 @@ class Cutter:
         return alpha
 
     def colours(self, frame: "av.VideoFrame", box: Box | None = None) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture of a frame, or of a box of it."""
+        """Return the colours of a frame, or of a box of it."""
         return self._colours(frame, box or Box(0, 0, self.width, self.height))[..., :3]
 
     def _nobody(self) -> Cut:
@@ -177,14 +177,14 @@ class Cutter:
         return Cut(np.zeros((1, 1, 4), np.uint8), Place(0, 0, width, height))
 
     def _colours(self, frame: "av.VideoFrame", box: Box) -> UInt8[np.ndarray, "h w 4"]:
-        """The RGBA of a box of a frame; only that is converted, where the format allows it."""
+        """Convert a box of a frame to RGBA; only that box, if the format allows it."""
         if self._places is not None:
             whole = _rgba(frame)[: self.height, : self.width]
             return self._straighten(whole, self._places[box.top : box.bottom, box.left : box.right])
         if frame.format.name not in PLANAR:
             return _rgba(frame)[box.top : box.bottom, box.left : box.right].copy()
-        # Chroma has half the size, and libswscale leaves the last pixels of widths that are no
-        # multiple of 16 unwritten: the box grows for the conversion.
+        # Chroma has half the size, and libswscale does not write the last pixels of widths that are
+        # no multiple of 16: the box grows for the conversion.
         left, top = box.left // STEP_PX * STEP_PX, box.top & ~1
         right, bottom = -(-box.right // STEP_PX) * STEP_PX, (box.bottom + 1) & ~1
         part = _part_of(frame, Box(left, top, right, min(bottom, frame.height)))
@@ -199,8 +199,8 @@ class Cutter:
         box: Box,
         size: tuple[int, int],
     ) -> Cut:
-        """Colour and mask in another size: averaged over the pixels they cover, edges soft."""
-        # The box in the other size, with room for a soft edge.
+        """Resize colour and mask: averaged over the pixels that they cover, edges soft."""
+        # Scale the box, with room for a soft edge.
         scale = (self.width / size[0], self.height / size[1])
         target = Box(
             max(int(box.left / scale[0]) - SOFT_EDGE_PX, 0),
@@ -208,7 +208,7 @@ class Cutter:
             min(int(box.right / scale[0]) + 1 + SOFT_EDGE_PX, size[0]),
             min(int(box.bottom / scale[1]) + 1 + SOFT_EDGE_PX, size[1]),
         )
-        # Colours times coverage, or the backdrop would bleed in.
+        # Multiply colours by coverage, or the backdrop would bleed in.
         premultiplied = np.zeros((self.height, self.width, 3), np.uint8)
         inside = (slice(box.top, box.bottom), slice(box.left, box.right))
         person = self._person(picture, mask, box)
@@ -217,7 +217,7 @@ class Cutter:
             premultiplied[inside] = (person[..., :3] * coverage + 0.5).astype(np.uint8)
         else:
             premultiplied[inside] = person[..., :3]
-        # Resize the mask and the colours alike, then divide the coverage out.
+        # Resize the mask and the colours alike, then divide by coverage.
         source = (
             target.left * scale[0],
             target.top * scale[1],
@@ -239,15 +239,15 @@ class Cutter:
 
 
 def _is_soft(mask: UInt8[np.ndarray, "h w"]) -> bool:
-    """Tell whether a pixel is covered in part."""
-    # Bytes 1 to 254 are those that a step up brings to 2 to 255.
+    """Return whether a pixel is partly covered."""
+    # Adding 1 to bytes 1 to 254 gives 2 to 255.
     return bool(((mask + np.uint8(1)) > 1).any())
 
 
 def _part_of(frame: "av.VideoFrame", box: Box) -> "av.VideoFrame":
-    """A box with even borders of a yuv420p frame, with the same colours.
+    """Crop a yuv420p frame to a box with even borders, with the same colours.
 
-    Columns beyond the frame's are whatever the memory holds.
+    Columns beyond the frame are undefined memory.
     """
     import av
 
@@ -264,6 +264,6 @@ def _part_of(frame: "av.VideoFrame", box: Box) -> "av.VideoFrame":
 
 
 def _rgba(frame: "av.VideoFrame") -> UInt8[np.ndarray, "h w 4"]:
-    """A whole frame, of any format."""
+    """Convert a whole frame of any format."""
     rgb = frame.to_ndarray(format="rgb24")
     return np.concatenate((rgb, np.full((*rgb.shape[:2], 1), 255, np.uint8)), -1)

@@ -1,4 +1,4 @@
-"""The rims of masks: do they tell shares of pixels, and how far beyond the person do they reach?"""
+"""Rims of masks: their softness, and their excess beyond the person."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from jaxtyping import Bool, Float, UInt8
 from ash_core.footage.extract.masks import THRESHOLD, Box, box_of
 
 MOST_ERODED: Final = 0.008
-"""Share of the person's height that is eroded at most: 6 px of 760."""
+"""Upper bound on erosion, as a share of the person's height: 6 px of 760."""
 NEAR_PX: Final = 6
-"""Width of the rings that tell the colours on both sides of the rim."""
+"""Width of the rings that sample the colours on both sides of the rim."""
 LEAST_CONTRAST: Final = 40.0
-"""Bytes between both colours: with less, a pixel says nothing about the rim."""
+"""Smallest contrast of both colours, bytes, at which a pixel of the rim is measurable."""
 LEAST_PIXELS: Final = 50
-"""Pixels of the rim that must say something, or nothing is eroded."""
+"""Smallest number of measurable pixels of the rim for an erosion."""
 LEAST_SHARE: Final = 0.2
-"""Share of the person in the colours of the rim: with less, its outermost pixel is backdrop. Exact
+"""Share of the person in the colours of the rim below which its outermost pixel is backdrop. Exact
 masks have 0.56 to 0.61, the second pixel of a mask one or two pixels too wide 0.25 to 0.42."""
 SOFT_RIM_PX: Final = 0.5
-"""A mask with this many pixels of part coverage per pixel of outline is soft."""
+"""Partly covered pixels per pixel of outline from which a mask is soft."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +29,25 @@ class Edge:
     """Softness and excess width of masks."""
 
     rim_px: float
-    """Pixels of part coverage per pixel of outline: 0 of hard masks, about 1 of exact soft ones."""
+    """Partly covered pixels per pixel of outline: 0 for hard masks, about 1 for exact soft ones."""
     erode_px: int
     """Distance that the masks reach beyond the person, px."""
 
     @property
     def is_soft(self) -> bool:
-        """Tell whether the masks' rims have pixels of part coverage."""
+        """Return whether the masks' rims have partly covered pixels."""
         return self.rim_px >= SOFT_RIM_PX
 
     @property
     def side(self) -> int:
-        """Side of the square that takes off what is too wide, px; 0: none."""
+        """Return the side of the square that removes the excess width, px; 0: none."""
         return 2 * self.erode_px + 1 if self.erode_px else 0
 
 
 def measure_edge(
     pictures: Iterable[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]],
 ) -> Edge:
-    """Look at the rims of some pictures and their masks (alpha)."""
+    """Measure the rims of some images and their masks (alpha)."""
     part_px, outline_px, height = 0, 0, 0
     rims: list[tuple[np.ndarray, np.ndarray]] = []
     for picture, alpha in pictures:
@@ -64,8 +64,8 @@ def measure_edge(
     depths, shares = (np.concatenate([rim[n] for rim in rims]) for n in range(2))
     most, erode = round(MOST_ERODED * height), 0
     while erode < most:
-        here = shares[depths == erode]
-        if len(here) < LEAST_PIXELS or np.median(here) >= LEAST_SHARE:
+        rim_shares = shares[depths == erode]
+        if len(rim_shares) < LEAST_PIXELS or np.median(rim_shares) >= LEAST_SHARE:
             break
         erode += 1
     return Edge(part_px / outline_px, erode)
@@ -106,7 +106,7 @@ def _rim(
     side = 2 * (reach + NEAR_PX) + 1
     person, backdrop = (_mean_near(colours, ring, side) for ring in rings)
 
-    # The share of the person in a pixel's colour, where the two colours differ enough to tell.
+    # The person's share of a pixel's colour, where the contrast is sufficient.
     apart = person - backdrop
     contrast = (apart**2).sum(-1)
     rim = core & (depth <= reach + 1) & (contrast > LEAST_CONTRAST**2)
@@ -117,7 +117,7 @@ def _rim(
 def _mean_near(
     colours: Float[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"], side: int
 ) -> Float[np.ndarray, "h w 3"]:
-    """Return the mean colour of the chosen pixels near each pixel; NaN where there are none."""
+    """Return the mean colour of the selected pixels near each pixel; NaN without any."""
     from scipy import ndimage
 
     weight = ndimage.uniform_filter(where.astype(np.float32), side)

@@ -38,18 +38,18 @@ from ash_core.footage.extract.journal import Journal, image_files_of
 from ash_core.footage.extract.masks import CLEAR
 
 SAMPLES: Final = 3
-"""Frames of a camera whose rims are measured."""
+"""Number of a camera's frames whose rims are measured."""
 MOST_LOOKS: Final = 16
-"""Frames that are decoded for that at most: nobody may be in some."""
+"""Upper bound on the frames that are decoded for it: some may be empty."""
 GOLDEN: Final = 0.618034
-"""The golden ratio: multiples of it, without their whole part, spread evenly over a video."""
+"""Golden ratio: the fractional parts of its multiples spread evenly over a video."""
 MUCH_LOST: Final = 0.2
-"""Share of the mask that erosion may take before it is told."""
+"""Share of the mask that erosion may take without a warning."""
 
 
 @dataclass(frozen=True)
 class CameraJob:
-    """Everything that one process needs to extract one camera."""
+    """Inputs of one process that extracts one camera."""
 
     folder: Path
     split: Split
@@ -60,46 +60,46 @@ class CameraJob:
     fps: float | None
     """Frames a second of the frame numbers; None: the video's own."""
     published: PublishedFolders | None = None
-    """Folders of images and masks in the published layout; None: ours, in the folder."""
+    """Folders of images and masks in the published layout; None: our layout, in the folder."""
 
 
 @dataclass
 class CameraReport:
-    """What came of a camera."""
+    """Result of one camera."""
 
     camera: int
     split: Split
-    made: int = 0
-    kept: int = 0
+    new_images: int = 0
+    old_images: int = 0
     empty: list[int] = field(default_factory=list)
     """Frames without foreground."""
     notes: list[str] = field(default_factory=list)
     changed: str = ""
-    """What was other when the images that lay there were made; they are made again."""
+    """Settings that differ from those of the existing images, which are made again."""
     stopped: bool = False
 
 
 def extract_camera(
-    job: CameraJob, tell: Callable[[int], None], stopped: Callable[[], bool]
+    job: CameraJob, progress: Callable[[int], None], stopped: Callable[[], bool]
 ) -> CameraReport:
-    """Make the images of a camera that are missing. `tell` hears of frames that are there.
+    """Make the missing images of a camera. `progress` takes numbers of finished frames.
 
-    Raises: InputError. What was made until then stays, and each image is whole.
+    Raises: InputError. Images made until then stay, and each image is whole.
     """
     report = CameraReport(job.camera, job.split)
-    # Frames of both videos.
+    # Index both videos.
     rgb = index_video(video_path(job.folder, job.split, job.camera), job.fps)
     mask = index_video(mask_video_path(job.folder, job.split, job.camera), job.fps)
     width, height = check_pair(rgb, mask, job.optics)
     report.notes += [text for index in (rgb, mask) for text in _tell_of(index)]
-    there = [n for n in job.frames if n in rgb.times and n in mask.times]
-    # Frames whose images are missing.
+    frames = [n for n in job.frames if n in rgb.times and n in mask.times]
+    # List the frames without images.
     place_of = (job.folder, job.split, job.camera)
     with Journal(*place_of, job.settings.kind, _header(job), job.published) as journal:
         report.changed = "; ".join(journal.changes)
-        todo = [number for number in there if not journal.has(number)]
-        report.kept = len(there) - len(todo)
-        tell(len(job.frames) - len(todo))
+        todo = [number for number in frames if not journal.has(number)]
+        report.old_images = len(frames) - len(todo)
+        progress(len(job.frames) - len(todo))
         # Fit the masks' threshold and erosion to their rims.
         cutter = Cutter(job.settings, job.optics, width, height)
         if todo and cutter.needs_edge:
@@ -113,20 +113,20 @@ def extract_camera(
             is_empty = not pixels[..., 3].any()
             sizes = _write(job, number, pixels, place)
             journal.add(number, sizes, is_empty)
-            report.made += 1
-            tell(1)
+            report.new_images += 1
+            progress(1)
             if stopped():
                 report.stopped = True
                 break
-        # Refuse footage in which nobody is seen.
-        report.empty = [number for number in there if journal.is_empty(number)]
-        if there and len(report.empty) == len(there):
-            journal.forget(there)
-            text = f"expected a person in it, found no foreground in any of {len(there)} frames"
-            why = f"darker than grey level {job.settings.threshold or CLEAR}"
+        # Refuse footage without a person.
+        report.empty = [number for number in frames if journal.is_empty(number)]
+        if frames and len(report.empty) == len(frames):
+            journal.forget(frames)
+            text = f"expected a person in it, found no foreground in any of {len(frames)} frames"
+            reason = f"darker than grey level {job.settings.threshold or CLEAR}"
             if cutter.foreground_px:
-                why = f"--erode {cutter.erode} takes all of the mask: choose a smaller one"
-            raise bad(mask.path, None, f"{text} ({why})")
+                reason = f"--erode {cutter.erode} takes all of the mask: choose a smaller one"
+            raise bad(mask.path, None, f"{text} ({reason})")
         report.notes += _tell_of_loss(cutter, mask.path)
     return report
 
@@ -134,7 +134,7 @@ def extract_camera(
 def _write(
     job: CameraJob, number: int, pixels: UInt8[np.ndarray, "h w 4"], place: Place
 ) -> list[int]:
-    """Write the image of a frame; returns its files' bytes."""
+    """Write the image of a frame; return its files' sizes."""
     kind, quality = job.settings.kind, job.settings.quality
     files = image_files_of(job.folder, job.split, job.camera, number, kind, job.published)
     if job.published is not None:
@@ -143,7 +143,7 @@ def _write(
 
 
 def _tell_of_loss(cutter: Cutter, path: Path) -> Iterator[str]:
-    """Warn where a square takes much of a small person."""
+    """Warn if the erosion takes much of a small person."""
     lost = 1.0 - cutter.kept_px / max(cutter.foreground_px, 1)
     if cutter.foreground_px and lost > MUCH_LOST:
         text = f"--erode {cutter.erode} and --dilate {cutter.dilate} take {lost:.0%} of the mask"
@@ -151,20 +151,20 @@ def _tell_of_loss(cutter: Cutter, path: Path) -> Iterator[str]:
 
 
 def measure_rim(cutter: Cutter, rgb: VideoIndex, mask: VideoIndex) -> Edge:
-    """Measure the masks' rims in some frames of a camera that show the person."""
+    """Measure the masks' rims in some frames of a camera with the person in view."""
     return measure_edge(itertools.islice(_looks(cutter, rgb, mask), SAMPLES))
 
 
 def _looks(
     cutter: Cutter, rgb: VideoIndex, mask: VideoIndex
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]]:
-    """Yield pictures and masks from all over the videos, but for empty and damaged ones."""
+    """Yield images and masks all over the videos, except empty and damaged ones."""
     both = [number for number in rgb.times if number in mask.times]
     # Key frames decode alone.
     keys = [number for number in both if mask.times[number] in mask.keys] or both
     places = (np.arange(MOST_LOOKS) * GOLDEN + 0.5) % 1.0
     for number in dict.fromkeys(keys[int(place * len(keys))] for place in places):
-        with contextlib.suppress(InputError):  # named when its image is made
+        with contextlib.suppress(InputError):  # reported when its image is made
             ((_, foreground),) = decode_frames(mask, [number])
             alpha = cutter.foreground(foreground)
             if alpha.any():
@@ -173,30 +173,30 @@ def _looks(
 
 
 def check_pair(rgb: VideoIndex, mask: VideoIndex, optics: Optics | None) -> tuple[int, int]:
-    """Raise unless RGB and mask belong together and to the camera; returns the picture's size."""
+    """Check that RGB and mask match each other and the camera; return the image size."""
     if (rgb.width, rgb.height) != (mask.width, mask.height):
-        found = f"{rgb.path} is {_size(rgb)}, {mask.path} {_size(mask)}"
-        raise bad(mask.path.parent, None, f"expected RGB and mask of one size, but {found}")
+        difference = f"{rgb.path} is {_size(rgb)}, {mask.path} {_size(mask)}"
+        raise bad(mask.path.parent, None, f"expected RGB and mask of one size, but {difference}")
     if rgb.declared != mask.declared:
-        found = f"{rgb.path} has {rgb.declared}, {mask.path} {mask.declared}"
-        raise bad(mask.path.parent, None, f"expected as many masks as RGB frames, but {found}")
+        difference = f"{rgb.path} has {rgb.declared}, {mask.path} {mask.declared}"
+        raise bad(mask.path.parent, None, f"expected as many masks as RGB frames, but {difference}")
     both = min(rgb.count, mask.count)
-    alone = sorted(n for n in rgb.times.keys() ^ mask.times.keys() if n < both)
-    if alone:
-        lacks = mask.path if alone[0] in rgb.times else rgb.path
-        has = rgb.path if alone[0] in rgb.times else mask.path
-        text = f"expected a frame {alone[0]}, which {has} has, got none at that time"
+    unpaired = sorted(n for n in rgb.times.keys() ^ mask.times.keys() if n < both)
+    if unpaired:
+        lacks = mask.path if unpaired[0] in rgb.times else rgb.path
+        has = rgb.path if unpaired[0] in rgb.times else mask.path
+        text = f"expected a frame {unpaired[0]}, which {has} has, got none at that time"
         raise bad(lacks, None, text)
     if optics is None:
         return rgb.width, rgb.height
     if not fits_camera((rgb.width, rgb.height), (optics.width, optics.height)):
-        wanted = f"expected {optics.width}x{optics.height}, its camera's size"
-        raise bad(rgb.path, None, f"{wanted}, got {_size(rgb)}")
+        size = f"expected {optics.width}x{optics.height}, its camera's size"
+        raise bad(rgb.path, None, f"{size}, got {_size(rgb)}")
     return optics.width, optics.height
 
 
 def _size(index: VideoIndex) -> str:
-    """Describe the size of a video's pictures, and why it is not what a player shows."""
+    """Describe the size of a video's frames, and a difference to the displayed size."""
     size = f"{index.width}x{index.height}"
     if index.quarters:
         size += f" (turned by {90 * index.quarters} degrees, as its display matrix says)"
@@ -206,7 +206,7 @@ def _size(index: VideoIndex) -> str:
 
 
 def describe_frames(index: VideoIndex) -> Iterator[str]:
-    """Say where frames are not shown as they are stored."""
+    """Describe frames that are displayed other than stored."""
     if index.quarters:
         text = f"turned counter-clockwise by {90 * index.quarters} degrees"
         yield f"{index.path}: {text}, as its display matrix says"
@@ -224,12 +224,12 @@ def _tell_of(index: VideoIndex) -> Iterator[str]:
     if index.is_variable:
         gaps = index.gaps
         some = ", ".join(map(str, gaps[:8])) + (" ..." if len(gaps) > 8 else "")
-        left = f"; no frame at {some}" if gaps else ""
-        yield f"{index.path}: variable frame rate, frames numbered by time{left}"
+        note = f"; no frame at {some}" if gaps else ""
+        yield f"{index.path}: variable frame rate, frames numbered by time{note}"
 
 
 def _header(job: CameraJob) -> dict[str, Any]:
-    """What decides how images look. JSON turns tuples into lists: so do we."""
+    """Return the settings that determine the images. JSON turns tuples into lists: so does this."""
     videos = {}
     for name, path in (
         ("video", video_path(job.folder, job.split, job.camera)),
@@ -256,7 +256,7 @@ def _header(job: CameraJob) -> dict[str, Any]:
 def _cuts(
     cutter: Cutter, rgb: VideoIndex, mask: VideoIndex, todo: list[int]
 ) -> Iterator[tuple[int, Cut]]:
-    """Frame by frame the person, cut out."""
+    """Yield the person cut out of each frame."""
     pairs = zip(decode_frames(rgb, todo), decode_frames(mask, todo), strict=True)
     for (number, picture), (_, foreground) in pairs:
         yield number, cutter.cut(picture, foreground)

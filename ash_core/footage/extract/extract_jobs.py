@@ -1,4 +1,5 @@
-"""Extracts many cameras at once: in processes of this machine, or as tasks of a Slurm cluster."""
+"""Extraction of many cameras at once: in processes of this machine, or as tasks of a Slurm
+cluster."""
 
 import contextlib
 import logging
@@ -25,16 +26,16 @@ POLL_SECONDS: Final = 0.1
 SLURM_POLL_SECONDS: Final = 1.0
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ORPHAN_SECONDS: Final = 60.0
-"""Time that a worker has for the image at hand after its parent was killed."""
+"""Time for a worker's current image after its parent was killed."""
 
 
 @dataclass
 class Outcome:
-    """What came of all cameras."""
+    """Results of all cameras."""
 
     reports: list[CameraReport] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    """A line for each camera that could not be extracted."""
+    """Error lines of the cameras that could not be extracted."""
 
 
 # ---- processes ----
@@ -42,11 +43,11 @@ class Outcome:
 _progress: Any = None
 _stop: Any = None
 _busy = threading.Lock()
-"""Held while a job runs."""
+"""Lock that is held while a job runs."""
 
 
 def _start_worker(progress: Any, stop: Any) -> None:
-    """Give a worker what it needs besides its jobs. Signals are for its parent alone."""
+    """Initialise a worker. Only its parent reacts to signals."""
     global _progress, _stop
     _progress, _stop = progress, stop
     for number in STOPPING:
@@ -56,11 +57,11 @@ def _start_worker(progress: Any, stop: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this worker once its parent was killed: nobody would ever end it or give it a job."""
+    """End this worker once its parent was killed: no process would end it or give it a job."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait_for_any([parent.sentinel])
-    # A job stops after the image at hand.
+    # A job stops after the current image.
     _busy.acquire(timeout=ORPHAN_SECONDS)
     os._exit(1)
 
@@ -69,7 +70,7 @@ def _work(job: CameraJob) -> CameraReport:
     parent = multiprocessing.parent_process()
 
     def stopped() -> bool:
-        # A parent that was killed sets no event.
+        # A killed parent sets no event.
         return _stop.is_set() or parent is None or not parent.is_alive()
 
     with _busy:
@@ -81,34 +82,34 @@ def _work(job: CameraJob) -> CameraReport:
 def run_in_processes(
     jobs: Sequence[CameraJob],
     workers: int,
-    tell: Callable[[int], None],
+    progress: Callable[[int], None],
     stopped: Callable[[], bool],
 ) -> Outcome:
-    """Extract cameras, one a process at a time; a camera that fails stops no other."""
+    """Extract cameras, one a process at a time; a camera that fails does not stop the others."""
     outcome = Outcome()
-    # Spawned: a fork of a process with threads (torch's, numba's) may never wake up.
+    # Spawned: a fork of a process with threads (torch's, numba's) may deadlock.
     context = multiprocessing.get_context("spawn")
     with _signals_blocked():
-        progress, stop = context.Queue(), context.Event()
-    arguments = (progress, stop)
+        counts, stop = context.Queue(), context.Event()
+    arguments = (counts, stop)
     count = max(1, min(workers, len(jobs)))
     with ProcessPoolExecutor(count, context, _start_worker, arguments) as pool:
         with _signals_blocked():
             waiting = {pool.submit(_work, job): job for job in jobs}
         while waiting:
             done, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
-            _drain(progress, tell)
+            _drain(counts, progress)
             if stopped():
                 stop.set()
             for future in done:
                 _collect(outcome, waiting.pop(future), future)
-    _drain(progress, tell)
+    _drain(counts, progress)
     return outcome
 
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Start processes deaf: a Ctrl-C or a closed terminal reaches all, and would kill new ones."""
+    """Block signals while processes start: a Ctrl-C or a closed terminal would kill new ones."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
@@ -116,10 +117,10 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _drain(progress: Any, tell: Callable[[int], None]) -> None:
+def _drain(counts: Any, progress: Callable[[int], None]) -> None:
     while True:
         try:
-            tell(progress.get_nowait())
+            progress(counts.get_nowait())
         except queue.Empty:
             return
 
@@ -139,38 +140,38 @@ def _collect(outcome: Outcome, job: CameraJob, future: "Future[CameraReport]") -
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """How tasks are asked for."""
+    """Resources of the tasks."""
 
     logs: Path
     partition: str | None = None
     minutes: int = 240
     cpus: int = 1
     parallel: int = 64
-    """Tasks of the array that may run at once."""
+    """Upper bound on tasks of the array that run at once."""
     executor: Literal["slurm", "local"] = "slurm"
 
 
 def run_task(job: CameraJob) -> CameraReport:
-    """One task of the array."""
+    """Run one task of the array."""
     return extract_camera(job, lambda frames: None, lambda: False)
 
 
 def run_on_slurm(
     jobs: Sequence[CameraJob],
     options: SlurmOptions,
-    tell: Callable[[int], None],
+    progress: Callable[[int], None],
     stopped: Callable[[], bool],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> Outcome:
-    """Submit a job array, a task a camera, and wait for it; a stop cancels what has not ended."""
+    """Submit a job array, a task a camera, and wait for it; a stop cancels the unfinished tasks."""
     executor = _executor(options)
     try:
         with executor.batch():
             tasks = [executor.submit(run_task, job) for job in jobs]
-    except Exception as error:  # submitit's and the system's, whatever sbatch refused
+    except Exception as error:  # errors of submitit and the system, whatever sbatch refused
         raise InputError(f"--slurm: not accepted: {' '.join(str(error).split())}") from error
-    say(f"job array {tasks[0].job_id.split('_')[0]}, {len(tasks)} tasks, logs in {options.logs}")
-    outcome, told = Outcome(), 0
+    report(f"job array {tasks[0].job_id.split('_')[0]}, {len(tasks)} tasks, logs in {options.logs}")
+    outcome, previous = Outcome(), 0
     waiting = dict(enumerate(tasks))
     while waiting:
         if stopped():
@@ -183,8 +184,8 @@ def run_on_slurm(
         for number in [n for n, task in waiting.items() if task.done()]:
             _collect_task(outcome, jobs[number], waiting.pop(number))
         done = sum(min(_done(job), len(job.frames)) for job in jobs)
-        tell(done - told)
-        told = done
+        progress(done - previous)
+        previous = done
         if waiting:
             time.sleep(SLURM_POLL_SECONDS)
     return outcome
@@ -200,7 +201,7 @@ def _executor(options: SlurmOptions) -> Any:
         executor = submitit.AutoExecutor(folder=options.logs, cluster=options.executor)
     except RuntimeError as error:
         raise InputError(f"--slurm: no Slurm here: {error}") from error
-    # Without Slurm's accounting it warns each second that it must look at files instead.
+    # Without Slurm's accounting it warns every second that it must read files instead.
     logging.getLogger("submitit").setLevel(logging.ERROR)
     executor.update_parameters(
         name="ash-studio-extract",
@@ -217,7 +218,7 @@ def _done(job: CameraJob) -> int:
 
 
 def _collect_task(outcome: Outcome, job: CameraJob, task: Any) -> None:
-    """A task's report, or why there is none."""
+    """Return a task's report, or the reason for its absence."""
     try:
         error = task.exception()
         if error is None:
@@ -230,7 +231,7 @@ def _collect_task(outcome: Outcome, job: CameraJob, task: Any) -> None:
         if marked:
             outcome.errors.append(reason)
             return
-    except Exception as error:  # no result file, a node that vanished
+    except Exception as error:  # no result file, a lost node
         reason = " ".join(str(error).split())
     place = f"{job.split} camera {job.camera}"
     outcome.errors.append(f"{place}: task {task.job_id} failed: {reason[-300:]}")

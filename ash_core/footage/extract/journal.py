@@ -25,17 +25,18 @@ from ash_core.files.release_images import PublishedFolders
 
 _PART: Final = re.compile(r"\.(?:image|mask)_c_(\d+)_f_\d+\.(?:png|jpg)\.part")
 NAMES: Final = {"published": "published masks"}
-"""Names of settings in messages where a journal's key is too short."""
+"""Names of settings in messages, if a journal's key is too short."""
 CONTENTS: Final = ("video", "mask video")
-"""Entries of fingerprints, which tell a reader nothing."""
+"""Entries of fingerprints, which are not readable."""
 LOCK_SECONDS: Final = 10.0
-"""How long another process may hold the journal: workers outlive a killed run by one frame."""
+"""Time to wait for another process: workers outlive a killed run by one frame."""
 
 
 def journal_path(
     folder: Path, split: Split, camera: int, published: PublishedFolders | None = None
 ) -> Path:
-    """The journal of a camera. published: where images go instead of our layout."""
+    """Return the journal's path of a camera. published: folder of the images instead of our
+    layout."""
     if published is not None:
         return published.journal(camera)
     return folder / split / "images" / f"extract_c_{camera:03d}.jsonl"
@@ -49,14 +50,14 @@ def image_files_of(
     kind: Literal["png", "jpg"],
     published: PublishedFolders | None,
 ) -> tuple[Path, ...]:
-    """Name the files of an image: the image, and its mask where that is apart."""
+    """List the files of an image: the image, and its mask if it is apart."""
     if published is not None:
         return published.files(camera, frame, f".{kind}")
     return image_files(image_path(folder, split, camera, frame, kind))
 
 
 class Journal:
-    """Open while a camera is extracted; nobody else may extract it meanwhile."""
+    """Journal of a camera under extraction, locked against other processes."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Journal:
         self._header = header
         self.path = journal_path(*self._of, published)
         self.changes: list[str] = []
-        """What is not as it was when the images that lie there were made."""
+        """Differences to the settings of the existing images."""
         self._sizes: dict[int, list[int]] = {}
         self._empty: set[int] = set()
 
@@ -85,7 +86,7 @@ class Journal:
             except OSError:
                 if not self.path.is_file():
                     raise
-                # Closed to writing: fine as long as nothing is missing.
+                # Read-only: acceptable as long as no image is missing.
                 self._file = self.path.open("rb", buffering=0)
         try:
             self._lock()
@@ -99,18 +100,18 @@ class Journal:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        trace: TracebackType | None,
     ) -> None:
         self._file.close()
 
     def has(self, frame: int) -> bool:
-        """Whether a frame's image is there as it was written."""
+        """Return whether a frame's image is as it was written."""
         files = image_files_of(*self._of, frame, self._kind, self._published)
         sizes = self._sizes.get(frame, [])
         return len(sizes) == len(files) and all(map(is_whole, files, sizes))
 
     def add(self, frame: int, sizes: Sequence[int], is_empty: bool = False) -> None:
-        """A frame's files are written.  is_empty: nobody is in it."""
+        """Record a frame's files.  is_empty: nobody is in it."""
         self._sizes[frame] = list(sizes)
         if is_empty:
             self._empty.add(frame)
@@ -118,11 +119,11 @@ class Journal:
         self._write([frame, *sizes])
 
     def is_empty(self, frame: int) -> bool:
-        """Whether nobody was in a frame that was made, now or in an earlier run."""
+        """Return whether a frame was recorded without a person, in this run or an earlier one."""
         return frame in self._empty and self.has(frame)
 
     def forget(self, frames: Sequence[int]) -> None:
-        """Remove images, as if they had not been made: their lines count for nothing then."""
+        """Remove images and their lines, as if they had not been made."""
         self._remove_old(frames)
         for frame in frames:
             self._sizes.pop(frame, None)
@@ -155,7 +156,7 @@ class Journal:
             for frame, *sizes in lines:
                 self._sizes[frame] = sizes
             self._empty = empty
-            # A line that a kill cut off must not run into the next one.
+            # A line that a kill cut off must not join the next line.
             if read_lines(self.path)[-1] != "" and self._file.writable():
                 with writing(self.path):
                     self._file.write(b"\n")
@@ -172,7 +173,7 @@ class Journal:
         self._write(self._header)
 
     def _remove_old(self, frames: Sequence[int]) -> None:
-        """Images of other settings would mix with ours."""
+        """Remove images of other settings, which would mix with ours."""
         for frame in frames:
             for kind in ("png", "jpg"):
                 for path in image_files_of(*self._of, frame, kind, self._published):
@@ -181,7 +182,8 @@ class Journal:
 
 
 def remove_partials(folder: Path, split: Split, published: PublishedFolders | None = None) -> None:
-    """Remove the images that killed runs left half-written, but for cameras at work elsewhere."""
+    """Remove half-written images of killed runs, except for cameras that another process
+    extracts."""
     homes = [folder / split / "images"]
     if published is not None:
         homes = [published.images, published.masks]
@@ -200,14 +202,14 @@ def remove_partials(folder: Path, split: Split, published: PublishedFolders | No
 def frames_done(
     folder: Path, split: Split, camera: int, published: PublishedFolders | None = None
 ) -> int:
-    """How many images a camera's journal tells of."""
+    """Count the images in a camera's journal."""
     path = journal_path(folder, split, camera, published)
     return len({frame for frame, *_ in _parse(read_lines(path))[1]}) if path.is_file() else 0
 
 
 def _parse(lines: list[str]) -> tuple[dict[str, Any] | None, list[list[int]], set[int]]:
-    """Settings, entries, frames without a person; lines that a kill or a disk has spoilt are no
-    lines."""
+    """Parse settings, entries and frames without a person; skip lines damaged by a kill or a
+    disk."""
     parsed: list[Any] = []
     for line in lines:
         with contextlib.suppress(ValueError):

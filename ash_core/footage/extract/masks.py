@@ -1,7 +1,7 @@
-"""A foreground video's picture to the person's mask: levels, largest piece, erode, dilate.
+"""Mask of a foreground video's frame: levels, largest piece, erode, dilate.
 
 Erosion and dilation are a few minima and maxima of shifted rows: 0.25 ms for a person of 300x760
-pixels, where scipy's binary_erosion and binary_dilation take 7.8 ms and its rank filters 1.9 ms.
+pixels. With scipy, binary_erosion and binary_dilation take 7.8 ms, its rank filters 1.9 ms.
 The result is that of OpenCV, which the published steps use, to the pixel.
 """
 
@@ -15,19 +15,19 @@ ERODE_PX: Final = 6
 DILATE_PX: Final = 3
 """Sides of the published squares. Source: docs/released_behaviour.md D5."""
 PUBLISHED_WIDTH_PX: Final = 4112
-"""Width of the footage that the published squares are for."""
+"""Width of the footage that the published squares are made for."""
 THRESHOLD: Final = 128
-"""Of 256. Source: docs/released_behaviour.md A20, over one half."""
+"""Threshold of masks, of 256. Source: docs/released_behaviour.md A20, over one half."""
 CLEAR, SOLID = 32, 223
 """Grey levels of a mask: darker ones are background, brighter ones the person; between them they
-are its share of the pixel. Compression blurs exact masks by less than that."""
+are its share of the pixel. Compression blurs exact masks by less."""
 
 
 Mask = Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
 
 
 class Box(NamedTuple):
-    """A rectangle of pixels, the ends not in it."""
+    """Rectangle of pixels, ends exclusive."""
 
     left: int
     top: int
@@ -36,7 +36,7 @@ class Box(NamedTuple):
 
 
 def box_of(mask: Mask) -> Box | None:
-    """The smallest box around what is set."""
+    """Return the smallest box around the set pixels."""
     rows = np.flatnonzero(mask.any(1))
     if not len(rows):
         return None
@@ -52,11 +52,11 @@ def published_sides(width: int) -> tuple[int, int]:
 
 
 def clean_mask(mask: Mask, erode: int, dilate: int, largest: bool) -> tuple[Mask, Box | None]:
-    """Return the person's mask and its box; work is done only around what is set.
+    """Return the person's mask and its box, processed only around set pixels.
 
-    Grey masks stay grey: eroding takes the least value of the square, dilating the greatest.
-    erode, dilate: sides of the squares, px; 0 and 1 do nothing. Beyond the picture's border lies
-    neither fore- nor background: it erodes nothing and grows nothing.
+    Grey masks stay grey: erosion takes the minimum of the square, dilation the maximum. erode,
+    dilate: sides of the squares, px; 0 and 1 have no effect. Beyond the image's border is neither
+    foreground nor background: it erodes nothing and grows nothing.
     """
     box = box_of(mask)
     if box is None:
@@ -89,7 +89,7 @@ def clean_mask(mask: Mask, erode: int, dilate: int, largest: bool) -> tuple[Mask
 
 
 def largest_piece(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The largest 4-connected piece of a mask."""
+    """Return the largest 4-connected piece of a mask."""
     from scipy import ndimage
 
     labels = np.zeros(mask.shape, np.int32)
@@ -109,10 +109,10 @@ def _filter(
     around: Box,
     picture: tuple[int, int],
 ) -> Mask:
-    """Take the least or greatest value of the square of `side` around each pixel."""
+    """Take the minimum or maximum of the square of `side` around each pixel."""
     before = side // 2
     (h, w), (height, width) = part.shape, picture
-    # Outside the picture what changes nothing, inside it and outside the part background.
+    # The padding is neutral outside the image, and background inside it but outside the part.
     neutral = (True if part.dtype == bool else 255) if operator is np.minimum else 0
     padded = np.full((h + side - 1, w + side - 1), neutral, part.dtype)
     top, left = max(before - around.top, 0), max(before - around.left, 0)
@@ -122,7 +122,7 @@ def _filter(
 
 
 def _window(rows: np.ndarray, side: int, operator: Operator) -> np.ndarray:
-    """operator over `side` neighbouring rows, in steps that double."""
+    """Apply the operator to `side` neighbouring rows, in steps that double."""
     reach = 1
     while reach < side:
         step = min(reach, side - reach)
@@ -134,7 +134,7 @@ def _window(rows: np.ndarray, side: int, operator: Operator) -> np.ndarray:
 def mask_levels(full_range: bool, threshold: int | None) -> UInt8[np.ndarray, "256"]:
     """Return the alpha of each luma byte of a mask.
 
-    threshold: grey level from which all is the person, the rest background; None: soft edges.
+    threshold: grey level from which a pixel is the person, the rest background; None: soft edges.
     """
     luma = np.arange(256)
     grey = luma if full_range else ((luma - 16) * 255 / 219).clip(0, 255)

@@ -1,4 +1,4 @@
-"""Pictures taken at other places: one bilinear look-up a pixel."""
+"""Resample images at other places: one bilinear look-up a pixel."""
 
 import numba
 import numpy as np
@@ -27,7 +27,7 @@ def _remap(picture, places, out):  # type: ignore[no-untyped-def]
 def remap(
     picture: UInt8[np.ndarray, "h w c"], places: Float32[np.ndarray, "n m 2"]
 ) -> UInt8[np.ndarray, "n m c"]:
-    """A picture taken at places (x, y), bilinear; what lies outside it is 0."""
+    """Sample an image at places (x, y), bilinear; 0 outside."""
     out = np.zeros((*places.shape[:2], picture.shape[2]), np.uint8)
     _remap(np.ascontiguousarray(picture), places, out)
     return out

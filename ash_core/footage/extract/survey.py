@@ -20,22 +20,22 @@ from ash_core.footage.extract.cutter import Optics
 
 @dataclass
 class Footage:
-    """The videos of a data set that are asked for."""
+    """Selected videos of a data set."""
 
     folder: Path
     cameras: dict[Split, list[int]] = field(default_factory=dict)
     frames: dict[Split, int] = field(default_factory=dict)
-    """Of the longest video."""
+    """Number of frames of the longest video."""
     variable: dict[Split, Path] = field(default_factory=dict)
-    """A video whose frame rate varies, where there is one: its numbers go beyond its frames."""
+    """Video with a variable frame rate, if any: its numbers exceed its number of frames."""
     optics: dict[int, Optics] = field(default_factory=dict)
-    """By camera; empty without a calibration."""
+    """Optics by camera; empty without a calibration."""
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    """A line for each camera that is left out: its videos cannot be read or do not agree."""
+    """Error lines of the cameras that are left out: their videos are unreadable or do not match."""
 
     def check_motion(self, split: Split, frames: tuple[int, ...]) -> None:
-        """Raise where a frame has no pose; a split without a motion is fine, and told."""
+        """Refuse a frame without a pose; a split without a motion gets a note."""
         path = self.folder / split / POSES
         if not is_kind(Path.is_file, path):
             self.notes.append(f"{path}: not there, so frames cannot be checked against poses")
@@ -53,25 +53,26 @@ class Footage:
 def survey(
     folder: Path, only: Split | None, cameras: list[int] | None, calibrated: bool = True
 ) -> Footage:
-    """Look which videos are there. Raises: InputError where no camera has both.
+    """Find the videos of a data set. Raises: InputError if no camera has both.
 
-    A camera whose videos are missing, cannot be read or do not agree is one of `errors`.
-    calibrated: whether the folder's cameras describe the videos; the published ones describe
-    smaller images.
+    A camera whose videos are missing, unreadable or do not match is one of `errors`. calibrated:
+    whether the folder's cameras describe the videos; the published ones describe smaller images.
     """
-    # Folder, calibration and splits.
+    # Find the folder, its calibration and splits.
     footage = Footage(folder)
     if not is_kind(Path.is_dir, folder):
         raise bad(folder, None, "expected the folder of a data set, found none")
     if calibrated:
         footage.optics, footage.notes = read_optics(folder)
-    found: list[Split] = [name for name in SPLITS if is_kind(Path.is_dir, folder / name / "videos")]
-    splits: list[Split] = [only] if only is not None else found
+    filmed: list[Split] = [
+        name for name in SPLITS if is_kind(Path.is_dir, folder / name / "videos")
+    ]
+    splits: list[Split] = [only] if only is not None else filmed
     for split in splits:
-        # Cameras of the split: those asked for, the calibrated ones, or those with a video.
+        # Select the cameras: those requested, the calibrated ones, or those with a video.
         numbers = _stream_numbers(folder, split)
-        wanted = cameras if cameras is not None else sorted(footage.optics) or numbers
-        for number in wanted:
+        selected = cameras if cameras is not None else sorted(footage.optics) or numbers
+        for number in selected:
             if footage.optics and number not in footage.optics:
                 last = max(footage.optics)
                 text = f"--cameras: expected numbers in 0..{last} of the calibration, got {number}"
@@ -81,10 +82,10 @@ def survey(
             path = video_path(folder, split, extra[0])
             text = f"expected a camera for it among {len(footage.optics)} calibrated ones, got none"
             raise bad(path, None, text)
-        if not wanted:
+        if not selected:
             raise bad(folder / split / "videos", None, "expected stream000.mp4, ..., found none")
-        # Frames of each camera; shorter videos are reported.
-        counts, variable, errors = _counts(folder, split, wanted)
+        # Count the frames of each camera; shorter videos are reported.
+        counts, variable, errors = _counts(folder, split, selected)
         if variable:
             footage.variable[split] = variable[0]
         footage.errors += map(str, errors)
@@ -95,7 +96,7 @@ def survey(
         for number, count in short.items():
             path = video_path(folder, split, number)
             footage.notes.append(f"{path}: {count} frames, others have {footage.frames[split]}")
-    # At least one camera must have both videos.
+    # Require both videos of at least one camera.
     if footage.errors and not footage.cameras:
         raise InputError(footage.errors[0])
     if not footage.cameras:
@@ -104,7 +105,8 @@ def survey(
 
 
 def read_optics(folder: Path) -> tuple[dict[int, Optics], list[str]]:
-    """Sizes and lenses from the calibration, else sizes from cameras.json; and what to say."""
+    """Read sizes and lenses from the calibration, else sizes from cameras.json; return notes
+    too."""
     from ash_core.files.cameras.published import read_cameras, read_lenses
 
     if is_kind(Path.is_file, folder / CALIBRATION):
@@ -135,9 +137,7 @@ def _stream_numbers(folder: Path, split: Split) -> list[int]:
 def _counts(
     folder: Path, split: Split, cameras: list[int]
 ) -> tuple[dict[int, int], list[Path], list[InputError]]:
-    """Return frame numbers by camera, videos of variable frame rate, and what is wrong with the
-    cameras that are not among them.
-    """
+    """Return frame numbers by camera, a variable video, and the errors of the other cameras."""
     counts, variable, errors = {}, [], []
     for camera in cameras:
         try:
@@ -151,12 +151,13 @@ def _counts(
 
 
 def _count(folder: Path, split: Split, camera: int) -> tuple[int, bool]:
-    """Return frame numbers of a camera's two videos, which must both be there and agree; and
-    whether they go beyond its frames.
+    """Count a camera's two videos, which must exist and match.
+
+    Returns the exclusive bound on frame numbers, and whether it exceeds the number of frames.
     """
     rgb, mask = video_path(folder, split, camera), mask_video_path(folder, split, camera)
     (frames, span), (masks, _) = declared_frames(rgb), declared_frames(mask)
     if frames != masks:
-        found = f"{rgb} has {frames}, {mask} {masks}"
-        raise bad(mask.parent, None, f"expected as many masks as RGB frames, but {found}")
+        counts = f"{rgb} has {frames}, {mask} {masks}"
+        raise bad(mask.parent, None, f"expected as many masks as RGB frames, but {counts}")
     return span, span > frames

@@ -1,1 +1,1 @@
-"""A look at a data set before anybody trains on it."""
+"""Inspection of a data set before training."""

@@ -1,6 +1,6 @@
-"""Looks at a data set before anybody trains on it: footage, cameras, masks, light, motion.
+"""Inspection of a data set before training: footage, cameras, masks, light, motion.
 
-What cannot be read at all raises; everything else becomes a finding, the worst first.
+An unreadable data set raises; every other fault becomes a finding, the worst first.
 """
 
 import itertools
@@ -45,26 +45,26 @@ Severity = Literal["error", "warning", "note", "good"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note", "good")
 
 IOU_WRONG: Final = 0.5
-"""Under this the template does not lie over the person: a wrong camera, motion or unit."""
+"""IoU under which the template misses the person: a wrong camera, motion or unit."""
 IOU_LOOSE: Final = 0.75
-"""Under this something is off; loose clothes and hair alone cost 0.1 to 0.2."""
+"""IoU under which something is off; loose clothes and hair alone cost 0.1 to 0.2."""
 COVER: Final = (0.005, 0.7)
-"""Share of the picture that a person usually takes."""
+"""Usual range of the person's share of the image."""
 CLIPPED: Final = 0.02
-"""Share of a person's pixels that may be all white or all black."""
+"""Largest usual share of a person's pixels that are all white or all black."""
 LIGHT_SPREAD: Final = 0.2
-"""How far a camera's mean brightness may lie from the others' median."""
+"""Largest usual distance of a camera's mean brightness from the others' median."""
 JUMP_RAD: Final = 1.0
 JUMP_M: Final = 0.25
-"""From one frame to the next at 25 frames a second: faster is no human."""
+"""Largest human movement between frames at 25 frames a second."""
 LIMIT_SLACK_RAD: Final = 0.02
 MOST_OPENED: Final = 20_000
-"""Images that are opened to see whether they are whole."""
+"""Upper bound on the images that are opened to check that they are whole."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     severity: Severity
     where: str
@@ -73,13 +73,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Sample:
-    """A frame of a camera that was looked at."""
+    """Inspected frame of a camera."""
 
     frame: int
     picture: UInt8[np.ndarray, "h w 3"]
     mask: Bool[np.ndarray, "h w"]
     outline: Bool[np.ndarray, "h w"]
-    """The posed template's."""
+    """Outline of the posed template."""
     iou: float
     brightness: float
     """Mean of the person's pixels, 0 to 1."""
@@ -90,7 +90,7 @@ class Sample:
 
 @dataclass
 class CameraLook:
-    """What was seen of a camera."""
+    """Measurements of a camera."""
 
     split: Split
     camera: int
@@ -102,34 +102,34 @@ class CameraLook:
     """Matrix, range and depth of the video's colours."""
     samples: list[Sample] = field(default_factory=list)
     edge: Edge | None = None
-    """The masks' rims, as extract measures them."""
+    """Rims of the masks, as extract measures them."""
 
     def middle(self, what: str) -> float:
-        """The median of a number of the samples; NaN without any."""
+        """Return the median of one measure over the samples; NaN without any."""
         values = [getattr(sample, what) for sample in self.samples]
         return float(np.median(values)) if values else float("nan")
 
     @property
     def cover(self) -> float:
-        """The median share of the picture that the mask takes."""
+        """Return the median share of the image that the mask covers."""
         return float(np.median([s.mask.mean() for s in self.samples])) if self.samples else 0.0
 
 
 @dataclass
 class MotionLook:
-    """What was seen of a split's motion."""
+    """Measurements of a split's motion."""
 
     split: Split
     frames: int
     speed: Float[np.ndarray, "F"]
-    """The root's, m from frame to frame."""
+    """Distance of the root from frame to frame, m."""
     turn: Float[np.ndarray, "F"]
-    """The fastest dof's, rad from frame to frame."""
+    """Turn of the fastest dof from frame to frame, rad."""
 
 
 @dataclass
 class Inspection:
-    """The whole of it."""
+    """Findings and measurements of a data set."""
 
     folder: Path
     findings: list[Finding] = field(default_factory=list)
@@ -137,18 +137,18 @@ class Inspection:
     motions: list[MotionLook] = field(default_factory=list)
 
     def add(self, severity: Severity, where: str, text: str) -> None:
-        """Note a finding."""
+        """Add a finding."""
         self.findings.append(Finding(severity, where, text))
 
     def sorted_findings(self) -> list[Finding]:
-        """The worst first."""
+        """Return the findings, the worst first."""
         return sorted(self.findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def inspect_dataset(
-    dataset: Dataset, samples: int, threads: int, tell: Callable[[int, int], None]
+    dataset: Dataset, samples: int, threads: int, progress: Callable[[int, int], None]
 ) -> Inspection:
-    """Look at `samples` frames of every camera. tell: (cameras done, of how many)."""
+    """Inspect `samples` frames of every camera. progress: (cameras done, of how many)."""
     result = Inspection(dataset.folder)
     is_release = dataset.release is not None  # its cameras describe images smaller than the videos
     optics, notes = ({}, []) if is_release else read_optics(dataset.folder)
@@ -161,7 +161,7 @@ def inspect_dataset(
         _look_at_motion(result, dataset, split)
         looks = []
         for number in numbers:
-            tell(len(result.cameras), total)
+            progress(len(result.cameras), total)
             look = CameraLook(split.name, number, dataset.cameras[number].name)
             where = f"{split.name} camera {number}"
             try:
@@ -174,7 +174,7 @@ def inspect_dataset(
             result.cameras.append(look)
         _compare_cameras(result, split, looks)
         _look_at_images(result, dataset, split, looks)
-    tell(total, total)
+    progress(total, total)
     return result
 
 
@@ -186,7 +186,7 @@ def _cameras_of(dataset: Dataset) -> Sequence[int]:
 
 
 class _Poser:
-    """The template at a frame, in the world."""
+    """Template posed at a frame, in the world."""
 
     def __init__(self, data: AvatarData) -> None:
         self.data, self.character = data, Character(data)
@@ -211,13 +211,13 @@ def _look_at_camera(
     samples: int,
     threads: int,
 ) -> None:
-    # Extracted images are looked at where the videos are not kept.
+    # Inspect extracted images if there is no video.
     where = f"{split.name} camera {look.camera}"
     video = video_path(dataset.folder, split.name, look.camera)
     if dataset.release is not None and not video.is_file():
         _look_at_extracted(result, split, look, poser, samples)
         return
-    # Sizes, and frames that are cut off or uneven.
+    # Check sizes, and frames that are cut off or uneven.
     rgb = index_video(video)
     mask = index_video(mask_video_path(dataset.folder, split.name, look.camera))
     look.size, look.frames, look.fps = (rgb.width, rgb.height), rgb.count, rgb.fps
@@ -232,7 +232,7 @@ def _look_at_camera(
             result.add("warning", where, f"{name}: variable frame rate")
         for text in describe_frames(index):
             result.add("note", where, text)
-    # Frames against the poses of the motion.
+    # Compare the frames with the poses of the motion.
     poses = len(split.motion.dofs)
     if rgb.count != poses:
         severity: Severity = "error" if rgb.count > poses else "warning"
@@ -240,12 +240,14 @@ def _look_at_camera(
     if abs(rgb.fps - split.motion.fps) > 0.01 * FPS:
         text = f"{rgb.fps:.2f} frames a second, but the motion counts as {split.motion.fps:g}"
         result.add("warning", where, text)
-    # A few frames, spread over the video.
-    there = [n for n in rgb.times if n in mask.times and n < poses]
-    if not there:
+    # Choose a few frames, spread over the video.
+    frames = [n for n in rgb.times if n in mask.times and n < poses]
+    if not frames:
         return
-    at = np.unique(np.linspace(0, len(there) - 1, min(samples, len(there))).round().astype(int))
-    chosen = [there[n] for n in at]
+    places = np.unique(
+        np.linspace(0, len(frames) - 1, min(samples, len(frames))).round().astype(int)
+    )
+    chosen = [frames[n] for n in places]
     # Compare each mask with the outline of the posed template.
     cutter = Cutter(ExtractSettings(), optics, width, height)
     look.edge = measure_rim(cutter, rgb, mask)
@@ -264,7 +266,7 @@ def _look_at_camera(
 def _look_at_extracted(
     result: Inspection, split: SplitData, look: CameraLook, poser: _Poser, samples: int
 ) -> None:
-    """Look at a camera's images where its videos are not there."""
+    """Inspect a camera's images without its videos."""
     where = f"{split.name} camera {look.camera}"
     frames = sorted(frame for frame, camera in split.images if camera == look.camera)
     look.frames, look.fps = len(frames), split.motion.fps
@@ -305,7 +307,7 @@ def _sample(
 
 
 def _judge(result: Inspection, where: str, look: CameraLook) -> None:
-    """Findings of one camera's samples."""
+    """Derive the findings of one camera's samples."""
     iou, cover = look.middle("iou"), look.cover
     empty = [sample.frame for sample in look.samples if not sample.mask.any()]
     if len(empty) == len(look.samples):
@@ -329,34 +331,38 @@ def _judge(result: Inspection, where: str, look: CameraLook) -> None:
         result.add("warning", where, f"{text}: extract --largest drops it")
 
 
-# ---- all of a split ----
+# ---- all cameras of a split ----
 
 
 def _compare_cameras(result: Inspection, split: SplitData, looks: list[CameraLook]) -> None:
-    seen = [look for look in looks if look.samples]
-    if not seen:
+    sampled = [look for look in looks if look.samples]
+    if not sampled:
         return
-    lights = [look.middle("brightness") for look in seen]
+    lights = [look.middle("brightness") for look in sampled]
     usual = float(np.median(lights))
-    for look, light in zip(seen, lights, strict=True):
+    for look, light in zip(sampled, lights, strict=True):
         if usual > 0 and abs(light / usual - 1) > LIGHT_SPREAD:
             text = f"the person's mean brightness is {light:.2f}, the cameras' median {usual:.2f}"
             result.add("warning", f"{split.name} camera {look.camera}", text)
-    counts = {look.frames for look in seen}
+    counts = {look.frames for look in sampled}
     if len(counts) > 1:
         text = f"videos of {min(counts)} to {max(counts)} frames"
         result.add("warning", split.name, text)
-    _describe_edges(result, split, seen)
-    _describe_colours(result, split, seen)
-    ious = [look.middle("iou") for look in seen]
+    _describe_edges(result, split, sampled)
+    _describe_colours(result, split, sampled)
+    ious = [look.middle("iou") for look in sampled]
     if min(ious) >= IOU_LOOSE:
-        whose = f"all {len(seen)}" if len(seen) == len(looks) else f"{len(seen)} of {len(looks)}"
-        text = f"the posed template fits the masks of {whose} cameras: median IoU "
+        subject = (
+            f"all {len(sampled)}"
+            if len(sampled) == len(looks)
+            else f"{len(sampled)} of {len(looks)}"
+        )
+        text = f"the posed template fits the masks of {subject} cameras: median IoU "
         result.add("good", split.name, text + f"{np.median(ious):.2f}, least {min(ious):.2f}")
 
 
 def _describe_edges(result: Inspection, split: SplitData, looks: list[CameraLook]) -> None:
-    """Report hard and soft masks, and what extract erodes by default."""
+    """Report hard and soft masks, and extract's default erosion."""
     edges = {look.camera: look.edge for look in looks if look.edge is not None}
     for name, cameras in (
         ("soft", [camera for camera, edge in edges.items() if edge.is_soft]),
@@ -378,7 +384,7 @@ def _describe_edges(result: Inspection, split: SplitData, looks: list[CameraLook
 
 
 def _describe_colours(result: Inspection, split: SplitData, looks: list[CameraLook]) -> None:
-    """Report how the videos' colours are to be read; cameras should agree."""
+    """Report the colour properties of the videos; cameras should agree."""
     kinds: dict[str, list[int]] = {}
     for look in looks:
         kinds.setdefault(look.colours, []).append(look.camera)
@@ -423,7 +429,7 @@ def _planned(plan: Plan) -> set[tuple[int, int]]:
 
 
 def _is_cut(path: Path) -> bool:
-    """Tell whether an image or its mask is missing or cut off."""
+    """Return whether an image or its mask is missing or cut off."""
     try:
         return not all(is_whole(file, file.stat().st_size) for file in image_files(path))
     except OSError:
@@ -456,15 +462,15 @@ def _look_at_motion(result: Inspection, dataset: Dataset, split: SplitData) -> N
 
 
 def _steps(dofs: Float[Tensor, "F D"]) -> tuple[np.ndarray, np.ndarray]:
-    """From frame to frame: the root's way, m, and the largest turn of a dof, rad."""
+    """Measure the root's distance, m, and the largest turn of a dof, rad, from frame to frame."""
     steps = dofs.diff(dim=0)
-    # Whole turns are no turns.
+    # Whole turns do not count.
     angles = torch.remainder(steps[:, 3:] + torch.pi, 2 * torch.pi) - torch.pi
     return steps[:, :3].norm(dim=1).numpy(), angles.abs().amax(1).numpy()
 
 
 def worst(findings: list[Finding]) -> Iterator[tuple[Severity, int]]:
-    """How many findings there are of each severity that occurs, the worst first."""
+    """Count the findings of each severity that occurs, the worst first."""
     for severity in SEVERITIES:
         if count := sum(finding.severity == severity for finding in findings):
             yield severity, count

@@ -25,7 +25,7 @@ from ash_core.footage.inspect.inspection import (
 )
 
 PICTURE_PX: Final = 420
-"""Longest side of a picture in the page."""
+"""Longest side of an image in the page."""
 MASK_ALONE: Final = (230, 60, 60)
 TEMPLATE_ALONE: Final = (60, 130, 255)
 
@@ -61,7 +61,7 @@ stroke-dasharray:4 4;vector-effect:non-scaling-stroke}
 
 
 def inspection_page(inspection: Inspection) -> str:
-    """The page."""
+    """Format an inspection as HTML."""
     findings = inspection.sorted_findings()
     name = escape(inspection.folder.resolve().name)
     chips = "".join(
@@ -143,11 +143,11 @@ def _figures(look: CameraLook) -> str:
 
 
 def _picture(sample: Sample) -> str:
-    """The frame with what mask and template do not agree on."""
+    """Draw the frame with the disagreement of mask and template."""
     picture = _tinted(sample.picture, sample.mask & ~sample.outline, MASK_ALONE)
     picture = _tinted(picture, sample.outline & ~sample.mask, TEMPLATE_ALONE)
     image = PillowImage.fromarray(picture)
-    # Small pictures grow in whole steps, so that their pixels stay pixels.
+    # Small images grow by integer factors, so that their pixels stay pixels.
     grow = max(PICTURE_PX // max(image.size), 1)
     if grow > 1:
         image = image.resize((image.width * grow, image.height * grow), PillowImage.Resampling.BOX)
@@ -179,7 +179,7 @@ def _motion(motion: MotionLook) -> str:
 
 
 def _curve(title: str, values: np.ndarray, limit: float) -> str:
-    """A curve; thousands of frames become the largest of each of 600 stretches."""
+    """Draw a curve; thousands of frames become the maximum of each of 600 stretches."""
     stretches = np.array_split(values, min(len(values), 600))
     tops = [float(stretch.max()) for stretch in stretches]
     most = max(*tops, limit * 0.2) * 1.1

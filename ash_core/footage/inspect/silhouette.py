@@ -1,4 +1,4 @@
-"""The outline of a mesh in a picture: which pixels any of its triangles covers."""
+"""Silhouette of a mesh in an image: the pixels that its triangles cover."""
 
 import numba
 import numpy as np
@@ -13,14 +13,14 @@ from ash_core.records import Camera
 def silhouette(
     vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], camera: Camera
 ) -> Bool[Tensor, "h w"]:
-    """Pixels whose centre lies in a triangle of the mesh; world, m.
+    """Return the pixels whose centre lies in a triangle of the mesh; world, m.
 
     Triangles with a corner nearer than the near plane are left out.
     """
     viewmat, K = camera.viewmat.double(), camera.K.double()
-    seen = vertices.double() @ viewmat[:3, :3].T + viewmat[:3, 3]
-    depth = seen[:, 2]
-    pixels = (seen[:, :2] / depth[:, None]) @ torch.diag(K.diagonal()[:2]) + K[:2, 2]
+    local = vertices.double() @ viewmat[:3, :3].T + viewmat[:3, 3]
+    depth = local[:, 2]
+    pixels = (local[:, :2] / depth[:, None]) @ torch.diag(K.diagonal()[:2]) + K[:2, 2]
     ahead = (depth[faces] > NEAR_M).all(1)
     out = np.zeros((camera.height, camera.width), np.bool_)
     _fill(pixels.numpy(), faces[ahead].numpy(), out)

@@ -1,15 +1,16 @@
 """One atlas for all materials of a character, in which no two triangles share a place.
 
-A texel of ours is one Gaussian on one triangle: mirrored halves that share their paint, tiles and
-palettes, which meshes made for games like, would leave half the body bare. Where the file's own
-layout is one-to-one on one image it is kept; else its charts are laid side by side, each as large
-as its surface, and painted anew.
+A texel is one Gaussian on one triangle. Meshes made for games like mirrored halves, tiles and
+palettes that share their paint: they would leave half the body bare. If the file's own layout is
+one-to-one on one image, it stays. Else its charts are laid side by side, each as large as its
+surface, and painted anew.
 
-A chart keeps the file's layout only where that has nearly the surface's own shape: a triangle that
-lies there as a sliver would make a box of many metres. Such triangles are laid out by their places
-in space. The packer is our own, shelves by falling height: it has to find the largest scale, which
-libraries that pack boxes of a given size (rectpack) leave to the caller, and one that makes charts
-too (xatlas) would cut the file's own charts, along which artists hide their seams.
+A chart keeps the file's layout only if it has nearly the surface's own shape. A triangle that is a
+sliver there would make a box of many metres: it is laid out by its place in space.
+
+The packer is our own, shelves by falling height, since it must find the largest scale. Libraries
+that pack boxes of a given size (rectpack) leave that to the caller. One that makes charts too
+(xatlas) would cut the file's own charts, along which artists hide their seams.
 """
 
 import math
@@ -25,52 +26,52 @@ from ash_core.studio.mesh.surface import face_normals
 from ash_core.studio.mesh.texels import Texels, find_texels
 
 OVERLAP = 1.03
-"""Area of the triangles over the area they cover, up to which a layout is one-to-one."""
+"""Largest ratio of the triangles' area to the area they cover in a one-to-one layout."""
 EMPTIEST = 0.2
-"""Share of its image that a layout must cover to be kept."""
+"""Share of its image that a layout must cover to stay."""
 PROBE_PX = 2048
 SIDES_PX = (512, 1024, 2048)
 """Sides of a repacked texture: the smallest as fine as the file's images is used. The finest preset
 has 512 texels a side, so that the largest gives each texel four by four pixels."""
 GAP = 1.0 / 256.0
-"""Between charts, where there is room; a texel of the default atlas."""
+"""Gap between charts, if there is room; a texel of the default atlas."""
 FLAT_UV = 1e-9
-"""Area in the file's texture below which a triangle has no paint of its own but a colour."""
+"""Area in the file's texture below which a triangle has a colour but no paint of its own."""
 LONGEST = 3.0
-"""Times its longest edge in space that a triangle's box may be in a chart."""
+"""Largest size of a triangle's box in a chart, as a multiple of its longest edge in space."""
 SMALLEST = 0.2
-"""Share of its size in space that a triangle must have in a chart."""
+"""Smallest share of its size in space that a triangle keeps in a chart."""
 _LEAST_TEXELS = 12
-"""Pixels of a triangle from which it can be told whether another one lies over it."""
+"""Pixels of a triangle from which an overlap is measurable."""
 
 
 @dataclass(frozen=True)
 class MaterialAtlas:
-    """The layout and its texture."""
+    """Layout and its texture."""
 
     corner_uvs: np.ndarray
     """[F, 3, 2] in [0, 1], v up."""
     texture: np.ndarray
     """[h, w, 3] uint8"""
     is_kept: bool
-    """The layout is the file's own."""
+    """True if the layout is the file's own."""
     density_px_m: float
-    """Pixels a metre, of the middle triangle by area."""
+    """Pixels a metre, of the median triangle by area."""
     source_px_m: float
-    """The same of the file's images; 0 without any."""
+    """Pixels a metre of the file's images; 0 without any."""
     relaid: int
-    """Triangles with an image whose own layout was a sliver, or had no size."""
+    """Number of triangles with an image whose own layout was a sliver, or had no size."""
 
 
 @dataclass
 class _Chart:
     faces: np.ndarray
     flat: np.ndarray
-    """[n, 3, 2] its corners, m, its box at the origin."""
+    """Corners [n, 3, 2], m, with the box at the origin."""
 
 
 def make_atlas(soup: Soup, materials: list[Material]) -> MaterialAtlas:
-    """Lay all triangles out and paint them."""
+    """Lay out all triangles and paint them."""
     used = np.unique(soup.materials)
     whole = materials[used[0]]
     source = _source_density(soup, materials)
@@ -80,7 +81,7 @@ def make_atlas(soup: Soup, materials: list[Material]) -> MaterialAtlas:
         corner_uvs = np.stack([uvs[..., 0], 1.0 - uvs[..., 1]], -1)
         return MaterialAtlas(corner_uvs, _tinted(whole), True, source, source, 0)
 
-    # Triangles that a chart lays over each other are taken out of it; few files have any.
+    # Triangles that a chart overlaps are taken out of it; few files have any.
     loose = np.zeros(len(soup.materials), bool)
     while True:
         charts, relaid = _charts(soup, materials, loose)
@@ -113,13 +114,13 @@ def _is_one_to_one(soup: Soup) -> bool:
     draw = ImageDraw.Draw(image)
     for corners in (uvs * PROBE_PX).tolist():
         draw.polygon([tuple(corner) for corner in corners], fill=1)
-    # The picture's polygons own their outline too, so that it covers rather more than less.
+    # The image's polygons include their outline, so that it covers rather more than less.
     covered = float(np.asarray(image).mean())
     return covered >= EMPTIEST and float(areas.sum()) <= OVERLAP * covered
 
 
 def _tinted(material: Material) -> np.ndarray:
-    """The image times the factor (which is linear)."""
+    """Multiply the image by the factor (which is linear)."""
     assert material.image is not None
     image, factor = material.image[..., :3], material.factor[:3]
     if (factor == 1.0).all():
@@ -130,7 +131,7 @@ def _tinted(material: Material) -> np.ndarray:
 
 
 def _source_density(soup: Soup, materials: list[Material]) -> float:
-    """Pixels a metre of the file's images, of the middle triangle by area; 0 without any."""
+    """Return pixels a metre of the file's images, of the median triangle by area; 0 without any."""
     pixels = np.array([0 if m.image is None else np.prod(m.image.shape[:2]) for m in materials])
     areas = _metric_areas(soup)
     uvs = np.where(np.isfinite(soup.uvs), soup.uvs, 0.0)
@@ -159,12 +160,12 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
 
 
 def _charts(soup: Soup, materials: list[Material], loose: np.ndarray) -> tuple[list[_Chart], int]:
-    """Pieces that hang together, in the file's layout or, without one, seen from six sides.
+    """Build connected pieces, in the file's layout or, without one, seen from six sides.
 
-    loose [F]: triangles that are charts of their own.  Returns also how many triangles with an
-    image do not keep their layout.
+    loose [F]: triangles that are charts of their own.  Returns also the number of triangles with an
+    image that do not keep their layout.
     """
-    # Triangles with a layout of their own, and the side that each one faces.
+    # Group triangles by their own layout, or by the side that they face.
     has_image = np.array([m.image is not None for m in materials])[soup.materials]
     uvs = np.where(np.isfinite(soup.uvs), soup.uvs, 0.0)
     areas = uv_areas(uvs)
@@ -178,8 +179,8 @@ def _charts(soup: Soup, materials: list[Material], loose: np.ndarray) -> tuple[l
     corners = np.round(soup.positions / size, 5)
     own = np.flatnonzero(loose)
 
-    # A chart's scale is its middle triangle's; those whose box would be far from their size in
-    # space leave it, until none does.
+    # Scale a chart by its median triangle; those whose box is far from their size in space leave
+    # it, until none does.
     metres = np.ones(len(areas))
     while True:
         kind = np.where(painted, np.where(areas > 0, 0, 1), 2 + 2 * axis + facing)
@@ -215,7 +216,7 @@ def _is_misshapen(
     metric: np.ndarray,
     metres: np.ndarray,
 ) -> np.ndarray:
-    """[F] whether a triangle's place in its chart is far from its size in space."""
+    """Return whether a triangle's place in its chart is far from its size in space: [F]."""
     edge = np.linalg.norm(positions - np.roll(positions, 1, axis=1), axis=-1).max(1)
     box = np.ptp(uvs, axis=1).max(1) * metres
     share = np.sqrt(np.abs(areas)) * metres / np.maximum(np.sqrt(metric), 1e-12)
@@ -223,7 +224,8 @@ def _is_misshapen(
 
 
 def _seen_from_front(positions: np.ndarray, normals: np.ndarray, axis: int) -> np.ndarray:
-    """[n, 3, 2] m: a single triangle in its own plane, several along the axis they all face."""
+    """Project to [n, 3, 2] m: a single triangle to its own plane, several along their common
+    axis."""
     if len(positions) > 1:
         return positions[..., np.delete(np.arange(3), axis)]
     a, b, c = positions[0]
@@ -235,7 +237,7 @@ def _seen_from_front(positions: np.ndarray, normals: np.ndarray, axis: int) -> n
 
 
 def _upright(flat: np.ndarray) -> np.ndarray:
-    """Turn a layout along its longest direction, lying."""
+    """Rotate a layout to its longest direction, lying."""
     points = flat.reshape(-1, 2) - flat.reshape(-1, 2).mean(0)
     _, axes = np.linalg.eigh(points.T @ points)
     best = min((np.eye(2), axes), key=lambda turn: np.ptp(points @ turn, axis=0).prod())
@@ -246,8 +248,9 @@ def _upright(flat: np.ndarray) -> np.ndarray:
 
 
 def _components(corners: np.ndarray, uvs: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """[F] number of the piece each face belongs to: faces hang together at an edge where places,
-    layout and kind are the same on both sides.
+    """Number the piece [F] of each face.
+
+    Faces are connected at an edge where places, layout and kind are the same on both sides.
     """
     keys = np.concatenate([corners, uvs], -1).reshape(-1, 5)
     _, points = np.unique(keys, axis=0, return_inverse=True)
@@ -265,7 +268,7 @@ def _components(corners: np.ndarray, uvs: np.ndarray, kind: np.ndarray) -> np.nd
 
 
 def _covered(texels: Texels, corner_uvs: np.ndarray) -> np.ndarray:
-    """[F] whether another triangle lies over most of a triangle."""
+    """Return whether another triangle covers most of a triangle: [F]."""
     count = np.bincount(texels.faces, minlength=len(corner_uvs))
     expected = np.abs(uv_areas(corner_uvs)) * texels.size**2
     return (expected >= _LEAST_TEXELS) & (count < 0.5 * expected)
@@ -275,7 +278,7 @@ def _covered(texels: Texels, corner_uvs: np.ndarray) -> np.ndarray:
 
 
 def _pack(sizes: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
-    """The largest scale at which boxes of these sizes fit on shelves in the unit square, and where.
+    """Find the largest scale at which boxes of these sizes fit the unit square, and their places.
 
     Source: next-fit shelves by falling height; the scale by bisection.
     """
@@ -315,27 +318,28 @@ def _shelves(boxes: np.ndarray, order: np.ndarray, gap: float) -> list[np.ndarra
 def _paint(
     soup: Soup, materials: list[Material], texels: Texels, corner_uvs: np.ndarray
 ) -> np.ndarray:
-    """[side, side, 3] uint8: each pixel as the file has its place on the surface, and the gaps as
-    the nearest pixel that is there.
-    """
+    """Paint [side, side, 3] uint8: each pixel by its place on the surface, gaps by the nearest
+    pixel."""
     colours = np.full((len(texels.faces), 3), 0.5, np.float32)
     is_there = np.zeros(len(texels.faces), bool)
     finite = np.where(np.isfinite(soup.uvs), soup.uvs, 0.0)
     layout = np.maximum(np.abs(uv_areas(corner_uvs)), 1e-18)
-    # Side of the area of the file's image that falls on one pixel of ours.
+    # Side of the area of the file's image that falls on one of our pixels.
     step = np.sqrt(np.abs(uv_areas(finite)) / layout) / texels.size
     of_material = soup.materials[texels.faces]
     for m in np.unique(soup.materials).tolist():
-        here = np.flatnonzero(of_material == m)
-        part = replace(texels, faces=texels.faces[here], barycentrics=texels.barycentrics[here])
+        indices = np.flatnonzero(of_material == m)
+        part = replace(
+            texels, faces=texels.faces[indices], barycentrics=texels.barycentrics[indices]
+        )
         tints = None
         corners = np.arange(3 * len(soup.positions)).reshape(-1, 3)
         if soup.colours is not None:
             tints = part.carry(soup.colours.reshape(-1, 4), corners)
         uvs = part.carry(soup.uvs.reshape(-1, 2), corners)
         rgb, alpha = Painter(materials[m]).colours(uvs, step[part.faces], tints)
-        colours[here] = rgb
-        is_there[here] = alpha >= materials[m].threshold
+        colours[indices] = rgb
+        is_there[indices] = alpha >= materials[m].threshold
     if not is_there.any():
         is_there[:] = True
     shown = replace(texels, rows=texels.rows[is_there], columns=texels.columns[is_there])

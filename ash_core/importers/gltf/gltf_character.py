@@ -1,8 +1,8 @@
 """A rigged glTF character as one of ours: template, skeleton of one-degree joints, skin, motions.
 
-A glTF joint becomes a bone of three turns (about y, z, x; the root's with three slides before
-them, others' only where an animation slides them). At rest, all dofs zero, ours stand as the skin
-was bound: every joint's turn is counted from there.
+A glTF joint becomes a bone of three turns (about y, z, x). Three slides come before them at the
+root, and at other joints only if an animation moves them. With all dofs zero the character stands
+as its skin was bound: every joint's turn is relative to that pose.
 """
 
 import re
@@ -36,7 +36,7 @@ USUAL_HEIGHT_M = (0.3, 3.0)
 
 @dataclass(frozen=True)
 class Imported:
-    """The character, what was seen of it, and what could not be carried over."""
+    """Character, facts about it, and notes on losses."""
 
     actor: Actor
     facts: tuple[str, ...]
@@ -52,7 +52,7 @@ def import_gltf(path: Path | str, out: Path, scale: float = 1.0, fps: float = FP
 
 
 def read_gltf_character(path: Path | str, scale: float = 1.0, fps: float = FPS) -> Imported:
-    """All the work, nothing on disk. scale: metres per unit of the file."""
+    """Convert a glTF character without writing files. scale: metres per unit of the file."""
     gltf = open_gltf(path)
     try:
         return _read(gltf, scale, fps)
@@ -61,7 +61,7 @@ def read_gltf_character(path: Path | str, scale: float = 1.0, fps: float = FPS) 
 
 
 def _read(gltf: Gltf, scale: float, fps: float) -> Imported:
-    # What the file has.
+    # Read the parts, skins and materials.
     nodes, order = gltf.nodes()
     parts, notes = read_parts(gltf, nodes, order)
     animations = read_animations(gltf, nodes, fps)
@@ -75,7 +75,7 @@ def _read(gltf: Gltf, scale: float, fps: float) -> Imported:
     if all(part.skin is None for part in parts):
         notes.append("no skin: each mesh moves stiffly with its node")
 
-    # The surface, m, without what is transparent.
+    # Weld the surface, m, without transparent triangles.
     mesh = weld_parts(gltf, nodes, parts, rig, T_rest, bound)
     mesh, left_out = without_transparent(mesh, materials)
     notes += left_out
@@ -83,11 +83,11 @@ def _read(gltf: Gltf, scale: float, fps: float) -> Imported:
     vertices, faces = mesh.vertices * scale, mesh.faces
     size = _check_size(gltf, vertices)
 
-    # The joints, and the animations in their dofs.
+    # Build the joints, and the animations in their dofs.
     posed = {}
     for animation in animations:
         T = _world(gltf, nodes, order, animation)
-        still = np.broadcast_to(np.eye(4), (len(T), 1, 4, 4))  # what a root that no joint is takes
+        still = np.broadcast_to(np.eye(4), (len(T), 1, 4, 4))  # a root that is no joint
         posed[animation.name] = np.concatenate([T, still], 1)[:, rig.nodes]
     grow = np.diag([scale, scale, scale, 1.0])
     posed_all = [grow @ T for T in posed.values()]
@@ -107,10 +107,10 @@ def _read(gltf: Gltf, scale: float, fps: float) -> Imported:
     if stretch > 0.02:
         notes.append(f"joints that change their size (by up to {stretch:.0%}) keep it here")
 
-    # The paint.
+    # Paint the atlas.
     atlas = make_atlas(soup, materials)
     notes += paint_notes(soup, materials, atlas)
-    # Height of the character: unusual ones are reported.
+    # Measure the height: unusual ones are reported.
     height = float(np.ptp(vertices[:, 1]))
     low, high = USUAL_HEIGHT_M
     if not low <= height <= high:
@@ -118,7 +118,7 @@ def _read(gltf: Gltf, scale: float, fps: float) -> Imported:
             f"the character is {height:.3g} m high; if that is not meant, give --scale, "
             f"e.g. {scale * 1.7 / max(height, 1e-9):.3g} for 1.7 m"
         )
-    # The character.
+    # Assemble the character.
     graph_nodes, graph_faces = make_graph(vertices, faces)
     actor = Actor(
         vertices=vertices,
@@ -136,7 +136,7 @@ def _read(gltf: Gltf, scale: float, fps: float) -> Imported:
 
 
 def _check_size(gltf: Gltf, vertices: np.ndarray) -> float:
-    """The character's size, m, if it is one that can be worked with."""
+    """Measure the character's size, m; refuse an impossible one."""
     if len(vertices) > MAX_VERTICES:
         raise gltf.bad("meshes", f"expected at most {MAX_VERTICES} vertices, got {len(vertices)}")
     if len(vertices) < 3:
@@ -160,7 +160,7 @@ def _world(
 
 
 def _sliding(rig: Rig, poses: Sequence[np.ndarray], still: float) -> list[bool]:
-    """Whether each joint leaves its place in its parent's bone in any pose."""
+    """Return whether each joint moves within its parent's bone in any pose."""
     slides = [False] * len(rig.nodes)
     for T in poses:
         turns, places = _turns(rig, T)[0], _places(rig, T)
@@ -173,12 +173,12 @@ def _sliding(rig: Rig, poses: Sequence[np.ndarray], still: float) -> list[bool]:
 
 
 def _places(rig: Rig, T: np.ndarray) -> np.ndarray:
-    """[F, J, 3]"""
+    """Return the joints' places [F, J, 3]."""
     return T[:, :, :3, 3]
 
 
 def _turns(rig: Rig, T: np.ndarray) -> tuple[np.ndarray, float]:
-    """R_body_bone [F, J, 3, 3] counted from the reference, and the largest change of size."""
+    """Return R_body_bone [F, J, 3, 3] relative to the reference, and the largest change of size."""
     relative = T[:, :, :3, :3] @ np.linalg.inv(rig.reference[:, :3, :3])
     u, s, vt = np.linalg.svd(relative)
     sign = np.sign(np.linalg.det(u @ vt))
@@ -187,12 +187,13 @@ def _turns(rig: Rig, T: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _local(turns: np.ndarray, places: np.ndarray, j: int, parent: int) -> np.ndarray:
-    """[F, 3] a joint's place in its parent's bone."""
+    """Return a joint's place [F, 3] in its parent's bone."""
     return np.einsum("fba,fb->fa", turns[:, parent], places[:, j] - places[:, parent])
 
 
 def _dofs(rig: Rig, T: np.ndarray) -> tuple[np.ndarray, float]:
-    """[F, D] dofs of a pose T_world_joint [F, J, 4, 4], and the largest change of size."""
+    """Solve the dofs [F, D] of a pose T_world_joint [F, J, 4, 4], and the largest change of
+    size."""
     turns, stretch = _turns(rig, T)
     places = _places(rig, T)
     own = turns.copy()
@@ -212,11 +213,12 @@ def _dofs(rig: Rig, T: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _angles(turns: np.ndarray) -> np.ndarray:
-    """[F, J, 3] angles about y, z, x of turns [F, J, 3, 3]; of the two ways to write each the one
-    near the frame before.
+    """Return angles [F, J, 3] about y, z, x of rotations [F, J, 3, 3].
+
+    Of the two solutions, the one near the previous frame.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Gimbal lock")  # any of the ways is as good there
+        warnings.filterwarnings("ignore", "Gimbal lock")  # both solutions are equally good there
         angles = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_euler("YZX")
     angles = angles.reshape(*turns.shape[:2], 3)
     y, z, x = np.moveaxis(angles, -1, 0)
@@ -232,10 +234,10 @@ def _angles(turns: np.ndarray) -> np.ndarray:
 # ---- records ----
 
 
-def _names(wanted: Sequence[str]) -> list[str]:
-    """Names for bones: no blank, no `_` (our joints' own mark), each once."""
+def _names(labels: Sequence[str]) -> list[str]:
+    """Make names for bones: no blank, no `_` (our joints' own mark), each once."""
     names: list[str] = []
-    for name in wanted:
+    for name in labels:
         base = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:48] or "bone"
         base = f"bone-{base}" if base.lower() == "none" else base
         new, n = base, 2

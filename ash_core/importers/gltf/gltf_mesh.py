@@ -1,4 +1,4 @@
-"""The triangles of a glTF scene, all meshes in one list, with what colours and what moves them."""
+"""Triangles of a glTF scene, all meshes in one list, with their colours and joints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,34 +12,34 @@ from ash_core.importers.gltf.gltf_paint import AlphaMode, Material
 MAX_VERTICES = 200_000
 MAX_FACES = 400_000
 MAX_BONES = 8
-"""Bones per vertex that are kept, the heaviest."""
+"""Upper bound on a vertex's bones; the heaviest stay."""
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 
 
 @dataclass(frozen=True)
 class Part:
-    """One primitive of one mesh at one node."""
+    """Primitive of a mesh at a node."""
 
     node: int
     skin: int | None
     positions: np.ndarray
-    """[V, 3] in the mesh's own frame."""
+    """Positions [V, 3] in the mesh's own frame."""
     faces: np.ndarray
     uvs: np.ndarray | None
-    """[V, 2] as in the file: v down."""
+    """Texture coordinates [V, 2] as in the file: v down."""
     material: int
     """Index into the list of materials; the last one is the default."""
     joints: np.ndarray | None
-    """[V, S] nodes."""
+    """Nodes [V, S]."""
     weights: np.ndarray | None
     colours: np.ndarray | None = None
-    """[V, 4] linear; None: all white."""
+    """Linear colours [V, 4]; None: all white."""
 
 
 def read_parts(
     gltf: Gltf, nodes: Sequence[Node], order: Sequence[int]
 ) -> tuple[list[Part], list[str]]:
-    """All triangles, and notes on what was left out."""
+    """Read all triangles, and notes on those left out."""
     parts: list[Part] = []
     notes: set[str] = set()
     for n in order:
@@ -121,7 +121,7 @@ def _triangles(indices: np.ndarray, mode: int) -> np.ndarray:
 
 
 def _skin(gltf: Gltf, attributes: dict, skin: int, place: str) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes [V, S] and weights [V, S] of all sets, as the file gives them."""
+    """Return nodes [V, S] and weights [V, S] of all sets, as in the file."""
     listed = skin_joints(gltf, skin)
     joints, weights = [], []
     while (n := len(joints)) < 16 and f"JOINTS_{n}" in attributes:
@@ -139,7 +139,7 @@ def _skin(gltf: Gltf, attributes: dict, skin: int, place: str) -> tuple[np.ndarr
 
 
 def skin_joints(gltf: Gltf, skin: int) -> list[int]:
-    """Nodes that are a skin's joints."""
+    """List the nodes of a skin's joints."""
     place = f"skins[{skin}]: joints"
     listed = gltf.entries("skins")[skin].get("joints")
     if not isinstance(listed, list) or not listed:
@@ -150,7 +150,7 @@ def skin_joints(gltf: Gltf, skin: int) -> list[int]:
 def _uvs(
     gltf: Gltf, attributes: dict, material: int | None, count: int, place: str
 ) -> np.ndarray | None:
-    """The texture coordinates that the material's colour image uses."""
+    """Read the texture coordinates of the material's colour image."""
     info = {} if material is None else _texture_info(gltf, material)
     transform = gltf.child(
         gltf.child(info, "extensions", f"{place}: "), "KHR_texture_transform", f"{place}: "
@@ -171,13 +171,13 @@ def _uvs(
 
 
 def _colours(gltf: Gltf, attributes: dict, count: int, place: str) -> np.ndarray | None:
-    """[V, 4] the vertices' colours, linear; None where all are white."""
+    """Read the vertices' colours [V, 4], linear; None if all are white."""
     if "COLOR_0" not in attributes:
         return None
     colours = gltf.accessor(attributes["COLOR_0"], place, ("VEC3", "VEC4"))
     if len(colours) != count:
         raise gltf.bad(place, f"expected {count} COLOR_0, got {len(colours)}")
-    if colours.dtype.kind == "i":  # not marked as normalised: the whole range all the same
+    if colours.dtype.kind == "i":  # not marked as normalised: scaled all the same
         kind = gltf.entry("accessors", attributes["COLOR_0"], place)["componentType"]
         colours = colours / np.iinfo(COMPONENTS[kind]).max
     if colours.shape[1] == 3:
@@ -197,13 +197,11 @@ def _texture_info(gltf: Gltf, material: int) -> dict:
 
 
 def read_materials(gltf: Gltf, used: Sequence[int]) -> list[Material]:
-    """Every material; images only of those in use. The last one is what surfaces without a
-    material have.
-    """
+    """Read every material; images only of those in use. The last one is the default material."""
     materials = []
     images: dict[int, np.ndarray] = {}
     for m, entry in enumerate(gltf.entries("materials")):
-        # Colour factor, of the metallic or of the older specular workflow.
+        # Read the colour factor, of the metallic or of the older specular workflow.
         place = f"materials[{m}]"
         old = gltf.child(
             gltf.child(entry, "extensions", f"{place}: "),
@@ -213,7 +211,7 @@ def read_materials(gltf: Gltf, used: Sequence[int]) -> list[Material]:
         new = gltf.child(entry, "pbrMetallicRoughness", f"{place}: ")
         owner, key = (old, "diffuseFactor") if old else (new, "baseColorFactor")
         factor = gltf.numbers(owner, key, place, [1.0, 1.0, 1.0, 1.0]).clip(0.0, 1.0)
-        # Transparency.
+        # Read the transparency.
         mode: AlphaMode = "OPAQUE"
         match entry.get("alphaMode", "OPAQUE"):
             case "OPAQUE" | "MASK" | "BLEND" as found:
@@ -221,7 +219,7 @@ def read_materials(gltf: Gltf, used: Sequence[int]) -> list[Material]:
             case _:
                 raise gltf.bad(place, "expected alphaMode OPAQUE, MASK or BLEND")
         cutoff = gltf.numbers({"c": [entry.get("alphaCutoff", 0.5)]}, "c", place, [0.5])[0]
-        # Image, decoded once for all materials that share it.
+        # Decode the image, once for all materials that share it.
         info = _texture_info(gltf, m)
         image = None
         if "index" in info and m in used:
@@ -235,7 +233,7 @@ def read_materials(gltf: Gltf, used: Sequence[int]) -> list[Material]:
                 data, where = gltf.image(source, place)
                 images[source] = decode_image(data, where, alpha=True).numpy()
             image = images[source]
-        # Name, for notes and errors.
+        # Name it, for notes and errors.
         name = entry.get("name")
         name = name if isinstance(name, str) and name else f"material {m}"
         materials.append(Material(image, factor, mode, float(cutoff), name))

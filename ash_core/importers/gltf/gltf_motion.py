@@ -10,17 +10,17 @@ from scipy.spatial.transform import Rotation
 from ash_core.files.gltf import Gltf, Node
 
 MAX_TRANSFORMS = 2_000_000
-"""Most nodes times frames of an animation: 256 MB of matrices, 40 minutes of 33 nodes."""
+"""Upper bound on nodes times frames of an animation: 256 MB of matrices, 40 minutes of 33 nodes."""
 _WIDTH = {"translation": 3, "rotation": 4, "scale": 3}
 
 
 @dataclass(frozen=True)
 class Animation:
-    """A named one."""
+    """Animation with its name."""
 
     name: str
     tracks: dict[tuple[int, str], np.ndarray]
-    """[F, 3 or 4] of (node, translation, rotation or scale)."""
+    """Tracks [F, 3 or 4] by (node, translation, rotation or scale)."""
     frames: int
     has_morphs: bool
 
@@ -28,7 +28,7 @@ class Animation:
 def world(
     nodes: Sequence[Node], order: Sequence[int], animation: Animation | None = None
 ) -> np.ndarray:
-    """T_world_node [F, N, 4, 4]; F is 1 without an animation."""
+    """Compute T_world_node [F, N, 4, 4]; F is 1 without an animation."""
     frames = animation.frames if animation else 1
     tracks = animation.tracks if animation else {}
     T = np.broadcast_to(np.eye(4), (frames, len(nodes), 4, 4)).copy()
@@ -49,7 +49,7 @@ def world(
 
 
 def read_animations(gltf: Gltf, nodes: Sequence[Node], fps: float) -> list[Animation]:
-    """All animations, sampled at a rate."""
+    """Read all animations, sampled at a rate."""
     animations = []
     for a, entry in enumerate(gltf.entries("animations")):
         place = f"animations[{a}]"
@@ -85,7 +85,7 @@ def read_animations(gltf: Gltf, nodes: Sequence[Node], fps: float) -> list[Anima
 
 
 def _curve(gltf: Gltf, sampler: dict, path: str, place: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """Times [K], values [K, w] or for splines [K, 3, w], and the interpolation."""
+    """Read times [K], values [K, w] or for splines [K, 3, w], and the interpolation."""
     kind = sampler.get("interpolation", "LINEAR")
     if kind not in ("LINEAR", "STEP", "CUBICSPLINE"):
         raise gltf.bad(place, "expected interpolation LINEAR, STEP or CUBICSPLINE")
@@ -111,29 +111,32 @@ def _curve(gltf: Gltf, sampler: dict, path: str, place: str) -> tuple[np.ndarray
 def _sample(
     times: np.ndarray, values: np.ndarray, kind: str, path: str, moments: np.ndarray
 ) -> np.ndarray:
-    """[F, w] of a curve; constant beyond its ends."""
+    """Sample a curve [F, w]; constant beyond its ends."""
     is_spline = kind == "CUBICSPLINE"
     if len(times) == 1:
-        found = np.repeat(values[:, 1] if is_spline else values, len(moments), axis=0)
+        samples = np.repeat(values[:, 1] if is_spline else values, len(moments), axis=0)
     else:
         low = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 2)
         span = np.maximum(times[low + 1] - times[low], 1e-9)
         share = np.clip((moments - times[low]) / span, 0.0, 1.0)[:, None]
         if is_spline:
-            found = _hermite(values, low, share, span[:, None])
+            samples = _hermite(values, low, share, span[:, None])
         elif kind == "STEP":
-            found = values[np.where(share[:, 0] >= 1.0, low + 1, low)]
+            samples = values[np.where(share[:, 0] >= 1.0, low + 1, low)]
         elif path == "rotation":
-            found = _slerp(values[low], values[low + 1], share)
+            samples = _slerp(values[low], values[low + 1], share)
         else:
-            found = values[low] * (1 - share) + values[low + 1] * share
+            samples = values[low] * (1 - share) + values[low + 1] * share
     if path == "rotation":
-        found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-    return found
+        samples = samples / np.maximum(np.linalg.norm(samples, axis=1, keepdims=True), 1e-12)
+    return samples
 
 
 def _hermite(values: np.ndarray, low: np.ndarray, t: np.ndarray, span: np.ndarray) -> np.ndarray:
-    """Source: glTF 2.0, appendix C: in-tangent, value, out-tangent at each key."""
+    """Interpolate a cubic spline.
+
+    Source: glTF 2.0, appendix C: in-tangent, value, out-tangent at each key.
+    """
     p0, m0 = values[low, 1], span * values[low, 2]
     p1, m1 = values[low + 1, 1], span * values[low + 1, 0]
     t2, t3 = t * t, t * t * t

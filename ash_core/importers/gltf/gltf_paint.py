@@ -1,7 +1,7 @@
-"""The paint of a glTF surface: an image times a colour times the vertices' colours, and its alpha.
+"""Paint of a glTF surface: an image times a colour times the vertices' colours, and its alpha.
 
-Images repeat, as glTF's do by default. Where a surface is transparent its image's colour means
-nothing: colours are averaged with their alpha as weight.
+Images repeat, glTF's default. A transparent surface's colour in the image has no meaning: colours
+are averaged with their alpha as weight.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ import numpy as np
 
 AlphaMode = Literal["OPAQUE", "MASK", "BLEND"]
 OPAQUE = 0.5
-"""Alpha from which a blended surface counts as there."""
+"""Alpha from which a blended surface counts as visible."""
 PROBES = 8
-"""Points along a triangle's side at which its alpha is looked up."""
+"""Number of points along a triangle's side at which its alpha is sampled."""
 _SMALLEST_PX = 4
 """Side down to which images are halved."""
 
@@ -23,17 +23,17 @@ class Material:
     """Colour of a surface: image, factor and alpha."""
 
     image: np.ndarray | None
-    """[h, w, 3 or 4] uint8, encoded for a screen (sRGB)."""
+    """Image [h, w, 3 or 4] uint8, encoded for a screen (sRGB)."""
     factor: np.ndarray
-    """[3 or 4] linear; the fourth is alpha."""
+    """Linear factor [3 or 4]; the fourth is alpha."""
     alpha_mode: AlphaMode = "OPAQUE"
     cutoff: float = 0.5
-    """Alpha from which a masked surface is there."""
+    """Alpha from which a masked surface is visible."""
     name: str = ""
 
     @property
     def threshold(self) -> float:
-        """Alpha below which the surface counts as not there."""
+        """Return the alpha below which the surface counts as absent."""
         return {"OPAQUE": 0.0, "MASK": self.cutoff, "BLEND": OPAQUE}[self.alpha_mode]
 
 
@@ -42,22 +42,22 @@ class Soup:
     """Triangles with their paint."""
 
     positions: np.ndarray
-    """[F, 3, 3] of the corners, m."""
+    """Corners [F, 3, 3], m."""
     uvs: np.ndarray
-    """[F, 3, 2] v down; NaN where the file has none."""
+    """Texture coordinates [F, 3, 2], v down; NaN if the file has none."""
     materials: np.ndarray
     """[F]"""
     colours: np.ndarray | None = None
-    """[F, 3, 4] linear, of the corners; None: all white."""
+    """Linear colours of the corners [F, 3, 4]; None: all white."""
 
 
 class Painter:
-    """Looks colours up on the surfaces of one material."""
+    """Colours of one material's surfaces."""
 
     def __init__(self, material: Material) -> None:
         self._material = material
         self._levels: list[np.ndarray] = []
-        """[h, w, 4] premultiplied, each half as large as the one before."""
+        """Image pyramid [h, w, 4] premultiplied, each level half as large as the one before."""
         if material.image is None:
             return
         level = material.image.astype(np.float32) / 255.0
@@ -72,10 +72,10 @@ class Painter:
     def colours(
         self, uvs: np.ndarray, step: np.ndarray, tints: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Look up colours [N, 3], encoded for a screen, and alpha [N].
+        """Sample colours [N, 3], encoded for a screen, and alpha [N].
 
-        uvs [N, 2]; NaN: the image's mean.  step [N]: side of the area that a colour stands for, in
-        parts of the image.  tints [N, 4]: linear, of the vertices.
+        uvs [N, 2]; NaN: the image's mean.  step [N]: side of the area of a colour, as a share of
+        the image.  tints [N, 4]: linear, of the vertices.
         """
         rgba = self._looked_up(uvs, step)
         alpha = rgba[:, 3]
@@ -87,25 +87,25 @@ class Painter:
         return rgb, alpha * tint[:, 3] if self._material.alpha_mode != "OPAQUE" else alpha
 
     def _looked_up(self, uvs: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """[N, 4] premultiplied colours of the image; white without one."""
+        """Sample premultiplied colours [N, 4] of the image; white without one."""
         colours = np.ones((len(uvs), 4), np.float32)
         if not self._levels:
             return colours
         colours[:] = self._levels[-1].mean((0, 1))
         side_px = float(np.sqrt(np.prod(self._levels[0].shape[:2])))
-        # Pixels of the image that one colour stands for: beyond one and a half they are averaged.
+        # Image pixels of one colour: beyond one and a half they are averaged.
         level = np.log2(np.maximum(step * side_px, 1e-9) / 1.5)
         level = np.clip(np.ceil(level), 0, len(self._levels) - 1)
         level[~np.isfinite(uvs).all(1)] = -1
         for n, image in enumerate(self._levels):
-            here = np.flatnonzero(level == n)
-            if len(here):
-                colours[here] = _between_pixels(image, uvs[here])
+            indices = np.flatnonzero(level == n)
+            if len(indices):
+                colours[indices] = _between_pixels(image, uvs[indices])
         return colours
 
 
 def opaque_share(soup: Soup, materials: list[Material]) -> np.ndarray:
-    """Measure the share of each triangle that is there, by its mask or mean alpha: [F]."""
+    """Measure the visible share of each triangle, by its mask or mean alpha: [F]."""
     share = np.ones(len(soup.materials))
     steps = (np.arange(PROBES) + 1 / 3) / PROBES
     first, second = np.meshgrid(steps, steps, indexing="ij")
@@ -154,7 +154,7 @@ def _halved(image: np.ndarray) -> np.ndarray:
 
 
 def _between_pixels(image: np.ndarray, uvs: np.ndarray) -> np.ndarray:
-    """[N, c] bilinear; the image repeats."""
+    """Interpolate bilinearly [N, c]; the image repeats."""
     height, width = image.shape[:2]
     x, y = uvs[:, 0] * width - 0.5, uvs[:, 1] * height - 0.5
     left, top = np.floor(x), np.floor(y)

@@ -11,24 +11,24 @@ from ash_core.importers.gltf.gltf_mesh import Part, skin_joints
 from ash_core.importers.gltf.gltf_vrm import human_bones
 
 SAME = 1e-3
-"""Share of the character's size within which two places are the same pose."""
+"""Share of the character's size within which two poses are the same."""
 SINGULAR = 1e-9
-"""Determinant over the product of the axes' lengths, below which a matrix is flat."""
+"""Ratio of a matrix's determinant to the product of its axes' lengths, below which it is flat."""
 _BODY = -1
-"""Stand-in for a node: the body, which moves with no joint."""
+"""Placeholder of a node: the body, which no joint moves."""
 
 
 @dataclass
 class Rig:
-    """The joints, by node, parents first; None stands for a root that no joint is."""
+    """Joints by node, parents first; None stands for a root that is not a joint."""
 
     nodes: list[int]
     parents: list[int]
-    """Index into `nodes`."""
+    """Indices into `nodes`."""
     reference: np.ndarray
-    """[J, 4, 4] T_world_joint in which the template stands."""
+    """Pose of the template: T_world_joint [J, 4, 4]."""
     rest: np.ndarray
-    """[J, 4, 4] at the scene's rest."""
+    """Pose of the scene at rest [J, 4, 4]."""
     slides: list[bool] = field(default_factory=list)
 
 
@@ -41,7 +41,7 @@ def find_rig(
     animations: Sequence,
 ) -> tuple[Rig, dict[int, np.ndarray] | None]:
     """Find the joints, and T_world_mesh of each skin's bind pose (None: rest, node by node)."""
-    # Joints of the skins, and animated nodes of meshes that no joint carries.
+    # Collect joints of the skins, and animated nodes of meshes without a joint.
     skins = sorted({part.skin for part in parts if part.skin is not None})
     bones = {node for skin in skins for node in skin_joints(gltf, skin)}
     moved = {node for animation in animations for node, _ in animation.tracks}
@@ -50,7 +50,7 @@ def find_rig(
             line = ancestors(nodes, part.node)
             if not bones & set(line) and moved & set(line):
                 bones.add(part.node)
-    if not bones:  # some VRM avatars are of stiff parts
+    if not bones:  # some VRM avatars have rigid parts
         bones = set(human_bones(gltf).values()) & set(order)
     if not bones:
         text = "expected a rigged character, got meshes that no skin and no animation moves"
@@ -59,14 +59,14 @@ def find_rig(
     if unreached:
         raise gltf.bad("skins", f"expected joints in the scene, got node {min(unreached)} outside")
 
-    # One tree, parents first.
+    # Build one tree, parents first.
     joints = [n for n in order if n in bones]
     above = [next((a for a in ancestors(nodes, n)[1:] if a in bones), _BODY) for n in joints]
     if above.count(_BODY) != 1:
         joints, above = [_BODY, *joints], [_BODY - 1, *above]
     index = {n: i for i, n in enumerate(joints)}
 
-    # The pose in which the skins were bound; joints that no skin has stand as at rest.
+    # Find the pose in which the skins were bound; joints without a skin stand as at rest.
     rest = np.stack([T_rest[n] if n >= 0 else np.eye(4) for n in joints])
     bind_pose = _bind_pose(gltf, skins, joints, T_rest)
     reference = rest.copy()
@@ -96,9 +96,9 @@ def ancestors(nodes: Sequence[Node], node: int) -> list[int]:
 def _bind_pose(
     gltf: Gltf, skins: Sequence[int], joints: Sequence[int], T_rest: np.ndarray
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]] | None:
-    """T_world_joint of the joints, and T_world_mesh of the skins, where the skins were bound.
+    """Return T_world_joint of the joints, and T_world_mesh of the skins, in the bind pose.
 
-    The uppermost joint is taken to stand as at rest. None where skins do not agree.
+    The uppermost joint is taken to stand as at rest. None if the skins disagree.
     """
     where: dict[int, np.ndarray] = {}
     bound: dict[int, np.ndarray] = {}
@@ -121,7 +121,7 @@ def _bind_pose(
 
 
 def check_binds(gltf: Gltf, nodes: Sequence[Node], parts: Sequence[Part]) -> list[str]:
-    """Refuse inverse bind matrices without an inverse where vertices use them; else a note."""
+    """Refuse inverse bind matrices that vertices use and have no inverse; else return a note."""
     notes = []
     for skin in sorted({part.skin for part in parts if part.skin is not None}):
         listed = skin_joints(gltf, skin)
@@ -149,13 +149,13 @@ def check_binds(gltf: Gltf, nodes: Sequence[Node], parts: Sequence[Part]) -> lis
 
 
 def is_flat(matrices: np.ndarray) -> np.ndarray:
-    """Tell which transforms [J, 4, 4] have no inverse: [J]."""
+    """Return which transforms [J, 4, 4] have no inverse: [J]."""
     axes = np.linalg.norm(matrices[:, :3, :3], axis=1).prod(1)
     return ~(np.abs(np.linalg.det(matrices[:, :3, :3])) > SINGULAR * axes)
 
 
 def inverse_binds(gltf: Gltf, skin: int, count: int) -> np.ndarray | None:
-    """[J, 4, 4] T_joint_mesh of a skin; None where the file leaves them out."""
+    """Return T_joint_mesh [J, 4, 4] of a skin; None if the file leaves them out."""
     entry = gltf.entries("skins")[skin]
     if "inverseBindMatrices" not in entry:
         return None

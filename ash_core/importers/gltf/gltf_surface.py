@@ -1,4 +1,4 @@
-"""All parts of a glTF character as one welded surface, in the pose in which it was bound."""
+"""All parts of a glTF character as one welded surface, in its bind pose."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ from ash_core.importers.gltf.gltf_paint import Material, Soup, opaque_share
 from ash_core.importers.gltf.gltf_rig import Rig, ancestors, inverse_binds
 
 WELD = 1e-5
-"""Share of the size within which vertices are one."""
+"""Share of the size within which vertices are welded."""
 LIGHTEST = 1e-3
-"""Weights below are dropped."""
+"""Smallest weight that is kept."""
 TRANSPARENT = 0.5
-"""Share of a triangle that must be there for it to be kept."""
+"""Visible share of a triangle from which it is kept."""
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """All parts as one: welded vertices, in file units."""
+    """All parts as one mesh: welded vertices, in file units."""
 
     vertices: np.ndarray
     faces: np.ndarray
     soup: Soup
     owners: np.ndarray
-    """[V, 8] joints."""
+    """Joints [V, 8]."""
     weights: np.ndarray
 
     def only(self, faces: np.ndarray) -> "Mesh":
-        """Some of its faces, by a mask, and the vertices that they use."""
-        used, kept = np.unique(self.faces[faces], return_inverse=True)
+        """Select some of its faces by a mask, and the vertices that they use."""
+        used, local = np.unique(self.faces[faces], return_inverse=True)
         soup = self.soup
         return Mesh(
             vertices=self.vertices[used],
-            faces=kept.reshape(-1, 3),
+            faces=local.reshape(-1, 3),
             soup=Soup(
                 soup.positions[faces],
                 soup.uvs[faces],
@@ -57,7 +57,7 @@ def weld_parts(
     bound: dict[int, np.ndarray] | None,
 ) -> Mesh:
     """Weld the parts' vertices; triangles without a size are dropped."""
-    # Vertices and triangles of all parts, one after the other.
+    # Concatenate vertices and triangles of all parts.
     places, owners, shares, faces, uvs, colours, materials = [], [], [], [], [], [], []
     count = 0
     for part in parts:
@@ -81,7 +81,7 @@ def weld_parts(
     _, first, weld = np.unique(key, axis=0, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))  # keep the file's order
     first, weld = np.sort(first), rank[weld.reshape(-1)]
-    # The welded mesh; paint stays with the triangles' corners.
+    # Build the welded mesh; paint stays with the triangles' corners.
     triangles = weld[np.concatenate(faces)]
     has_colours = any(part.colours is not None for part in parts)
     soup = Soup(
@@ -95,7 +95,8 @@ def weld_parts(
 
 
 def without_transparent(mesh: Mesh, materials: Sequence[Material]) -> tuple[Mesh, list[str]]:
-    """Drop the triangles that are mostly transparent: a Gaussian of ours is opaque. And notes."""
+    """Drop the triangles that are mostly transparent, since Gaussians are opaque; return notes
+    too."""
     soup = mesh.soup
     normals = np.cross(
         soup.positions[:, 1] - soup.positions[:, 0], soup.positions[:, 2] - soup.positions[:, 0]
@@ -107,16 +108,16 @@ def without_transparent(mesh: Mesh, materials: Sequence[Material]) -> tuple[Mesh
         mode, own = materials[m].alpha_mode, soup.materials == m
         if mode == "OPAQUE":
             continue
-        name, gone = show(materials[m].name), dropped & own
+        name, removed = show(materials[m].name), dropped & own
         kind = "masked" if mode == "MASK" else "blended"
-        if mode == "BLEND" and area[gone].sum() > 0.5 * area.sum():
+        if mode == "BLEND" and area[removed].sum() > 0.5 * area.sum():
             dropped &= ~own
             notes.append(
                 f"{name} is {kind} and most of the character transparent: drawn opaque here"
             )
             continue
         notes.append(
-            f"{name} is {kind} (alpha): {gone.sum()} of {own.sum()} triangles are mostly "
+            f"{name} is {kind} (alpha): {removed.sum()} of {own.sum()} triangles are mostly "
             "transparent and left out, the others opaque"
         )
     return (mesh.only(~dropped) if dropped.any() else mesh), notes
@@ -130,7 +131,8 @@ def _placed(
     T_rest: np.ndarray,
     bound: dict[int, np.ndarray] | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Vertices in the reference pose, joints [V, 8], weights [V, 8], whether inside is out."""
+    """Return vertices in the reference pose, joints [V, 8], weights [V, 8], whether inside is
+    out."""
     index = {n: j for j, n in enumerate(rig.nodes)}
     if part.skin is None or part.joints is None or part.weights is None:
         joint = next((index[n] for n in ancestors(nodes, part.node) if n in index), None)
@@ -167,7 +169,8 @@ def _moved(points: np.ndarray, T: np.ndarray) -> np.ndarray:
 def _heaviest(
     joints: np.ndarray, weights: np.ndarray, index: dict[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (of the rig) and weights [V, 8] by falling weight, summing to one, each joint once."""
+    """Return joints (of the rig) and weights [V, 8], descending, summing to one, each joint
+    once."""
     width = joints.shape[1]
     numbers = np.zeros(max(index) + 1, np.int64)
     for node, j in index.items():
@@ -175,7 +178,7 @@ def _heaviest(
             numbers[node] = j
     joints = numbers[joints]
     weights = weights.copy()
-    for k in range(width - 1, 0, -1):  # a joint named twice counts with its sum, once
+    for k in range(width - 1, 0, -1):  # a repeated joint counts once, with its sum
         for other in range(k):
             same = (joints[:, k] == joints[:, other]) & (weights[:, k] > 0)
             weights[same, other] += weights[same, k]

@@ -1,4 +1,4 @@
-"""Report on a glTF character: rest pose, atlas, paint that is not as in the file."""
+"""Report on a glTF character: rest pose, atlas, paint other than in the file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from ash_core.importers.gltf.gltf_vrm import human_bones
 from ash_core.importers.retarget.joint_names import SIDES, body_parts
 
 T_POSE_DEGREES = 20.0
-"""Farthest that arms lie from the horizontal in a T-pose."""
+"""Largest angle of arms to the horizontal in a T-pose."""
 A_POSE_DEGREES = 70.0
-"""Farthest that they hang below it in an A-pose."""
+"""Largest angle of arms below it in an A-pose."""
 STRAIGHT_DEGREES = 45.0
-"""Farthest that elbows are bent in either."""
+"""Largest bend of elbows in either."""
 _ARMS = {
     f"{side}{bone}": f"{side} {part}"
     for side in SIDES
@@ -26,12 +26,15 @@ _ARMS = {
 """VRM's names of the arms' bones, and ours."""
 
 
-def describe_rest(places: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]) -> str:
+def describe_rest(places: Mapping[str, np.ndarray], known_parts: Mapping[str, np.ndarray]) -> str:
     """Describe the rest pose by its arms.
 
-    places: of the joints by name, m, Y up.  known: places of body parts that need no guess.
+    places: places of the joints by name, m, Y up.  known_parts: places of body parts that VRM
+    names.
     """
-    parts = {part: places[name] for part, name in body_parts(list(places)).items()} | dict(known)
+    parts = {part: places[name] for part, name in body_parts(list(places)).items()} | dict(
+        known_parts
+    )
     drops, bends = [], []
     for side in SIDES:
         joints = [parts.get(f"{side} {part}") for part in ("upper_arm", "forearm", "hand")]
@@ -60,12 +63,14 @@ def rest_fact(gltf: Gltf, nodes: Sequence[Node], rig: Rig) -> str:
     """Describe the rest pose. Dofs of zero are the pose in which the skin was bound."""
     place = {n: rig.reference[j, :3, 3] for j, n in enumerate(rig.nodes) if n >= 0}
     bones = human_bones(gltf)
-    known = {part: place[bones[bone]] for bone, part in _ARMS.items() if bones.get(bone) in place}
-    return describe_rest({nodes[n].name: spot for n, spot in place.items()}, known)
+    known_parts = {
+        part: place[bones[bone]] for bone, part in _ARMS.items() if bones.get(bone) in place
+    }
+    return describe_rest({nodes[n].name: spot for n, spot in place.items()}, known_parts)
 
 
 def atlas_fact(atlas: MaterialAtlas) -> str:
-    """Describe the atlas: its size, whose layout it is, how fine it is."""
+    """Describe the atlas: its size, its layout's origin, its density."""
     height, width = atlas.texture.shape[:2]
     side = math.sqrt(height * width)
     layout = "the file's own layout" if atlas.is_kept else "laid out anew"
@@ -78,7 +83,7 @@ def atlas_fact(atlas: MaterialAtlas) -> str:
 
 
 def paint_notes(soup: Soup, materials: Sequence[Material], atlas: MaterialAtlas) -> list[str]:
-    """List what of the paint is not as the file has it."""
+    """List the paint that differs from the file."""
     notes = []
     has_image = np.array([m.image is not None for m in materials])[soup.materials]
     without = has_image & ~np.isfinite(soup.uvs).all((1, 2))

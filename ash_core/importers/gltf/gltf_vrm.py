@@ -4,7 +4,7 @@ from ash_core.files.gltf import Gltf
 
 
 def vrm_notes(gltf: Gltf) -> list[str]:
-    """List what of a VRM file is not carried over; empty for other files."""
+    """List the parts of a VRM file that are not converted; empty for other files."""
     extensions = gltf.child(gltf.content, "extensions", "")
     old = gltf.child(extensions, "VRM", "extensions: ")
     new = gltf.child(extensions, "VRMC_vrm", "extensions: ")

@@ -32,11 +32,11 @@ from ash_core.studio.mesh.graph import make_graph
 from ash_core.studio.truth.dressing import FILE, Dressing, save_dressing
 
 Progress = Callable[[str, float], None]
-"""Told what is being done and which fraction is behind us."""
+"""Callback that takes the current step's name and the fraction that is complete."""
 
 VERTICES = 7000
 HAND = 0.5
-"""Share of a vertex that must hang on the hand's bones for the hand mask."""
+"""Share of a vertex's weight on the hand's bones from which it is in the hand mask."""
 
 _CONF = """\
 # ABOUT. Names are relative to this file.
@@ -61,7 +61,7 @@ character {
 
 
 def conf(name: str, about: str) -> str:
-    """The configuration of a character whose files have this name."""
+    """Return the configuration of a character whose files have this name."""
     return _CONF.replace("NAME", name).replace("ABOUT", about)
 
 
@@ -70,7 +70,7 @@ CONF = conf("actor", "The default character, made by `ash-studio actor`")
 
 @dataclass(frozen=True)
 class Actor:
-    """The finished character. Body frame, m."""
+    """Finished character. Body frame, m."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -84,17 +84,17 @@ class Actor:
     motions: Mapping[str, np.ndarray]
     name: str = "actor"
     dressing: Dressing | None = None
-    """What the true surface has beyond the template; None: nothing but wrinkles."""
+    """Properties of the true surface beyond the template; None: wrinkles alone."""
 
 
 Build = Callable[[Progress], Actor]
-"""Makes an actor, nothing on disk."""
+"""Function that makes an actor without writing files."""
 
 
 def make_actor(
     out: Path, progress: Progress | None = None, build: Build | None = None
 ) -> CharacterFiles:
-    """Make a character and write it to a folder. Needs the package anny; always the same."""
+    """Make a character and write it to a folder. Needs the package anny; always the same result."""
     out = Path(out)
     try:
         (out / "motions").mkdir(parents=True, exist_ok=True)
@@ -106,26 +106,26 @@ def make_actor(
     return write_actor(out, actor)
 
 
-def build_actor(tell: Progress) -> Actor:
-    """All the work, nothing on disk."""
-    tell("loading the body model (the first time takes a minute or two)", 0.0)
+def build_actor(progress: Progress) -> Actor:
+    """Make the character without writing files."""
+    progress("loading the body model (the first time takes a minute or two)", 0.0)
     body = cap_toes(close_holes(repose(load_body())))
-    tell("thinning the mesh", 0.25)
+    progress("thinning the mesh", 0.25)
     body = thin(body, importance_of(body), VERTICES)
     dressed, lift = dress(body)
-    tell("laying out the atlas", 0.40)
+    progress("laying out the atlas", 0.40)
     corner_uvs = layout(body, dressed)
-    tell("painting the texture", 0.60)
+    progress("painting the texture", 0.60)
     texture = paint(body, dressed, corner_uvs)
-    tell("building the skeleton and the graph", 0.80)
+    progress("building the skeleton and the graph", 0.80)
     skeleton, owner = build_rig(body, lift)
     skinning = build_skin(body.weights, body.bones, owner, skeleton)
     nodes, graph_faces = make_graph(dressed, body.faces)
     share = shares(body)
     hands = np.maximum(share["left_hand"], share["right_hand"]) > HAND
-    tell("choreographing the motions", 0.85)
+    progress("choreographing the motions", 0.85)
     motions = make_motions(skeleton, skinning, dressed)
-    tell("done", 1.0)
+    progress("done", 1.0)
     return Actor(
         dressed, body.faces, corner_uvs, texture, skeleton, skinning, nodes, graph_faces, hands,
         motions,
@@ -133,7 +133,7 @@ def build_actor(tell: Progress) -> Actor:
 
 
 def importance_of(body: Body) -> np.ndarray:
-    """[V] how dearly each vertex is kept when the mesh is thinned: face and hands before cloth."""
+    """Return factors [V] on the vertices' costs in simplification: face and hands before cloth."""
     share, marks = shares(body), landmarks(body)
     hair = fields(body.vertices, share, marks)["hair"] > 0.01
     importance = np.ones(len(body.vertices))
@@ -147,7 +147,7 @@ def importance_of(body: Body) -> np.ndarray:
 
 
 def write_actor(out: Path, actor: Actor, name: str = "actor") -> CharacterFiles:
-    """Write the published formats: millimetres, a HOCON configuration that names everything."""
+    """Write the published formats: millimetres, and a HOCON configuration that names all files."""
     files = CharacterFiles(
         skeleton=out / f"{name}.skeleton",
         mesh=out / f"{name}.obj",

@@ -1,4 +1,4 @@
-"""The actor's UV atlas: which parts become charts, and how much room each gets."""
+"""UV atlas of the actor: the parts that become charts, and their density."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from ash_core.studio.mesh.surface import face_normals
 from ash_core.studio.mesh.unwrap import clean_labels, cut_charts, flatten
 
 TORSO, ARM, HAND, LEG, UPPER, SOLE, HEAD, EYE = range(0, 80, 10)
-"""Labels; plus 1 for the left part, 2 for the right."""
+"""Labels of parts; plus 1 for the left part, 2 for the right."""
 DENSITY = {
     TORSO: 1.0,
     ARM: 1.1,
@@ -22,11 +22,11 @@ DENSITY = {
 }
 """Texels per metre, relative."""
 FACE_DENSITY = 2.8
-"""In the middle of the face."""
+"""Relative density in the middle of the face."""
 
 
 def layout(body: Body, dressed: np.ndarray) -> np.ndarray:
-    """Corner texture coordinates [F, 3, 2] in [0, 1], v up: no two faces overlap."""
+    """Lay out corner texture coordinates [F, 3, 2] in [0, 1], v up, without overlapping faces."""
     labels = body_labels(body, dressed)
     free = {UPPER + 1, UPPER + 2, SOLE + 1, SOLE + 2}
     charts = cut_charts(body.faces, body.corner_uvs, labels, free)
@@ -40,13 +40,13 @@ def layout(body: Body, dressed: np.ndarray) -> np.ndarray:
 
 
 def body_labels(body: Body, dressed: np.ndarray) -> np.ndarray:
-    """[F] the part of each face of a whole body."""
+    """Label [F] the part of each face of a whole body."""
     share = shares(body)
     mean = lambda values: values[body.faces].mean(1)  # noqa: E731
     side = np.where(mean(body.vertices[:, 0]) > 0, 1, 2)
     labels = np.full(len(body.faces), TORSO)
-    for name, label, at in (("arm", ARM, 0.5), ("leg", LEG, 0.6)):
-        part = mean(np.maximum(share[f"left_{name}"], share[f"right_{name}"])) > at
+    for name, label, threshold in (("arm", ARM, 0.5), ("leg", LEG, 0.6)):
+        part = mean(np.maximum(share[f"left_{name}"], share[f"right_{name}"])) > threshold
         labels = np.where(part, label + side, labels)
     islands = body.islands
     hands = np.isin(islands, np.unique(islands[mean(_either(share, "hand")) > 0.9]))
@@ -69,7 +69,7 @@ def _either(share: dict, limb: str) -> np.ndarray:
 
 
 def body_density(body: Body, labels: np.ndarray) -> np.ndarray:
-    """[F] texels per metre that each face gets, relative."""
+    """Return the texels per metre of each face [F], relative."""
     density = np.array([DENSITY[label // 10 * 10] for label in labels.tolist()])
     marks = landmarks(body)
     centres = body.vertices[body.faces].mean(1)

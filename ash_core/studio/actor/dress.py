@@ -10,13 +10,13 @@ from ash_core.studio.mesh.surface import mean_matrix, smooth, vertex_normals
 SOLE = 0.018
 """Thickness of the shoe's sole, m."""
 CROTCH = 0.075
-"""How far under the hip joints the legs meet, m."""
+"""Distance from the hip joints down to the crotch, m."""
 
 
 def dress(body: Body) -> tuple[np.ndarray, float]:
-    """Vertices [V, 3] of the dressed surface, soles on y = 0, and how far the body rose for it (m).
+    """Offset the body's surface to the clothes, soles on y = 0.
 
-    `body` stays the bare one.
+    `body` stays bare. Returns vertices [V, 3] and the height that the body gained by the soles, m.
     """
     marks, share = landmarks(body), shares(body)
     field = fields(body.vertices, share, marks)
@@ -26,7 +26,7 @@ def dress(body: Body) -> tuple[np.ndarray, float]:
     normals = vertex_normals(smooth(points, mean, np.ones(len(points)), 3), body.faces)
     normals = smooth(normals, mean, np.ones(len(points)), 3)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    # Hems stay level: near them nothing moves up or down.
+    # Hems stay level: near them no vertex moves up or down.
     level = np.exp(-((field["hem"] / 0.04) ** 2)) * (field["sleeve"] > 0.19)
     level = np.maximum(level, np.exp(-((field["cuff"] / 0.02) ** 2)))
     points[:, 1] += level * (body.vertices[:, 1] - points[:, 1])
@@ -45,12 +45,12 @@ def dress(body: Body) -> tuple[np.ndarray, float]:
 
 
 def smooth_anatomy(body: Body, share: dict, field: dict, mean) -> np.ndarray:
-    """Cloth spans hollows: smooth strongly inside garments."""
+    """Smooth strongly inside garments, since cloth spans hollows."""
     shirt = step(field["shirt"], 0.0, 0.03)
     trousers = step(field["trousers"], 0.0, 0.03)
     before = body.vertices
     points = smooth(before, mean, 0.55 * np.maximum(shirt, trousers), 26)
-    # Undo part of the shrinking: Laplacian smoothing pulls tubes in.
+    # Undo part of the shrinking: Laplacian smoothing makes tubes thinner.
     normals = vertex_normals(points, body.faces)
     lost = np.einsum("vk,vk->v", before - points, normals)
     lost = smooth(lost, mean, np.ones(len(lost)), 12)
@@ -67,7 +67,7 @@ def smooth_anatomy(body: Body, share: dict, field: dict, mean) -> np.ndarray:
 
 
 def straight_legs(points: np.ndarray, field: dict, marks: Landmarks, share: dict) -> np.ndarray:
-    """Straight trouser legs: below the thigh they do not narrow to the ankle."""
+    """Straighten trouser legs: below the thigh they do not narrow to the ankle."""
     inside = step(field["trousers"], -0.004, 0.006)
     moved = points.copy()
     for side, name in enumerate(("left_leg", "right_leg")):
@@ -75,20 +75,20 @@ def straight_legs(points: np.ndarray, field: dict, marks: Landmarks, share: dict
         down = along(points, knee, ankle)
         shin = knee + np.clip(down, 0, 1.2)[:, None] * (ankle - knee)
         thigh = hip + np.clip(along(points, hip, knee), 0, 1)[:, None] * (knee - hip)
-        # The calf hangs behind the bone: move the trouser's axis with it.
+        # The calf is behind the bone: move the trouser's axis with it.
         axis = np.where((down > 0)[:, None], shin + np.array([0, 0, -0.012]), thigh)
         out = (points - axis) * [1.0, 0.0, 1.0]
         radius = np.linalg.norm(out, axis=1, keepdims=True)
-        at = np.clip(down, 0.0, 1.0)
-        wanted = 0.066 + 0.004 * at + 0.008 * step(at, 0.7, 1.0)
-        grow = np.maximum(wanted - radius[:, 0], 0.0) * step(down, -0.25, 0.25)
+        fraction = np.clip(down, 0.0, 1.0)
+        width = 0.066 + 0.004 * fraction + 0.008 * step(fraction, 0.7, 1.0)
+        grow = np.maximum(width - radius[:, 0], 0.0) * step(down, -0.25, 0.25)
         grow = grow * inside * step(share[name], 0.4, 0.8)
         moved += grow[:, None] * out / np.maximum(radius, 1e-6)
     return moved
 
 
 def _thickness(points: np.ndarray, field: dict, marks: Landmarks) -> np.ndarray:
-    """How far each vertex is pushed out along its normal, m."""
+    """Return each vertex's offset along its normal, m."""
     shirt = step(field["shirt"], -0.006, 0.006)
     flare = np.exp(-np.maximum(field["hem"], 0) / 0.05) * (field["sleeve"] > 0.19)
     sleeve = np.exp(-np.maximum(field["sleeve"], 0) / 0.05)
@@ -107,7 +107,7 @@ def _thickness(points: np.ndarray, field: dict, marks: Landmarks) -> np.ndarray:
 def shoes(
     points: np.ndarray, body: Body, share: dict, field: dict, heel: bool = False
 ) -> np.ndarray:
-    """Sneakers: the foot grown a little, its front half moved onto a drawn shoe; a flat sole.
+    """Shape sneakers: a larger foot, its front half moved onto a drawn shoe, and a flat sole.
 
     heel: the lower half of the shoe's back is drawn too.
     """
@@ -119,20 +119,20 @@ def shoes(
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     grown = grown + (0.010 * inside)[:, None] * normals * [1.0, 0.5, 1.0]
     for name in ("left_foot", "right_foot"):
-        mine = share[name] > 0.3
-        drawn, front = _drawn_shoe(grown, points, mine & (body.vertices[:, 1] < 0.06))
+        is_foot = share[name] > 0.3
+        drawn, front = _drawn_shoe(grown, points, is_foot & (body.vertices[:, 1] < 0.06))
         if heel:
             front = np.maximum(front, 1.0 - step(points[:, 1], 0.022, 0.05))
-        front = (front * inside * mine)[:, None]
+        front = (front * inside * is_foot)[:, None]
         grown = grown + front * (drawn - grown)
         grown = smooth(grown, mean, 0.5 * front[:, 0], 2)
-    # Everything near the ground, and the arch, goes flat onto the sole's plane.
+    # Flatten everything near the ground, and the arch, onto the sole's plane.
     low = inside * (1.0 - step(grown[:, 1], 0.004, 0.016))
     grown[:, 1] += low * (-SOLE - grown[:, 1])
     return grown
 
 
-# Along the shoe, heel 0 to tip 1: half width, height of the upper over the bare sole (m).
+# Profile from heel 0 to tip 1: half width, height of the upper over the bare sole (m).
 _SHOE = np.array([
     (0.00, 0.020, 0.075), (0.15, 0.036, 0.085), (0.35, 0.038, 0.088), (0.50, 0.042, 0.080),
     (0.65, 0.048, 0.062), (0.78, 0.051, 0.049), (0.88, 0.047, 0.042), (0.95, 0.035, 0.036),
@@ -144,7 +144,8 @@ _SHOE_SQUARENESS = 2.6
 def _drawn_shoe(
     points: np.ndarray, bare: np.ndarray, of_foot: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where each vertex lies on the drawn shoe, by its angle about the axis; and how much of it."""
+    """Project each vertex onto the drawn shoe, by its angle about the axis; return its share
+    too."""
     foot = bare[of_foot]
     slope, middle = np.polyfit(foot[:, 2], foot[:, 0], 1)
     heel, tip = foot[:, 2].min() - 0.006, foot[:, 2].max() + 0.014

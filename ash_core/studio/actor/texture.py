@@ -1,4 +1,4 @@
-"""Paint the actor: every pixel is coloured by its place on the body, so that seams match."""
+"""Paint the actor: a pixel's colour depends on its place on the body, so that seams match."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -42,14 +42,14 @@ class Palette:
 
 @dataclass(frozen=True)
 class Paper:
-    """What the brushes see of each pixel."""
+    """Per-pixel inputs of the brushes."""
 
     bare: np.ndarray
-    """[N, 3] place on the undressed body, m."""
+    """Place on the undressed body [N, 3], m."""
     dressed: np.ndarray
     normal: np.ndarray
     hollow: np.ndarray
-    """[N] how far it lies in a hollow, 0 to 1."""
+    """Depth in a hollow [N], 0 to 1."""
     share: dict[str, np.ndarray]
     field: dict[str, np.ndarray]
     marks: Landmarks
@@ -57,7 +57,12 @@ class Paper:
 
 
 def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray:
-    """The texture [PAINT_SIZE / 2, PAINT_SIZE / 2, 3] uint8, row 0 at the top."""
+    """Paint the texture [PAINT_SIZE
+
+    2, PAINT_SIZE
+
+    2, 3] uint8, row 0 at the top.
+    """
     texels = find_texels(corner_uvs, PAINT_SIZE)
     paper = paper_of(body, dressed, texels)
     colour = paint_skin(paper)
@@ -66,7 +71,7 @@ def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray
     eye = body.eyes[texels.faces]
     colour = over(colour, _trousers(paper), step(field["trousers"], -0.0008, 0.0008))
     shirt = step(field["shirt"], -0.0008, 0.0008)
-    # The shirt's hem throws a soft shadow on the trousers, the trousers' on the shoes.
+    # The shirt's hem casts a soft shadow on the trousers, the trousers' on the shoes.
     under = np.exp(-np.maximum(-field["hem"], 0) / 0.012) * (field["hem"] < 0)
     under = under * (1.0 - np.maximum(share["left_hand"], share["right_hand"]))
     colour = colour * (1 - 0.45 * under * (field["trousers"] > 0))[:, None]
@@ -111,7 +116,7 @@ def over(under: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def cloud(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
-    """Smooth noise about -1 to 1: a few plane waves in random directions."""
+    """Return smooth noise in about -1 to 1: a few plane waves in random directions."""
     rng = np.random.default_rng(seed)
     total = np.zeros(len(points))
     for _ in range(6):
@@ -139,18 +144,18 @@ def paint_skin(paper: Paper) -> np.ndarray:
 
 
 def _finger_reach(paper: Paper) -> np.ndarray:
-    """Distance from the wrist, m."""
+    """Return the distance from the wrist, m."""
     wrists = paper.marks.wrists
     return np.min([np.linalg.norm(paper.bare - w, axis=1) for w in wrists], axis=0)
 
 
 def paint_face(colour: np.ndarray, paper: Paper, body: Body) -> np.ndarray:
-    """Blush, lips, nose, brows and lashes, by distance from the eyes' midpoint."""
-    at = paper.bare - paper.marks.eyes
-    x, y = np.abs(at[:, 0]), at[:, 1]
-    front = paper.share["head"] * step(at[:, 2], -0.045, -0.01)
+    """Paint blush, lips, nose, brows and lashes, by distance from the eyes' midpoint."""
+    offset = paper.bare - paper.marks.eyes
+    x, y = np.abs(offset[:, 0]), offset[:, 1]
+    front = paper.share["head"] * step(offset[:, 2], -0.045, -0.01)
     cheeks = bump(np.hypot(x - 0.042, (y + 0.040) * 1.2), 0.021)
-    nose = bump(np.hypot(x, y + 0.043), 0.014) * step(at[:, 2], 0.0, 0.02)
+    nose = bump(np.hypot(x, y + 0.043), 0.014) * step(offset[:, 2], 0.0, 0.02)
     colour = over(colour, paper.palette.blush, front * np.clip(0.34 * cheeks + 0.26 * nose, 0, 1))
     sockets = bump(np.hypot((x - 0.031) * 0.8, y - 0.008), 0.014)
     colour = over(colour, paper.palette.skin * [0.84, 0.78, 0.76], 0.40 * front * sockets)
@@ -187,10 +192,10 @@ def _lips(colour: np.ndarray, paper: Paper, body: Body, front: np.ndarray) -> np
 
 
 def paint_eyes(colour: np.ndarray, paper: Paper, body: Body, eye: np.ndarray) -> np.ndarray:
-    """Eyeballs, and lashes on the lids around them."""
+    """Paint the eyeballs, and lashes on the lids around them."""
     for number, side in ((1, "Left"), (2, "Right")):
         centre, _radius = body.eyeballs[side]
-        here = eye == number
+        mask = eye == number
         ray = paper.bare - centre
         ray /= np.linalg.norm(ray, axis=1, keepdims=True)
         gaze = np.array([0.0, -0.03, 1.0])
@@ -204,13 +209,13 @@ def paint_eyes(colour: np.ndarray, paper: Paper, body: Body, eye: np.ndarray) ->
         iris = over(iris, paper.palette.iris * 0.35, step(off, 0.34, 0.42))
         ball = over(white, iris, 1.0 - step(off, 0.40, 0.46))
         ball = over(ball, np.array([0.03, 0.03, 0.04]), 1.0 - step(off, 0.16, 0.20))
-        rim = paper.bare[here]
+        rim = paper.bare[mask]
         lid_top = rim[:, 1].max()
         below = lid_top - paper.bare[:, 1]
         ball = ball * (1.0 - 0.38 * np.exp(-np.maximum(below, 0) / 0.0022))[:, None]
         glint = np.hypot(x + 0.15, y - 0.17)
         ball = over(ball, np.ones(3), 1.0 - step(glint, 0.06, 0.10))
-        colour = np.where(here[:, None], ball, colour)
+        colour = np.where(mask[:, None], ball, colour)
         colour = _lashes(colour, paper, body, number, eye)
     return colour
 
@@ -238,11 +243,11 @@ def _lashes(
 
 
 def paint_hair(colour: np.ndarray, paper: Paper) -> np.ndarray:
-    """Short strands that run from the crown; a ragged line where they end."""
-    at = paper.bare - paper.marks.head
+    """Paint short strands that run from the crown; a ragged line at their ends."""
+    offset = paper.bare - paper.marks.head
     crown = np.array([0.012, 0.11, -0.045])
-    around = np.arctan2(at[:, 0] - crown[0], at[:, 2] - crown[2])
-    down = np.linalg.norm(at - crown, axis=1)
+    around = np.arctan2(offset[:, 0] - crown[0], offset[:, 2] - crown[2])
+    down = np.linalg.norm(offset - crown, axis=1)
     ends = 0.0016 * np.sin(61 * around + 40 * down) + 0.0012 * np.sin(143 * around)
     alpha = step(paper.field["hair"] + ends, -0.0015, 0.0035)
     swirl = around + 2.0 * down

@@ -1,4 +1,4 @@
-"""Make the body one closed surface: fill eyes and mouth, cap the toes, thin it out."""
+"""Make the body one closed surface: fill eyes and mouth, cap the toes, simplify."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ def close_holes(body: Body) -> Body:
 
 
 def _fill_slit(body: Body, loop: np.ndarray) -> Body:
-    """Zip the lower and the upper edge of a flat loop together; no new vertex."""
+    """Join the lower and the upper edge of a flat loop, without new vertices."""
     x = body.vertices[loop, 0]
     start = int(np.argmin(x))
     loop = np.roll(loop, -start)
@@ -51,7 +51,7 @@ def _fill_slit(body: Body, loop: np.ndarray) -> Body:
 
 
 def _fill_eye(body: Body, loop: np.ndarray, side: str) -> Body:
-    """Rings from the lid's edge inwards, on the eyeball's sphere.
+    """Fill an eye with rings from the lid's edge inwards, on the eyeball's sphere.
 
     Corner coordinates are the angles from the gaze axis (+Z): an island of its own.
     """
@@ -97,9 +97,9 @@ def cap_toes(body: Body) -> Body:
         forward = np.array([-line[1], line[0]]) / np.linalg.norm(line)
         forward *= np.sign(forward[1])
         ahead = (body.vertices[:, [0, 2]] - big[[0, 2]]) @ forward
-        mine = np.sign(body.vertices[:, 0]) == np.sign(big[0])
+        on_side = np.sign(body.vertices[:, 0]) == np.sign(big[0])
         low = body.vertices[:, 1] < 0.12
-        cut = mine & low & (ahead > 0.004)
+        cut = on_side & low & (ahead > 0.004)
         tip = body.vertices[cut, 2].max()
         toe = body.faces[cut[body.faces].any(1)]
         island = np.bincount(body.islands[cut[body.faces].all(1)]).argmax()
@@ -146,15 +146,15 @@ def _fill_toes(body: Body, loop: np.ndarray, tip: float, letter: str, island: in
 
 
 def _uv_of_vertices(body: Body, vertices: Iterable[int]) -> dict[int, np.ndarray]:
-    """Places in the layout, as the island sees them that has most faces there."""
-    wanted, found = {int(v) for v in vertices}, {}
-    touched = np.isin(body.faces, list(wanted)).any(1)
-    here = touched & (body.islands == np.bincount(body.islands[touched]).argmax())
-    for face, uvs in zip(body.faces[here], body.corner_uvs[here], strict=True):
+    """Return the vertices' texture coordinates in the island with most of their faces."""
+    selected, by_vertex = {int(v) for v in vertices}, {}
+    touched = np.isin(body.faces, list(selected)).any(1)
+    in_island = touched & (body.islands == np.bincount(body.islands[touched]).argmax())
+    for face, uvs in zip(body.faces[in_island], body.corner_uvs[in_island], strict=True):
         for vertex, uv in zip(face, uvs, strict=True):
-            if int(vertex) in wanted:
-                found[int(vertex)] = uv
-    return found
+            if int(vertex) in selected:
+                by_vertex[int(vertex)] = uv
+    return by_vertex
 
 
 def _add_faces(body: Body, faces: list, uvs: Mapping[int, np.ndarray], eye: int) -> Body:
@@ -171,7 +171,7 @@ def _add_faces(body: Body, faces: list, uvs: Mapping[int, np.ndarray], eye: int)
 
 
 def thin(body: Body, importance: np.ndarray, target: int) -> Body:
-    """Fewer vertices (see `simplify.collapse`); eyes and seams stay, except seams in a foot.
+    """Reduce the vertices (see `simplify.collapse`); eyes and seams stay, except seams in a foot.
 
     importance [V]: factor on a vertex's cost.
     """
@@ -185,10 +185,10 @@ def thin(body: Body, importance: np.ndarray, target: int) -> Body:
     locked = count(places[~np.repeat(feet, 3)]) > 1
     locked |= count(islands) > 1
     locked[body.faces[body.eyes > 0]] = True
-    faces, uvs, kept = collapse(
+    faces, uvs, ids = collapse(
         body.vertices, body.faces, body.corner_uvs, importance, locked, ~feet, target
     )
     thinner = replace(
-        body, faces=faces, corner_uvs=uvs, eyes=body.eyes[kept], islands=body.islands[kept]
+        body, faces=faces, corner_uvs=uvs, eyes=body.eyes[ids], islands=body.islands[ids]
     )
     return keep_faces(thinner, np.ones(len(faces), bool))

@@ -48,12 +48,12 @@ ARMS = {
         1.20, 0.80, 1.30, 0.15, 1.30, 0.40, 0.50, 1.00,
     ),
 }  # fmt: skip
-"""One value a beat, rad. Side steps: arms swing across and out. Knee lifts: the opposite arm rises.
+"""Values by beat, rad. Side steps: arms swing across and out. Knee lifts: the opposite arm rises.
 The turn: arms out, then in. Points: one arm high, the other low; both overhead; home."""
 
 
 def dance(stage: Stage) -> np.ndarray:
-    """Twenty-four beats at 100 a minute."""
+    """Dance twenty-four beats at 100 a minute."""
     beat = 15
     frames = 24 * beat
     wide, home = 0.27, 0.105
@@ -62,6 +62,7 @@ def dance(stage: Stage) -> np.ndarray:
     def on(land: float, lift: float) -> tuple[float, float]:
         return land * beat, lift * beat
 
+    # Footsteps, in beats.
     hop = {"clearance": 0.07, "push": 0.30, "roll_out": 4.0}
     left = [
         Step(*on(-0.6, 1.5), home, 0.08, 0.12, **hop),
@@ -82,11 +83,12 @@ def dance(stage: Stage) -> np.ndarray:
     ]
     feet = stage.feet(frames, left, right, turns=1)
     score = Score(stage.skeleton, frames)
-    keys = lambda table, **how: curve(frames, {b * beat: v for b, v in table.items()}, **how)  # noqa: E731
+    keys = lambda t, **kw: curve(frames, {b * beat: v for b, v in t.items()}, **kw)  # noqa: E731
     # The pelvis faces between the feet, so the turn is shared by both hips.
     score.add("rotate_y", _soft_open((feet[0].yaw + feet[1].yaw) / 2 - 0.02, 4.0))
     share = balance(score, stage, feet, 0.85)
-    bounce = 0.5 - 0.5 * np.cos(TAU * time / beat)  # down on every beat's middle
+    # Hips and trunk: bounce on the beat, lean over the supporting leg.
+    bounce = 0.5 - 0.5 * np.cos(TAU * time / beat)  # lowest in the middle of each beat
     lean = share - 0.5
     score.add("rotate_z", 0.11 * lean)
     score.add(
@@ -104,6 +106,7 @@ def dance(stage: Stage) -> np.ndarray:
         + keys({16: 0, 17: 0.25, 18: 0.25, 19: -0.25, 20: -0.25, 21: 0.25, 22: 0.1, 23: 0}),
     )
     score.add("spine_twist", -0.10 * groove)
+    # Head: nods on the beat, looks ahead of the turns.
     score.add("neck_bend", 0.05 * (np.roll(bounce, 2) - 0.5))
     score.add(
         "head_bend",
@@ -133,6 +136,7 @@ def dance(stage: Stage) -> np.ndarray:
             soften=3,
         ),
     )
+    # Arms, from the table of beats; wrists and shoulders follow.
     for name, table in ARMS.items():
         score.add(
             name, keys(dict(enumerate(table)), soften=2.5, late=2.0 if "elbow" in name else 0.0)
@@ -143,6 +147,7 @@ def dance(stage: Stage) -> np.ndarray:
         score.add(f"{side}_forearm_twist", 0.3)
         score.add(f"{side}_wrist_flex", -0.25 * np.roll(np.gradient(soft(raised, 2)) * 5, 3))
         score.add(f"{side}_clavicle_y", 0.10 * np.clip(score.get(f"{side}_shoulder_x"), 0, 1.5))
+    # Details of a living body, then the legs.
     open_hand = 1.15 - 0.6 * keys({16: 0, 17: 1, 22: 1, 23: 0})
     relaxed_hands(score, open_hand)
     lift_clavicles(score)
@@ -158,5 +163,5 @@ def dance(stage: Stage) -> np.ndarray:
 
 
 def _soft_open(values: np.ndarray, frames: float) -> np.ndarray:
-    """Smooth a curve that does not loop: it goes on past its ends."""
+    """Smooth a curve that does not loop; it is extended beyond its ends."""
     return gaussian_filter1d(values, frames, mode="nearest")

@@ -27,13 +27,14 @@ from ash_core.studio.choreography.stage import (
 def make_motions(
     skeleton: Skeleton, skinning: Skinning, vertices: np.ndarray
 ) -> Mapping[str, np.ndarray]:
-    """Dofs [F, D] of each motion; the root's translation in m, angles in rad; 25 fps."""
+    """Make the dofs [F, D] of each motion; the root's translation in m, angles in rad; 25 fps."""
     stage = Stage(skeleton, skinning, vertices)
     return {"walk": walk(stage), "dance": dance(stage), "stretch": stretch(stage)}
 
 
 def walk(stage: Stage, rounds: int = 2) -> np.ndarray:
-    """Rounds of a circle of 1.0 m radius, six strides each, to the left."""
+    """Walk rounds of a circle of 1.0 m radius, six strides each, to the left."""
+    # Path: a circle, by frames.
     stride, strides, radius = 29, 6 * rounds, 1.0
     frames = stride * strides
     time = np.arange(frames)
@@ -43,6 +44,7 @@ def walk(stage: Stage, rounds: int = 2) -> np.ndarray:
         yaw, r = heading(frame), radius - aside
         return float(-r * np.cos(yaw)), float(r * np.sin(yaw))
 
+    # Footsteps on both sides of the path.
     steps: list[list[Step]] = [[], []]
     for side, sign in ((0, 1.0), (1, -1.0)):
         for k in range(strides):
@@ -57,7 +59,8 @@ def walk(stage: Stage, rounds: int = 2) -> np.ndarray:
             )  # fmt: skip
     feet = stage.feet(frames, steps[0], steps[1], turns=rounds)
     score = Score(stage.skeleton, frames)
-    phase = TAU * time / stride  # 0: left heel strikes
+    # Pelvis along the path, swaying over the supporting foot.
+    phase = TAU * time / stride  # 0: the left heel strikes
     sway = 0.022 * np.sin(phase - 0.35)
     x, z = np.array([place(float(t), 0.0) for t in time]).T
     score.add("translate_x", x + sway * np.cos(heading(time)) - stage.pelvis[0])
@@ -65,6 +68,7 @@ def walk(stage: Stage, rounds: int = 2) -> np.ndarray:
     score.add("rotate_y", heading(time) - 0.085 * np.cos(phase))
     score.add("rotate_z", -0.045 * np.sin(phase - 0.1) - 0.03)
     score.add("rotate_x", 0.045 + 0.012 * np.cos(2 * phase))
+    # Trunk and head counter the pelvis, later the higher up.
     score.add("spine_twist", 0.10 * np.cos(phase - 0.2))
     score.add("chest_twist", 0.10 * np.cos(phase - 0.35) + 0.03)
     score.add("spine_lean", 0.045 * np.sin(phase - 0.2) + 0.012)
@@ -73,6 +77,7 @@ def walk(stage: Stage, rounds: int = 2) -> np.ndarray:
     score.add("neck_twist", -0.045 * np.cos(phase - 0.5) + 0.05)
     score.add("head_twist", -0.055 * np.cos(phase - 0.6) + 0.08)
     score.add("head_bend", -0.03 - 0.012 * np.cos(2 * phase - 0.9))
+    # Arms swing against the legs.
     for side, sign in (("left", -1.0), ("right", 1.0)):
         swing = sign * np.cos(phase - 0.25)
         score.add(f"{side}_shoulder_x", 0.36 * swing + 0.02)
@@ -83,6 +88,7 @@ def walk(stage: Stage, rounds: int = 2) -> np.ndarray:
         score.add(f"{side}_forearm_twist", 0.25)
         score.add(f"{side}_wrist_flex", 0.10 - 0.10 * sign * np.cos(phase - 1.25))
         score.add(f"{side}_clavicle_y", 0.05 * swing)
+    # Details of a living body, then the legs.
     relaxed_hands(score)
     breathe(score, 4)
     drift(score, 1, 0.6)
@@ -95,6 +101,7 @@ def stretch(stage: Stage) -> np.ndarray:
     frames = 400
     time = np.arange(frames)
     apart = 0.15
+    # Feet: they stay in place and rise on tiptoe.
     tiptoe = curve(frames, {0: 0, 45: 0, 78: 1.0, 100: 1.0, 128: 0, 399: 0}, soften=3)
     left = [Step(0, frames, apart, 0.10, 0.16)]
     right = [Step(0, frames, -apart, 0.10, -0.16)]
@@ -105,11 +112,13 @@ def stretch(stage: Stage) -> np.ndarray:
         FootPath(feet[1].ball, feet[1].yaw, 0.42 * tiptoe, still),
     )
     score = Score(stage.skeleton, frames)
-    keys = lambda table, **how: curve(frames, table, **({"soften": 5.0} | how))  # noqa: E731
+    keys = lambda table, **options: curve(frames, table, **({"soften": 5.0} | options))  # noqa: E731
+    # Curves of the exercises: side bend, fold, roll, reach up.
     bend = keys({0: 0, 130: 0, 165: 1, 185: 1, 205: 0, 240: -1, 260: -1, 285: 0, 399: 0})
     fold = keys({0: 0, 278: 0, 318: 1, 338: 1, 372: 0.0, 399: 0}, soften=6)
     roll = keys({0: 0, 278: 0, 312: 1, 345: 1, 385: 0.0, 399: 0}, soften=6)
     up = keys({0: 0, 30: 0, 75: 1, 100: 1, 128: 0.75, 140: 0.15, 290: 0.05, 300: 0, 399: 0})
+    # Pelvis, trunk and head.
     balance(score, stage, feet, 0.0)
     score.add("translate_x", -0.055 * bend + 0.008 * np.sin(TAU * 3 * time / frames))
     score.add(
@@ -143,7 +152,7 @@ def stretch(stage: Stage) -> np.ndarray:
             }
         ),
     )
-    # Arms: both overhead; then the outer arm over the head while the other rests on the thigh.
+    # Arms: both overhead; then the outer arm over the head, the other on the thigh.
     over_left = keys({0: 0, 140: 0, 205: 0.0, 238: 1, 262: 1, 290: 0, 399: 0})
     over_right = keys({0: 0, 130: 0, 163: 1, 187: 1, 210: 0, 399: 0})
     for side, over in (("left", over_left), ("right", over_right)):
@@ -165,6 +174,7 @@ def stretch(stage: Stage) -> np.ndarray:
             shrug + 0.10 * keys({0: 0, 8: 0.9, 18: 0, 30: 0, 399: 0}, soften=3),
         )
         score.add(f"{side}_clavicle_y", 0.25 * fold - 0.08 * up)
+    # Details of a living body, then the legs.
     relaxed_hands(score, 1.1 - 0.75 * np.roll(up, 3) - 0.3 * fold)
     lift_clavicles(score)
     breathe(score, 4, 1.6)

@@ -1,4 +1,4 @@
-"""Pose tools: named dofs over time, feet that stay put, legs solved from the feet."""
+"""Pose tools: named dofs over time, planted feet, legs solved from the feet."""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ LEG = ("hip_x", "hip_z", "knee", "ankle_x", "ankle_z", "ankle_twist")
 
 @dataclass
 class Score:
-    """The dofs of a motion while it is written, [F, D], by name. All curves wrap around."""
+    """Dofs of a motion during composition, [F, D], by name. All curves wrap around."""
 
     skeleton: Skeleton
     frames: int
@@ -40,7 +40,7 @@ class Score:
         return self.dofs[:, self.index[name]]
 
     def transforms(self) -> np.ndarray:
-        """T_body_joint [F, J, 4, 4], m."""
+        """Return T_body_joint [F, J, 4, 4], m."""
         return joint_transforms(self.skeleton, torch.from_numpy(self.dofs)).numpy()
 
     def joint(self, name: str) -> int:
@@ -50,9 +50,9 @@ class Score:
 def curve(
     frames: int, keys: dict[float, float], soften: float = 2.0, late: float = 0.0
 ) -> np.ndarray:
-    """A looping curve through keys {frame: value} without overshoot, softened over some frames.
+    """Interpolate a looping curve through keys {frame: value} without overshoot, then soften it.
 
-    late: frames that it lags behind, for overlapping action.
+    late: frames of delay, for overlapping action.
     """
     times = np.array(sorted(keys))
     values = np.array([keys[t] for t in times])
@@ -60,8 +60,8 @@ def curve(
     y = np.concatenate([values[-2:], values, values[:2]])
     x, first = np.unique(x, return_index=True)
     moment = (np.arange(frames) - late) % frames
-    found = PchipInterpolator(x, y[first])(moment)
-    return gaussian_filter1d(found, soften, mode="wrap") if soften else found
+    values_at_frames = PchipInterpolator(x, y[first])(moment)
+    return gaussian_filter1d(values_at_frames, soften, mode="wrap") if soften else values_at_frames
 
 
 def soft(values: np.ndarray, frames: float) -> np.ndarray:
@@ -70,14 +70,14 @@ def soft(values: np.ndarray, frames: float) -> np.ndarray:
 
 
 def rise(t: np.ndarray) -> np.ndarray:
-    """0 to 1 with no speed or acceleration at the ends (minimum jerk)."""
+    """Rise from 0 to 1 without speed or acceleration at the ends (minimum jerk)."""
     t = np.clip(t, 0.0, 1.0)
     return t**3 * (10.0 - 15.0 * t + 6.0 * t * t)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stay of a foot on the floor. Frames; the ball's place x, z in m; yaw in rad."""
+    """Contact of a foot with the floor. Frames; the ball's place x, z in m; yaw in rad."""
 
     land: float
     lift: float
@@ -90,24 +90,24 @@ class Step:
     """Pitch at lift-off, heel up."""
     roll_in: float = 3.0
     roll_out: float = 6.0
-    """Frames that heel strike and push-off take."""
+    """Duration of heel strike and push-off, frames."""
     clearance: float = 0.05
-    """How high the foot travels after this stay, m."""
+    """Height of the foot's swing after this contact, m."""
 
 
 @dataclass(frozen=True)
 class FootPath:
-    """A foot over time. `ball`: place of the toe joint; pitch: positive with the heel up."""
+    """Path of a foot. `ball`: place of the toe joint; pitch: positive with the heel up."""
 
     ball: np.ndarray
     yaw: np.ndarray
     pitch: np.ndarray
     planted: np.ndarray
-    """[F] whether it is on the floor."""
+    """Mask [F] of frames on the floor."""
 
 
 def rotate_y(angle: np.ndarray) -> np.ndarray:
-    """[F, 3, 3]"""
+    """Return rotation matrices [F, 3, 3]."""
     c, s, o = np.cos(angle), np.sin(angle), np.zeros_like(angle)
     return np.stack([c, o, s, o, o + 1, o, -s, o, c], -1).reshape(*np.shape(angle), 3, 3)
 
@@ -120,13 +120,14 @@ def rotate_x(angle: np.ndarray) -> np.ndarray:
 def foot_path(
     frames: int, steps: list[Step], ball: np.ndarray, heel: np.ndarray, turns: float = 0.0
 ) -> FootPath:
-    """Join the stays of one foot into a looping path.
+    """Join the contacts of one foot into a looping path.
 
     ball, heel [3]: the toe joint and the heel's edge at rest. turns: full turns that the yaw gains
-    in one loop. A stay may run past the end of the loop.
+    in one loop. A contact may extend beyond the end of the loop.
     """
+    # Loop over contacts: each one and the swing after it.
     time = np.arange(frames, dtype=float)
-    at = np.zeros((frames, 3))
+    balls = np.zeros((frames, 3))
     yaw, pitch, planted = np.zeros(frames), np.zeros(frames), np.zeros(frames, bool)
     for k, step in enumerate(steps):
         after = steps[(k + 1) % len(steps)]
@@ -134,10 +135,11 @@ def foot_path(
         turn = 2 * np.pi * turns if wrap else 0.0
         span = after.land + wrap - step.land
         now = (time - step.land) % frames
-        here = now < span
-        stay = here & (now <= step.lift - step.land)
-        swing = here & ~stay
+        active = now < span
+        stay = active & (now <= step.lift - step.land)
+        swing = active & ~stay
         planted |= stay
+        # Pitch: heel strike, push-off, then the swing to the next strike.
         strike = -step.heel_strike * (1 - rise(now / max(step.roll_in, 1e-6)))
         push = (
             step.push
@@ -147,28 +149,34 @@ def foot_path(
         u = (now - (step.lift - step.land)) / max(span - (step.lift - step.land), 1e-6)
         swing_pitch = step.push * (1 - rise(1.25 * u)) - after.heel_strike * rise(2.0 * u - 1.0)
         this_pitch = np.where(stay, strike + push, swing_pitch)
+        # Yaw, with the full turns of earlier loops.
         loops = np.floor((time - step.land) / frames) * 2 * np.pi * turns
         this_yaw = step.yaw + np.where(swing, rise(u), 0.0) * (after.yaw + turn - step.yaw) + loops
+        # Ball of the foot: in place, then in an arc to the next contact.
         flat = np.stack(
             [np.full(frames, step.x), np.full(frames, ball[1]), np.full(frames, step.z)], 1
         )
         goal = np.array([after.x, ball[1], after.z])
         path = flat + np.where(swing, rise(u), 0.0)[:, None] * (goal - flat)
         path[:, 1] += np.where(swing, step.clearance * np.sin(np.pi * np.clip(u, 0, 1)) ** 2, 0.0)
-        # Toes up: the heel's edge holds its place, so the ball moves.
+        # Toes up: the heel's edge stays in place, so the ball moves.
         turned = rotate_y(this_yaw) @ (rotate_x(np.minimum(this_pitch, 0.0)) - np.eye(3))
         path = path + turned @ (ball - heel)
-        at[here], yaw[here], pitch[here] = path[here], this_yaw[here], this_pitch[here]
-    return FootPath(at, yaw, pitch, planted)
+        balls[active], yaw[active], pitch[active] = (
+            path[active],
+            this_yaw[active],
+            this_pitch[active],
+        )
+    return FootPath(balls, yaw, pitch, planted)
 
 
 def solve_legs(
     score: Score, feet: tuple[FootPath, FootPath], pelvis_drop: np.ndarray
 ) -> np.ndarray:
-    """Set the pelvis' height, the legs and the toes so that both feet are where their paths say.
+    """Solve the pelvis' height, legs and toes so that both feet follow their paths.
 
-    Needs the root's other dofs and the hips' twist set before. The height is the greatest that both
-    legs reach, smoothed, less `pelvis_drop` [F]. Returns the largest error of each frame, m.
+    Needs the root's other dofs and the hips' twist. The height is the greatest that both legs
+    reach, smoothed, less `pelvis_drop` [F]. Returns the largest error of each frame, m.
     """
     rest = Score(score.skeleton, 1).transforms()[0]
     names = score.skeleton.joint_names
@@ -185,9 +193,9 @@ def solve_legs(
         ankles.append(ankle)
         rotations.append(turn)
         reach = STRETCHED * (np.linalg.norm(knee - hip) + np.linalg.norm(foot - knee))
-        at = posed[:, names.index(f"{side}UpLeg_rx"), :3, 3]
-        beside = np.linalg.norm((ankle - at)[:, [0, 2]], axis=1)
-        allowed = ankle[:, 1] + np.sqrt(np.maximum(reach**2 - beside**2, 0.2**2)) - at[:, 1]
+        hips = posed[:, names.index(f"{side}UpLeg_rx"), :3, 3]
+        beside = np.linalg.norm((ankle - hips)[:, [0, 2]], axis=1)
+        allowed = ankle[:, 1] + np.sqrt(np.maximum(reach**2 - beside**2, 0.2**2)) - hips[:, 1]
         highest = np.minimum(highest, allowed)
         toes = np.maximum(path.pitch, 0.0)
         bent = toes * np.where(path.planted, 1.0, 0.7)
@@ -201,7 +209,8 @@ def solve_legs(
 
 
 def _solve_leg(score: Score, side: str, ankle: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Newton's method on six dofs for the ankle's place and the foot's direction, all frames."""
+    """Solve six dofs for the ankle's place and the foot's direction by Newton's method, all
+    frames."""
     low = side.lower()
     columns = [score.index[f"{low}_{name}"] for name in LEG]
     chain = [j for j, name in enumerate(score.skeleton.joint_names)
@@ -209,7 +218,7 @@ def _solve_leg(score: Score, side: str, ankle: np.ndarray, turn: np.ndarray) -> 
     axes = score.skeleton.axes.numpy().astype(float)
     matrix = score.skeleton.dof_matrix.numpy().astype(float)
     end = score.joint(f"{side}Foot_ry")
-    if not score.dofs[:, columns].any():  # else a solution of nearly the same feet is there
+    if not score.dofs[:, columns].any():  # otherwise a solution with nearly the same feet exists
         score.dofs[:, columns] = [0.25, 0.0, 0.5, 0.2, 0.0, 0.0]
     miss = np.zeros(score.frames)
     for _ in range(30):
@@ -234,14 +243,14 @@ def _solve_leg(score: Score, side: str, ankle: np.ndarray, turn: np.ndarray) -> 
 
 
 def _rotation_vector(matrix: np.ndarray) -> np.ndarray:
-    """[F, 3] axis times angle."""
+    """Return axis times angle [F, 3]."""
     from scipy.spatial.transform import Rotation
 
     return Rotation.from_matrix(matrix).as_rotvec()
 
 
 def weight_share(feet: tuple[FootPath, FootPath], frames: float) -> np.ndarray:
-    """[F] how much of the weight the left foot carries; shifts before a foot lifts."""
+    """Return the left foot's share of the weight [F]; it shifts before a foot lifts."""
     left, right = feet[0].planted.astype(float), feet[1].planted.astype(float)
     total = np.maximum(left + right, 1e-9)
     return soft(np.where(left + right > 0, left / total, 0.5), frames)

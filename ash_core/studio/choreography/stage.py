@@ -17,15 +17,15 @@ from ash_core.studio.choreography.posing import (
 
 TAU = 2 * np.pi
 HANG = -0.55
-"""Shoulder dof at which an arm hangs beside the body, rad."""
+"""Shoulder dof at which an arm is beside the body, rad."""
 
 
 LEG_SLACK = 0.02
-"""What a leg's dof may miss its limit by before it is clipped, rad: the foot hardly turns."""
+"""Excess over a leg dof's limit that is clipped, rad: the foot hardly turns."""
 
 
 class Stage:
-    """The skeleton and the places on its feet that touch the floor."""
+    """Skeleton and the places on its feet that touch the floor."""
 
     def __init__(self, skeleton: Skeleton, skinning: Skinning, vertices: np.ndarray) -> None:
         self.skeleton, self.skinning, self.vertices = skeleton, skinning, vertices
@@ -53,19 +53,19 @@ class Stage:
         )
 
     def lowest(self, score: Score) -> list[np.ndarray]:
-        """[F] height of the lowest point of each foot, m."""
+        """Return the height of the lowest point of each foot [F], m."""
         moved = score.transforms() @ self.unpose
-        found = []
+        heights = []
         for sole in self.soles:
             joints = self.skinning.bone_joints[self.skinning.bones[sole]].numpy()
             weights = self.skinning.weights[sole].numpy().astype(float)
             rows = np.einsum("vs,fvsk->fvk", weights, moved[:, joints, 1, :])
-            found.append(((rows[..., :3] * self.vertices[sole]).sum(-1) + rows[..., 3]).min(1))
-        return found
+            heights.append(((rows[..., :3] * self.vertices[sole]).sum(-1) + rows[..., 3]).min(1))
+        return heights
 
 
 def relaxed_hands(score: Score, amount: np.ndarray | float = 1.0) -> None:
-    """Fingers curl a little, more towards the small one; nobody holds a hand flat."""
+    """Curl the fingers a little, more towards the small one: no living hand is flat."""
     for k, finger in enumerate(("index", "middle", "ring", "pinky")):
         for joint, curl in ((1, 0.16 + 0.05 * k), (2, 0.30 + 0.05 * k), (3, 0.18 + 0.03 * k)):
             score.add(f"both_{finger}_flex{joint}", curl * amount)
@@ -74,7 +74,7 @@ def relaxed_hands(score: Score, amount: np.ndarray | float = 1.0) -> None:
 
 
 def breathe(score: Score, breaths: int, depth: float = 1.0) -> None:
-    """Ribs and shoulders rise; whole breaths in a loop."""
+    """Raise ribs and shoulders; whole breaths in a loop."""
     phase = TAU * breaths * np.arange(score.frames) / score.frames
     score.add("chest_bend", -0.016 * depth * np.sin(phase))
     score.add("both_clavicle_z", 0.018 * depth * np.sin(phase - 0.4))
@@ -82,7 +82,7 @@ def breathe(score: Score, breaths: int, depth: float = 1.0) -> None:
 
 
 def drift(score: Score, seed: int, size: float = 1.0) -> None:
-    """Slow small wandering of head and trunk: nobody is ever still."""
+    """Add slow small movements of head and trunk: no living body is still."""
     rng = np.random.default_rng(seed)
     time = TAU * np.arange(score.frames) / score.frames
     for name, scale in (
@@ -94,7 +94,7 @@ def drift(score: Score, seed: int, size: float = 1.0) -> None:
 
 
 def lift_clavicles(score: Score) -> None:
-    """The shoulder blade follows the raised arm: a third of the way beyond the horizontal."""
+    """Let the shoulder blade follow the raised arm: a third of the way beyond the horizontal."""
     for side in ("left", "right"):
         up, ahead = score.get(f"{side}_shoulder_z"), score.get(f"{side}_shoulder_x")
         raised = np.maximum(np.clip((up - 0.2) / 1.6, 0, 1), np.clip((ahead - 1.0) / 1.8, 0, 1))
@@ -103,7 +103,7 @@ def lift_clavicles(score: Score) -> None:
 
 
 def balance(score: Score, stage: Stage, feet: tuple[FootPath, FootPath], over: float) -> np.ndarray:
-    """Put the pelvis between the feet, `over` of the way to the one that carries.
+    """Put the pelvis between the feet, `over` of the way to the supporting one.
 
     Returns the left foot's share of the weight [F].
     """
@@ -111,7 +111,7 @@ def balance(score: Score, stage: Stage, feet: tuple[FootPath, FootPath], over: f
     middles = []
     for path, ball, heel in zip(feet, stage.balls, stage.heels, strict=True):
         held = _hold(path)
-        # The ankle, not the ball, carries: it lies behind by a share of the foot.
+        # The ankle, not the ball, is the support: it is behind the ball by a share of the foot.
         back = 0.55 * (ball[2] - heel[2])
         middles.append(
             held - back * np.stack([np.sin(path.yaw), 0 * path.yaw, np.cos(path.yaw)], 1)
@@ -124,12 +124,12 @@ def balance(score: Score, stage: Stage, feet: tuple[FootPath, FootPath], over: f
 
 
 def _hold(path: FootPath) -> np.ndarray:
-    """The foot's last place on the floor while it is in the air, then gliding to the next."""
+    """Hold the foot's last place on the floor while it is in the air, then move to the next."""
     return soft(path.ball, 4.0)
 
 
 def twist_hips(score: Score, feet: tuple[FootPath, FootPath], knees_out: float = 0.0) -> None:
-    """Most of a foot's turn against the pelvis comes from the hip."""
+    """Take most of a foot's turn against the pelvis from the hip."""
     heading = score.get("rotate_y")
     for name, sign, path in (("left", -1.0, feet[0]), ("right", 1.0, feet[1])):
         turn = np.angle(np.exp(1j * (path.yaw - heading)))
@@ -141,8 +141,8 @@ def finish(
 ) -> np.ndarray:
     """Solve the legs; put the soles on the floor; check that every dof is within its limits.
 
-    Shoes bend where they roll, so their lowest point strays by millimetres: the paths are lifted by
-    what is missing and solved again.
+    Shoes bend, so their lowest point varies by millimetres: the paths are lifted by the difference
+    and solved again.
     """
     for attempt in range(3):
         missed = solve_legs(score, feet, drop)

@@ -19,21 +19,21 @@ LEAST_SIDE_PX: Final = 48
 MOST_SIDE_PX: Final = 4096
 DISTANCE_M: Final = 3.4
 CLEARANCE_M: Final = 2.1
-"""From the outermost place where the actor comes, where that is more."""
+"""Distance from the actor's outermost place, if larger."""
 FLOOR_M: Final = 0.3
-"""No camera stands lower."""
+"""Lowest height of a camera."""
 MARGIN: Final = 0.03
-"""Of the picture, on each side, that stays free of the actor."""
+"""Share of the image, on each side, that stays free of the actor."""
 WORST_ZOOM: Final = 1.15
-"""Focal lengths lie within this factor of the shortest one: all lenses are of one kind."""
+"""Upper bound on a focal length over the shortest one: all lenses are of one kind."""
 RINGS: Final = ((0.6, (-4.0, 9.0)), (0.25, (27.0, 33.0)), (0.15, (52.0, 58.0)))
-"""(share of the cameras, elevations in degrees that alternate along it): ring, ring, dome."""
+"""Rows of (share of the cameras, alternating elevations in degrees): ring, ring, dome."""
 
 
 def camera_ring(
     points: Float[np.ndarray, "P 3"], count: int, width: int, height: int, seed: int
 ) -> list[Camera]:
-    """Cameras that see all points (world, m): every place of the surface in every pose."""
+    """Place cameras that see all points (world, m): every place of the surface in every pose."""
     random = np.random.default_rng((seed, 0xCA3))
     low, high = points.min(0), points.max(0)
     middle = (low + high) / 2
@@ -59,15 +59,15 @@ def camera_ring(
 
 
 def _directions(count: int) -> list[tuple[float, float]]:
-    """(azimuth, elevation), degrees, of each camera."""
+    """Return the (azimuth, elevation) of each camera, degrees."""
     counts = [round(share * count) for share, _ in RINGS]
     counts[0] = count - counts[1] - counts[2]
-    found = []
+    directions = []
     for ring, (number, (_, elevations)) in enumerate(zip(counts, RINGS, strict=True)):
         for n in range(number):
             turn = (n + 0.5 * (ring % 2)) / number
-            found.append((360.0 * turn, elevations[n % 2]))
-    return found
+            directions.append((360.0 * turn, elevations[n % 2]))
+    return directions
 
 
 def _aimed(
@@ -79,23 +79,24 @@ def _aimed(
     squeeze: float,
     name: str,
 ) -> Camera:
-    """The longest lens at a place that sees all points, aimed so that they fill the picture.
+    """Choose the longest lens at a place that sees all points, aimed so that they fill the image.
 
-    shift: of the principal point from the middle, px.  squeeze: of its pixels' height to width.
+    shift: offset of the principal point from the centre, px.  squeeze: ratio of its pixels' height
+    to width.
     """
     centre = np.array([width, height]) / 2 + shift
     target, viewmat, focal = points.mean(0), torch.eye(4), 1.0
     for _ in range(4):
         viewmat = look_at(torch.from_numpy(eye), torch.from_numpy(target))
         view = viewmat.double().numpy()
-        seen = points @ view[:3, :3].T + view[:3, 3]
-        slopes = seen[:, :2] / seen[:, 2:]
+        local = points @ view[:3, :3].T + view[:3, 3]
+        slopes = local[:, :2] / local[:, 2:]
         low, high = slopes.min(0), slopes.max(0)
         room = np.array([width, height]) * (0.5 - MARGIN)
-        # With the middle of what is seen in the picture's middle both sides have the same room.
+        # The visible points' centre in the image's centre gives both sides the same room.
         focal = float((room * 2 / (high - low)).min())
         off = (low + high) / 2 - (np.array([width, height]) / 2 - centre) / focal
-        depth = float(np.median(seen[:, 2]))
+        depth = float(np.median(local[:, 2]))
         target = eye + view[:3, :3].T @ np.array([off[0] * depth, off[1] * depth, depth])
     K = torch.tensor([[focal, 0.0, centre[0]], [0.0, focal * squeeze, centre[1]], [0.0, 0.0, 1.0]])
     camera = Camera(viewmat, K.float(), width, height, name)
@@ -103,10 +104,10 @@ def _aimed(
 
 
 def _fit(camera: Camera, points: Float[np.ndarray, "P 3"]) -> float:
-    """By how much its focal lengths must be multiplied to see all points just within the margin."""
+    """Return the factor on the focal lengths at which all points are just within the margin."""
     view, K = camera.viewmat.double().numpy(), camera.K.double().numpy()
-    seen = points @ view[:3, :3].T + view[:3, 3]
-    slopes = seen[:, :2] / seen[:, 2:]
+    local = points @ view[:3, :3].T + view[:3, 3]
+    slopes = local[:, :2] / local[:, 2:]
     size = np.array([camera.width, camera.height])
     room_high, room_low = size * (1 - MARGIN) - K[:2, 2], K[:2, 2] - size * MARGIN
     focals = np.array([K[0, 0], K[1, 1]])

@@ -1,9 +1,10 @@
-"""Films an actor on the virtual stage, a segment of frames at a time: a kill costs what was filmed
-since the last segment, and nothing else.
+"""Film of an actor on the virtual stage, made a segment of frames at a time.
 
-    SPLIT/film.json          what is filmed, and whether it is finished (film_record.py)
+A kill costs only the frames since the last segment.
+
+    SPLIT/film.json          settings, and whether it is finished (film_record.py)
     SPLIT/.film/             segments, until they are joined to videos (reel.py)
-    SPLIT/truth/             what no real stage gives (film_truth.py)
+    SPLIT/truth/             ground truth beyond a real stage (film_truth.py)
 """
 
 import contextlib
@@ -58,23 +59,23 @@ CHUNK: Final = 10
 """Frames of a segment, which begins with a key frame."""
 BYTES_PER_PIXEL: Final = 0.012
 BYTES_OF_DEPTH: Final = 0.05
-"""Of both videos, and of a depth picture, a pixel: from below, so that only a disk that is surely
+"""Lower bounds on a pixel's bytes in both videos, and in a depth image: only a disk that is surely
 too full is refused."""
 
 
 @dataclass(frozen=True)
 class FilmJob:
-    """What is to be filmed, and where to."""
+    """Settings of a film, and its folder."""
 
     out: Path
     split: Split
     stage: FilmStage
     script: Script
     frames: range
-    """Of the script; they are the videos' frames from 0."""
+    """Range of frames in the script; the videos count from 0."""
     truth: bool
     workers: int
-    """Threads that encode."""
+    """Number of threads that encode."""
 
     @property
     def folder(self) -> Path:
@@ -87,45 +88,45 @@ class FilmJob:
 
 @dataclass
 class FilmReport:
-    """What came of it."""
+    """Result of filming."""
 
-    made: int = 0
-    """Images."""
-    kept: int = 0
+    new_images: int = 0
+    """Number of images that were filmed."""
+    old_images: int = 0
     stopped: bool = False
     drawn_by: str = ""
     touching: set[int] = field(default_factory=set)
-    """Cameras in whose pictures the actor reaches the border."""
+    """Cameras in whose images the actor touches the border."""
 
 
 class Film:
-    """One split being filmed: `check`, `prepare`, `run`."""
+    """Film of one split: `check`, `prepare`, `run`."""
 
     def __init__(self, job: FilmJob) -> None:
         self.job = job
         self._cameras = list(range(len(job.stage.cameras)))
         self._kept = self._frames_kept()
-        """Frames at the start whose finished videos stay: one segment of any length."""
+        """Number of frames at the start whose finished videos stay: one segment of any length."""
         rest = [
             range(self._kept + chunk.start, self._kept + chunk.stop)
             for chunk in chunks(range(len(job.frames) - self._kept), CHUNK)
         ]
         self._chunks = [range(self._kept), *rest] if self._kept else rest
 
-    # ---- what is there ----
+    # ---- existing footage ----
 
     def _record(self) -> dict[str, Any] | None:
-        """The record of footage that lies there."""
-        there = footage(self.job.out, self.job.split)
-        return read_record(self.job.folder) if there else None
+        """Read the record of the existing footage."""
+        files = footage(self.job.out, self.job.split)
+        return read_record(self.job.folder) if files else None
 
     def _is_longer(self, record: dict[str, Any]) -> bool:
-        """Tell whether the job asks for the footage of a record and more frames after it."""
+        """Return whether the job asks for the footage of a record and more frames after it."""
         (start, stop), frames = _frames_of(record), self.job.frames
         others = {**record["settings"], "frames": [frames.start, frames.stop]}
         if start != frames.start or not start < stop < frames.stop or others != self._settings():
             return False
-        # Videos of some cameras alone: joining them was cut short, and the rest is of segments.
+        # Videos of only some cameras: the join was interrupted, and the rest is in segments.
         return record.get("finished") is True or not any(map(self._has_videos, self._cameras))
 
     def _frames_kept(self) -> int:
@@ -135,13 +136,17 @@ class Film:
         if self._is_longer(record) and record.get("finished") is True:
             start, stop = _frames_of(record)
             return stop - start
-        kept = record.get("kept", 0)
+        frames = record.get("kept", 0)
         is_ours = record["settings"] == self._settings() or self._is_longer(record)
-        return kept if is_ours and type(kept) is int and 0 <= kept < len(self.job.frames) else 0
+        return (
+            frames if is_ours and type(frames) is int and 0 <= frames < len(self.job.frames) else 0
+        )
 
     def _take_over(self) -> None:
-        """Make segments of what a shorter film left. Videos first: until the record is written
-        they are only missing."""
+        """Make segments of a shorter film.
+
+        Videos move before the record is written: until then they are only missing.
+        """
         record = self._record()
         if record is None or not self._is_longer(record):
             return
@@ -152,17 +157,17 @@ class Film:
                 for kind, segment in zip((video_path, mask_video_path), segments, strict=True):
                     kind(self.job.out, self.job.split, camera).replace(segment)
             return
-        # The last segments may have been shorter than ours of the same name.
+        # The last segments may be shorter than ours of the same name.
         start, stop = _frames_of(record)
         if over := (stop - start - self._kept) % CHUNK:
             shelf = self.job.folder / SEGMENTS / f"{stop - start - over:06d}"
             shutil.rmtree(shelf, ignore_errors=True)
 
     def check(self, again: bool, beside: Collection[Split] = ()) -> None:
-        """Raise InputError where it cannot be filmed; nothing is written.
+        """Raise InputError if the split cannot be filmed; nothing is written.
 
-        again: footage of other settings may go.  beside: splits that are filmed too, each of
-        which checks its own footage.
+        again: footage of other settings may be removed.  beside: splits filmed in the same run,
+        each of which checks its own footage.
         """
         self._check_other_splits(beside)
         if (changed := self._changed()) and not again:
@@ -183,7 +188,7 @@ class Film:
         write_record(job.folder, self._settings(), self.is_finished(), self._kept)
 
     def _changed(self) -> str:
-        """How the footage that lies there differs from ours; empty: not at all, or none is."""
+        """Describe how the existing footage differs from ours; empty for none or equal footage."""
         if not footage(self.job.out, self.job.split):
             return ""
         record = self._record()
@@ -194,7 +199,7 @@ class Film:
         return ", ".join(changes(record["settings"], self._settings()))
 
     def is_finished(self) -> bool:
-        """Every video is there, and the truth where it is asked for."""
+        """Return whether every video exists, and the ground truth if requested."""
         return not any(self._missing(chunk) for chunk in self._chunks) and not any(
             not self._has_videos(camera) for camera in self._cameras
         )
@@ -215,17 +220,17 @@ class Film:
         }
 
     def _check_other_splits(self, beside: Collection[Split]) -> None:
-        """All splits of a data set share the character and the cameras."""
+        """Check that all splits of a data set share the character and the cameras."""
         for split in SPLITS:
             folder = self.job.out / split
             is_other = split != self.job.split and split not in beside
             record = read_record(folder) if is_other and footage(self.job.out, split) else None
             if record is None:
                 continue
-            settings, ours = record.get("settings", {}), self.job.stage.identity
-            theirs = {key: settings.get(key) for key in ours}
-            if theirs != ours:
-                changed = ", ".join(changes(theirs, ours))
+            settings, identity = record.get("settings", {}), self.job.stage.identity
+            other = {key: settings.get(key) for key in identity}
+            if other != identity:
+                changed = ", ".join(changes(other, identity))
                 text = f"was filmed on another stage ({changed})"
                 text += ": one data set has one, choose another folder, or --split both --again"
                 raise bad(folder, None, text)
@@ -263,7 +268,7 @@ class Film:
         return shelf / f"rgb_{camera:03d}.mp4", shelf / f"mask_{camera:03d}.mp4"
 
     def _unfilmed(self, chunk: range) -> list[int]:
-        """Cameras without this segment."""
+        """List the cameras without this segment."""
         return [
             camera
             for camera in self._cameras
@@ -272,7 +277,7 @@ class Film:
         ]
 
     def _unmeasured(self, chunk: range) -> list[int]:
-        """Cameras without all of its depths."""
+        """List the cameras without all of its depths."""
         if not self.job.truth:
             return []
         if not all(truth_mesh(self.job.folder, frame).is_file() for frame in chunk):
@@ -288,20 +293,20 @@ class Film:
 
     # ---- filming ----
 
-    def run(self, tell: Callable[[int], None], stopped: Callable[[], bool]) -> FilmReport:
-        """Film what is missing and join it. `tell` hears of images that are there.
+    def run(self, progress: Callable[[int], None], stopped: Callable[[], bool]) -> FilmReport:
+        """Film the missing segments and join them. `progress` takes numbers of finished images.
 
-        Raises: InputError. What was made until then stays.
+        Raises: InputError. Images filmed until then stay.
         """
         job, report = self.job, FilmReport()
         with only_one(job.folder / SEGMENTS):
             remove_partials(job.folder)
             todo = [chunk for chunk in self._chunks if self._missing(chunk)]
-            report.kept = job.images - sum(len(c) * len(self._missing(c)) for c in todo)
-            tell(report.kept)
+            report.old_images = job.images - sum(len(c) * len(self._missing(c)) for c in todo)
+            progress(report.old_images)
             if todo:
                 try:
-                    self._film(todo, report, tell, stopped)
+                    self._film(todo, report, progress, stopped)
                 except GlError as error:
                     raise InputError(f"capture: {error}") from error
             if report.stopped:
@@ -315,10 +320,10 @@ class Film:
         self,
         todo: list[range],
         report: FilmReport,
-        tell: Callable[[int], None],
+        progress: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> None:
-        # What all chunks share; encoders run in threads beside the pass.
+        # Prepare the state of all chunks; encoders run in threads beside the pass.
         job = self.job
         cameras = job.stage.cameras
         motion = job.stage.actor.play(job.script.dofs, FPS)
@@ -335,11 +340,11 @@ class Film:
                 job.stage.actor.surface, camera.width, camera.height, job.stage.reach_m
             )
             for chunk in todo:
-                # Cameras of this chunk that lack their video or their depth.
+                # Select this chunk's cameras without a video or depth.
                 film, depth = self._unfilmed(chunk), self._unmeasured(chunk)
                 reels = {n: room.open(n, self._segments(n, chunk), cameras[n], FPS) for n in film}
                 for frame in chunk:
-                    # Shoot every camera of a frame before the next one.
+                    # Shoot every camera of a frame before the next frame.
                     if stopped():
                         report.stopped = True
                         return
@@ -354,13 +359,13 @@ class Film:
                                 report.touching.add(number)
                             room.put(number, reels[number].add, shot)
                         if number in depth:
-                            seen = film_pass.shoot_depth(cameras[number])
+                            distances = film_pass.shoot_depth(cameras[number])
                             path = truth_depth(job.folder, number, frame)
-                            room.put(number, write_depth, path, seen, self._depth_unit())
-                        tell(1)
+                            room.put(number, write_depth, path, distances, self._depth_unit())
+                        progress(1)
                 room.finish()
-                # Of a segment that is stopped in the middle nothing stays.
-                report.made += len(chunk) * len({*film, *depth})
+                # A segment that is stopped in the middle leaves no files.
+                report.new_images += len(chunk) * len({*film, *depth})
 
     def _depth_unit(self) -> float:
         stage = self.job.stage
@@ -368,7 +373,7 @@ class Film:
         return depth_unit(max(away) + 2 * stage.reach_m)
 
     def _join(self) -> None:
-        """Segments to videos; a camera's segments go when its videos are there."""
+        """Join segments to videos; a camera's segments are removed once its videos exist."""
         job = self.job
         for camera in self._cameras:
             segments = [self._segments(camera, chunk) for chunk in self._chunks]
@@ -381,7 +386,7 @@ class Film:
 
 
 def _frames_of(record: dict[str, Any]) -> tuple[int, int]:
-    """First frame and the one after the last, as a record says; none where it says neither."""
+    """Return the first frame and the end, as in a record; an empty range without them."""
     frames = record["settings"].get("frames")
     if not isinstance(frames, list) or [type(n) for n in frames] != [int, int]:
         return 0, 0

@@ -1,7 +1,7 @@
-"""Draws the true surface for the cameras of a stage: one upload a pose, then any number of cameras.
+"""Renderer of the true surface for a stage's cameras: one upload a pose, any number of cameras.
 
-Only the box around the person is cleared, drawn, resolved and read back: most of a picture is
-backdrop, which nobody needs to compute.
+Only the box around the person is cleared, drawn, resolved and read back: most of an image is
+backdrop.
 """
 
 import ctypes
@@ -41,29 +41,30 @@ from ash_core.studio.truth.true_surface import TrueFrame, TrueSurface
 SAMPLES: Final = 4
 NEAREST_M: Final = 0.05
 BORDER_PX: Final = 2
-"""Kept around the person's box."""
+"""Border around the person's box."""
 _MOVING: Final = ((0, 3), (1, 3), (2, 3), (3, 3))
 _STILL: Final = ((4, 2), (5, 1))
-"""(place, numbers) of the vertex shader's inputs."""
+"""(location, numbers) of the vertex shader's inputs."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """What one camera saw of a pose: the box around the person."""
+    """Image of a pose by one camera: the box around the person."""
 
     rgba: UInt8[np.ndarray, "h w 4"]
-    """Over the backdrop; alpha is the share of each pixel that the person covers."""
+    """Image over the backdrop; alpha is the share of each pixel that the person covers."""
     left: int
     top: int
     touches_border: bool
-    """The person may be cut off by the picture's border."""
+    """True if the person may be cut off by the image's border."""
 
 
 class FilmPass:
-    """The surface of one actor on the GPU. Its context must be current. Raises: GlError."""
+    """Surface of one actor on the GPU. Its context must be current. Raises: GlError."""
 
     def __init__(self, surface: TrueSurface, width: int, height: int, reach_m: float) -> None:
-        """width, height: of the largest picture.  reach_m: of the actor about its middle."""
+        """Create the targets. width, height: of the largest image.  reach_m: of the actor about its
+        middle."""
         gl = opengl()
         if int(gl.glGetIntegerv(gl.GL_MAX_SAMPLES)) < SAMPLES:
             raise GlError(f"OpenGL takes no {SAMPLES} samples a pixel here: update the driver")
@@ -87,17 +88,17 @@ class FilmPass:
             gl.glActiveTexture(gl.GL_TEXTURE0 + unit)
             gl.glBindTexture(gl.GL_TEXTURE_2D, name)
         gl.glEnable(gl.GL_DEPTH_TEST)
-        gl.glCullFace(gl.GL_FRONT)  # with row 0 at the top this is the inside
+        gl.glCullFace(gl.GL_FRONT)  # row 0 at the top flips the winding: this culls the inside
         gl.glPixelStorei(gl.GL_PACK_ALIGNMENT, 1)
 
     def update(self, frame: TrueFrame) -> None:
-        """The next pose: its vertices, and its shadows."""
+        """Upload the next pose: its vertices, and its shadows."""
         gl = opengl()
         world_from_body = np.array(R_WORLD_BODY, np.float32).T
         corners = self._corners
         self._places = frame.vertices @ world_from_body
         normals = frame.normals @ world_from_body
-        # Places first: the shadows are drawn from them.
+        # Positions come first: the shadows are drawn from them.
         moving = np.empty((len(corners), 12), np.float32)
         moving[:, 0:3], moving[:, 3:6] = self._places[corners], normals[corners]
         gl.glBindVertexArray(self._array)
@@ -109,7 +110,7 @@ class FilmPass:
         fill_buffer(gl.GL_ARRAY_BUFFER, self._buffers[0], moving, gl.GL_STREAM_DRAW)
 
     def _shadows(self, points: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "V 2"]:
-        """How much of each lamp's light arrives at points."""
+        """Measure the share of each lamp's light that reaches the points."""
         gl = opengl()
         middle = (self._places.min(0) + self._places.max(0)).astype(np.float64) / 2
         gl.glDisable(gl.GL_SCISSOR_TEST)
@@ -117,7 +118,7 @@ class FilmPass:
         depth = np.empty((SHADOW_SIZE, SHADOW_SIZE), np.float32)
         clip = np.diag([2.0, 2.0, 2.0, 1.0])
         clip[:3, 3] = -1.0
-        found = []
+        shares = []
         for lamp in LAMPS[:2]:
             matrix = shadow_from_world(lamp, middle, self._reach_m)
             gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, self._shadow)
@@ -126,11 +127,11 @@ class FilmPass:
             self._draw()
             _read(self._shadow, depth, gl.GL_DEPTH_COMPONENT, gl.GL_FLOAT)
             blur = SHADOW_BLUR_M / (2 * self._reach_m)
-            found.append(reached_by(points, depth + np.float32(SLACK), matrix, blur, DISC))
-        return np.stack(found, 1)
+            shares.append(reached_by(points, depth + np.float32(SLACK), matrix, blur, DISC))
+        return np.stack(shares, 1)
 
     def shoot(self, camera: Camera) -> Shot:
-        """What a camera sees of the pose."""
+        """Draw the pose for a camera."""
         gl = opengl()
         box, near_m, far_m, touches = self._frame(camera)
         left, top, width, height = box
@@ -154,7 +155,7 @@ class FilmPass:
         return Shot(pixels, left, top, touches)
 
     def shoot_depth(self, camera: Camera) -> Float[np.ndarray, "h w"]:
-        """View depth at the pixels' centres, m; 0 where there is nobody."""
+        """Draw view depth at the pixels' centres, m; 0 outside the person."""
         gl = opengl()
         box, near_m, far_m, _ = self._frame(camera)
         left, top, width, height = box
@@ -166,20 +167,21 @@ class FilmPass:
         self._draw()
         stored = np.empty((height, width), np.float32)
         _read(self._plain, stored, gl.GL_DEPTH_COMPONENT, gl.GL_FLOAT)
-        found = near_m * far_m / (far_m - stored.astype(np.float64) * (far_m - near_m))
-        depth[top : top + height, left : left + width] = np.where(stored < 1.0, found, 0.0)
+        distances = near_m * far_m / (far_m - stored.astype(np.float64) * (far_m - near_m))
+        depth[top : top + height, left : left + width] = np.where(stored < 1.0, distances, 0.0)
         return depth
 
     def _frame(self, camera: Camera) -> tuple[tuple[int, int, int, int], float, float, bool]:
-        """(left, top, width, height of the person's box; near, far in m; touches the border)."""
+        """Return (left, top, width, height of the person's box; near, far in m; touches the
+        border)."""
         view = camera.viewmat.double().numpy().astype(np.float32)
         K = camera.K.numpy()
-        seen = self._places @ view[:3, :3].T + view[:3, 3]
-        depth = seen[:, 2]
+        local = self._places @ view[:3, :3].T + view[:3, 3]
+        depth = local[:, 2]
         if not depth.min() > NEAREST_M:
             text = "the motion leads the actor into it or past it: film it into a folder of its own"
             raise InputError(f"camera '{camera.name}': {text}, whose cameras stand around it")
-        x, y = (K[n, n] * seen[:, n] / depth + K[n, 2] for n in (0, 1))
+        x, y = (K[n, n] * local[:, n] / depth + K[n, 2] for n in (0, 1))
         low = np.floor((x.min(), y.min())).astype(int) - BORDER_PX
         high = np.ceil((x.max(), y.max())).astype(int) + BORDER_PX
         size = np.array([camera.width, camera.height])
@@ -197,14 +199,14 @@ class FilmPass:
         near_m: float,
         far_m: float,
     ) -> None:
-        """Draw into the box alone, which lies in the framebuffer's corner."""
+        """Draw into the box alone, which is in the framebuffer's corner."""
         gl = opengl()
         left, top, width, height = box
         gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, framebuffer)
         gl.glViewport(0, 0, width, height)
         gl.glEnable(gl.GL_SCISSOR_TEST)
         gl.glScissor(0, 0, width, height)
-        # The camera of the box: its pixels are exactly those of the whole picture.
+        # The camera of the box: its pixels are exactly those of the whole image.
         clip = clip_from_world(_part(camera, left, top, width, height), near_m, far_m)
         program.use(clip_from_world=clip)
 
@@ -227,17 +229,17 @@ class FilmPass:
         fill_buffer(gl.GL_ELEMENT_ARRAY_BUFFER, self._buffers[2], faces, gl.GL_STATIC_DRAW)
         for buffer, inputs in ((0, _MOVING), (1, _STILL)):
             gl.glBindBuffer(gl.GL_ARRAY_BUFFER, self._buffers[buffer])
-            stride, at = 4 * sum(width for _, width in inputs), 0
+            stride, offset = 4 * sum(width for _, width in inputs), 0
             for place, width in inputs:
                 gl.glEnableVertexAttribArray(place)
                 gl.glVertexAttribPointer(
-                    place, width, gl.GL_FLOAT, False, stride, ctypes.c_void_p(at)
+                    place, width, gl.GL_FLOAT, False, stride, ctypes.c_void_p(offset)
                 )
-                at += 4 * width
+                offset += 4 * width
 
 
 def _framebuffer(width: int, height: int, samples: int) -> int:
-    """An RGBA8 picture with depth, of renderbuffers."""
+    """Create an RGBA8 image with depth, of renderbuffers."""
     gl = opengl()
     framebuffer = int(gl.glGenFramebuffers(1))
     gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, framebuffer)
@@ -254,7 +256,7 @@ def _framebuffer(width: int, height: int, samples: int) -> int:
 
 
 def _read(framebuffer: int, out: np.ndarray, layout: Any, kind: Any) -> None:
-    """The corner of a framebuffer that has the array's size."""
+    """Read the framebuffer's corner of the array's size."""
     gl = opengl()
     gl.glBindFramebuffer(gl.GL_READ_FRAMEBUFFER, framebuffer)
     place = ctypes.c_void_p(out.ctypes.data)
@@ -269,7 +271,7 @@ def _check() -> None:
 
 
 def _part(camera: Camera, left: int, top: int, width: int, height: int) -> Camera:
-    """The camera of a box of its picture."""
+    """Return the camera of a box of its image."""
     K = camera.K.clone()
     K[0, 2] -= left
     K[1, 2] -= top

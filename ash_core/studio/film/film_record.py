@@ -16,7 +16,7 @@ SEGMENTS: Final = ".film"
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a split's folder, where there is one: `settings` and `finished`."""
+    """Read the record of a split's folder, if it exists: `settings` and `finished`."""
     path = folder / RECORD
     if not path.is_file():
         return None
@@ -26,14 +26,14 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def write_record(folder: Path, settings: dict[str, Any], finished: bool, kept: int = 0) -> None:
-    """Write what is filmed into a split's folder. kept: frames of a shorter film before it."""
-    content = {"settings": settings, "finished": finished, "kept": kept}
+def write_record(folder: Path, settings: dict[str, Any], finished: bool, previous: int = 0) -> None:
+    """Write the settings into a split's folder. previous: frames of a shorter film at the start."""
+    content = {"settings": settings, "finished": finished, "kept": previous}
     write_text(folder / RECORD, json.dumps(content, indent=1) + "\n")
 
 
 def footage(out: Path, split: Split) -> list[Path]:
-    """What lies there of a split that was filmed."""
+    """List the existing footage of a filmed split."""
     videos = [
         path
         for kind in (video_path, mask_video_path)
@@ -44,7 +44,7 @@ def footage(out: Path, split: Split) -> list[Path]:
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is other now, in words."""
+    """Describe the changed settings in words."""
     keys = [key for key in now if before.get(key) != now[key]]
     values = {key: (json.dumps(before.get(key)), json.dumps(now[key])) for key in keys}
     return [f"{key}: {shorten(a, 32)} -> {shorten(b, 32)}" for key, (a, b) in values.items()]
@@ -52,7 +52,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Nobody else works in a folder meanwhile; it is made. Raises: InputError."""
+    """Lock the folder against other processes; create it. Raises: InputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)

@@ -1,5 +1,4 @@
-"""An actor on the virtual stage: the cameras around it, and the files of the data set that do not
-depend on what is filmed."""
+"""Virtual stage: an actor, its cameras, and the data set's files that all its splits share."""
 
 import hashlib
 import shutil
@@ -26,27 +25,27 @@ from ash_core.studio.truth.dressing import load_dressing
 from ash_core.studio.truth.true_surface import TrueActor
 
 EVERY: Final = 4
-"""Of so many poses one is looked at to place the cameras."""
+"""Step between the poses that place the cameras."""
 FLESH_M: Final = 0.04
 SWING_M: Final = 0.12
-"""What the surface reaches beyond where skinning puts it: folds and hair; cloth that swings."""
+"""Distance from the skinned surface to the true one: folds and hair; cloth that swings."""
 MAX_FILE_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True)
 class FilmStage:
-    """An actor and the cameras around it."""
+    """Actor and the cameras around it."""
 
     actor: TrueActor
     cameras: tuple[Camera, ...]
     reach_m: float
-    """Of the surface about the middle of its box, in any pose."""
+    """Reach of the surface about the middle of its box, in any pose."""
     identity: dict[str, Any]
-    """What decides all this: footage of one data set has one of it."""
+    """Values that determine the stage: all footage of one data set has the same."""
 
 
 def read_actor(folder: Path, seed: int) -> TrueActor:
-    """An actor from its folder. Raises: InputError."""
+    """Load an actor from its folder. Raises: InputError."""
     data, _ = import_ash(folder)
     return TrueActor(data, load_dressing(folder / DRESSING, data), seed)
 
@@ -59,12 +58,12 @@ def build_stage(
     size: tuple[int, int],
     seed: int,
 ) -> FilmStage:
-    """motions: all that the data set's splits play, so that they share their cameras."""
+    """Build a stage. motions: all motions of the data set's splits, which share their cameras."""
     parts = [_outline(actor, dofs[::EVERY]) for dofs in motions]
     outlines = np.concatenate(parts)  # [F, P, 3]
     middles = (outlines.min(1) + outlines.max(1)) / 2
     reach = float(np.linalg.norm(outlines - middles[:, None], axis=-1).max())
-    # The same points again and again take time and change nothing.
+    # Repeated points take time without an effect.
     points = np.unique(outlines.reshape(-1, 3).round(2), axis=0)
     cameras = tuple(camera_ring(points, count, *size, seed))
     identity = {
@@ -72,33 +71,33 @@ def build_stage(
         "cameras": count,
         "size": list(size),
         "seed": seed,
-        # The motions that the cameras were placed for.
+        # The motions that placed the cameras.
         "stage": hashlib.sha256(b"".join(dofs.tobytes() for dofs in motions)).hexdigest()[:16],
     }
     return FilmStage(actor, cameras, reach, identity)
 
 
 def stage_as_filmed(stage: FilmStage, out: Path, splits: Iterable[Split]) -> FilmStage:
-    """The stage with the cameras of footage of the same actor that stays, whatever it plays.
+    """Return the stage with the cameras of existing footage of the same actor, whatever its motion.
 
-    Where there is none, or it is of something else (which `Film.check` says): the stage itself.
+    Without footage, or with another actor's (which `Film.check` reports): the stage itself.
     """
     for split in splits:
         record = read_record(out / split) if footage(out, split) else None
-        theirs = record["settings"] if record is not None else {}
-        others = [key for key in stage.identity if theirs.get(key) != stage.identity[key]]
+        settings = record["settings"] if record is not None else {}
+        others = [key for key in stage.identity if settings.get(key) != stage.identity[key]]
         if others != ["stage"] or not (out / CAMERAS).is_file():
             continue
         cameras = read_cameras(out / CAMERAS)
         if len(cameras) == len(stage.cameras):
             return replace(
-                stage, cameras=cameras, identity={**stage.identity, "stage": theirs.get("stage")}
+                stage, cameras=cameras, identity={**stage.identity, "stage": settings.get("stage")}
             )
     return stage
 
 
 def _outline(actor: TrueActor, dofs: Float[np.ndarray, "F D"]) -> Float[np.ndarray, "F P 3"]:
-    """The outermost points of the surface in each pose, world, m, with room for cloth."""
+    """Return the outermost points of the surface in each pose, world, m, with room for cloth."""
     golden = np.pi * (3.0 - np.sqrt(5.0))
     height = 1 - (2 * np.arange(96) + 1) / 96
     radius = np.sqrt(1 - height**2)
@@ -106,16 +105,16 @@ def _outline(actor: TrueActor, dofs: Float[np.ndarray, "F D"]) -> Float[np.ndarr
     ways = np.stack((radius * np.cos(angle), radius * np.sin(angle), height))
     is_loose = bool((actor.dressing.loose > 0.05).any())
     moves = actor.moves(np.asarray(dofs, float))
-    found = []
+    outlines = []
     for pose in moves:
         places = actor.skinned(pose) @ np.array(R_WORLD_BODY).T
         furthest = places[(places @ ways).argmax(0)]
-        found.append(furthest + (SWING_M if is_loose else FLESH_M) * ways.T)
-    return np.stack(found)
+        outlines.append(furthest + (SWING_M if is_loose else FLESH_M) * ways.T)
+    return np.stack(outlines)
 
 
 def files_of_actor(folder: Path) -> list[Path]:
-    """The files of an actor that a data set needs; whatever else lies there stays there."""
+    """List the files of an actor that a data set needs; other files stay in its folder."""
     home = folder.absolute()
     named = [path for path in character_files(folder) if path.is_relative_to(home)]
     return sorted({*named, *home.glob(DRESSING)})
@@ -131,7 +130,7 @@ def _fingerprint(files: Iterable[Path]) -> str:
 
 
 def write_stage(out: Path, folder: Path, cameras: Sequence[Camera]) -> None:
-    """The character and the calibration of a data set."""
+    """Write the character and the calibration of a data set."""
     for path in files_of_actor(folder):
         target = out / path.relative_to(folder.absolute())
         if not target.is_file() or not _same(path, target):
@@ -142,18 +141,19 @@ def write_stage(out: Path, folder: Path, cameras: Sequence[Camera]) -> None:
 
 
 def _holds(out: Path, cameras: Sequence[Camera]) -> bool:
-    """These very cameras were read from there: written again, they would be rounded again."""
+    """Return whether the file has these very cameras: written again, they would be rounded
+    again."""
     if not (out / CALIBRATION).is_file() or not (out / CAMERAS).is_file():
         return False
     try:
-        found = read_cameras(out / CAMERAS)
+        stored = read_cameras(out / CAMERAS)
     except InputError:
         return False
-    return len(found) == len(cameras) and all(
+    return len(stored) == len(cameras) and all(
         torch.equal(a.viewmat, b.viewmat)
         and torch.equal(a.K, b.K)
         and (a.width, a.height) == (b.width, b.height)
-        for a, b in zip(found, cameras, strict=True)
+        for a, b in zip(stored, cameras, strict=True)
     )
 
 
@@ -162,7 +162,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def free_bytes(place: Path) -> int:
-    """Of the disk on which a folder is or will be."""
+    """Return the free bytes of a folder's disk; the folder need not exist yet."""
     place = place.absolute()
     while not place.exists():
         place = place.parent

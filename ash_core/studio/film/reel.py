@@ -1,5 +1,7 @@
-"""A camera's footage on disk: short segments while filming, which are joined to videos at the end
-without encoding again. A segment is there under its name only when it is whole."""
+"""Footage of a camera on disk: short segments, joined to videos at the end without encoding again.
+
+A segment has its final name only when it is whole.
+"""
 
 import contextlib
 import itertools
@@ -27,7 +29,7 @@ _OPTIONS: Final = {
     "preset": "veryfast",
     "g": "25",
     "bf": "0",
-    # An encoder for each camera is open at once: frames waiting in them would fill the memory.
+    # An encoder for each camera is open at once: their queued frames would fill the memory.
     "x264-params": "rc-lookahead=0:sync-lookahead=0:scenecut=0:mbtree=0",
 }
 RGB_CRF: Final = "12"
@@ -38,14 +40,14 @@ AGAIN: Final = "; run it again to go on"
 
 
 class Segment:
-    """Some frames of one camera, being encoded: RGB and masks. One thread at a time."""
+    """Segment of one camera's frames during encoding: RGB and masks. One thread at a time."""
 
     def __init__(self, rgb: Path, mask: Path, size: tuple[int, int], fps: float) -> None:
         self._size = size
         self._encoders = (_Encoder(rgb, size, fps, RGB_CRF), _Encoder(mask, size, fps, MASK_CRF))
 
     def add(self, shot: Shot) -> None:
-        """The next frame."""
+        """Add the next frame."""
         import av
 
         # Chroma is stored at half size: an odd side grows by one row or column of backdrop.
@@ -64,18 +66,18 @@ class Segment:
             encoder.add(frame)
 
     def finish(self) -> None:
-        """Give the files their names."""
+        """Rename the files to their targets."""
         for encoder in self._encoders:
             encoder.finish()
 
     def discard(self) -> None:
-        """Remove what was written. Never raises."""
+        """Remove the temporary files. Never raises."""
         for encoder in self._encoders:
             encoder.discard()
 
 
 class _Encoder:
-    """One H.264 video under a temporary name."""
+    """Encoder of one H.264 video under a temporary name."""
 
     def __init__(self, out: Path, size: tuple[int, int], fps: float, crf: str) -> None:
 
@@ -108,7 +110,7 @@ class _Encoder:
             _settle(self._partial, self.out)
 
     def discard(self) -> None:
-        # Closing writes the trailer, which fails again on the disk that was already full.
+        # Closing writes the trailer, which fails again on a full disk.
         with contextlib.suppress(Exception):
             self._container.close()
         with contextlib.suppress(OSError):
@@ -116,7 +118,7 @@ class _Encoder:
 
 
 class CuttingRoom:
-    """Encoders at work: a camera's pictures one after the other, cameras side by side."""
+    """Encoders at work: a camera's images in order, cameras in parallel."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
@@ -124,26 +126,26 @@ class CuttingRoom:
         self._waiting: dict[int, Future[None]] = {}
 
     def open(self, number: int, paths: tuple[Path, Path], camera: Camera, fps: float) -> Segment:
-        """A new segment of a camera."""
+        """Open a new segment of a camera."""
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         self._reels[number] = Segment(*paths, (camera.width, camera.height), fps)
         return self._reels[number]
 
     def put(self, camera: int, work: Callable[..., None], *arguments: Any) -> None:
-        """Work on a camera's picture, after what it has to do already."""
+        """Queue a camera's image."""
         if (before := self._waiting.pop(camera, None)) is not None:
             before.result()
         self._waiting[camera] = self._pool.submit(work, *arguments)
 
     def finish(self) -> None:
-        """All segments get their names."""
+        """Finish all segments under their final names."""
         for camera, reel in self._reels.items():
             self.put(camera, reel.finish)
         self._settle()
         self._reels.clear()
 
     def close(self) -> None:
-        """Drop what is not finished."""
+        """Discard unfinished segments."""
         with contextlib.suppress(Exception):
             self._settle()
         for work in self._waiting.values():
@@ -158,7 +160,7 @@ class CuttingRoom:
 
 
 def join(segments: Sequence[Path], out: Path, fps: float) -> None:
-    """One video of segments, in order; the encoded pictures stay as they are. Raises InputError."""
+    """Join segments to one video in order, without encoding again. Raises InputError."""
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}{PARTIAL}")
     with writing(out, AGAIN):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +189,7 @@ def join(segments: Sequence[Path], out: Path, fps: float) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what a killed run has left. Nobody else may film there."""
+    """Remove the files of a killed run. No other process may film there."""
     for path in folder.rglob(f".*{PARTIAL}"):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -196,7 +198,7 @@ def remove_partials(folder: Path) -> None:
 
 
 def _settle(partial: Path, out: Path) -> None:
-    """On the disk first, then under its name."""
+    """Sync a file to the disk, then rename it."""
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(out)
@@ -206,7 +208,7 @@ def _settle(partial: Path, out: Path) -> None:
 
 
 def _yuv_matrix() -> np.ndarray:
-    """RGB bytes to Y, Cb, Cr bytes without their offsets, [3, 3]. Source: ITU-R BT.709."""
+    """Return the matrix [3, 3] of RGB to Y, Cb, Cr bytes without offsets. Source: ITU-R BT.709."""
     red, blue = 0.2126, 0.0722
     luma = np.array([red, 1 - red - blue, blue])
     to_blue = (np.array([0, 0, 1]) - luma) / (2 * (1 - blue))
@@ -233,7 +235,7 @@ def _paint(
     mask_plane: np.ndarray,
     backdrop: np.ndarray,
 ) -> None:
-    """Put the person's box into the planes of the picture and the mask."""
+    """Paint the person's box into the planes of the image and the mask."""
     height, width = rgba.shape[:2]
     y0, y1, y2 = _YUV[0]
     for row in range(height):
@@ -263,6 +265,6 @@ def _paint(
 
 
 def chunks(frames: range, length: int) -> list[range]:
-    """Consecutive frames, `length` at a time."""
+    """Split frames into consecutive chunks of `length`."""
     starts = itertools.islice(frames, 0, None, length)
     return [range(start, min(start + length, frames.stop)) for start in starts]

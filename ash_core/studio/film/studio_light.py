@@ -1,8 +1,7 @@
-"""The virtual stage's light: even, from lamps all around, two of which throw soft shadows; and how
-materials answer to it.
+"""Light of the virtual stage: even, from lamps all around, two with soft shadows; materials.
 
-What arrives at a vertex is the same for all cameras and is computed once a pose; what is thrown to
-an eye is `shaders/film.frag`'s.
+Light that arrives at a vertex is the same for all cameras and is computed once a pose; light that
+leaves towards an eye is computed in `shaders/film.frag`.
 """
 
 from dataclasses import dataclass
@@ -16,29 +15,29 @@ from ash_core.gl.program import Value
 from ash_core.studio.truth.dressing import MATERIALS
 
 BACKDROP: Final = (92, 128, 100)
-"""The screen behind the actor, RGB bytes: a muted green, as stages have it."""
+"""Colour of the screen behind the actor, RGB bytes: a muted green, as on real stages."""
 SHADOW_SIZE: Final = 1024
 SHADOW_BLUR_M: Final = 0.018
-"""How far a shadow's edge spreads: lamps are as large as doors."""
+"""Width of a shadow's edge: lamps are as large as doors."""
 LIFT_M: Final = 0.006
 SLACK: Final = 0.0008
-"""So that nothing shadows itself: along the normal, and of the shadow's depth."""
+"""Offsets against self-shadowing: along the normal, and of the shadow's depth."""
 
 
 @dataclass(frozen=True)
 class Lamp:
-    """A lamp so far away that its light comes from one direction."""
+    """Lamp so far away that its light comes from one direction."""
 
     azimuth: float
-    """Degrees from where the actor looks at the start (world X), anticlockwise from above."""
+    """Degrees from the actor's initial heading (world X), anticlockwise from above."""
     elevation: float
     """Degrees over the floor."""
     light: tuple[float, float, float]
-    """Linear RGB that a white surface facing it sends back."""
+    """Linear RGB that a white surface facing it reflects."""
 
     @property
     def way(self) -> Float[np.ndarray, "3"]:
-        """Unit, world: towards the lamp."""
+        """Return the unit direction towards the lamp, world."""
         a, e = np.radians((self.azimuth, self.elevation))
         return np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
 
@@ -51,15 +50,15 @@ LAMPS: Final = (
     Lamp(145.0, 18.0, (0.12, 0.12, 0.12)),
     Lamp(-130.0, 20.0, (0.12, 0.12, 0.12)),
 )
-"""The first two throw shadows."""
+"""Lamps; the first two cast shadows."""
 SKY: Final = (0.47, 0.475, 0.48)
 GROUND: Final = (0.26, 0.25, 0.24)
 
 CREEP: Final = (1.0, 0.55, 0.4)
-"""How far each colour creeps: red light goes furthest under the skin."""
+"""Distance of subsurface scattering by colour: red light goes furthest under the skin."""
 
 _ANSWERS: Final = {
-    # roughness, reflectance head-on, how far light creeps round, fuzz of fibres on the outline
+    # roughness, reflectance head-on, subsurface scattering, fuzz of fibres on the outline
     "skin": (0.46, 0.028, 0.25, 0.10),
     "hair": (0.48, 0.046, 0.30, 0.05),
     "eye": (0.16, 0.04, 0.10, 0.0),
@@ -73,7 +72,7 @@ _ANSWERS: Final = {
 
 
 def light_uniforms() -> dict[str, Value]:
-    """What the shader must know of lamps and materials."""
+    """Return the shader's uniforms of lamps and materials."""
     values: dict[str, Value] = {"sky": SKY, "ground": GROUND}
     for n, lamp in enumerate(LAMPS):
         values[f"lamp_ways[{n}]"] = tuple(lamp.way.tolist())
@@ -86,19 +85,19 @@ def light_uniforms() -> dict[str, Value]:
 def shadow_from_world(
     lamp: Lamp, middle: Float[np.ndarray, "3"], reach_m: float
 ) -> Float[np.ndarray, "4 4"]:
-    """World, m, to a lamp's picture of a ball: x, y and depth, each 0 to 1.
+    """Return the matrix from world, m, to a lamp's image of a ball: x, y and depth, each 0 to 1.
 
-    The picture moves in whole texels only: an edge that shivered would look like moving cloth.
+    The image moves in whole texels only: a shivering edge would look like moving cloth.
     """
     way = lamp.way
     across = np.cross([0.0, 0.0, 1.0], way)
     across /= np.linalg.norm(across)
     rotation = np.stack((across, np.cross(way, across), -way))
     texel = 2 * reach_m / SHADOW_SIZE
-    at = np.round(rotation @ middle / texel) * texel
+    centre = np.round(rotation @ middle / texel) * texel
     matrix = np.eye(4)
     matrix[:3, :3] = rotation / (2 * reach_m)
-    matrix[:3, 3] = 0.5 - at / (2 * reach_m)
+    matrix[:3, 3] = 0.5 - centre / (2 * reach_m)
     return matrix
 
 
@@ -108,10 +107,10 @@ def arriving_light(
     reached: Float32[np.ndarray, "V 2"],
     kinds: Int[np.ndarray, "V"],
 ) -> Float32[np.ndarray, "V 3"]:
-    """Linear RGB that a white matt surface sends back.
+    """Compute the linear RGB that a white matt surface reflects.
 
-    open_: share of the light from all sides that nothing is in the way of.  reached: of the first
-    lamps'.  kinds: indices of MATERIALS.
+    open_: unoccluded share of the light from all sides.  reached: share of each shadow-casting
+    lamp's light.  kinds: indices of MATERIALS.
     """
     share = (0.5 + 0.5 * normals[:, 2:]) * open_[:, None]
     sky, ground = np.array(SKY, np.float32), np.array(GROUND, np.float32)
@@ -119,7 +118,7 @@ def arriving_light(
     soft = np.array([_ANSWERS[name][2] for name in MATERIALS], np.float32)[kinds, None]
     soft = soft * np.array(CREEP, np.float32)
     for n, lamp in enumerate(LAMPS):
-        # Lamps without a shadow of their own are kept out of hollows by the occlusion.
+        # Occlusion keeps lamps without a shadow of their own out of hollows.
         free = reached[:, n] if n < reached.shape[1] else open_
         facing = np.maximum((normals @ lamp.way.astype(np.float32))[:, None] + soft, 0.0)
         light += free[:, None] * facing / (1.0 + soft) ** 2 * np.array(lamp.light, np.float32)
@@ -133,19 +132,20 @@ def _disc(count: int) -> Float32[np.ndarray, "n 2"]:
 
 
 DISC: Final = _disc(24)
-"""Points of a disc, evenly."""
+"""Points of a disc, evenly spread."""
 
 
 @njit(cache=True)
 def reached_by(
     points: np.ndarray, shadow: np.ndarray, matrix: np.ndarray, blur: float, disc: np.ndarray
 ) -> np.ndarray:
-    """[V] share of a lamp's light that arrives at points [V, 3].
+    """Return the share of a lamp's light that arrives at points [V, 3]: [V].
 
-    shadow [S, S]: how deep the light comes.  matrix: shadow from world.  blur: of its side.
+    shadow [S, S]: depth of the nearest surface.  matrix: shadow from world.  blur: share of its
+    side.
     """
     size = shadow.shape[0]
-    found = np.empty(len(points), np.float32)
+    shares = np.empty(len(points), np.float32)
     for v in range(len(points)):
         p = points[v]
         x = (matrix[0, 0] * p[0] + matrix[0, 1] * p[1] + matrix[0, 2] * p[2] + matrix[0, 3]) * size
@@ -166,5 +166,5 @@ def reached_by(
                 (1 - right) * (z <= shadow[row + 1, column])
                 + right * (z <= shadow[row + 1, column + 1])
             )
-        found[v] = total / len(disc)
-    return found
+        shares[v] = total / len(disc)
+    return shares

@@ -11,7 +11,7 @@ MIN_NODES = 500
 
 
 def make_graph(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Template vertices that are nodes [G], and triangles [E, 3] between neighbouring nodes.
+    """Choose template vertices as nodes [G], and triangles [E, 3] between neighbouring nodes.
 
     Every template vertex has a node within `REACH` hops: what the published construction needs.
     Source: docs/released_behaviour.md A8.
@@ -54,13 +54,15 @@ def _spread(hops: np.ndarray, node: int, neighbours: list[list[int]]) -> None:
 def _with_lonely(
     triangles: np.ndarray, owner: np.ndarray, faces: np.ndarray, places: np.ndarray
 ) -> np.ndarray:
-    """A triangle for each node that has none, with two nearby nodes: by the mesh where it goes on
-    (narrow strips), else the nearest in space (buttons, eyes: pieces of one or two nodes).
+    """Add a triangle for each node without one, with two nearby nodes.
+
+    Near means along the mesh where it continues (narrow strips), else in space (buttons, eyes:
+    pieces of one or two nodes).
     """
     from scipy.spatial import KDTree
 
-    alone = np.setdiff1d(np.arange(len(places)), triangles)
-    if not len(alone):
+    lonely = np.setdiff1d(np.arange(len(places)), triangles)
+    if not len(lonely):
         return triangles
     assert len(places) >= 3, len(places)
     pairs = owner[edges_of(faces)]
@@ -69,9 +71,9 @@ def _with_lonely(
     for a, b in pairs.tolist():
         near[a].append(b)
         near[b].append(a)
-    _, in_space = KDTree(places).query(places[alone], k=3)
+    _, in_space = KDTree(places).query(places[lonely], k=3)
     added = []
-    for node, nearest in zip(alone.tolist(), np.asarray(in_space).tolist(), strict=True):
+    for node, nearest in zip(lonely.tolist(), np.asarray(in_space).tolist(), strict=True):
         ring = [*near[node], *(n for other in near[node] for n in near[other]), *nearest]
         first, second = [n for n in dict.fromkeys(ring) if n != node][:2]
         added.append((node, first, second))
@@ -79,7 +81,7 @@ def _with_lonely(
 
 
 def _cells(vertices: np.ndarray, nodes: np.ndarray, neighbours: list[list[int]]) -> np.ndarray:
-    """[V] the node of each vertex: nearest along the edges, by length."""
+    """Assign each vertex [V] to its node: nearest along the edges, by length."""
     import scipy.sparse as sp
     from scipy.sparse.csgraph import dijkstra
 

@@ -6,20 +6,20 @@ from scipy.ndimage import binary_dilation
 
 GRID = 256
 GAP = 2
-"""Free texels between charts and to the border, at GRID."""
+"""Number of free texels between charts and to the border, at GRID."""
 OVERSAMPLE = 4
 ANGLES = 24
 TURNS = 8
 BISECTIONS = 6
 ORDERS = 2
 TIGHTNESS = (0.0, 1.0)
-"""How much a place costs by the square it needs, against its distance from the corner."""
+"""Weight of the used square's size against a place's distance from the corner."""
 
 
 def pack(charts: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-    """Layouts in [0, 1]^2 of charts given as (flat [n, 2], local faces [T, 3]), at one scale.
+    """Pack charts, given as (flat [n, 2], local faces [T, 3]), into [0, 1]^2 at one scale.
 
-    The scale is the largest that a bisection finds, over a few orders of placing.
+    The scale is the largest of a bisection, over a few orders of placing.
     """
     upright = [(_upright(flat), faces) for flat, faces in charts]
     areas = np.array([_area(flat, faces) for flat, faces in upright])
@@ -44,14 +44,15 @@ def pack(charts: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
 def _try(
     charts: list, order: np.ndarray, scale: float, tightness: float
 ) -> list[np.ndarray] | None:
-    """Place the charts in order, each where it keeps the used square smallest; None if stuck."""
-    taken = np.zeros((GRID, GRID), bool)  # the widened chart stays inside: that is the border's gap
+    """Place the charts in order, keeping the used square small; None if one has no place."""
+    taken = np.zeros((GRID, GRID), bool)  # the widened chart stays inside: the gap to the border
     placed: list = [None] * len(charts)
     for index in order:
         flat, faces = charts[index]
         spectrum = np.fft.rfft2(taken)
         best = None
         for turn in range(TURNS):
+            # Turn the layout, and widen its cells by the gap.
             angle = 2 * np.pi * turn / TURNS
             c, s = np.cos(angle), np.sin(angle)
             turned = flat @ np.array([[c, s], [-s, c]]) * scale
@@ -64,18 +65,20 @@ def _try(
             wide[: h + 2 * GAP, : w + 2 * GAP] = binary_dilation(
                 np.pad(mask, GAP), np.ones((3, 3)), iterations=GAP
             )[:GRID, :GRID]
-            # Correlation: how many taken cells the widened chart would touch, at each place.
+            # Correlation: number of used cells that the widened chart would touch, at each place.
             hits = np.fft.irfft2(spectrum * np.fft.rfft2(wide).conj(), s=(GRID, GRID))
             free = hits[: GRID - h - 2 * GAP + 1, : GRID - w - 2 * GAP + 1] < 0.5
             rows, columns = np.nonzero(free)
             if not len(rows):
                 continue
+            # Keep the cheapest place of all turns.
             cost = np.maximum(rows + h, columns + w) * tightness + rows + columns + h + w
-            at = int(np.argmin(cost))
-            if best is None or cost[at] < best[0]:
-                best = (cost[at], turned, mask, rows[at] + GAP, columns[at] + GAP)
+            place = int(np.argmin(cost))
+            if best is None or cost[place] < best[0]:
+                best = (cost[place], turned, mask, rows[place] + GAP, columns[place] + GAP)
         if best is None:
             return None
+        # Mark its cells as used.
         _, turned, mask, row, column = best
         taken[row : row + mask.shape[0], column : column + mask.shape[1]] |= mask
         placed[index] = turned + np.array([column, row]) / GRID
@@ -83,7 +86,7 @@ def _try(
 
 
 def _bitmap(flat: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Cells of the grid that a layout touches; rows are v, columns u."""
+    """Rasterize a layout into cells of the grid; rows are v, columns u."""
     fine = flat * GRID * OVERSAMPLE
     width, height = (np.ceil(flat.max(0) * GRID).astype(int) + 1).tolist()
     image = Image.new("1", (width * OVERSAMPLE, height * OVERSAMPLE))
@@ -95,7 +98,7 @@ def _bitmap(flat: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _upright(flat: np.ndarray) -> np.ndarray:
-    """Turn a layout so that its bounding box is smallest."""
+    """Rotate a layout to its smallest bounding box."""
     best = None
     for angle in np.arange(ANGLES) * (np.pi / 2 / ANGLES):
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

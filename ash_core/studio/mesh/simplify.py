@@ -1,6 +1,6 @@
-"""Thin a surface out by half-edge collapses: vertices vanish, those that stay do not move.
+"""Simplify a surface by half-edge collapses: vertices are removed, the others do not move.
 
-So every attribute of a vertex or corner (weights, texture coordinates) survives without blending.
+So every attribute of a vertex or corner (weights, texture coordinates) stays without blending.
 """
 
 import heapq
@@ -10,9 +10,9 @@ import numpy as np
 from ash_core.studio.mesh.surface import face_normals
 
 NORMAL_TURN = 0.25
-"""A collapse may not turn any face's normal by more than this cosine."""
+"""Smallest cosine between a face's normals before and after a collapse."""
 FLATNESS = 0.10
-"""Weight of edge length against the distance from the old surface: evens out the spacing."""
+"""Weight of edge length against the distance from the old surface: it evens out the spacing."""
 
 
 def collapse(
@@ -30,6 +30,7 @@ def collapse(
     keep_layout [F]: faces that may not turn over in the texture.
     Returns faces [F', 3] in the old numbering, their corner_uvs, and the ids of the faces kept.
     """
+    # Working state: faces by vertex, error quadrics, and a version that outdates heap entries.
     faces, uvs = faces.copy(), corner_uvs.copy()
     alive = np.ones(len(faces), bool)
     fans: list[set[int]] = [set() for _ in vertices]
@@ -44,7 +45,7 @@ def collapse(
         return {int(w) for f in fans[v] for w in faces[f]} - {v}
 
     def push(a: int) -> None:
-        """The cheapest way for a to vanish."""
+        """Queue the cheapest collapses of a."""
         if locked[a]:
             return
         for b in neighbours(a):
@@ -54,11 +55,13 @@ def collapse(
             cost = importance[a] * (np.sqrt(off * length) + FLATNESS * length)
             heapq.heappush(heap, (cost, a, b, int(version[a]), int(version[b])))
 
+    # Queue all collapses.
     for v in range(len(vertices)):
         if fans[v]:
             push(v)
-    left = sum(1 for fan in fans if fan)
-    while left > target and heap:
+    # Take the cheapest one that is current and keeps topology and shape.
+    remaining = sum(1 for fan in fans if fan)
+    while remaining > target and heap:
         _, a, b, version_a, version_b = heapq.heappop(heap)
         if version[a] != version_a or version[b] != version_b or not fans[a] or not fans[b]:
             continue
@@ -69,6 +72,7 @@ def collapse(
         if not _keeps_shape(vertices, faces, uvs, keep_layout, moved, shared, a, b):
             continue
         uv_b = next(uvs[f, list(faces[f]).index(b)] for f in shared)
+        # Remove the faces on the edge; move the others from a to b.
         for f in shared:
             alive[f] = False
             for v in faces[f]:
@@ -78,20 +82,22 @@ def collapse(
             faces[f, k], uvs[f, k] = b, uv_b
             fans[b].add(f)
         fans[a].clear()
+        # Update costs around b.
         quadrics[b] = quadrics[b] + quadrics[a]
-        left -= 1
+        remaining -= 1
         version[a] += 1
         version[b] += 1
         push(b)
         for v in neighbours(b):
             version[v] += 1
             push(v)
-    kept = np.flatnonzero(alive)
-    return faces[kept], uvs[kept], kept
+    ids = np.flatnonzero(alive)
+    return faces[ids], uvs[ids], ids
 
 
 def _quadrics(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[V, 4, 4] mean squared distance to the planes around each vertex, weighted by area."""
+    """Return mean squared distances to the planes around each vertex, weighted by area: [V, 4,
+    4]."""
     normals = face_normals(vertices, faces)
     area = np.linalg.norm(normals, axis=1, keepdims=True)
     normals = normals / np.maximum(area, 1e-16)
@@ -106,7 +112,8 @@ def _quadrics(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _keeps_shape(vertices, faces, uvs, keep_layout, moved, shared, a: int, b: int) -> bool:
-    """No face turns over, on the surface or in the texture, and none becomes a sliver."""
+    """Check that no face turns over, on the surface or in the texture, and none becomes a
+    sliver."""
     uv_b = next(uvs[f, list(faces[f]).index(b)] for f in shared)
     for f in moved:
         face = list(faces[f])

@@ -14,18 +14,18 @@ from ash_core.studio.mesh.surface import edges_of
 
 @dataclass(frozen=True)
 class Fine:
-    """Each triangle in four. The coarse vertices come first, then one vertex per edge."""
+    """Surface with each triangle in four. Coarse vertices come first, then one vertex per edge."""
 
     faces: np.ndarray
-    """[4 F, 3]; the four of a coarse face f are 4 f to 4 f + 3."""
+    """Faces [4 F, 3]; the four of a coarse face f are 4 f to 4 f + 3."""
     corner_uvs: np.ndarray
     """[4 F, 3, 2]"""
     matrix: Any
-    """Sparse [V', V]: smooth positions, and any other value of the vertices."""
+    """Sparse matrix [V', V] of smooth positions, and of any other value of the vertices."""
 
 
 def subdivide(faces: np.ndarray, corner_uvs: np.ndarray, n_vertices: int) -> Fine:
-    """One round. On borders (edges with one face) the curve of the border decides alone."""
+    """Subdivide once. On borders (edges with one face) only the border's curve counts."""
     edges = edges_of(faces)
     code = edges[:, 0] * n_vertices + edges[:, 1]
     turned = np.stack([faces, np.roll(faces, -1, 1)], 2)  # edge k runs from corner k to k + 1
@@ -49,7 +49,7 @@ def _edge_points(faces: np.ndarray, edges: np.ndarray, of_face: np.ndarray, n: i
     inner = uses == 2
     ends = np.where(inner, 3 / 8, 1 / 2)
     rows = [np.arange(len(edges))] * 2 + [of_face.ravel()]
-    columns = [edges[:, 0], edges[:, 1], np.roll(faces, 1, 1).ravel()]  # the corner across
+    columns = [edges[:, 0], edges[:, 1], np.roll(faces, 1, 1).ravel()]  # the opposite corner
     across = np.where(inner, 1 / 8, 0.0)[of_face.ravel()]
     values = np.concatenate([ends, ends, across])
     return sp.csr_matrix((values, (np.concatenate(rows), np.concatenate(columns))), (len(edges), n))

@@ -5,13 +5,13 @@ import scipy.sparse as sp
 
 
 def edges_of(faces: np.ndarray) -> np.ndarray:
-    """Undirected edges [E, 2], each once, sorted."""
+    """List undirected edges [E, 2], each once, sorted."""
     pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     return np.unique(np.sort(pairs, 1), axis=0)
 
 
 def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
-    """Vertex loops along edges of only one face, in that face's direction of travel."""
+    """List vertex loops along edges of only one face, in that face's orientation."""
     directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     pairs = set(map(tuple, directed.tolist()))
     following = {a: b for a, b in pairs if (b, a) not in pairs}
@@ -27,13 +27,13 @@ def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
 
 
 def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Normals [F, 3] as long as twice the face's area."""
+    """Return normals [F, 3] as long as twice the face's area."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     return np.cross(b - a, c - a)
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals [V, 3], weighted by area."""
+    """Return unit normals [V, 3], weighted by area."""
     normals = np.zeros_like(vertices)
     for k in range(3):
         np.add.at(normals, faces[:, k], face_normals(vertices, faces))
@@ -41,7 +41,7 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def mean_matrix(faces: np.ndarray, n_vertices: int) -> sp.csr_matrix:
-    """[V, V] takes values to the mean of each vertex's neighbours."""
+    """Return the matrix [V, V] of each vertex's mean over its neighbours."""
     edges = edges_of(faces)
     both = np.concatenate([edges, edges[:, ::-1]])
     adjacency = sp.csr_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), (n_vertices,) * 2)

@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt
 
 @dataclass(frozen=True)
 class Texels:
-    """The pixels that lie on the surface."""
+    """Pixels that lie on the surface."""
 
     size: int
     rows: np.ndarray
@@ -19,13 +19,14 @@ class Texels:
     """[N, 3]"""
 
     def carry(self, values: np.ndarray, faces: np.ndarray) -> np.ndarray:
-        """Vertex values [V, ...] blended at the pixels [N, ...]."""
+        """Blend vertex values [V, ...] at the pixels: [N, ...]."""
         corners = values[faces[self.faces]]
         weights = self.barycentrics.reshape(*self.barycentrics.shape, *([1] * (values.ndim - 1)))
         return (corners * weights).sum(1)
 
     def image(self, colours: np.ndarray) -> np.ndarray:
-        """[size, size, 3] uint8: the pixels' colours, spread over the gaps between charts."""
+        """Make an image [size, size, 3] uint8 of the pixels' colours, spread over the gaps between
+        charts."""
         picture = np.zeros((self.size, self.size, 3), np.uint8)
         empty = np.ones((self.size, self.size), bool)
         picture[self.rows, self.columns] = (np.clip(colours, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -37,7 +38,7 @@ class Texels:
 
 
 def find_texels(corner_uvs: np.ndarray, size: int) -> Texels:
-    """Pixels of a square texture whose centres lie in a face (row 0 is v = 1)."""
+    """Find the pixels of a square texture whose centres lie in a face (row 0 is v = 1)."""
     owner, weights = _rasterise(corner_uvs.astype(np.float64), size)
     rows, columns = np.nonzero(owner >= 0)
     return Texels(size, rows, columns, owner[rows, columns], weights[rows, columns])

@@ -18,14 +18,14 @@ ITERATIONS = 25
 
 @dataclass(frozen=True)
 class Chart:
-    """A disc-shaped piece of the surface."""
+    """Disc-shaped piece of the surface."""
 
     faces: np.ndarray
-    """[T] faces of the surface that it holds."""
+    """Faces of the surface [T]."""
     local: np.ndarray
-    """[T, 3] their corners as the chart's own vertices."""
+    """Corners of the faces [T, 3] as the chart's own vertices."""
     vertices: np.ndarray
-    """[n] vertex of the surface under each of its own."""
+    """Vertices of the surface [n] by the chart's own."""
     flat: np.ndarray
     """[n, 2]"""
 
@@ -33,10 +33,10 @@ class Chart:
 def cut_charts(
     faces: np.ndarray, corner_uvs: np.ndarray, labels: np.ndarray, free: set[int]
 ) -> list[Chart]:
-    """One chart per label, opened along the seams of `corner_uvs` too, except for labels in `free`.
+    """Cut one chart per label, also along the seams of `corner_uvs`, except for labels in `free`.
 
-    A chart of a free label that is a tube is opened along the shortest way between its ends; its
-    first layout is a circle. The others keep their corner_uvs as first layout.
+    A tube of a free label is opened along the shortest path between its ends; its first layout is a
+    circle. The others start from their corner_uvs.
     """
     charts = []
     for label in np.unique(labels):
@@ -48,25 +48,26 @@ def cut_charts(
             keys = np.concatenate(
                 [faces[ids].reshape(-1, 1), np.round(corner_uvs[ids].reshape(-1, 2) * 1e6)], axis=1
             )
-            found, first, local = np.unique(
+            unique, first, local = np.unique(
                 keys.astype(np.int64), axis=0, return_index=True, return_inverse=True
             )
-            local, vertices = local.reshape(-1, 3), found[:, 0]
+            local, vertices = local.reshape(-1, 3), unique[:, 0]
             flat = corner_uvs[ids].reshape(-1, 2)[first]
         charts.append(Chart(ids, local, vertices, flat))
     return charts
 
 
 def clean_labels(faces: np.ndarray, labels: np.ndarray, rounds: int = 6) -> np.ndarray:
-    """Take teeth and islands off the borders: each label one piece, each face with its majority."""
+    """Remove teeth and islands of the borders: each label one piece, each face with its
+    majority."""
     labels = labels.copy()
     neighbours = _face_neighbours(faces)
     names = np.unique(labels)
     for _ in range(rounds):
         for f, near in enumerate(neighbours):
-            theirs = labels[near]
-            for name in np.unique(theirs):
-                if name != labels[f] and (theirs == name).sum() >= 2:
+            labels_near = labels[near]
+            for name in np.unique(labels_near):
+                if name != labels[f] and (labels_near == name).sum() >= 2:
                     labels[f] = name
         for name in names:
             inside = np.flatnonzero(labels == name)
@@ -94,15 +95,15 @@ def _face_neighbours(faces: np.ndarray) -> list[list[int]]:
     for f, (a, b, c) in enumerate(faces.tolist()):
         for edge in ((a, b), (b, c), (c, a)):
             across.setdefault((min(edge), max(edge)), []).append(f)
-    found: list[list[int]] = [[] for _ in faces]
+    neighbours: list[list[int]] = [[] for _ in faces]
     for pair in across.values():
         for f in pair:
-            found[f] += [g for g in pair if g != f]
-    return found
+            neighbours[f] += [g for g in pair if g != f]
+    return neighbours
 
 
 def _open_tube(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Own vertex numbers, with a cut along edges between the ends of a tube (none for a disc)."""
+    """Number a tube's own vertices, with a cut along edges between its ends (none for a disc)."""
     vertices, local = np.unique(faces, return_inverse=True)
     local = local.reshape(-1, 3)
     loops = boundary_loops(local)
@@ -128,7 +129,7 @@ def _split_along(local: np.ndarray, path: list[int]) -> np.ndarray:
     count = int(local.max()) + 1
     split = local.copy()
     for i, vertex in enumerate(path):
-        # Walk round the vertex from the path's left side until a border or the path again.
+        # Walk around the vertex from the path's left side to a border or the path again.
         ahead = path[i + 1] if i + 1 < len(path) else path[i - 1]
         seed = corner_of[(vertex, ahead)] if i + 1 < len(path) else corner_of[(ahead, vertex)]
         for f in _fan(local, corner_of, vertex, seed, cut):
@@ -137,23 +138,24 @@ def _split_along(local: np.ndarray, path: list[int]) -> np.ndarray:
 
 
 def _fan(local, corner_of, vertex: int, seed: int, cut: set) -> list[int]:
-    """Faces at a vertex reachable from one of them without crossing a cut."""
-    found, todo = [], [seed]
+    """List the faces at a vertex that are reachable from one of them without crossing a cut."""
+    fan, todo = [], [seed]
     while todo:
         f = todo.pop()
-        if f in found:
+        if f in fan:
             continue
-        found.append(f)
+        fan.append(f)
         face = list(local[f])
         k = face.index(vertex)
         for a, b in ((vertex, face[(k + 1) % 3]), (face[k - 1], vertex)):
             if (a, b) not in cut and (b, a) in corner_of:
                 todo.append(corner_of[(b, a)])
-    return found
+    return fan
 
 
 def tutte(local: np.ndarray, n: int) -> np.ndarray:
-    """The border on a circle, every other vertex at its neighbours' mean: never folds."""
+    """Put the border on a circle, every other vertex at its neighbours' mean: no face folds
+    over."""
     (loop,) = boundary_loops(local)
     angle = 2 * np.pi * np.arange(len(loop)) / len(loop)
     edges = edges_of(local)
@@ -169,14 +171,14 @@ def tutte(local: np.ndarray, n: int) -> np.ndarray:
 
 
 def flatten(points: np.ndarray, chart: Chart, density: np.ndarray) -> np.ndarray:
-    """[n, 2] layout (m times density) that is as close to isometric as the shape allows.
+    """Flatten to a layout [n, 2] (m times density) as close to isometric as the shape allows.
 
-    points [n, 3]: the chart's vertices, m; density [T]: wanted length in the layout per length.
+    points [n, 3]: the chart's vertices, m; density [T]: target length in the layout per length.
     """
     dx, dy, area = _gradients(points, chart.local, density)
     flat = chart.flat.copy()
     flat *= np.sqrt(area.sum() / np.abs(_areas(flat, chart.local)).sum())
-    if _areas(flat, chart.local).min() <= 0:  # a tube that was cut open has no layout to start from
+    if _areas(flat, chart.local).min() <= 0:  # an opened tube has no initial layout
         flat = tutte(chart.local, len(flat)) * np.sqrt(area.sum() / np.pi)
     energy = _energy(flat, dx, dy, area)
     for _ in range(ITERATIONS):
@@ -197,7 +199,7 @@ def flatten(points: np.ndarray, chart: Chart, density: np.ndarray) -> np.ndarray
 
 
 def _gradients(points: np.ndarray, local: np.ndarray, density: np.ndarray):
-    """Sparse [T, n] derivatives in each face's own frame, and the faces' wanted areas."""
+    """Return sparse derivatives [T, n] in each face's own frame, and the faces' target areas."""
     a, b, c = (points[local[:, k]] for k in range(3))
     length = np.linalg.norm(b - a, axis=1)
     ex = (b - a) / length[:, None]
@@ -227,7 +229,7 @@ def _energy(flat: np.ndarray, dx, dy, area: np.ndarray) -> float:
 
 
 def _slim_target(flat: np.ndarray, dx, dy, area: np.ndarray) -> np.ndarray:
-    """Solve the weighted least-squares problem that stands for the energy around `flat`."""
+    """Solve the weighted least-squares problem that replaces the energy around `flat`."""
     jac = _jacobians(flat, dx, dy)
     u, sigma, vt = np.linalg.svd(jac)
     flip = np.linalg.det(u @ vt) < 0
@@ -259,7 +261,7 @@ def _areas(flat: np.ndarray, local: np.ndarray) -> np.ndarray:
 
 
 def _largest_step(flat: np.ndarray, step: np.ndarray, local: np.ndarray) -> float:
-    """How far along `step` the first face loses its area."""
+    """Return the step at which the first face loses its area."""
     cross = lambda e, f: e[:, 0] * f[:, 1] - e[:, 1] * f[:, 0]  # noqa: E731
     e0, f0 = flat[local[:, 1]] - flat[local[:, 0]], flat[local[:, 2]] - flat[local[:, 0]]
     e1, f1 = step[local[:, 1]] - step[local[:, 0]], step[local[:, 2]] - step[local[:, 0]]

@@ -1,8 +1,8 @@
 """Loose cloth and hair over time: points of the template that swing behind the skinned surface.
 
-Position-based dynamics over the template's own edges. Every point is drawn to where skinning puts
-it, the looser the more softly; gravity counts as far as it differs from the rest pose, in which
-the template hangs already; legs push cloth out. Source: Macklin et al. 2016, "XPBD".
+Position-based dynamics over the template's own edges. Every point is pulled to its skinned place,
+the looser the more softly. Gravity is relative to the rest pose, in which the template already
+hangs; legs push cloth out. Source: Macklin et al. 2016, "XPBD".
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from ash_core.studio.truth.proxies import Proxies
 
 SUBSTEPS = 8
 SETTLE_S = 2.5
-"""How long frame 0 is held before the motion starts, s."""
+"""Duration for which frame 0 is held before the motion starts, s."""
 NEAR, SHARE, ROOM = 0.006, 0.4, 0.03
-"""Cloth keeps `NEAR` from the legs, m, and a share of the room, up to `ROOM`, that it has at rest:
-so that what lies over other cloth stays over it."""
+"""Clearance of cloth from the legs: `NEAR`, m, and a share of that at rest, up to `ROOM`. So layers
+of cloth keep their order."""
 GRAVITY = 9.81
 PULL_SOFT, PULL_HARD = 3.5, 55.0
-"""Angular frequency of the pull to the skinned place: of the loosest and the tightest points."""
+"""Angular frequency of the pull to the skinned place: loosest and tightest points."""
 AIR, INNER = 0.9, 3.2
 """Damping against the air and against the skinned surface's own velocity, 1/s."""
 FASTEST = 9.0
-"""m/s"""
+"""Upper bound on speed, m/s."""
 STRETCH = 0.9
 BEND = 0.16
 """Share of a link's error that one pass removes: edges, and pairs across an edge."""
@@ -33,24 +33,24 @@ BEND = 0.16
 
 @dataclass(frozen=True)
 class Fabric:
-    """The points that swing, and the links between them."""
+    """Points that swing, and the links between them."""
 
     points: np.ndarray
-    """[P] vertices of the template."""
+    """Vertices of the template [P]."""
     loose: np.ndarray
-    """[P] 0 (held) to 1."""
+    """Looseness [P], 0 (held) to 1."""
     links: np.ndarray
-    """[L, 2] indices into points."""
+    """Links [L, 2] as indices into points."""
     lengths: np.ndarray
     stiffness: np.ndarray
     """[L]"""
     margins: np.ndarray
-    """[P] how far each point keeps from the legs and arms, m; below zero: it is inside at rest."""
+    """Distance [P] of each point to the legs and arms, m; below zero: it is inside at rest."""
 
 
 @dataclass
 class Swing:
-    """Where the points are: the state of the simulation."""
+    """State of the simulation: places and velocities of the points."""
 
     places: np.ndarray
     velocities: np.ndarray
@@ -60,7 +60,7 @@ class Swing:
 
 
 def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: Proxies) -> Fabric:
-    """Points with loose > 0 and the held ones next to them. loose [V]; its cloth is `faces`."""
+    """Select points with loose > 0 and their held neighbours. loose [V]; its cloth is `faces`."""
     faces = faces[(loose[faces] > 0).any(1)]
     points = np.unique(faces)
     local = np.searchsorted(points, faces)
@@ -70,9 +70,9 @@ def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: P
     stiffness = np.concatenate([np.full(len(pairs), STRETCH), np.full(len(across), BEND)])
     moving = (loose[points][links] > 0).any(1)
     links, stiffness = links[moving], stiffness[moving]
-    at = vertices[points]
-    lengths = np.linalg.norm(at[links[:, 0]] - at[links[:, 1]], axis=1)
-    free = _room(at, proxies.centres, proxies.radii, proxies.capsules)
+    places = vertices[points]
+    lengths = np.linalg.norm(places[links[:, 0]] - places[links[:, 1]], axis=1)
+    free = _room(places, proxies.centres, proxies.radii, proxies.capsules)
     margins = np.minimum(free - 0.001, NEAR + SHARE * np.clip(free, 0.0, ROOM))
     return Fabric(points, loose[points].astype(np.float64), links, lengths, stiffness, margins)
 
@@ -80,18 +80,18 @@ def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: P
 def _room(
     points: np.ndarray, spheres: np.ndarray, radii: np.ndarray, capsules: np.ndarray
 ) -> np.ndarray:
-    """[P] distance from the nearest capsule's surface."""
-    found = np.full(len(points), np.inf)
+    """Return the distance [P] from the nearest capsule's surface."""
+    distances = np.full(len(points), np.inf)
     for a, b in capsules:
         axis = spheres[b] - spheres[a]
         t = np.clip((points - spheres[a]) @ axis / (axis @ axis), 0.0, 1.0)
         away = np.linalg.norm(points - spheres[a] - t[:, None] * axis, axis=1)
-        found = np.minimum(found, away - radii[a] - t * (radii[b] - radii[a]))
-    return found
+        distances = np.minimum(distances, away - radii[a] - t * (radii[b] - radii[a]))
+    return distances
 
 
 def _across(faces: np.ndarray) -> np.ndarray:
-    """Pairs of vertices that face each other over an edge."""
+    """List pairs of vertices that face each other over an edge."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
     tips = np.concatenate([faces[:, 2], faces[:, 0], faces[:, 1]])
     order = np.lexsort(edges.T)
@@ -104,7 +104,8 @@ def settle(
     fabric: Fabric, goal: np.ndarray, spheres: np.ndarray, radii: np.ndarray,
     capsules: np.ndarray, pull: np.ndarray, fps: float,
 ) -> Swing:  # fmt: skip
-    """At rest in a pose. goal [P, 3]: skinned places; pull [3]: gravity against that at rest."""
+    """Start at rest in a pose. goal [P, 3]: skinned places; pull [3]: gravity relative to the rest
+    pose."""
     swing = Swing(goal.copy(), np.zeros_like(goal))
     for _ in range(round(SETTLE_S * fps)):
         advance(fabric, swing, (goal, goal), (spheres, spheres), radii, capsules, pull, 1.0 / fps)
@@ -118,7 +119,7 @@ def advance(
     spheres: tuple[np.ndarray, np.ndarray], radii: np.ndarray, capsules: np.ndarray,
     pull: np.ndarray, seconds: float,
 ) -> None:  # fmt: skip
-    """One frame on, in place. goals, spheres: before and after."""
+    """Simulate one frame, in place. goals, spheres: at its start and end."""
     if len(fabric.points):
         _advance(
             swing.places, swing.velocities, fabric.loose, fabric.links, fabric.lengths,
@@ -152,6 +153,7 @@ def _advance(
         t = (sub + 1.0) / SUBSTEPS
         goal = goal0 + t * (goal1 - goal0)
         spheres = s0 + t * (s1 - s0)
+        # Move every point: damped velocity, gravity, pull to its skinned place.
         for i in range(n):
             omega = PULL_SOFT * (PULL_HARD / PULL_SOFT) ** ((1.0 - loose[i]) ** 1.5)
             share = (omega * dt) ** 2 / (1.0 + (omega * dt) ** 2)
@@ -164,9 +166,11 @@ def _advance(
                 speed = air * (own + inner * (v[i, d] - own)) + dt * pull[d]
                 x[i, d] += dt * speed
                 x[i, d] += share * (goal[i, d] - x[i, d])
+        # Restore the lengths, then resolve collisions.
         for _ in range(2):
             _project(x, loose, links, lengths, stiffness)
         _push_out(x, loose, margins, spheres, radii, capsules)
+        # Derive velocities from the positions, bounded.
         for i in range(n):
             square = 0.0
             for d in range(3):
@@ -179,7 +183,7 @@ def _advance(
 
 @njit(cache=True)
 def _project(x, loose, links, lengths, stiffness):
-    """Links back to their lengths. Cloth is stiff when pulled and yields when pushed."""
+    """Restore the links' lengths. Cloth is stiff when pulled and yields when pushed."""
     for k in range(len(links)):
         i, j = links[k, 0], links[k, 1]
         wi, wj = 1.0 * (loose[i] > 0), 1.0 * (loose[j] > 0)
@@ -199,7 +203,7 @@ def _project(x, loose, links, lengths, stiffness):
 
 @njit(cache=True)
 def _push_out(x, loose, margins, spheres, radii, capsules):
-    """Out of the tapered capsules, and off the floor."""
+    """Push points out of the tapered capsules, and off the floor."""
     for i in range(len(x)):
         if loose[i] <= 0.0:
             continue
@@ -215,9 +219,9 @@ def _push_out(x, loose, margins, spheres, radii, capsules):
             t = min(1.0, max(0.0, t))
             dx, dy, dz = px - t * ex, py - t * ey, pz - t * ez
             away = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-9
-            wanted = radii[a] + t * (radii[b] - radii[a]) + margins[i]
-            if away < wanted:
-                out = (wanted - away) / away
+            clearance = radii[a] + t * (radii[b] - radii[a]) + margins[i]
+            if away < clearance:
+                out = (clearance - away) / away
                 x[i, 0] += out * dx
                 x[i, 1] += out * dy
                 x[i, 2] += out * dz

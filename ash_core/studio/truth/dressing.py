@@ -19,7 +19,7 @@ FILE = "dressing.safetensors"
 MATERIALS = ("skin", "hair", "eye", "cotton", "wool", "denim", "leather", "rubber", "lining")
 SKIN, HAIR, EYE, COTTON, WOOL, DENIM, LEATHER, RUBBER, LINING = range(len(MATERIALS))
 FOLDING = np.array([0.0, 0.0, 0.0, 1.0, 0.75, 0.85, 0.8, 0.0, 0.0])
-"""How readily each material folds."""
+"""Tendency of each material to fold."""
 _TYPES = {
     "loose": np.float32, "partner": np.int64, "inset": np.float32, "solid": np.bool_,
     "open": np.float32, "materials": np.int32, "gloss": np.uint8,
@@ -29,15 +29,15 @@ _TYPES = {
 @dataclass(frozen=True)
 class Dressing:
     loose: np.ndarray
-    """[V] 0: moves as skinning says, to 1: swings freely."""
+    """Looseness [V]: 0 moves as skinned, 1 swings freely."""
     partner: np.ndarray
-    """[V] of a lining's vertex: the outer one that it follows; -1 elsewhere."""
+    """Outer vertex [V] that a lining's vertex follows; -1 elsewhere."""
     inset: np.ndarray
-    """[V] how far under its partner, m."""
+    """Depth under its partner [V], m."""
     solid: np.ndarray
-    """[V] the body itself and what fits it closely: what cloth collides with."""
+    """Mask [V] of the body itself and its close fit, with which cloth collides."""
     open: np.ndarray
-    """[V] light from all sides in the rest pose, 0 to 1."""
+    """Light from all sides in the rest pose [V], 0 to 1."""
     materials: np.ndarray
     """[F] index into MATERIALS."""
     gloss: np.ndarray
@@ -45,17 +45,17 @@ class Dressing:
 
     @property
     def swings(self) -> np.ndarray:
-        """[V] part of the simulated layer: everything but linings."""
+        """Return the mask [V] of the simulated layer: everything but linings."""
         return self.partner < 0
 
     @property
     def folding(self) -> np.ndarray:
-        """[F]"""
+        """Return the tendency to fold [F]."""
         return FOLDING[self.materials]
 
 
 def plain_dressing(data: AvatarData) -> Dressing:
-    """For a character that comes with none."""
+    """Make the dressing of a character without one."""
     count, faces = len(data.template.vertices), data.template.faces.numpy()
     names = data.skinning.bone_names
     bare = ("Head", "Neck", "LeftHand", "RightHand", "Thumb", "Index", "Middle", "Ring", "Pinky",
@@ -74,37 +74,37 @@ def plain_dressing(data: AvatarData) -> Dressing:
 
 
 def save_dressing(path: Path, dressing: Dressing) -> None:
-    """Write it; whole or not there."""
+    """Write a dressing, whole or not at all."""
     values = {f.name: np.ascontiguousarray(getattr(dressing, f.name), _TYPES[f.name])
               for f in fields(dressing)}  # fmt: skip
     write_atomic(path, save(values))
 
 
 def load_dressing(path: Path, data: AvatarData) -> Dressing | None:
-    """The dressing of a character, or None where there is no such file."""
+    """Read the dressing of a character; None without the file."""
     if not path.is_file():
         return None
     try:
-        found = load_file(path)
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: expected a safetensors file, {error}") from error
     count, n_faces = len(data.template.vertices), len(data.template.faces)
     for name, kind in _TYPES.items():
-        if name not in found or found[name].dtype != kind:
+        if name not in tensors or tensors[name].dtype != kind:
             raise InputError(f"{path}: expected {name} of type {np.dtype(kind)}")
         length = {"materials": n_faces, "gloss": None}.get(name, count)
-        if length is not None and found[name].shape != (length,):
+        if length is not None and tensors[name].shape != (length,):
             raise InputError(
-                f"{path}: expected {name} of length {length}, found {found[name].shape}"
+                f"{path}: expected {name} of length {length}, found {tensors[name].shape}"
             )
     for name in ("loose", "inset", "open"):
-        if not np.isfinite(found[name]).all():
+        if not np.isfinite(tensors[name]).all():
             raise InputError(f"{path}: expected finite numbers in {name}")
-    partner, materials = found["partner"], found["materials"]
+    partner, materials = tensors["partner"], tensors["materials"]
     if partner.min() < -1 or partner.max() >= count:
         raise InputError(f"{path}: expected partner within the {count} vertices")
     if materials.min() < 0 or materials.max() >= len(MATERIALS):
         raise InputError(f"{path}: expected materials from 0 to {len(MATERIALS) - 1}")
-    if found["gloss"].ndim != 2:
-        raise InputError(f"{path}: expected gloss [h, w], found {found['gloss'].shape}")
-    return Dressing(**{name: found[name] for name in _TYPES})
+    if tensors["gloss"].ndim != 2:
+        raise InputError(f"{path}: expected gloss [h, w], found {tensors['gloss'].shape}")
+    return Dressing(**{name: tensors[name] for name in _TYPES})

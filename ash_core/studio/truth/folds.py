@@ -1,8 +1,8 @@
-"""Wrinkles: where cloth is squeezed along a direction, folds across that direction stand up.
+"""Wrinkles: cloth that is squeezed along a direction folds across that direction.
 
-Four families of folds, by the direction in which their height goes up and down: along the limb,
-the two diagonals, around the limb. Each has a fixed pattern on the surface; how high it stands
-follows from the squeeze of the posed surface, so that every joint makes its own wrinkles.
+Four families of folds, by the direction in which their height varies: along the limb, the two
+diagonals, around the limb. Each has a fixed pattern on the surface; its height follows from the
+squeeze of the posed surface, so that every joint makes its own wrinkles.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from ash_core.studio.mesh.surface import face_normals, mean_matrix
 
 FAMILIES = 4
 WAVELENGTH = {"arm": 0.034, "leg": 0.042, "trunk": 0.050}
-"""From fold to fold, m."""
+"""Distance between folds, m."""
 SLACK = 0.02
 """Squeeze that cloth takes without a fold."""
 FULL = 0.35
-"""Squeeze at which a fold is as high as it gets."""
+"""Squeeze at which a fold has its full height."""
 DEPTH = 0.0075
 """Height of a full fold over the mean surface, m."""
 _LIMBS = (
@@ -34,7 +34,7 @@ _LIMBS = (
 
 @dataclass(frozen=True)
 class Limbs:
-    """Axes of arms, legs and trunk at rest, and how much of each vertex lies on them."""
+    """Axes of arms, legs and trunk at rest, and each vertex's share of them."""
 
     kinds: tuple[str, ...]
     starts: np.ndarray
@@ -46,9 +46,9 @@ class Limbs:
 
 
 def find_limbs(skeleton: Skeleton, skinning: Skinning, rest: np.ndarray) -> Limbs:
-    """rest [J, 4, 4]: joints at rest."""
+    """Locate the limbs. rest [J, 4, 4]: joints at rest."""
     names, bones = skeleton.joint_names, skinning.bone_names
-    at = lambda joint: rest[names.index(joint), :3, 3]  # noqa: E731
+    place = lambda joint: rest[names.index(joint), :3, 3]  # noqa: E731
     starts, axes, kinds = [], [], []
     on_limb = np.zeros((len(bones), len(_LIMBS) + 1))
     for k, (name, kind, start, end, parts) in enumerate(_LIMBS):
@@ -56,11 +56,11 @@ def find_limbs(skeleton: Skeleton, skinning: Skinning, rest: np.ndarray) -> Limb
         fingers = ("Thumb", "Index", "Middle", "Ring", "Pinky") if kind == "arm" else ()
         prefixes = tuple(side + part for part in (*parts, *fingers))
         on_limb[:, k] = [bone.startswith(prefixes) for bone in bones]
-        starts.append(at(start))
-        axes.append(at(end) - at(start))
+        starts.append(place(start))
+        axes.append(place(end) - place(start))
         kinds.append(kind)
     on_limb[:, -1] = 1.0 - on_limb[:, :-1].sum(1)
-    starts.append(at("Root_rx"))
+    starts.append(place("Root_rx"))
     axes.append(np.array([0.0, 1.0, 0.0]))
     weights = skinning.weights.numpy()[..., None]
     shares = (on_limb[skinning.bones.numpy()] * weights).sum(1)
@@ -70,15 +70,15 @@ def find_limbs(skeleton: Skeleton, skinning: Skinning, rest: np.ndarray) -> Limb
 
 
 def patterns(points: np.ndarray, shares: np.ndarray, limbs: Limbs, seed: int) -> np.ndarray:
-    """[N, 4] height of each family's folds, about -1 to 1, at rest places [N, 3], m."""
+    """Evaluate each family's height [N, 4], about -1 to 1, at rest places [N, 3], m."""
     rng = np.random.default_rng(seed)
     total = np.zeros((len(points), FAMILIES))
     warp = 0.35 * _noise(points, 0.16, rng) + 0.10 * _noise(points, 0.06, rng)
     for k, kind in enumerate(limbs.kinds):
         along, angle, radius = _around(points, limbs.starts[k], limbs.axes[k])
-        here = shares[:, k] > 0.01
+        on_limb = shares[:, k] > 0.01
         length = WAVELENGTH[kind]
-        girth = 2 * np.pi * float(np.median(radius[here])) if here.any() else 0.4
+        girth = 2 * np.pi * float(np.median(radius[on_limb])) if on_limb.any() else 0.4
         phase = 2 * np.pi * along / length
         n_around, n_slant = round(girth / length), round(0.7 * girth / length)
         for family, p in enumerate(
@@ -93,7 +93,7 @@ def patterns(points: np.ndarray, shares: np.ndarray, limbs: Limbs, seed: int) ->
 
 
 def _around(points: np.ndarray, start: np.ndarray, axis: np.ndarray):
-    """(metres along the axis, angle around it, distance from it)."""
+    """Return (metres along the axis, angle around it, distance from it)."""
     helper = np.array([0.0, 0.0, 1.0])
     right = np.cross(helper, axis)
     right /= np.linalg.norm(right)
@@ -104,7 +104,7 @@ def _around(points: np.ndarray, start: np.ndarray, axis: np.ndarray):
 
 
 def _noise(points: np.ndarray, wavelength: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth, about -1 to 1."""
+    """Return smooth noise, about -1 to 1."""
     total = np.zeros(len(points))
     for _ in range(6):
         wave = rng.normal(size=3)
@@ -115,16 +115,16 @@ def _noise(points: np.ndarray, wavelength: float, rng: np.random.Generator) -> n
 
 @dataclass(frozen=True)
 class Squeeze:
-    """Measures how much the posed surface is squeezed along each family's direction."""
+    """Measure of the posed surface's squeeze along each family's direction."""
 
     faces: np.ndarray
     directions: np.ndarray
-    """[F, 4, 2]: a unit step of each family at rest, in a face's two edges."""
+    """Unit step of each family at rest, in a face's two edges: [F, 4, 2]."""
     to_vertices: Any
-    """Sparse [V, F]."""
+    """Sparse matrix [V, F] from faces to vertices."""
 
     def creases(self, vertices: np.ndarray) -> np.ndarray:
-        """[V, 4] how high each family's folds stand, 0 to 1."""
+        """Return the height of each family's folds [V, 4], 0 to 1."""
         squeezed = self.to_vertices @ _squeezed(vertices, self.faces, self.directions)
         return np.sqrt(np.clip((squeezed - SLACK) / (FULL - SLACK), 0.0, 1.0))
 
@@ -132,7 +132,7 @@ class Squeeze:
 def measure_squeeze(
     vertices: np.ndarray, faces: np.ndarray, limbs: Limbs, cloth: np.ndarray
 ) -> Squeeze:
-    """For a surface at rest. cloth [F]: 1 where folds may stand, less on skin, 0 on shoes."""
+    """Prepare the measure at rest. cloth [F]: 1 where folds may stand, less on skin, 0 on shoes."""
     normals = face_normals(vertices, faces)
     double = np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     normals = normals / double
@@ -141,10 +141,10 @@ def measure_squeeze(
     ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
     aside = np.cross(ahead, normals)
     slant = np.sqrt(0.5)
-    wanted = np.stack([ahead, slant * (ahead + aside), slant * (ahead - aside), aside], 1)
+    steps = np.stack([ahead, slant * (ahead + aside), slant * (ahead - aside), aside], 1)
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     edges = np.stack([b - a, c - a], 2)  # [F, 3, 2]
-    directions = np.einsum("fek,fnk->fne", np.linalg.pinv(edges), wanted)
+    directions = np.einsum("fek,fnk->fne", np.linalg.pinv(edges), steps)
     n = len(vertices)
     rows = faces.ravel()
     columns = np.repeat(np.arange(len(faces)), 3)
@@ -157,7 +157,7 @@ def measure_squeeze(
 
 @njit(cache=True, fastmath=True)
 def _squeezed(vertices: np.ndarray, faces: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    found = np.zeros((len(faces), 4), np.float32)
+    squeezes = np.zeros((len(faces), 4), np.float32)
     for f in range(len(faces)):
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
         for n in range(4):
@@ -168,5 +168,5 @@ def _squeezed(vertices: np.ndarray, faces: np.ndarray, directions: np.ndarray) -
                     vertices[k, d] - vertices[i, d]
                 )
                 square += step * step
-            found[f, n] = max(0.0, 1.0 - np.sqrt(square))
-    return found
+            squeezes[f, n] = max(0.0, 1.0 - np.sqrt(square))
+    return squeezes

@@ -1,4 +1,4 @@
-"""Round stand-ins for the body: what cloth collides with, and what throws soft shade."""
+"""Round proxies of the body: colliders of cloth, and casters of soft shade."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numba import njit
 from ash_core.records import Skeleton, Skinning
 
 STATIONS = 5
-"""Places along a bone at which its thickness is measured."""
+"""Number of places along a bone at which its thickness is measured."""
 _SEGMENTS = (
     # bones whose vertices count, joint that carries the stations, from joint, to joint
     (("{s}UpLeg", "{s}UpLegRoll"), "{s}UpLegRoll", "{s}UpLeg_rx", "{s}Leg"),
@@ -28,16 +28,17 @@ class Proxies:
     """Spheres on joints; two neighbours of one bone span a tapered capsule."""
 
     joints: np.ndarray
-    """[S] joint that carries each sphere."""
+    """Joint that carries each sphere [S]."""
     centres: np.ndarray
     """[S, 3] at rest, m."""
     radii: np.ndarray
     """[S]"""
     capsules: np.ndarray
-    """[C, 2] pairs of spheres: the legs and the arms, for collisions."""
+    """Pairs of spheres [C, 2]: the legs and the arms, for collisions."""
 
     def posed(self, moves: np.ndarray) -> np.ndarray:
-        """[..., S, 3] centres, m. moves [..., J, 4, 4]: posed times the inverse of rest."""
+        """Return posed centres [..., S, 3], m. moves [..., J, 4, 4]: posed times the inverse of
+        rest."""
         move = moves[..., self.joints, :, :]
         return np.einsum("...ij,...j->...i", move[..., :3, :3], self.centres) + move[..., :3, 3]
 
@@ -49,7 +50,7 @@ def fit_proxies(
     vertices: np.ndarray,
     solid: np.ndarray,
 ) -> Proxies:
-    """Measure the body. rest [J, 4, 4], m; solid [V]: vertices that are the body's, not cloth."""
+    """Fit proxies to the body. rest [J, 4, 4], m; solid [V]: vertices of the body, not of cloth."""
     names = skeleton.joint_names
     owner = skinning.bones[:, 0].numpy()
     joints, centres, radii, capsules = [], [], [], []
@@ -59,11 +60,11 @@ def fit_proxies(
         for bones, *where in _SEGMENTS
     ]
     for bones, carrier, start, end in [*limbs, *_TRUNK]:
-        mine = solid & np.isin(owner, [skinning.bone_names.index(b) for b in bones])
+        on_bones = solid & np.isin(owner, [skinning.bone_names.index(b) for b in bones])
         a, b = (rest[names.index(j), :3, 3] for j in (start, end))
-        found = _stations(vertices[mine], a, b)
+        stations = _stations(vertices[on_bones], a, b)
         first = len(radii)
-        for centre, radius in found:
+        for centre, radius in stations:
             joints.append(names.index(carrier))
             centres.append(centre)
             radii.append(radius)
@@ -80,35 +81,36 @@ def fit_proxies(
 
 
 def _stations(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    """(centre, radius) at places along a bone; of a bone without length: one sphere."""
+    """Measure (centre, radius) at places along a bone; one sphere for a bone without length."""
     length = np.linalg.norm(b - a)
     if length < 1e-3:
         centre = (points.max(0) + points.min(0)) / 2
         return [(centre, float(np.median(np.linalg.norm(points - centre, axis=1))))]
     axis = (b - a) / length
     along = (points - a) @ axis
-    found = []
+    stations = []
     for t in np.linspace(0.0, 1.0, STATIONS):
         slab = points[np.abs(along - t * length) < 0.5 * length / (STATIONS - 1)]
-        at = a + t * length * axis
+        station = a + t * length * axis
         if len(slab) < 6:
             continue
-        out = slab - at
+        out = slab - station
         out = out - np.outer(out @ axis, axis)
         middle = (out.max(0) + out.min(0)) / 2
-        found.append((at + middle, float(np.quantile(np.linalg.norm(out - middle, axis=1), 0.9))))
-    return found
+        radius = np.quantile(np.linalg.norm(out - middle, axis=1), 0.9)
+        stations.append((station + middle, float(radius)))
+    return stations
 
 
 @njit(cache=True, fastmath=True)
 def shade(
     points: np.ndarray, normals: np.ndarray, centres: np.ndarray, radii: np.ndarray
 ) -> np.ndarray:
-    """[V] how much of the sky over each point the spheres cover, 0 upwards (they may overlap).
+    """Sum the shares [V] of the sky over each point that the spheres cover (they may overlap).
 
     Source: Quilez, analytic sphere occlusion: cosine times the sphere's solid angle over pi.
     """
-    found = np.zeros(len(points), np.float32)
+    shares = np.zeros(len(points), np.float32)
     for v in range(len(points)):
         total = 0.0
         for s in range(len(radii)):
@@ -123,5 +125,5 @@ def shade(
             cosine = (x * normals[v, 0] + y * normals[v, 1] + z * normals[v, 2]) / d
             if cosine > -0.2:
                 total += max(0.0, 0.2 + cosine) / 1.2 * r2 / max(square, r2)
-        found[v] = total
-    return found
+        shares[v] = total
+    return shares

@@ -1,4 +1,4 @@
-"""Skinning and normals on the CPU, quickly: one pass, no temporaries."""
+"""Skinning and normals on the CPU: one pass, no temporaries."""
 
 import numpy as np
 from numba import njit
@@ -8,7 +8,7 @@ from numba import njit
 def blend_bones(
     points: np.ndarray, bones: np.ndarray, weights: np.ndarray, real: np.ndarray, dual: np.ndarray
 ) -> np.ndarray:
-    """[V, 3] points under dual-quaternion skinning; a vertex's first bone is its sign reference.
+    """Skin points [V, 3] by dual quaternions; a vertex's first bone is its sign reference.
 
     points [V, 3] m; bones, weights [V, S]; real, dual [B, 4] wxyz. As `geometry.skinning` has it.
     """
@@ -47,7 +47,7 @@ def blend_bones(
 def blend_matrices(
     points: np.ndarray, bones: np.ndarray, weights: np.ndarray, moves: np.ndarray
 ) -> np.ndarray:
-    """[V, 3] points [V, 3] under linear blend skinning. moves [B, 4, 4]."""
+    """Skin points [V, 3] by linear blending. moves [B, 4, 4]."""
     out = np.zeros_like(points)
     for v in range(len(points)):
         for s in range(bones.shape[1]):
@@ -64,7 +64,7 @@ def blend_matrices(
 
 @njit(cache=True)
 def normals_of(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[V, 3] unit normals, weighted by area; the points' own precision."""
+    """Return unit normals [V, 3], weighted by area, in the points' precision."""
     out = np.zeros_like(points)
     for f in range(len(faces)):
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]

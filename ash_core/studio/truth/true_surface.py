@@ -24,17 +24,17 @@ from ash_core.studio.truth.proxies import fit_proxies, shade
 from ash_core.studio.truth.skinned import blend_bones, blend_matrices, normals_of
 
 KEEP = 100
-"""The state of the cloth is kept every so many frames, for jumps back and forth."""
+"""Number of frames between stored states of the cloth, for jumps back and forth."""
 CHUNK = 50
 LINEAR = 0.85
 """Share of linear blending in the posed surface."""
 SHADE, VALLEY = 0.9, 0.45
-"""How dark another limb makes a place, and how dark the bottom of a full fold is."""
+"""Darkening by another limb, and at the bottom of a full fold."""
 
 
 @dataclass(frozen=True)
 class TrueSurface:
-    """What does not change from frame to frame."""
+    """Constants of all frames."""
 
     faces: np.ndarray
     """[F, 3] int32, anticlockwise from outside."""
@@ -50,20 +50,20 @@ class TrueSurface:
 
 @dataclass(frozen=True)
 class TrueFrame:
-    """One frame. Body frame (Y up), m, float32."""
+    """Surface in one frame. Body frame (Y up), m, float32."""
 
     vertices: np.ndarray
-    """[V, 3], the folds included."""
+    """Vertices [V, 3], with the folds."""
     normals: np.ndarray
-    """[V, 3] unit, of the folded surface."""
+    """Unit normals [V, 3] of the folded surface."""
     occlusion: np.ndarray
-    """[V] light that arrives from all sides, 0 to 1 (1: nothing is in its way)."""
+    """Light that arrives from all sides [V], 0 to 1 (1: unoccluded)."""
     creases: np.ndarray
-    """[V, 4] how high each family's folds stand, 0 to 1."""
+    """Height of each family's folds [V, 4], 0 to 1."""
 
 
 class TrueActor:
-    """An actor ready to be played: everything that no motion changes."""
+    """Actor with everything that is constant over motions."""
 
     def __init__(self, data: AvatarData, dressing: Dressing | None = None, seed: int = 0) -> None:
         self.data, self.seed = data, seed
@@ -98,12 +98,12 @@ class TrueActor:
 
     @classmethod
     def load(cls, conf: Path, seed: int = 0) -> "TrueActor":
-        """From a character's configuration; a dressing beside it is taken along."""
+        """Load an actor by its character's configuration, with a dressing beside it."""
         data, _ = import_ash(conf)
         return cls(data, load_dressing(conf.parent / FILE, data), seed)
 
     def play(self, dofs: np.ndarray, fps: float = FPS) -> "TrueMotion":
-        """dofs [F, D]: a motion, from its start; the cloth is at rest in frame 0."""
+        """Start a motion. dofs [F, D]; the cloth is at rest in frame 0."""
         return TrueMotion(self, np.asarray(dofs, float), fps)
 
     def _shade(self, points: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -111,12 +111,14 @@ class TrueActor:
         return shade(points, normals, centres.astype(np.float32), self.proxies.radii)
 
     def moves(self, dofs: np.ndarray) -> torch.Tensor:
-        """[..., J, 4, 4] posed joints times the inverse of rest."""
+        """Return posed joints times the inverse of rest [..., J, 4, 4]."""
         return joint_transforms(self.data.skeleton, torch.from_numpy(dofs)) @ self._unpose
 
     def skinned(self, moves: torch.Tensor) -> np.ndarray:
-        """[V, 3] the template, posed: between dual quaternions, which an avatar uses and which
-        bulge at raised shoulders, and linear blending, which caves in."""
+        """Pose the template [V, 3]: between dual quaternions, as in an avatar, and linear blending.
+
+        Dual quaternions bulge at raised shoulders, linear blending caves in.
+        """
         skin = self.data.skinning
         bones = moves[skin.bone_joints]
         real, dual = dq.from_matrix(bones)
@@ -125,7 +127,7 @@ class TrueActor:
         return round_ + LINEAR * (blend_matrices(*shape, bones.numpy()) - round_)
 
     def finish(self, skinned: np.ndarray, places: np.ndarray, centres: np.ndarray) -> TrueFrame:
-        """The fine surface of one frame. places [P, 3]: the cloth's points."""
+        """Build the fine surface of one frame. places [P, 3]: the cloth's points."""
         coarse = skinned.astype(np.float32)
         coarse[self.fabric.points] = places
         normals = normals_of(coarse, self.faces)
@@ -148,7 +150,7 @@ class TrueActor:
 
 
 class TrueMotion:
-    """A motion played by an actor. Frames may be asked for in any order: forward is fast."""
+    """Motion played by an actor. Frames in any order; forward is fast."""
 
     def __init__(self, actor: TrueActor, dofs: np.ndarray, fps: float) -> None:
         self.actor, self.dofs, self.fps = actor, dofs, fps
@@ -160,14 +162,14 @@ class TrueMotion:
         return len(self.dofs)
 
     def frame(self, index: int) -> TrueFrame:
-        """The same whatever was asked for before."""
+        """Return a frame, independent of the order of requests."""
         assert 0 <= index < len(self.dofs), index
         self._reach(index)
         assert self._swing is not None
         return self.actor.finish(self._skinned, self._swing.places, self._spheres)
 
     def _reach(self, index: int) -> None:
-        """Bring the cloth to a frame, from the nearest earlier state that is known."""
+        """Advance the cloth to a frame, from the nearest earlier stored state."""
         if self._now == index:
             return
         if not 0 <= self._now < index or any(self._now < k <= index for k in self._kept):
@@ -205,7 +207,7 @@ class TrueMotion:
             self._kept[self._now] = self._swing.copy()
 
     def _pose(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(skinned [V, 3], spheres [S, 3], gravity beyond that at rest [3])."""
+        """Return (skinned [V, 3], spheres [S, 3], gravity relative to the rest pose [3])."""
         number = index // CHUNK
         if self._chunk[0] != number:
             part = self.dofs[number * CHUNK : (number + 1) * CHUNK]

@@ -1,4 +1,4 @@
-"""Another actor's motion on our own body."""
+"""Retargeting of another actor's motion to our own body."""
 
 import numpy as np
 
@@ -8,24 +8,24 @@ from ash_core.studio.choreography.stage import Stage
 
 
 def retarget(
-    dofs: np.ndarray, theirs: Skeleton, ours: Skeleton, skinning: Skinning, vertices: np.ndarray
+    dofs: np.ndarray, source: Skeleton, target: Skeleton, skinning: Skinning, vertices: np.ndarray
 ) -> np.ndarray:
-    """Another actor's motion: the same angles, the path scaled to our legs, feet on the floor."""
-    assert theirs.dof_names == ours.dof_names
-    scale = _leg(ours) / _leg(theirs)
+    """Retarget a motion: the same angles, the path scaled to our legs, feet on the floor."""
+    assert source.dof_names == target.dof_names
+    scale = _leg(target) / _leg(source)
     moved = dofs.copy()
     moved[:, :3] *= scale
-    stage = Stage(ours, skinning, vertices)
-    score = Score(ours, len(moved))
+    stage = Stage(target, skinning, vertices)
+    score = Score(target, len(moved))
     score.dofs = moved
     low = np.min(stage.lowest(score), axis=0)
     moved[:, 1] -= soft(low, 1.5)
-    limits = ours.dof_limits.numpy().astype(float)
+    limits = target.dof_limits.numpy().astype(float)
     return np.clip(moved, limits[:, 0], limits[:, 1])
 
 
 def _leg(skeleton: Skeleton) -> float:
-    """Length of thigh and shin, m."""
+    """Return the length of thigh and shin, m."""
     names = skeleton.joint_names
     return sum(
         float(skeleton.offsets[names.index(name)].norm()) for name in ("LeftLeg", "LeftFoot_rx")

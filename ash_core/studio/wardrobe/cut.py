@@ -8,12 +8,15 @@ from ash_core.studio.actor.body import Body
 from ash_core.studio.mesh.surface import edges_of
 
 SNAP = 0.14
-"""A vertex nearer to the line than this share of an edge moves onto it: no slivers."""
+"""Share of an edge within which a vertex moves onto the line, against slivers."""
 
 
 def cut(body: Body, field: np.ndarray, carried: list) -> tuple[Body, list[np.ndarray]]:
-    """The body with edges along field [V] = 0; and `carried`, earlier fields, then this one at its
-    vertices: exactly 0 on the line."""
+    """Cut the body's edges along field [V] = 0.
+
+    Returns the body and, at its vertices, the `carried` fields, then this one: exactly 0 on the
+    line.
+    """
     body, field = _snap(body, field)
     edges = edges_of(body.faces)
     crossed = edges[field[edges].prod(1) < 0]
@@ -32,7 +35,7 @@ def cut(body: Body, field: np.ndarray, carried: list) -> tuple[Body, list[np.nda
             faces.append(ids)
             uvs.append(corners)
             parents.append(f)
-    made = replace(
+    result = replace(
         body,
         vertices=mix(body.vertices),
         weights=mix(body.weights),
@@ -41,11 +44,11 @@ def cut(body: Body, field: np.ndarray, carried: list) -> tuple[Body, list[np.nda
         eyes=body.eyes[parents],
         islands=body.islands[parents],
     )
-    return made, [*map(mix, carried), np.concatenate([field, np.zeros(len(crossed))])]
+    return result, [*map(mix, carried), np.concatenate([field, np.zeros(len(crossed))])]
 
 
 def _snap(body: Body, field: np.ndarray) -> tuple[Body, np.ndarray]:
-    """Move vertices that lie almost on the line onto it, along the edge that crosses nearest."""
+    """Move vertices close to the line onto it, along the edge with the nearest crossing."""
     vertices, field = body.vertices.copy(), field.copy()
     edges = edges_of(body.faces)
     both = np.concatenate([edges, edges[:, ::-1]])
@@ -63,7 +66,7 @@ def _snap(body: Body, field: np.ndarray) -> tuple[Body, np.ndarray]:
 
 
 def _pieces(face: list[int], uvs: np.ndarray, middle: dict, share: dict):
-    """A face as one, two or three faces: (vertices, corners)."""
+    """Split a face into one, two or three faces: (vertices, corners)."""
     ring: list[tuple[int, np.ndarray]] = []
     new = []
     for k in range(3):
@@ -76,12 +79,16 @@ def _pieces(face: list[int], uvs: np.ndarray, middle: dict, share: dict):
             ring.append((middle[key], (1 - t) * uvs[k] + t * uvs[(k + 1) % 3]))
     if not new:
         parts = [(0, 1, 2)]
-    elif len(new) == 1:  # the line runs through the corner across
+    elif len(new) == 1:  # the line runs through the opposite corner
         n = new[0]
         parts = [(n, (n + 1) % 4, (n + 2) % 4), (n, (n + 2) % 4, (n + 3) % 4)]
     else:
-        # Between the two new ones lies the corner that stands alone.
+        # The single corner is between the two new ones.
         first, second = new if new[1] - new[0] == 2 else (new[1], new[0])
-        at = lambda k: (second + k) % 5  # noqa: E731
-        parts = [(first, (first + 1) % 5, second), (second, at(1), at(2)), (second, at(2), first)]
+        corner = lambda k: (second + k) % 5  # noqa: E731
+        parts = [
+            (first, (first + 1) % 5, second),
+            (second, corner(1), corner(2)),
+            (second, corner(2), first),
+        ]
     return [([ring[k][0] for k in p], [ring[k][1] for k in p]) for p in parts]

@@ -14,27 +14,27 @@ from ash_core.studio.wardrobe.sew import sew
 from ash_core.studio.wardrobe.sheet import Sheet, split
 
 TROUSERS_UP = 0.045
-"""How much higher than in `regions` the trousers are cut; what hangs from there is sewn on, m."""
+"""Height of the trousers' cut above that in `regions`; lower parts are sewn on, m."""
 CALM = 14
-"""Rounds of smoothing that take the last of anatomy out of a top."""
+"""Rounds of smoothing that remove the last of anatomy from a top."""
 PONY = 0.024
 """Radius of the patch of scalp from which a pony tail grows, m."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A dressed body: the surface as sewn, and what it was cut from."""
+    """Dressed body: the sewn surface, and its bare body."""
 
     sheet: Sheet
     body: Body
-    """Whole, bare, with the cuts' edges."""
+    """Whole bare body, with the cuts' edges."""
     marks: Landmarks
     lift: float
-    """How far everything rose to stand on its soles, m."""
+    """Height that the body gained by its soles, m."""
 
 
 def fit(body: Body, outfit: Outfit) -> Fitted:
-    """Cut and sew."""
+    """Cut and sew an outfit."""
     marks = landmarks(body)
     body, lines = _cut_all(body, outfit, marks)
     share = shares(body)
@@ -42,7 +42,7 @@ def fit(body: Body, outfit: Outfit) -> Fitted:
     parts = _parts(body.faces, lines, field["below"], outfit)
     placed = _place(body, outfit, field, share, marks)
     sheet = split(body, np.where(parts < 0, BODY, parts), placed)
-    if (parts < 0).any():  # the patch under the pony tail goes
+    if (parts < 0).any():  # the patch under the pony tail is removed
         keep = parts >= 0
         for name in ("faces", "corner_uvs", "eyes", "islands", "parts"):
             setattr(sheet, name, getattr(sheet, name)[keep])
@@ -62,8 +62,10 @@ def fit(body: Body, outfit: Outfit) -> Fitted:
 def garment_fields(
     points: np.ndarray, share: dict, marks: Landmarks, outfit: Outfit
 ) -> dict[str, np.ndarray]:
-    """Signed distances at bare places [N, 3], m, positive inside: as `regions.fields` has them,
-    with this outfit's sleeves and waist."""
+    """Compute signed distances at bare places [N, 3], m, positive inside.
+
+    As in `regions.fields`, but with this outfit's sleeves and waist.
+    """
     field = dict(fields(points, share, marks))
     arm = np.where(points[:, 0] > 0, share["left_arm"], share["right_arm"])
     first, second = (marks.shoulders, marks.elbows) if outfit.sleeve <= 1 else (
@@ -79,7 +81,7 @@ def garment_fields(
     field["top"] = np.minimum.reduce([field["sleeve"], field["collar"], field["hem"]])
     field["shirt"] = field["top"]
     field["cuff"] = field["cuff"] - TROUSERS_UP
-    if outfit.hair == "bob":  # cut above the ears; what hangs from there is sewn on
+    if outfit.hair == "bob":  # cut above the ears; lower hair is sewn on
         high = points[:, 1] - marks.eyes[1] - 0.012
         field["hair"] = np.where(
             field["azimuth"] > 75, np.minimum(field["hair"], high), field["hair"]
@@ -106,7 +108,7 @@ def _pony(outfit: Outfit) -> bool:
 
 
 def pony_root(body: Body, marks: Landmarks) -> np.ndarray:
-    """The middle of the patch from which a pony tail grows: high on the back of the head."""
+    """Return the centre of the patch from which a pony tail grows: high on the back of the head."""
     ray = np.array([0.0, 0.50, -1.0])
     ray /= np.linalg.norm(ray)
     offset = body.vertices - marks.head
@@ -118,7 +120,7 @@ def pony_root(body: Body, marks: Landmarks) -> np.ndarray:
 def _parts(
     faces: np.ndarray, lines: list[np.ndarray], below: np.ndarray, outfit: Outfit
 ) -> np.ndarray:
-    """[F] part of each face; -1: removed."""
+    """Return the part [F] of each face; -1: removed."""
     inside = [line[faces].sum(1) > 0 for line in lines]
     top, hair = inside[0], inside[1 if outfit.skirt else 2]
     parts = np.where(hair, SCALP, BODY)
@@ -132,7 +134,7 @@ def _parts(
 def _place(
     body: Body, outfit: Outfit, field: dict, share: dict, marks: Landmarks
 ) -> dict[int, np.ndarray]:
-    """Dressed places [V, 3] of each part, as if it covered everything."""
+    """Compute dressed places [V, 3] of each part, as if it covered the whole body."""
     mean = mean_matrix(body.faces, len(body.vertices))
     ones = np.ones(len(body.vertices))
     bottom = np.minimum(field["below"] + 0.08, field["cuff"] + 0.06)
@@ -142,7 +144,7 @@ def _place(
     normals = vertex_normals(smooth(flat, mean, ones, 3), body.faces)
     normals = smooth(normals, mean, ones, 3)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    # The waist's cut stays level: near it nothing moves up or down.
+    # The waist's cut stays level: near it no vertex moves up or down.
     level = np.exp(-((field["hem"] / 0.04) ** 2)) * (field["sleeve"] > 0.09)
     flat[:, 1] += level * (body.vertices[:, 1] - flat[:, 1])
     legs[:, 1] += level * (body.vertices[:, 1] - legs[:, 1])
@@ -175,7 +177,7 @@ def _hair_depth(points: np.ndarray, field: dict, marks: Landmarks, outfit: Outfi
 
 
 def bodily(sheet: Sheet, body: Body) -> Body:
-    """The sheet as a body's record, for tools that ask for one."""
+    """Convert the sheet to a body's record, for tools that need one."""
     return replace(
         body, vertices=sheet.bare, faces=sheet.faces, corner_uvs=sheet.corner_uvs,
         weights=sheet.weights, eyes=sheet.eyes, islands=sheet.islands,

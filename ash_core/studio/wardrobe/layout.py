@@ -1,4 +1,4 @@
-"""The UV atlas of a sewn surface: the body's charts, cut where the outfit is, and one per piece."""
+"""UV atlas of a sewn surface: the body's charts, cut along the outfit, and one per sewn piece."""
 
 from dataclasses import replace
 
@@ -23,11 +23,11 @@ from ash_core.studio.wardrobe.outfits import (
 
 SEWN_DENSITY = {INSIDE: 0.32, LOCKS: 0.9, SKIRT: 1.0, TAIL: 1.0, CUFF: 1.1, BELT: 1.2}
 HIDDEN_DENSITY = 0.4
-"""Of skin under the skirt."""
+"""Density of skin under the skirt."""
 
 
 def layout(fitted: Fitted) -> np.ndarray:
-    """[F, 3, 2] corner texture coordinates in [0, 1], v up: no two faces overlap."""
+    """Lay out corner texture coordinates [F, 3, 2] in [0, 1], v up, without overlapping faces."""
     sheet = fitted.sheet
     old = sheet.islands >= 0
     body = bodily(sheet, fitted.body)
@@ -59,7 +59,7 @@ def _of_faces(body: Body, keep: np.ndarray) -> Body:
 
 
 def _hidden(fitted: Fitted) -> np.ndarray:
-    """[F] skin that the skirt covers."""
+    """Return the mask [F] of skin that the skirt covers."""
     sheet = fitted.sheet
     skirt = sheet.faces[sheet.parts == SKIRT]
     if not len(skirt):
@@ -73,7 +73,7 @@ def _hidden(fitted: Fitted) -> np.ndarray:
 def _pieces(
     faces: np.ndarray, corner_uvs: np.ndarray, labels: np.ndarray, old: np.ndarray
 ) -> tuple[np.ndarray, set[int]]:
-    """A label for each connected piece; and those that have no layout to start from."""
+    """Label each connected piece; return the labels without an initial layout too."""
     feet = np.isin(labels % 100 // 10 * 10, (40, 50)) & old
     sewn = ~old | feet
     places = np.round(corner_uvs * 1e6).astype(np.int64) * ~sewn[:, None, None]

@@ -28,12 +28,12 @@ from ash_core.studio.wardrobe.routines import make_routines
 from ash_core.studio.wardrobe.sheet import Sheet
 
 IN_THE_DARK = 0.45
-"""Light that reaches linings and legs under a skirt."""
+"""Share of light that reaches linings, and legs under a skirt."""
 
 
 @dataclass(frozen=True)
 class Rigged:
-    """A dressed body that can move."""
+    """Dressed body with a skeleton."""
 
     fitted: Fitted
     skeleton: Skeleton
@@ -41,7 +41,7 @@ class Rigged:
 
 
 def rigged(outfit: Outfit) -> Rigged:
-    """Body, clothes and skeleton; no atlas yet."""
+    """Make body, clothes and skeleton, without an atlas."""
     body = cap_toes(close_holes(repose(load_body(outfit.phenotype, outfit.height))))
     return _rig(fit(thin(body, importance_of(body), outfit.vertices), outfit))
 
@@ -52,48 +52,48 @@ def _rig(fitted: Fitted) -> Rigged:
     return Rigged(fitted, skeleton, build_skin(sheet.weights, fitted.body.bones, owner, skeleton))
 
 
-def build_dressed(outfit: Outfit, tell: Progress) -> Actor:
-    """All the work, nothing on disk."""
-    tell("loading the body model (the first time takes a minute or two)", 0.0)
-    made = rigged(outfit)
-    sheet = made.fitted.sheet
-    tell("laying out the atlas", 0.15)
-    corner_uvs = layout(made.fitted)
-    tell("painting the texture", 0.55)
-    painted = paint(made.fitted, corner_uvs, outfit)
-    tell("building the graph", 0.75)
+def build_dressed(outfit: Outfit, progress: Progress) -> Actor:
+    """Make the actor without writing files."""
+    progress("loading the body model (the first time takes a minute or two)", 0.0)
+    base = rigged(outfit)
+    sheet = base.fitted.sheet
+    progress("laying out the atlas", 0.15)
+    corner_uvs = layout(base.fitted)
+    progress("painting the texture", 0.55)
+    painted = paint(base.fitted, corner_uvs, outfit)
+    progress("building the graph", 0.75)
     nodes, graph_faces = make_graph(sheet.points, sheet.faces)
-    share = shares(bodily(sheet, made.fitted.body))
+    share = shares(bodily(sheet, base.fitted.body))
     hands = (np.maximum(share["left_hand"], share["right_hand"]) > HAND) & ~sheet.added
-    tell("choreographing the motions", 0.80)
-    routines = make_routines(made.skeleton, made.skinning, sheet.points)
+    progress("choreographing the motions", 0.80)
+    routines = make_routines(base.skeleton, base.skinning, sheet.points)
     motions = {f"{kind}_{name}": dofs for kind, group in routines.items()
                for name, dofs in group.items()}  # fmt: skip
-    tell("borrowing another actor's dance", 0.92)
-    motions |= _borrowed(outfit, made)
-    tell("done", 1.0)
+    progress("borrowing another actor's dance", 0.92)
+    motions |= _borrowed(outfit, base)
+    progress("done", 1.0)
     return Actor(
-        sheet.points, sheet.faces, corner_uvs, painted.texture, made.skeleton, made.skinning,
+        sheet.points, sheet.faces, corner_uvs, painted.texture, base.skeleton, base.skinning,
         nodes, graph_faces, hands, motions, name=outfit.name,
-        dressing=dressing_of(made.fitted, outfit, painted),
+        dressing=dressing_of(base.fitted, outfit, painted),
     )  # fmt: skip
 
 
-def _borrowed(outfit: Outfit, made: Rigged) -> dict[str, np.ndarray]:
-    """The next actor's dance, on this one's legs."""
+def _borrowed(outfit: Outfit, base: Rigged) -> dict[str, np.ndarray]:
+    """Retarget the next actor's dance to this one's legs."""
     names = list(OUTFITS)
     other = OUTFITS[names[(names.index(outfit.name) + 1) % len(names)]]
-    theirs = rigged(other)
-    dance = make_routines(theirs.skeleton, theirs.skinning, theirs.fitted.sheet.points, ("dance",))
+    source = rigged(other)
+    dance = make_routines(source.skeleton, source.skinning, source.fitted.sheet.points, ("dance",))
     dofs = retarget(
-        dance["training"]["dance"], theirs.skeleton, made.skeleton, made.skinning,
-        made.fitted.sheet.points,
+        dance["training"]["dance"], source.skeleton, base.skeleton, base.skinning,
+        base.fitted.sheet.points,
     )  # fmt: skip
     return {f"retarget_{other.name}_dance": dofs}
 
 
 def dressing_of(fitted: Fitted, outfit: Outfit, painted: Painted) -> Dressing:
-    """What swings, what shines, what lies in the dark."""
+    """Derive the dressing: looseness, gloss, light."""
     sheet = fitted.sheet
     materials = np.array([outfit.materials[int(part)] for part in sheet.parts])
     body: Body = bodily(sheet, fitted.body)
@@ -115,7 +115,7 @@ def dressing_of(fitted: Fitted, outfit: Outfit, painted: Painted) -> Dressing:
 
 
 def _open(sheet: Sheet, outfit: Outfit) -> np.ndarray:
-    """[V] light from all sides at rest: less inside clothes and between the legs under them."""
+    """Return the light from all sides at rest [V]: less inside clothes and between covered legs."""
     light = np.ones(len(sheet.points))
     inside = np.zeros(len(sheet.points), bool)
     inside[sheet.faces[sheet.parts == INSIDE]] = True

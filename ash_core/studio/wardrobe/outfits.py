@@ -1,4 +1,4 @@
-"""The three actors of the wardrobe: bodies, cuts of their clothes, hair."""
+"""Outfits of the wardrobe's three actors: bodies, cuts of their clothes, hair."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,40 +15,40 @@ from ash_core.studio.truth.dressing import (
 from ash_core.studio.wardrobe.hang import Cut
 
 BODY, TOP, BOTTOM, SCALP, TAIL, SKIRT, INSIDE, COLLAR, CUFF, LEG_END, LOCKS, BELT = range(12)
-"""Parts: of the body, then those that are sewn on."""
+"""Parts: of the body, then the sewn ones."""
 
 
 @dataclass(frozen=True)
 class Outfit:
-    """What one actor is made of. Metres."""
+    """Outfit of one actor. Metres."""
 
     name: str
     phenotype: Mapping[str, float]
     height: float
     sleeve: float
-    """Where sleeves end: 0 shoulder, 1 elbow, 2 wrist."""
+    """End of the sleeves: 0 shoulder, 1 elbow, 2 wrist."""
     waist: float
     """Height of the cut above the hip joints; the top's tail hangs from it."""
     thick: float
-    """Air and cloth between the body and the top."""
+    """Gap and cloth between the body and the top."""
     tail: Cut
     tail_loose: float
-    """How freely the tail's hem swings, 0 to 1."""
+    """Looseness of the tail's hem, 0 to 1."""
     skirt: Cut | None
-    """Under the tail; None: trousers."""
+    """Skirt under the tail; None: trousers."""
     belt: bool
     collar: str
-    """rib, stand or fall"""
+    """Kind: rib, stand or fall."""
     collar_raise: float
     cuff: Cut
     hair: str
-    """tail, bob or short"""
+    """Kind: tail, bob or short."""
     vertices: int
-    """Of the body, before clothes are cut."""
+    """Number of the body's vertices, before clothes are cut."""
     materials: Mapping[int, int]
-    """Part to material."""
+    """Materials by part."""
     shoes: int
-    """Their material."""
+    """Material of the shoes."""
 
 
 _SHARED = {"proportions": 0.0, "cupsize": 0.35, "firmness": 0.8}

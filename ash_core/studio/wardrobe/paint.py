@@ -42,16 +42,16 @@ def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
     body = bodily(sheet, fitted.body)
     texels = find_texels(corner_uvs, SIZE)
     colours, gloss = np.zeros((len(texels.rows), 3)), np.zeros(len(texels.rows))
-    # Stripes stay level on the smooth surface that is filmed, so its places count.
+    # Stripes stay level on the smooth filmed surface, so its places count.
     smooth = subdivide(sheet.faces, corner_uvs, len(sheet.points)).matrix[: len(sheet.points)]
     dressed = smooth @ sheet.points - [0.0, fitted.lift, 0.0]
     palette = PALETTES[outfit.name]
     part_of = sheet.parts[texels.faces]
     for part in np.unique(sheet.parts):
-        here = np.flatnonzero(part_of == part)
-        if not len(here):
+        indices = np.flatnonzero(part_of == part)
+        if not len(indices):
             continue
-        some = _some(texels, here)
+        some = _some(texels, indices)
         paper = replace(paper_of(body, dressed, some), palette=palette)
         field = garment_fields(paper.bare, paper.share, paper.marks, outfit)
         paper = replace(paper, field=field)
@@ -68,22 +68,22 @@ def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
                     paper.bare[:, 1] > paper.marks.eyes[1] - 0.13
                 )
                 colour = np.where(of_hair[:, None], palette.hair, colour) * 0.55
-                shine = np.zeros(len(here))
+                shine = np.zeros(len(indices))
         light = 0.93 + 0.07 * paper.normal[:, 1] - 0.22 * paper.hollow * (eye == 0)
-        colours[here], gloss[here] = colour * light[:, None], shine
+        colours[indices], gloss[indices] = colour * light[:, None], shine
     shiny = texels.image(np.repeat(gloss[:, None], 3, 1))[..., 0]
     return Painted(texels.image(colours), shiny.reshape(SIZE // 2, 2, SIZE // 2, 2).max((1, 3)))
 
 
-def _some(texels: Texels, here: np.ndarray) -> Texels:
+def _some(texels: Texels, indices: np.ndarray) -> Texels:
     return Texels(
-        texels.size, texels.rows[here], texels.columns[here], texels.faces[here],
-        texels.barycentrics[here],
+        texels.size, texels.rows[indices], texels.columns[indices], texels.faces[indices],
+        texels.barycentrics[indices],
     )  # fmt: skip
 
 
 def _body(paper: Paper, body, eye: np.ndarray, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
-    """Skin, face, eyes; socks or shorts where the outfit has them; shoes."""
+    """Paint skin, face, eyes; socks or shorts of the outfit; shoes."""
     share, field = paper.share, paper.field
     colour = paint_face(paint_skin(paper), paper, body)
     shine = GLOSS[SKIN] + 0.08 * share["head"]
@@ -114,7 +114,7 @@ def _body(paper: Paper, body, eye: np.ndarray, outfit: Outfit) -> tuple[np.ndarr
 
 
 def _boots(paper: Paper, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
-    """Leather shoes with a welt, laces and a dark sole."""
+    """Paint leather shoes with a welt, laces and a dark sole."""
     place = paper.dressed
     side = np.where(place[:, 0] > 0, 0, 1)
     ahead = place[:, 2] - paper.marks.ankles[side][:, 2]
@@ -135,17 +135,17 @@ def _boots(paper: Paper, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _locks(paper: Paper, along_ring: np.ndarray, hanging: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Strands: over the skull from the crown, on hanging hair down its length."""
+    """Paint strands: over the skull from the crown, on hanging hair along its length."""
     base = paper.palette.hair
     if hanging:
-        at = paper.bare
-        around = np.arctan2(at[:, 0] - paper.marks.head[0], at[:, 2] - paper.marks.head[2])
-        swirl, down = around * 1.0 + 3.0 * at[:, 0], along_ring[:, 1]
+        place = paper.bare
+        around = np.arctan2(place[:, 0] - paper.marks.head[0], place[:, 2] - paper.marks.head[2])
+        swirl, down = around * 1.0 + 3.0 * place[:, 0], along_ring[:, 1]
     else:
-        at = paper.bare - paper.marks.head
+        place = paper.bare - paper.marks.head
         crown = np.array([0.012, 0.11, -0.045])
-        around = np.arctan2(at[:, 0] - crown[0], at[:, 2] - crown[2])
-        down = np.linalg.norm(at - crown, axis=1)
+        around = np.arctan2(place[:, 0] - crown[0], place[:, 2] - crown[2])
+        down = np.linalg.norm(place - crown, axis=1)
         swirl = around + 1.2 * down
     wave = swirl + 0.012 * np.sin(55 * down + 4 * around)
     strands = 0.45 * np.sin(97 * wave) + 0.30 * np.sin(211 * wave + 2) + 0.25 * np.sin(431 * wave)

@@ -11,22 +11,22 @@ LETTERS_PX = 160
 
 
 def band(x: np.ndarray, half: float) -> np.ndarray:
-    """1 within `half` of 0, m."""
+    """Return 1 within `half` of 0, m, with a soft edge."""
     return step(half - np.abs(x), -EDGE, EDGE)
 
 
 def every(x: np.ndarray, period: float) -> np.ndarray:
-    """Distance from the nearest multiple of a period, signed."""
+    """Return the signed distance from the nearest multiple of a period."""
     return (x + period / 2) % period - period / 2
 
 
 def twill(a: np.ndarray, b: np.ndarray, period: float = 0.0046) -> np.ndarray:
-    """Fine diagonal ribs, -1 to 1."""
+    """Weave fine diagonal ribs, -1 to 1."""
     return np.sin(2 * np.pi * (a + b) / period)
 
 
 def herringbone(a: np.ndarray, b: np.ndarray, column: float = 0.026) -> np.ndarray:
-    """Ribs that change direction from column to column, -1 to 1."""
+    """Weave ribs that change direction from column to column, -1 to 1."""
     zigzag = np.abs(every(a, 2 * column))
     return np.sin(2 * np.pi * (zigzag + b) / 0.0085)
 
@@ -35,7 +35,7 @@ def tartan(
     a: np.ndarray, b: np.ndarray, sett: float, colours: tuple[tuple[float, float, np.ndarray], ...],
     ground: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
-    """Bands across and along, woven: each thread shows on every other rib of the twill.
+    """Weave bands across and along: each thread shows on every other rib of the twill.
 
     colours: (middle, half width) of each band as shares of the sett, and its colour.
     """
@@ -51,7 +51,7 @@ def tartan(
 
 
 def houndstooth(a: np.ndarray, b: np.ndarray, size: float) -> np.ndarray:
-    """0 or 1: the classic tooth of four by four threads."""
+    """Weave the classic tooth of four by four threads, 0 or 1."""
     i = np.floor(a / size * 8).astype(int) % 8
     j = np.floor(b / size * 8).astype(int) % 8
     warp, weft = i < 4, j < 4
@@ -60,7 +60,8 @@ def houndstooth(a: np.ndarray, b: np.ndarray, size: float) -> np.ndarray:
 
 
 def letters(text: str, a: np.ndarray, b: np.ndarray, height: float) -> np.ndarray:
-    """[N] how much of each place (right, up of the text's middle, m) is covered by a letter."""
+    """Return the share [N] of each place (right, up of the text's middle, m) that a letter
+    covers."""
     font = ImageFont.load_default(LETTERS_PX)
     box = font.getbbox(text)
     width, tall = int(box[2] - box[0]) + 8, int(box[3] - box[1]) + 8

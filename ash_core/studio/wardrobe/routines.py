@@ -26,17 +26,18 @@ from ash_core.studio.choreography.stage import (
 )
 
 FRAMES = 500
-"""20 s at 25 frames a second."""
+"""Number of frames: 20 s at 25 frames a second."""
 WIDE = 0.14
 """Half the distance between the feet in a wide stance, m."""
 ARMS_CLEAR = 0.20
-"""Added to hanging arms so that hands and sleeves clear a skirt or coat, rad."""
+"""Angle added to hanging arms so that hands and sleeves clear a skirt or coat, rad."""
 
 
 def make_routines(
     skeleton: Skeleton, skinning: Skinning, vertices: np.ndarray, only: tuple[str, ...] = ()
 ) -> Mapping[str, Mapping[str, np.ndarray]]:
-    """`training` and `unseen`: name to dofs [F, D]; m and rad, 25 fps. only: names wanted."""
+    """Make `training` and `unseen`: name to dofs [F, D]; m and rad, 25 fps. only: selected
+    names."""
     stage = Stage(skeleton, skinning, vertices)
     groups: dict[str, dict[str, Callable[[Stage], np.ndarray]]] = {
         "training": {
@@ -58,7 +59,7 @@ def make_routines(
 
 
 def slower(dofs: np.ndarray, frames: int) -> np.ndarray:
-    """The same loop in more frames. The heading may gain whole turns."""
+    """Stretch a loop over more frames. The heading may gain whole turns."""
     count = len(dofs)
     last = dofs[:1].copy()
     last[0, 3] += TAU * round((dofs[-1, 3] - dofs[0, 3]) / TAU)
@@ -67,7 +68,7 @@ def slower(dofs: np.ndarray, frames: int) -> np.ndarray:
 
 
 def clear_arms(skeleton: Skeleton, dofs: np.ndarray) -> np.ndarray:
-    """Hanging arms a little further from the body; raised ones as they are. Within all limits."""
+    """Move hanging arms a little away from the body, raised ones not. Within all limits."""
     dofs = dofs.copy()
     for side in ("left", "right"):
         column = skeleton.dof_names.index(f"{side}_shoulder_z")
@@ -78,7 +79,7 @@ def clear_arms(skeleton: Skeleton, dofs: np.ndarray) -> np.ndarray:
 
 
 def _standing(stage: Stage, apart: float = 0.11, splay: float = 0.12) -> tuple[Score, tuple]:
-    """A score and feet that stay where they are."""
+    """Make a score with planted feet."""
     left = [Step(0, FRAMES, apart, 0.09, splay)]
     right = [Step(0, FRAMES, -apart, 0.09, -splay)]
     return Score(stage.skeleton, FRAMES), stage.feet(FRAMES, left, right)
@@ -88,7 +89,7 @@ def _close(
     stage: Stage, score: Score, feet: tuple[FootPath, FootPath], drop, seed: int,
     hands: np.ndarray | float = 1.0,
 ) -> np.ndarray:  # fmt: skip
-    """Life in the rest of the body; legs from the feet."""
+    """Animate the rest of the body; solve the legs from the feet."""
     relaxed_hands(score, hands)
     lift_clavicles(score)
     breathe(score, 6)
@@ -98,18 +99,18 @@ def _close(
 
 
 def _beats(period: int) -> np.ndarray:
-    """Phase [F] of something that repeats every so many frames; whole periods in the loop."""
+    """Return the phase [F] of a repetition by frames; whole periods in the loop."""
     count = round(FRAMES / period)
     return TAU * count * np.arange(FRAMES) / FRAMES
 
 
 def _keys(table: Mapping[float, float], soften: float = 5.0) -> np.ndarray:
-    """A curve through keys in seconds."""
+    """Interpolate a curve through keys in seconds."""
     return curve(FRAMES, {25 * s: v for s, v in table.items()}, soften=soften)
 
 
 def twist(stage: Stage) -> np.ndarray:
-    """Hips and shoulders turn against each other, slow, then fast: what skirts are made for."""
+    """Twist hips and shoulders against each other, slow, then fast: skirts are made for it."""
     score, feet = _standing(stage, WIDE, 0.20)
     fast = _keys({0: 0.0, 6: 0.0, 8: 1.0, 14: 1.0, 16: 0.0, 19.9: 0.0}, soften=12)
     rate = 0.42 + 0.50 * fast  # turns a second
@@ -136,7 +137,7 @@ def twist(stage: Stage) -> np.ndarray:
 
 
 def boxing(stage: Stage) -> np.ndarray:
-    """A guard; left and right straights, a hook, an uppercut; weaving in between."""
+    """Box: a guard; left and right straights, a hook, an uppercut; weaving in between."""
     left = [Step(0, FRAMES, 0.13, 0.22, 0.0)]
     right = [Step(0, FRAMES, -0.13, -0.08, -0.55)]
     feet = stage.feet(FRAMES, left, right)
@@ -175,13 +176,13 @@ def boxing(stage: Stage) -> np.ndarray:
 
 
 def _blows(seconds: tuple[float, ...], width: float = 3.3) -> np.ndarray:
-    """Quick there-and-backs."""
+    """Return a curve of quick there-and-backs."""
     away = (np.arange(FRAMES) - 25 * np.array(seconds)[:, None]) / width
     return np.exp(-(away**2)).sum(0)
 
 
 def squats(stage: Stage) -> np.ndarray:
-    """Down with the arms ahead, up; deeper each time; one hold at the bottom."""
+    """Squat with the arms ahead, deeper each time; one hold at the bottom."""
     score, feet = _standing(stage, WIDE + 0.02, 0.42)
     down = _keys({0: 0, 1.0: 0, 2.2: 0.6, 3.4: 0, 4.4: 0, 5.7: 0.8, 7.0: 0, 8.0: 0, 9.4: 1.0,
                   10.8: 0, 11.6: 0, 13.0: 1.0, 15.6: 1.0, 17.2: 0, 19.9: 0})  # fmt: skip
@@ -202,7 +203,7 @@ def squats(stage: Stage) -> np.ndarray:
 
 
 def jacks(stage: Stage) -> np.ndarray:
-    """Feet step apart and together again, arms go up and down: a jumping jack without the jump."""
+    """Step feet apart and together, arms up and down: a jumping jack without the jump."""
     period = 50
     left, right = [], []
     for k in range(FRAMES // period):
@@ -231,7 +232,7 @@ def jacks(stage: Stage) -> np.ndarray:
 
 
 def wave(stage: Stage) -> np.ndarray:
-    """Looks around, waves with one hand, with the other, with both; a bow; hands on the hips."""
+    """Look around; wave with one hand, the other, both; bow; put hands on the hips."""
     score, feet = _standing(stage)
     time = np.arange(FRAMES)
     right = _keys(
@@ -270,7 +271,7 @@ def wave(stage: Stage) -> np.ndarray:
 
 
 def march(stage: Stage) -> np.ndarray:
-    """On the spot, knees high, arms swinging, while turning around once."""
+    """March on the spot, knees high, arms swinging, with one full turn."""
     period = 50
     count = FRAMES // period
     left, right = [], []
@@ -303,7 +304,7 @@ def march(stage: Stage) -> np.ndarray:
 
 
 def freestyle(stage: Stage) -> np.ndarray:
-    """Sways, a reach to each side, a curtsy, hips that whirl, arms crossed."""
+    """Sway, reach to each side, curtsy, whirl the hips, cross the arms."""
     score, feet = _standing(stage, WIDE, 0.25)
     sway = np.sin(_beats(42))
     reach_left = _keys({0: 0, 3.0: 0, 4.2: 1, 5.0: 1, 6.2: 0, 19.9: 0})

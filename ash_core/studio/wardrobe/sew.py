@@ -24,7 +24,7 @@ from ash_core.studio.wardrobe.outfits import (
 from ash_core.studio.wardrobe.sheet import Ring, Sheet, join, seams
 
 CLOTH = 0.004
-"""From cloth to lining, m."""
+"""Distance from cloth to lining, m."""
 TROUSER_END = Cut(0.036, 0.012, 0.003, 0.0)
 
 
@@ -44,21 +44,21 @@ def sew(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit) -> None:
     for loop, twin in seams(sheet, BOTTOM, BODY) if lower == BOTTOM else []:
         side = 0 if sheet.bare[loop].mean(0)[0] > 0 else 1
         axis = axis_of(sheet.points[loop].mean(0), np.array([0.0, -1.0, 0.0]))
-        mine = (np.sign(sheet.bare[:, 0]) == (1, -1)[side]) & (sheet.bare[:, 1] < 0.2)
-        under = sheet.points[mine & of_parts(sheet, BODY)]
+        on_leg = (np.sign(sheet.bare[:, 0]) == (1, -1)[side]) & (sheet.bare[:, 1] < 0.2)
+        under = sheet.points[on_leg & of_parts(sheet, BODY)]
         _tube(sheet, axis, TROUSER_END, under, loop, twin, LEG_END)
     _hair(sheet, marks, outfit)
 
 
 def of_parts(sheet: Sheet, *parts: int) -> np.ndarray:
-    """[V] whether a vertex belongs to a face of these parts."""
-    found = np.zeros(len(sheet.points), bool)
-    found[sheet.faces[np.isin(sheet.parts, parts)]] = True
-    return found
+    """Return which vertices [V] belong to a face of these parts."""
+    mask = np.zeros(len(sheet.points), bool)
+    mask[sheet.faces[np.isin(sheet.parts, parts)]] = True
+    return mask
 
 
 def _tube(sheet: Sheet, axis: Axis, cut: Cut, under, loop, twin, part: int) -> None:
-    """A plain end that moves with what it hangs on, and its lining."""
+    """Make a plain end that moves with its base, and its lining."""
     outer = hang(sheet.points[loop], axis, cut, under)
     weights = sheet.weights[loop]
     rings = [Ring(p, weights, part, down=_metres(axis, p, sheet.points[loop])) for p in outer]
@@ -67,19 +67,19 @@ def _tube(sheet: Sheet, axis: Axis, cut: Cut, under, loop, twin, part: int) -> N
 
 
 def _lining(outer: list[Ring], axis: Axis, every: int, top: int = 0) -> list[Ring]:
-    """Rings back up inside; `top`: where they end."""
-    found = []
+    """Make rings back up inside; `top`: their end."""
+    rings = []
     for k in range(len(outer) - 1, top - 1, -every):
         angle, down, radius = axis.seen(outer[k].points)
         points = axis.place(angle, down, np.maximum(radius - CLOTH, 0.004))
-        found.append(
+        rings.append(
             Ring(points, outer[k].weights, INSIDE, outer[k].loose, k, CLOTH, outer[k].down)
         )
-    return found
+    return rings
 
 
 def _metres(axis: Axis, points: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """[n, 2] (turns around the axis in parts of a turn, metres down from the cut)."""
+    """Return [n, 2]: (arc around the axis as a share of a turn, metres down from the cut)."""
     angle, down, _ = axis.seen(points)
     return np.stack([angle / (2 * np.pi), down - axis.seen(start)[1]], 1)
 
@@ -95,7 +95,8 @@ def _sleeve(sheet: Sheet, marks: Landmarks, outfit: Outfit, loop, twin) -> None:
 
 
 def _collar(sheet: Sheet, marks: Landmarks, outfit: Outfit, loop, twin) -> None:
-    """rib: a raised edge; stand: a tube up the neck; fall: a stand that folds over outwards."""
+    """Make a collar. rib: a raised edge; stand: a tube up the neck; fall: a stand that folds
+    outwards."""
     up = np.array([0.0, 1.0, -0.18])
     axis = axis_of(sheet.points[loop].mean(0), up)
     base, weights = sheet.points[loop], sheet.weights[loop]
@@ -124,7 +125,7 @@ def _collar(sheet: Sheet, marks: Landmarks, outfit: Outfit, loop, twin) -> None:
 
 
 def _waist(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit, loop, twin) -> None:
-    """The top's tail; under it the skirt, if there is one."""
+    """Make the top's tail and, under it, a skirt if the outfit has one."""
     middle = np.array([0.0, sheet.points[loop, 1].mean(), sheet.points[loop, 2].mean()])
     axis = axis_of(middle, np.array([0.0, -1.0, 0.0]))
     arms = ("upperarm", "lowerarm", "wrist", "finger", "metacarpal")
@@ -167,7 +168,7 @@ def _swinging(
     body: Body, marks: Landmarks, axis: Axis, points: np.ndarray, start: np.ndarray,
     weights: np.ndarray, length: float, loose: float, part: int,
 ) -> Ring:  # fmt: skip
-    """A ring of a tail or a skirt. Below the hips it follows the thighs a little."""
+    """Make a ring of a tail or a skirt. Below the hips it follows the thighs a little."""
     down = _metres(axis, points, start)
     below = step(marks.hip[1] - points[:, 1], -0.05, 0.28)
     side = step(points[:, 0], -0.11, 0.11)
@@ -197,7 +198,7 @@ def _hair(sheet: Sheet, marks: Landmarks, outfit: Outfit) -> None:
 
 
 def _pony_tail(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
-    """Out from the head, over, and down between the shoulder blades."""
+    """Make a tail out from the head, over, and down between the shoulder blades."""
     base = sheet.points[loop]
     middle = base.mean(0)
     offset = base - middle
@@ -228,14 +229,14 @@ def _pony_tail(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
 
 
 def _turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The smallest turn that takes unit a to unit b."""
+    """Return the smallest rotation that takes unit a to unit b."""
     v, c = np.cross(a, b), float(a @ b)
     cross = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
     return np.eye(3) + cross + cross @ cross / (1.0 + c)
 
 
 def _bob(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
-    """Hair that hangs to the jaw; over the face it ends where it starts."""
+    """Make hair that hangs to the jaw; over the face it ends at its start."""
     axis = axis_of(np.array([0.0, marks.head[1], marks.head[2] + 0.005]), np.array([0, -1.0, 0]))
     points, weights = sheet.points[loop], sheet.weights[loop]
     angle, low, radius = axis.seen(points)

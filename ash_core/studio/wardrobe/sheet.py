@@ -1,8 +1,7 @@
-"""The surface while it is sewn: parts of the body, pulled apart along cuts and joined by cloth.
+"""Surface during sewing: parts of the body, pulled apart along cuts and joined by cloth.
 
-Where two parts meet, a chain of rings goes from one to the other: out, down over the other part,
-around the hem and back inside. So hems, sleeves, skirts and collars are geometry, and the surface
-stays closed.
+Where two parts meet, a chain of rings joins them: out, down over the other part, around the hem and
+back inside. So hems, sleeves, skirts and collars are geometry, and the surface stays closed.
 """
 
 from dataclasses import dataclass, field
@@ -15,52 +14,52 @@ from ash_core.studio.mesh.surface import boundary_loops
 
 @dataclass
 class Sheet:
-    """A growing mesh."""
+    """Growing mesh."""
 
     bare: np.ndarray
-    """[V, 3] place on the undressed body, m; of added rings: their own place."""
+    """Place on the undressed body [V, 3], m; an added ring's own place."""
     points: np.ndarray
-    """[V, 3] dressed."""
+    """Dressed place [V, 3], m."""
     weights: np.ndarray
     faces: np.ndarray
     corner_uvs: np.ndarray
     eyes: np.ndarray
     islands: np.ndarray
     parts: np.ndarray
-    """[F] which part of the outfit: its materials and its charts."""
+    """Part of the outfit [F]: its materials and its charts."""
     loose: np.ndarray
     partner: np.ndarray
     inset: np.ndarray
     along: np.ndarray
-    """[V, 2] on added rings: metres around and down from the cut; elsewhere 0."""
+    """Metres around and down from the cut [V, 2], on added rings; elsewhere 0."""
     added: np.ndarray
-    """[V] whether it lies on an added ring."""
+    """Mask [V] of vertices on added rings."""
 
 
 @dataclass
 class Ring:
-    """One ring of a chain; as many points as the loop that it starts from."""
+    """Ring of a chain, with as many points as the loop that it starts from."""
 
     points: np.ndarray
     weights: np.ndarray
     part: int
-    """Of the strip that ends at this ring."""
+    """Part of the strip that ends at this ring."""
     loose: np.ndarray = field(default_factory=lambda: np.zeros(0))
     partner: int = -1
     """Index of the ring in the chain that this one lines; -1: none."""
     inset: float = 0.0
     down: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """[n, 2] metres around and down, for patterns."""
+    """Metres around and down [n, 2], for patterns."""
 
 
 def split(body: Body, parts: np.ndarray, placed: dict[int, np.ndarray]) -> Sheet:
-    """Each part with vertices of its own. placed: part to dressed places [V, 3] of its vertices."""
+    """Give each part vertices of its own. placed: dressed places [V, 3] of its vertices by part."""
     count = len(body.vertices)
     keys = (parts[:, None] * count + body.faces).ravel()
-    found, local = np.unique(keys, return_inverse=True)
-    part, vertex = np.divmod(found, count)
+    unique, local = np.unique(keys, return_inverse=True)
+    part, vertex = np.divmod(unique, count)
     points = np.stack([placed[int(p)][v] for p, v in zip(part, vertex, strict=True)])
-    n = len(found)
+    n = len(unique)
     return Sheet(
         body.vertices[vertex], points, body.weights[vertex], local.reshape(-1, 3),
         body.corner_uvs.copy(), body.eyes.copy(), body.islands.copy(), parts.copy(),
@@ -69,25 +68,29 @@ def split(body: Body, parts: np.ndarray, placed: dict[int, np.ndarray]) -> Sheet
 
 
 def seams(sheet: Sheet, one: int, other: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Loops where two parts meet: the first part's vertices in its direction of travel, and the
-    other part's at the same places."""
-    found = []
-    at = {tuple(p): int(v) for v in np.unique(sheet.faces[sheet.parts == other])
+    """List loops where two parts meet, in the first part's orientation.
+
+    Returns the first part's vertices and the other part's at the same places.
+    """
+    loops = []
+    twins_by_place = {tuple(p): int(v) for v in np.unique(sheet.faces[sheet.parts == other])
           for p in [np.round(sheet.bare[v], 9).tolist()]}  # fmt: skip
     for loop in boundary_loops(sheet.faces[sheet.parts == one]):
-        twins = [at.get(tuple(np.round(sheet.bare[v], 9).tolist())) for v in loop]
+        twins = [twins_by_place.get(tuple(np.round(sheet.bare[v], 9).tolist())) for v in loop]
         if all(twin is not None for twin in twins):
-            found.append((loop, np.array(twins)))
+            loops.append((loop, np.array(twins)))
         else:
             assert not any(t is not None for t in twins) or one == other, (one, other, len(loop))
-    return found
+    return loops
 
 
 def join(
     sheet: Sheet, start: np.ndarray, rings: list[Ring], end: np.ndarray | None, part: int
 ) -> None:
-    """Sew a chain from a loop to another of equal length, with a last strip of `part`; without
-    `end` the last ring is filled with a fan of `part`."""
+    """Sew a chain from a loop to another of equal length, with a last strip of `part`.
+
+    Without `end` the last ring is filled with a fan of `part`.
+    """
     first, n = len(sheet.points), len(start)
     ids = [start]
     for k, ring in enumerate(rings):
@@ -129,9 +132,9 @@ def _close(sheet: Sheet, loop: np.ndarray, part: int) -> None:
 
 
 def _strip(a: np.ndarray, b: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Two triangles between each pair of neighbours, along the shorter diagonal.
+    """Add two triangles between each pair of neighbours, along the shorter diagonal.
 
-    `a` runs as the border of the part that it ends, so the strip runs against it.
+    `a` runs along the border of the part that it ends, so the strip runs against it.
     """
     a1, b1 = np.roll(a, -1), np.roll(b, -1)
     one = np.linalg.norm(points[a1] - points[b], axis=1)

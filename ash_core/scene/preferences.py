@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from ash_core.commands.render import DEFAULT_SIZE
-from ash_core.commands.scene import Preset
 from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import InputError
 from ash_core.files.io import bad, legible, read_json, show, write_text
-from viewer.session_file import show_version
+from ash_core.scene.open import Preset
+from ash_core.scene.record import DEFAULT_SIZE
+from ash_core.scene.scene_file import show_version
 
 Theme = Literal["dark", "light"]
 Place = Literal["auto", "cpu"]

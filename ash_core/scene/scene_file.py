@@ -1,4 +1,4 @@
-"""What a session file holds, checked value by value before a frame is drawn of it."""
+"""Session files, checked value by value before a frame is drawn of them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +11,17 @@ from ash_core.look import Look, Mode
 SESSION_FORMAT: Final = "ash-studio session"
 SESSION_VERSION: Final = 3
 """Versions 1 and 2 are still read."""
+SESSION_SUFFIX: Final = ".ash-session"
+DAMAGE: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+    OSError,
+)
+"""Exceptions that a damaged session may raise where no check of ours finds the damage first."""
 FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "avatar": str,
     "preset": (str, type(None)),
@@ -31,7 +42,7 @@ FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "background": str,
     "up": (str, type(None)),
 }
-"""Of the newest version, and the kind of value that JSON gives for each."""
+"""Fields of the newest version, and the kind of value that JSON gives for each."""
 KINDS: Final = {
     str: "text",
     int: "a whole number",
@@ -52,7 +63,7 @@ def show_version(content: dict[str, Any]) -> str:
 
 
 def read_session(path: Path) -> dict[str, Any]:
-    """A session file's fields, all there and each of its kind. Raises: InputError."""
+    """Read a session file's fields, all there and each of its kind. Raises: InputError."""
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != SESSION_FORMAT:
         raise bad(path, None, f"expected an {SESSION_FORMAT}")
@@ -74,12 +85,12 @@ def read_session(path: Path) -> dict[str, Any]:
 
 
 def is_number(value: Any, low: float, high: float) -> bool:
-    """Of JSON, between limits; true and not-a-number are none."""
+    """Tell whether a JSON value is a number between limits; true and not-a-number are none."""
     return type(value) in (int, float) and low <= value <= high
 
 
 def check_fields(content: dict[str, Any], holds: Holds, where: str) -> None:
-    """Every value is what its field may be; fields may be absent. Raises: InputError."""
+    """Check that every value is what its field may be; fields may be absent. Raises: InputError."""
     for name, value in content.items():
         if name not in holds:
             raise InputError(f"{where}: expected {', '.join(holds)}, got {show(name)}")
@@ -99,6 +110,13 @@ LOOK_HOLDS: Final[Holds] = {
 
 
 def look_from_json(content: dict[str, Any]) -> Look:
-    """Of a session's file. Raises: InputError."""
+    """Read the look of a session file. Raises: InputError."""
     check_fields(content, LOOK_HOLDS, "look")
     return Look(**content)
+
+
+def check_choice(where: str, value: object, choices: tuple[object, ...]) -> None:
+    """Check that a value is one of a few. Raises: InputError."""
+    if value not in choices:
+        listed = ", ".join("null" if choice is None else str(choice) for choice in choices)
+        raise InputError(f"{where}: expected one of {listed}, got {show(str(value))}")

@@ -20,9 +20,10 @@ from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.motion import live_poses, live_window, pose_window
 from ash_core.records import Motion, PoseWindow, Skeleton
 from ash_core.resources import resource
+from ash_core.scene import joint_tree, pose_edit
+from ash_core.scene.pose_edit import PoseEdit
 from ash_core.variants import NATIVE, RELEASED, HistoryOffsets
-from viewer import pose
-from viewer.pose import PoseEdit, PoseHistory
+from viewer.pose_history import PoseHistory
 
 BUNDLED_SKEW_M = 0.005
 """The bundled character's neck leans 2 mm to one side."""
@@ -72,7 +73,7 @@ def same_windows(got: PoseWindow, want: PoseWindow, atol: float = 0.0) -> None:
 
 
 def test_every_joint_and_dof_is_on_one_line(skeleton: Skeleton) -> None:
-    tree = pose.joint_tree(skeleton)
+    tree = joint_tree.joint_tree(skeleton)
     moving = skeleton.dof_matrix.abs().amax(0).nonzero()[:, 0].tolist()
     assert sorted(joint for node in tree for joint in node.joints) == list(
         range(len(skeleton.joint_names))
@@ -85,7 +86,7 @@ def test_every_joint_and_dof_is_on_one_line(skeleton: Skeleton) -> None:
 
 
 def test_a_parent_stands_above_its_children(skeleton: Skeleton) -> None:
-    tree = pose.joint_tree(skeleton)
+    tree = joint_tree.joint_tree(skeleton)
     at = {node.name: place for place, node in enumerate(tree)}
     assert tree[0].parent is None
     assert tree[0].depth == 0
@@ -105,52 +106,52 @@ def test_a_parent_stands_above_its_children(skeleton: Skeleton) -> None:
 
 
 def test_joints_of_one_name_and_place_are_one_line(toy: Skeleton, bundled: Skeleton) -> None:
-    assert [(n.name, n.dof_names) for n in pose.joint_tree(toy)] == [
+    assert [(n.name, n.dof_names) for n in joint_tree.joint_tree(toy)] == [
         ("Root", toy.dof_names[:6]),
         ("Spine", ("spine_lean", "spine_bend")),
         ("Head", ("head_bend", "nod")),
     ]
-    hand = pose.node_of(pose.joint_tree(bundled), "LeftHand_rx")
+    hand = joint_tree.node_of(joint_tree.joint_tree(bundled), "LeftHand_rx")
     assert hand is not None
     assert hand.joint_names == ("LeftHand_twist", "LeftHand_rx", "LeftHand_ry")
-    assert pose.node_of(pose.joint_tree(bundled), "LeftHand") == hand
-    assert pose.node_of(pose.joint_tree(bundled), "Tail") is None
+    assert joint_tree.node_of(joint_tree.joint_tree(bundled), "LeftHand") == hand
+    assert joint_tree.node_of(joint_tree.joint_tree(bundled), "Tail") is None
 
 
 def test_other_places_and_names_are_other_lines(toy: Skeleton) -> None:
     names = ("left_hip", "left_knee", "left_foot", "a_x", "b", "a_y", "c", "b_x", "d")
     away = replace(toy, joint_names=names, offsets=torch.ones(9, 3))
     together = replace(away, offsets=torch.zeros(9, 3))
-    assert [node.name for node in pose.joint_tree(away)] == list(names)
+    assert [node.name for node in joint_tree.joint_tree(away)] == list(names)
     # Both lines begun by an "a" have their whole names; so has b_x, for there is a b.
-    shared = [node.name for node in pose.joint_tree(together)]
+    shared = [node.name for node in joint_tree.joint_tree(together)]
     assert shared == ["left", "a_x", "b", "a_y", "c", "b_x", "d"]
 
 
 def test_search_finds_what_fits_and_nothing_above_it(bundled: Skeleton) -> None:
-    tree = pose.joint_tree(bundled)
+    tree = joint_tree.joint_tree(bundled)
 
     def found(text: str) -> list[tuple[str, int]]:
-        return [(match.node.name, len(match.dofs)) for match in pose.search(tree, text)]
+        return [(match.node.name, len(match.dofs)) for match in joint_tree.search(tree, text)]
 
     thumb = next(node for node in tree if node.name == "LeftThumb2")
     assert found("leftTHUMB2 ") == [("LeftThumb2", len(thumb.dofs))]
-    elbows = pose.search(tree, "elbow")  # by a dof's name, and only such dofs
+    elbows = joint_tree.search(tree, "elbow")  # by a dof's name, and only such dofs
     assert [match.node.name for match in elbows] == ["LeftForeArm", "RightForeArm"]
     named = [bundled.dof_names[dof] for match in elbows for dof in match.dofs]
     assert named
     assert all("elbow" in name for name in named)
     assert [name for name, _ in found("left elbow")] == ["LeftForeArm"]
-    assert [match.node for match in pose.search(tree, "")] == list(tree)
+    assert [match.node for match in joint_tree.search(tree, "")] == list(tree)
     assert found("tentacle") == []
 
 
 def test_the_way_to_a_joint_begins_at_the_top(bundled: Skeleton) -> None:
-    tree = pose.joint_tree(bundled)
-    way = pose.way_to(tree, "LeftThumb2")
+    tree = joint_tree.joint_tree(bundled)
+    way = joint_tree.way_to(tree, "LeftThumb2")
     assert (way[0], way[-1]) == ("Root", "LeftThumb2")
     assert len(way) == 1 + next(node.depth for node in tree if node.name == "LeftThumb2")
-    assert pose.way_to(tree, "tentacle") == ()
+    assert joint_tree.way_to(tree, "tentacle") == ()
 
 
 def test_a_long_chain_is_no_deep_recursion(toy: Skeleton) -> None:
@@ -165,7 +166,7 @@ def test_a_long_chain_is_no_deep_recursion(toy: Skeleton) -> None:
         dof_limits=torch.tensor([[-1.0, 1.0]]),
         dof_matrix=torch.ones(count, 1),
     )
-    assert [node.depth for node in pose.joint_tree(chain)] == list(range(count))
+    assert [node.depth for node in joint_tree.joint_tree(chain)] == list(range(count))
 
 
 # ---- sliders ----
@@ -174,7 +175,7 @@ def test_a_long_chain_is_no_deep_recursion(toy: Skeleton) -> None:
 def test_sliders_are_finite_and_hold_the_skeleton_s_limits(skeleton: Skeleton) -> None:
     rest = some_pose(skeleton)
     for slider, (low, high) in zip(
-        pose.sliders(skeleton, rest), skeleton.dof_limits.tolist(), strict=True
+        joint_tree.sliders(skeleton, rest), skeleton.dof_limits.tolist(), strict=True
     ):
         assert -math.inf < slider.lower <= slider.upper < math.inf
         assert slider.lower == low or math.isinf(low)
@@ -184,8 +185,8 @@ def test_sliders_are_finite_and_hold_the_skeleton_s_limits(skeleton: Skeleton) -
 
 
 def test_sliders_without_limits(toy: Skeleton) -> None:
-    still = pose.sliders(toy, torch.zeros(10).double())
-    there = pose.sliders(toy, torch.full((10,), 5.0).double())
+    still = joint_tree.sliders(toy, torch.zeros(10).double())
+    there = joint_tree.sliders(toy, torch.full((10,), 5.0).double())
     assert (still[0].unit, still[0].lower, still[0].upper) == ("m", -2.0, 2.0)
     assert (there[0].lower, there[0].upper, there[0].rest) == (3.0, 7.0, 5.0)
     assert (there[3].unit, there[3].lower, there[3].upper) == ("rad", -math.pi, math.pi)
@@ -193,13 +194,14 @@ def test_sliders_without_limits(toy: Skeleton) -> None:
     assert (there[3].shown_unit, still[0].shown_unit) == ("deg", "m")
     limits = toy.dof_limits.clone()
     limits[0] = torch.tensor([-torch.inf, 1.0])  # on one side only, and far away
-    one_sided = pose.sliders(replace(toy, dof_limits=limits), torch.full((10,), 5.0).double())[0]
+    rest = torch.full((10,), 5.0).double()
+    one_sided = joint_tree.sliders(replace(toy, dof_limits=limits), rest)[0]
     assert (one_sided.lower, one_sided.upper) == (1.0, 1.0)
 
 
 @given(st.floats(-100.0, 100.0), st.floats(-math.pi, math.pi))
 def test_a_slider_that_goes_round_moves_by_less_than_a_turn(value: float, to: float) -> None:
-    slider = pose.Slider(3, "rotate_y", "rad", -math.pi, math.pi, 0.0, turns=True)
+    slider = joint_tree.Slider(3, "rotate_y", "rad", -math.pi, math.pi, 0.0, turns=True)
     assert slider.lower <= slider.place(value) <= slider.upper
     moved = slider.moved(value, to)
     assert moved - value == pytest.approx(to - slider.place(value), abs=1e-9)
@@ -207,7 +209,7 @@ def test_a_slider_that_goes_round_moves_by_less_than_a_turn(value: float, to: fl
 
 
 def test_only_turns_without_limits_go_round(bundled: Skeleton) -> None:
-    rows = pose.sliders(bundled, torch.zeros(len(bundled.dof_names)).double())
+    rows = joint_tree.sliders(bundled, torch.zeros(len(bundled.dof_names)).double())
     assert [row.name for row in rows if row.turns] == ["rotate_y", "rotate_z", "rotate_x"]
     spine = next(row for row in rows if row.name == "spine_twist")
     assert (spine.place(12.0), spine.moved(12.0, 0.5)) == (12.0, 0.5)
@@ -217,7 +219,7 @@ def test_only_turns_without_limits_go_round(bundled: Skeleton) -> None:
 
 
 def mirror_pose(dofs: Tensor, skeleton: Skeleton) -> Tensor:
-    partners, signs = pose.mirror_of(skeleton)
+    partners, signs = pose_edit.mirror_of(skeleton)
     return (dofs * torch.tensor(signs).to(dofs))[..., list(partners)]
 
 
@@ -260,7 +262,7 @@ def test_signs_fit_better_than_their_opposites(skeleton: Skeleton) -> None:
         T = joint_transforms(skeleton, dofs)
         return marks @ T[..., :3, :3].mT + T[..., None, :3, 3]
 
-    partners, signs = pose.mirror_of(skeleton)
+    partners, signs = pose_edit.mirror_of(skeleton)
     count = len(skeleton.dof_names)
     zeros, small = torch.zeros(count).double(), 1e-4 * torch.eye(count).double()
     moved = (places(small, marks) - places(zeros, marks))[:, others] * flip
@@ -315,7 +317,7 @@ def test_an_edit_replaces_and_blends() -> None:
 
 
 def test_edits_are_taken_back(toy: Skeleton) -> None:
-    head = pose.node_of(pose.joint_tree(toy), "Head")
+    head = joint_tree.node_of(joint_tree.joint_tree(toy), "Head")
     assert head is not None
     edit = PoseEdit({3: 0.1, 8: 0.2, 9: -0.3}, 0.7)
     assert edit.without_dof(8) == PoseEdit({3: 0.1, 9: -0.3}, 0.7)
@@ -385,7 +387,7 @@ def test_window_without_edits_is_the_motion_s(toy: Skeleton, walk: Motion) -> No
             want = pose_window(motion, frame, toy, RELEASED.history_offsets)
             for edit in (PoseEdit(), PoseEdit({7: 0.3}, 0.0), PoseEdit({}, 0.4)):
                 same_windows(
-                    pose.window_of(motion, frame, edit, toy, RELEASED.history_offsets), want
+                    pose_edit.window_of(motion, frame, edit, toy, RELEASED.history_offsets), want
                 )
 
 
@@ -399,8 +401,8 @@ def test_window_with_edits_is_that_of_the_edited_motion(
         plain, other = replace(walk, fps=fps), replace(edited, fps=fps)
         for frame in range(4, 20):
             want = pose_window(other, frame, toy, offsets)
-            same_windows(pose.window_of(plain, frame, edit, toy, offsets), want, atol=1e-14)
-    first = pose.window_of(walk, 0, edit, toy, offsets)
+            same_windows(pose_edit.window_of(plain, frame, edit, toy, offsets), want, atol=1e-14)
+    first = pose_edit.window_of(walk, 0, edit, toy, offsets)
     assert torch.equal(first.dofs, edited.dofs[[0] * len(offsets.frames)])
     assert (first.normalised[:, :, :4] == 0).all()
 
@@ -408,7 +410,7 @@ def test_window_with_edits_is_that_of_the_edited_motion(
 @pytest.mark.parametrize("frame", [-1, 20])
 def test_a_frame_outside_is_named(toy: Skeleton, walk: Motion, frame: int) -> None:
     with pytest.raises(InputError, match=rf"walk: expected a frame in 0\.\.19, got {frame}"):
-        pose.window_of(walk, frame, PoseEdit({3: 0.2}), toy, RELEASED.history_offsets)
+        pose_edit.window_of(walk, frame, PoseEdit({3: 0.2}), toy, RELEASED.history_offsets)
 
 
 # ---- poses just shown ----
@@ -513,7 +515,7 @@ def test_history_keeps_its_own_copy(toy: Skeleton) -> None:
 
 def test_text_round_trip_is_exact(skeleton: Skeleton) -> None:
     dofs = some_pose(skeleton)
-    got = pose.pose_from_text(pose.pose_to_text(dofs, skeleton), skeleton)
+    got = pose_edit.pose_from_text(pose_edit.pose_to_text(dofs, skeleton), skeleton)
     assert torch.equal(got, dofs)
     assert got.dtype == torch.float64
 
@@ -525,7 +527,7 @@ def changed(text: str, **changes: object) -> str:
 
 
 def test_malformed_text_names_what_is_wrong(toy: Skeleton) -> None:
-    good = pose.pose_to_text(torch.zeros(10).double(), toy)
+    good = pose_edit.pose_to_text(torch.zeros(10).double(), toy)
     cases = {
         "": "expected a copied pose, got ''",
         "hello\nworld" * 20: "expected a copied pose, got 'hello",
@@ -543,7 +545,7 @@ def test_malformed_text_names_what_is_wrong(toy: Skeleton) -> None:
     }
     for text, said in cases.items():
         with pytest.raises(InputError) as raised:
-            pose.pose_from_text(text, toy)
+            pose_edit.pose_from_text(text, toy)
         assert said in str(raised.value)
         assert "\n" not in str(raised.value)
         assert len(str(raised.value)) < 200

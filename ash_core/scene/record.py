@@ -1,30 +1,37 @@
-"""Recording: the pictures of given frame numbers to a file, on a thread of its own, by no clock."""
+"""Recording: requests become the frames of a video, an image or a folder of PNGs.
+
+`record` is the only loop; `Recorder` runs it on a thread for a window that stays alive meanwhile.
+"""
 
 import logging
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
-from ash_core.commands.render import as_bytes
 from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import CudaError, InputError
 from ash_core.files.video import (
     FrameWriter,
+    Pixels,
     check_output,
     check_space,
     is_single_picture,
     open_writer,
 )
+from ash_core.geometry.motion import window_at
+from ash_core.records import Camera, DrawableData, Motion
 from ash_core.render import Colour, Renderer, RenderRequest
 
 FPS_RANGE: Final = (1.0, 1000.0)
+DEFAULT_SIZE: Final = (1280, 960)
+"""(width, height) of recordings where nobody chooses one, pixels."""
 
 _TURN_S: Final = 0.0005
 """Locks are not fair: who waits for the renderer gets it only if we stay away for a moment."""
@@ -32,9 +39,74 @@ _TURN_S: Final = 0.0005
 _log = logging.getLogger(__name__)
 
 
+class Shot(NamedTuple):
+    """One frame to render."""
+
+    number: int
+    """Frame of the motion, or place among the names that a writer has: names files of a folder."""
+    request: RenderRequest
+
+
+class Recorded(NamedTuple):
+    """Result of a recording."""
+
+    frames: int
+    """Frames that the file holds; fewer than asked for where it was stopped."""
+    empty: int
+    """Frames in which nothing of the avatar is seen."""
+
+
+def make_shots(
+    data: DrawableData,
+    motion: Motion,
+    frames: Sequence[int],
+    cameras: Sequence[Camera],
+    background: Colour | None,
+) -> Iterable[Shot]:
+    """Make requests in the order of the frames, each when it is asked for."""
+    shown, window = None, None
+    for frame, camera in zip(frames, cameras, strict=True):
+        if window is None or frame != shown:
+            shown, window = frame, window_at(data, motion, frame)
+        yield Shot(frame, RenderRequest(window, camera, background))
+
+
+def record(
+    renderer: Renderer,
+    shots: Iterable[Shot],
+    writer: FrameWriter,
+    lock: AbstractContextManager[object] | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
+    after: Callable[[Shot, Pixels], None] | None = None,
+) -> Recorded:
+    """Render the shots into a writer and complete its file.
+
+    lock: held while the renderer is used, free between two frames.
+    is_stopped: asked before each frame; what was done until then becomes a playable file. Before
+    the first frame there is none, and an older file stays.
+    after: called with every frame once the writer has it.
+    """
+    frames = empty = 0
+    with writer:
+        for shot in shots:
+            if is_stopped():
+                break
+            with lock or nullcontext():
+                image = renderer.render(shot.request)
+                is_empty = not bool((image.alpha > 0).any())
+                pixels = image.to_numpy()
+            writer.write(pixels, shot.number)
+            frames, empty = frames + 1, empty + is_empty
+            if after is not None:
+                after(shot, pixels)
+            if lock is not None:
+                time.sleep(_TURN_S)
+    return Recorded(frames, empty)
+
+
 @dataclass(frozen=True)
 class RecordSettings:
-    """What is recorded, and where to."""
+    """Range, size and place of a recording."""
 
     out: Path
     """.mp4, .webm, .mov, .png (one frame), or a folder of PNGs, as in `ash-studio render`."""
@@ -81,10 +153,16 @@ class RecordSettings:
         check_output(self.out, alpha=self.background is None)
         check_space(self.out, self.width, self.height, count)
 
+    def open(self, count: int | None = None) -> FrameWriter:
+        """Check the settings and open the writer. Raises: InputError."""
+        self.check(count)
+        is_transparent = self.background is None
+        return open_writer(self.out, self.width, self.height, self.fps, alpha=is_transparent)
+
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a recording is."""
+    """Progress of a recording, frames."""
 
     done: int
     total: int
@@ -93,30 +171,30 @@ class Progress:
 
 
 class Recorder:
-    """Records the pictures of requests, in their order, on a thread of its own.
+    """Records requests, in their order, on a thread of its own.
 
     `lock` is held while the renderer is used, and free between two frames; whoever else uses that
-    renderer holds it too. Pixels are those of `ash-studio render`. The requests are drawn from
-    their iterable on the recorder's thread, each when its turn comes.
+    renderer holds it too. The requests are drawn from their iterable on the recorder's thread, each
+    when its turn comes.
     """
 
     def __init__(
         self,
         renderer: Renderer,
-        requests: Iterable[tuple[int, RenderRequest]],
+        shots: Iterable[Shot],
         count: int,
         settings: RecordSettings,
         lock: AbstractContextManager[object] | None = None,
     ) -> None:
-        """requests: frame numbers (they name the files of a folder) and pictures, `count` of them,
+        """shots: frame numbers (they name the files of a folder) and requests, `count` of them,
         of the settings' size, and transparent where the settings are.
         """
         self.settings = settings
         self.error: str | None = None
         """One sentence, once it has failed."""
         self.result: Path | None = None
-        """What was written, once it is whole; also what a cancelled recording left."""
-        self._renderer, self._requests, self._count = renderer, requests, count
+        """File that was written, once it is whole; a cancelled recording leaves one, too."""
+        self._renderer, self._shots, self._count = renderer, shots, count
         self._lock = threading.Lock() if lock is None else lock
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
@@ -126,9 +204,7 @@ class Recorder:
     def start(self) -> None:
         """Begin. Raises: InputError where the settings, the place or the disk cannot do."""
         assert self._thread is None, "a recorder records once"
-        self.settings.check(self._count)
-        s = self.settings
-        writer = open_writer(s.out, s.width, s.height, s.fps, alpha=s.background is None)
+        writer = self.settings.open(self._count)
         self._began_s = self._last_s = time.monotonic()
         self._thread = threading.Thread(
             target=self._work, args=(writer,), name="recorder", daemon=True
@@ -137,7 +213,7 @@ class Recorder:
 
     @property
     def progress(self) -> Progress:
-        """Frames done: those that the file holds, or will hold when the encoder is through."""
+        """Count the frames that the file holds, or will hold when the encoder is through."""
         done, last_s = self._done, self._last_s
         if self.finished:
             return Progress(done, self._count, 0.0)
@@ -148,12 +224,12 @@ class Recorder:
 
     @property
     def finished(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Tell whether it has ended, well or not."""
         return self._thread is not None and not self._thread.is_alive()
 
     @property
     def cancelled(self) -> bool:
-        """Whether `cancel` ended it before its last frame."""
+        """Tell whether `cancel` ended it before its last frame."""
         return self.finished and self.error is None and self._done < self._count
 
     def cancel(self) -> None:
@@ -164,7 +240,7 @@ class Recorder:
         self._cancel.set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Until it has ended and the file is whole; whether it has."""
+        """Wait until it has ended and the file is whole; returns whether it has."""
         assert self._thread is not None, "not started"
         self._thread.join(timeout_s)
         return self.finished
@@ -172,8 +248,14 @@ class Recorder:
     def _work(self, writer: FrameWriter) -> None:
         out = self.settings.out
         try:
-            with writer:
-                self._record(writer)
+            record(
+                self._renderer,
+                self._checked_shots(),
+                writer,
+                self._lock,
+                self._cancel.is_set,
+                self._count_frame,
+            )
             if self._done > 0:
                 self.result = out
         except (InputError, CudaError) as error:
@@ -184,22 +266,19 @@ class Recorder:
             _log.exception("recording failed")
             self.error = f"{out}: not recorded: {type(error).__name__}: {_first_line(error)}"
 
-    def _record(self, writer: FrameWriter) -> None:
-        settings = self.settings
-        transparent = settings.background is None
-        for number, request in islice(self._requests, self._count):
-            if self._cancel.is_set():
-                return
-            assert (request.background is None) == transparent, request.background
+    def _checked_shots(self) -> Iterable[Shot]:
+        """Yield the shots as long as they are the settings' own, `count` of them in all."""
+        settings, drawn = self.settings, 0
+        for shot in islice(self._shots, self._count):
+            request, drawn = shot.request, drawn + 1
+            assert (request.background is None) == (settings.background is None), request.background
             size = request.camera.width, request.camera.height
             assert size == (settings.width, settings.height), size
-            with self._lock:
-                image = self._renderer.render(request)
-                pixels = as_bytes(self._renderer, image, transparent)
-            writer.write(pixels, number)
-            self._done, self._last_s = self._done + 1, time.monotonic()
-            time.sleep(_TURN_S)
-        assert self._done == self._count, (self._done, self._count)
+            yield shot
+        assert drawn == self._count, (drawn, self._count)
+
+    def _count_frame(self, shot: Shot, pixels: Pixels) -> None:
+        self._done, self._last_s = self._done + 1, time.monotonic()
 
 
 def _first_line(error: Exception) -> str:

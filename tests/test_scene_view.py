@@ -18,7 +18,7 @@ from ash_core.errors import InputError
 from ash_core.geometry.camera import camera_from_fov, look_at
 from ash_core.geometry.rotations import quat_to_matrix, unit
 from ash_core.records import Camera, Skeleton
-from viewer.camera_controls import (
+from ash_core.scene.view import (
     AXIS_VIEWS,
     DISTANCES_M,
     PITCH_LIMIT_RAD,

@@ -1,12 +1,13 @@
-"""What `render`, `demo` and `bench` share: find the avatar and the motion, make the renderer."""
+"""Find an avatar, its motions and cameras by name, and make the renderer that draws it."""
 
 import contextlib
-from collections.abc import Callable
+import logging
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from ash_core.commands.terminal import note
 from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.resources import resource
@@ -14,32 +15,43 @@ from ash_core.resources import resource
 if TYPE_CHECKING:
     from ash_core.avatar import Avatar
     from ash_core.files.release import Purpose, Release
-    from ash_core.records import AvatarData, DrawableData, Motion
+    from ash_core.records import AvatarData, Camera, DrawableData, Motion
     from ash_core.render import Renderer
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "cuda", "cpu", "reference", "gsplat", "inria"]
 Preset = Literal["cpu", "balanced", "quality"]
+Report = Callable[[str], None]
+"""Receives one-line notes for the person: printed, shown in a window or logged."""
 
 BUNDLED: Final = "bundled"
-"""The trained avatar that comes with us, small enough for two CPU cores."""
+"""Built-in trained avatar, small enough for two CPU cores."""
 BALANCED: Final = "bundled-balanced"
-"""The same one with more Gaussians: for a GPU, or for pictures."""
+"""The same avatar with more Gaussians, for a GPU or for single images."""
 ACTOR: Final = "actor"
 """The studio's plain actor, untrained: it shows its texture, in any preset."""
-COMES_WITH_US: Final = {
+BUILT_IN: Final = {
     BUNDLED: "ida.safetensors",
     BALANCED: "ida_balanced.safetensors",
     ACTOR: "actor.safetensors",
+    "ida": "ida.safetensors",
 }
+"""File of each built-in avatar, by the names that open it."""
 FIRST_MOTION: Final = "dance"
 STILL_FRAMES: Final = 250
 """Frames of what does not move: ten seconds for a camera to go round it."""
 
+_log = logging.getLogger(__name__)
+
+
+def log_note(text: str) -> None:
+    """Log a note where nobody has handed in a place to show it."""
+    _log.info("%s", text)
+
 
 def avatar_path(name: str) -> Path:
-    """A file's path, or that of what comes with us under a name."""
-    return resource("assets", COMES_WITH_US[name]) if name in COMES_WITH_US else Path(name)
+    """Return the path of an avatar file, or of a built-in avatar by its name."""
+    return resource("assets", BUILT_IN[name]) if name in BUILT_IN else Path(name)
 
 
 def is_published(name: str) -> bool:
@@ -48,7 +60,7 @@ def is_published(name: str) -> bool:
 
     path = Path(name)
     is_named = path.suffix.lower() in (".conf", ".character")
-    return name not in COMES_WITH_US and (is_named or is_kind(Path.is_dir, path))
+    return name not in BUILT_IN and (is_named or is_kind(Path.is_dir, path))
 
 
 def find_release(name: str, purpose: "Purpose" = "train") -> "Release | None":
@@ -64,9 +76,7 @@ def find_release(name: str, purpose: "Purpose" = "train") -> "Release | None":
     return None if conf is None else read_release(conf)
 
 
-def load_drawable(
-    name: str, up: Up | None = None, report: Callable[[str], None] = note
-) -> "DrawableData":
+def load_drawable(name: str, up: Up | None = None, report: Report = log_note) -> "DrawableData":
     """Load static splats, or else an avatar as `load_avatar_data` does.
 
     up: axis of the splats' file that points up; without one what the file says, else Z.
@@ -83,7 +93,7 @@ def load_drawable(
     return data
 
 
-def load_avatar_data(name: str, report: Callable[[str], None] = note) -> "AvatarData":
+def load_avatar_data(name: str, report: Report = log_note) -> "AvatarData":
     """Load an avatar file, a published character, or a built-in avatar by name.
 
     report: receives the notes about a published character.
@@ -112,12 +122,17 @@ def load_avatar_data(name: str, report: Callable[[str], None] = note) -> "Avatar
 
 
 def load_motion(
-    name: str | None, avatar: str, data: "DrawableData", release: "Release | None" = None
+    name: str | None,
+    avatar: str,
+    data: "DrawableData",
+    release: "Release | None" = None,
+    report: Report = log_note,
 ) -> "Motion":
     """Read a motion: a .motion file, a folder with the published one, or a bundled one by name.
 
     Without a name it is the configuration's own or the avatar's own, else the rest pose.
     release: the avatar's configuration, whose motions have names too.
+    report: receives which motion is played where none is named.
     """
     from ash_core.files.skeletool import read_motion
     from ash_core.records import SplatData
@@ -129,10 +144,9 @@ def load_motion(
     named = {} if release is None else dict(release.motions)
     if name is None and named:
         name = next(iter(named))
-    if name is None and avatar not in COMES_WITH_US:
-        return own_motion(avatar_path(avatar), data)
-    found = sorted(resource("assets").rglob("motions/*.motion"))
-    bundled = {path.stem: path for path in found}
+    if name is None and avatar not in BUILT_IN:
+        return own_motion(avatar_path(avatar), data, report)
+    bundled = bundled_motion_files()
     if name is None:
         name = FIRST_MOTION if FIRST_MOTION in bundled else next(iter(bundled), FIRST_MOTION)
     path = Path(name)
@@ -167,16 +181,29 @@ def release_motions(release: "Release | None", data: "DrawableData") -> "dict[st
     return {name: load_motion(name, "", data, release) for name in names}
 
 
-def own_motion(avatar: Path, data: "AvatarData") -> "Motion":
+def bundled_motion_files() -> dict[str, Path]:
+    """List the files of the built-in motions by name."""
+    return {path.stem: path for path in sorted(resource("assets").rglob("motions/*.motion"))}
+
+
+def bundled_motions(data: "AvatarData") -> "dict[str, Motion]":
+    """Read the built-in motions, by name."""
+    from ash_core.files.skeletool import read_motion
+
+    files = bundled_motion_files().items()
+    return {name: read_motion(path, data.skeleton) for name, path in files}
+
+
+def own_motion(avatar: Path, data: "AvatarData", report: Report) -> "Motion":
     """Read the first motion in the avatar's folder that fits it, else let it stand; says which."""
     from ash_core.files.skeletool import read_motion
 
     for path in sorted((avatar.parent / "motions").glob("*.motion")):
         with contextlib.suppress(InputError):  # of another skeleton
             motion = read_motion(path, data.skeleton)
-            note(f"no --motion: {path} is played")
+            report(f"no --motion: {path} is played")
             return motion
-    note(f"no --motion, and none in {avatar.parent / 'motions'}: the rest pose stands still")
+    report(f"no --motion, and none in {avatar.parent / 'motions'}: the rest pose stands still")
     return still_motion(data, STILL_FRAMES)
 
 
@@ -203,9 +230,16 @@ def make_avatar(data: "AvatarData", device: str, preset: Preset | None) -> "Avat
 
 
 def make_renderer(
-    data: "DrawableData", device: Device, backend: Backend, preset: Preset | None
+    data: "DrawableData",
+    device: Device,
+    backend: str,
+    preset: Preset | None,
+    report: Report = log_note,
 ) -> "Renderer":
-    """A renderer on its device; where that was left to us, a GPU that fails is left for the CPU."""
+    """Make a renderer on its device; with "auto" a GPU that fails is left for the CPU.
+
+    backend: any that `rasterize` knows, registered ones too.
+    """
     from ash_core.drawable import StaticSplats
     from ash_core.records import SplatData
     from ash_core.render import Renderer
@@ -214,13 +248,12 @@ def make_renderer(
     check_backend(backend)
     is_static = isinstance(data, SplatData)
     drawable = StaticSplats(data) if is_static else make_avatar(data, "cpu", preset)
-    return Renderer(
-        drawable, backend, choose_device(device, backend), may_leave_gpu=device == "auto"
-    )
+    chosen = choose_device(device, backend, report)
+    return Renderer(drawable, backend, chosen, may_leave_gpu=device == "auto")
 
 
-def choose_device(device: Device, backend: Backend = "auto") -> str:
-    """auto means the GPU where it can do everything, and says why where one is there but cannot.
+def choose_device(device: Device, backend: str = "auto", report: Report = log_note) -> str:
+    """Choose the GPU for "auto" where it can do everything; report why where it cannot.
 
     Raises: InputError if "cuda" is asked for and cannot be had.
     """
@@ -237,5 +270,73 @@ def choose_device(device: Device, backend: Backend = "auto") -> str:
     if device == "cuda":
         raise InputError(f"--device: cuda cannot be used: {reason} ('ash-studio doctor' says more)")
     if torch.cuda.is_available():
-        note(f"the CPU renders: {reason}")
+        report(f"the CPU renders: {reason}")
     return "cpu"
+
+
+def find_camera(
+    choice: str, data: "DrawableData", up: Up = "z", report: Report = log_note
+) -> "tuple[Camera, Camera | None]":
+    """Find `FILE:2`, `FILE:name` or `avatar:2`; a source with one camera needs no number.
+
+    up: axis of a file's world. The second camera is the first one with the other axes, where the
+    file's format alone says which they are.
+    """
+    from ash_core.files.cameras.files import is_camera_file, read_straight
+    from ash_core.files.cameras.record import Reading
+    from ash_core.files.io import is_kind
+
+    source, _, which = choice.rpartition(":")
+    if not source or is_kind(Path.exists, Path(choice)):
+        source, which = choice, ""
+    if source == "avatar":
+        if not data.cameras:
+            raise InputError(f"--camera: '{choice}': this avatar file stores no cameras")
+        return _choose(data.cameras, source, which), None
+    path = Path(source)
+    if not is_camera_file(path):
+        raise InputError(
+            "--camera: expected front, orbit, avatar:N or FILE:N with cameras.json, "
+            f"FILE.calibration, transforms.json, a COLMAP folder or FILE.yml, got '{choice}'"
+        )
+    file = read_straight(path, Reading(up=up))
+    for text in file.notes:
+        report(text)
+    camera = _choose([camera for camera, _ in file.cameras], source, which)
+    if not file.axes_assumed:
+        return camera, None
+    turned = camera.viewmat.clone()
+    turned[1:3] *= -1
+    return camera, replace(camera, viewmat=turned)
+
+
+def _choose(cameras: "Sequence[Camera]", source: str, which: str) -> "Camera":
+    named = [camera for camera in cameras if which and camera.name == which]
+    if named:
+        return named[0]
+    # Not isdigit: it takes superscripts too, which int() refuses, as it does 5000 digits.
+    if re.fullmatch(r"[0-9]{1,9}", which) and int(which) < len(cameras):
+        return cameras[int(which)]
+    if not which and len(cameras) == 1:
+        return cameras[0]
+    raise InputError(
+        f"--camera: {source}: expected a camera name or an index in 0..{len(cameras) - 1}, "
+        f"got '{which}'"
+    )
+
+
+def fit_camera(
+    camera: "Camera", size: tuple[int, int] | None, report: Report = log_note
+) -> "Camera":
+    """Resize a camera's image; report a change of its aspect."""
+    from ash_core.geometry.camera import resize_camera
+
+    if size is None or size == (camera.width, camera.height):
+        return camera
+    width, height = size
+    if abs(width * camera.height / (height * camera.width) - 1.0) > 0.01:
+        report(
+            f"the camera's picture is {camera.width}x{camera.height}: "
+            f"{width}x{height} has another shape and shows more or less of it"
+        )
+    return resize_camera(camera, width, height)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ash_core.errors import InputError
+from ash_core.scene.path_files import FORMAT
 from viewer import commands
-from viewer.path_files import FORMAT, load_path, save_path
 from viewer.session import Session
 
 
@@ -22,10 +22,10 @@ def test_a_path_is_saved_loaded_and_undone(session: Session, tmp_path: Path) -> 
         commands.run(session, look)
         commands.run(session, "camera.add_key")
     path = session.document.path
-    save_path(session, tmp_path / "way.json")
+    session.save_path(tmp_path / "way.json")
     commands.run(session, "camera.remove_key")
     shorter = session.document.path
-    load_path(session, tmp_path / "way.json")
+    session.load_path(tmp_path / "way.json")
     assert session.document.path == path
     commands.run(session, "edit.undo")
     assert session.document.path == shorter
@@ -51,5 +51,5 @@ def test_a_file_that_is_none_is_refused(
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     before = session.document
     with pytest.raises(InputError, match=said):
-        load_path(session, file)
+        session.load_path(file)
     assert session.document == before

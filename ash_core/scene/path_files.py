@@ -6,33 +6,21 @@ from typing import Final
 
 from ash_core.errors import InputError
 from ash_core.files.io import bad, read_json, show, write_text
-from viewer.camera_controls import CameraPath
-from viewer.session import Session
+from ash_core.scene.view import CameraPath
 
 FORMAT: Final = "ash-studio camera path"
 VERSION: Final = 1
 SUFFIX: Final = ".json"
 
 
-def save_path(session: Session, out: Path) -> None:
-    """Versioned JSON, whole or not there. Raises: InputError."""
-    keys = session.document.path.as_json()
-    content = {"format": FORMAT, "version": VERSION, "keys": keys}
+def write_path(out: Path, path: CameraPath) -> None:
+    """Write versioned JSON, whole or not at all. Raises: InputError."""
+    content = {"format": FORMAT, "version": VERSION, "keys": path.as_json()}
     write_text(out, json.dumps(content, indent=1) + "\n")
-    session.say(f"{out}: {len(keys)} camera keys")
-
-
-def load_path(session: Session, file: Path) -> None:
-    """In the place of the present one, undoably. Raises: InputError."""
-    path = read_path(file)
-    session.edit("load the camera path", path=path)
-    beyond = sum(key.frame >= session.clock.frames for key in path.keys)
-    told = f", {beyond} behind the motion's end" if beyond else ""
-    session.say(f"{file}: {len(path.keys)} camera keys{told}")
 
 
 def read_path(file: Path) -> CameraPath:
-    """Raises: InputError for a file that is none."""
+    """Read a camera path. Raises: InputError for a file that is none."""
     content = read_json(file)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise bad(file, None, f"expected a camera path of ash-studio (format {FORMAT!r})")

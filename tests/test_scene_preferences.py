@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ash_core.errors import InputError
-from viewer import commands, preferences
-from viewer.preferences import Preferences, PreferenceStore, preferences_file, read_preferences
+from ash_core.scene import preferences
+from ash_core.scene.preferences import (
+    Preferences,
+    PreferenceStore,
+    preferences_file,
+    read_preferences,
+)
+from viewer import commands
 from viewer.session import Session
 
 SOME = st.builds(

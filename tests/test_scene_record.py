@@ -27,7 +27,7 @@ from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.motion import pose_window
 from ash_core.records import AvatarData, Camera, Image, Motion
 from ash_core.render import Colour, Renderer, RenderRequest
-from viewer.recorder import Progress, Recorder, RecordSettings
+from ash_core.scene.record import Progress, Recorder, RecordSettings, Shot
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}
 WIDTH, HEIGHT = 48, 36
@@ -72,16 +72,16 @@ def settings_for(out: Path, **changes: Any) -> RecordSettings:
     return RecordSettings(out=out, width=WIDTH, height=HEIGHT, **{**plain, **changes})
 
 
-def requests(
+def shots(
     scene: Scene, settings: RecordSettings, background: Colour | None = WHITE
-) -> Iterator[tuple[int, RenderRequest]]:
+) -> Iterator[Shot]:
     for frame in settings.frames:
         window = pose_window(scene.motion, frame, scene.data.skeleton, scene.data.history_offsets)
-        yield frame, RenderRequest(window, scene.camera, background)
+        yield Shot(frame, RenderRequest(window, scene.camera, background))
 
 
 def recorder_of(scene: Scene, settings: RecordSettings, **more: Any) -> Recorder:
-    made = requests(scene, settings, settings.background)
+    made = shots(scene, settings, settings.background)
     return Recorder(scene.renderer, made, len(settings.frames), settings, **more)
 
 
@@ -154,7 +154,7 @@ def test_two_recordings_are_the_same(scene: Scene, tmp_path: Path) -> None:
     lock = threading.Lock()
 
     def draw() -> None:
-        request = next(requests(scene, settings_for(tmp_path / "x", first=17, last=19)))[1]
+        request = next(shots(scene, settings_for(tmp_path / "x", first=17, last=19)))[1]
         while not busy.is_set():
             with lock:
                 scene.renderer.render(request)
@@ -202,7 +202,7 @@ class Gate:
 def gated(scene: Scene, settings: RecordSettings) -> tuple[Recorder, Gate]:
     lock = threading.Lock()
     gate = Gate(scene.renderer, lock)
-    made = requests(scene, settings, settings.background)
+    made = shots(scene, settings, settings.background)
     count = len(settings.frames)
     return Recorder(gate, made, count, settings, lock=lock), gate  # type: ignore[arg-type]
 
@@ -384,8 +384,8 @@ def test_a_renderer_that_fails_is_one_sentence(
 
 def test_requests_that_do_not_fit_are_our_mistake(scene: Scene, tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "a.mp4")
-    few = list(requests(scene, settings))[:3]
-    clear = [(n, dataclasses.replace(request, background=None)) for n, request in few]
+    few = list(shots(scene, settings))[:3]
+    clear = [Shot(n, dataclasses.replace(request, background=None)) for n, request in few]
     for made, count in ((few, 4), (clear, 3)):
         recorder = recorded(Recorder(scene.renderer, made, count, settings))
         assert recorder.error is not None

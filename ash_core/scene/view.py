@@ -51,7 +51,7 @@ AXIS_VIEWS: Final[Mapping[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class View:
-    """Where a free camera stands and what it looks at."""
+    """Free camera about a target."""
 
     target: tuple[float, float, float]
     """The point in the middle of the picture that movements keep to, m."""
@@ -59,7 +59,7 @@ class View:
     pitch: float
     roll: float
     distance: float
-    """From the eye to the target, m."""
+    """Distance from the eye to the target, m."""
     fov_y: float
     """Vertical field of view, rad."""
     orthographic: bool = False
@@ -67,7 +67,7 @@ class View:
 
     @staticmethod
     def of_camera(camera: Camera, distance: float) -> "View":
-        """The view from a camera, of a target so far ahead of it (m).
+        """Make the view from a camera, of a target so far ahead of it (m).
 
         A View has square pixels and its principal point in the middle.
         """
@@ -106,12 +106,12 @@ class View:
 
     @property
     def eye(self) -> tuple[float, float, float]:
-        """Where the viewer stands, m. Orthographic pictures are drawn from behind this point."""
+        """Return the viewpoint, m. Orthographic pictures are drawn from behind it."""
         return _triple(np.array(self.target) - self.distance * self._axes[2])
 
     @property
     def viewmat(self) -> Float[Tensor, "4 4"]:
-        """Camera from world: that of `camera`."""
+        """Return camera from world, as in `camera`."""
         rotation = self._axes
         viewmat = np.eye(4)
         viewmat[:3, :3] = rotation
@@ -120,7 +120,7 @@ class View:
         return torch.from_numpy(viewmat).float()
 
     def camera(self, width: int, height: int) -> Camera:
-        """The camera that draws this view."""
+        """Make the camera that draws this view."""
         return camera_from_fov(self.viewmat, self._drawn[0], width, height)
 
     def orbit(self, dx_rad: float, dy_rad: float) -> "View":
@@ -153,7 +153,7 @@ class View:
     def zoom_at(
         self, factor: float, x_px: float, y_px: float, width: float, height: float
     ) -> "View":
-        """As `dolly`, but the point under the cursor at the target's depth stays under it."""
+        """Dolly so that the point under the cursor at the target's depth stays under it."""
         nearer = self.dolly(factor)
         right, down, _ = self._axes
         cursor = (x_px - 0.5 * width) * right + (y_px - 0.5 * height) * down
@@ -170,7 +170,7 @@ class View:
         return self._moved(dt_s * speed_m_s / pushed * way)
 
     def with_fov(self, fov_y: float) -> "View":
-        """Another field of view (rad), from where things at the target look as large as before.
+        """Change the field of view (rad), from where things at the target look as large as before.
 
         It goes no further than distances allow.
         """
@@ -181,7 +181,7 @@ class View:
         return replace(self, fov_y=fov_y, distance=distance)
 
     def frame_points(self, points: Float[Tensor, "N 3"] | ndarray, aspect: float) -> "View":
-        """From the same direction, all points with a margin; aspect is width over height.
+        """Frame all points with a margin from the same direction; aspect is width over height.
 
         Points that are not finite do not count; without any other the view stays.
         """
@@ -198,13 +198,13 @@ class View:
         return replace(self, distance=distance, target=(0.0, 0.0, 0.0))._moved(target)
 
     def as_json(self) -> dict[str, object]:
-        """Plain numbers, for a session's file."""
+        """Convert to plain numbers for a session file."""
         entries: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
         return entries | {"target": [*self.target]}
 
     @staticmethod
     def from_json(value: object, where: str = "view") -> "View":
-        """The inverse of `as_json`. `where` names the value's place in messages."""
+        """Read the inverse of `as_json`. `where` names the value's place in messages."""
         entries = _entries(value, where, [f.name for f in fields(View)])
         target = entries["target"]
         if not isinstance(target, list | tuple) or len(target) != 3:
@@ -256,7 +256,7 @@ RANGES: Final = {
     "distance": DISTANCES_M,
     "fov_y": (1e-4, math.pi - 1e-4),
 }
-"""What a file may say of a view."""
+"""Limits of the numbers of a view in a file."""
 LAST_FRAME: Final = 2**31 - 1
 
 PARTS: Final = (slice(0, 3), *(slice(i, i + 1) for i in range(3, 9)))
@@ -292,15 +292,15 @@ class CameraPath:
         object.__setattr__(self, "keys", ordered)
 
     def with_key(self, key: CameraKey) -> "CameraPath":
-        """One more key, in the place of another at its frame."""
+        """Add a key, in the place of another at its frame."""
         return CameraPath((*self.without(key.frame).keys, key))
 
     def without(self, frame: int) -> "CameraPath":
-        """Without the key at a frame, if there is one."""
+        """Remove the key at a frame, if there is one."""
         return CameraPath(tuple(key for key in self.keys if key.frame != frame))
 
     def moved(self, frame: int, to: int) -> "CameraPath":
-        """With the key of one frame, if there is one, at another; it replaces a key there."""
+        """Move the key of one frame, if there is one, to another; it replaces a key there."""
         moving = [key for key in self.keys if key.frame == frame]
         path = self.without(frame)
         for key in moving:
@@ -308,7 +308,7 @@ class CameraPath:
         return path
 
     def at(self, frame: float) -> View | None:
-        """The view at a frame; before the first key and after the last it stands still."""
+        """Return the view at a frame; before the first key and after the last it stands still."""
         if not self.keys:
             return None
         times, values, slopes = self._spline
@@ -327,12 +327,12 @@ class CameraPath:
         return _view_of_row(row, self.keys[i].view.orthographic)
 
     def as_json(self) -> list[dict[str, object]]:
-        """Plain numbers, for a session's file."""
+        """Convert to plain numbers for a session file."""
         return [{"frame": key.frame, "view": key.view.as_json()} for key in self.keys]
 
     @staticmethod
     def from_json(value: object, where: str = "camera_path") -> "CameraPath":
-        """The inverse of `as_json`. `where` names the value's place in messages."""
+        """Read the inverse of `as_json`. `where` names the value's place in messages."""
         if not isinstance(value, list | tuple):
             raise InputError(f"{where}: expected a list of keys, got {_shown(value)}")
         keys: dict[int, CameraKey] = {}
@@ -364,7 +364,7 @@ class CameraPath:
 
 
 def _view_of_row(row: ndarray, orthographic: bool) -> View:
-    """From pivot, yaw, pitch, roll, log distance, log tan of half the fov, the pivot's reach."""
+    """Make a view of pivot, yaw, pitch, roll, log distance, log tan of half the fov, reach."""
     yaw, pitch, roll, log_distance, log_tangent, reach = row[3:].tolist()
     distance = _clamped(math.exp(log_distance), DISTANCES_M)
     target = row[:3] + (1 - reach) * distance * _axes_at(yaw, pitch, roll)[2]

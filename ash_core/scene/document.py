@@ -1,4 +1,4 @@
-"""What a person edits, and how it is undone.
+"""Document that a person edits, and its undo history.
 
 `Document` is one frozen value, and every edit puts a new one into the `History`. How it is shown
 (look, overlays, background) is part of it and of its file, but no edit: undo leaves it as it is.
@@ -10,12 +10,12 @@ from typing import Any, Final, Literal, get_args
 from ash_core.conventions import Up
 from ash_core.look import PLAIN, Look
 from ash_core.render import Colour
-from viewer.camera_controls import CameraPath
-from viewer.pose import PoseEdit
-from viewer.session_file import Holds, check_fields, is_number
+from ash_core.scene.pose_edit import PoseEdit
+from ash_core.scene.scene_file import Holds, check_fields, is_number
+from ash_core.scene.view import CameraPath
 
 MOST_EDITS: Final = 1000
-"""That can be undone: what is older stays done."""
+"""Edits that can be undone; older ones stay done."""
 BACKGROUNDS: Final[dict[str, Colour | None]] = {
     "dark": (0.11, 0.12, 0.13),
     "white": (1.0, 1.0, 1.0),
@@ -32,7 +32,7 @@ MESH_PLACES: Final[tuple[MeshPlace, ...]] = get_args(MeshPlace)
 
 @dataclass(frozen=True)
 class Overlays:
-    """What is drawn over the picture."""
+    """Aids drawn over and under the splats."""
 
     skeleton: bool = False
     joint_names: bool = False
@@ -47,7 +47,7 @@ class Overlays:
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Overlays":
-        """Of a session's file; older ones know no mesh. Raises: InputError."""
+        """Read the overlays of a session file; older ones know no mesh. Raises: InputError."""
         check_fields(content, OVERLAY_HOLDS, "overlays")
         return Overlays(**content)
 
@@ -67,7 +67,7 @@ OVERLAY_HOLDS: Final[Holds] = {
 
 @dataclass(frozen=True)
 class Document:
-    """What a person edits."""
+    """Edits of one scene, and how it is shown."""
 
     motion: str
     edit: PoseEdit = field(default_factory=PoseEdit)
@@ -114,12 +114,12 @@ class History:
 
     @property
     def position(self) -> int:
-        """Edits that are in force."""
+        """Number of edits in force."""
         return self._position
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of all edits, undone ones too."""
+        """Labels of all edits, undone ones too."""
         return tuple(label for label, _ in self._entries[1:])
 
     def apply(self, label: str, document: Document, merge: str | None = None) -> None:
@@ -146,11 +146,11 @@ class History:
         self._entries[self._position] = self._entries[self._position][0], document
 
     def settle(self) -> None:
-        """The next edit is one of its own, whatever its name."""
+        """Let the next edit be one of its own, whatever its name."""
         self._merge = None
 
     def undo(self) -> str | None:
-        """Back by one edit; its label, None if there is none."""
+        """Go back by one edit; returns its label, None if there is none."""
         self._merge = None
         if self._position == 0:
             return None
@@ -158,7 +158,7 @@ class History:
         return self._entries[self._position + 1][0]
 
     def redo(self) -> str | None:
-        """Forward by one edit."""
+        """Go forward by one edit; returns its label, None if there is none."""
         self._merge = None
         if self._position + 1 == len(self._entries):
             return None
