@@ -1,6 +1,6 @@
 """`ash-studio`: the command line. Exit codes: 0 success, 2 the user's mistake, 130 interrupted.
 
-What takes long to import is imported in `main`, where a Ctrl-C is expected.
+Slow imports are in `main`, where a Ctrl-C is expected.
 """
 
 import os
@@ -14,8 +14,8 @@ from ash_core import __version__
 from ash_core.errors import INTERRUPTED, USER_MISTAKE, CudaError, InputError
 
 SPINS: Final = "2000"
-"""Rounds that a thread without work waits awake (GNU OpenMP, read when torch is loaded). Its own
-default, for ever, costs frames of 200 ms where other programs want the processor too."""
+"""Rounds that an idle thread spins (GNU OpenMP, read when torch is loaded). Its own default, for
+ever, costs frames of 200 ms where other programs use the CPU too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,12 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_foreign(module: str | None) -> bool:
-    """Tell whether a module that was not found is another package's, not ours."""
+    """Check whether a missing module is another package's, not ours."""
     return module is not None and module.split(".")[0] not in ("ash_core", "viewer")
 
 
 def check_surroundings() -> None:
-    """Raise `InputError` for what ends libraries with words of their own when they are loaded."""
+    """Raise an error of our own where libraries would fail with theirs when they are loaded."""
     try:
         os.getcwd()
     except OSError:
@@ -84,18 +84,18 @@ def check_surroundings() -> None:
 
 
 LEAST_ADDRESSES: Final = 1_200_000_000
-"""Address space, bytes, under which torch hangs while it is loaded; above, errors come out of it.
+"""Address space, bytes, below which torch hangs while it is loaded; above it raises errors.
 Measured with torch 2.13 for CPUs."""
 
 
 def _on_interrupt(before: object, after: "signal._HANDLER") -> None:
-    """Exchange one handler of Ctrl-C for another; a program that ignores it goes on to."""
+    """Exchange one handler of Ctrl-C for another; an ignored Ctrl-C stays ignored."""
     if signal.getsignal(signal.SIGINT) is before:
         signal.signal(signal.SIGINT, after)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """End at once: nothing is begun yet, and an exception may be lost in a module being loaded."""
+    """Exit at once: no work has begun, and an exception may be lost in a module being loaded."""
     os.write(2, b"error: interrupted\n")
     os._exit(INTERRUPTED)
 

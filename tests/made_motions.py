@@ -214,6 +214,49 @@ def about(axis: str, degrees: np.ndarray | float) -> np.ndarray:
     return Rotation.from_rotvec(np.radians(degrees)[..., None] * unit).as_matrix()
 
 
+STANCE = 0.6
+"""Share of a cycle of two steps in which a walker's foot is planted."""
+ANKLE_CM, LIFT_CM, BOB_CM = 6.0, 10.0, 6.0
+"""Height of a planted ankle, its rise in a step, and the drop of the hips from straight legs."""
+
+
+def walk(
+    stride_cm: float, cycle_s: float, seconds: float, fps: float
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Make a walk of the sticks along +Z whose feet are planted flat, exactly, between steps.
+
+    stride_cm: way of a foot in one step, at most 100: legs reach no farther. The body goes as far
+    in a cycle of two steps.
+    Returns root places [F, 3] cm, turns [F, 3, 3] by joint, and the stance [F] of each side: number
+    of the stretch in which its foot is planted, -1 in a step.
+    """
+    frames = int(seconds * fps)
+    cycles = np.arange(frames) / (fps * cycle_s)
+    root = np.zeros((frames, 3))
+    root[:, 1], root[:, 2] = HIP_CM - BOB_CM, stride_cm * cycles
+    thigh_cm, shin_cm = -STICKS["LeftLeg"][1][1], -STICKS["LeftFoot"][1][1]
+    turns, stances = {}, {}
+    for side, phase in (("Left", 0.0), ("Right", 0.5)):
+        # Ankle: planted under the hips in mid-stance, then carried on to the next place.
+        count = np.floor(cycles + phase)
+        share = cycles + phase - count
+        step = np.clip((share - STANCE) / (1.0 - STANCE), 0.0, 1.0)
+        ahead = (count - phase + STANCE / 2 + step**2 * (3.0 - 2.0 * step)) * stride_cm
+        height = ANKLE_CM + LIFT_CM * np.sin(np.pi * step) ** 2
+        # Leg: angles of thigh and shin, forward from straight down, that reach the ankle.
+        dz, dy = ahead - root[:, 2], root[:, 1] + STICKS["LeftUpLeg"][1][1] - height
+        length, angle = np.hypot(dz, dy), np.arctan2(dz, dy)
+        cosine = (thigh_cm**2 + length**2 - shin_cm**2) / (2.0 * thigh_cm * length)
+        thigh = angle + np.arccos(np.clip(cosine, -1.0, 1.0))
+        knee = np.stack([thigh_cm * np.sin(thigh), thigh_cm * np.cos(thigh)], 1)
+        shin = np.arctan2(dz - knee[:, 0], dy - knee[:, 1])
+        thigh, shin = np.degrees(thigh), np.degrees(shin)
+        turns[f"{side}UpLeg"], turns[f"{side}Leg"] = about("x", -thigh), about("x", thigh - shin)
+        turns[f"{side}Foot"] = about("x", shin)
+        stances[side] = np.where(share < STANCE, count, -1.0)
+    return root, turns, stances
+
+
 MOST_DEGREES: Mapping[str, float] = {
     "Hips": 180, "Spine": 20, "Chest": 20, "Neck": 25, "Head": 25, "Shoulder": 15, "Arm": 150,
     "Hand": 50, "UpLeg": 60, "Foot": 25,

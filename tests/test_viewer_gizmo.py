@@ -68,7 +68,7 @@ def test_the_point_that_is_held_follows_the_mouse(session: Session) -> None:
     for here, there in pairwise(pixels):
         for _ in range(8):
             grip = drag(grip, handle, camera, *((there - here) / 8))
-    (held,), _ = project(camera, (handle.centre + grip.at)[None])
+    (held,), _ = project(camera, (handle.centre + grip.offset)[None])
     assert np.linalg.norm(held - pixels[0]) < 3.0
     assert grip.value * handle.gain == pytest.approx(0.25 * handle.gain + 2 * np.pi, abs=0.05)
 

@@ -1,4 +1,4 @@
-"""Edits survive a crash: the session is kept every minute and offered at the next start."""
+"""Autosave: the session is saved every minute and offered at the next start after a crash."""
 
 import contextlib
 import fcntl
@@ -20,22 +20,22 @@ from viewer.unsaved import Answer, Question, Unsaved
 
 EVERY_S: Final = 60.0
 KEPT_OF: Final = "kept of"
-"""Field of a kept session: the file that its edits belong to; null without one."""
+"""Field of an autosaved session: the file that its edits belong to; null without one."""
 
 
 def autosave_folder() -> Path:
-    """Locate it in the user's folder for states (XDG_STATE_HOME or ~/.local/state)."""
+    """Locate the autosaves in the user's folder for states (XDG_STATE_HOME or ~/.local/state)."""
     return user_folder("XDG_STATE_HOME", ".local/state") / "autosave"
 
 
 class Autosave:
-    """Keeps the unsaved edits of one session, and finds those of sessions that crashed.
+    """Unsaved edits of one session, and those of sessions that crashed.
 
-    A lock that ends with its process tells what belongs to a window that is still open.
+    A lock that ends with its process marks the edits of windows that are still open.
     """
 
     def __init__(self, session: Session, folder: Path | None) -> None:
-        """folder: None keeps nothing."""
+        """Follow a session. folder: None saves nothing."""
         self._session, self._folder = session, folder
         self._name = secrets.token_hex(6)
         self._lock: int | None = None
@@ -45,18 +45,18 @@ class Autosave:
 
     @property
     def file(self) -> Path | None:
-        """Return the file in which this session is kept."""
+        """File of this session's autosave."""
         return None if self._folder is None else self._folder / f"{self._name}{SESSION_SUFFIX}"
 
     def follow(self) -> None:
-        """Keep what has changed, at most once a minute; nothing once all is saved."""
+        """Save changes, at most once a minute; remove the autosave once all is saved."""
         if not self._session.unsaved:
             self._forget()
         elif self._session.now() - self._kept_s >= EVERY_S:
             self.keep()
 
     def keep(self) -> None:
-        """Keep the edits now, if there are unsaved ones. A folder that is closed is said once."""
+        """Save unsaved edits now. A closed folder is reported once."""
         session, file = self._session, self.file
         self._kept_s = session.now()
         if file is None or not session.unsaved or self._kept == session.work:
@@ -72,7 +72,7 @@ class Autosave:
                 session.say(f"edits are not kept for a crash: {error}", "error")
 
     def close(self) -> None:
-        """End in order: there is nothing to restore."""
+        """Remove the autosave at a regular end."""
         self._forget()
         if self._lock is not None and self._folder is not None:
             os.close(self._lock)
@@ -80,7 +80,7 @@ class Autosave:
             (self._folder / f"{self._name}.lock").unlink(missing_ok=True)
 
     def offer(self, unsaved: Unsaved) -> None:
-        """Ask whether the newest edits of a crash are wanted; later ones at the next start."""
+        """Offer to restore the newest edits of a crash; others at the next start."""
         file = next(iter(self.left_behind()), None)
         if file is None:
             return
@@ -102,12 +102,12 @@ class Autosave:
         )
 
     def left_behind(self) -> list[Path]:
-        """Find kept sessions whose windows are gone, the newest first."""
+        """List autosaves whose windows are gone, the newest first."""
         if self._folder is None or not self._folder.is_dir():
             return []
         files = self._folder.glob(f"*{SESSION_SUFFIX}")
-        gone = [file for file in files if _is_free(file.with_suffix(".lock"))]
-        return sorted(gone, key=lambda file: file.stat().st_mtime, reverse=True)
+        orphans = [file for file in files if _is_free(file.with_suffix(".lock"))]
+        return sorted(orphans, key=lambda file: file.stat().st_mtime, reverse=True)
 
     def _restore(self, file: Path) -> None:
         try:
@@ -128,7 +128,7 @@ class Autosave:
         self._kept = None
 
     def _hold(self) -> None:
-        """Lock our name until the process ends, however it ends."""
+        """Lock this session's name until the process ends in any way."""
         if self._lock is None and self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(self._folder / f"{self._name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -137,7 +137,7 @@ class Autosave:
 
 
 def _described(file: Path) -> str:
-    """Say what a kept session is of."""
+    """Name the file or avatar of an autosave."""
     with contextlib.suppress(InputError):
         content = read_json(file)
         if isinstance(content, dict):
@@ -171,6 +171,6 @@ def _opened(path: Path) -> Iterator[int | None]:
 
 
 def _remove(file: Path) -> None:
-    """Remove a kept session and its lock."""
+    """Remove an autosave and its lock."""
     file.unlink(missing_ok=True)
     file.with_suffix(".lock").unlink(missing_ok=True)

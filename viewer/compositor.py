@@ -1,7 +1,7 @@
-"""The view's picture, put together from its layers by OpenGL: background, floor, mesh, splats.
+"""Composition of the view by OpenGL: background, floor, mesh, splats.
 
-What lies under the splats is hidden by them, as it would be in the room. One opaque texture comes
-out, which Dear ImGui draws by its id.
+Splats hide the layers under them, as they would in the room. The result is one opaque texture,
+which Dear ImGui draws by its id.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from ash_core.render import Colour
 from viewer.engine import Posed
 
 SAMPLES: Final = 4
-"""Of the mesh, for each pixel."""
+"""Samples of the mesh in each pixel."""
 NOWHERE: Final = (0.0, 0.0, 0.0, 0.0)
 NO_FLOOR: Final = np.eye(3)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What lies about the splats."""
+    """Layers around the splats."""
 
     background: Colour | None
     """None: a checkerboard."""
@@ -51,17 +51,17 @@ class Compositor:
 
     @property
     def texture(self) -> int:
-        """OpenGL's id of the picture; 0 before the first."""
+        """OpenGL's id of the composed image; 0 before the first."""
         return 0 if self._picture is None else self._picture.texture
 
     def draw(
         self, scene: Scene, splats: int, camera: Camera, posed: Posed | None, covers: bool = False
     ) -> None:
-        """Put a picture together, as large as the camera's.
+        """Compose an image of the camera's size.
 
-        splats: texture of their premultiplied picture, which is stretched to the size.
-        camera: of that picture, at this size.  posed: the mesh; without one none is drawn.
-        covers: the background is in the splats' picture already.
+        splats: texture of their premultiplied image, which is stretched to the size.
+        camera: of that image, at this size.  posed: the mesh; None draws none.
+        covers: the splats' image has the background already.
         """
         size = camera.width, camera.height
         if self._picture is None:
@@ -124,7 +124,7 @@ class Compositor:
             self._mesh.draw(camera, style)
 
     def close(self) -> None:
-        """Give everything back, while the context is there; a second time does nothing."""
+        """Release everything, while the context exists; a second time does nothing."""
         for part in (self._mesh, self._programs, self._layer, self._picture, self._program):
             if part is not None:
                 part.delete()

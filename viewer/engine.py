@@ -1,4 +1,4 @@
-"""Frames on a thread of their own: the window never waits for one. The newest request wins."""
+"""Rendering on a thread of its own: the window never waits for a frame. The newest request wins."""
 
 import logging
 import threading
@@ -19,14 +19,14 @@ _JOIN_S: Final = 30.0
 
 @dataclass(frozen=True)
 class Frame:
-    """A finished picture."""
+    """A finished frame."""
 
     request: RenderRequest
     pixels: Tensor
     """uint8 [h, w, 4], premultiplied; the renderer's own buffer until the next frame but one."""
     number: int
     milliseconds: float
-    """From the request's turn to the picture, GPU included."""
+    """Duration from the start of the request to the image, GPU included."""
     stages: dict[str, float]
     mesh: "Posed | None" = None
     """None where it was not requested."""
@@ -34,22 +34,22 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Posed:
-    """The template of the frame's avatar, and how the frame has it."""
+    """Template of the frame's avatar, and its posed surface."""
 
     template: Template
     surface: Surface
 
 
 class Engine:
-    """Draws the newest request. One thread; `lock` is held while it uses the renderer.
+    """Thread that draws the newest request; `lock` is held while it uses the renderer.
 
-    Whoever else uses the renderer (a recording) takes the lock for each of its frames.
+    Other users of the renderer (a recording) take the lock for each of their frames.
     """
 
     def __init__(self, renderer: Renderer) -> None:
         self.lock = threading.Lock()
         self.error: str | None = None
-        """What the last request failed with, once; None while all is well."""
+        """Message of the last request's failure; None after a success."""
         self._renderer = renderer
         self._wake = threading.Condition()
         self._wanted: tuple[RenderRequest, bool] | None = None
@@ -62,13 +62,14 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being drawn or waits to be."""
+        """True while a request is being drawn or waits."""
         with self._wake:
             return self._busy or self._wanted is not None
 
     def take(self) -> Frame | None:
-        """The newest picture. It stays as it is until the next `take`: no other frame is begun
-        before this one was taken, since the renderer writes two buffers in turn.
+        """Take the newest frame, which stays valid until the next `take`.
+
+        No other frame begins before this one is taken: the renderer writes two buffers in turn.
         """
         with self._wake:
             self._taken = self._number
@@ -76,7 +77,7 @@ class Engine:
             return self._latest
 
     def submit(self, request: RenderRequest, mesh: bool = False) -> None:
-        """Ask for a frame; what was asked before and not begun is dropped.
+        """Submit a request; an earlier one that has not begun is dropped.
 
         mesh: with the posed template.
         """
@@ -90,7 +91,7 @@ class Engine:
             self._renderer, self._wanted, self._latest = renderer, None, None
 
     def wait(self, timeout_s: float = 60.0) -> Frame | None:
-        """Until nothing is wanted; the newest picture. For tests and headless checks."""
+        """Wait until no request is left; returns the newest frame. For tests and checks."""
         end = time.monotonic() + timeout_s
         while self.busy and time.monotonic() < end:
             self.take()
@@ -99,7 +100,7 @@ class Engine:
         return self.take()
 
     def close(self) -> None:
-        """End the thread; what it draws is finished first."""
+        """End the thread, after the frame that it draws."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -114,9 +115,9 @@ class Engine:
                     self._wake.wait()
                 if self._closed:
                     return
-                wanted, self._wanted, self._busy = self._wanted, None, True
-            assert wanted is not None
-            self._draw(*wanted)
+                request, self._wanted, self._busy = self._wanted, None, True
+            assert request is not None
+            self._draw(*request)
 
     def _draw(self, request: RenderRequest, with_mesh: bool) -> None:
         try:
@@ -126,7 +127,7 @@ class Engine:
                 pixels = renderer.draw(request)
                 if pixels.is_cuda:
                     torch.cuda.current_stream(pixels.device).synchronize()
-                taken = 1e3 * (time.perf_counter() - start)
+                duration_ms = 1e3 * (time.perf_counter() - start)
                 stages = dict(renderer.timings)
                 mesh = None
                 if with_mesh:
@@ -134,15 +135,15 @@ class Engine:
                     surface = renderer.surface(request.window)
                     mesh = Posed(renderer.avatar.data.template, surface)
                     stages["mesh"] = 1e3 * (time.perf_counter() - start)
-        except Exception as error:  # whatever it is, the next request may be a good one
-            said = str(error).split("\n")[0] or type(error).__name__
-            if said != self.error:
-                known = isinstance(error, (InputError, CudaError, torch.OutOfMemoryError))
-                _log.warning("no picture: %s", said, exc_info=None if known else error)
-            self.error = said
+        except Exception as error:  # of any kind: the next request may succeed
+            message = str(error).split("\n")[0] or type(error).__name__
+            if message != self.error:
+                is_expected = isinstance(error, (InputError, CudaError, torch.OutOfMemoryError))
+                _log.warning("no picture: %s", message, exc_info=None if is_expected else error)
+            self.error = message
             return
         self.error = None
         with self._wake:
             if renderer is self._renderer:
                 self._number += 1
-                self._latest = Frame(request, pixels, self._number, taken, stages, mesh)
+                self._latest = Frame(request, pixels, self._number, duration_ms, stages, mesh)

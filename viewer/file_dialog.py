@@ -1,4 +1,4 @@
-"""Choosing a file inside the window: folders, filters, what is typed, what exists. No toolkit."""
+"""State of a file dialog in the window: folders, filters, typed text, files. No toolkit."""
 
 import itertools
 import os
@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder to go to at once."""
+    """Shortcut to a folder."""
 
     title: str
     folder: Path
@@ -58,7 +58,7 @@ class Suggestion:
     """Continuations of a typed text."""
 
     text: str
-    """The text with all that its candidates share; the whole one if there is one alone."""
+    """Text with the common start of its candidates; a single one as a whole."""
     candidates: tuple[str, ...]
 
 
@@ -69,7 +69,7 @@ def list_folder(folder: Path) -> list[Entry]:
 
 
 def _entry(item: os.DirEntry[str]) -> Entry | None:
-    """Describe what a link leads to, a broken link itself; None for what is gone by now."""
+    """Describe an entry: a link's target, a broken link itself; None if it is gone by now."""
     try:
         try:
             status = item.stat()
@@ -96,7 +96,7 @@ def _name_key(entry: Entry) -> list[tuple[bool, int, str]]:
 
 
 def resolve(text: str, folder: Path) -> Path:
-    """Find what a person means by a text: absolute, from home (~), or within a folder."""
+    """Resolve a typed path: absolute, from home (~), or within a folder."""
     try:
         path = Path(text).expanduser()
     except RuntimeError:  # ~nobody
@@ -167,7 +167,7 @@ def _here() -> Path:
 
 
 class FileDialog:
-    """One dialog: where it stands, what is typed, and its result once there is one.
+    """One dialog: its folder, its text, and its result once there is one.
 
     endings: of a file that is saved; the first is added to a name with none of them.
     """
@@ -186,13 +186,13 @@ class FileDialog:
         self.endings = tuple(endings)
         self.text = name
         self.typed = False
-        """True where the text came from the keyboard: it then filters what is listed."""
+        """True where the text came from the keyboard: it then filters the entries."""
         self.hidden = False
         self.column: Column = "name"
         self.descending = False
         self.problem: str | None = None
         self.replaced: Path | None = None
-        """File that is there already; a person has to say whether it may go."""
+        """Existing file that the user has to confirm for replacement."""
         self.result: Path | None = None
         self.folder = folder
         self._chosen: Entry | None = None
@@ -209,7 +209,7 @@ class FileDialog:
                 self.problem = None
                 return
 
-    # ---- where it stands ----
+    # ---- folder ----
 
     def go(self, folder: Path) -> bool:
         """Show another folder; one that cannot be read is a problem, and nothing changes."""
@@ -243,7 +243,7 @@ class FileDialog:
 
     @property
     def crumbs(self) -> list[Place]:
-        """The way down to the folder."""
+        """Folders from the root down to this one."""
         way = [*reversed(self.folder.parents), self.folder]
         return [Place(legible(folder.name) or str(folder), folder) for folder in way]
 
@@ -254,10 +254,10 @@ class FileDialog:
         What is typed to open a file filters too, unless it is a path.
         """
         word = "" if self.saves or not self.typed or os.sep in self.text else self.text.casefold()
-        asked = self.kind, self.hidden, self.column, self.descending, word
-        if self._listed is None or self._listed[0] != asked:
+        filters = self.kind, self.hidden, self.column, self.descending, word
+        if self._listed is None or self._listed[0] != filters:
             fitting = [entry for entry in self._entries if self._lists(entry, word)]
-            self._listed = asked, sort_entries(fitting, self.column, self.descending)
+            self._listed = filters, sort_entries(fitting, self.column, self.descending)
         return self._listed[1]
 
     def _lists(self, entry: Entry, word: str) -> bool:
@@ -270,7 +270,7 @@ class FileDialog:
         """Files in the folder that are of another kind or hidden."""
         return sum(not self._lists(entry, "") for entry in self._entries)
 
-    # ---- what is chosen ----
+    # ---- choice ----
 
     @property
     def chosen(self) -> Entry | None:
@@ -283,18 +283,18 @@ class FileDialog:
         self._chosen = self.problem = self.replaced = None
 
     def complete(self) -> str:
-        """Complete what is typed; the new text."""
+        """Complete the typed text; returns it."""
         self.type(suggest(self.text, self.folder, self.kind).text)
         return self.text
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Paths that what is typed can become; only where it is a path, not a name."""
+        """Completions of the typed text, where it is a path and not a name."""
         if not (self.typed and os.sep in self.text):
             return ()
-        asked = self.text, self.folder, self.kind
-        if self._suggested is None or self._suggested[0] != asked:
-            self._suggested = asked, suggest(*asked).candidates
+        query = self.text, self.folder, self.kind
+        if self._suggested is None or self._suggested[0] != query:
+            self._suggested = query, suggest(*query).candidates
         return self._suggested[1]
 
     def choose(self, entry: Entry) -> None:
@@ -323,7 +323,7 @@ class FileDialog:
                 self.choose(dropped)
 
     def accept(self) -> None:
-        """Go on with what is chosen or typed: into a folder, or to a result."""
+        """Accept the chosen or typed path: go into a folder, or set the result."""
         entry = self.chosen
         if entry is not None and entry.is_folder:
             self.go(entry.path)
@@ -359,5 +359,5 @@ class FileDialog:
             self.result = path
 
     def replace(self) -> None:
-        """Write over the file that is there."""
+        """Confirm that the existing file is replaced."""
         self.result, self.replaced = self.replaced, None

@@ -1,7 +1,7 @@
-"""The handles of a joint: a ring for each dof that turns it, an arrow for each that slides it.
+"""Handles of a joint: a ring for each dof that turns it, an arrow for each that slides it.
 
-A handle moves its own dof and no other: what is dragged is what the skeleton has, so that no
-rotation must be split into dofs afterwards, and limits hold while dragging.
+A handle moves its own dof and no other: no rotation must be split into dofs afterwards, and limits
+hold while dragging.
 """
 
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ RADIUS_PX: Final = 60.0
 REACH_PX: Final = 7.0
 POINTS: Final = 64
 LEAST_PX_PER_RAD: Final = 12.0
-"""A ring seen from its edge turns no faster than this allows."""
+"""Least sensitivity of a ring seen from its edge."""
 
 
 @dataclass(frozen=True)
 class Handle:
-    """Of one dof, where its joint stands now. m, world."""
+    """Handle of one dof at its joint's present place. m, world."""
 
     dof: int
     slides: bool
@@ -42,23 +42,23 @@ class Handle:
 
 @dataclass(frozen=True)
 class Grip:
-    """A handle that is held."""
+    """Handle that is being dragged."""
 
     dof: int
     value: float
-    """What the dof would be without limits, m or rad."""
-    at: np.ndarray
-    """[3] m from the centre to the point of the handle that was taken; it turns with the ring."""
+    """Value of the dof without limits, m or rad."""
+    offset: np.ndarray
+    """[3] m from the centre to the grabbed point of the handle; it turns with the ring."""
 
 
 def handles(
     skeleton: Skeleton, dofs: Float[Tensor, "D"], node: JointNode, camera: Camera
 ) -> tuple[Handle, ...]:
-    """Handles of a line of the tree, of one size in every picture."""
+    """Make the handles of a line of the tree, of one size in every view."""
     transforms = joint_transforms(skeleton, dofs.double()).numpy()
     to_world = np.array(R_WORLD_BODY)
     view = camera.viewmat.double().numpy()
-    made: list[Handle] = []
+    result: list[Handle] = []
     for dof in node.dofs:
         column = skeleton.dof_matrix[:, dof].double()
         joint = int(column.abs().argmax())
@@ -73,47 +73,47 @@ def handles(
             points = centre + np.linspace(0.0, 1.5 * radius, POINTS)[:, None] * axis
         else:
             points = centre + radius * _circle(axis)
-        made.append(Handle(dof, slides, centre, axis, abs(gain), points))
-    return tuple(made)
+        result.append(Handle(dof, slides, centre, axis, abs(gain), points))
+    return tuple(result)
 
 
-def under(found: tuple[Handle, ...], camera: Camera, at: tuple[float, float]) -> Grip | None:
-    """A grip with value 0 on the nearest handle within reach of a pixel; None away from all."""
+def under(shown: tuple[Handle, ...], camera: Camera, pixel: tuple[float, float]) -> Grip | None:
+    """Grab, with value 0, the nearest handle within reach of a pixel; None away from all."""
     best, grip = REACH_PX, None
-    for handle in found:
-        pixels, seen = project(camera, handle.points)
-        away = np.where(seen, np.linalg.norm(pixels - np.array(at), axis=1), np.inf)
-        nearest = int(away.argmin())
-        if away[nearest] < best:
-            best = float(away[nearest])
+    for handle in shown:
+        pixels, in_front = project(camera, handle.points)
+        distances = np.where(in_front, np.linalg.norm(pixels - np.array(pixel), axis=1), np.inf)
+        nearest = int(distances.argmin())
+        if distances[nearest] < best:
+            best = float(distances[nearest])
             grip = Grip(handle.dof, 0.0, handle.points[nearest] - handle.centre)
     return grip
 
 
 def drag(grip: Grip, handle: Handle, camera: Camera, dx_px: float, dy_px: float) -> Grip:
-    """The grip after the mouse moved: the taken point goes along with it as its dof allows."""
-    along = handle.axis if handle.slides else np.cross(handle.axis, grip.at)
+    """Move the grip with the mouse, as far as its dof allows."""
+    along = handle.axis if handle.slides else np.cross(handle.axis, grip.offset)
     step = 1e-4
-    ends = handle.centre + grip.at + np.stack((-along, along)) * step
+    ends = handle.centre + grip.offset + np.stack((-along, along)) * step
     (before, after), _ = project(camera, ends)
     per_unit = (after - before) / (2 * step)
     speed = max(float(np.linalg.norm(per_unit)), LEAST_PX_PER_RAD)
-    moved = float(per_unit @ (dx_px, dy_px)) / speed**2
-    turned = grip.at if handle.slides else _turned(grip.at, handle.axis, moved)
-    return replace(grip, value=grip.value + moved / handle.gain, at=turned)
+    change = float(per_unit @ (dx_px, dy_px)) / speed**2
+    offset = grip.offset if handle.slides else _turned(grip.offset, handle.axis, change)
+    return replace(grip, value=grip.value + change / handle.gain, offset=offset)
 
 
 def _circle(axis: np.ndarray) -> np.ndarray:
-    """[n, 3]: the unit circle about an axis, closed."""
-    aside = np.eye(3)[np.abs(axis).argmin()]
-    u = np.cross(axis, aside)
+    """Make the unit circle [n, 3] about an axis, closed."""
+    other = np.eye(3)[np.abs(axis).argmin()]
+    u = np.cross(axis, other)
     u /= np.linalg.norm(u)
     v = np.cross(axis, u)
     angle = np.linspace(0.0, 2 * np.pi, POINTS)[:, None]
     return np.cos(angle) * u + np.sin(angle) * v
 
 
-def _turned(at: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
-    """About a unit axis, right-handed (Rodrigues)."""
+def _turned(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
+    """Turn a vector about a unit axis, right-handed (Rodrigues)."""
     c, s = np.cos(angle), np.sin(angle)
-    return c * at + s * np.cross(axis, at) + (1 - c) * (axis @ at) * axis
+    return c * vector + s * np.cross(axis, vector) + (1 - c) * (axis @ vector) * axis

@@ -1,4 +1,4 @@
-"""From a splat to its texel and back: what the decoder made of each texel, and who moves it."""
+"""Inspection of splats: their texels, the decoder's output there, and the bones that move them."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -17,7 +17,7 @@ from ash_core.records import AvatarData, Camera, Gaussians, to_device
 Channel = Literal["colour", "opacity", "size", "normal"]
 CHANNELS: Final[tuple[Channel, ...]] = get_args(Channel)
 PICK_SIGMAS: Final = 2.0
-"""A splat is hit within this many of its deviations in the picture."""
+"""Number of a splat's deviations in the view within which it is hit."""
 LEAST_PX: Final = 1.5
 MOST_BONES: Final = 4
 POSITIVE: Final = (1.0, 0.62, 0.18)
@@ -27,7 +27,7 @@ NOTHING: Final = (0.36, 0.37, 0.38)
 
 @dataclass(frozen=True)
 class Splat:
-    """One Gaussian and where it comes from."""
+    """One Gaussian and its origin."""
 
     index: int
     texel: tuple[int, int]
@@ -36,17 +36,17 @@ class Splat:
     vertices: tuple[int, int, int]
     barycentrics: tuple[float, float, float]
     bones: tuple[tuple[str, float], ...]
-    """The heaviest, with their weights at the texel."""
+    """Heaviest bones, with their weights at the texel."""
     mean: tuple[float, float, float]
     """m, world."""
     scales_mm: tuple[float, float, float]
     opacity: float
     colour: tuple[float, float, float]
-    """Of degree 0, RGB in [0, 1]."""
+    """Colour of degree 0, RGB in [0, 1]."""
 
 
 def describe(avatar: Avatar, gaussians: Gaussians, index: int) -> Splat:
-    """All that is known of a Gaussian."""
+    """Describe a Gaussian."""
     atlas, data = to_device(avatar.atlas, "cpu"), avatar.data
     corners, weights = atlas.corners[index], atlas.barycentrics[index]
     colour = (0.5 + SH_C0 * gaussians.sh[index, 0]).clamp(0, 1)
@@ -74,35 +74,35 @@ def _bones(data: AvatarData, corners: Tensor, weights: Tensor) -> tuple[tuple[st
 
 
 def pick(gaussians: Gaussians, camera: Camera, x: float, y: float) -> int | None:
-    """The nearest Gaussian to the eye that covers a pixel; None where there is none."""
+    """Find the nearest Gaussian to the eye that covers a pixel; None where there is none."""
     g = to_device(gaussians, "cpu")
     view, K = camera.viewmat.float(), camera.K.float()
-    seen = g.means @ view[:3, :3].T + view[:3, 3]
-    z = seen[:, 2].clamp_min(1e-6)
-    across = (K[0, 0] * seen[:, 0] / z + K[0, 2] - x) ** 2
-    away = (across + (K[1, 1] * seen[:, 1] / z + K[1, 2] - y) ** 2).sqrt()
+    in_camera = g.means @ view[:3, :3].T + view[:3, 3]
+    z = in_camera[:, 2].clamp_min(1e-6)
+    across = (K[0, 0] * in_camera[:, 0] / z + K[0, 2] - x) ** 2
+    distances = (across + (K[1, 1] * in_camera[:, 1] / z + K[1, 2] - y) ** 2).sqrt()
     reach = (PICK_SIGMAS * K[0, 0] * g.scales.amax(1) / z).clamp_min(LEAST_PX)
-    hit = (away < reach) & (seen[:, 2] > NEAR_M) & (g.opacities > 0.1)
+    hit = (distances < reach) & (in_camera[:, 2] > NEAR_M) & (g.opacities > 0.1)
     if not bool(hit.any()):
         return None
-    return int(torch.where(hit, seen[:, 2], torch.inf).argmin())
+    return int(torch.where(hit, in_camera[:, 2], torch.inf).argmin())
 
 
 def texel_at(avatar: Avatar, u: int, v: int) -> int | None:
-    """The Gaussian of a texel; None off the mesh."""
-    found = (avatar.atlas.texels == avatar.atlas.texels.new_tensor([u, v])).all(1).nonzero()
-    return int(found[0, 0]) if len(found) else None
+    """Look up the Gaussian of a texel; None off the mesh."""
+    matches = (avatar.atlas.texels == avatar.atlas.texels.new_tensor([u, v])).all(1).nonzero()
+    return int(matches[0, 0]) if len(matches) else None
 
 
 def atlas_picture(avatar: Avatar, gaussians: Gaussians, channel: Channel) -> UInt8[Tensor, "r r 4"]:
-    """A channel of all texels as a picture, transparent off the mesh; row 0 is v = 1, the top."""
+    """Draw a channel of all texels, transparent off the mesh; row 0 is v = 1, the top."""
     return _picture(avatar, _values(to_device(gaussians, "cpu"), channel))
 
 
 def raw_picture(avatar: Avatar, raw: Float[Tensor, "N c"], name: str) -> "RawPicture":
-    """A channel of the decoder's own output, by its name among `Avatar.raw_channels`.
+    """Draw a channel of the decoder's raw output, by its name among `Avatar.raw_channels`.
 
-    Zero, where the template stays as it is, is grey; the range is the same on both sides of it.
+    Zero, where the template stays unchanged, is grey; the range is the same on both sides of it.
     """
     values = raw[:, avatar.raw_channels.index(name)].float().cpu()
     reach = float(np.quantile(values.abs().numpy(), 0.99))
@@ -120,7 +120,7 @@ class RawPicture:
 
     pixels: UInt8[Tensor, "r r 4"]
     reach: float
-    """The colours are full at plus and minus this: 99 % of the texels lie within."""
+    """Value of full colour, positive or negative: 99 % of the texels lie within."""
     least: float
     greatest: float
 

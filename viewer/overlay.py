@@ -1,4 +1,4 @@
-"""Lines over the picture: the skeleton, cameras; world to pixels."""
+"""Lines over the view, of skeleton and cameras, and their projection to pixels."""
 
 from typing import Final
 
@@ -12,27 +12,28 @@ FRUSTUM_M: Final = 0.25
 
 
 def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World points [n, 3] to pixels [n, 2], and which are before the camera."""
-    seen = _in_camera(camera, points)
-    return _pixels(camera, seen), seen[:, 2] > NEAR_M
+    """Project world points [n, 3] to pixels [n, 2]; mark those [n] in front of the camera."""
+    in_camera = _in_camera(camera, points)
+    return _pixels(camera, in_camera), in_camera[:, 2] > NEAR_M
 
 
 def _in_camera(camera: Camera, points: np.ndarray) -> np.ndarray:
-    """World to camera, m, [..., 3]."""
+    """Transform points [..., 3] from world to camera, m."""
     view = camera.viewmat.double().numpy()
     return points.astype(np.float64) @ view[:3, :3].T + view[:3, 3]
 
 
-def _pixels(camera: Camera, seen: np.ndarray) -> np.ndarray:
-    """Camera to pixels, [..., 2]; what is behind goes far away."""
-    K, z = camera.K.double().numpy(), np.maximum(seen[..., 2], 1e-6)
+def _pixels(camera: Camera, in_camera: np.ndarray) -> np.ndarray:
+    """Project points [..., 3] of the camera to pixels [..., 2]; those behind it go far away."""
+    K, z = camera.K.double().numpy(), np.maximum(in_camera[..., 2], 1e-6)
     return np.stack(
-        (K[0, 0] * seen[..., 0] / z + K[0, 2], K[1, 1] * seen[..., 1] / z + K[1, 2]), axis=-1
+        (K[0, 0] * in_camera[..., 0] / z + K[0, 2], K[1, 1] * in_camera[..., 1] / z + K[1, 2]),
+        axis=-1,
     )
 
 
 def segments(camera: Camera, lines: np.ndarray) -> np.ndarray:
-    """World segments [n, 2, 3] to pixels [m, 2, 2], cut at the near plane."""
+    """Project world segments [n, 2, 3] to pixels [m, 2, 2], cut at the near plane."""
     ends = _in_camera(camera, lines)
     first, second = ends[:, 0], ends[:, 1]
     in_front = (first[:, 2] > NEAR_M) | (second[:, 2] > NEAR_M)
@@ -46,7 +47,7 @@ def segments(camera: Camera, lines: np.ndarray) -> np.ndarray:
 
 
 def bone_lines(session: Session) -> np.ndarray:
-    """From each joint to its parent, without the ones that do not move apart, [n, 2, 3]."""
+    """Return the lines [n, 2, 3] from joints to their parents, without those of no length."""
     joints = session.joints().numpy()
     parents = session.character.skeleton.parents.numpy()
     lines = np.stack((joints, joints[np.maximum(parents, 0)]), 1)
@@ -55,7 +56,7 @@ def bone_lines(session: Session) -> np.ndarray:
 
 
 def frustum_lines(camera: Camera, depth_m: float = FRUSTUM_M) -> np.ndarray:
-    """The eye to the picture's corners, and its frame, [8, 2, 3]."""
+    """Return the lines [8, 2, 3] of a camera's frustum: the eye to the corners, and the frame."""
     K, view = camera.K.double().numpy(), camera.viewmat.double().numpy()
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (camera.width, camera.height)
     rays = np.stack(

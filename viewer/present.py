@@ -1,9 +1,9 @@
-"""How a picture becomes an OpenGL texture that Dear ImGui draws by its id.
+"""Presenters: images to an OpenGL texture that Dear ImGui draws by its id.
 
-A picture is a uint8 tensor [h, w, 4], row 0 at the top, premultiplied colours, on any device. Two
-ways lead to the texture: CUDA writes it (interop: nothing leaves the GPU), or the host uploads it.
-Everything here runs in the thread whose OpenGL context is current. Within a frame, show the picture
-first and ask for `texture` after: a presenter that falls back has another one.
+An image is a uint8 tensor [h, w, 4], row 0 at the top, premultiplied colours, on any device. Either
+CUDA writes the texture (interop: nothing leaves the GPU), or the host uploads it. All code runs in
+the thread whose OpenGL context is current. Within a frame, show the image first and ask for
+`texture` after: a presenter that falls back has another one.
 """
 
 import importlib
@@ -32,32 +32,32 @@ _log = logging.getLogger(__name__)
 
 
 class Presenter(Protocol):
-    """Keeps one texture, and puts pictures into it."""
+    """Owner of one texture that shows images."""
 
     @property
     def name(self) -> str:
-        """The way that pictures take, for the status bar."""
+        """Name of the presenter's way, for the status bar."""
         ...
 
     @property
     def texture(self) -> int:
-        """OpenGL's id of the texture; 0 before the first picture."""
+        """OpenGL's id of the texture; 0 before the first image."""
         ...
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the picture in the texture; (0, 0) before the first."""
+        """(width, height) of the image in the texture; (0, 0) before the first."""
         ...
 
     def show(self, pixels: Tensor) -> None:
-        """Put a picture into the texture. One without pixels (a minimised window) changes nothing.
+        """Copy an image to the texture. One without pixels (a minimised window) changes nothing.
 
-        A picture on a GPU is taken in the order of torch's current stream there.
+        An image on a GPU is read in the order of torch's current stream there.
         """
         ...
 
     def close(self) -> None:
-        """Give the texture back, while the context is still there; a second time does nothing."""
+        """Release the texture, while the context exists; a second time does nothing."""
         ...
 
 
@@ -66,14 +66,14 @@ class InteropError(CudaError):
 
 
 class HostPresenter:
-    """Uploads pictures from host memory: works wherever OpenGL does."""
+    """Upload of images from host memory: works wherever OpenGL does."""
 
     name = "host copy"
 
     def __init__(self, magnify: Magnify = "linear") -> None:
         self._texture = Texture(magnify)
         self._staging: Tensor | None = None
-        """Pinned, as large as the largest picture of a GPU so far."""
+        """Pinned buffer, as large as the largest image of a GPU so far."""
 
     @property
     def texture(self) -> int:
@@ -97,7 +97,7 @@ class HostPresenter:
         self._staging = None
 
     def _fetch(self, pixels: Tensor) -> Tensor:
-        """The picture in the staging buffer; waits for it."""
+        """Copy an image to the staging buffer and wait for it."""
         if self._staging is None or self._staging.numel() < pixels.numel():
             self._staging = None  # given back before the larger one is taken
             self._staging = _host_buffer(pixels.numel())
@@ -106,10 +106,10 @@ class HostPresenter:
 
 
 class InteropPresenter:
-    """CUDA copies pictures into the texture: nothing leaves the GPU. Raises InteropError.
+    """Copy of images to the texture by CUDA: nothing leaves the GPU. Raises InteropError.
 
-    device: the GPU that pictures are on; OpenGL must run on the same one.
-    runtime: cuda.bindings.runtime, or what stands in for it in tests.
+    device: the images' GPU; OpenGL must run on the same one.
+    runtime: cuda.bindings.runtime, or its substitute in tests.
     """
 
     name = "CUDA interop"
@@ -192,9 +192,9 @@ class InteropPresenter:
 
 
 class FallbackPresenter:
-    """Uses one presenter until it fails, then another with the same picture: never a black window.
+    """One presenter until it fails, then another with the same image: never a black window.
 
-    explain: the sentence for a failure, logged once and kept in `reason`.
+    explain: makes the sentence for a failure, which is logged once and stored in `reason`.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class FallbackPresenter:
     ) -> None:
         self._now, self._second, self._explain = first, second, explain
         self.reason: str | None = None
-        """Why the first was left; None while it works."""
+        """Reason of the fallback; None while the first works."""
 
     @property
     def name(self) -> str:
@@ -234,7 +234,7 @@ class FallbackPresenter:
         failed, self._now = self._now, self._second()
         try:
             failed.close()
-        except Exception as error:  # as above; what could not be closed is left
+        except Exception as error:  # as above; the failed one may stay open
             _log.debug("closing after a failure: %s", error)
         self._now.show(pixels)
 
@@ -248,10 +248,10 @@ def make_presenter(
     magnify: Magnify = "linear",
     runtime: Any = None,
 ) -> tuple[Presenter, str | None]:
-    """The best presenter for pictures on a device, and why it is not the better one: a sentence.
+    """Make the best presenter for images on a device. Returns it, and why it is not interop.
 
-    None for the sentence where nothing is amiss: interop works, the device is the CPU, or interop
-    is not wanted. The context is current; a small picture is shown and read back as a trial.
+    The reason is None where interop works, the device is the CPU, or `interop` is False. A small
+    image is shown and read back as a trial, in the context that is current.
     """
     if device.type != "cuda" or not interop:
         return HostPresenter(magnify), None
@@ -272,7 +272,7 @@ def make_presenter(
 
 
 def diagnose(error: Exception, device: torch.device, runtime: Any = None) -> str:
-    """Why interop failed here: asks OpenGL and CUDA who they are. Leaves no CUDA error behind."""
+    """Explain why interop failed here, by OpenGL's and CUDA's devices. Leaves no CUDA error."""
     try:
         gl_devices = _Cuda(runtime).gl_devices()
     except CudaError:
@@ -294,9 +294,9 @@ def why_no_interop(
     environ: Mapping[str, str],
     kernel: str,
 ) -> str:
-    """What hinders interop, and its cure: one sentence.
+    """Describe the obstacle to interop and its remedy, in one sentence.
 
-    gl_name: as describe_gl says it.  gl_devices: GPUs of the OpenGL context, as CUDA counts them.
+    gl_name: of describe_gl.  gl_devices: GPUs of the OpenGL context, as CUDA counts them.
     device: the GPU that renders.  kernel: the operating system's release.
     """
     return "pictures go through host memory, " + ": ".join(
@@ -305,7 +305,7 @@ def why_no_interop(
 
 
 def check_picture(pixels: Tensor) -> None:
-    """What the presenters take."""
+    """Check that an image is uint8 [h, w, 4]."""
     good = pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.shape[2] == 4
     assert good, f"expected uint8 [h, w, 4], got {pixels.dtype} {list(pixels.shape)}"
 
@@ -332,14 +332,14 @@ class _Cuda:
         return values[0] if len(values) == 1 else tuple(values)
 
     def gl_devices(self) -> tuple[int, ...]:
-        """The GPUs of the current OpenGL context, as CUDA counts them; none where it has none."""
+        """List the GPUs of the current OpenGL context by CUDA's numbers."""
         every = self.runtime.cudaGLDeviceList.cudaGLDeviceListAll
         count, devices = self("cudaGLGetDevices", 16, every)
         return tuple(devices[:count])
 
 
 class _BindingsMissingError(InteropError):
-    """Nothing can be asked of CUDA."""
+    """CUDA's Python bindings cannot be imported."""
 
 
 def _hindrance(
@@ -350,7 +350,7 @@ def _hindrance(
     environ: Mapping[str, str],
     kernel: str,
 ) -> tuple[str, str]:
-    """Find what hinders interop, and its cure."""
+    """Find the obstacle to interop, and its remedy."""
     # Software that has no interop at all.
     if isinstance(error, _BindingsMissingError):
         return str(error), install_command("cuda")
@@ -359,10 +359,10 @@ def _hindrance(
     # OpenGL on an NVIDIA GPU: another one than renders, or a driver that refuses.
     if gl_name.startswith("NVIDIA"):
         if gl_devices and device not in gl_devices:
-            there = gl_devices[0]
+            other = gl_devices[0]
             return (
-                f"OpenGL runs on GPU {there} and pictures are rendered on GPU {device}",
-                f"start with `CUDA_VISIBLE_DEVICES={there}`",
+                f"OpenGL runs on GPU {other} and pictures are rendered on GPU {device}",
+                f"start with `CUDA_VISIBLE_DEVICES={other}`",
             )
         return (
             f"CUDA cannot share a texture with OpenGL ({error}; OpenGL is {gl_name})",
@@ -396,9 +396,9 @@ def _try_out(presenter: Presenter) -> None:
 
 
 def _in_rows(pixels: Tensor, unit: int = 1) -> tuple[Tensor, int]:
-    """A picture whose pixels follow each other within a row, and the bytes from row to row.
+    """Return an image with contiguous rows, and the bytes from row to row.
 
-    That distance is a multiple of `unit`. A copy only where it must be one.
+    That distance is a multiple of `unit`. The image is copied only where it must be.
     """
     height, width, _ = pixels.shape
     pitch, step, byte = pixels.stride()
@@ -410,7 +410,7 @@ def _in_rows(pixels: Tensor, unit: int = 1) -> tuple[Tensor, int]:
 
 
 def _host_buffer(count: int) -> Tensor:
-    """Pinned, where the system still has memory that can be pinned."""
+    """Allocate host memory, pinned where the system allows it."""
     try:
         return torch.empty(count, dtype=torch.uint8, pin_memory=True)
     except RuntimeError as error:
@@ -424,6 +424,6 @@ def _index(device: torch.device) -> int:
 
 @contextmanager
 def _current_stream(device: torch.device) -> Iterator[int]:
-    """Torch's current stream on a GPU, which is the current one meanwhile."""
+    """Make a GPU the current one; yields torch's current stream there."""
     with torch.cuda.device(device):
         yield torch.cuda.current_stream(device).cuda_stream

@@ -1,4 +1,4 @@
-"""Files and pictures made beside the window: it never waits, and is told how it ended."""
+"""Saving of files and images on a thread of its own: the window never waits."""
 
 import itertools
 import os
@@ -28,15 +28,15 @@ CLIPBOARDS: Final = (
     ("WAYLAND_DISPLAY", ("wl-copy", "--type", "image/png")),
     ("DISPLAY", ("xclip", "-selection", "clipboard", "-t", "image/png", "-i")),
 )
-"""Display that a tool needs, and how it takes a picture: GLFW's clipboard holds text alone."""
+"""Display that a tool needs, and its command for an image: GLFW's clipboard holds text alone."""
 COPY_S: Final = 20.0
 
 
 class Saver:
-    """Makes one thing after the other on a thread of its own."""
+    """Queue of saving jobs on a thread of its own."""
 
     def __init__(self, say: Callable[[str, Severity], None]) -> None:
-        """say: told how each ended, by `collect` and on its thread."""
+        """Start the thread. say: called by `collect`, on its thread, with each job's result."""
         self._say = say
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._jobs: list[Future[str]] = []
@@ -46,11 +46,11 @@ class Saver:
         return bool(self._jobs)
 
     def start(self, work: Callable[[], str]) -> None:
-        """Do it soon; `work` gives the line that is said when it is done."""
+        """Queue a job; `work` returns the line to report when it is done."""
         self._jobs.append(self._pool.submit(work))
 
     def collect(self) -> None:
-        """Say what has ended since."""
+        """Report the jobs that have ended since."""
         for job in [job for job in self._jobs if job.done()]:
             self._jobs.remove(job)
             error = job.exception()
@@ -60,13 +60,13 @@ class Saver:
                 self._say(str(error).split("\n")[0] or type(error).__name__, "error")
 
     def close(self) -> None:
-        """Once all is written."""
+        """Finish all jobs and end the thread."""
         self._pool.shutdown(wait=True)
         self.collect()
 
 
 def new_file(suffix: str, folder: str = "") -> Path:
-    """A name after the moment, of no file that there is; by default where we were started."""
+    """Choose an unused file name by the present time; by default in the working folder."""
     moment = Path.cwd() / Path(folder).expanduser() / time.strftime("ash-studio-%Y%m%d-%H%M%S")
     names = (f"-{n}" if n else "" for n in itertools.count())
     outs = (moment.with_name(f"{moment.name}{name}.{suffix}") for name in names)
@@ -76,8 +76,9 @@ def new_file(suffix: str, folder: str = "") -> Path:
 def picture_of(
     renderer: Renderer, request: RenderRequest, lock: AbstractContextManager[object]
 ) -> Pixels:
-    """A picture as bytes, with alpha where the background is none. lock: held while the renderer
-    is used, as by the engine and the recorder.
+    """Render an image to bytes, with alpha where there is no background.
+
+    lock: held while the renderer is used, as by the engine and the recorder.
     """
     with lock:
         return renderer.render(request).to_numpy()
@@ -89,7 +90,7 @@ def save_picture(
     out: Path,
     lock: AbstractContextManager[object],
 ) -> str:
-    """As PNG; what was done. Raises: InputError."""
+    """Save an image as PNG. Returns the line to report. Raises: InputError."""
     pixels = picture_of(renderer, request, lock)
     height, width, channels = pixels.shape
     with open_writer(out, width, height, alpha=channels == 4) as writer:
@@ -103,7 +104,7 @@ def save_splats(
     out: Path,
     lock: AbstractContextManager[object],
 ) -> str:
-    """The Gaussians of a frame as .ply, in the world; what was done. Raises: InputError."""
+    """Save a frame's Gaussians as .ply, in the world. Returns the report. Raises: InputError."""
     with lock:
         gaussians = renderer.gaussians(request.window)
     write_ply(out, gaussians)
@@ -111,13 +112,13 @@ def save_splats(
 
 
 def save_pose(out: Path, dofs: Float[Tensor, "D"]) -> str:
-    """As a .motion of one frame; what was done. Raises: InputError."""
+    """Save a pose as a .motion of one frame. Returns the report. Raises: InputError."""
     write_motion(out, dofs[None])
     return f"{out}: a pose"
 
 
 def save_table(out: Path, table: str) -> str:
-    """As text; what was done. Raises: InputError."""
+    """Save a table as text. Returns the line to report. Raises: InputError."""
     write_text(out, table)
     return f"{out}: {table.count(chr(10)) - 1} frames"
 
@@ -125,7 +126,7 @@ def save_table(out: Path, table: str) -> str:
 def copy_picture(
     renderer: Renderer, request: RenderRequest, lock: AbstractContextManager[object]
 ) -> str:
-    """A picture to the clipboard; what was done. Raises: InputError where no tool can."""
+    """Copy an image to the clipboard. Returns the report. Raises: InputError without a tool."""
     tool = clipboard_tool()  # before the picture: it may take long
     pixels = picture_of(renderer, request, lock)
     copy_png(tool, encode_png(torch.from_numpy(pixels)))
@@ -134,18 +135,18 @@ def copy_picture(
 
 
 def clipboard_tool() -> tuple[str, ...]:
-    """How a picture gets into this desktop's clipboard. Raises: InputError."""
+    """Find the command that puts an image into the clipboard. Raises: InputError."""
     for display, command in CLIPBOARDS:
         if os.environ.get(display) and shutil.which(command[0]):
             return command
-    wanted = " or ".join(command[0] for _, command in CLIPBOARDS)
-    raise InputError(f"no picture copied: install {wanted}, which give pictures to the clipboard")
+    tools = " or ".join(command[0] for _, command in CLIPBOARDS)
+    raise InputError(f"no picture copied: install {tools}, which give pictures to the clipboard")
 
 
 def copy_png(command: tuple[str, ...], content: bytes) -> None:
-    """Give a PNG to a tool, which stays behind and hands it on. Raises: InputError."""
+    """Pass a PNG to a tool, which stays in the background and serves it. Raises: InputError."""
     try:
-        # No pipes for what it says: who stays behind would hold them open.
+        # No pipes for its output: the background process would hold them open.
         subprocess.run(
             command,
             input=content,

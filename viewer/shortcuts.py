@@ -1,4 +1,4 @@
-"""The commands' shortcuts as Dear ImGui understands them."""
+"""Shortcuts of the commands, as Dear ImGui's keys."""
 
 from typing import Final
 
@@ -38,7 +38,7 @@ _SHOWN: Final = {
 
 
 def chord(shortcut: str) -> int:
-    """Key and modifiers of a shortcut as one number."""
+    """Pack key and modifiers of a shortcut in one number."""
     *modifiers, key = shortcut.split("+")
     name = _NAMES.get(key, f"_{key}" if key.isdigit() else key.lower())
     total = int(getattr(imgui.Key, name))
@@ -48,7 +48,7 @@ def chord(shortcut: str) -> int:
 
 
 def shown(command: Command) -> str:
-    """A shortcut as a menu shows it."""
+    """Format a shortcut as in a menu."""
     *modifiers, key = command.shortcut.split("+")
     return "+".join((*modifiers, _SHOWN.get(key, key)))
 
@@ -56,22 +56,22 @@ def shown(command: Command) -> str:
 def run_pressed(session: Session) -> None:
     """Run the commands whose keys were pressed.
 
-    Whoever types, flies or is asked by a dialog has the keys; Esc alone is always a command.
+    Text fields, flying and modal dialogs take the keys; Esc alone is always a command.
     """
     typing = imgui.get_io().want_text_input or imgui.is_mouse_down(1)
     if not typing:
-        # Or Dear ImGui would go to the next text field, and keep all keys from then on.
+        # Otherwise Dear ImGui goes to the next text field, and keeps all keys from then on.
         imgui.internal.set_key_owner(imgui.Key.tab, imgui.get_id("shortcuts"))
     held = int(imgui.get_io().key_mods)
-    asked = imgui.internal.get_top_most_popup_modal() is not None
+    is_modal = imgui.internal.get_top_most_popup_modal() is not None
     for command in COMMANDS:
-        if (typing or asked) and command.name != CLOSE:
+        if (typing or is_modal) and command.name != CLOSE:
             continue
         if command.shortcut and _is_pressed(chord(command.shortcut), held):
             run(session, command.name)
 
 
-def _is_pressed(wanted: int, held: int) -> bool:
+def _is_pressed(combination: int, held: int) -> bool:
     """Check for a key that went down, with these modifiers and no other."""
-    key = imgui.Key(wanted & ~_EVERY_MODIFIER)
-    return held == wanted & _EVERY_MODIFIER and imgui.is_key_pressed(key, False)
+    key = imgui.Key(combination & ~_EVERY_MODIFIER)
+    return held == combination & _EVERY_MODIFIER and imgui.is_key_pressed(key, False)

@@ -1,4 +1,4 @@
-"""The window itself: opened on a display or without one, run until it is closed."""
+"""Window of the viewer: opened on a display or without one, run until it is closed."""
 
 import os
 import signal
@@ -23,17 +23,18 @@ from viewer.autosave import autosave_folder
 from viewer.session import Session
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end the window; unsaved edits are kept for the next start."""
+"""Signals that end the window; unsaved edits are saved for the next start."""
 NO_GL: Final = f"gives no OpenGL {OLDEST[0]}.{OLDEST[1]}"
 
 
 def run(session: Session, interop: bool = True) -> int:
-    """Open the window until it is closed; the exit code. Raises: InputError."""
+    """Open the window and run it until it is closed; returns the exit code. Raises: InputError."""
     import glfw
 
-    with warnings.catch_warnings(action="ignore"):  # told below, in one line
+    with warnings.catch_warnings(action="ignore"):  # reported below, in one line
         if not glfw.init():
             raise _no_window(_text(glfw.get_error()[1]))
+    # The window, and edits of an earlier crash.
     app = App(session, interop, autosave_folder())
     params = app.params()
     keep_layout_if_possible(session, params)
@@ -42,11 +43,13 @@ def run(session: Session, interop: bool = True) -> int:
     app.autosave.offer(app.unsaved)
     interrupted = False
 
+    # Signals that end it.
     def interrupt(*_: object) -> None:
         nonlocal interrupted
         interrupted = True
         signal.signal(signal.SIGINT, before[0])  # a second one need not wait for the frame
 
+    # Frames until the window is closed or a signal comes.
     before = [signal.signal(number, interrupt) for number in ENDING]
     try:  # a signal ends between two frames: within one, Dear ImGui cannot be torn down
         while not (interrupted or hello_imgui.get_runner_params().app_shall_exit):
@@ -68,7 +71,7 @@ def run(session: Session, interop: bool = True) -> int:
 
 
 def keep_layout_if_possible(session: Session, params: hello_imgui.RunnerParams) -> None:
-    """Do without the file of the panels' places where its folder is closed: it ends the window."""
+    """Disable the layout's file where its folder is closed, or the window would end."""
     base = Path(hello_imgui.ini_folder_location(params.ini_folder_type))
     folder = (base / params.ini_filename).parent
     try:
@@ -95,9 +98,9 @@ def _no_window(reason: str) -> InputError:
 def open_without_display(
     session: Session, prepare: Callable[[hello_imgui.RunnerParams], None] | None = None
 ) -> App:
-    """A window that nobody sees: drawn by EGL, without X or Wayland. Raises: InputError.
+    """Open an invisible window, drawn by EGL without X or Wayland. Raises: InputError.
 
-    prepare: the last to change how it runs, such as with Dear ImGui's test engine.
+    prepare: called last on the parameters, such as for Dear ImGui's test engine.
     """
     os.environ["PYOPENGL_PLATFORM"] = "egl"
     import glfw
@@ -118,7 +121,7 @@ def open_without_display(
 
 
 def _set_up(app: App, params: hello_imgui.RunnerParams) -> bool:
-    """Make the window and its context; whether that worked."""
+    """Make the window and its context. Returns True on success."""
     with _without_glfw_errors():
         try:
             immapp.manual_render.setup_from_runner_params(params, immapp.AddOnsParams())
@@ -130,23 +133,23 @@ def _set_up(app: App, params: hello_imgui.RunnerParams) -> bool:
 
 @contextmanager
 def _without_glfw_errors() -> Iterator[None]:
-    """Leave out what GLFW prints of a context that it cannot make: the caller has one line."""
+    """Hide GLFW's output about a context that it cannot make: the caller reports one line."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     with tempfile.TemporaryFile() as errors:
         os.dup2(errors.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
             errors.seek(0)
             lines = [line for line in errors if not line.startswith(b"Glfw Error")]
             os.write(2, b"".join(lines))
 
 
 def close_without_display(app: App, out: Path) -> None:
-    """Close it and write its last picture as PNG."""
+    """Close the window and write its last image as PNG."""
     from PIL import Image as PillowImage
 
     hello_imgui.get_runner_params().app_shall_exit = True
@@ -157,7 +160,7 @@ def close_without_display(app: App, out: Path) -> None:
 
 
 def headless_check(session: Session, out: Path, patience_s: float = 120.0) -> int:
-    """Draw the window without a display until its picture is there, and write it as PNG."""
+    """Draw the window without a display until its image is complete, and write it as PNG."""
     commands.run(session, "time.pause")  # a playing motion never settles
     app = open_without_display(session)
     settled, end = 0, time.monotonic() + patience_s

@@ -1,7 +1,7 @@
-"""Events of the window that Dear ImGui would misread or does not take: chords, dropped files.
+"""Events of the window that Dear ImGui misreads or ignores: key chords, dropped files.
 
-Both go round the package glfw, which hides callbacks that were not set from Python, and raises for
-names that are no UTF-8. It is handed in, since whoever imports it first chooses its library.
+Both bypass the package glfw, which hides callbacks that were not set from Python, and raises for
+names that are not UTF-8. It is passed in, since its first importer chooses its library.
 """
 
 import os
@@ -12,21 +12,23 @@ from imgui_bundle import imgui
 
 
 class ChordKeeper:
-    """Keeps the modifiers of a key that is pressed and released within one frame.
+    """Modifiers of keys that are pressed and released within one frame.
 
-    Dear ImGui takes in all keys since the last frame at once, then looks at the modifiers: where
-    frames are slow, a quick Ctrl+Shift+M was released by then, and read as M. It stops at a key
-    that changes twice; so a key that nobody has goes down and up before a modifier changes behind
-    another key, and what follows waits for the next frame.
+    Dear ImGui reads all keys since the last frame at once, and then the modifiers. Where frames
+    are slow, a quick Ctrl+Shift+M is released by then, and read as M. It stops at a key that
+    changes twice. So an unused key goes down and up before a modifier changes behind another key,
+    and later events wait for the next frame.
     """
 
     STOP: Final = imgui.Key.f24
     stuck: int = 0
-    """Modifiers that GLFW takes for held and the last press does not: a window manager that acts on
-    Alt+F4 also gets the release of Alt."""
+    """Modifiers that GLFW reports as down and the last press does not.
+
+    A window manager that acts on Alt+F4 also gets the release of Alt.
+    """
 
     def __init__(self, glfw: Any, window: Any) -> None:
-        """window: with Dear ImGui's callbacks in place."""
+        """Install the callbacks. window: with Dear ImGui's callbacks in place."""
         modifiers = range(glfw.KEY_LEFT_SHIFT, glfw.KEY_RIGHT_SUPER + 1)
         self._known = (
             (imgui.Key.mod_ctrl, glfw.MOD_CONTROL, (glfw.KEY_LEFT_CONTROL, glfw.KEY_RIGHT_CONTROL)),
@@ -66,7 +68,7 @@ class ChordKeeper:
         self._next_button = glfw._glfw.glfwSetMouseButtonCallback(window, self._callbacks[1])
 
     def release_stuck(self) -> None:
-        """Take them from this frame, before it is drawn: with Alt held, no field takes Enter."""
+        """Release stuck modifiers in this frame, before drawing: with Alt no field takes Enter."""
         io = imgui.get_io()
         for modifier, _, _ in self._known:
             if self.stuck & int(modifier):
@@ -78,7 +80,7 @@ class ChordKeeper:
 
 
 class DropTarget:
-    """Takes files that are dropped on the window."""
+    """Receiver of files that are dropped on the window."""
 
     def __init__(self, glfw: Any, window: Any, take: Callable[[list[str]], None]) -> None:
         def dropped(window: Any, count: int, paths: Any) -> None:

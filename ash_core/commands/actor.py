@@ -31,7 +31,7 @@ class Actor:
     avatar: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Also import the character into this avatar file (.safetensors)."""
     name: Literal["actor", "ida", "otto", "mira"] = "actor"
-    """Which character."""
+    """Character to make; actor is the default character."""
 
     def run(self) -> int:
         if self.avatar is not None:
@@ -60,7 +60,7 @@ class Actor:
         return 0
 
     def _build(self) -> "Build | None":
-        """How to make it; None: the default character."""
+        """Choose the function that makes it; None: the default character."""
         if self.name == "actor":
             return None
         from ash_core.studio.wardrobe.make import build_dressed

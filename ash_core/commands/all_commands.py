@@ -1,4 +1,4 @@
-"""The commands by name: ours, and those that packages above this one bring."""
+"""Commands by name: ours, and those of packages above this one."""
 
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -37,5 +37,5 @@ GROUP: Final = "ash_studio.commands"
 
 
 def all_commands() -> dict[str, Any]:
-    """List ours, and those that other packages bring."""
+    """List our commands, and those of other packages."""
     return {**{entry.name: entry.load() for entry in entry_points(group=GROUP)}, **COMMANDS}

@@ -43,27 +43,27 @@ BACKGROUND: Final = (1.0, 1.0, 1.0)
 MOST_POSES: Final = 250
 
 Lines = dict[str, Spread]
-"""What was timed, by name."""
+"""Timings by name."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Time the rasterizer and every preset of the plain actor: medians and quartiles, ms.
+    """Time the rasterizer and every preset of the built-in actor: medians and quartiles, ms.
 
-    On a GPU beside gsplat, Faster-GS and diff-gaussian-rasterization, as far as they are installed.
+    On a GPU, gsplat, Faster-GS and diff-gaussian-rasterization are timed too where installed.
     """
 
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Also write the numbers, with hardware and versions, to this file."""
     seconds: float = 2.0
-    """Time for each line, s (at least three runs, however long they take)."""
+    """Time for each line, s; at least three runs, however long they take."""
     device: Device = "cpu"
-    """Where the avatar lives."""
+    """Device that holds and renders the avatar."""
     backend: Backend = "auto"
     """Rasterizer."""
     body: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """On a GPU: an avatar file whose mesh the rasterizer is timed with, instead of the plain
-    actor's, and whose own frames are timed too."""
+    """Avatar file, with --device cuda: its mesh is rasterized instead of the actor's, and its own
+    frames are timed too."""
 
     def run(self) -> int:
         check_range("--seconds", self.seconds, 0.0, 600.0, "seconds")

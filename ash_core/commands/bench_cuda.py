@@ -51,15 +51,15 @@ SIZE: Final = (1285, 940)
 """Width and height of the published pictures."""
 FOV_RAD: Final = math.radians(40.0)
 ATLASES: Final = (256, 512, 1024)
-"""Of a given body: 25, 101 and 404 thousand Gaussians for the published sample."""
+"""Atlas sizes of a given body: 25, 101 and 404 thousand Gaussians for the published sample."""
 ACTOR_ATLASES: Final = (200, 400, 800)
-"""As many on the actor's template, which fills more of its atlas."""
+"""Sizes with as many Gaussians on the actor's template, which fills more of its atlas."""
 DEGREES: Final = (3, 0)
 BODY_HEIGHT: Final = 0.95
-"""Of the picture."""
+"""Share of the image's height that the body fills."""
 OPACITIES: Final = (0.8, 0.95)
 NORMAL_SIGMA: Final = 0.2
-"""Of the smaller deviation along the surface."""
+"""Deviation across the surface, as a share of the smaller one along it."""
 SH_NOISE: Final = 0.05
 """Deviation of the coefficients above degree 0."""
 BACKGROUND: Final = (1.0, 1.0, 1.0)
@@ -69,12 +69,12 @@ SWAY_FRAMES: Final = 50
 FAR_M: Final = 1e10
 
 Columns = dict[str, dict[str, Spread]]
-"""What was timed: a column for each setting, by name."""
+"""Timings: a column for each setting, by name."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What every rasterizer draws. Gaussians on the GPU, the camera not."""
+    """Input of every rasterizer: Gaussians on the GPU, the camera on the CPU."""
 
     gaussians: Gaussians
     camera: Camera
@@ -142,7 +142,7 @@ def run_on_gpu(body: str | None, backend: Backend, seconds: float) -> dict[str, 
 
 
 def body_workload(data: AvatarData, resolution: int, degree: int) -> Workload:
-    """The template in its rest pose, a Gaussian for each texel, seen from the front."""
+    """Make a workload: the template in its rest pose, a Gaussian for each texel, from the front."""
     published = VARIANTS[data.variant].uses_published_atlas
     atlas = build_atlas(data.template, resolution, published=published)
     frames = texel_frames(data.template, atlas)
@@ -171,7 +171,7 @@ def body_workload(data: AvatarData, resolution: int, degree: int) -> Workload:
 
 
 def filling_camera(points: Float[Tensor, "N 3"], ahead: Float[Tensor, "3"]) -> Camera:
-    """A camera straight ahead that the points fill to BODY_HEIGHT, or to its width if sooner."""
+    """Place a camera straight ahead that the points fill to BODY_HEIGHT, or to its width."""
     width, height = SIZE
     target = (points.amin(0) + points.amax(0)) / 2
     towards_eye = ahead.to(points)
@@ -184,7 +184,7 @@ def filling_camera(points: Float[Tensor, "N 3"], ahead: Float[Tensor, "3"]) -> C
 
 
 def time_rasterizers(workload: Workload, seconds: float) -> dict[str, Spread]:
-    """Ours in every form, then the others, forward and forward + backward."""
+    """Time ours in every form, then the others, forward and forward + backward."""
     works = dict(our_works(workload))
     for name, peer in peers(workload):
         works[f"{name}: forward"] = peer.forward
@@ -193,7 +193,7 @@ def time_rasterizers(workload: Workload, seconds: float) -> dict[str, Spread]:
 
 
 def our_works(workload: Workload) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Our own rasterizer's lines."""
+    """Yield name and work of our own rasterizer's lines."""
     from ash_core.splat.cuda import Splatter
 
     splatter = Splatter(DEVICE)
@@ -211,24 +211,24 @@ def our_works(workload: Workload) -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def in_a_graph(work: Callable[[], object]) -> Callable[[], object]:
-    """The work, captured: as viewers and trainers run it."""
+    """Capture the work in a CUDA graph, as viewers and trainers run it."""
     with torch.cuda.stream(torch.cuda.Stream()):
         for _ in range(3):  # lists grow to their final length
             work()
             torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        kept = work()
+        output = work()
 
     def replay() -> object:
         graph.replay()
-        return kept
+        return output
 
     return replay
 
 
 def our_training(workload: Workload) -> Callable[[], object]:
-    """Our forward and backward pass, as training calls it."""
+    """Make our forward and backward pass, as training calls it."""
     from ash_core.splat.rasterize import rasterize
 
     leaves = as_leaves(workload.gaussians)
@@ -240,7 +240,7 @@ def our_training(workload: Workload) -> Callable[[], object]:
 
 
 def training(picture: Callable[[], Tensor], leaves: list[Tensor]) -> Callable[[], object]:
-    """Gradients of a picture, every pixel of it pulling equally."""
+    """Make a pass that computes gradients of an image, with equal weight for every pixel."""
     ones: list[Tensor] = []
 
     def work() -> object:
@@ -253,13 +253,13 @@ def training(picture: Callable[[], Tensor], leaves: list[Tensor]) -> Callable[[]
 
 
 def as_leaves(gaussians: Gaussians) -> Gaussians:
-    """A copy to differentiate."""
+    """Copy Gaussians to differentiate."""
     parts = (getattr(gaussians, field.name) for field in fields(gaussians))
     return Gaussians(*(part.detach().clone().requires_grad_() for part in parts))
 
 
 def peers(workload: Workload) -> Iterator[tuple[str, Peer]]:
-    """The others that are installed."""
+    """Yield the other rasterizers that are installed."""
     makers = {
         "gsplat": ("gsplat", gsplat_peer),
         "Faster-GS": ("FasterGSCudaBackend", faster_gs_peer),
@@ -277,21 +277,21 @@ def peers(workload: Workload) -> Iterator[tuple[str, Peer]]:
 
 
 def gsplat_peer(workload: Workload) -> Peer:
-    """gsplat's own call: colours alone, unlike our adapter, which asks for depth as well."""
+    """Call gsplat for colours alone, unlike our adapter, which asks for depth as well."""
     from ash_core.splat.gsplat_adapter import arguments
 
     rasterization = importlib.import_module("gsplat").rasterization
     leaves = as_leaves(workload.gaussians)
-    given = arguments(leaves, workload.camera, workload.background)
+    inputs = arguments(leaves, workload.camera, workload.background)
 
     def picture() -> Tensor:
-        return rasterization(**given)[0][0]
+        return rasterization(**inputs)[0][0]
 
     return Peer(torch.no_grad()(picture), training(picture, list(vars(leaves).values())))
 
 
 def faster_gs_peer(workload: Workload) -> Peer:
-    """Faster-GS activates inside its kernels: it gets logarithms, logits, and split colours."""
+    """Call Faster-GS, which activates inside its kernels: logarithms, logits, split colours."""
     # Camera and settings.
     package = importlib.import_module("FasterGSCudaBackend.torch_bindings")
     scene, camera = workload.gaussians, workload.camera
@@ -336,7 +336,7 @@ def faster_gs_peer(workload: Workload) -> Peer:
 
 
 def inria_peer(workload: Workload) -> Peer:
-    """The package's own call: one picture, unlike our adapter, which also draws alpha and depth."""
+    """Call the package for one image, unlike our adapter, which also draws alpha and depth."""
     from ash_core.splat.inria_adapter import draw, make_rasterizer
 
     leaves = as_leaves(workload.gaussians)
@@ -354,7 +354,7 @@ def inria_peer(workload: Workload) -> Peer:
 
 
 def compare(workload: Workload) -> dict[str, float]:
-    """Signal to noise of the others' pictures and of the CPU backend's against ours, dB."""
+    """Compute PSNR of the others' images and of the CPU backend's against ours, dB."""
     from ash_core.splat.cuda import Splatter
     from ash_core.splat.rasterize import rasterize
 
@@ -367,7 +367,7 @@ def compare(workload: Workload) -> dict[str, float]:
 
 
 def decibels(picture: Float[Tensor, "h w 3"], other: Float[Tensor, "h w 3"]) -> float:
-    """Peak signal-to-noise ratio of colours in [0, 1]; at most 200."""
+    """Compute the peak signal-to-noise ratio of colours in [0, 1]; at most 200."""
     error = (picture.detach().clamp(0, 1).double() - other.double()).square().mean()
     return round(-10 * math.log10(max(float(error), 1e-20)), 1)
 
@@ -378,7 +378,7 @@ def decibels(picture: Float[Tensor, "h w 3"], other: Float[Tensor, "h w 3"]) -> 
 def frame_subjects(
     subject: AvatarData, own: bool
 ) -> Iterator[tuple[str, AvatarData, Preset | None, Motion]]:
-    """Name, avatar, preset and motion: the plain actor in every preset, and the user's own."""
+    """Yield name, avatar, preset and motion: the actor in every preset, then the user's own."""
     actor = load_avatar_data(ACTOR)
     motion = load_motion(None, ACTOR, actor)
     for preset in get_args(Preset):
@@ -388,7 +388,7 @@ def frame_subjects(
 
 
 def swaying(data: AvatarData) -> Motion:
-    """The rest pose with every angle going to and fro: a motion for any skeleton."""
+    """Make a motion for any skeleton: the rest pose with every angle swaying."""
     phase = 2 * math.pi * torch.arange(2 * SWAY_FRAMES, dtype=torch.float64) / SWAY_FRAMES
     sway = SWAY_RAD * torch.sin(phase[:, None] + torch.arange(len(data.rest_dofs)))
     sway[:, :3] = 0.0  # the root's place
@@ -398,7 +398,7 @@ def swaying(data: AvatarData) -> Motion:
 def time_frames(
     data: AvatarData, preset: Preset | None, motion: Motion, backend: Backend, seconds: float
 ) -> tuple[dict[str, Spread], dict[str, float]]:
-    """Stages and "pose to pixels" of one avatar; frames a second and memory of a playing motion."""
+    """Time stages and "pose to pixels"; measure frames a second and memory of a playing motion."""
     from ash_core.render import Renderer
 
     torch.cuda.synchronize()
@@ -420,24 +420,24 @@ def time_frames(
 
 
 def time_shots(renderer: "Renderer", shots: Iterator[Shot]) -> list[float]:
-    """Milliseconds of each frame by CUDA events, from the request to the picture on the GPU.
+    """Time each frame by CUDA events, ms, from the request to the image on the GPU.
 
-    The GPU is idle at each start, so that what the host does counts.
+    The GPU is idle at each start, so that the host's work counts.
     """
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    taken = []
+    durations = []
     for shot in shots:
         torch.cuda.synchronize()
         start.record()
         renderer.draw(shot.request)
         stop.record()
         stop.synchronize()
-        taken.append(start.elapsed_time(stop))
-    return taken
+        durations.append(start.elapsed_time(stop))
+    return durations
 
 
 def play(renderer: "Renderer", shots: Iterator[Shot]) -> float:
-    """Frames a second of a motion, one frame after the other and no waiting in between."""
+    """Measure frames a second of a motion, one frame after the other without waiting."""
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     count = 0
     start.record()

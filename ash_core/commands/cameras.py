@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ash_core.records import Camera
 
 FAR_M = 100.0
-"""Cameras further apart than this are rather in millimetres."""
+"""Distance between cameras beyond which they are likely in millimetres."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Cameras:
 
     Read and written: the published cameras.json, Skeletool .calibration, transforms.json
     (nerfstudio, instant-ngp), COLMAP (text and binary; written as text), OpenCV .yml, EasyMocap
-    (intri.yml, extri.yml) and cameras.json of 3D Gaussian Splatting. Flags
-    give what a file does not hold. Lens distortion is written where the format has a place for it.
+    (intri.yml, extri.yml) and cameras.json of 3D Gaussian Splatting. Flags give what a file lacks.
+    Lens distortion is written where the format has a place for it.
     --undistort writes cameras of straightened images; ash-studio extract straightens them.
     """
 
@@ -39,21 +39,21 @@ class Cameras:
     """cameras.json, transforms.json, FILE.calibration, FILE.yml, or a folder with --to colmap or
     --to easymocap. An existing one is replaced."""
     format: Annotated[CameraFormat | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Format of FILE, where neither name nor content tells."""
+    """Format of FILE. Default: by its name and content."""
     to: Annotated[CameraFormat | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Format to write. Default: by the name."""
     axes: Annotated[CameraAxes | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Axes of FILE's cameras, where they are not its format's own."""
+    """Axes of FILE's cameras. Default: its format's own."""
     up: Annotated[Up | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Up axis of FILE's world; y-down is COLMAP's own. Default: z."""
     scale: Annotated[float | None, tyro.conf.arg(metavar="METRES", help_behavior_hint="")] = None
     """Metres in FILE's unit: 0.001 for millimetres. Default: 1; .calibration is in millimetres."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint="")] = None
-    """Image size, pixels, where FILE names none."""
+    """Image size, px, where FILE has none."""
     source_world: bool = False
-    """Undo the applied_transform of a transforms.json: the world of what it was made of."""
+    """Undo the applied_transform of a transforms.json: cameras in the world of its source."""
     undistort: bool = False
-    """Write the cameras of straightened images where lenses bend."""
+    """Write the cameras of undistorted images where lenses have distortion."""
 
     def run(self) -> int:
         from ash_core.files.cameras.files import output_format, read_camera_file, write_camera_file
@@ -88,7 +88,7 @@ class Cameras:
         return 0
 
     def _doubts(self, kind: CameraFormat, cameras: "Sequence[StageCamera]") -> "list[str]":
-        """List what was assumed, as the file does not say it."""
+        """List the assumptions about what the file lacks."""
         from ash_core.files.cameras.files import ARBITRARY
         from ash_core.geometry.camera import camera_position
 
@@ -100,8 +100,8 @@ class Cameras:
                 if value is None
             ]
             if assumed:
-                taken = ", ".join(assumed)
-                texts.append(f"{self.source} does not say its world: taken are {taken}")
+                assumptions = ", ".join(assumed)
+                texts.append(f"{self.source} does not say its world: taken are {assumptions}")
         places = [camera_position(camera.viewmat) for camera, _ in cameras]
         span = max(float((place - places[0]).norm()) for place in places)
         if span > FAR_M:
@@ -111,8 +111,8 @@ class Cameras:
     def _note_straightened(self, cameras: "Sequence[StageCamera]") -> None:
         bent = [camera.name for camera, lens in cameras if not lens.is_straight]
         if bent:
-            some = ", ".join(bent[:8]) + (" ..." if len(bent) > 8 else "")
-            note(f"{self.out} describes straightened images of cameras {some}: make them with")
+            names = ", ".join(bent[:8]) + (" ..." if len(bent) > 8 else "")
+            note(f"{self.out} describes straightened images of cameras {names}: make them with")
             note("ash-studio extract, and keep the calibration beside it")
 
     def _compare_with_videos(self, cameras: "Sequence[Camera]") -> None:
@@ -125,9 +125,12 @@ class Cameras:
             for split in SPLITS:
                 path = video_path(self.source.parent, split, number)
                 size = (camera.width, camera.height)
-                if is_kind(Path.is_file, path) and not fits_camera(found := video_size(path), size):
+                if not is_kind(Path.is_file, path):
+                    continue
+                width, height = video_size(path)
+                if not fits_camera((width, height), size):
                     text = f"expected {size[0]}x{size[1]}, as {self.source.name} says, got"
-                    raise bad(path, None, f"{text} {found[0]}x{found[1]}")
+                    raise bad(path, None, f"{text} {width}x{height}")
 
 
 def _print(cameras: "Sequence[Camera]") -> None:

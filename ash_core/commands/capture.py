@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Name = Literal["ida", "otto", "mira"]
 NAMES: Final[tuple[Name, ...]] = ("ida", "otto", "mira")
-"""Actors of the wardrobe."""
+"""Built-in actors with clothes of their own."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,24 @@ class Capture:
     """Frames of the split's motions, one after the other, as a slice in Python (STOP is left out),
     at 25 frames a second."""
     size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "1285x940"
-    """Size of the pictures, px."""
+    """Size of the images, px."""
     split: Literal["training", "testing", "both"] = "training"
-    """What to film. Testing plays what training never sees: motions named unseen_* or retarget_*,
-    or, where there are none, the last one by name."""
+    """Split to film. Testing has motions that training never sees: unseen_* and retarget_*, or else
+    the last one by name."""
     motions: Annotated[
         str | None, tyro.conf.arg(metavar="NAME,NAME,...", help_behavior_hint="")
     ] = None
     """Motions to play, by name or as .motion files, in this order; with --split both in training.
     Default: all of the split's."""
     seed: int = 0
-    """Of the cameras' differences and of the cloth's folds."""
+    """Random seed of the cameras' differences and of the cloth's folds."""
     truth: bool = False
-    """Also write what no real stage gives, SPLIT/truth: the true surface's mesh of every frame and
-    the depth of every image."""
+    """Also write ground truth to SPLIT/truth: the surface's mesh of every frame and the depth of
+    every image."""
     again: bool = False
-    """Remove footage of other settings that lies there, instead of refusing."""
+    """Replace existing footage of other settings. Default: refuse."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """Threads that encode. Default: the machine's cores."""
+    """Encoder threads. Default: the machine's cores."""
 
     def run(self) -> int:
         from ash_core.studio.film.film import Film
@@ -89,9 +89,9 @@ class Capture:
         return 0
 
     def _jobs(self) -> "tuple[list[FilmJob], Callable[[], None]]":
-        """One for each split, and what writes the files that they share.
+        """Make a job for each split, and the function that writes their shared files.
 
-        Everything that can be said before is said now.
+        Mistakes are reported here, before any work.
         """
         from ash_core.studio.film.camera_ring import CAMERAS_MAX, LEAST_SIDE_PX, MOST_SIDE_PX
 
@@ -121,11 +121,11 @@ class Capture:
 
         # The actor, and a script of motions for each split.
         with working("dressing the actor"):
-            found = find_motions(folder)
+            paths_by_split = find_motions(folder)
             actor = read_actor(folder, self.seed)
         splits: list[Split] = ["training", "testing"] if self.split == "both" else [self.split]
         scripts = {}
-        for split, paths in found.items():
+        for split, paths in paths_by_split.items():
             chosen = list(paths.values())
             if split == splits[0] and self.motions is not None:
                 chosen = [motion_file(folder, name.strip()) for name in self.motions.split(",")]
@@ -154,7 +154,7 @@ class Capture:
 
 
 def find_actor(name: str) -> Path:
-    """An actor's folder; one of the wardrobe is made first. Raises: InputError."""
+    """Find an actor's folder; a built-in clothed one is made first. Raises: InputError."""
     folder = Path(name)
     if folder.is_dir():
         return folder
@@ -168,7 +168,7 @@ def find_actor(name: str) -> Path:
 
 
 def _make_actor(name: Name) -> Path:
-    """An actor of the wardrobe, from the user's cache folder: made once, there only when whole."""
+    """Find a built-in actor in the user's cache folder, or make it there, whole or not at all."""
     shelf = cache_folder() / "actors"
     folder = shelf / f"{name}-{_recipe()}"
     if folder.is_dir():
@@ -185,7 +185,7 @@ def _make_actor(name: Name) -> Path:
 
 
 def _recipe() -> str:
-    """A mark of the source code that makes actors: from other code come other actors."""
+    """Hash the source code that makes actors: other code makes other actors."""
     package = Path(__file__).parent.parent
     mark = hashlib.sha256()
     for part in ("studio", "geometry"):
@@ -202,13 +202,13 @@ def _frames(text: str, count: int) -> range:
 
 
 def _report(job: "FilmJob", report: "FilmReport") -> int:
-    """Say what came of it; returns the exit code."""
+    """Report the result of filming; returns the exit code."""
     if report.touching:
-        some = ", ".join(map(str, sorted(report.touching)))
-        note(f"the actor reaches the border of pictures of cameras {some}")
+        cameras = ", ".join(map(str, sorted(report.touching)))
+        note(f"the actor reaches the border of images of cameras {cameras}")
     if report.stopped:
-        there = report.old_images + report.new_images
-        note(f"stopped after {there} of {job.images} images; run it again to go on")
+        count = report.old_images + report.new_images
+        note(f"stopped after {count} of {job.images} images; run it again to go on")
         return INTERRUPTED
     by = f" by {report.drawn_by}" if report.drawn_by else ""
     say(f"{job.folder}: {report.new_images} images filmed{by}, {report.old_images} were there")

@@ -61,13 +61,13 @@ class Demo:
             chosen_cameras = [cameras[n] for n in chosen]
             return list(make_shots(data, motion, chosen, chosen_cameras, background))
 
-        # Film it; some frames are kept for the contact sheet.
+        # Render it; the contact sheet takes some of the frames.
         renderer = make_renderer(data, "auto", "auto", None, note)
         pictures: dict[int, Pixels] = {}
-        wanted = evenly(len(frames), COLUMNS * ROWS)
+        sheet_numbers = evenly(len(frames), COLUMNS * ROWS)
 
         def keep(shot: "Shot", pixels: "Pixels") -> None:
-            if shot.number in wanted:
+            if shot.number in sheet_numbers:
                 pictures[shot.number] = pixels
 
         video = self.out / "avatar.mp4"
@@ -96,13 +96,13 @@ class Demo:
         return 0
 
 
-def evenly(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of the numbers 0..count-1, evenly spaced, the first among them."""
-    return sorted({count * n // wanted for n in range(wanted)})
+def evenly(count: int, most: int) -> list[int]:
+    """Choose at most `most` of the numbers 0..count-1, evenly spaced, the first among them."""
+    return sorted({count * n // most for n in range(most)})
 
 
 def save_contact_sheet(out: Path, pictures: "dict[int, Pixels]", fps: float) -> None:
-    """A grid of frames, each with its number and time under it."""
+    """Save a grid of frames, each with its number and time under it."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 

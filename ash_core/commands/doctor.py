@@ -1,4 +1,4 @@
-"""`ash-studio doctor`: what this machine has."""
+"""`ash-studio doctor`: check of this machine."""
 
 import json
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Doctor:
 
 
 def print_table(findings: "Sequence[Finding]") -> None:
-    """A section for each group; fits a narrow terminal."""
+    """Print a section for each group; fits a narrow terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""`ash-studio eval`: how good an avatar is on a data set."""
+"""`ash-studio eval`: quality of an avatar on a data set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,32 +24,32 @@ class Eval:
     """
 
     avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")]
-    """Avatar file (.safetensors), 'bundled' or 'bundled-balanced' (trained), or
-    'actor' (not)."""
+    """Avatar file (.safetensors), or a built-in one: 'bundled', 'bundled-balanced' (trained),
+    'actor' (untrained)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """Data set, as `ash-studio extract` leaves it, or a published configuration."""
+    """Data set that `ash-studio extract` wrote, or a published configuration."""
     out: Annotated[
         Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR", help_behavior_hint="")
     ] = None
-    """Folder for report.json, report.txt and pictures.png (ours, truth, error)."""
+    """Folder for report.json, report.txt and pictures.png (render, ground truth, error)."""
     test_cameras: Annotated[str, tyro.conf.arg(metavar="auto|none|N,N,...")] = "auto"
-    """The cameras that the training left out, as it was told; auto takes a configuration's
-    val_camera."""
+    """Cameras held out of the training; auto takes a configuration's val_camera."""
     views: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """Measure about so many pictures of each kind, evenly chosen. Default: all."""
+    """Number of images to measure of each kind, evenly chosen. Default: all."""
     lpips_weights: Annotated[
         tuple[Path, ...], tyro.conf.arg(metavar="FILE", help_behavior_hint="")
     ] = ()
     """Files with LPIPS' weights: the backbone's (torchvision's alexnet or vgg16) and the heads'.
     Nothing is ever downloaded."""
     device: Device = "auto"
-    """Where the avatar lives; auto takes a usable GPU."""
+    """Device that holds and renders the avatar; auto takes a usable GPU."""
     backend: Backend = "auto"
     """Rasterizer."""
     preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Decoder of a native avatar without a trained one."""
+    """Decoder preset of a native avatar without a trained decoder."""
 
     def run(self) -> int:
+        # Check the flags.
         if self.views is not None and self.views < 1:
             raise InputError(f"--views: expected 1 or more, got {self.views}")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
@@ -57,8 +57,10 @@ class Eval:
         from ash_core.files.dataset import open_dataset
         from ash_core.training.evaluation import evaluate
 
+        # Data set and avatar; the avatar has networks of its own.
         dataset = open_dataset(self.data)
         data = load_avatar_data(self.avatar, report=note)
+        # Render and measure each kind of view.
         renderer = make_renderer(data, self.device, self.backend, self.preset, note)
         with progress_bar() as progress:
             tasks: dict[str, TaskID] = {}

@@ -33,62 +33,62 @@ class Extract:
     """
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """Folder of the data set: training/videos, training/foregroundSegmentation, ...; or a
-    published configuration (or raw_data/SUBJECT), which says cameras, frames and size."""
+    """Folder of the data set (training/videos, training/foregroundSegmentation, ...), or a
+    published configuration (or raw_data/SUBJECT), which sets cameras, frames and size."""
     split: Annotated[
         Literal["training", "testing"] | None, tyro.conf.arg(help_behavior_hint="")
     ] = None
-    """One split only. Default: those that are there."""
+    """Split to extract. Default: both, where they exist."""
     cameras: Annotated[str | None, tyro.conf.arg(metavar="N,N,...", help_behavior_hint="")] = None
-    """Numbers of cameras. Default: those that the configuration trains and validates on, all of
-    the calibration or, without one, of the videos."""
+    """Numbers of cameras. Default: the configuration's for training and validation, else all of the
+    calibration, else all of the videos."""
     frames: Annotated[str, tyro.conf.arg(metavar="START:STOP:STEP")] = ":"
     """Video frames: one number, or a slice as in Python (STOP is left out). Default: all, or
     every sample_interval-th of a configuration."""
     threshold: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """Brightness from which a mask is foreground, 1 to 255; edges are hard then. Default: soft
-    masks stay soft, of others 128."""
+    """Brightness from which a mask is foreground, 1 to 255, with hard edges. Default: soft masks
+    stay soft, others take 128."""
     erode: Annotated[int | None, tyro.conf.arg(metavar="PX", help_behavior_hint="")] = None
-    """Side of the square that the mask is eroded by, px; 0: not at all. Default: as far as its rim
-    shows backdrop, at most 0.8 % of the person's height."""
+    """Side of the square that erodes the mask, px; 0: no erosion. Default: as far as its rim shows
+    backdrop, at most 0.8 % of the person's height."""
     dilate: int = 0
-    """Side of the square that it is dilated by after that, px; 0: not at all."""
+    """Side of the square that then dilates the mask, px; 0: no dilation."""
     published_masks: bool = False
-    """The published steps instead: threshold 128, erode 6, dilate 3 px of footage 4112 px wide,
-    fewer px of smaller footage."""
+    """Use the published steps: threshold 128, erode 6, dilate 3 px at 4112 px of width, in
+    proportion at others."""
     largest: bool = False
-    """Keep the mask's largest connected piece alone."""
+    """Keep only the mask's largest connected component."""
     crop: bool = False
-    """Store only the box around the person, with a text in the file that says where it lay;
-    cameras stay as they are, since ash-studio's readers put the box back."""
+    """Store only the box around the person, with its place in the file. Cameras stay the same:
+    ash-studio's readers put the box back."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint="")] = None
-    """Size of the images, px. Default: the camera's, or that of the configuration."""
+    """Size of the images, px. Default: the configuration's, else the camera's."""
     layout: Literal["ours", "published"] = "ours"
-    """published: what the published code reads, metadata/SPLIT/images/C/image_c_C_f_F.png and
-    foregroundSegmentation beside it, or the folders that the configuration names."""
+    """published: the layout of the published code, metadata/SPLIT/images/C/image_c_C_f_F.png beside
+    foregroundSegmentation, or the configuration's folders."""
     kind: Literal["png", "jpg"] = "png"
     """png: colours with the mask as alpha. jpg: the person on black and the mask in a png."""
     quality: int = 95
-    """Of a jpg, 1 to 100."""
+    """Quality of a jpg, 1 to 100."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
-    """Frames a second by which frames are numbered. Default: each video's own."""
+    """Frame rate that numbers the frames, 1/s. Default: each video's own."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """Processes, a camera each at a time. Default: the machine's cores."""
+    """Processes, one camera each at a time. Default: the machine's cores."""
     slurm: bool = False
-    """Submit a Slurm job array instead, a task a camera, and wait for it (extra 'slurm').
-    Every node must see DIR under the same name."""
+    """Submit a Slurm job array, one task a camera, and wait for it (extra 'slurm'). Every node must
+    see DIR under the same name."""
     slurm_partition: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = (
         None
     )
     """Partition of the tasks. Default: the cluster's."""
     slurm_minutes: int = 240
-    """Time limit of a task."""
+    """Time limit of a task, minutes."""
     slurm_cpus: int = 1
     """Processors of a task; the decoder uses one."""
     slurm_parallel: int = 64
-    """Tasks that may run at once."""
+    """Most tasks that run at once."""
     slurm_executor: Literal["slurm", "local"] = "slurm"
-    """local: submitit's own processes on this machine, to try it without a cluster."""
+    """local: submitit's own processes on this machine, to test without a cluster."""
 
     def run(self) -> int:
         jobs, errors = self._jobs()
@@ -129,9 +129,9 @@ class Extract:
         return run_on_slurm(jobs, options, tell, stopped, say)
 
     def _jobs(self) -> "tuple[list[CameraJob], list[str]]":
-        """One for each camera and split, and what is wrong with those that are left out.
+        """Make a job for each camera and split, and list the errors of those without one.
 
-        Everything that can be said before is said now.
+        Mistakes are reported here, before any work.
         """
         # Check the flags.
         if self.threshold is not None:
@@ -172,11 +172,11 @@ class Extract:
             self.quality,
         )
         # Cameras and frames of the footage.
-        wanted = _numbers(self.cameras)
+        cameras = _numbers(self.cameras)
         if release is None:
-            footage = survey(self.data.absolute(), self.split, wanted)
+            footage = survey(self.data.absolute(), self.split, cameras)
         else:
-            footage = self._survey_release(release, wanted)
+            footage = self._survey_release(release, cameras)
         for text in footage.notes:
             note(text)
         for split in footage.frames:
@@ -216,7 +216,7 @@ class Extract:
         return survey(release.footage.absolute(), split, cameras, calibrated=False)
 
     def _frames(self, release: "Release | None", count: int) -> tuple[int, ...]:
-        """Choose video frames of so many."""
+        """Choose among `count` video frames."""
         if release is None or self.frames != ":":
             return tuple(sorted(parse_frames(self.frames, count)))
         step = release.sample_interval
@@ -248,9 +248,10 @@ def _numbers(text: str | None) -> list[int] | None:
 
 
 def _report(outcome: "Outcome", total: int) -> int:
-    """Say what came of it; returns the exit code."""
+    """Report the result of extraction; returns the exit code."""
     from ash_core.files.io import shorten
 
+    # Notes of each camera.
     reports = sorted(outcome.reports, key=lambda report: (report.split, report.camera))
     for report in reports:
         for text in report.notes:
@@ -262,13 +263,15 @@ def _report(outcome: "Outcome", total: int) -> int:
     for text in dict.fromkeys(report.changed for report in reports if report.changed):
         cameras = ", ".join(f"{r.split} {r.camera}" for r in reports if r.changed == text)
         note(f"images of {shorten(cameras, 80)} were made again: {text}")
-    made, kept = sum(r.new_images for r in reports), sum(r.old_images for r in reports)
+    # Totals and errors.
+    made_count, kept_count = sum(r.new_images for r in reports), sum(r.old_images for r in reports)
+    count = made_count + kept_count
     for text in outcome.errors:
         complain(text)
     stopped = any(report.stopped for report in reports)
     if stopped:
-        note(f"stopped: {made + kept} of {total} images are there; run it again to go on")
-    say(f"{made} images made, {kept} were there")
+        note(f"stopped: {count} of {total} images are there; run it again to go on")
+    say(f"{made_count} images made, {kept_count} were there")
     if outcome.errors:
         return FAILED
     return INTERRUPTED if stopped else 0

@@ -1,4 +1,4 @@
-"""`ash-studio import`: characters and motions that others made, to our files."""
+"""`ash-studio import`: characters and motions of other programs, converted to our files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ash_core.records import AvatarData, Skeleton
 
 FPS = 25.0
-"""Of `conventions`: .motion files do not say theirs."""
+"""Rate of `conventions`, 1/s: .motion files hold none."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ImportAsh:
     """
 
     conf: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONF")]
-    """Configuration (HOCON .conf), a .character file, or the folder that holds one of them."""
+    """Configuration (HOCON .conf), .character file, or the folder that holds one of them."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")]
     """Avatar file to write (.safetensors). An existing one is replaced at the end."""
 
@@ -57,16 +57,16 @@ class ImportBvh:
     """
 
     motion: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.bvh")]
-    """The motion."""
+    """Motion file (.bvh)."""
     avatar: Annotated[str, tyro.conf.arg(metavar="AVATAR")]
-    """Who shall move: an avatar file, 'bundled', or a bare .skeleton."""
+    """Target of the motion: an avatar file, 'bundled', or a bare .skeleton."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT.motion")]
     """Motion file to write; the mapping goes to OUT.mapping.json."""
     mapping: Annotated[Path | None, tyro.conf.arg(metavar="MAP.json", help_behavior_hint="")] = None
-    """Mapping file to use instead of guessing from the names: an OUT.mapping.json, edited."""
+    """Mapping file, such as an edited OUT.mapping.json. Default: guessed from the names."""
     fps: float = FPS
-    """Frames a second of the result, by slerp; 0 keeps the file's. .motion files do not hold it:
-    everything here plays them at 25 unless told otherwise."""
+    """Frame rate of the result, 1/s, by slerp; 0 keeps the file's. .motion files hold none: they
+    play at 25 by default."""
 
     def run(self) -> int:
         # Check the flags.
@@ -89,7 +89,7 @@ class ImportBvh:
         with progress_bar(counts=False) as progress:
             task = progress.add_task("retargeting", total=1.0)
             try:
-                found = read_bvh_motion(
+                result = read_bvh_motion(
                     self.motion,
                     skeleton,
                     mapping=self.mapping,
@@ -100,24 +100,24 @@ class ImportBvh:
             except UnknownNamesError as error:
                 raise InputError(f"{error}; {_offer_draft(beside, error, skeleton)}") from None
         # Write the motion and its mapping, then report their quality.
-        write_motion(self.out, found.motion.dofs)
-        write_mapping(beside, found.mapping)
-        frames, fps = len(found.motion.dofs), found.motion.fps
+        write_motion(self.out, result.motion.dofs)
+        write_mapping(beside, result.mapping)
+        frames, fps = len(result.motion.dofs), result.motion.fps
         say(
-            f"{self.out}: {frames} frames at {fps:g} a second, {len(found.mapping.pairs)} joints "
-            f"matched; up is {found.mapping.up} ({found.up.reason})"
+            f"{self.out}: {frames} frames at {fps:g} a second, {len(result.mapping.pairs)} joints "
+            f"matched; up is {result.mapping.up} ({result.up.reason})"
         )
         say(f"{beside}: which joint drives which bone")
-        report_quality(found.quality)
-        if found.mapping.unmatched_source:
-            note(f"joints without a bone: {', '.join(found.mapping.unmatched_source)}")
-        for text in found.notes:
+        report_quality(result.quality)
+        if result.mapping.unmatched_source:
+            note(f"joints without a bone: {', '.join(result.mapping.unmatched_source)}")
+        for text in result.notes:
             note(text)
-        return 0 if found.quality.is_good else 1
+        return 0 if result.quality.is_good else 1
 
 
 def _offer_draft(path: Path, error: "UnknownNamesError", skeleton: "Skeleton") -> str:
-    """Write a mapping to be completed, unless one lies there; returns the words for it."""
+    """Write a mapping to be completed, unless one exists; returns the advice to print."""
     from ash_core.importers.retarget.joint_mapping import write_draft
 
     if path.exists():
@@ -127,7 +127,7 @@ def _offer_draft(path: Path, error: "UnknownNamesError", skeleton: "Skeleton") -
 
 
 def refuse_fbx(path: Path) -> None:
-    """Raise `InputError` for a file of FBX, which nobody can read without Autodesk's library."""
+    """Raise `InputError` for an FBX file, which needs Autodesk's library."""
     is_fbx = path.suffix.lower() == ".fbx"
     if not is_fbx and path.is_file():
         with path.open("rb") as file:
@@ -149,15 +149,15 @@ class ImportGltf:
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.glb")]
-    """The character: metres, Y up, as glTF has it."""
+    """Character file: metres, Y up, as in glTF."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")]
     """Folder for the character's files; made when missing."""
     avatar: Annotated[
         Path | None, tyro.conf.arg(metavar="A.safetensors", help_behavior_hint="")
     ] = None
-    """Also write the character as this avatar file."""
+    """Avatar file to write as well."""
     scale: float = 1.0
-    """Metres per unit of the file, for files that are not in metres."""
+    """Metres per unit of the file."""
 
     def run(self) -> int:
         if self.avatar is not None:
@@ -171,13 +171,13 @@ class ImportGltf:
         from ash_core.importers.gltf.gltf_character import import_gltf
 
         with working("reading the character, laying out its atlas and graph"):
-            found = import_gltf(self.file, self.out, self.scale)
-        motions = {name: len(dofs) for name, dofs in found.actor.motions.items()}
+            character = import_gltf(self.file, self.out, self.scale)
+        motions = {name: len(dofs) for name, dofs in character.actor.motions.items()}
         listed = ", ".join(f"{name} ({count} frames)" for name, count in motions.items())
         say(f"{self.out}: character.conf, motions/: {listed}")
-        for text in found.facts:
+        for text in character.facts:
             say(text)
-        for text in found.notes:
+        for text in character.notes:
             note(text)
         if self.avatar is not None:
             with working("importing it"):
@@ -264,11 +264,11 @@ def write_avatar(out: Path, data: "AvatarData") -> None:
 
 
 def rendered_atlas(data: "AvatarData") -> str:
-    """The atlas that `render` uses by default; a native avatar's is its decoder's."""
+    """Describe the atlas that `render` uses by default; a native avatar's is its decoder's."""
     from ash_core.networks.decoder import DEFAULT_PRESET, config_of
     from ash_core.variants import VARIANTS
 
     has_presets = VARIANTS[data.variant].has_presets
     side = config_of(data.decoder).atlas if has_presets else data.atlas_resolution
-    whose = f" (preset {DEFAULT_PRESET})" if has_presets and not data.decoder else ""
-    return f"{side} x {side} texels{whose}"
+    preset = f" (preset {DEFAULT_PRESET})" if has_presets and not data.decoder else ""
+    return f"{side} x {side} texels{preset}"

@@ -1,4 +1,4 @@
-"""`ash-studio inspect`: look at a data set before training on it."""
+"""`ash-studio inspect`: check of a data set before training on it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from ash_core.commands.terminal import progress_bar, say, working
 from ash_core.errors import InputError
 
 FAULTY = 1
-"""The exit code where a finding is an error."""
+"""Exit code where a finding is an error."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Inspect:
     out: Annotated[
         Path | None, tyro.conf.arg(aliases=["-o"], metavar="X.html", help_behavior_hint="")
     ] = None
-    """The page. Default: inspection.html in the folder; of a configuration, beside its videos."""
+    """Page to write. Default: inspection.html in the folder, or beside a configuration's videos."""
     samples: int = 3
-    """Frames of each camera that are looked at."""
+    """Number of frames to check of each camera."""
 
     def run(self) -> int:
         check_range("--samples", self.samples, 1, 1000, "frames")
@@ -51,9 +51,9 @@ class Inspect:
             def tell(done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total)
 
-            found = inspect_dataset(dataset, self.samples, usable_cores(), tell)
-        for finding in found.sorted_findings():
+            inspection = inspect_dataset(dataset, self.samples, usable_cores(), tell)
+        for finding in inspection.sorted_findings():
             say(f"{finding.severity:8} {finding.where}: {finding.text}")
-        write_text(out, inspection_page(found))
-        say(f"{out}: {len(found.cameras)} cameras, {out.stat().st_size / 1e6:.1f} MB")
-        return FAULTY if any(finding.severity == "error" for finding in found.findings) else 0
+        write_text(out, inspection_page(inspection))
+        say(f"{out}: {len(inspection.cameras)} cameras, {out.stat().st_size / 1e6:.1f} MB")
+        return FAULTY if any(finding.severity == "error" for finding in inspection.findings) else 0

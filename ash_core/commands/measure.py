@@ -1,4 +1,4 @@
-"""Durations as medians with their spread, and the machine they were taken on."""
+"""Timings as medians with their spread, and the machine they were measured on."""
 
 import json
 import time
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 GPU_BATCH: Final = 10
-"""Runs between two waits for the GPU."""
+"""Number of runs between two synchronisations with the GPU."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Milliseconds of one thing, many times over."""
+    """Statistics of repeated timings of one work, ms."""
 
     median: float
     p25: float
@@ -34,7 +34,7 @@ class Spread:
 
 
 def spread(milliseconds: Sequence[float]) -> Spread:
-    """Median and quartiles of at least one duration."""
+    """Compute median and quartiles of at least one duration, ms."""
     assert len(milliseconds) > 0, milliseconds
     values = [*milliseconds, *milliseconds] if len(milliseconds) == 1 else milliseconds
     p25, median, p75 = (round(q, 4) for q in quantiles(values, n=4, method="inclusive"))
@@ -42,31 +42,31 @@ def spread(milliseconds: Sequence[float]) -> Spread:
 
 
 def repeat(work: Callable[[], object], seconds: float, least: int = 3) -> list[float]:
-    """Durations of `work` in ms: once to warm up, then for `seconds` or at least `least` times."""
+    """Time `work`, ms: once to warm up, then for `seconds` or at least `least` times."""
     work()
-    taken: list[float] = []
+    durations: list[float] = []
     end = time.perf_counter() + seconds
-    while len(taken) < least or time.perf_counter() < end:
+    while len(durations) < least or time.perf_counter() < end:
         start = time.perf_counter()
         work()
-        taken.append((time.perf_counter() - start) * 1e3)
-    return taken
+        durations.append((time.perf_counter() - start) * 1e3)
+    return durations
 
 
 def repeat_on_gpu(work: Callable[[], object], seconds: float, least: int = 3) -> list[float]:
-    """Durations of `work` on torch's current stream in ms, by CUDA events.
+    """Time `work` on torch's current stream by CUDA events, ms.
 
-    A few to warm up, then for `seconds` or at least `least` times. The host waits for the GPU only
-    after each batch: what it needs to launch counts where the GPU runs dry, and only there.
+    Three runs warm up, then it is timed for `seconds` or at least `least` times. The host waits for
+    the GPU only after each batch: launch time counts only where the GPU runs dry.
     """
     import torch
 
     for _ in range(3):
         work()
     torch.cuda.synchronize()
-    taken: list[float] = []
+    durations: list[float] = []
     end = time.perf_counter() + seconds
-    while len(taken) < least or time.perf_counter() < end:
+    while len(durations) < least or time.perf_counter() < end:
         marks = [torch.cuda.Event(enable_timing=True)]
         marks[0].record()
         for _ in range(GPU_BATCH):
@@ -74,14 +74,16 @@ def repeat_on_gpu(work: Callable[[], object], seconds: float, least: int = 3) ->
             marks.append(torch.cuda.Event(enable_timing=True))
             marks[-1].record()
         torch.cuda.synchronize()
-        taken += [start.elapsed_time(stop) for start, stop in pairwise(marks)]
-    return taken
+        durations += [start.elapsed_time(stop) for start, stop in pairwise(marks)]
+    return durations
 
 
 def time_stages(renderer: "Renderer", shots: "Iterable[Shot]") -> dict[str, Spread]:
-    """Each stage of a frame, and "pose to pixels" for the whole of it. Poses must differ, or the
-    renderer's cache answers. The first shot is rendered once beforehand, untimed."""
-    taken: dict[str, list[float]] = defaultdict(list)
+    """Time each stage of a frame, and the whole of it as "pose to pixels".
+
+    Poses must differ, or the renderer's cache answers. The first shot warms up, untimed.
+    """
+    durations: dict[str, list[float]] = defaultdict(list)
     renderer.profile = True
     for n, shot in enumerate(shots):
         if n == 0:
@@ -91,23 +93,23 @@ def time_stages(renderer: "Renderer", shots: "Iterable[Shot]") -> dict[str, Spre
         renderer.render(shot.request)
         whole = (time.perf_counter() - start) * 1e3
         for stage, milliseconds in renderer.timings.items():
-            taken[stage].append(milliseconds)
-        taken["pose to pixels"].append(whole)
+            durations[stage].append(milliseconds)
+        durations["pose to pixels"].append(whole)
     renderer.profile = False
-    return {stage: spread(milliseconds) for stage, milliseconds in taken.items()}
+    return {stage: spread(milliseconds) for stage, milliseconds in durations.items()}
 
 
 def for_seconds(shots: "Sequence[Shot]", seconds: float, least: int = 4) -> "Iterator[Shot]":
-    """The shots over and over until the time is up, but at least a few."""
+    """Yield the shots over and over until the time is up, but at least `least`."""
     end = time.perf_counter() + seconds
-    given = 0
-    while given < least or time.perf_counter() < end:
-        yield shots[given % len(shots)]
-        given += 1
+    count = 0
+    while count < least or time.perf_counter() < end:
+        yield shots[count % len(shots)]
+        count += 1
 
 
 def print_table(title: str, columns: Mapping[str, Mapping[str, object]]) -> None:
-    """One row for each thing measured, one column for each setting."""
+    """Print one row for each work, one column for each setting."""
     from rich.console import Console
     from rich.table import Table
 
@@ -122,19 +124,19 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, object]]) -> None
 
 
 def as_table(spreads: Mapping[str, Spread]) -> dict[str, dict[str, float]]:
-    """For JSON."""
+    """Convert timings for JSON."""
     return {name: asdict(value) for name, value in spreads.items()}
 
 
 def save_json(out: Path, content: object) -> None:
-    """Indented, whole or not at all."""
+    """Write indented JSON, whole or not at all."""
     from ash_core.files.io import write_atomic
 
     write_atomic(out, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def machine() -> dict[str, Any]:
-    """Hardware and versions, for the head of a table of timings."""
+    """Collect hardware and versions, for the head of a table of timings."""
     import platform
     from importlib.metadata import version
 
@@ -143,8 +145,8 @@ def machine() -> dict[str, Any]:
     from ash_core import __version__
     from ash_core.doctor import examine_system
 
-    found = {finding.name: finding.value for finding in examine_system()}
-    hardware = {name: found[name] for name in ("CPU", "cores", "instructions", "memory")}
+    values = {finding.name: finding.value for finding in examine_system()}
+    hardware = {name: values[name] for name in ("CPU", "cores", "instructions", "memory")}
     packages = {name: version(name) for name in ("torch", "numpy", "numba")}
     if torch.cuda.is_available():
         hardware["GPU"] = torch.cuda.get_device_name()

@@ -1,4 +1,4 @@
-"""Flags that are more than a word or a number: text in, plain values out, else `InputError`."""
+"""Parsers of flags that are more than a word or a number: text to values, else `InputError`."""
 
 import math
 import re
@@ -12,7 +12,7 @@ NAMED_COLOURS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`1285x940` to (width, height), pixels."""
+    """Parse `1285x940` to (width, height), pixels."""
     match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.strip().lower())
     if match is None:
         raise InputError(f"--size: expected WIDTHxHEIGHT such as 1285x940, got '{text}'")
@@ -23,7 +23,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_background(text: str) -> Colour | None:
-    """`white`, `black` or `#rrggbb` to RGB in [0, 1]; `transparent` to None."""
+    """Parse `white`, `black` or `#rrggbb` to RGB in [0, 1], `transparent` to None."""
     if text == "transparent":
         return None
     if text in NAMED_COLOURS:
@@ -32,12 +32,12 @@ def parse_background(text: str) -> Colour | None:
         raise InputError(
             f"--background: expected white, black, transparent or #rrggbb, got '{text}'"
         )
-    red, green, blue = (int(text[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    red, green, blue = (int(text[start : start + 2], 16) / 255 for start in (1, 3, 5))
     return red, green, blue
 
 
 def parse_point(text: str, flag: str) -> tuple[float, float, float]:
-    """`x,y,z`, m."""
+    """Parse `x,y,z`, m."""
     try:
         x, y, z = (float(part) for part in text.split(","))
     except ValueError:

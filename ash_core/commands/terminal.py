@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 NARROWEST = 40
-"""Columns: in fewer, help takes for ever to lay out."""
+"""Least number of columns: with fewer, help takes for ever to lay out."""
 LONGEST = 1000
-"""Characters of an error that are shown: a file may hold names of any length."""
+"""Most characters of an error that are printed: files may hold names of any length."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SHORT_OF_MEMORY = (
     "cannot allocate memory",
@@ -45,24 +45,24 @@ def prepare_terminal() -> None:
 
 
 def printable(text: str) -> str:
-    """Replace what a terminal would obey instead of show: names come out of files."""
+    """Replace control characters, which a terminal would obey: names come out of files."""
     return _CONTROL.sub("?", text)
 
 
 def say(text: str) -> None:
-    """One line of result."""
+    """Print one line of result on stdout."""
     from rich.console import Console
 
     Console().print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Something the user should know beside the result."""
+    """Print a note beside the result on stderr."""
     _on_stderr(f"note: {text}", "yellow")
 
 
 def complain(text: str) -> None:
-    """The one red line of an error. Of a long one the start and the end, where the advice is."""
+    """Print the one red line of an error; of a long one its start and its end, with the advice."""
     line = " ".join(text.split())
     if len(line) > LONGEST:
         line = f"{line[: LONGEST * 3 // 4]} ... {line[-LONGEST // 4 :]}"
@@ -70,7 +70,7 @@ def complain(text: str) -> None:
 
 
 def memory_is_short(error: BaseException) -> bool:
-    """Tell whether an error, or one of its causes, is a lack of memory."""
+    """Check whether an error, or one of its causes, is a lack of memory."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -110,9 +110,9 @@ def show_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -
 
 @contextmanager
 def progress_bar(counts: bool = True, speed: str = "") -> "Iterator[Progress]":
-    """A bar with counts (or per cent) and times; log lines appear above it, not through it.
+    """Show a bar with counts (or per cent) and times; log lines appear above it.
 
-    speed: what is counted, to show how many of it are done in a second.
+    speed: unit of the count, to show a rate beside the bar.
     """
     from rich import progress as bars
     from rich.console import Console
@@ -140,7 +140,7 @@ def progress_bar(counts: bool = True, speed: str = "") -> "Iterator[Progress]":
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """A spinner, on a terminal only, for work that cannot say how far it is."""
+    """Show a spinner, on a terminal only, for work without a measure of progress."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -185,11 +185,11 @@ class StopRequest:
     def __init__(self) -> None:
         self.is_set = False
         self.number: int | None = None
-        """Of the signal."""
+        """Number of the signal."""
 
     @property
     def is_interrupt(self) -> bool:
-        """Tell whether the request came from the keyboard and not from the system."""
+        """Check whether the request came from the keyboard and not from the system."""
         return self.number == signal.SIGINT
 
     def __enter__(self) -> "StopRequest":
@@ -216,7 +216,7 @@ class StopRequest:
 
 
 def _leave_closed_terminal() -> None:
-    """Send output nowhere where its terminal is gone: writing would fail and end the work."""
+    """Discard output whose terminal is gone: writing would fail and end the work."""
     for number in (1, 2):
         if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
             with open(os.devnull, "wb") as nowhere:

@@ -26,18 +26,18 @@ class Train(TrainConfig):
         from ash_core.training.release_config import take_release
 
         avatar = None if self.avatar is None else avatar_path(str(self.avatar))
-        given: TrainConfig = replace(self, avatar=avatar)
-        config, release = take_release(given)
-        resolved = config.resolved()  # mistakes are told before torch is imported
-        speaks = os.environ.get("RANK", "0") == "0"  # one of those that train together
+        own: TrainConfig = replace(self, avatar=avatar)
+        config, release = take_release(own)
+        resolved = config.resolved()  # mistakes are reported before torch is imported
+        speaks = os.environ.get("RANK", "0") == "0"  # the first process alone prints
         if release is not None and speaks:
-            _show_taken(given, resolved, release)
+            _show_taken(own, resolved, release)
         from ash_core.training.train import train
 
         with StopRequest() as stop, progress_bar() as progress:
             trained = train(config, _Terminal(progress if speaks else None, stop))
         if stop.number is not None and not stop.is_interrupt:
-            # Slurm and torchrun ask again: what is saved must not end as killed.
+            # Slurm and torchrun signal again: a saved training must not end as killed.
             signal.signal(stop.number, signal.SIG_IGN)
         if speaks and not stop.is_set:
             say(f"{trained.avatar}: trained")
@@ -57,17 +57,17 @@ def next_commands(config: TrainConfig) -> list[str]:
     ]
 
 
-def _show_taken(given: TrainConfig, resolved: TrainConfig, release: "Release") -> None:
-    """Print what the training takes from a published configuration, and from which entry."""
+def _show_taken(config: TrainConfig, resolved: TrainConfig, release: "Release") -> None:
+    """Print the values that come from a published configuration, and their entries."""
     from ash_core.training.release_config import taken
 
-    rows = [(row.item, row.value, row.source) for row in taken(given, resolved, release)]
+    rows = [(row.item, row.value, row.source) for row in taken(config, resolved, release)]
     show_table(str(release.conf), ("item", "value", "from"), rows)
-    follows = VARIANTS[given.variant].follows_configuration
-    if not follows and given.steps is None and release.schedule.steps is not None:
-        own = replace(given, out=resolved.out).resolved()
+    follows = VARIANTS[config.variant].follows_configuration
+    if not follows and config.steps is None and release.schedule.steps is not None:
+        defaults = replace(config, out=resolved.out).resolved()
         text = f"its schedule is for the published networks ({release.schedule.steps:,} steps)"
-        flags = f"--steps {own.steps} --learning-rate {own.learning_rate}"
+        flags = f"--steps {defaults.steps} --learning-rate {defaults.learning_rate}"
         note(f"{release.conf}: {text}; a native avatar does with {flags}")
 
 
@@ -79,16 +79,16 @@ class _Terminal:
         self.tasks: dict[str, TaskID] = {}
 
     def note(self, text: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         if self.progress is not None:
             note(text)
 
     def preparing(self, what: str, done: int, count: int) -> None:
-        """A bar for each kind of work."""
+        """Advance the bar of one kind of preparation."""
         self._bar(what, what, done, count)
 
     def training(self, done: int, whole: int, text: str) -> None:
-        """The bar of the steps, or of the seconds."""
+        """Advance the bar of the steps, or of the seconds."""
         self._bar("training", text, done, whole)
 
     def _bar(self, key: str, text: str, done: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""`ash-studio train-demo`: the whole chain on two processor cores, from an actor to a video."""
+"""`ash-studio train-demo`: the whole pipeline on two CPU cores, from an actor to a video."""
 
 import json
 import time
@@ -23,25 +23,25 @@ from ash_core.errors import INTERRUPTED, InputError
 from ash_core.scene.open import Preset
 
 CAMERAS: Final = 8
-"""Of which the seventh is held out."""
+"""Number of cameras; the seventh is held out."""
 TAKES, TAKE_FRAMES = 4, 15
-"""Of the motions trained on, and of each: from its middle, since motions begin in a plain pose."""
+"""Number of training motions, and of frames from the middle of each: they begin in a plain pose."""
 TEST_FRAMES: Final = 15
 MEASURED_VIEWS: Final = 24
 VIDEO_FRAMES: Final = 100
 VIDEO_SIZE: Final = "640x480"
 VIEWS, RATE, DECAY = 4, 3e-3, 0.99
-"""Of a pose, of learning, of the mean of weights: the usual ones are for ten times the steps."""
+"""Views per pose, learning rate and EMA decay: the defaults are for ten times the steps."""
 MOST_STEPS: Final = 10**9
-"""The time is what ends the training."""
+"""Number of steps that is never reached: the time ends the training."""
 SAVE_EVERY: Final = 250
-"""Steps: about a minute."""
+"""Steps between checkpoints: about a minute."""
 BEFORE, AFTER = "before", "after"
 JUDGED: Final = "novel view"
 LEAST_GAIN_DB: Final = 3.0
-"""What the training must bring on the held-out camera."""
+"""Least gain of PSNR on the held-out camera."""
 TOO_LITTLE: Final = 1
-"""Exit code when they do not."""
+"""Exit code where the gain is smaller."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class TrainDemo:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")] = Path("train-demo")
     """Folder for footage/, trained/, before/, after/, pictures.png and avatar.mp4."""
     actor: Annotated[str, tyro.conf.arg(metavar="ACTOR")] = "ida"
-    """As for capture: a folder that `ash-studio actor` made, actor, ida, otto or mira. One of the
-    wardrobe takes a few minutes to make, once."""
+    """Folder that `ash-studio actor` made, or a name: actor, ida, otto, mira. The last three take a
+    few minutes to make, once."""
     minutes: float = 5.0
-    """Of training."""
+    """Duration of the training, minutes."""
     size: Annotated[str, tyro.conf.arg(metavar="WxH")] = "384x288"
-    """Of the pictures filmed and trained on, px."""
+    """Size of the images filmed and trained on, px."""
 
     def run(self) -> int:
         check_range("--minutes", self.minutes, 0.1, 1440.0, "minutes")
@@ -93,7 +93,7 @@ class TrainDemo:
         return self.conclude()
 
     def _agree(self) -> None:
-        """What lies there is of the same actor and size."""
+        """Check that existing footage is of the same actor and size."""
         from ash_core.files.io import read_lines
 
         if self._settings.exists():
@@ -113,7 +113,7 @@ class TrainDemo:
 
     @property
     def _identity(self) -> dict[str, str]:
-        """What footage in one folder is of."""
+        """Settings that all footage in one folder shares."""
         return {"actor": self.actor, "size": self.size}
 
     @property
@@ -147,19 +147,19 @@ class TrainDemo:
     # ---- stages ----
 
     def _prepare(self) -> int:
-        """The untrained avatar, and short pieces of the actor's motions: many poses, few frames."""
+        """Make the untrained avatar, and short pieces of the actor's motions."""
         from ash_core.files.avatar_file import load_avatar
         from ash_core.files.io import write_text
         from ash_core.files.skeletool import read_motion, write_motion
         from ash_core.studio.film.script import find_motions
 
-        found = find_motions(self._actor)["training"]
+        motions = find_motions(self._actor)["training"]
         write_text(self._settings, json.dumps(self._identity) + "\n")
         if code := ImportAsh(self._actor, self.untrained).run():
             return code
         skeleton = load_avatar(self.untrained).skeleton
-        for name in [list(found)[n] for n in evenly(len(found), TAKES)]:
-            dofs = read_motion(found[name], skeleton).dofs
+        for name in [list(motions)[n] for n in evenly(len(motions), TAKES)]:
+            dofs = read_motion(motions[name], skeleton).dofs
             middle = len(dofs) // 2
             write_motion(self.motions / f"{name}.motion", dofs[middle : middle + TAKE_FRAMES])
         return 0
@@ -188,9 +188,9 @@ class TrainDemo:
             validate_every=SAVE_EVERY,
             device="cpu",
         ).run()
-        # Told to end by SIGTERM, a training succeeds: its time is not over then.
-        found = newest_checkpoint(folder / "checkpoints")
-        if code == 0 and (found is None or found[1].seconds < 60 * self.minutes):
+        # A training that SIGTERM ended succeeds before its time is over.
+        newest = newest_checkpoint(folder / "checkpoints")
+        if code == 0 and (newest is None or newest[1].seconds < 60 * self.minutes):
             return INTERRUPTED
         return code
 
@@ -212,10 +212,10 @@ class TrainDemo:
             device="cpu",
         ).run()
 
-    # ---- what came of it ----
+    # ---- results ----
 
     def conclude(self) -> int:
-        """Tell what was gained; returns the exit code."""
+        """Report the gain; returns the exit code."""
         self._save_pictures()
         before, after = (read_report(self.out / name) for name in (BEFORE, AFTER))
         for name in after:
@@ -224,7 +224,7 @@ class TrainDemo:
                 f"{name}: {psnr[0]:.2f} -> {psnr[1]:.2f} dB, {psnr[1] - psnr[0]:+.2f} dB; "
                 f"SSIM {ssim[0]:.4f} -> {ssim[1]:.4f}"
             )
-        say(f"{self.pictures}: untrained, trained, truth, what is still wrong (dark)")
+        say(f"{self.pictures}: untrained, trained, ground truth, error (dark)")
         say(f"{self.video}: the trained avatar")
         gain = after[JUDGED]["psnr"] - before[JUDGED]["psnr"]
         if gain < LEAST_GAIN_DB:
@@ -233,7 +233,7 @@ class TrainDemo:
         return 0
 
     def _save_pictures(self) -> None:
-        """The trained avatar's pictures as `eval` made them, the untrained one's to their left."""
+        """Save the trained avatar's images of `eval`, with the untrained one's to their left."""
         import torch
 
         from ash_core.files.image import encode_png, read_image
@@ -245,5 +245,5 @@ class TrainDemo:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """What `eval` wrote, by the name of the set."""
+    """Read the report of `eval`, by the name of the set."""
     return json.loads((folder / "report.json").read_text())

@@ -1,4 +1,4 @@
-"""The command line's words to a command, and a line instead of a box where they are wrong."""
+"""Parsing of the command line; mistakes become one line instead of a box."""
 
 import contextlib
 import io
@@ -50,7 +50,8 @@ def parse_command(arguments: Sequence[str]) -> Any:
 
 
 def one_line(box: str) -> str | None:
-    """Condense tyro's box about wrong arguments; None where it has another form than expected."""
+    """Condense tyro's box about wrong arguments to a line; None for a box of another form."""
+    # Parts of the box between its rules.
     rows = [row[1:-1].rstrip() for row in _ESCAPE.sub("", box).splitlines()]
     if len(rows) < 3:
         return None
@@ -60,6 +61,7 @@ def one_line(box: str) -> str | None:
             parts.append([])
         elif row.strip():
             parts[-1].append(row[1:])
+    # One text for each part.
     advice, texts = "", []
     for part in parts:
         if not part:
@@ -81,6 +83,7 @@ def one_line(box: str) -> str | None:
             texts.append(f"{head} {', '.join(names)}")
         else:
             texts.append(" ".join(row.strip() for row in part))
+    # All of them in one line.
     if not texts:
         return None
     line = "; ".join(_in_plain_words(text.rstrip(".")) for text in texts)
@@ -88,7 +91,7 @@ def one_line(box: str) -> str | None:
 
 
 def _in_plain_words(text: str) -> str:
-    """Say what a number's flag expects; Python's own words are for programmers."""
+    """Describe what a number's flag expects, instead of Python's own words."""
     if (match := _VALUE.match(text)) is None:
         return text
     flag, reason, value = match.groups()

@@ -1,4 +1,4 @@
-"""Preferences of a person for every scene: a small file in the configuration folder."""
+"""Preferences of the user: a small file in the configuration folder, with the recent files."""
 
 import json
 import logging
@@ -20,9 +20,9 @@ from ash_core.scene.scene_file import show_version
 Theme = Literal["dark", "light"]
 Place = Literal["auto", "cpu"]
 Format = Literal[".mp4", ".webm", ".mov", ""]
-"""Suffix of a recording; none for a folder of PNGs."""
+"""Suffix of a recording; empty for a folder of PNGs."""
 Dialog = Literal["window", "system"]
-"""Files are chosen in the window itself, or in the desktop's own dialog."""
+"""Dialog that chooses files: in the window itself, or the desktop's own."""
 
 THEMES: Final[tuple[Theme, ...]] = get_args(Theme)
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
@@ -42,15 +42,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preferences:
-    """Choices that hold for every scene; the defaults are our advice."""
+    """Preferences; the defaults are our suggestions."""
 
     theme: Theme = "dark"
     scale: float = 1.0
-    """Size of text and buttons, times what the screen asks for."""
+    """Factor on the size of text and buttons, beside the screen's own."""
     device: Place = "auto"
     """Device that renders, from the next start on."""
     preset: Preset | None = None
-    """Decoder of avatars that have none, from the next start on; None: as the file says."""
+    """Decoder of avatars that have none, from the next start on; None: the file's."""
     vsync: bool = True
     idle_hz: float = 1.0
     """Frames a second while nothing changes."""
@@ -67,11 +67,11 @@ class Preferences:
 
 
 def picture_sides(text: str) -> tuple[int, int] | None:
-    """Read WIDTHxHEIGHT as numbers; None for anything else."""
-    found = re.fullmatch(r"\s*(\d{1,6})\s*[xX]\s*(\d{1,6})\s*", text)
-    if found is None:
+    """Parse WIDTHxHEIGHT; None for other texts and sizes."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*[xX]\s*(\d{1,6})\s*", text)
+    if match is None:
         return None
-    width, height = int(found[1]), int(found[2])
+    width, height = int(match[1]), int(match[2])
     return (width, height) if 0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX else None
 
 
@@ -95,7 +95,7 @@ HOLDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "file_dialog": ("window or system", lambda v: v in DIALOGS),
     "recent": ("names of files", lambda v: _is_list(v, str)),
 }
-"""Field: what it may be, in words and as a test."""
+"""Valid values of each field, in words and as a test."""
 
 
 def _between(value: object, limits: tuple[float, float]) -> bool:
@@ -114,7 +114,7 @@ def preferences_file() -> Path:
 
 
 def user_folder(variable: str, usual: str) -> Path:
-    """Locate our folder in one of the user's: where the variable says, else the usual one at home.
+    """Locate our folder in one of the user's: the variable's, else the usual one at home.
 
     A user without a home, as in some containers, has it where temporary files lie.
     """
@@ -128,19 +128,19 @@ def user_folder(variable: str, usual: str) -> Path:
 
 
 def read_preferences(path: Path) -> Preferences:
-    """Read preferences; missing fields are the default. Raises: InputError."""
+    """Read a file; missing fields take their defaults. Raises: InputError for other files."""
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise bad(path, None, "expected preferences of ash-studio")
     if content.get("version") != VERSION:
         raise bad(path, None, f"expected version {VERSION}, got {show_version(content)}")
-    given = {f.name: content[f.name] for f in fields(Preferences) if f.name in content}
-    for name, value in given.items():
+    values = {f.name: content[f.name] for f in fields(Preferences) if f.name in content}
+    for name, value in values.items():
         expected, holds = HOLDS[name]
         if not holds(value):
             raise bad(path, None, f"{name}: expected {expected}, got {show(str(value))}")
-        given[name] = tuple(value) if isinstance(value, list) else value
-    return replace(Preferences(), **given)
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return replace(Preferences(), **values)
 
 
 class PreferenceStore:
@@ -149,7 +149,7 @@ class PreferenceStore:
     def __init__(self, path: Path | None = None) -> None:
         self.value = Preferences()
         self.problem: str | None = None
-        """Why the file counts for nothing, or was not written: one line, once."""
+        """Reason why the file was not read or not written: one line, once."""
         self._path = path
         try:
             if path is not None and os.path.lexists(path):
@@ -159,7 +159,7 @@ class PreferenceStore:
         self._written = self.value
 
     def change(self, **changes: Any) -> None:
-        """Put changes in force at once; `write` writes them."""
+        """Change values at once; `write` saves them."""
         self.value = replace(self.value, **changes)
 
     def take_problem(self) -> str | None:
@@ -173,7 +173,7 @@ class PreferenceStore:
         self.change(recent=(file, *others)[:RECENT])
 
     def write(self) -> None:
-        """Write whole or not at all, if anything has changed; report a closed folder once."""
+        """Write changes, whole or not at all. A closed folder is reported once."""
         if self._path is None or self.value == self._written:
             return
         self._written = self.value

@@ -1,10 +1,11 @@
 """Retargeting at its worst: generated motions, then every .bvh file or folder that is named.
 
-    python tests/bench/bench_retarget.py [--seeds 40] [--hard 10] [--long 15000] [PATH ...]
+    python tests/bench/bench_retarget.py [--seeds 40] [--hard 10] [--long 15000] [--walks] [PATH]
 
 Prints for each its largest error and its largest turn beyond the source's, with bone and frame, and
 what is beyond bounds; then how long a motion takes, in seconds of the clock and of the processor.
---hard: motions whose arms turn to where the limits of ours do not let them.
+--hard: motions whose arms turn to where the limits of ours do not let them. --walks: how far ankles
+and toes drift, and how high or deep soles stand, while the feet of generated walks are planted.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from made_motions import (
     ORDERS,
     random_stick_turns,
     random_swings,
+    walk,
     write_actor_bvh,
     write_sticks,
 )
@@ -29,8 +31,10 @@ from made_motions import (
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
 from ash_core.files.skeletool import read_skeleton
+from ash_core.geometry.kinematics import joint_transforms
 from ash_core.importers.retarget.quality import ERROR_BOUND_DEGREES, TURN_BOUND_DEGREES, Quality
 from ash_core.importers.retarget.retarget import read_bvh_motion
+from ash_core.records import AvatarData
 from ash_core.resources import resource
 
 FRAMES_PER_SECOND = (24.0, 25.0, 30.0, 50.0, 60.0, 90.0, 120.0)
@@ -49,6 +53,41 @@ def line(name: str, frames: int, quality: Quality) -> str:
     )
 
 
+WALKS = ((60.0, 1.2), (80.0, 1.0), (100.0, 0.8))
+"""Way of a foot in one step, cm, and duration of two steps, s."""
+EDGE_S = 0.1
+"""Ends of a stance that do not count: the foot blends into its step there."""
+
+
+def print_walks(folder: Path, avatar: AvatarData) -> None:
+    """Print the drift of planted feet: largest distance from their mean place in one stance."""
+    print("walk, drift of planted ankles and toes, cm: median, largest; ankles' height, cm")
+    for stride, cycle in WALKS:
+        for fps in (25.0, 60.0, 120.0):
+            root, turns, stances = walk(stride, cycle, 8.0, fps)
+            path = write_sticks(folder / "walk.bvh", root, turns, fps)
+            result = read_bvh_motion(path, avatar.skeleton, fps=None, avatar=avatar)
+            T = joint_transforms(avatar.skeleton, result.motion.dofs.double()).numpy()
+            drifts, heights = [], []
+            for side, stance in stances.items():
+                for joint in (f"{side}Foot_rx", f"{side}Toe"):
+                    places = T[:, avatar.skeleton.joint_names.index(joint), :3, 3]
+                    for n in range(1, int(stance.max())):
+                        frames = np.flatnonzero(stance == n)
+                        edge = round(EDGE_S * fps)
+                        foot = places[frames[edge : len(frames) - edge]]
+                        drifts.append(100 * np.linalg.norm(foot - foot.mean(0), axis=1).max())
+                        if "Foot" in joint:
+                            heights.append(100 * foot[:, 1].mean())
+            speed = stride / cycle / 100.0
+            print(
+                f"{speed:.2f} m/s, {fps:g} fps: {np.median(drifts):.2f}, {max(drifts):.2f}; "
+                f"{min(heights):.1f} to {max(heights):.1f} ({len(drifts)} stances)",
+                line("", len(T), result.quality).strip(),
+                flush=True,
+            )
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,6 +95,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--hard", type=int, default=10)
     parser.add_argument("--long", type=int, default=15000)
+    parser.add_argument("--walks", action="store_true")
     asked = parser.parse_args()
     skeleton = read_skeleton(resource("assets", "actor/actor.skeleton"))
     avatar = load_avatar(resource("assets", "actor.safetensors"))
@@ -79,6 +119,8 @@ def main() -> None:
         path = write_sticks(folder / "h.bvh", root, turns, fps, ORDERS[seed % 6])
         found = read_bvh_motion(path, skeleton, fps=None)
         print(line(f"hard {seed}, {longest} frames a swing", SHORT, found.quality), flush=True)
+    if asked.walks:
+        print_walks(folder, avatar)
     paths = [p for f in asked.files for p in (sorted(f.rglob("*.bvh")) if f.is_dir() else [f])]
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""The UV atlas: what the decoder made of each texel, linked both ways with the picture."""
+"""Panel of the UV atlas: the decoder's output by texel, linked both ways with the view."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,17 +28,17 @@ from viewer.present import HostPresenter
 from viewer.session import Session
 
 CHOICE_EM: Final = 6.0
-"""Room for a channel's name."""
+"""Width of a channel's name."""
 PICKED_PX: Final = 7.0
 HOVERED_PX: Final = 4.5
-"""Of the rings about a splat in the view."""
+"""Radii of the rings about a splat in the view."""
 REST_S: Final = 0.25
-"""A pose that stands this long is decoded for the panel; before, the picture goes first."""
+"""Time that a pose rests before it is decoded for the panel; until then the view goes first."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Moment:
-    """What Gaussians were made of. Held, so that nothing new can pass for it."""
+    """Input of decoded Gaussians; references are held, so that no id is used twice."""
 
     renderer: Renderer
     motion: Motion
@@ -61,7 +61,7 @@ class _Moment:
 
 
 class AtlasPanel:
-    """A picture of the atlas and what is known of one splat.
+    """Image of the atlas, and the values of one splat.
 
     Gaussians are decoded on a thread of their own: the window waits for none.
     """
@@ -70,7 +70,7 @@ class AtlasPanel:
         self.splat: Splat | None = None
         self._channel: Channel | Literal["decoder"] = "colour"
         self._raw_channel = ""
-        """Of the decoder's output; another avatar may not have it."""
+        """Channel of the decoder's output; another avatar may lack it."""
         self._range = ""
         self._presenter: HostPresenter | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="atlas")
@@ -83,19 +83,19 @@ class AtlasPanel:
         self._since_s = 0.0
         self._visible = False
         self.hovered: Splat | None = None
-        """Of the texel under the cursor, since the last frame."""
+        """Splat of the texel under the cursor, in the last frame."""
         self._under: Splat | None = None
         self.picture = Rectangle(0, 0, 1, 1)
         self._described: tuple[_Moment, tuple[int, int], Splat | None] | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether something is being decoded or asked for."""
+        """True while Gaussians are being decoded or a choice is open."""
         waits = self._job is not None or self._choice is not None
         return waits or self._under is not self.hovered
 
     def close(self) -> None:
-        """While the window's OpenGL is still there."""
+        """Release the texture and the thread, while the OpenGL context exists."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._presenter is not None:
             self._presenter.close()
@@ -107,8 +107,9 @@ class AtlasPanel:
         self._choice = lambda gaussians: pick(gaussians, camera, x, y)
 
     def marked(self, session: Session) -> list[tuple[tuple[float, float, float], float]]:
-        """Where the chosen splat and that under the cursor are in the pose that is shown, m, each
-        with the radius of its ring; those alone of which it is known.
+        """List places, m, and ring radii, px, of the chosen splat and of that under the cursor.
+
+        Empty until the Gaussians of the shown pose are decoded.
         """
         if self._known is None or not self._known[0].same(_Moment.of(session)):
             return []
@@ -116,27 +117,29 @@ class AtlasPanel:
         return [(splat.mean, radius) for splat, radius in rings if splat is not None]
 
     def follow(self, session: Session, lock: Lock) -> None:
-        """Once a frame, before all drawing: fetch what is there, ask for what is missing."""
+        """Collect decoded Gaussians and start decoding; once a frame, before all drawing."""
         self.hovered, self._under = self._under, None
         if session.is_static:
             self.splat = None
             return
+        # Moment of this frame, and Gaussians that were decoded since.
         now, moment = session.now(), _Moment.of(session)
         if not moment.same(self._last):
             if self._last is not None and self._last.renderer is not moment.renderer:
                 self.splat, self._choice, self._known = None, None, None
             self._last, self._since_s = moment, now
         self._collect(session)
-        known = self._known is not None and self._known[0].same(moment)
-        if known:
+        is_decoded = self._known is not None and self._known[0].same(moment)
+        if is_decoded:
             self._choose()
         if moment.same(self._failed):
             self._choice = None
+        # Decode where the pose rests, or for a click.
         moves = session.clock.playing or session.is_posing
         rests = not moves and now - self._since_s > REST_S
         needed = (rests and (self._visible or self.splat is not None)) or self._choice is not None
         self._visible = False
-        if needed and not known and self._job is None and not moment.same(self._failed):
+        if needed and not is_decoded and self._job is None and not moment.same(self._failed):
             request = session.request_shown(4, 4)
             self._job = moment, self._pool.submit(_decode, moment.renderer, request, lock)
 
@@ -168,10 +171,11 @@ class AtlasPanel:
         self.splat = None if index is None else describe(avatar, gaussians, index)
 
     def draw(self, session: Session) -> None:
-        """Channel, picture, values."""
+        """Draw channel, image and values."""
         if session.is_static:
             imgui.text_wrapped("These are splats of a file: they have no atlas.")
             return
+        # Channel.
         self._visible = True
         room = imgui.get_content_region_avail().x
         imgui.set_next_item_width(imgui.get_font_size() * CHOICE_EM)
@@ -184,14 +188,15 @@ class AtlasPanel:
             imgui.set_next_item_width(imgui.get_font_size() * CHOICE_EM)
             self._raw_channel = combo("##raw", self._raw_channel, names) or self._raw_channel
             imgui.set_item_tooltip(
-                "The decoder's own output before anything is made of it.\n"
+                "The decoder's raw output.\n"
                 "Orange above zero, blue below; grey is the template as it is."
             )
         else:
             imgui.text_disabled(f"{session.renderer.avatar.atlas.resolution} texels a side")
+        # Image.
         self._renew()
         if self._presenter is None:
-            imgui.text_disabled("It is made when the motion rests.")
+            imgui.text_disabled("The atlas is drawn when the motion rests.")
             return
         if self._channel == "decoder":
             imgui.text_disabled(self._range)
@@ -201,6 +206,7 @@ class AtlasPanel:
         imgui.image(imgui.ImTextureRef(self._presenter.texture), (side, side))
         if imgui.is_item_hovered():
             self._point(session, place, side)
+        # Chosen splat.
         self._mark(session, place, side)
         if self.splat is not None:
             _draw_splat(self.splat)
@@ -226,7 +232,7 @@ class AtlasPanel:
         self._drawn = moment, shown
 
     def _point(self, session: Session, place: imgui.ImVec2, side: float) -> None:
-        """The texel under the cursor: told, its splat marked in the view, and chosen by a click."""
+        """Show the texel under the cursor, mark its splat in the view; a click chooses it."""
         avatar, mouse = session.renderer.avatar, imgui.get_mouse_pos()
         resolution = avatar.atlas.resolution
         u = int((mouse.x - place.x) / side * resolution)
@@ -241,17 +247,17 @@ class AtlasPanel:
             self._choice = lambda _: splat.index
 
     def _splat_at(self, u: int, v: int) -> Splat | None:
-        """Of a texel, in the pose that is known; looked up once."""
+        """Describe the splat of a texel in the decoded pose; looked up once."""
         if self._known is None:
             return None
         moment, decoded = self._known
-        kept = self._described
-        if kept is None or kept[0] is not moment or kept[1] != (u, v):
+        cache = self._described
+        if cache is None or cache[0] is not moment or cache[1] != (u, v):
             avatar = moment.renderer.avatar
             index = texel_at(avatar, u, v)
-            found = None if index is None else describe(avatar, decoded.gaussians, index)
-            self._described = kept = moment, (u, v), found
-        return kept[2]
+            splat = None if index is None else describe(avatar, decoded.gaussians, index)
+            self._described = cache = moment, (u, v), splat
+        return cache[2]
 
     def _mark(self, session: Session, place: imgui.ImVec2, side: float) -> None:
         if self.splat is None:

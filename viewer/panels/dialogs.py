@@ -1,4 +1,4 @@
-"""Command palette, keys and help, and the menus: all from the table of commands."""
+"""Command palette, help and menus, all drawn from the table of commands."""
 
 from typing import Final
 
@@ -28,10 +28,11 @@ class Palette:
         self.row = 0
 
     def draw(self, session: Session) -> None:
-        """While the session wants it."""
+        """Draw the palette while it is open."""
         if not session.panels.palette:
             self.text, self.row = "", 0
             return
+        # Window.
         centre = imgui.get_main_viewport().get_center()
         imgui.set_next_window_pos((centre.x, centre.y * 0.45), pivot=(0.5, 0.0))
         imgui.set_next_window_size((imgui.get_font_size() * 30, 0))
@@ -44,17 +45,19 @@ class Palette:
         imgui.begin("Find a command", flags=int(flags))
         if imgui.is_window_appearing():
             imgui.set_keyboard_focus_here()
+        # Text and matching commands.
         imgui.set_next_item_width(-1)
         entered, self.text = imgui.input_text_with_hint(
             "##text", "find a command", self.text, int(imgui.InputTextFlags_.enter_returns_true)
         )
-        found = search(self.text)[:ROWS]
-        self._move(len(found))
-        chosen = found[self.row] if entered and found else None
-        for number, command in enumerate(found):
+        matches = search(self.text)[:ROWS]
+        self._move(len(matches))
+        chosen = matches[self.row] if entered and matches else None
+        for number, command in enumerate(matches):
             if _row(command, number == self.row):
                 chosen = command
         imgui.end()
+        # Run the chosen one.
         if chosen is not None:
             run(session, "window.show", name="palette", shown=False)
             run(session, chosen.name)
@@ -75,7 +78,7 @@ def _row(command: Command, selected: bool) -> bool:
 
 
 def draw_help(session: Session) -> None:
-    """Every key, from the commands' own table."""
+    """Draw every key, from the table of commands."""
     if not session.panels.help:
         return
     em, viewport = imgui.get_font_size(), imgui.get_main_viewport()
@@ -101,15 +104,15 @@ def draw_help(session: Session) -> None:
                     imgui.text_disabled(keys)
         imgui.table_next_column()
         imgui.separator_text("Mouse in the view")
-        for what, does in MOUSE:
-            imgui.text(what)
-            imgui.text_disabled(f"    {does}")
+        for gesture, effect in MOUSE:
+            imgui.text(gesture)
+            imgui.text_disabled(f"    {effect}")
         imgui.end_table()
     imgui.end()
 
 
 def draw_menus(session: Session) -> None:
-    """One menu for each group of commands."""
+    """Draw one menu for each group of commands."""
     for group in GROUPS:
         if imgui.begin_menu(group):
             for command in COMMANDS:

@@ -1,4 +1,4 @@
-"""Panels around the view: hidden by one key and brought back as they were."""
+"""Panels around the view, hidden by one key and restored."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,9 @@ from imgui_bundle import hello_imgui
 
 
 class Dock:
-    """Remembers which panels were seen before all were hidden.
+    """Visibility of the docked panels, and the ones to restore.
 
-    `RunnerParams` copies what it is given: only the window's own parameters hold the panels that
-    are drawn.
+    `RunnerParams` copies its input: only the window's own parameters hold the drawn panels.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
@@ -23,7 +22,7 @@ class Dock:
         return tuple(label for label in self._labels if self._panel(label).is_visible)
 
     def follow(self, shown: bool) -> None:
-        """Hide all or bring them back, when that has changed; what a person closes stays closed."""
+        """Hide or restore all when `shown` changes; panels that the user closed stay closed."""
         if shown == self._shown:
             return
         visible = self.visible

@@ -1,4 +1,4 @@
-"""The file dialog as it is drawn: places, the folder's table, the name that is typed."""
+"""Window of the file dialog: places, the folder's table, the typed name."""
 
 import time
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ MOST_CANDIDATES: Final = 8
 
 
 class FileDialogWindow:
-    """Draws one dialog until it has a result or is left."""
+    """Window of one dialog, drawn until it has a result or is cancelled."""
 
     def __init__(self, dialog: FileDialog, recent: Sequence[str]) -> None:
-        """recent: files that were opened, the last one first."""
+        """Begin with a dialog. recent: files that were opened, the last one first."""
         self.dialog = dialog
         self._places = places(recent)
         self._recent = [] if dialog.saves else [path for path in recent if dialog.kind.holds(path)]
@@ -37,7 +37,7 @@ class FileDialogWindow:
         self._refreshed_s = 0.0
 
     def draw(self) -> bool:
-        """Draw a frame; whether the dialog goes on."""
+        """Draw a frame. Returns True while the dialog goes on."""
         if not self._is_open:
             imgui.open_popup(self._id)
             self._is_open = self._focus = True
@@ -59,13 +59,13 @@ class FileDialogWindow:
         return goes_on
 
     def _close(self) -> bool:
-        """Esc leaves the question about an old file first, then the dialog."""
+        """Close at Esc: the question about an existing file first, then the dialog."""
         self._is_open = False
-        asked, self.dialog.replaced = self.dialog.replaced is not None, None
-        return asked
+        had_question, self.dialog.replaced = self.dialog.replaced is not None, None
+        return had_question
 
     def _draw_content(self) -> bool:
-        """Draw all of it; whether nobody cancelled."""
+        """Draw the whole content. Returns False at Cancel."""
         dialog, em = self.dialog, imgui.get_font_size()
         now = time.monotonic()
         if now - self._refreshed_s > REFRESH_S:
@@ -88,7 +88,7 @@ class FileDialogWindow:
         return self._draw_name()
 
     def _follow_keys(self) -> None:
-        """Arrows move the mark, Backspace in an empty field goes up."""
+        """Follow keys: arrows move the mark, Backspace in an empty field goes up."""
         dialog = self.dialog
         step = imgui.is_key_pressed(imgui.Key.down_arrow) - imgui.is_key_pressed(imgui.Key.up_arrow)
         if step:
@@ -101,7 +101,7 @@ class FileDialogWindow:
     # ---- where it stands ----
 
     def _draw_way(self) -> None:
-        """Draw the folders down to this one; where there is no room, the lowest ones."""
+        """Draw the folders down to this one; the lowest ones where room is short."""
         dialog, style = self.dialog, imgui.get_style()
         if imgui.button("up"):
             dialog.up()
@@ -127,7 +127,7 @@ class FileDialogWindow:
         _, dialog.hidden = imgui.checkbox("hidden files", dialog.hidden)
 
     def _draw_places(self) -> None:
-        """Draw folders to go to at once, and files that were opened before."""
+        """Draw shortcuts to folders, and recent files."""
         for place in self._places:
             is_here = place.folder == self.dialog.folder
             if imgui.selectable(label(place.title, str(place.folder)), is_here)[0]:
@@ -206,7 +206,7 @@ class FileDialogWindow:
     # ---- below it ----
 
     def _draw_state(self) -> None:
-        """Draw what is wrong, else what the text can become, else what is listed."""
+        """Draw the problem, else completions of the text, else the number of entries."""
         dialog, room = self.dialog, imgui.get_content_region_avail().x
         candidates = dialog.candidates
         if dialog.problem is not None:
@@ -223,7 +223,7 @@ class FileDialogWindow:
             imgui.text_disabled(f"{count:,} listed{other}")
 
     def _draw_name(self) -> bool:
-        """Draw the field, the kinds and the buttons; whether nobody cancelled."""
+        """Draw the field, the kinds and the buttons. Returns False at Cancel."""
         dialog, em = self.dialog, imgui.get_font_size()
         if self._focus:
             imgui.set_keyboard_focus_here()
@@ -253,7 +253,7 @@ class FileDialogWindow:
         return self._draw_buttons()
 
     def _edit(self, data: imgui.InputTextCallbackData) -> int:
-        """Complete at Tab; put what was chosen elsewhere into the field."""
+        """Complete the text at Tab; copy a choice from the table into the field."""
         text = str(data.buf)
         if data.event_flag == imgui.InputTextFlags_.callback_completion:
             self.dialog.type(text)
@@ -278,7 +278,7 @@ class FileDialogWindow:
         return not imgui.button("Cancel", (width, 0))
 
     def _draw_question(self) -> None:
-        """Ask whether the file that is there may go."""
+        """Ask whether to replace an existing file."""
         dialog = self.dialog
         assert dialog.replaced is not None
         imgui.text_colored(colours().edited, f"{legible(dialog.replaced.name)} is there already.")

@@ -1,4 +1,4 @@
-"""Dialogs for files: in the window, or the desktop's own; asked now, answered in a later frame."""
+"""File dialogs, in the window or the desktop's own; the answer comes in a later frame."""
 
 import shutil
 import sys
@@ -29,20 +29,20 @@ OPENED: Final = (
 )
 PATHS: Final = (Kind("Camera paths", (SUFFIX,)), EVERY)
 DESKTOP_TOOLS: Final = ("zenity", "kdialog", "matedialog", "qarma")
-"""Any of them draws the desktop's dialogs on Linux."""
+"""Programs that draw the desktop's dialogs on Linux; any of them will do."""
 NO_DESKTOP: Final = "the desktop's file dialog needs zenity or kdialog: this window has its own"
 
 Then = Callable[[str], None]
 
 
 class FileDialogs:
-    """Those that are open, each with what follows from its answer."""
+    """Open dialogs, each with the work that follows from its answer."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._window: FileDialogWindow | None = None
         self._then: Then = lambda path: None
-        self._left: Callable[[], None] = lambda: None
+        self._on_cancel: Callable[[], None] = lambda: None
         self._native: list[tuple[Any, Then, Callable[[], None]]] = []
         self._folders: dict[str, Path] = {}
         """Folder of the last file, by the dialog's title."""
@@ -51,11 +51,11 @@ class FileDialogs:
 
     @property
     def dialog(self) -> FileDialog | None:
-        """The one that is open in the window."""
+        """Dialog that is open in the window."""
         return None if self._window is None else self._window.dialog
 
     def open(self, title: str, kinds: Sequence[Kind], then: Then) -> None:
-        """Ask for a file that there is."""
+        """Ask for an existing file."""
         folder = self._folder(title)
         if self._uses_desktop():
             filters = [part for kind in kinds for part in (kind.title, _patterns(kind))]
@@ -71,51 +71,57 @@ class FileDialogs:
         name: str,
         then: Then,
         endings: Sequence[str] = (),
-        left: Callable[[], None] = lambda: None,
+        on_cancel: Callable[[], None] = lambda: None,
     ) -> None:
-        """Ask where to write. endings: see FileDialog. left: called if the person cancels."""
+        """Ask where to write. endings: see FileDialog. on_cancel: called if the user cancels."""
         path = resolve(name, self._folder(title))
         if self._uses_desktop():
-            self._native.append((portable_file_dialogs.save_file(title, str(path)), then, left))
+            self._native.append(
+                (portable_file_dialogs.save_file(title, str(path)), then, on_cancel)
+            )
         else:
             kinds = (Kind(" ".join(endings), tuple(endings)), EVERY) if endings else (EVERY,)
             dialog = FileDialog(title, path.parent, kinds, True, path.name, endings)
-            self._begin(dialog, then, left)
+            self._begin(dialog, then, on_cancel)
 
     def draw(self) -> None:
-        """Draw what is open, once a frame; go on with what was chosen since."""
+        """Draw the open dialog, once a frame; go on with files chosen since."""
         self._collect()
         window = self._window
         if window is None or window.draw():
             return
         self._window = None
         if window.dialog.result is None:
-            self._left()
+            self._on_cancel()
         else:
             self._last = self._folders[window.dialog.title] = window.dialog.result.parent
             self._then(str(window.dialog.result))
 
     def _begin(
-        self, dialog: FileDialog, then: Then, left: Callable[[], None] = lambda: None
+        self, dialog: FileDialog, then: Then, on_cancel: Callable[[], None] = lambda: None
     ) -> None:
         if self._window is not None:
-            self._left()
+            self._on_cancel()
         recent = self._session.recent
-        self._window, self._then, self._left = FileDialogWindow(dialog, recent), then, left
+        self._window, self._then, self._on_cancel = (
+            FileDialogWindow(dialog, recent),
+            then,
+            on_cancel,
+        )
 
     def _collect(self) -> None:
         for entry in [entry for entry in self._native if entry[0].ready()]:
             self._native.remove(entry)
-            dialog, then, left = entry
+            dialog, then, on_cancel = entry
             result = dialog.result()
             paths = [path for path in ([result] if isinstance(result, str) else result) if path]
             for path in paths:
                 then(path)
             if not paths:
-                left()
+                on_cancel()
 
     def _folder(self, title: str) -> Path:
-        """Choose where a dialog begins: where its last file was, else any dialog's last one."""
+        """Choose the first folder of a dialog: of its last file, else of any dialog's last one."""
         recent = self._session.recent
         usual = Path(recent[0]).parent if recent else Path.cwd()
         return self._folders.get(title, self._last or usual)

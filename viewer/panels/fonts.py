@@ -1,4 +1,4 @@
-"""Letters for names of files: the window's own font has no Chinese, Japanese or Korean."""
+"""Fonts for file names: the window's own has no Chinese, Japanese or Korean."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ PATIENCE_S: Final = 5.0
 
 
 def load() -> None:
-    """Load the window's font, and behind it installed ones for what it lacks."""
+    """Load the window's font, and installed ones for characters that it lacks."""
     hello_imgui.imgui_default_settings.load_default_font_with_font_awesome_icons()
     for file in installed_fonts():
         config = imgui.ImFontConfig()
@@ -28,11 +28,11 @@ def load() -> None:
 
 
 def installed_fonts() -> list[Path]:
-    """Find a font for each language by fontconfig; none where that is not installed."""
+    """Find a font for each language by fontconfig; none where fontconfig is missing."""
     files: dict[Path, None] = {}
     for language in LANGUAGES:
         try:
-            listed = subprocess.run(
+            lines = subprocess.run(
                 ["fc-list", f":lang={language}", "--format", "%{file}\n"],
                 capture_output=True,
                 text=True,
@@ -40,7 +40,7 @@ def installed_fonts() -> list[Path]:
             ).stdout.splitlines()
         except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
             return []
-        for line in sorted(listed):
+        for line in sorted(lines):
             if line.lower().endswith(FORMATS) and os.access(line, os.R_OK):
                 files.setdefault(Path(line))
                 break

@@ -1,4 +1,4 @@
-"""The handles of the selected joint in the picture: seen, taken and dragged."""
+"""Handles of the selected joint in the view: drawn, grabbed and dragged."""
 
 from dataclasses import replace
 from typing import Final
@@ -17,46 +17,46 @@ from viewer.session import Session
 COLOURS: Final = ((0.93, 0.33, 0.33), (0.42, 0.80, 0.40), (0.38, 0.58, 0.98))
 HELD: Final = (1.0, 0.86, 0.30, 1.0)
 FAR_ALPHA: Final = 0.25
-"""Of the half of a ring that is behind its joint."""
+"""Alpha of the half of a ring behind its joint."""
 
 
 class Gizmo:
-    """Of one window."""
+    """Gizmo of one window."""
 
     def __init__(self) -> None:
         self._held: Grip | None = None
         self._of: DrawableData | None = None
 
     def draw(self, session: Session, camera: Camera, area: Rectangle) -> bool:
-        """Right after the picture's own button; whether the mouse is the gizmo's."""
+        """Draw right after the view's own button. Returns True while the gizmo uses the mouse."""
         if self._of is not session.data:
             self._of, self._held = session.data, None
         node = node_of(session.tree, session.selected_joint) if session.selected_joint else None
         if node is None or not node.dofs:
             self._held = None
             return False
-        found = handles(session.character.skeleton, session.dofs(), node, camera)
+        drawn = handles(session.character.skeleton, session.dofs(), node, camera)
         was_held = self._held is not None
-        hot = self._follow(session, camera, area, {handle.dof: handle for handle in found})
-        for number, handle in enumerate(found):
+        hot = self._follow(session, camera, area, {handle.dof: handle for handle in drawn})
+        for number, handle in enumerate(drawn):
             _draw(camera, area, handle, COLOURS[number % 3], handle.dof == hot)
         if hot is not None:
             self._tell(session, hot)
         return was_held or self._held is not None
 
     def _follow(
-        self, session: Session, camera: Camera, area: Rectangle, found: dict[int, Handle]
+        self, session: Session, camera: Camera, area: Rectangle, by_dof: dict[int, Handle]
     ) -> int | None:
-        """Take, drag and leave; the dof under the mouse or held."""
+        """Grab, drag and release. Returns the dof that is dragged or under the mouse."""
         io = imgui.get_io()
         if self._held is not None and not (
-            imgui.is_mouse_down(imgui.MouseButton_.left) and self._held.dof in found
+            imgui.is_mouse_down(imgui.MouseButton_.left) and self._held.dof in by_dof
         ):
             self._held = None
         if self._held is not None:
             dof, delta = self._held.dof, io.mouse_delta
             if delta.x or delta.y:
-                self._held = drag(self._held, found[dof], camera, delta.x, delta.y)
+                self._held = drag(self._held, by_dof[dof], camera, delta.x, delta.y)
                 # The skeleton's own limits: a slider's may be narrower than a motion that turns.
                 lower, upper = session.character.skeleton.dof_limits[dof].tolist()
                 value = min(max(self._held.value, lower), upper)
@@ -64,8 +64,8 @@ class Gizmo:
             return dof
         if not imgui.is_item_hovered():
             return None
-        at = io.mouse_pos.x - area.x, io.mouse_pos.y - area.y
-        grip = under(tuple(found.values()), camera, at)
+        pixel = io.mouse_pos.x - area.x, io.mouse_pos.y - area.y
+        grip = under(tuple(by_dof.values()), camera, pixel)
         if grip is None:
             return None
         if imgui.is_item_activated() and imgui.is_mouse_down(imgui.MouseButton_.left):
@@ -82,7 +82,7 @@ class Gizmo:
 def _draw(
     camera: Camera, area: Rectangle, handle: Handle, rgb: tuple[float, float, float], hot: bool
 ) -> None:
-    pixels, seen = project(camera, handle.points)
+    pixels, in_front = project(camera, handle.points)
     view = camera.viewmat.double().numpy()
     behind = (handle.points - handle.centre) @ view[2, :3] > 1e-6
     near, far = (imgui.get_color_u32(HELD if hot else (*rgb, alpha)) for alpha in (1.0, FAR_ALPHA))
@@ -90,9 +90,9 @@ def _draw(
     draw.push_clip_rect((area.x, area.y), (area.x + area.width, area.y + area.height), True)
     places = (pixels + np.array((area.x, area.y))).tolist()
     for n in range(len(places) - 1):
-        if seen[n] and seen[n + 1]:
+        if in_front[n] and in_front[n + 1]:
             colour = far if behind[n] and not handle.slides else near
             draw.add_line(places[n], places[n + 1], colour, 3.0 if hot else 2.0)
-    if handle.slides and seen[-1]:
+    if handle.slides and in_front[-1]:
         draw.add_circle_filled(places[-1], 5.0, near)
     draw.pop_clip_rect()

@@ -1,4 +1,4 @@
-"""How the character is shown, and the camera."""
+"""Panel of the look, the overlays and the camera."""
 
 import math
 from typing import Final
@@ -13,17 +13,19 @@ from viewer.session import Session
 LABEL_EM: Final = 6.5
 """Room for the labels beside sliders."""
 SWITCH_EM: Final = 8.0
-"""Where the second of two switches in a row begins."""
+"""Offset of the second of two switches in a row."""
 
 
 def draw(session: Session) -> None:
     """Draw the mode, its values, background, overlays and camera."""
+    # Mode of the splats.
     look = session.document.look
     imgui.push_item_width(-imgui.get_font_size() * LABEL_EM)
     imgui.separator_text("Look")
     mode = combo("mode", look.mode, commands.MODES)
     if mode is not None:
         commands.run(session, f"look.{mode}")
+    # Values of the look.
     scale = _slider("size", look.splat_scale, 0.05, 2.0, 1.0, "%.2fx")
     opacity = _slider("opacity", look.opacity, 0.0, 1.0, 1.0, "%.2f")
     degree = 3 if look.sh_degree is None else look.sh_degree
@@ -40,6 +42,7 @@ def draw(session: Session) -> None:
     }
     if changes:
         commands.run(session, "look.change", **changes)
+    # Background, overlays and camera.
     background = combo("background", session.document.background, tuple(BACKGROUNDS))
     if background is not None:
         commands.run(session, "look.show_background", name=background)
@@ -79,11 +82,13 @@ def _overlays(session: Session) -> None:
 
 def _camera(session: Session) -> None:
     imgui.separator_text("Camera")
+    # Camera to look through.
     names = ("free", *session.cameras)
     chosen = combo("camera", session.locked_camera or "free", names)
     if chosen is not None:
         name = None if chosen == "free" else chosen
         commands.run(session, "camera.look_through", name=name)
+    # Lens.
     view = session.view
     fov = _slider("field of view", math.degrees(view.fov_y), 5.0, 100.0, 40.0, "%.0f deg")
     if fov is not None:
@@ -94,6 +99,7 @@ def _camera(session: Session) -> None:
     changed, _ = imgui.checkbox("follow the character", session.follows_root)
     if changed:
         commands.run(session, "camera.follow")
+    # Place, and commands.
     x, y, z = view.eye
     imgui.text_disabled(f"eye {x:.2f} {y:.2f} {z:.2f} m, {view.distance:.2f} m away")
     for title, command in (
@@ -110,7 +116,7 @@ def _camera(session: Session) -> None:
 def _slider(
     name: str, value: float, low: float, high: float, default: float, form: str
 ) -> float | None:
-    """A new value, None without one; a double click brings the default."""
+    """Draw a slider. Returns a new value, or None; a double click restores the default."""
     changed, new = imgui.slider_float(name, value, low, high, form)
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         return default

@@ -1,4 +1,4 @@
-"""What the program says: the status bar, and the last messages in a window."""
+"""Messages of the program: the status bar, and a window with the last ones."""
 
 from typing import Final
 
@@ -12,12 +12,12 @@ from viewer.session import Session
 
 MESSAGE_S: Final = 6.0
 ERROR_S: Final = 20.0
-"""An error stays longer: it says what to do."""
+"""Time that an error stays: longer, since it names the remedy."""
 SIZE_EM: Final = (44.0, 20.0)
 
 
 def draw_status(session: Session, parts: list[tuple[str, str]]) -> None:
-    """The bar: parts, each with what its tooltip says; edits; the newest message."""
+    """Draw the status bar: (text, tooltip) parts, edits, the newest message."""
     for number, (text, tooltip) in enumerate(parts):
         if number:
             imgui.text_disabled("·")
@@ -42,7 +42,7 @@ def draw_status(session: Session, parts: list[tuple[str, str]]) -> None:
 
 
 def draw_messages(session: Session) -> None:
-    """The window, while the session wants it: the newest first."""
+    """Draw the window of messages while it is open, the newest first."""
     if not session.panels.messages:
         return
     em = imgui.get_font_size()
@@ -53,7 +53,7 @@ def draw_messages(session: Session) -> None:
     if not stays:
         commands.run(session, "window.show", name="messages", shown=False)
     if not session.messages:
-        imgui.text_disabled("nothing was said yet")
+        imgui.text_disabled("no messages yet")
     elif imgui.button("Copy all"):
         session.clipboard.write("\n".join(message.text for message in session.messages))
     for message in reversed(session.messages):
@@ -66,7 +66,7 @@ def draw_messages(session: Session) -> None:
 
 
 def ago(seconds: float) -> str:
-    """How long since, in a word or two."""
+    """Format the time since a message."""
     return f"{seconds:.0f} s ago" if seconds < 90 else f"{seconds / 60:.0f} min ago"
 
 

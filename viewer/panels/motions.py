@@ -1,4 +1,4 @@
-"""Motions that are open, files that were open before."""
+"""Panel of open motions and recent files."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from viewer.session import Session
 
 
 def draw(session: Session) -> None:
-    """A list each."""
+    """Draw a list of each."""
     for name, motion in session.motions.items():
         seconds = len(motion.dofs) / motion.fps
         chosen, _ = imgui.selectable(

@@ -1,4 +1,4 @@
-"""Posing by hand: a searchable tree of joints, a slider for each degree of freedom."""
+"""Manual posing: a searchable tree of joints, a slider for each degree of freedom."""
 
 from typing import Final
 
@@ -14,27 +14,28 @@ from viewer.session import Session
 REVEAL_FRAMES: Final = 3
 INDENT_EM: Final = 0.5
 LEAST_EM: Final = 3.6
-"""Width of a slider where its name leaves no room: its value can be read."""
+"""Least width of a slider: its value stays readable."""
 
 
 class PosePanel:
-    """Remembers what is searched for, and which joint was selected last."""
+    """Panel of the pose, with its search text and the joint selected last."""
 
     def __init__(self) -> None:
         self.text = ""
         self._selected: str | None = None
         self._revealed: tuple[str, ...] = ()
-        """Lines down to a joint that was selected elsewhere: opened, scrolled to."""
+        """Lines down to a joint that was selected elsewhere, to open and scroll to."""
         self._reveals = 0
-        """Frames left for that: only in the second the list has its new height."""
+        """Remaining frames of that: the list has its new height only in the second."""
 
     def draw(self, session: Session) -> None:
-        """Buttons, blend, search, tree."""
+        """Draw buttons, blend, search and tree."""
         if session.is_static:
             imgui.text_wrapped(
                 f"{NOTHING_TO_MOVE.capitalize()}. The camera can move: Camera, Add key."
             )
             return
+        # Buttons and blend.
         edit = session.document.edit
         for title, command in (
             ("Reset", "pose.reset"),
@@ -50,6 +51,7 @@ class PosePanel:
             imgui.set_tooltip("0: the motion alone, 1: the edit alone")
         if changed:
             commands.run(session, "pose.blend", blend=blend)
+        # Search.
         imgui.set_next_item_width(-1)
         clears = int(imgui.InputTextFlags_.escape_clears_all)
         _, self.text = imgui.input_text_with_hint("##joint", "search joints", self.text, clears)
@@ -58,6 +60,7 @@ class PosePanel:
         if self.text.strip():
             self._draw_matches(session, present)
             return
+        # Tree.
         by_name = {node.name: node for node in session.tree}
         # Fingers are twelve lines deep: their names are still to be read.
         imgui.push_style_var(imgui.StyleVar_.indent_spacing, imgui.get_font_size() * INDENT_EM)
@@ -67,7 +70,7 @@ class PosePanel:
         imgui.pop_style_var()
 
     def _follow_selection(self, session: Session) -> None:
-        """Show the joint that was clicked in the view; what is searched for gives way to it."""
+        """Show the joint that was clicked in the view; it replaces the search."""
         self._reveals -= 1
         if self._reveals <= 0:
             self._revealed = ()
@@ -79,7 +82,7 @@ class PosePanel:
             self.text = ""
 
     def _draw_matches(self, session: Session, present: list[float]) -> None:
-        """Draw what was found, without what lies above and below it."""
+        """Draw the matching lines, without their parents and children."""
         matches = search(session.tree, self.text)
         if not matches:
             imgui.text_disabled("no joint and no dof has this name")
@@ -110,7 +113,7 @@ class PosePanel:
         imgui.tree_pop()
 
     def _draw_line(self, session: Session, node: JointNode, begins_open: bool) -> bool:
-        """Draw a joint's name, lit if it is selected; whether its line is open."""
+        """Draw a joint's name, lit if it is selected. Returns True where its line is open."""
         flags = imgui.TreeNodeFlags_.open_on_arrow | imgui.TreeNodeFlags_.span_avail_width
         if session.selected_joint in (node.name, *node.joint_names):
             flags |= imgui.TreeNodeFlags_.selected
@@ -144,8 +147,8 @@ def _draw_slider(session: Session, row: Slider, value: float) -> None:
     if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
         commands.run(session, "pose.reset_dof", dof=row.dof)
     elif changed:
-        moved = row.moved(value, new / scale)
-        commands.run(session, "pose.show_dof", dof=row.dof, value=moved)
+        new_value = row.moved(value, new / scale)
+        commands.run(session, "pose.show_dof", dof=row.dof, value=new_value)
 
 
 def _digits(row: Slider) -> int:

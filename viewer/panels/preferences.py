@@ -1,4 +1,4 @@
-"""Preferences: a small window; what is changed holds at once and is kept."""
+"""Window of the preferences; changes take effect at once and are saved."""
 
 from typing import Final
 
@@ -26,19 +26,19 @@ DIALOG_NAMES: Final = ("in this window", "in the desktop's dialog")
 WIDTH_EM: Final = 27.0
 LABEL_EM: Final = 10.0
 OTHER: Final = "width x height"
-"""Of a picture's sizes."""
+"""Choice of a picture size with sides of its own."""
 OWN: Final = "as the file says"
 
 
 class PreferencesWindow:
-    """Remembers what is being dragged or typed: it holds once it is left."""
+    """Window with the values that are being dragged or typed, which take effect afterwards."""
 
     def __init__(self) -> None:
         self._scale: float | None = None
         self._sides: str | None = None
 
     def draw(self, session: Session) -> None:
-        """While the session wants it."""
+        """Draw the window while it is open."""
         if not session.panels.preferences:
             return
         centre = imgui.get_main_viewport().get_center()
@@ -88,13 +88,13 @@ class PreferencesWindow:
         store = session.preferences
         imgui.separator_text("Screenshots")
         size = store.value.picture_size
-        given = size not in VIEW_SIZES
-        chosen = combo("picture size", OTHER if given else size, (*VIEW_SIZES, OTHER))
+        is_custom = size not in VIEW_SIZES
+        chosen = combo("picture size", OTHER if is_custom else size, (*VIEW_SIZES, OTHER))
         if chosen is not None:
             width, height = store.value.record_size
             size = f"{width}x{height}" if chosen == OTHER else chosen
             run(session, "window.prefer", picture_size=size)
-        if given:
+        if is_custom:
             changed, text = imgui.input_text("width x height", self._sides or size)
             self._sides = text if changed else self._sides
             if self._sides is not None and not imgui.is_item_active():

@@ -1,4 +1,4 @@
-"""Where the milliseconds go: the last frames' stages, plotted, and written to a table."""
+"""Profile of the last frames: a plot of each stage, and a table."""
 
 from collections import deque
 from pathlib import Path
@@ -13,25 +13,25 @@ from ash_core.render import Renderer
 KEPT: Final = 240
 MIB: Final = 1 << 20
 ORDER: Final = ("frame", "deform", "maps", "decode", "assemble", "raster", "mesh", "present")
-"""Of the stages that are known; others come after them."""
+"""Order of the known stages; others follow them."""
 ON_GPU: Final = ("deform", "maps", "decode", "assemble", "raster")
-"""Stages that run where the renderer is."""
+"""Stages that run on the renderer's device."""
 WAITS: Final = (
-    "On a GPU the stages are timed while this panel is to be seen: the renderer then waits\n"
+    "On a GPU the stages are timed while this panel is visible: the renderer then waits\n"
     "for the GPU after each of them, and a frame takes longer than it does otherwise.\n"
     "GPU: until the GPU is through with the stage. CPU: by the wall's clock, with waiting."
 )
 
 
 class Profiler:
-    """A ring of the last frames' times."""
+    """Timings of the last frames."""
 
     def __init__(self) -> None:
         self.rows: deque[dict[str, float]] = deque(maxlen=KEPT)
         self._visible = False
 
     def follow(self, renderer: Renderer) -> bool:
-        """Time the stages of frames only while the panel is seen; whether that has changed.
+        """Time the stages only while the panel is visible. Returns True when that has changed.
 
         Called once a frame, before all drawing.
         """
@@ -40,20 +40,20 @@ class Profiler:
         return changed
 
     def add(self, stages: dict[str, float]) -> None:
-        """Milliseconds by stage of one frame."""
+        """Add the stages of one frame, ms."""
         self.rows.append(stages)
 
     def columns(self) -> list[str]:
-        """All stages that occur, in their order."""
-        found = dict.fromkeys(name for row in self.rows for name in row)
-        return [*(name for name in ORDER if name in found), *(n for n in found if n not in ORDER)]
+        """List all stages that occur, in their order."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return [*(name for name in ORDER if name in names), *(n for n in names if n not in ORDER)]
 
     def median(self, stage: str) -> float:
-        """Of the frames that have it, ms."""
+        """Compute the median over the frames that have a stage, ms."""
         return float(np.median([row[stage] for row in self.rows if stage in row] or [0.0]))
 
     def as_csv(self) -> str:
-        """A row a frame, ms; empty where a stage was cached."""
+        """Write one row for each frame, ms; empty where a stage was cached."""
         names = self.columns()
         lines = [",".join(names)]
         lines += [
@@ -63,7 +63,7 @@ class Profiler:
         return "\n".join(lines) + "\n"
 
     def draw(self, renderer: Renderer) -> None:
-        """Splats and memory; a line and a plot for each stage."""
+        """Draw splats and memory, then a line and a plot for each stage."""
         self._visible = True
         imgui.text(f"{renderer.drawable.count:,} splats   {memory(renderer.device)}")
         imgui.set_item_tooltip(WAITS)
@@ -86,23 +86,23 @@ class Profiler:
 
 
 def unit(stage: str, device: torch.device) -> str:
-    """Whose milliseconds a stage's are."""
+    """Return the unit of a stage's times."""
     return "GPU ms" if device.type == "cuda" and stage in ON_GPU else "CPU ms"
 
 
 def memory(device: torch.device) -> str:
-    """What this program holds, of the machine's memory and of the GPU's."""
-    held = []
+    """Describe the memory in use, of the machine and of the GPU."""
+    parts = []
     resident = resident_bytes()
     if resident is not None:
-        held.append(f"{resident / MIB:,.0f} MiB")
+        parts.append(f"{resident / MIB:,.0f} MiB")
     if device.type == "cuda":
-        held.append(f"{torch.cuda.memory_allocated(device) / MIB:,.0f} MiB on the GPU")
-    return ", ".join(held)
+        parts.append(f"{torch.cuda.memory_allocated(device) / MIB:,.0f} MiB on the GPU")
+    return ", ".join(parts)
 
 
 def resident_bytes() -> int | None:
-    """Of this process, in memory now; None where the system does not say (it is no Linux)."""
+    """Read the resident memory of this process, bytes; None on systems other than Linux."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None

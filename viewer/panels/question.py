@@ -1,4 +1,4 @@
-"""A question that has to be answered before anything else."""
+"""Dialog of a question that has to be answered first."""
 
 from imgui_bundle import imgui
 
@@ -8,7 +8,7 @@ WIDTH_EM = 26.0
 
 
 class QuestionDialog:
-    """Remembers which question is on the screen."""
+    """Dialog with the question on the screen."""
 
     def __init__(self) -> None:
         self._shown: Question | None = None
@@ -42,7 +42,7 @@ class QuestionDialog:
 
 
 def _draw_answers(question: Question) -> Answer | None:
-    """Draw a button each; the one that was pressed."""
+    """Draw a button for each answer. Returns the one that was pressed."""
     pressed = None
     for answer in question.answers:
         if imgui.button(answer.label, (imgui.get_font_size() * 7, 0)):

@@ -1,4 +1,4 @@
-"""Recording: what, how large, where to; and how far it is."""
+"""Dialog of a recording: file, format, size, frames and progress."""
 
 import threading
 from dataclasses import replace
@@ -15,28 +15,28 @@ from viewer.panels.files import FileDialogs
 from viewer.session import Session
 
 NAMES: Final = ("mp4 (H.264)", "webm (VP9, alpha)", "mov (ProRes 4444, alpha)", "folder of PNGs")
-"""Of the formats, in their order."""
+"""Names of the formats, in their order."""
 
 
 class RecordDialog:
-    """One recording at a time."""
+    """Dialog of one recording at a time."""
 
     def __init__(self, preferences: Preferences) -> None:
         self.name = str(Path.cwd() / "recording")
         self.kind = FORMATS.index(preferences.record_format)
         self.size: list[int] | None = None
-        """As typed; until then the session says."""
+        """Width and height as typed; None: the session's."""
         self.step = 1
         self._recorder: Recorder | None = None
         self._said = True
 
     @property
     def out(self) -> Path:
-        """What is written: the name with the format's suffix, once."""
+        """File to write: the name with the format's suffix, once."""
         return Path(_split(self.name)[0] + FORMATS[self.kind])
 
     def take_name(self, name: str) -> None:
-        """Take a name from the file dialog; a suffix that is a format's chooses it."""
+        """Take a name from the file dialog; a known suffix chooses the format."""
         self.name, suffix = _split(name)
         if suffix:
             self.kind = FORMATS.index(suffix)
@@ -46,13 +46,13 @@ class RecordDialog:
         return self._recorder is not None and not self._said
 
     def close(self) -> None:
-        """Cancel what runs; what was done stays playable."""
+        """Cancel a running recording; its frames stay playable."""
         if self._recorder is not None and self.running:
             self._recorder.cancel()
             self._recorder.wait()
 
     def draw(self, session: Session, lock: threading.Lock, files: FileDialogs) -> None:
-        """While the session wants it, or something runs."""
+        """Draw the dialog while it is open or a recording runs."""
         self._finish(session)
         if not (session.panels.record_dialog or self.running):
             return
@@ -129,7 +129,7 @@ class RecordDialog:
 
 
 def _split(name: str) -> tuple[str, Format]:
-    """A name without the suffix of a format, and that."""
+    """Split the suffix of a format off a name."""
     for suffix in FORMATS:
         if suffix and name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], suffix
@@ -137,5 +137,5 @@ def _split(name: str) -> tuple[str, Format]:
 
 
 def fps_of(fps: float, step: int) -> float:
-    """Of every step-th frame, so that what moves keeps its speed."""
+    """Compute the rate of every step-th frame, which keeps the speed of the motion."""
     return max(fps / step, FPS_RANGE[0])

@@ -1,4 +1,4 @@
-"""Dark and light: Dear ImGui's colours and sizes, and those of what we draw ourselves."""
+"""Themes, dark and light: colours and sizes of Dear ImGui and of our own drawing."""
 
 from typing import Any, Final, NamedTuple
 
@@ -13,11 +13,11 @@ SURFACES: Final = (
     imgui.Col_.title_bg,
     imgui.Col_.title_bg_active,
 )
-"""Backgrounds of windows that lie over others: what is under them must not be read through."""
+"""Backgrounds of floating windows, which must hide the text under them."""
 
 
 class Palette(NamedTuple):
-    """Of one theme, over a panel's background."""
+    """Colours of one theme, over a panel's background."""
 
     base: hello_imgui.ImGuiTheme_
     error: Colour
@@ -57,20 +57,20 @@ PALETTES: Final[dict[Theme, Palette]] = {
 
 
 class Dress:
-    """What Dear ImGui wears: the theme, and sizes times a factor."""
+    """Theme and scale that Dear ImGui has now."""
 
     def __init__(self) -> None:
         self.colours = PALETTES["dark"]
         self._worn: tuple[Theme, float] | None = None
         self._sizes: dict[str, Any] = {}
-        """Of both themes, those of the dark one; kept, or factors would gather."""
+        """Sizes of the dark theme, for both themes: each scaling starts from them."""
 
     def wear(self, preferences: Preferences) -> None:
-        """Between two frames; does nothing while nothing has changed."""
-        wanted = preferences.theme, preferences.scale
-        if wanted == self._worn:
+        """Apply changed preferences, between two frames."""
+        choice = preferences.theme, preferences.scale
+        if choice == self._worn:
             return
-        self._worn, self.colours = wanted, PALETTES[preferences.theme]
+        self._worn, self.colours = choice, PALETTES[preferences.theme]
         style = imgui.get_style()
         if not self._sizes:
             _apply(PALETTES["dark"])
@@ -91,20 +91,20 @@ def _apply(palette: Palette) -> None:
 
 
 def _sizes_of(style: imgui.Style) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    sizes: dict[str, Any] = {}
     for name in dir(style):
         value = getattr(style, name)
         if isinstance(value, imgui.ImVec2):
-            found[name] = value.x, value.y
+            sizes[name] = value.x, value.y
         elif isinstance(value, float) and not name.startswith("_"):
-            found[name] = value
-    return found
+            sizes[name] = value
+    return sizes
 
 
 DRESS: Final = Dress()
-"""One, as Dear ImGui has one style."""
+"""Theme of Dear ImGui's one style."""
 
 
 def colours() -> Palette:
-    """Of the theme in force."""
+    """Return the colours of the theme in force."""
     return DRESS.colours

@@ -1,4 +1,4 @@
-"""The timeline: play, scrub, range, zoom, speed, loop, camera keys, frame and seconds."""
+"""Timeline: play, scrub, range, zoom, speed, loop, camera keys, frame and seconds."""
 
 from typing import Final, Literal
 
@@ -12,18 +12,18 @@ from viewer.panels.widgets import button
 from viewer.session import Session
 
 HEIGHTS_EM: Final = (1.5, 3.5)
-"""Of the track: it takes the room that there is."""
+"""Least and largest height of the track."""
 KEY: Final = (0.98, 0.72, 0.24, 1.0)
 WHEEL_FACTOR: Final = 0.8
 PAN: Final = 0.1
-"""Of what is seen, for a notch of the wheel."""
+"""Share of the visible frames for a notch of the wheel."""
 LEAST_FRAMES: Final = 8.0
-"""That are seen at the closest."""
+"""Fewest visible frames."""
 MARGIN_PX: Final = 8.0
 REACH_PX: Final = 7.0
-"""The in and the out point are taken hold of within this."""
+"""Distance within which the in and the out point are grabbed."""
 LABEL_EM: Final = 4.0
-"""Labels are this far apart or more."""
+"""Least distance between labels."""
 STEPS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 TRACK: Final = (
     "Wheel: zoom.  Shift + wheel: along.\n"
@@ -41,7 +41,7 @@ DRAGGED: Final[dict[Part, str]] = {
 
 
 class Timeline:
-    """Remembers what is being dragged."""
+    """Timeline with the part that is being dragged."""
 
     def __init__(self) -> None:
         self.track = Rectangle(0, 0, 1, 1)
@@ -49,22 +49,22 @@ class Timeline:
         self._frames = 0
 
     def draw(self, session: Session) -> None:
-        """Both rows."""
+        """Draw both rows."""
         _transport(session)
         self._draw_track(session)
 
     def place(self, session: Session, frame: float) -> float:
-        """Where a frame is, in the window's units."""
+        """Convert a frame to x, in the window's units."""
         low, high = self.span(session)
         return self.track.x + MARGIN_PX + self._width * (frame - low) / (high - low)
 
     def frame_at(self, session: Session, x: float) -> float:
-        """The inverse of `place`."""
+        """Convert x to a frame: the inverse of `place`."""
         low, high = self.span(session)
         return low + (high - low) * (x - self.track.x - MARGIN_PX) / self._width
 
     def span(self, session: Session) -> tuple[float, float]:
-        """The frames that are seen, first and last."""
+        """Return the first and the last visible frame."""
         return session.panels.span or (0.0, _end(session))
 
     @property
@@ -106,7 +106,7 @@ class Timeline:
             commands.run(session, DRAGGED[self._held], frame=frame)
 
     def _part_at(self, session: Session, x: float, y: float) -> Part:
-        """The playhead goes anywhere; the range's ends are held at their lower halves."""
+        """Find the part under the mouse: a range's end at its lower half, else the playhead."""
         if y < self.track.y + self.track.height / 2:
             return "head"
         first, last = session.clock.first, session.clock.last
@@ -115,20 +115,20 @@ class Timeline:
             return "head"
         return "in" if to_in < to_out else "out"
 
-    def _wheel(self, session: Session, notches: float, aside: float) -> None:
+    def _wheel(self, session: Session, notches: float, sideways: float) -> None:
         low, high = self.span(session)
         if imgui.get_io().key_shift:
-            notches, aside = 0.0, aside or notches
+            notches, sideways = 0.0, sideways or notches
         if notches:
-            at = min(max(self.frame_at(session, imgui.get_mouse_pos().x), low), high)
+            centre = min(max(self.frame_at(session, imgui.get_mouse_pos().x), low), high)
             factor = WHEEL_FACTOR**notches
-            self._see(session, at - (at - low) * factor, at + (high - at) * factor)
-        elif aside:
-            way = -aside * PAN * (high - low)
-            self._see(session, low + way, high + way)
+            self._see(session, centre - (centre - low) * factor, centre + (high - centre) * factor)
+        elif sideways:
+            shift = -sideways * PAN * (high - low)
+            self._see(session, low + shift, high + shift)
 
     def _see(self, session: Session, low: float, high: float) -> None:
-        """These frames, as far as there are any."""
+        """Show these frames, as far as the motion has them."""
         end = _end(session)
         width = min(max(high - low, LEAST_FRAMES), end)
         low = min(max(low, 0.0), end - width)
@@ -136,7 +136,7 @@ class Timeline:
         commands.run(session, "time.see", span=span)
 
     def _turn_page(self, session: Session) -> None:
-        """While it plays, the playhead stays in sight."""
+        """Keep the playhead visible during playback."""
         low, high = self.span(session)
         frame = session.clock.frame
         if session.clock.playing and not low <= frame <= high:
@@ -152,7 +152,7 @@ class Timeline:
         first, last = self.place(session, clock.first), self.place(session, clock.last)
         draw_list.add_rect_filled((first, top), (last, bottom), colour(dress.range), 4.0)
         middle = (top + bottom) / 2
-        for x, inwards in ((first, 1), (last, -1)):  # brackets: to be taken hold of
+        for x, inwards in ((first, 1), (last, -1)):  # brackets, to be grabbed
             for ends in (
                 ((x, middle), (x, bottom)),
                 ((x, middle), (x + 4 * inwards, middle)),
@@ -176,8 +176,8 @@ class Timeline:
                 continue
             draw_list.add_line((x, self._bottom - 5), (x, self._bottom), tick)
             text = f"{n * step / unit:g}{' s' if session.panels.seconds else ''}"
-            at = (x + 6, self._bottom - 0.8 * size - 2)
-            draw_list.add_text(imgui.get_font(), 0.8 * size, at, ink, text)
+            place = (x + 6, self._bottom - 0.8 * size - 2)
+            draw_list.add_text(imgui.get_font(), 0.8 * size, place, ink, text)
 
     def _draw_head(self, session: Session) -> None:
         draw_list, y = imgui.get_window_draw_list(), self.track.y
@@ -191,7 +191,7 @@ class Timeline:
 
 
 def label_step(length: float, most: float) -> float:
-    """Between labels: a round number, of which no more than `most` lie in a length."""
+    """Choose a round distance between labels, with at most `most` of them in a length."""
     for step in STEPS:
         if length / step <= most:
             return float(step)

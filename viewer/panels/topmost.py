@@ -1,4 +1,4 @@
-"""The topmost of what lies over the window: the one that Esc closes."""
+"""Topmost window or menu, which Esc closes."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ FLOATING: Final = {
 
 
 def close_topmost(session: Session) -> None:
-    """Close the last menu, list or dialog that was opened, else the window that lies on top.
+    """Close the menu, list or dialog that was opened last, else the topmost window.
 
     A text field of a docked panel goes before the windows: Esc leaves that field.
     """

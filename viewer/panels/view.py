@@ -1,4 +1,4 @@
-"""Mouse and keys over the picture, and the lines over it: skeleton, cameras, camera path."""
+"""Mouse and keys over the view, and its overlays: skeleton, cameras, camera path."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -27,15 +27,15 @@ RIM_COLOUR: Final = (0.05, 0.06, 0.07, 0.9)
 RIM_PX: Final = tuple((x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y)
 KEY_SIZE: Final = (160, 90)
 KEY_DEPTH_M: Final = 0.15
-"""Of a camera key's frustum, and what its picture's sides are like."""
+"""Depth of a camera key's frustum; KEY_SIZE is its aspect."""
 NEAR_KEY_M: Final = 0.02
-"""A key from which we are looking is not drawn about us."""
+"""Distance to the eye within which a camera key is not drawn."""
 MOST_CAMERAS: Final = 64
 
 
 @dataclass
 class Rectangle:
-    """Where the picture is, in the window's own units."""
+    """Place of the view, in the window's own units."""
 
     x: float
     y: float
@@ -44,20 +44,20 @@ class Rectangle:
 
 
 def mouse_and_keys(session: Session, area: Rectangle, dt_s: float) -> bool:
-    """Turn, shift, approach and fly; whether the person is moving the camera right now."""
+    """Orbit, pan, zoom and fly. Returns True while the user moves the camera."""
     io = imgui.get_io()
     active, hovered = imgui.is_item_active(), imgui.is_item_hovered()
     moving = False
     height = max(area.height, 1.0)
     dx, dy = io.mouse_delta.x, io.mouse_delta.y
     if active and not imgui.is_item_activated() and (dx or dy):
-        left, right, middle = (imgui.is_mouse_down(button) for button in (0, 1, 2))
-        if middle or (left and io.key_shift):
+        main, right, middle = (imgui.is_mouse_down(button) for button in (0, 1, 2))
+        if middle or (main and io.key_shift):
             run(session, "camera.pan", dx_px=dx, dy_px=dy, height_px=height)
         elif right:
             angles = {"dx_rad": dx * LOOK_RAD_PER_PX, "dy_rad": dy * LOOK_RAD_PER_PX}
             run(session, "camera.look_around", **angles)
-        elif left:
+        elif main:
             angles = {"dx_rad": dx * ORBIT_RAD_PER_PX, "dy_rad": dy * ORBIT_RAD_PER_PX}
             run(session, "camera.orbit", **angles)
         moving = True
@@ -80,13 +80,13 @@ def _fly(session: Session, dt_s: float) -> bool:
     if not (right or up or ahead):
         return False
     speed = FLY_M_PER_S * (FAST if imgui.get_io().key_shift else 1.0)
-    sense = {"right": right, "up": up, "forward": ahead}
-    run(session, "camera.fly", **sense, dt_s=dt_s, speed_m_s=speed)
+    direction = {"right": right, "up": up, "forward": ahead}
+    run(session, "camera.fly", **direction, dt_s=dt_s, speed_m_s=speed)
     return True
 
 
 def clicked(area: Rectangle) -> tuple[float, float] | None:
-    """Where the picture was clicked without dragging, pixels from its corner."""
+    """Return the place of a click without dragging, pixels from the view's corner, or None."""
     io = imgui.get_io()
     if not (imgui.is_item_deactivated() and imgui.is_mouse_released(0)):
         return None
@@ -95,22 +95,22 @@ def clicked(area: Rectangle) -> tuple[float, float] | None:
     return io.mouse_pos.x - area.x, io.mouse_pos.y - area.y
 
 
-def pick_joint(session: Session, camera: Camera, at: tuple[float, float]) -> None:
-    """Select the joint nearest to a click, or none; only where joints are to be seen."""
+def pick_joint(session: Session, camera: Camera, pixel: tuple[float, float]) -> None:
+    """Select the joint nearest to a click, or none; only where joints are visible."""
     if session.is_static or not session.document.overlays.skeleton:
         run(session, "pose.select", joint=None)
         return
-    points, seen = project(camera, session.joints().numpy())
-    away = np.linalg.norm(points - np.array(at), axis=1)
-    away[~seen] = np.inf
-    nearest = int(away.argmin())
+    points, in_front = project(camera, session.joints().numpy())
+    distances = np.linalg.norm(points - np.array(pixel), axis=1)
+    distances[~in_front] = np.inf
+    nearest = int(distances.argmin())
     names = session.character.skeleton.joint_names
-    joint = names[nearest] if away[nearest] < PICK_PX else None
+    joint = names[nearest] if distances[nearest] < PICK_PX else None
     run(session, "pose.select", joint=joint)
 
 
 def draw_overlays(session: Session, camera: Camera, area: Rectangle) -> None:
-    """Lines and names over the picture. camera: of the picture's own size in window units."""
+    """Draw lines and names over the view. camera: at the view's size in window units."""
     shown, draw = session.document.overlays, imgui.get_window_draw_list()
     corner = (area.x, area.y)
     draw.push_clip_rect(corner, (area.x + area.width, area.y + area.height), True)
@@ -131,7 +131,7 @@ def write(
     text: str,
     colour: tuple[float, float, float, float],
 ) -> None:
-    """A line over the picture; over the checkerboard it lies on a dark plate."""
+    """Write a line over the view; over the checkerboard it has a dark plate."""
     draw = imgui.get_window_draw_list()
     if session.document.background == "transparent":
         x, y = place
@@ -144,11 +144,11 @@ def write(
 def mark(
     camera: Camera, area: Rectangle, place: tuple[float, float, float], radius: float = 7.0
 ) -> None:
-    """A ring about a point of the world."""
-    (at,), (seen,) = project(camera, np.array([place]))
-    if seen:
+    """Draw a ring about a point of the world."""
+    (pixel,), (in_front,) = project(camera, np.array([place]))
+    if in_front:
         colour = imgui.get_color_u32(PICKED_COLOUR)
-        middle = area.x + at[0], area.y + at[1]
+        middle = area.x + pixel[0], area.y + pixel[1]
         imgui.get_window_draw_list().add_circle(middle, radius, colour, 0, 2.0)
 
 
@@ -160,50 +160,50 @@ def _draw_path(session: Session, draw, corner: tuple[float, float], camera: Came
     if last > first:
         views = [path.at(frame) for frame in np.linspace(first, last, 64)]
         eyes = np.array([view.eye for view in views if view is not None])
-        way = segments(camera, np.stack((eyes[:-1], eyes[1:]), 1))
-        _lines(draw, corner, way, CAMERA_COLOUR, 2.0)
+        track = segments(camera, np.stack((eyes[:-1], eyes[1:]), 1))
+        _lines(draw, corner, track, CAMERA_COLOUR, 2.0)
     eye = np.linalg.inv(camera.viewmat.double().numpy())[:3, 3]
     for key in path.keys:
         if np.linalg.norm(np.array(key.view.eye) - eye) > NEAR_KEY_M:
             lines = frustum_lines(key.view.camera(*KEY_SIZE), KEY_DEPTH_M)
             _lines(draw, corner, segments(camera, lines), CAMERA_COLOUR, 1.0)
-    keys, seen = project(camera, np.array([key.view.eye for key in path.keys]))
+    keys, in_front = project(camera, np.array([key.view.eye for key in path.keys]))
     colour = imgui.get_color_u32(CAMERA_COLOUR)
-    for place in keys[seen]:
+    for place in keys[in_front]:
         draw.add_circle_filled((corner[0] + place[0], corner[1] + place[1]), 4.0, colour)
 
 
 def _draw_skeleton(session: Session, draw, corner: tuple[float, float], camera: Camera) -> None:
     overlays, skeleton = session.document.overlays, session.character.skeleton
-    points, seen = project(camera, session.joints().numpy())
+    points, in_front = project(camera, session.joints().numpy())
     if overlays.skeleton:
         _lines(draw, corner, segments(camera, bone_lines(session)), BONE_COLOUR, 2.0)
     dot, picked = imgui.get_color_u32(JOINT_COLOUR), imgui.get_color_u32(PICKED_COLOUR)
-    taken: list[Label] = []
+    labels: list[Label] = []
     for joint, name in enumerate(skeleton.joint_names):
         place = corner[0] + points[joint, 0], corner[1] + points[joint, 1]
-        if seen[joint] and name == session.selected_joint:
+        if in_front[joint] and name == session.selected_joint:
             draw.add_circle(place, 8.0, picked, 0, 2.0)
             label = Label.of(bone_of(session, name), place[0] + 11, place[1] - 8)
-            taken.append(label)
+            labels.append(label)
             _write_name(session, label, PICKED_COLOUR)
-        elif seen[joint] and overlays.skeleton:
+        elif in_front[joint] and overlays.skeleton:
             draw.add_circle_filled(place, 2.5, dot)
     if not (overlays.skeleton and overlays.joint_names):
         return
     for node in session.tree:  # parents first: of names in one place the larger part's is read
         joint = node.joints[0]
-        at = corner[0] + points[joint, 0] + 6, corner[1] + points[joint, 1] - 7
-        label = Label.of(node.name, *at)
-        if seen[joint] and not any(label.overlaps(other) for other in taken):
-            taken.append(label)
+        place_of_name = corner[0] + points[joint, 0] + 6, corner[1] + points[joint, 1] - 7
+        label = Label.of(node.name, *place_of_name)
+        if in_front[joint] and not any(label.overlaps(other) for other in labels):
+            labels.append(label)
             _write_name(session, label, JOINT_COLOUR)
 
 
 def _write_name(
     session: Session, label: "Label", colour: tuple[float, float, float, float]
 ) -> None:
-    """Write a name with a dark rim: it is read over white cloth and dark hair alike."""
+    """Write a name with a dark rim, readable over white cloth and dark hair alike."""
     draw, rim = imgui.get_window_draw_list(), imgui.get_color_u32(RIM_COLOUR)
     for dx, dy in RIM_PX:
         draw.add_text((label.x + dx, label.y + dy), rim, label.text)
@@ -211,7 +211,7 @@ def _write_name(
 
 
 def bone_of(session: Session, joint: str) -> str:
-    """What a joint's place is called: joints of one place are one bone's."""
+    """Name a joint's bone: joints of one place belong to one bone."""
     node = next((node for node in session.tree if joint in node.joint_names), None)
     return joint if node is None else node.name
 

@@ -1,4 +1,4 @@
-"""Pieces that several panels are made of."""
+"""Widgets that several panels share."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def label(name: str, identity: str) -> str:
 
 
 def fitting(text: str, room: float, end: bool = False) -> str:
-    """Cut a text to the room: its beginning stays, or its end."""
+    """Cut a text to a width; its beginning stays, or its end."""
     if imgui.calc_text_size(text).x <= room:
         return text
 
@@ -36,7 +36,7 @@ def fitting(text: str, room: float, end: bool = False) -> str:
 
 
 def button(session: Session, label: str, command: str) -> None:
-    """A button that runs a command and tells its title; the next thing stands beside it."""
+    """Draw a button that runs a command, with its title as tooltip; the next item is beside it."""
     if imgui.button(label):
         commands.run(session, command)
     if imgui.is_item_hovered():
@@ -45,12 +45,12 @@ def button(session: Session, label: str, command: str) -> None:
 
 
 def combo(name: str, value: Choice, choices: Sequence[Choice]) -> Choice | None:
-    """Another choice than the present one; None without one."""
+    """Draw a list of choices. Returns a new choice, or None."""
     chosen = None
     if imgui.begin_combo(name, value):
         for choice in choices:
-            picked, _ = imgui.selectable(choice, choice == value)
-            if picked and choice != value:
+            clicked, _ = imgui.selectable(choice, choice == value)
+            if clicked and choice != value:
                 chosen = choice
         imgui.end_combo()
     return chosen

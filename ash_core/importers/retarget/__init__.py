@@ -1,1 +1,1 @@
-"""Other people's motions on our skeletons."""
+"""Retargeting of motions to the skeletons of avatars."""

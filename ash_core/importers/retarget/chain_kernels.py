@@ -1,4 +1,4 @@
-"""Numba kernels of the pose solver: one serial chain of joints, every frame for itself.
+"""Numba kernels of the pose solver: one serial chain of joints, every frame by itself.
 
 A chain is a row of joints from a known base, each turning about its own axis by a sum of dofs. Its
 goals are orientations and places of some of these joints. `candidates` gives each frame several
@@ -9,7 +9,7 @@ through all frames; `relax` lets each frame give way to its neighbours.
     cost = sum over goals  w^2 (1 - t^2) |R d - G d|^2 + w^2 t^2 |R - G|^2 / 2
          + sum over places u^2 huber(|p - P|) + REST^2 |dofs|^2
 
-with G the wanted orientation, d the bone's direction, t the share of turns about the bone: for
+with G the goal orientation, d the bone's direction, t the share of turns about the bone: for
 small errors the squares of angles. Unlike rotation vectors these terms have no edge at 180 degrees.
 
 Kernels index scalars and take few arrays: slices and long argument lists made them compile for a
@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 
 REST = 0.02
-"""Weight of an angle itself: dofs that nothing asks for stay at rest."""
+"""Weight of an angle itself: dofs without a goal stay at rest."""
 SMOOTH = 0.05
 """Weight of an angle's change from frame to frame, beside 1 for a bone's error in rad."""
 TURN = 2.0
@@ -36,10 +36,10 @@ POOR = 0.03
 WAYS, OWN_WAYS = 8, 6
 """Most candidates of a frame: four by branches and two from other starts; two from neighbours."""
 NEAR_M = 0.003
-"""Misses of a place beyond this count by their length, not its square: a place may not bend a limb
+"""Miss of a place beyond which it counts by its length, not its square: a place may not bend a limb
 far away from its goals."""
 FAR_RAD = 1.0
-"""Neighbours that are farther apart than this are on different branches and do not attract."""
+"""Distance beyond which neighbours are on different branches and do not attract."""
 
 OFFSET, AXIS, MATRIX = 0, 3, 6
 """Columns of `Chain.joints`: offset [3] m, axis [3], rad per unit of each own dof [D]."""
@@ -98,7 +98,7 @@ def pose_frame(joints, angles, base, dofs, turns, places, axes):
 
 @njit(cache=True, nogil=True)
 def measure_cost(chain, goals, spots, dofs, turns, places):
-    """Cost of a posed chain."""
+    """Sum the cost of a posed chain."""
     total = 0.0
     for g in range(len(chain.goals)):
         joint = int(chain.goals[g, JOINT])
@@ -259,7 +259,7 @@ class Room(NamedTuple):
 
 
 def make_room(chain: Chain) -> Room:
-    """Memory for one thread's work on a chain."""
+    """Allocate one thread's working memory for a chain."""
     joints, count = len(chain.joints) + 1, len(chain.dofs)
     return Room(
         np.zeros((joints, 3, 3)),
@@ -272,7 +272,7 @@ def make_room(chain: Chain) -> Room:
 
 @njit(cache=True, nogil=True)
 def _total(chain, room, angles, base, goals, spots, dofs):
-    """Pose the chain; its cost, that of its distance from its neighbours included."""
+    """Pose the chain. Returns its cost, the distance from its neighbours included."""
     pose_frame(chain.joints, angles, base, dofs, room.turns, room.vectors[0], room.vectors[1])
     total = measure_cost(chain, goals, spots, dofs, room.turns, room.vectors[0])
     for d in range(len(dofs)):
@@ -284,7 +284,7 @@ def _total(chain, room, angles, base, goals, spots, dofs):
 
 @njit(cache=True, nogil=True)
 def _polish(chain, room, angles, base, goals, spots, dofs, rounds):
-    """Levenberg's steps within the limits; `dofs` are changed in place. Returns the cost."""
+    """Refine `dofs` in place by Levenberg's steps within the limits. Returns the cost."""
     # Cost at the start.
     count = len(dofs)
     hessian, damped = room.matrices[0], room.matrices[1]
@@ -357,7 +357,7 @@ def _polish(chain, room, angles, base, goals, spots, dofs, rounds):
 
 @njit(cache=True, nogil=True)
 def _turned(a, angle, v):
-    """A vector turned about a unit axis."""
+    """Turn a vector about a unit axis."""
     cosine, sine = math.cos(angle), math.sin(angle)
     share = (1.0 - cosine) * (a[0] * v[0] + a[1] * v[1] + a[2] * v[2])
     return (
@@ -374,7 +374,7 @@ def _dot(a, b):
 
 @njit(cache=True, nogil=True)
 def _triple(a, b, c):
-    """a . (b x c)"""
+    """Compute a . (b x c)."""
     return (
         a[0] * (b[1] * c[2] - b[2] * c[1])
         + a[1] * (b[2] * c[0] - b[0] * c[2])
@@ -384,7 +384,7 @@ def _triple(a, b, c):
 
 @njit(cache=True, nogil=True)
 def _times(L, v):
-    """L v"""
+    """Compute L v."""
     return (
         L[0, 0] * v[0] + L[0, 1] * v[1] + L[0, 2] * v[2],
         L[1, 0] * v[0] + L[1, 1] * v[1] + L[1, 2] * v[2],
@@ -400,7 +400,7 @@ def _angle_about(axis, a, b):
 
 @njit(cache=True, nogil=True)
 def _middle(first, second, third, target, branch):
-    """Angle about `second` after which `first` and the turned `third` enclose what they should."""
+    """Solve for the angle about `second` that sets the cosine of `first` and the turned `third`."""
     constant = _dot(first, second) * _dot(second, third)
     cosine = _dot(first, third) - constant
     sine = _triple(first, second, third)
@@ -413,10 +413,10 @@ def _middle(first, second, third, target, branch):
 
 @njit(cache=True, nogil=True)
 def _closed_form(goal, L, branch):
-    """Angles of a goal's last turns for a local orientation L: Paden and Kahan's subproblems.
+    """Solve for the angles of a goal's last turns for a local orientation L.
 
     Three turns meet L exactly, about any three axes; two bring the bone to its direction; one comes
-    nearest. Out of reach the nearest is taken.
+    nearest. Out of reach the nearest is taken. Source: Paden and Kahan's subproblems.
     """
     count = int(goal[COUNT])
     d = (goal[DIRECTION], goal[DIRECTION + 1], goal[DIRECTION + 2])
@@ -446,7 +446,7 @@ def _closed_form(goal, L, branch):
 
 @njit(cache=True, nogil=True)
 def _within(value, period, low, high):
-    """The turn of an angle that is nearest to its limits, clamped."""
+    """Choose the turn of an angle that is nearest to its limits, and clamp it."""
     best, least = value, np.inf
     for k in range(-2, 3):
         moved = value + k * period
@@ -457,14 +457,14 @@ def _within(value, period, low, high):
 
 
 @njit(cache=True, nogil=True)
-def _start(chain, room, local, angles, base, goals, branches, given, dofs):
-    """Closed-form dofs of all goals in turn, each from where the ones before really stand.
+def _start(chain, room, local, angles, base, goals, branches, fixed, dofs):
+    """Fill closed-form dofs of all goals in turn, each from the solved poses of the ones before.
 
-    branches: bit g is goal g's. given: goal whose dofs are kept as they are, or -1.
+    branches: bit g is goal g's. fixed: goal whose dofs stay, or -1.
     """
     for g in range(len(chain.goals)):
         count = int(chain.goals[g, COUNT])
-        if g == given or count == 0:
+        if g == fixed or count == 0:
             continue
         for n in range(count):
             dofs[int(chain.goals[g, ANGLES + 5 * n + 3])] = 0.0
@@ -487,7 +487,7 @@ def _start(chain, room, local, angles, base, goals, branches, given, dofs):
 
 @njit(cache=True, nogil=True)
 def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, results):
-    """Ways of every frame to meet its goals.
+    """Collect the ways of every frame to meet its goals.
 
     Fills dofs [F, WAYS, D], costs [F, WAYS] (inf: none) and goal orientations [F, WAYS, G, 3, 3].
     """
@@ -511,7 +511,7 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
             if used == tries:
                 if best <= POOR or wide < 0:
                     break
-                # Nothing comes near: look all over the limits for other places to start from.
+                # No candidate comes near: look for other starts all over the limits.
                 grid_costs[:] = np.inf
                 for m in range(3**turns):
                     grid[m, :] = 0.0
@@ -552,7 +552,7 @@ def candidates(chain, room, angles, bases, goals, spots, rounds, ways, costs, re
 
 @njit(cache=True, nogil=True)
 def borrow(chain, room, angles, bases, goals, spots, rounds, first, last, ways, costs, results):
-    """Give frames that nothing comes near their neighbours' best ways to start from, too."""
+    """Start frames without a good candidate also from their neighbours' best ones."""
     room.rows[4, :] = 0.0
     for f in range(first, last):
         if costs[f, :OWN_WAYS].min() <= POOR:
@@ -576,7 +576,7 @@ def borrow(chain, room, angles, bases, goals, spots, rounds, first, last, ways, 
 
 @njit(cache=True, nogil=True)
 def _chord(goal, a, b):
-    """Chord between two orientations: of a goal's direction, and of the whole by its twist."""
+    """Measure the chord between two orientations: direction, and the whole by its twist."""
     straight, full = 0.0, 0.0
     for row in range(3):
         along = 0.0
@@ -591,7 +591,7 @@ def _chord(goal, a, b):
 
 @njit(cache=True, nogil=True)
 def choose(chain, goals, ways, costs, results):
-    """[F, D] the cheapest path: errors, changes of dofs, and turns beyond the source's."""
+    """Choose the cheapest path [F, D] by errors, changes of dofs, and turns beyond the source's."""
     # Viterbi: cheapest way to reach each candidate of a frame.
     frames, count, many = len(ways), len(chain.dofs), len(chain.goals)
     total, fresh = costs[0].copy(), np.empty(WAYS)

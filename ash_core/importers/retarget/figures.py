@@ -1,4 +1,4 @@
-"""The two figures of a retargeting: the file's, and our skeleton at rest."""
+"""Source and target of a retargeting: the file's figure, and the avatar's skeleton at rest."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from ash_core.records import Skeleton
 FLAT_TOE_DEGREES, FLAT_FOOT_DEGREES = (-25.0, 25.0), (-45.0, 5.0)
 """Pitch of toes, and of the bone from ankle to toes, of a foot that is flat on the floor."""
 PLAIN_UPRIGHT = 0.9
-"""More upright than this is not better: then the arms decide."""
+"""Uprightness from which the arms decide."""
 SAME_PITCH_DEGREES = 3.0
 SLOW_LEGS_PER_S, LOW_LEGS = 0.3, 0.05
 """Speed and height over its lowest, in leg lengths, of a foot that stands."""
@@ -35,26 +35,26 @@ NEXT = {
 
 
 def bone_direction(pair: Pair, mapping: Mapping) -> Pair | None:
-    """The pair at the far end of a pair's bone."""
+    """Find the pair at the far end of a pair's bone."""
     side, _, part = pair.part.rpartition(" ")
     following = NEXT.get(part)
     return mapping.of(f"{side} {following}") if side in SIDES and following else None
 
 
 def pair_of(mapping: Mapping, part: str) -> Pair:
-    """The pair of a part that every mapping has."""
+    """Return the pair of a part that every mapping has."""
     pair = mapping.of(part)
     assert pair is not None, part
     return pair
 
 
 def unit(v: np.ndarray) -> np.ndarray:
-    """Vectors [..., 3] at length one."""
+    """Normalize vectors [..., 3]."""
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
 
 
 def pitch_degrees(directions: np.ndarray) -> np.ndarray:
-    """Angles over the horizontal of vectors [..., 3]."""
+    """Measure the angles of vectors [..., 3] over the horizontal, degrees."""
     return np.degrees(np.arcsin(np.clip(unit(directions)[..., 1], -1.0, 1.0)))
 
 
@@ -96,16 +96,16 @@ class Source:
             self._level_foot(side, stands)
 
     def at(self, part: str) -> int | None:
-        """Joint of a part."""
+        """Look up the joint of a part."""
         pair = self.mapping.of(part)
         return None if pair is None else self.index[pair.source]
 
     def places_at_rest(self, pair: Pair) -> np.ndarray:
-        """[3] of a pair's joint in the compared pose."""
+        """Return the place [3] of a pair's joint in the compared pose."""
         return self.rest_places[self.index[pair.source]]
 
     def leg_length(self, side: str) -> float:
-        """Thigh and shin of the compared pose, in the file's units."""
+        """Sum the lengths of thigh and shin in the compared pose, in the file's units."""
         hip, knee, foot = (
             self.rest_places[self.index[pair_of(self.mapping, f"{side} {part}").source]]
             for part in ("thigh", "shin", "foot")
@@ -113,7 +113,7 @@ class Source:
         return float(np.linalg.norm(knee - hip) + np.linalg.norm(foot - knee))
 
     def _uprightness(self, places: np.ndarray) -> np.ndarray:
-        """[F] smallest cosine between the vertical and trunk, thighs and shins."""
+        """Return the smallest cosine [F] between the vertical and trunk, thighs and shins."""
         ends = [(f"{side} {low}", f"{side} {high}") for side in SIDES
                 for low, high in (("shin", "thigh"), ("foot", "shin"))]  # fmt: skip
         top = next((p for p in ("head", "neck", "chest") if self.at(p) is not None), None)
@@ -124,7 +124,7 @@ class Source:
         return uprightness(places, [(a or 0, b or 0) for a, b in bones], 1)
 
     def _plainest_frame(self) -> int:
-        """The frame that is most like a rest pose: upright, arms straight and not raised.
+        """Find the frame most like a rest pose: upright, arms straight and not raised.
 
         The more a limb is bent there, the less its direction says of how it is twisted.
         """
@@ -140,10 +140,10 @@ class Source:
         return int(scores.argmax())
 
     def _level_foot(self, side: str, stands: bool) -> None:
-        """Turn a foot of the compared pose so that it is flat, as ours is at rest.
+        """Turn a foot of the compared pose so that it is flat, as the avatar's is at rest.
 
-        Toes that point along the floor say that the foot is flat; so does, without toes, a foot
-        that falls as much as feet do. Otherwise the frames tell in which it stands on the floor.
+        Toes along the floor mean a flat foot; without toes, so does a foot of usual steepness.
+        Otherwise the frames in which the foot stands on the floor decide.
         """
         foot, toe = self.at(f"{side} foot"), self.at(f"{side} toe")
         assert foot is not None
@@ -189,7 +189,7 @@ class Source:
         )
 
     def _has_tip(self, foot: int, toe: int) -> bool:
-        """Tell whether the file ends the toes somewhere in front of them."""
+        """Check that the file ends the toes somewhere in front of them."""
         tip = self.tips.get(toe, np.zeros(3))
         if np.linalg.norm(tip) < MIN_LEG:
             return False
@@ -197,7 +197,7 @@ class Source:
         return float(unit(self.rest_turns[toe] @ tip) @ unit(before)) > -0.1
 
     def _flat_frames(self, side: str, joints: list[int]) -> np.ndarray:
-        """[F] frames in which a foot stands on the floor under an upright leg."""
+        """Mark the frames [F] in which a foot stands on the floor under an upright leg."""
         if len(self.places) < 3:
             return np.zeros(len(self.places), bool)
         leg = self.leg_length(side)
@@ -210,7 +210,7 @@ class Source:
         return (speed < SLOW_LEGS_PER_S) & (low < LOW_LEGS * leg) & upright
 
     def direction(self, pair: Pair) -> np.ndarray | None:
-        """[3] where a bone points in the compared pose."""
+        """Return the direction [3] of a bone in the compared pose; None without a far end."""
         joint = self.index[pair.source]
         end = bone_direction(pair, self.mapping)
         if end is not None and pair.part.endswith("foot"):
@@ -226,7 +226,7 @@ class Source:
 
 
 class Target:
-    """Our skeleton at rest, by part."""
+    """The avatar's skeleton at rest, by part."""
 
     def __init__(self, skeleton: Skeleton, mapping: Mapping) -> None:
         self.skeleton, self.mapping = skeleton, mapping
@@ -240,12 +240,12 @@ class Target:
         return self.rest[self.first[pair.bone]]
 
     def lowest_foot(self) -> float:
-        """Height of the lowest foot joint, m."""
+        """Return the height of the lowest foot joint, m."""
         pairs = [self.mapping.of(f"{side} {part}") for side in SIDES for part in ("foot", "toe")]
         return min(float(self.place(pair)[1]) for pair in pairs if pair is not None)
 
     def joint(self, pair: Pair) -> int:
-        """The joint that has all of the bone's turns: rolls on the way to the next bone too."""
+        """Find the joint that has all of the bone's turns, rolls towards the next bone included."""
         end = bone_direction(pair, self.mapping)
         last = self.last[pair.bone]
         if end is None:
@@ -257,7 +257,7 @@ class Target:
         return above if ancestor == last else last
 
     def direction(self, pair: Pair) -> np.ndarray | None:
-        """[3] where a bone points at rest. Fingertips, hands without fingers go straight on."""
+        """Return the direction [3] of a bone at rest; fingertips follow the bone before."""
         end = bone_direction(pair, self.mapping)
         side, _, part = pair.part.rpartition(" ")
         if end is None and part[:-1] in FINGERS and part[-1] in "23":

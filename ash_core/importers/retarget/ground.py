@@ -13,14 +13,14 @@ from ash_core.importers.retarget.slow_turns import runs
 from ash_core.records import AvatarData
 
 SOLE_M = 0.02
-"""Depth of the sole under the lowest foot joint, where no mesh tells it."""
+"""Depth of the sole under the lowest foot joint, without a mesh."""
 ANKLE_WEIGHT, TOE_WEIGHT = (4.0, 25.0), (0.0, 25.0)
 """Weights of a joint in the air and of one on the floor, rad per m."""
 SLOW_M_PER_S, LOW_M = 0.25, 0.05
 """Speed, and height over its lowest within `AROUND_S`, of a joint that stands on the floor."""
 AROUND_S, SHORTEST_S, BLEND_S = 0.5, 0.08, 0.06
 DRIFT_M = 0.015
-"""Joints that stand within this of their mean keep one place; others go on sliding as they do."""
+"""Drift up to which a standing joint keeps one place; a farther one goes on sliding."""
 REACH = 0.9995
 """Share of the leg that is stretched at most when it stands."""
 MOST_LOWERED_M = 0.15
@@ -32,11 +32,11 @@ GIVE_M = 0.03
 def legs_on_the_ground(
     source: Source, target: Target, goals: dict[str, Turn]
 ) -> tuple[list[Place], list[Place]]:
-    """Goals for both hips, and for ankles and toes.
+    """Compute the goals of both hips, and of ankles and toes.
 
-    The hips go where the source's go, by the legs' length. Ankles and toes go where the wanted
-    turns of the legs take them, but stay in one place while the source's stand on the floor; the
-    hips come down as far as a standing leg needs.
+    Hips follow the source's, scaled by the legs' length. Ankles and toes follow from the goal
+    turns of the legs, but keep one place while the source's stand on the floor. The hips come
+    down as far as a standing leg needs.
     """
     # Joints, lengths of the legs, and the scale between both bodies.
     mapping = source.mapping
@@ -48,38 +48,39 @@ def legs_on_the_ground(
     if not leg_theirs > MIN_LEG or not leg_ours > MIN_LEG:
         raise bad(source.path, None, "expected legs with a length, got none")
     scale = float(leg_ours / leg_theirs)
-    # Wanted turns of pelvis and legs, and the middle between the hips.
+    # Goal turns of pelvis and legs, and the middle between the hips.
     turns = {part: goals[pair_of(mapping, part).bone].R_body_joint.numpy() for part in _LEGS}
     pelvis = goals[pair_of(mapping, "pelvis").bone].R_body_joint.numpy()
     middle_theirs = scale * np.mean([source.places[:, theirs[f"{s} thigh"]] for s in SIDES], axis=0)
     middle_ours = np.mean([ours[f"{side} thigh"] for side in SIDES], axis=0)
-
-    hips, feet, needs = [], [], []
+    # Goals of each side.
+    hips, feet, drops = [], [], []
     for side in SIDES:
         thigh, shin, foot = (f"{side} {part}" for part in ("thigh", "shin", "foot"))
         hip = middle_theirs + pelvis @ (ours[thigh] - middle_ours)
         hips.append((target.first[pair_of(mapping, thigh).bone], hip))
-        # Feet: held where they stand.
+        # Feet: planted where they stand.
         ankle = hip + turns[thigh] @ (ours[shin] - ours[thigh])
         ankle = ankle + turns[shin] @ (ours[foot] - ours[shin])
         guide = scale * source.places[:, theirs[foot]]
         stands = _contacts(guide, source.fps)
-        held, share = _held(ankle, guide, stands, source.fps)
-        feet.append(_goal(target.first[pair_of(mapping, foot).bone], held, ANKLE_WEIGHT, share))
+        planted, share = _plant(ankle, guide, stands, source.fps)
+        feet.append(_goal(target.first[pair_of(mapping, foot).bone], planted, ANKLE_WEIGHT, share))
         toe = mapping.of(f"{side} toe")
         if toe is not None:
             # Heels lift about toes: these stay where the flat foot had put them.
-            tip = held + turns[foot] @ (target.place(toe) - ours[foot])
+            tip = planted + turns[foot] @ (target.place(toe) - ours[foot])
             guide = scale * source.places[:, source.index[toe.source]]
-            tip, share = _held(tip, guide, _contacts(guide, source.fps), source.fps, stands)
+            tip, share = _plant(tip, guide, _contacts(guide, source.fps), source.fps, stands)
             feet.append(_goal(target.first[toe.bone], tip, TOE_WEIGHT, share))
         # Hips: lowered where a standing foot is out of reach.
-        away = hip - held
-        flat = (away[:, [0, 2]] ** 2).sum(1)
-        highest = np.sqrt(np.maximum((REACH * lengths[side]) ** 2 - flat, 0.0))
-        needed = np.clip(away[:, 1] - highest, 0.0, MOST_LOWERED_M)
-        needs.append(np.where(stands & (away[:, 1] > 0), needed, 0.0))
-    lowered = _smooth_above(np.max(needs, axis=0), source.fps)
+        offset = hip - planted
+        horizontal = (offset[:, [0, 2]] ** 2).sum(1)
+        highest = np.sqrt(np.maximum((REACH * lengths[side]) ** 2 - horizontal, 0.0))
+        drop = np.clip(offset[:, 1] - highest, 0.0, MOST_LOWERED_M)
+        drops.append(np.where(stands & (offset[:, 1] > 0), drop, 0.0))
+    # Lower both hips alike, smoothly.
+    lowered = _smooth_above(np.max(drops, axis=0), source.fps)
     down = lowered[:, None] * np.array([0.0, 1.0, 0.0])
     return [_goal(joint, hip - down, (1.0, 1.0), lowered) for joint, hip in hips], feet
 
@@ -95,7 +96,7 @@ def _leg_length(places: dict[str, np.ndarray], side: str) -> float:
 
 
 def _contacts(places: np.ndarray, fps: float) -> np.ndarray:
-    """[F] whether a joint [F, 3] m stands: slow, and low for where it is."""
+    """Mark the frames [F] in which a joint [F, 3] m stands: slow, and low for its surroundings."""
     if len(places) < 2:
         return np.ones(len(places), bool)
     speed = np.linalg.norm(np.gradient(places, axis=0), axis=-1) * fps
@@ -109,36 +110,36 @@ def _contacts(places: np.ndarray, fps: float) -> np.ndarray:
     return stands
 
 
-def _held(
+def _plant(
     places: np.ndarray,
     guide: np.ndarray,
     stands: np.ndarray,
     fps: float,
     flat: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places [F, 3] that stay as the guide's do while it stands, and the share [F] of that.
+    """Plant places [F, 3] while their guide stands. Returns them and the share [F] of planting.
 
-    flat: frames whose places count for where that is, if a stretch has any of them.
+    guide: source's joint [F, 3] m. flat: frames that alone decide the planted place, if any.
     """
-    held = places.copy()
+    planted = places.copy()
     parts, count = runs(stands)
     for n in range(count):
-        own = parts == n
-        counted = own & flat if flat is not None and (own & flat).any() else own
-        held[own] = places[counted].mean(0)
-        drift = guide[own] - guide[own].mean(0)
+        stretch = parts == n
+        counted = stretch & flat if flat is not None and (stretch & flat).any() else stretch
+        planted[stretch] = places[counted].mean(0)
+        drift = guide[stretch] - guide[stretch].mean(0)
         if np.linalg.norm(drift, axis=1).max() > DRIFT_M:
-            held[own] += drift
+            planted[stretch] += drift
     sigma = max(BLEND_S * fps, 0.3)
     wide = maximum_filter1d(stands.astype(float), 2 * round(2 * sigma) + 1, mode="nearest")
     share = np.where(stands, 1.0, gaussian_filter1d(wide, sigma, mode="nearest"))
-    # Before and after a stand, what it adds fades out.
-    added = (held - places)[_nearest_stand(stands)] if count else np.zeros_like(places)
-    return places + share[:, None] * added, share
+    # The shift of a stand fades out before and after it.
+    shift = (planted - places)[_nearest_stand(stands)] if count else np.zeros_like(places)
+    return places + share[:, None] * shift, share
 
 
 def _nearest_stand(stands: np.ndarray) -> np.ndarray:
-    """[F] for each frame the nearest one in which a joint stands."""
+    """Find, for each frame [F], the nearest one in which a joint stands."""
     frames = np.flatnonzero(stands)
     after = np.clip(np.searchsorted(frames, np.arange(len(stands))), 0, len(frames) - 1)
     before = np.maximum(after - 1, 0)
@@ -148,7 +149,7 @@ def _nearest_stand(stands: np.ndarray) -> np.ndarray:
 
 
 def _smooth_above(values: np.ndarray, fps: float) -> np.ndarray:
-    """[F] smooth values that are nowhere below the given ones."""
+    """Smooth values [F] without going below any of them."""
     sigma = max(0.08 * fps, 0.5)
     wide = maximum_filter1d(values, 2 * round(2 * sigma) + 1, mode="nearest")
     return np.maximum(gaussian_filter1d(wide, sigma, mode="nearest"), values)
@@ -178,7 +179,7 @@ def put_on_the_floor(dofs: torch.Tensor, target: Target, avatar: AvatarData | No
 def _lowest_points(
     dofs: torch.Tensor, target: Target, avatar: AvatarData | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[F] heights over y = 0 of the soles, and of the lowest other part of the body.
+    """Measure heights [F] over y = 0 of the soles, and of the lowest other part of the body.
 
     Thighs are left out: skirts hang from them.
     """
@@ -200,16 +201,16 @@ def _lowest_points(
 def _skin_points(
     target: Target, avatar: AvatarData | None, bone: str, joint: int, is_foot: bool
 ) -> np.ndarray:
-    """[n, 3] outermost points of a bone's skin, in the joint's frame."""
+    """Select the outermost points [n, 3] of a bone's skin, in the joint's frame."""
     if avatar is not None and bone in avatar.skinning.bone_names:
         skin = avatar.skinning
         index = skin.bone_names.index(bone)
         share = torch.where(skin.bones == index, skin.weights, 0.0).sum(1)
-        held = avatar.template.vertices[share > 0.5].double()
-        if len(held):
+        bound = avatar.template.vertices[share > 0.5].double()
+        if len(bound):
             rest = joint_transforms(avatar.skeleton, avatar.rest_dofs.double())[joint]
-            own = ((held - rest[:3, 3]) @ rest[:3, :3]).numpy()
-            return own[np.unique((own @ _around().T).argmax(0))]
+            local = ((bound - rest[:3, 3]) @ rest[:3, :3]).numpy()
+            return local[np.unique((local @ _around().T).argmax(0))]
     if not is_foot:
         return np.zeros((1, 3))
     drop = target.rest[joint, 1] - target.lowest_foot() + SOLE_M
@@ -217,7 +218,7 @@ def _skin_points(
 
 
 def _around() -> np.ndarray:
-    """[n, 3] directions all around, by a golden spiral: outermost points lie along them."""
+    """Spread directions [n, 3] over the sphere by a golden spiral."""
     n = np.arange(256) + 0.5
     height, turn = 1.0 - n / 128.0, n * np.pi * (1.0 + 5.0**0.5)
     width = np.sqrt(1.0 - height**2)

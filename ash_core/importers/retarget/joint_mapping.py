@@ -1,4 +1,4 @@
-"""Mapping of a motion's joints to our bones: guessed from names, kept in a file."""
+"""Mapping of a motion's joints to an avatar's bones: guessed from names, stored in a file."""
 
 import json
 from collections.abc import Sequence
@@ -11,39 +11,39 @@ from ash_core.importers.retarget.joint_names import SIDES, body_parts, group_nam
 from ash_core.records import Skeleton
 
 NEEDED = tuple(f"{side} {part}" for side in SIDES for part in ("thigh", "shin", "foot"))
-"""Without legs there is neither size nor floor."""
+"""Parts without which there is neither size nor floor."""
 LIMIT_DEGREES = 360.0
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Names and parents of a hierarchy, ours (by bone) or a file's."""
+    """Names and parents of a hierarchy, an avatar's (by bone) or a file's."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
 
     def line(self, name: str) -> list[str]:
-        """The joint and everything above it."""
-        at, names = self.names.index(name), []
-        while at >= 0:
-            names.append(self.names[at])
-            at = self.parents[at]
+        """List the joint and everything above it, upwards."""
+        joint, names = self.names.index(name), []
+        while joint >= 0:
+            names.append(self.names[joint])
+            joint = self.parents[joint]
         return names
 
     def meet(self, *names: str) -> str:
-        """The lowest joint that is above all of these."""
+        """Find the lowest joint that is above all of these."""
         shared = set(self.line(names[0])).intersection(*map(self.line, names[1:]))
         return next(name for name in self.line(names[0]) if name in shared)
 
     def path(self, first: str, last: str) -> list[str]:
-        """From one joint to another along the tree, both ends included."""
+        """List the joints from one to another along the tree, both ends included."""
         top = self.meet(first, last)
         up, down = self.line(first), self.line(last)
         return up[: up.index(top) + 1] + down[: down.index(top)][::-1]
 
 
 def bone_tree(skeleton: Skeleton) -> Tree:
-    """Our skeleton by bone: the joints before the first `_` of their names."""
+    """Group a skeleton's joints by bone: by their names before the first `_`."""
     names: dict[str, int] = {}
     parents: list[int] = []
     for joint, name in enumerate(skeleton.joint_names):
@@ -56,19 +56,19 @@ def bone_tree(skeleton: Skeleton) -> Tree:
 
 @dataclass(frozen=True)
 class Pair:
-    """One joint of the file that drives one bone of ours."""
+    """One joint of the file and the bone that it drives."""
 
     source: str
     bone: str
     part: str
-    """What it is in a body ("left thigh"); empty: its turns are carried over as they are."""
+    """Part of a body ("left thigh"); empty: the turns are carried over unchanged."""
     turn_degrees: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Added to the bone about x, then y, then z of the body frame at rest."""
+    """Turn added to the bone about x, then y, then z of the body frame at rest."""
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """All pairs, and what found no partner."""
+    """All pairs, and the names without a partner."""
 
     pairs: tuple[Pair, ...]
     up: str = "y"
@@ -77,7 +77,7 @@ class Mapping:
     unmatched_bones: tuple[str, ...] = field(default=())
 
     def of(self, part: str) -> Pair | None:
-        """The pair of a part."""
+        """Look up the pair of a part."""
         return next((pair for pair in self.pairs if pair.part == part), None)
 
 
@@ -87,26 +87,26 @@ class UnknownNamesError(InputError):
     def __init__(self, text: str, draft: Mapping) -> None:
         super().__init__(text)
         self.draft = draft
-        """The pairs that were recognised, to be completed by hand."""
+        """Recognised pairs, to be completed by the user."""
 
 
 def guess_mapping(source: Tree, skeleton: Skeleton, up: str, place: Path | str) -> Mapping:
-    """Pairs of the joints that both sides name alike. Legs are needed; the rest may be missing."""
+    """Pair the joints that both sides name alike. Legs are needed; the rest may be missing."""
     ours = bone_tree(skeleton)
     theirs_named, ours_named = _all_parts(source), _all_parts(ours)
-    if lacking := [part for part in NEEDED if part not in ours_named]:
-        some = _some(ours.names)
-        text = f"expected bones for {', '.join(lacking)}; recognised none among {some}"
+    if missing := [part for part in NEEDED if part not in ours_named]:
+        names = _some(ours.names)
+        text = f"expected bones for {', '.join(missing)}; recognised none among {names}"
         raise bad("skeleton", None, f"{text}; give --mapping, a file with your own pairs")
     shared = [part for part in ours_named if part in theirs_named]
     pairs = [Pair(theirs_named[part], ours_named[part], part) for part in shared]
     pairs += _spine_pairs(source, ours, theirs_named, ours_named)
     mapping = _complete(pairs, up, source, ours)
-    if lacking := [part for part in NEEDED if part not in theirs_named]:
-        some = _some(source.names)
-        text = f"expected joints for {', '.join(lacking)}; recognised none among {some}"
+    if missing := [part for part in NEEDED if part not in theirs_named]:
+        names = _some(source.names)
+        text = f"expected joints for {', '.join(missing)}; recognised none among {names}"
         text += "; give --mapping, a file with your own pairs"
-        # Without legs nothing says which way is up: the completed pairs will.
+        # Without legs the up axis is unknown: it follows from the completed pairs.
         raise UnknownNamesError(str(bad(place, None, text)), replace(mapping, up=""))
     return mapping
 
@@ -127,7 +127,7 @@ def _complete(pairs: Sequence[Pair], up: str, source: Tree, ours: Tree) -> Mappi
 
 
 def _all_parts(tree: Tree) -> dict[str, str]:
-    """Named parts, and pelvis and chest: where the legs and where the arms meet."""
+    """Collect named parts, and pelvis and chest: where the legs and where the arms meet."""
     parts = body_parts(tree.names)
     thighs = [parts[f"{side} thigh"] for side in SIDES if f"{side} thigh" in parts]
     arms = [parts.get(f"{side} clavicle", parts.get(f"{side} upper_arm", "")) for side in SIDES]
@@ -143,19 +143,19 @@ def _all_parts(tree: Tree) -> dict[str, str]:
 def _spine_pairs(
     source: Tree, ours: Tree, theirs_named: dict[str, str], ours_named: dict[str, str]
 ) -> list[Pair]:
-    """Joints between pelvis and chest, and between chest and head, by how far along they stand."""
+    """Pair joints of spine and neck by their relative position along them."""
     pairs = []
     for low, high, part in (("pelvis", "chest", "spine"), ("neck", "head", "neck")):
         if not all(end in named for end in (low, high) for named in (theirs_named, ours_named)):
             continue
         theirs = source.path(theirs_named[low], theirs_named[high])[1:-1]
         bones = ours.path(ours_named[low], ours_named[high])[1:-1]
-        taken: set[int] = set()
+        used: set[int] = set()
         for n, name in enumerate(theirs):
-            at = round((n + 1) / (len(theirs) + 1) * (len(bones) + 1)) - 1
-            if 0 <= at < len(bones) and at not in taken:
-                taken.add(at)
-                pairs.append(Pair(name, bones[at], f"{part} {at + 1}"))
+            n_bone = round((n + 1) / (len(theirs) + 1) * (len(bones) + 1)) - 1
+            if 0 <= n_bone < len(bones) and n_bone not in used:
+                used.add(n_bone)
+                pairs.append(Pair(name, bones[n_bone], f"{part} {n_bone + 1}"))
     return pairs
 
 
@@ -163,7 +163,7 @@ def _spine_pairs(
 
 
 def write_draft(path: Path | str, draft: Mapping, skeleton: Skeleton) -> None:
-    """Write a mapping to be completed: with the bones that need a joint, by the parts they are."""
+    """Write a mapping to be completed, with the bones that need a joint by part."""
     bones = _all_parts(bone_tree(skeleton))
     driven = {pair.bone for pair in draft.pairs}
     needed = {part: bones[part] for part in (*NEEDED, "pelvis") if part in bones}
@@ -209,6 +209,7 @@ def _write(path: Path | str, mapping: Mapping, head: dict[str, object]) -> None:
 
 def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
     """Read a mapping; every name in it must be a joint of its side."""
+    # Head of the file.
     ours = bone_tree(skeleton)
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("joints"), dict):
@@ -216,6 +217,7 @@ def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
     up = content.get("up", "")
     if up not in ("y", "z") and "up" in content:
         raise bad(path, None, f"up: expected 'y' or 'z', got {show(repr(up)[:60])}")
+    # One pair for each joint.
     bones = _all_parts(ours)
     parts = {bone: part for part, bone in bones.items()}
     pairs: list[Pair] = []
@@ -226,8 +228,8 @@ def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
             raise bad(path, None, f"{place}: expected a joint of the motion file")
         bone = entry.get("bone") if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(bone, str) or bone not in ours.names:
-            found = show(repr(bone)[:60])
-            raise bad(path, None, f"{place}: expected 'bone', one of the skeleton's, got {found}")
+            text = f"expected 'bone', one of the skeleton's, got {show(repr(bone)[:60])}"
+            raise bad(path, None, f"{place}: {text}")
         if any(pair.bone == bone for pair in pairs):
             raise bad(path, None, f"{place}: expected one joint a bone, got a second for {bone}")
         part = entry.get("part", parts.get(bone, ""))
@@ -235,10 +237,11 @@ def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
             raise bad(path, None, f"{place}: part: expected a string")
         turn = _turn(path, place, entry.get("turn_degrees", [0, 0, 0]))
         pairs.append(Pair(name, bone, part, turn))
+    # Pairs that every mapping needs.
     mapping = _complete(pairs, up, source, ours)
-    lacking = [part for part in (*NEEDED, "pelvis") if mapping.of(part) is None]
-    if lacking:
-        needed = (f"{bones[part]} ({part})" if part in bones else part for part in lacking)
+    missing = [part for part in (*NEEDED, "pelvis") if mapping.of(part) is None]
+    if missing:
+        needed = (f"{bones[part]} ({part})" if part in bones else part for part in missing)
         raise bad(path, None, f"joints: expected a joint for {', '.join(needed)}, got none")
     return mapping
 
@@ -258,7 +261,7 @@ def _turn(path: Path | str, place: str, value: object) -> tuple[float, float, fl
 def mapping_of(
     place: Path | str, source: Tree, skeleton: Skeleton, up: str, mapping: Path | None
 ) -> Mapping:
-    """A given mapping file, or the guess."""
+    """Read a mapping file where there is one, else guess."""
     if mapping is not None:
         return read_mapping(mapping, source, skeleton)
     return guess_mapping(source, skeleton, up, place)

@@ -1,8 +1,8 @@
-"""Body parts by the names of joints, in the namings that files use.
+"""Body parts meant by the joint names of common motion files.
 
-Mixamo, Rokoko, CMU, LAFAN, SMPL, Xsens, 3ds Max Biped, Daz and Unreal agree on most words and
-disagree on a few: a "shoulder" is a collar bone where there is an "arm" too, else an upper arm. So
-a name is read among its fellows.
+Mixamo, Rokoko, CMU, LAFAN, SMPL, Xsens, 3ds Max Biped, Daz and Unreal disagree on a few words. A
+"shoulder" is a collar bone where there is an "arm" too, else an upper arm. So names are read
+together.
 """
 
 import re
@@ -42,22 +42,22 @@ _OF_CENTRE = {word: part for part, words in _CENTRE.items() for word in words}
 
 
 def side_and_word(name: str) -> tuple[str | None, str]:
-    """("left", "upleg") from LeftUpLeg, l_upleg, UpLeg.L, mixamorig:LeftUpLeg, lUpLeg ..."""
+    """Split a name: ("left", "upleg") from LeftUpLeg, l_upleg, UpLeg.L, mixamorig:LeftUpLeg ..."""
     bare = _PREFIX.sub("", name.strip().lower() if name.isupper() else name.strip())
     bare = _PREFIX.sub("", bare.lower()) if ":" in bare else _strip(bare)
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", bare)
     words = [word for word in re.split(r"[^A-Za-z0-9]+", spaced.lower()) if word]
     side = None
-    for mark, whose in (("left", LEFT), ("right", RIGHT), ("l", LEFT), ("r", RIGHT)):
+    for mark, marked_side in (("left", LEFT), ("right", RIGHT), ("l", LEFT), ("r", RIGHT)):
         if mark in words:
             words.remove(mark)
-            side = whose
+            side = marked_side
             break
     joined = "".join(words)
     if side is None:
-        for mark, whose in (("left", LEFT), ("right", RIGHT)):
+        for mark, marked_side in (("left", LEFT), ("right", RIGHT)):
             if joined.startswith(mark) or joined.endswith(mark):
-                return whose, joined.replace(mark, "", 1)
+                return marked_side, joined.replace(mark, "", 1)
         # CMU and Poser glue a letter on: LThumb, lShldr, rhip.
         if joined[:1] in "lr" and _kind(joined[1:]) is not None and _kind(joined) is None:
             return (LEFT if joined[0] == "l" else RIGHT), joined[1:]
@@ -70,7 +70,7 @@ def _strip(name: str) -> str:
 
 
 def _kind(word: str) -> str | None:
-    """What a word without its side can mean."""
+    """Look up the part that a word without its side can mean."""
     bare = re.sub(r"\d+$", "", word)
     if bare in _OF_WORD:
         return _OF_WORD[bare]
@@ -82,27 +82,27 @@ def _kind(word: str) -> str | None:
 
 
 def body_parts(names: Sequence[str]) -> dict[str, str]:
-    """Joint of each part that is recognised: "left thigh", "head", "right index1" ... to a name.
+    """Map each recognised part ("left thigh", "head", "right index1" ...) to its joint's name.
 
-    Pelvis, chest and spine are not told by names but by where the limbs meet (`Tree.spine`).
+    Pelvis, chest and spine follow not from names but from where the limbs meet.
     """
-    found: dict[tuple[str | None, str], str] = {}
+    joints: dict[tuple[str | None, str], str] = {}
     for name in names:
         side, word = side_and_word(name)
         if _ROLL.search(re.sub(r"^(left|right)", "", word)):
             continue
         kind = _kind(word) if side else _OF_CENTRE.get(re.sub(r"\d+$", "", word))
         if kind is not None:
-            found.setdefault((side, kind), name)
-    parts = {kind: name for (side, kind), name in found.items() if side is None}
+            joints.setdefault((side, kind), name)
+    parts = {kind: name for (side, kind), name in joints.items() if side is None}
     for side in SIDES:
-        own = {kind: name for (whose, kind), name in found.items() if whose == side}
+        own = {kind: name for (whose, kind), name in joints.items() if whose == side}
         parts |= {f"{side} {part}": name for part, name in _limbs(own).items()}
     return parts
 
 
 def _limbs(own: dict[str, str]) -> dict[str, str]:
-    """The words of one side, read together."""
+    """Resolve the words of one side together."""
     first = lambda *kinds: next((own[kind] for kind in kinds if kind in own), None)  # noqa: E731
     has_arm = "upper_arm" in own
     limbs = {
@@ -122,5 +122,5 @@ def _limbs(own: dict[str, str]) -> dict[str, str]:
 
 
 def group_name(joint: str) -> str:
-    """Our one-degree-of-freedom joints by bone: LeftArm_rx, LeftArm_rz are LeftArm."""
+    """Return the bone of a joint of one dof: LeftArm_rx and LeftArm_rz belong to LeftArm."""
     return joint.split("_")[0]

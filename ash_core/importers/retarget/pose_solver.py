@@ -1,10 +1,10 @@
-"""Dofs whose joints stand and turn as wanted, each frame by itself, then smooth in time.
+"""Solver of dofs for goal places and turns of joints: each frame by itself, then smooth in time.
 
 The skeleton is cut into chains: rows of joints between places where goals branch. Chains are solved
-from the root outwards, each from where its parent really stands, so that a child makes up for what
-limits keep its parent from. For every frame of a chain there are several ways to meet the goals,
-from closed forms; the smoothest path through all of them is taken (`chain_kernels`). No frame
-starts from another one's result, so that none inherits a mistake.
+from the root outwards, each from its parent's solved pose: a child makes up for limits of its
+parent. Closed forms give every frame of a chain several ways to meet the goals; the smoothest path
+through all of them is taken (`chain_kernels`). No frame starts from another one's result, so that
+none inherits a mistake.
 """
 
 import math
@@ -27,13 +27,13 @@ ROUNDS = 8
 """Most steps of a candidate to its optimum."""
 RELAX_ROUNDS = 2
 UNLIMITED_RAD = 4 * math.pi
-"""Limits at least this far apart are none: the angle may go round and round."""
+"""Range of limits from which a dof counts as unlimited: the angle may go round and round."""
 PARALLEL = 0.95
 """Cosine above which an axis runs along a bone, or along another axis."""
 LOOSE_TWIST = 0.25
 """Share of turns about a bone up to which they are left to the next bone's goal."""
 SECOND_WAY_RAD = 0.9 * math.pi
-"""A second closed-form solution is half a turn away: dofs with less room have none."""
+"""Range below which a dof has no second closed-form solution, which is half a turn away."""
 RELAX_STEPS = 3
 PART = 256
 """Fewest frames that are worth a thread."""
@@ -42,7 +42,7 @@ THREADS = max(os.cpu_count() or 1, 1)
 
 @dataclass(frozen=True)
 class Turn:
-    """A joint's wanted orientation."""
+    """Goal orientation of a joint."""
 
     joint: int
     R_body_joint: Float[Tensor, "F 3 3"]
@@ -54,7 +54,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Place:
-    """A joint's wanted place, m."""
+    """Goal place of a joint, m."""
 
     joint: int
     place: Float[Tensor, "F 3"]
@@ -63,7 +63,7 @@ class Place:
 
 
 def free_dofs(skeleton: Skeleton) -> Bool[Tensor, "D"]:
-    """Dofs that poses use: not those that lengthen bones."""
+    """Mark the dofs [D] that poses use: all but those that lengthen bones."""
     stretches = (skeleton.dof_matrix[skeleton.is_prismatic] != 0).any(0)
     stretches[:3] = False
     return ~stretches & (skeleton.dof_matrix != 0).any(0)
@@ -76,7 +76,7 @@ def solve_poses(
     feet: Sequence[Place],
     tell: Callable[[float], None] = lambda _done: None,
 ) -> Float[Tensor, "F D"]:
-    """The dofs, within the skeleton's limits, that come nearest to all goals; smooth in time.
+    """Solve for the dofs, within the skeleton's limits, that come nearest to all goals.
 
     hips: joints whose mean place the root's slides meet exactly. feet: places that the chains of
     their joints meet as far as their weight beside the turns says. Dofs that move none of the
@@ -105,7 +105,7 @@ class _Segment:
     """A row of goals, each the only one below the one before."""
 
     base: int
-    """Joint that is known before; -1: the body's frame."""
+    """Joint solved before; -1: the body's frame."""
     goals: list[Turn]
     joints: list[int]
     """Joints from below the base to the last goal."""
@@ -117,7 +117,7 @@ class _Segment:
 
 
 class _Solver:
-    """The skeleton's chains, and what of them is solved."""
+    """The skeleton's chains, and their solved poses."""
 
     def __init__(self, skeleton: Skeleton, turns: Sequence[Turn], feet: Sequence[Place]) -> None:
         self.skeleton = skeleton
@@ -137,7 +137,7 @@ class _Solver:
         self.owners = self._owners()
 
     def line(self, joint: int) -> list[int]:
-        """The joint and everything above it."""
+        """List the joint and everything above it, upwards."""
         line = []
         while joint >= 0:
             line.append(joint)
@@ -145,7 +145,7 @@ class _Solver:
         return line
 
     def _cut(self, turns: Sequence[Turn], feet: Sequence[Place]) -> list[_Segment]:
-        """The segments, parents first."""
+        """Cut the skeleton into segments, parents first."""
         goals = {turn.joint: turn for turn in turns}
         lines = {joint: self.line(joint) for joint in goals}
         above = {joint: next((a for a in lines[joint][1:] if a in goals), -1) for joint in goals}
@@ -165,7 +165,7 @@ class _Solver:
         return segments
 
     def _owners(self) -> dict[int, _Segment]:
-        """The segment that solves each dof: where it turns most."""
+        """Assign each dof to the segment in which it turns most."""
         owners: dict[int, _Segment] = {}
         most: dict[int, float] = {}
         for segment in self.segments:
@@ -176,7 +176,7 @@ class _Solver:
         return owners
 
     def in_order(self) -> list[_Segment]:
-        """Segments after those whose joints or dofs they build on."""
+        """Sort segments after those whose joints or dofs they build on."""
         waiting, order = list(self.segments), []
         while waiting:
             ready = [s for s in waiting if not any(self._needs(s, other) for other in waiting)]
@@ -193,13 +193,13 @@ class _Solver:
         )
 
     def place_root(self, hips: Sequence[Place]) -> None:
-        """Slide the root so that the hips' mean stands where it shall."""
+        """Slide the root so that the hips' mean meets its goal."""
         places = []
         for hip in hips:
             line = self.line(hip.joint)
-            known = next(joint for joint in line if joint in self.poses)
-            turn, origin = self.poses[known]
-            arm = self.skeleton.offsets[line[: line.index(known)]].double().numpy().sum(0)
+            solved = next(joint for joint in line if joint in self.poses)
+            turn, origin = self.poses[solved]
+            arm = self.skeleton.offsets[line[: line.index(solved)]].double().numpy().sum(0)
             places.append(hip.place.numpy() - origin - turn @ arm)
         miss = np.mean(places, axis=0)
         for dof in range(3):
@@ -211,7 +211,7 @@ class _Solver:
                 self.poses[joint] = (self.poses[joint][0], self.poses[joint][1] + miss)
 
     def solve(self, segment: _Segment) -> None:
-        """Write the dofs of a segment, and remember where its goals' joints stand."""
+        """Write the dofs of a segment, and store the poses of its goals' joints."""
         own = [dof for dof, owner in self.owners.items() if owner is segment]
         angles = self.dofs @ self.matrix[segment.joints].T  # its own dofs are still zero
         bases = np.concatenate(
@@ -230,7 +230,7 @@ class _Solver:
             self.poses[joint] = (turns[:, n], origins[:, n])
 
     def _chain(self, segment: _Segment, own: Sequence[int]) -> Chain:
-        """A segment's constants for the kernels."""
+        """Pack a segment's constants for the kernels."""
         joints = segment.joints
         axes = self.skeleton.axes[joints].double().numpy()
         offsets = self.skeleton.offsets[joints].double().numpy()
@@ -276,16 +276,16 @@ class _Work:
         self.goals, self.spots = np.ascontiguousarray(goals), spots
 
     def solve(self) -> np.ndarray:
-        """[F, D] dofs of all frames."""
+        """Solve for the dofs [F, D] of all frames."""
         chain, count, many = self.chain, len(self.chain.dofs), len(self.chain.goals)
         ways = np.zeros((self.frames, kernels.WAYS, count))
         costs = np.full((self.frames, kernels.WAYS), np.inf)
         results = np.zeros((self.frames, kernels.WAYS, many, 3, 3))
 
-        known = (self.angles, self.bases, self.goals, self.spots)
+        inputs = (self.angles, self.bases, self.goals, self.spots)
 
         def search(part: slice) -> None:
-            angles, bases, goals, spots = (array[part] for array in known)
+            angles, bases, goals, spots = (array[part] for array in inputs)
             output = (ways[part], costs[part], results[part])
             room = kernels.make_room(chain)
             kernels.candidates(chain, room, angles, bases, goals, spots, ROUNDS, *output)
@@ -294,7 +294,7 @@ class _Work:
 
         def borrow(part: slice) -> None:
             room, output = kernels.make_room(chain), (ways, costs, results)
-            kernels.borrow(chain, room, *known, ROUNDS, part.start, part.stop, *output)
+            kernels.borrow(chain, room, *inputs, ROUNDS, part.start, part.stop, *output)
 
         self._spread_work(borrow)
         path = kernels.choose(chain, self.goals, ways, costs, results)
@@ -302,17 +302,17 @@ class _Work:
 
             def relax(part: slice, odd: int = n % 2) -> None:
                 room = kernels.make_room(chain)
-                kernels.relax(chain, room, *known, path, part.start + odd, part.stop, RELAX_STEPS)
+                kernels.relax(chain, room, *inputs, path, part.start + odd, part.stop, RELAX_STEPS)
 
             self._spread_work(relax)
         # Turns that limits make too fast.
-        frames = slow_turns.Frames(*known, np.ones(self.frames))
+        frames = slow_turns.Frames(*inputs, np.ones(self.frames))
         windows = slow_turns.fast_windows(chain, frames, path)
         _run(lambda window: slow_turns.slow_down(chain, frames, path, window), windows)
         return path
 
     def pose(self, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Orientations [F, J + 1, 3, 3] and places [F, J + 1, 3]; joint 0 is the base."""
+        """Compute orientations [F, J + 1, 3, 3] and places [F, J + 1, 3]; joint 0 is the base."""
         joints = len(self.chain.joints) + 1
         turns, places = np.empty((self.frames, joints, 3, 3)), np.empty((self.frames, joints, 3))
         room = kernels.make_room(self.chain)
@@ -340,7 +340,7 @@ _Row = list[tuple[np.ndarray, int, float]]
 
 
 def _closed_rows(segment: _Segment, matrix: np.ndarray, axes: np.ndarray) -> list[_Row]:
-    """The turns of each goal that closed forms solve: the last three at most, each its own dof.
+    """List the turns of each goal that closed forms solve: at most its last three, one dof each.
 
     A bone's last turns about itself are left to the next goal, which feels them more.
     """
@@ -357,13 +357,13 @@ def _closed_rows(segment: _Segment, matrix: np.ndarray, axes: np.ndarray) -> lis
             direction = goal.direction.double().numpy()
             while row and abs(row[-1][0] @ direction) > PARALLEL:
                 carried.insert(0, row.pop())
-        taken: _Row = []
+        closed: _Row = []
         for entry in reversed(row):
             dof = entry[1]
-            if len(taken) == 3 or dof < 0 or dof in [turn[1] for turn in taken]:
+            if len(closed) == 3 or dof < 0 or dof in [turn[1] for turn in closed]:
                 break
-            taken.insert(0, entry)
-        rows.append(taken)
+            closed.insert(0, entry)
+        rows.append(closed)
     # A dof that turns in several rows, or apart from its row, has no closed form.
     for row in rows:
         for entry in list(row):
@@ -375,7 +375,7 @@ def _closed_rows(segment: _Segment, matrix: np.ndarray, axes: np.ndarray) -> lis
 
 
 def _turns_between(matrix: np.ndarray, axes: np.ndarray, first: int, last: int) -> _Row:
-    """The turns of joints first to last; dof -1 where several own dofs turn one joint."""
+    """List the turns of joints first to last; dof -1 where several own dofs turn one joint."""
     row: _Row = []
     for joint in range(first, last + 1):
         dofs = np.flatnonzero(matrix[joint])
@@ -386,7 +386,7 @@ def _turns_between(matrix: np.ndarray, axes: np.ndarray, first: int, last: int) 
 
 
 def _merged(row: _Row) -> _Row:
-    """Neighbouring turns of one dof about one axis as one."""
+    """Merge neighbouring turns of one dof about one axis."""
     merged: _Row = []
     for axis, dof, scale in row:
         if merged and merged[-1][1] == dof and merged[-1][0] @ axis > 1 - 1e-6:

@@ -34,7 +34,7 @@ class Worst:
     """Frame of the result, from 0; of two frames the later."""
     degrees: float
     at_limit: bool
-    """True where the limb's joints are why: a limit, or an axis that they do not turn about."""
+    """True where the limb's joints cause it: by a limit, or by an axis that they lack."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Quality:
     """Largest deviations of every bone, the worst first."""
 
     errors: tuple[Worst, ...]
-    """Angles between where bones point and where they should; of hands and head: turn."""
+    """Angles between bones and their goal directions; hands and head: whole orientations."""
     turns: tuple[Worst, ...]
     """Turns between two frames beyond the source's."""
 
     @property
     def is_good(self) -> bool:
-        """Tell whether all is within bounds, save what joint limits forbid."""
+        """Check that all is within bounds, save what joint limits forbid."""
         beyond = [e for e in self.errors if e.degrees > ERROR_BOUND_DEGREES and not e.at_limit]
         return not beyond and self.turns[0].degrees <= TURN_BOUND_DEGREES
 
@@ -60,24 +60,26 @@ def measure(
     sources: Mapping[str, str],
 ) -> Quality:
     """Compare a motion with its goals, by bone. sources: the file's joint of each bone."""
+    # Goals that count, and the frames in which a dof is at its limit.
     hard = {bone: goal for bone, goal in goals.items() if goal.weight >= SOFT_WEIGHT}
     directions = _directions(skeleton, dofs, list(hard.values()))
     limbs = _limbs(skeleton, [goal.joint for goal in goals.values()])
     own = _own_dofs(skeleton, limbs)
     low, high = skeleton.dof_limits.to(dofs).unbind(-1)
     pressed = (dofs <= low + AT_LIMIT_RAD) | (dofs >= high - AT_LIMIT_RAD)
+    # Largest error and largest excess turn of each bone.
     errors, turns = [], []
     for (bone, goal), (ours, theirs) in zip(hard.items(), directions, strict=True):
-        off = _angles(ours, theirs)
-        excess = torch.zeros_like(off)
+        misses = _angles(ours, theirs)
+        excess = torch.zeros_like(misses)
         excess[1:] = _angles(ours[1:], ours[:-1]) - _angles(theirs[1:], theirs[:-1])
         limb = limbs[goal.joint]
-        limited = _whole_misses(pressed[:, own[limb]].any(1), off)
-        for values, worst in ((off, errors), (excess, turns)):
+        limited = _whole_misses(pressed[:, own[limb]].any(1), misses)
+        for values, worst in ((misses, errors), (excess, turns)):
             frame = int(values.argmax())
             degrees = max(float(values[frame]), 0.0)
             at_limit = bool(limited[frame])
-            if not at_limit and values is off and degrees > ERROR_BOUND_DEGREES:
+            if not at_limit and values is misses and degrees > ERROR_BOUND_DEGREES:
                 row = [other for other in hard.values() if limbs[other.joint] == limb]
                 at_limit = _is_nearest(skeleton, dofs[frame], own[limb], row, frame)
             worst.append(Worst(bone, sources[bone], frame, degrees, at_limit))
@@ -88,7 +90,7 @@ def measure(
 def _directions(
     skeleton: Skeleton, dofs: Float[Tensor, "F D"], goals: Sequence[Turn]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Directions of each goal's bone and those wanted, [F, 3]; [F, 3, 3] where it has none."""
+    """Return directions [F, 3] of each goal's bone and of its goal; orientations without one."""
     posed = posed_in_parts(skeleton, dofs, [goal.joint for goal in goals])[..., :3, :3]
     pairs = []
     for n, goal in enumerate(goals):
@@ -99,17 +101,17 @@ def _directions(
     return pairs
 
 
-def _whole_misses(pressed: Bool[Tensor, "F"], off: Float[Tensor, "F"]) -> Bool[Tensor, "F"]:
+def _whole_misses(pressed: Bool[Tensor, "F"], misses: Float[Tensor, "F"]) -> Bool[Tensor, "F"]:
     """Extend frames at a limit to the misses that they are part of.
 
     Where limits force a jump, the solver spreads it over the frames around.
     """
-    numbers, count = runs((off > MISS_DEGREES).numpy())
-    misses = torch.from_numpy(numbers) + 1
+    numbers, count = runs((misses > MISS_DEGREES).numpy())
+    numbers_from_1 = torch.from_numpy(numbers) + 1
     has_limit = torch.zeros(count + 1, dtype=torch.bool)
-    has_limit[misses[pressed]] = True
+    has_limit[numbers_from_1[pressed]] = True
     has_limit[0] = False
-    return pressed | has_limit[misses]
+    return pressed | has_limit[numbers_from_1]
 
 
 def _is_nearest(
@@ -119,7 +121,7 @@ def _is_nearest(
     goals: Sequence[Turn],
     frame: int,
 ) -> bool:
-    """Tell whether no own dof brings a limb nearer to its goals, which its joints cannot meet.
+    """Check that no own dof brings a limb nearer to its goals, which its joints cannot meet.
 
     Hinges, as a thumb's, turn about one axis alone, whatever their limits are.
     """
@@ -139,7 +141,7 @@ def _is_nearest(
 
 
 def _limbs(skeleton: Skeleton, joints: Sequence[int]) -> dict[int, tuple[int, ...]]:
-    """Goal joints of the limb that each is in: a row, each the only one below the one before.
+    """Group goal joints by limb: a row, each the only one below the one before.
 
     A limb shares what one of its joints cannot do: a knee's limit turns the thigh, too.
     """
@@ -175,6 +177,6 @@ def _own_dofs(
 
 
 def _angles(a: Tensor, b: Tensor) -> Tensor:
-    """[F] degrees between directions [F, 3] or orientations [F, 3, 3], by their chord."""
+    """Measure angles [F] between directions [F, 3] or orientations [F, 3, 3], degrees."""
     square = ((a - b) ** 2).flatten(1).sum(1) / (1.0 if a.ndim == 2 else 2.0)
     return 2.0 * torch.rad2deg(torch.asin((0.5 * square.sqrt()).clamp(max=1.0)))

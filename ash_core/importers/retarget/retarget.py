@@ -1,8 +1,8 @@
-"""A motion from somebody else's skeleton on ours.
+"""Retargeting of a motion file to an avatar's skeleton.
 
-Each bone of ours shall turn as the source's does, seen from poses of both in which the bones point
-the same way (T and A poses differ, so do their proportions); the pelvis and the feet shall stand
-where the source's do, scaled by the length of the legs; nobody sinks into the floor, y = 0.
+Each bone turns as the source's does, relative to poses of both in which the bones point the same
+way: T and A poses differ, and so do proportions. Pelvis and feet stand where the source's do,
+scaled by the length of the legs. The body stays above the floor, y = 0.
 """
 
 import math
@@ -33,11 +33,11 @@ from ash_core.importers.retarget.up_axis import UpAxis, find_up_axis
 from ash_core.records import AvatarData, Motion, Skeleton
 
 MIN_ACROSS = 0.3
-"""Horizontal share of a foot's bone below which it does not say where the foot points."""
+"""Horizontal share of a foot's bone below which its direction is not used."""
 ACROSS_COSINE = 0.87
 """Cosine of 30 degrees: a pelvis turns its thighs' joints with it, nearer than this."""
 MIN_WIDTH = 0.1
-"""Leg lengths between thighs that say how a pelvis stands."""
+"""Least distance between the thighs that orients a pelvis, leg lengths."""
 _TRUNK = ("pelvis", "chest", "spine", "neck", "head", "clavicle")
 _TWIST = {
     "upper_arm": 0.3,
@@ -57,7 +57,7 @@ _BEFORE |= {f"{finger}1": "hand" for finger in FINGERS}
 
 @dataclass(frozen=True)
 class Retargeted:
-    """A motion on our skeleton, and how well it follows its file."""
+    """A motion on an avatar's skeleton, and its deviations from the file."""
 
     motion: Motion
     mapping: Mapping
@@ -75,9 +75,11 @@ def read_bvh_motion(
     avatar: AvatarData | None = None,
     tell: Callable[[float], None] = lambda _done: None,
 ) -> Retargeted:
-    """A `.bvh` file on our skeleton.
+    """Retarget a `.bvh` file to a skeleton.
 
-    fps: rate of the result; None keeps the file's. avatar: its mesh says where its soles are.
+    fps: rate of the result; None keeps the file's. mapping: file of joint pairs; None guesses.
+    avatar: mesh whose soles stand on the floor; None: the skeleton's feet. tell: called with the
+    share that is done. Raises: InputError.
     """
     # The file: poses, up axis, joint mapping.
     clip = read_bvh(path)
@@ -88,23 +90,23 @@ def read_bvh_motion(
     up = find_up_axis(tree, clip.rest(), places)
     chosen = mapping_of(path, tree, skeleton, up.axis, mapping)
     if not chosen.up:
-        known = {pair.part: pair.source for pair in chosen.pairs}
-        up = find_up_axis(tree, clip.rest(), places, known)
+        joints = {pair.part: pair.source for pair in chosen.pairs}
+        up = find_up_axis(tree, clip.rest(), places, joints)
         chosen = replace(chosen, up=up.axis)
     elif chosen.up != up.axis:
         up = UpAxis(chosen.up, f"{mapping} says so")
     # Goals of the bones, solved for the dofs.
     source = Source(clip, tree, turns, places, chosen, path)
     target = Target(skeleton, chosen)
-    goals = _wanted_turns(source, target, _facing(source, target))
+    goals = _goal_turns(source, target, _facing(source, target))
     hips, feet = legs_on_the_ground(source, target, goals)
     dofs = solve_poses(skeleton, list(goals.values()), hips, feet, tell)
     dofs = put_on_the_floor(dofs, target, avatar)
     # A rest pose at the start, which the motion leaves at once, is solved and left out.
     first, notes = clip.rest_frames, clip.notes
     if first:
-        some = "the first frame shows" if first == 1 else f"the first {first} frames show"
-        notes += (f"{some} a rest pose that the motion leaves at once: left out",)
+        subject = "the first frame shows" if first == 1 else f"the first {first} frames show"
+        notes += (f"{subject} a rest pose that the motion leaves at once: left out",)
         goals = {
             bone: replace(goal, R_body_joint=goal.R_body_joint[first:])
             for bone, goal in goals.items()
@@ -118,7 +120,7 @@ def read_bvh_motion(
 
 
 def _facing(source: Source, target: Target) -> np.ndarray:
-    """R that turns our rest figure about the vertical to face as the source's does."""
+    """Return R that turns the target at rest about the vertical to face as the source does."""
 
     def heading(places: Callable[[str], np.ndarray]) -> float:
         across = places("left thigh") - places("right thigh")
@@ -131,8 +133,8 @@ def _facing(source: Source, target: Target) -> np.ndarray:
     return Rotation.from_euler("y", ours - heading(of_source)).as_matrix()
 
 
-def _wanted_turns(source: Source, target: Target, facing: np.ndarray) -> dict[str, Turn]:
-    """Goal of each pair's bone: the source's turn since the compared pose, on our rest."""
+def _goal_turns(source: Source, target: Target, facing: np.ndarray) -> dict[str, Turn]:
+    """Compute each bone's goal: the source's turn since the compared pose, on our rest."""
     goals: dict[str, Turn] = {}
     for pair in source.mapping.pairs:
         A = _alignment(source, target, facing, pair)
@@ -153,21 +155,21 @@ def _wanted_turns(source: Source, target: Target, facing: np.ndarray) -> dict[st
 
 
 def _pelvis_turns(source: Source, moved: np.ndarray) -> np.ndarray:
-    """Turns [F, 3, 3] of the pelvis since the compared pose; `moved` are those of its joint.
+    """Correct turns [F, 3, 3] of the pelvis since the compared pose; `moved` are its joint's.
 
-    Joints of no length below it may undo what it turns, as networks write them: then the places of
-    thighs and head say how it stands.
+    Joints of no length below it may undo its turns, as in files written by networks. Then the
+    places of thighs and head orient it.
     """
-    left, right, top = (source.at(part) for part in ("left thigh", "right thigh", "head"))
-    if left is None or right is None or top is None:
+    hip_l, hip_r, top = (source.at(part) for part in ("left thigh", "right thigh", "head"))
+    if hip_l is None or hip_r is None or top is None:
         return moved
-    width = float(np.linalg.norm(source.rest_places[left] - source.rest_places[right]))
+    width = float(np.linalg.norm(source.rest_places[hip_l] - source.rest_places[hip_r]))
     if width < MIN_WIDTH * source.leg_length("left"):
         return moved
 
     def frames(places: np.ndarray) -> np.ndarray:
-        across = unit(places[:, left] - places[:, right])
-        up = places[:, top] - (places[:, left] + places[:, right]) / 2
+        across = unit(places[:, hip_l] - places[:, hip_r])
+        up = places[:, top] - (places[:, hip_l] + places[:, hip_r]) / 2
         ahead = unit(np.cross(across, up))
         return np.stack([across, np.cross(ahead, across), ahead], 2)
 
@@ -181,10 +183,10 @@ def _pelvis_turns(source: Source, moved: np.ndarray) -> np.ndarray:
 
 
 def _alignment(source: Source, target: Target, facing: np.ndarray, pair: Pair) -> np.ndarray:
-    """Turn that makes our bone at rest point where the source's does.
+    """Compute the turn that aligns the target's bone at rest with the source's.
 
-    A limb is turned from its root on, each bone from where the one before has taken it, so that no
-    bone is twisted against its neighbours. Palms are turned alike where fingers say how they lie.
+    A limb is turned from its root on, each bone after the one before: so no bone is twisted against
+    its neighbours. Palms are aligned by their fingers where both sides have them.
     """
     side, _, part = pair.part.rpartition(" ")
     if side not in SIDES or part in _TRUNK:
@@ -201,14 +203,14 @@ def _alignment(source: Source, target: Target, facing: np.ndarray, pair: Pair) -
     if part == "hand" and palms[0] is not None and palms[1] is not None:
         return palms[0] @ (facing @ palms[1]).T
     theirs, ours = source.direction(pair), target.direction(pair)
-    # Fingertips go on as the bone before: where files end them is often nowhere.
+    # Fingertips follow the bone before: files often end them anywhere.
     if theirs is None or ours is None or bone_direction(pair, source.mapping) is None:
         return A
     return _smallest_turn(A @ facing @ ours, theirs) @ A
 
 
 def _foot_alignment(source: Source, target: Target, facing: np.ndarray, side: str) -> np.ndarray:
-    """Turn about the vertical: flat feet are flat whatever the ankle's height."""
+    """Compute a turn about the vertical: flat feet are flat whatever the ankle's height."""
     foot, toe = source.mapping.of(f"{side} foot"), source.mapping.of(f"{side} toe")
     if foot is None:
         return np.eye(3)
@@ -229,7 +231,7 @@ def _palm(
     mapping: Mapping,
     side: str,
 ) -> np.ndarray | None:
-    """R_body_palm at rest: along the hand, across it, and out of it."""
+    """Return R_body_palm at rest: along the hand, across it, and out of it."""
     hand = mapping.of(f"{side} hand")
     knuckles = [mapping.of(f"{side} {finger}1") for finger in ("index", "ring", "pinky")]
     first, last = knuckles[0], knuckles[2] or knuckles[1]
@@ -245,7 +247,7 @@ def _palm(
 
 
 def _smallest_turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """R with R a = b for directions a, b."""
+    """Return the smallest rotation R with R a = b for directions a, b."""
     a, b = unit(a[None])[0], unit(b[None])[0]
     axis = np.cross(a, b)
     sine = float(np.linalg.norm(axis))

@@ -1,4 +1,4 @@
-"""Bound how much farther than its goals a chain's bones turn from one frame to the next.
+"""Bound on how much farther than its goals a chain's bones turn from one frame to the next.
 
 Where a goal passes behind what a joint's limits let it reach, the nearest pose jumps from one limit
 to another. Then the frames around are solved together, and give up accuracy for a slower turn:
@@ -8,8 +8,8 @@ to another. Then the frames around are solved together, and give up accuracy for
                 limits of the dofs
 
 by the method of multipliers. Each step is Levenberg's for all frames at once: only neighbours meet
-in a term, so that its matrix is block tridiagonal. Where it stays short of the bound or takes a
-bone far off, the way there may lie on another side of what is out of reach: other starts are tried.
+in a term, so that its matrix is block tridiagonal. Where it misses the bound or moves a bone far
+off, other starts are tried: the way may lead past the other side of what is out of reach.
 
 Source: Nocedal and Wright 2006, "Numerical Optimization", section 17.3.
 """
@@ -40,11 +40,11 @@ from ash_core.importers.retarget.chain_kernels import (
 BOUND_RAD = math.radians(13.5)
 """Most that a bone turns between two frames beyond what its goal does."""
 EASY_RAD = math.radians(9.0)
-"""The same in windows in which no frame is over BOUND_RAD: turns are easily slowed."""
+"""Bound in windows in which no frame is over BOUND_RAD: turns are easily slowed."""
 SLACK_RAD = math.radians(0.5)
 """Excess over the bound at which a window is solved."""
 SOFT_WEIGHT = 0.5
-"""Goals below this weight are means to others, as the joints inside a spine are: not bounded."""
+"""Weight below which a goal's turns are not bounded: joints inside a spine serve others."""
 REACH = 16
 """Frames on both sides of a fast turn that are solved with it."""
 LONGEST = 256
@@ -54,11 +54,11 @@ ROUNDS, STEPS = 20, 15
 GROWTH = 1.6
 """Factor on the penalty from round to round, from 1 rad^2 for each rad^2."""
 WORSE_RAD = math.radians(8.0)
-"""An error that grows by more is worth other starts."""
+"""Growth of an error from which other starts are tried."""
 START_REACHES = (2, 4, 8, 14)
 """Frames on each side of a fast turn that other starts change."""
 NEAR_RAD, NEAR_SHARE = math.radians(10.0), 2.0
-"""Goals that a frame by itself meets so nearly count more: errors go where limits cause them."""
+"""Largest error of a frame by itself, and the factor on its cost: limits alone cause errors."""
 FAR_RAD = math.radians(25.0)
 """Largest error of such a frame that is free where results are compared."""
 FAST_COST, FAR_COST = 1000.0, 100.0
@@ -84,7 +84,7 @@ class Frames(NamedTuple):
     """[F] factors on the cost of the goals"""
 
     def cut(self, part: slice) -> "Frames":
-        """Views of some frames."""
+        """Return views of some frames."""
         return Frames(*(array[part] for array in self))
 
 
@@ -117,7 +117,7 @@ class Blocks(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _angle(goal, a, b):
-    """Angle between two orientations of a goal's joint: of its bone's direction if it has one."""
+    """Measure the angle between two orientations of a goal's joint, or of its bone's direction."""
     straight, full, length = 0.0, 0.0, 0.0
     for row in range(3):
         along = 0.0
@@ -133,7 +133,7 @@ def _angle(goal, a, b):
 
 @njit(cache=True, nogil=True)
 def allowed_turns(chain, goals, bound):
-    """[F, G] rad that each bone may turn from the frame before; inf where nothing bounds it."""
+    """Return the turns [F, G] that are allowed from the frame before, rad; inf: unbounded."""
     allowed = np.full((len(goals), len(chain.goals)), np.inf)
     for f in range(1, len(goals)):
         for g in range(len(chain.goals)):
@@ -156,7 +156,7 @@ def _measure_excess(chain, turns, allowed, beyond):
 
 @njit(cache=True, nogil=True)
 def _turn_axis(goal, a, b):
-    """Unit axis about which a goal's bone turns from orientation a to b; zero if it rests."""
+    """Return the unit axis of a goal's bone turning from orientation a to b; zero at rest."""
     x, y, z, length = 0.0, 0.0, 0.0, 0.0
     au, av, aw, bu, bv, bw = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(3):
@@ -196,7 +196,7 @@ def _pose_frames(chain, frames, allowed, path, posed):
 
 @njit(cache=True, nogil=True)
 def _sum_costs(chain, frames, path, posed, factors, penalty):
-    """Augmented Lagrangian of posed frames."""
+    """Sum the augmented Lagrangian of posed frames."""
     total = 0.0
     for f in range(len(path)):
         total += frames.shares[f] * measure_cost(
@@ -310,7 +310,7 @@ def _solve_blocks(blocks):
                 for c in range(r + 1):
                     for k in range(count):
                         diagonal[f, r, c] -= lower[f, r, k] * lower[f, c, k]
-        # Cholesky of what is left.
+        # Cholesky of the remainder.
         for r in range(count):
             for c in range(r + 1):
                 value = diagonal[f, r, c]
@@ -363,7 +363,7 @@ def _try_step(chain, system, damping, path, blocks, trial):
 
 @njit(cache=True, nogil=True)
 def _make_posed(chain, frames):
-    """Room for posed frames."""
+    """Allocate posed frames."""
     joints = len(chain.joints) + 1
     return Posed(
         np.zeros((frames, joints, 3, 3)),
@@ -375,7 +375,7 @@ def _make_posed(chain, frames):
 
 @njit(cache=True, nogil=True)
 def _make_blocks(frames, count):
-    """Room for a system."""
+    """Allocate a system."""
     return Blocks(
         np.zeros((frames, count, count)),
         np.zeros((frames, count, count)),
@@ -385,7 +385,7 @@ def _make_blocks(frames, count):
 
 @njit(cache=True, nogil=True)
 def measure_path(chain, frames, allowed, path):
-    """Turns over the bound [F] and errors [F] of the worst bone of each frame, rad."""
+    """Measure turns over the bound [F] and errors [F] of the worst bone of each frame, rad."""
     posed = _make_posed(chain, len(path))
     _pose_frames(chain, frames, allowed, path, posed)
     excess, errors = np.full(len(path), -np.inf), np.zeros(len(path))
@@ -450,19 +450,19 @@ def solve_window(chain, room, frames, allowed, is_free, path):
 
 
 def runs(marked: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number [F] of the run of marked frames that each one is in (-1: none), and their count."""
+    """Number the runs of marked frames: [F] run of each frame (-1: none), and their count."""
     starts = marked & ~np.concatenate([[False], marked[:-1]])
     return np.where(marked, np.cumsum(starts) - 1, -1), int(starts.sum())
 
 
 def fast_windows(chain: Chain, frames: Frames, path: np.ndarray) -> list[slice]:
-    """Windows that hold all turns over the bound, and frames around them; apart by one or more."""
+    """List separate windows that hold all turns over the bound, and frames around them."""
     allowed = allowed_turns(chain, frames.goals, EASY_RAD)
     return cut_windows(measure_path(chain, frames, allowed, path)[0])
 
 
 def cut_windows(excess: np.ndarray) -> list[slice]:
-    """Windows around frames with a positive excess [F], of LONGEST frames at most."""
+    """Cut windows around frames with a positive excess [F], of LONGEST frames at most."""
     numbers, count = runs(np.convolve(excess > 0.0, np.ones(2 * REACH + 1))[REACH:-REACH] > 0.5)
     windows = []
     for n in range(count):
@@ -483,7 +483,7 @@ def slow_down(chain: Chain, frames: Frames, path: np.ndarray, window: slice) -> 
     work = _Window(chain, frames, path, window)
     path = path[work.part]
     work.solve(path, 0, len(path))
-    # Where that failed or takes a bone far off, the fastest turns first, try other starts.
+    # Try other starts where that failed or moves a bone far off, the fastest turns first.
     jumps = np.flatnonzero(work.excess > 0.0)
     for f in jumps[np.argsort(-work.excess[jumps])].tolist():
         start, stop = max(f - REACH // 2, 0), f + REACH // 2
@@ -491,17 +491,17 @@ def slow_down(chain: Chain, frames: Frames, path: np.ndarray, window: slice) -> 
         worse = (errors - work.errors)[start:stop].max()
         if excess[start:stop].max() > SLACK_RAD or worse > WORSE_RAD:
             start, stop = max(f - 2 * REACH, 0), min(f + 2 * REACH, len(path))
-            found = [path, *_plain_starts(work.first, path, f)]
-            results = [work.solve(other[start:stop], start, stop) for other in found]
+            paths = [path, *_plain_starts(work.first, path, f)]
+            results = [work.solve(other[start:stop], start, stop) for other in paths]
             if all(is_over for _, is_over in results):
-                found += _far_starts(chain, path, f)
-                results += [work.solve(p[start:stop], start, stop) for p in found[len(results) :]]
+                paths += _far_starts(chain, path, f)
+                results += [work.solve(p[start:stop], start, stop) for p in paths[len(results) :]]
             costs = [cost for cost, _ in results]
-            path[start:stop] = found[int(np.argmin(costs))][start:stop]
+            path[start:stop] = paths[int(np.argmin(costs))][start:stop]
 
 
 def _plain_starts(first: np.ndarray, path: np.ndarray, f: int) -> Iterator[np.ndarray]:
-    """Paths [F, D] across a jump from f - 1 to f of the path `first`, in other ways than `path`."""
+    """Yield paths [F, D] across the jump from f - 1 to f of the path `first`, unlike `path`."""
     for reach in START_REACHES:
         a, b = max(f - reach, 0), min(f + reach, len(path) - 1)
         share = np.linspace(0.0, 1.0, b - a + 1)[:, None]
@@ -518,7 +518,7 @@ def _plain_starts(first: np.ndarray, path: np.ndarray, f: int) -> Iterator[np.nd
 
 
 def _far_starts(chain: Chain, path: np.ndarray, f: int) -> Iterator[np.ndarray]:
-    """Paths [F, D] across a jump from f - 1 to f by way of poses all over the limits."""
+    """Yield paths [F, D] across a jump from f - 1 to f by way of poses all over the limits."""
     low, high = chain.dofs[:, LOW], chain.dofs[:, HIGH]
     low, high = np.maximum(low, -math.pi), np.minimum(high, math.pi)
     numbers = np.random.default_rng(0)
@@ -535,7 +535,7 @@ class _Window:
     def __init__(self, chain: Chain, frames: Frames, path: np.ndarray, window: slice) -> None:
         count = len(frames.angles)
         self.part = slice(max(window.start - 1, 0), min(window.stop + 1, count))
-        """The window with the frames beside it, which are held."""
+        """Window with the frames beside it, which are fixed."""
         self.chain, self.frames, self.room = chain, frames.cut(self.part), make_room(chain)
         self.allowed = allowed_turns(chain, self.frames.goals, EASY_RAD)
         numbers = np.arange(count)[self.part]
@@ -551,15 +551,15 @@ class _Window:
         self.frames = self.frames._replace(shares=shares)
 
     def measure(self, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turns over the bound [F] and errors [F] of the worst bone, rad."""
+        """Measure turns over the bound [F] and errors [F] of the worst bone, rad."""
         return measure_path(self.chain, self.frames, self.allowed, path)
 
     def solve(self, path: np.ndarray, start: int, stop: int) -> tuple[float, bool]:
         """Solve the frames start to stop, `path`, in place.
 
-        Returns what they cost, and whether they do what they may not.
+        Returns their cost, and True where a turn or an error is over its bound.
         """
-        # Frames with a neighbour that is not solved with them are held.
+        # Frames with a neighbour that is not solved with them stay fixed.
         is_free = self.is_free[start:stop].copy()
         is_free[0] &= start == 0
         is_free[-1] &= stop == len(self.is_free)
@@ -568,7 +568,7 @@ class _Window:
         allowed[0] = np.inf
         frames = self.frames.cut(slice(start, stop))
         cost = solve_window(self.chain, self.room, frames, allowed, is_free, path)
-        # What the result may not do costs more.
+        # Turns and errors over their bounds cost more.
         excess, errors = measure_path(self.chain, frames, allowed, path)
         fast = np.maximum(excess - SLACK_RAD, 0.0).sum()
         far = np.maximum(errors[self.is_near[start:stop]] - FAR_RAD, 0.0).sum()

@@ -10,7 +10,7 @@ from ash_core.importers.retarget.joint_mapping import Tree
 from ash_core.importers.retarget.joint_names import SIDES, body_parts
 
 UPRIGHT = 0.7
-"""Cosine: a figure stands if its trunk and its legs are this near to the vertical."""
+"""Least cosine between the vertical and trunk and legs of a standing figure."""
 ALWAYS, SOMETIMES, NEVER = 0.9, 0.2, 0.05
 """Shares of the frames."""
 ON_FLOOR = 0.15
@@ -22,27 +22,29 @@ _AXES = {"y": 1, "z": 2}
 
 @dataclass(frozen=True)
 class UpAxis:
-    """A file's vertical axis, and what says so."""
+    """A file's vertical axis, and the evidence for it."""
 
     axis: str
     reason: str
 
 
 def find_up_axis(
-    tree: Tree, rest: np.ndarray, places: np.ndarray, known: Mapping[str, str] | None = None
+    tree: Tree, rest: np.ndarray, places: np.ndarray, parts: Mapping[str, str] | None = None
 ) -> UpAxis:
-    """Vertical axis of a file with a zero pose [J, 3] and posed joints [F, J, 3].
+    """Find the vertical axis of a file with a zero pose [J, 3] and posed joints [F, J, 3].
 
-    An upright zero pose tells it, whatever the person does later: crawls, lies, stands on hands.
-    One case overrules it: a person who stands along the other axis all the time, on a floor at zero
-    height, in a file that was turned after its skeleton was made.
+    An upright zero pose decides, whatever the person does later: crawls, lies, stands on hands. One
+    case overrules it: the file was turned after its skeleton was made. Then the person stands along
+    the other axis all the time, on a floor at zero height.
 
-    known: joint of each body part, where their names do not say it.
+    parts: joint of each body part; None: from their names.
     """
-    legs, spans = _standing_bones(tree, body_parts(tree.names) if known is None else known)
+    # Bones that are upright in a standing person.
+    legs, spans = _standing_bones(tree, body_parts(tree.names) if parts is None else parts)
     bones = legs + spans
     if not bones:
         return UpAxis("y", "no legs are known")
+    # The zero pose, unless the file was turned after it.
     resting = {axis: uprightness(rest[None], bones, n)[0] for axis, n in _AXES.items()}
     upright = {
         axis: float((uprightness(places, bones, n) > UPRIGHT).mean()) for axis, n in _AXES.items()
@@ -50,11 +52,12 @@ def find_up_axis(
     floors = {axis: _floor(places, rest, legs or spans, n) for axis, n in _AXES.items()}
     for axis, other in (("y", "z"), ("z", "y")):
         if resting[axis] > UPRIGHT:
-            turned = upright[other] > ALWAYS and upright[axis] < NEVER
+            is_turned = upright[other] > ALWAYS and upright[axis] < NEVER
             lies = LYING[0] <= floors[axis] <= LYING[1]
-            if turned and abs(floors[other]) < ON_FLOOR and not lies:
+            if is_turned and abs(floors[other]) < ON_FLOOR and not lies:
                 return UpAxis(other, "the person stands along it in all frames")
             return UpAxis(axis, "the zero pose stands along it")
+    # The axis along which the person stands most often.
     risen = {
         axis: float((uprightness(places, spans or legs, n) > UPRIGHT).mean())
         for axis, n in _AXES.items()
@@ -69,15 +72,15 @@ def find_up_axis(
 
 
 def _standing_bones(
-    tree: Tree, known: Mapping[str, str]
+    tree: Tree, parts: Mapping[str, str]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(lower, upper) joints above each other in a standing person: legs' bones, foot to head."""
-    parts = {part: tree.names.index(name) for part, name in known.items()}
-    top = next((parts[part] for part in ("head", "neck") if part in parts), None)
+    """List bones (lower, upper) upright in a standing person: the legs', and foot to head."""
+    joints = {part: tree.names.index(name) for part, name in parts.items()}
+    top = next((joints[part] for part in ("head", "neck") if part in joints), None)
     legs, spans = [], []
     for side in SIDES:
         names = [f"{side} {part}" for part in ("foot", "shin", "thigh")]
-        leg = [parts[name] for name in names if name in parts]
+        leg = [joints[name] for name in names if name in joints]
         legs += pairwise(leg)
         if top is not None and leg:
             spans.append((leg[0], top))
@@ -85,7 +88,7 @@ def _standing_bones(
 
 
 def uprightness(places: np.ndarray, bones: Sequence[tuple[int, int]], axis: int) -> np.ndarray:
-    """[F] smallest cosine between an axis and the bones, each (lower, upper) joints."""
+    """Return the smallest cosine [F] between an axis and the bones, each (lower, upper) joints."""
     low, high = np.array(bones).T
     along = places[:, high] - places[:, low]
     length = np.maximum(np.linalg.norm(along, axis=-1), 1e-12)
@@ -93,13 +96,13 @@ def uprightness(places: np.ndarray, bones: Sequence[tuple[int, int]], axis: int)
 
 
 def _floor(places: np.ndarray, rest: np.ndarray, bones: list[tuple[int, int]], axis: int) -> float:
-    """Median height of the lowest joint, in lengths of the first bone's limb."""
+    """Return the median height of the lowest joint, in lengths of the first bone's limb."""
     (low, _), (_, high) = bones[0], bones[min(1, len(bones) - 1)]
     leg = max(float(np.linalg.norm(rest[high] - rest[low])), 1e-12)
     return float(np.median(places[:, :, axis].min(1))) / leg
 
 
 def _spread(places: np.ndarray, axis: int) -> float:
-    """Range of the lowest joint's height, without outliers."""
+    """Return the range of the lowest joint's height, without outliers."""
     low = places[:, :, axis].min(1)
     return float(np.percentile(low, 95) - np.percentile(low, 5))
