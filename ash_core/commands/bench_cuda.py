@@ -360,10 +360,10 @@ def compare(workload: Workload) -> dict[str, float]:
 
     scene, camera, background = workload.gaussians, workload.camera, workload.background
     drawn: Any = Splatter(DEVICE).draw(scene, [camera], background, "float")[0]
-    ours = drawn.rgb.clamp(0, 1)
+    own = drawn.rgb.clamp(0, 1)
     pictures = {name: peer.forward() for name, peer in peers(workload)}
     pictures["cpu backend"] = rasterize(scene, camera, background, backend="cpu").rgb
-    return {name: decibels(picture, ours) for name, picture in pictures.items()}
+    return {name: decibels(picture, own) for name, picture in pictures.items()}
 
 
 def decibels(picture: Float[Tensor, "h w 3"], other: Float[Tensor, "h w 3"]) -> float:

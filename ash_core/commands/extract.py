@@ -106,7 +106,7 @@ class Extract:
     def _extract(
         self,
         jobs: "list[CameraJob]",
-        tell: Callable[[int], None],
+        report: Callable[[int], None],
         stopped: Callable[[], bool],
     ) -> "Outcome":
         from ash_core.footage.extract.extract_jobs import (
@@ -117,7 +117,7 @@ class Extract:
         from ash_core.resources import usable_cores
 
         if not self.slurm:
-            return run_in_processes(jobs, self.workers or usable_cores(), tell, stopped)
+            return run_in_processes(jobs, self.workers or usable_cores(), report, stopped)
         options = SlurmOptions(
             logs=jobs[0].folder / "slurm",
             partition=self.slurm_partition,
@@ -126,7 +126,7 @@ class Extract:
             parallel=self.slurm_parallel,
             executor=self.slurm_executor,
         )
-        return run_on_slurm(jobs, options, tell, stopped, say)
+        return run_on_slurm(jobs, options, report, stopped, say)
 
     def _jobs(self) -> "tuple[list[CameraJob], list[str]]":
         """Make a job for each camera and split, and list the errors of those without one.

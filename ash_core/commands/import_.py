@@ -95,7 +95,7 @@ class ImportBvh:
                     mapping=self.mapping,
                     fps=self.fps or None,
                     avatar=data,
-                    tell=lambda done: progress.update(task, completed=done),
+                    progress=lambda done: progress.update(task, completed=done),
                 )
             except UnknownNamesError as error:
                 raise InputError(f"{error}; {_offer_draft(beside, error, skeleton)}") from None
@@ -213,10 +213,10 @@ def report_quality(quality: "Quality") -> None:
     )
     for worst in quality.errors:
         if worst.degrees > ERROR_BOUND_DEGREES:
-            why = ", as far as the avatar's joints go" if worst.at_limit else ""
+            reason = ", as far as the avatar's joints go" if worst.at_limit else ""
             note(
                 f"{worst.bone} is up to {worst.degrees:.0f} degrees off the file's {worst.source} "
-                f"(frame {worst.frame}{why}); up to {ERROR_BOUND_DEGREES:g} are usual"
+                f"(frame {worst.frame}{reason}); up to {ERROR_BOUND_DEGREES:g} are usual"
             )
     for worst in quality.turns:
         if worst.degrees > TURN_BOUND_DEGREES:

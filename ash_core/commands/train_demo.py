@@ -97,10 +97,10 @@ class TrainDemo:
         from ash_core.files.io import read_lines
 
         if self._settings.exists():
-            theirs = json.loads("".join(read_lines(self._settings)))
+            others = json.loads("".join(read_lines(self._settings)))
             for name, value in self._identity.items():
-                if theirs.get(name) != value:
-                    text = f"expected {theirs.get(name)} as in {self.out}, got {value}"
+                if others.get(name) != value:
+                    text = f"expected {others.get(name)} as in {self.out}, got {value}"
                     raise InputError(f"--{name}: {text}: or another --out")
         elif self.footage.exists():
             raise InputError(f"{self.out}: holds other files, expected another --out")
@@ -240,8 +240,8 @@ class TrainDemo:
         from ash_core.files.io import write_atomic
 
         before, after = (read_image(self.out / name / "pictures.png") for name in (BEFORE, AFTER))
-        ours = before[:, : before.shape[1] // 3]
-        write_atomic(self.pictures, encode_png(torch.cat((ours, after), 1)))
+        renders = before[:, : before.shape[1] // 3]
+        write_atomic(self.pictures, encode_png(torch.cat((renders, after), 1)))
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def train(*args: Any, **settings: Any) -> Trained:
     data: folder as `ash-studio extract` leaves it, or a published configuration. out: folder of
     the result. Settings are the fields of `ash.TrainConfig`, which are the flags of
     `ash-studio train`. progress: called with `Progress` now and then, e.g. `print`; an exception
-    that it raises ends the training, and what was done is saved.
+    that it raises ends the training; the newest checkpoint stays.
     Raises: InputError, e.g. for a folder that holds a training already (`resume=True` goes on).
 
     >>> data = ash.make_toy(folder / "toy")
@@ -82,14 +82,14 @@ def train(*args: Any, **settings: Any) -> Trained:
     """
     from ash_core.training.train import train as run
 
-    given = TrainSettings(*args, **settings)
-    values = {field.name: getattr(given, field.name) for field in fields(TrainConfig)}
+    options = TrainSettings(*args, **settings)
+    values = {field.name: getattr(options, field.name) for field in fields(TrainConfig)}
     for name in ("data", "out", "avatar", "gaussian_checkpoint"):
         if values[name] is not None:
             values[name] = opening.avatar_path(str(values[name]))
     with _named_as_in_python():
         _check_choices(values)
-        return run(TrainConfig(**values), _Report(given.progress))
+        return run(TrainConfig(**values), _Report(options.progress))
 
 
 def evaluate(
@@ -120,6 +120,7 @@ def evaluate(
     from ash_core.files.dataset import open_dataset
     from ash_core.training.evaluation import evaluate as measure
 
+    # An avatar object is measured as it is, a name or a file is loaded.
     with _named_as_in_python():
         if views is not None and views < 1:
             raise InputError(f"views: expected 1 or more, got {views}")

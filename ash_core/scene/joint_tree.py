@@ -117,8 +117,8 @@ def way_to(tree: Sequence[JointNode], name: str) -> tuple[str, ...]:
 
 def node_of(tree: Sequence[JointNode], name: str) -> JointNode | None:
     """Find the node of this name, or the one on whose line the joint of this name stands."""
-    found = (node for node in tree if name == node.name or name in node.joint_names)
-    return next(found, None)
+    matches = (node for node in tree if name == node.name or name in node.joint_names)
+    return next(matches, None)
 
 
 def _stem(name: str) -> str:
@@ -207,13 +207,13 @@ def sliders(skeleton: Skeleton, rest: Float[Tensor, "D"]) -> tuple[Slider, ...]:
     most, owners = skeleton.dof_matrix.abs().max(0)
     slides: list[bool] = (skeleton.is_prismatic[owners] | (most == 0)).tolist()
     is_length: list[bool] = torch.isclose(most, torch.ones(())).tolist()
-    made: list[Slider] = []
+    result: list[Slider] = []
     for dof, (low, high) in enumerate(skeleton.dof_limits.tolist()):
-        name, at = skeleton.dof_names[dof], float(rest[dof])
-        centre, reach = (at, REACH_M) if slides[dof] else (0.0, REACH_RAD)
+        name, value = skeleton.dof_names[dof], float(rest[dof])
+        centre, reach = (value, REACH_M) if slides[dof] else (0.0, REACH_RAD)
         lower = low if math.isfinite(low) else min(centre - reach, high)
         upper = high if math.isfinite(high) else max(centre + reach, low)
         turns = not slides[dof] and math.isinf(low) and math.isinf(high)
         unit = "rad" if not slides[dof] else "m" if is_length[dof] else ""
-        made.append(Slider(dof, name, unit, lower, upper, at, turns))
-    return tuple(made)
+        result.append(Slider(dof, name, unit, lower, upper, value, turns))
+    return tuple(result)

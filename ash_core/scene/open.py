@@ -137,6 +137,7 @@ def load_motion(
     from ash_core.files.skeletool import read_motion
     from ash_core.records import SplatData
 
+    # The default of each kind: splats stand still, a configuration and an avatar have their own.
     if isinstance(data, SplatData):
         if name is not None:
             raise InputError(f"--motion: {avatar} holds splats, which no motion moves")
@@ -149,13 +150,17 @@ def load_motion(
     bundled = bundled_motion_files()
     if name is None:
         name = FIRST_MOTION if FIRST_MOTION in bundled else next(iter(bundled), FIRST_MOTION)
+
+    # A file, else the configuration's motion or a built-in one of this name.
     path = Path(name)
     if not path.exists():
         path = {**bundled, **named}.get(name, path)
     if not path.exists():
-        known = f"motions of {release.conf}" if release is not None and named else "bundled motions"
+        source = (
+            f"motions of {release.conf}" if release is not None and named else "bundled motions"
+        )
         listed = ", ".join(named or bundled) or "none"
-        raise InputError(f"{path}: no such motion file; {known}: {listed}")
+        raise InputError(f"{path}: no such motion file; {source}: {listed}")
     path = motion_file(path)
     motion = read_motion(path, data.skeleton)
     own = next((folder for folder, file in named.items() if path.samefile(file)), None)
@@ -263,8 +268,8 @@ def choose_device(device: Device, backend: str = "auto", report: Report = log_no
 
     if device == "cpu":
         return device
-    ours = backend in ("auto", "cuda")
-    reason = kernels.missing() if ours or not torch.cuda.is_available() else None
+    is_own_backend = backend in ("auto", "cuda")
+    reason = kernels.missing() if is_own_backend or not torch.cuda.is_available() else None
     if reason is None:
         return "cuda"
     if device == "cuda":

@@ -25,8 +25,8 @@ def read_path(file: Path) -> CameraPath:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise bad(file, None, f"expected a camera path of ash-studio (format {FORMAT!r})")
     if content.get("version") != VERSION:
-        found = show(str(content.get("version")))
-        raise bad(file, None, f"expected version {VERSION}, got {found}")
+        version = show(str(content.get("version")))
+        raise bad(file, None, f"expected version {VERSION}, got {version}")
     try:
         return CameraPath.from_json(content.get("keys"), "keys")
     except InputError as error:

@@ -56,9 +56,9 @@ def mirror_of(skeleton: Skeleton) -> Mirror:
     for start in range(0, len(pairs), _AT_ONCE):
         some = torch.tensor(pairs[start : start + _AT_ONCE])
         moves = torch.einsum("knp,kc->pknc", skeleton.dof_matrix.double()[:, some], twists)
-        here, there = torch.einsum("jk,pknc->pjnc", upstream, moves)
-        image = _about_joints(skeleton, here) * reflection
-        fit = (image * _about_joints(skeleton, there)[other_joints]).sum((0, 2))
+        own, partner = torch.einsum("jk,pknc->pjnc", upstream, moves)
+        image = _about_joints(skeleton, own) * reflection
+        fit = (image * _about_joints(skeleton, partner)[other_joints]).sum((0, 2))
         for (dof, other), value in zip(some.tolist(), fit.tolist(), strict=True):
             signs[dof] = signs[other] = 1.0 if value >= 0 else -1.0
     return Mirror(tuple(partners), tuple(signs))
@@ -152,11 +152,11 @@ class PoseEdit:
 
     def without_dof(self, dof: int) -> "PoseEdit":
         """Leave one dof to the motion again."""
-        return self._keeping([kept for kept in self.values if kept != dof])
+        return self._keeping([other for other in self.values if other != dof])
 
     def without_joint(self, node: JointNode) -> "PoseEdit":
         """Leave the dofs of one line of the tree to the motion again."""
-        return self._keeping([kept for kept in self.values if kept not in node.dofs])
+        return self._keeping([other for other in self.values if other not in node.dofs])
 
     def mirrored(self, skeleton: Skeleton) -> "PoseEdit":
         """Swap left and right (see `mirror_of`)."""
@@ -265,21 +265,21 @@ def dofs_by_name(
     held: dict[int, float] = {}
     for name, value in values.items():
         if not isinstance(value, Mapping):
-            place, named, known = "pose", {name: value}, skeleton.dof_names
+            place, named, names = "pose", {name: value}, skeleton.dof_names
         elif (node := node_of(tree, name)) is not None:
-            place, named, known = f"pose: {name}", value, node.dof_names
+            place, named, names = f"pose: {name}", value, node.dof_names
         else:
             raise _unknown("pose: expected a joint", [node.name for node in tree], name)
         for dof, number in named.items():
-            if dof not in known:
-                raise _unknown(f"{place}: expected a dof", known, dof)
+            if dof not in names:
+                raise _unknown(f"{place}: expected a dof", names, dof)
             held[numbers[dof]] = float(number)
     return held
 
 
-def _unknown(text: str, known: Sequence[str], name: str) -> InputError:
+def _unknown(text: str, names: Sequence[str], name: str) -> InputError:
     """Make the error of an unknown name; it lists the names near it."""
-    near = get_close_matches(name, known, 3, 0.5) or known
+    near = get_close_matches(name, names, 3, 0.5) or names
     return InputError(f"{text} such as {_some(list(near))}, got {show(name)}")
 
 
@@ -301,16 +301,16 @@ def pose_from_text(text: str, skeleton: Skeleton) -> Float[Tensor, "D"]:
     dofs = content.get("dofs") if isinstance(content, dict) else None
     if not isinstance(dofs, dict) or content.get("format") != POSE_FORMAT:
         raise _bad(f"expected a copied pose, got {show(text.strip())}")
-    wanted = skeleton.dof_names
-    if missing := [name for name in wanted if name not in dofs]:
-        raise _bad(f"expected the {len(wanted)} dofs of this skeleton, missing: {_some(missing)}")
-    known = set(wanted)
-    if unknown := [name for name in dofs if name not in known]:
-        raise _bad(f"expected the {len(wanted)} dofs of this skeleton, unknown: {_some(unknown)}")
-    for name in wanted:
+    expected = skeleton.dof_names
+    if missing := [name for name in expected if name not in dofs]:
+        raise _bad(f"expected the {len(expected)} dofs of this skeleton, missing: {_some(missing)}")
+    expected_names = set(expected)
+    if unknown := [name for name in dofs if name not in expected_names]:
+        raise _bad(f"expected the {len(expected)} dofs of this skeleton, unknown: {_some(unknown)}")
+    for name in expected:
         if not _is_number(dofs[name]):
             raise _bad(f"{name}: expected a finite number, got {show(str(dofs[name]))}")
-    return torch.tensor([float(dofs[name]) for name in wanted], dtype=torch.float64)
+    return torch.tensor([float(dofs[name]) for name in expected], dtype=torch.float64)
 
 
 def _bad(text: str) -> InputError:

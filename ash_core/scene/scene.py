@@ -536,8 +536,8 @@ class Scene:
 
     def _named_camera(self, name: str) -> Camera:
         if name not in self.cameras:
-            known = ", ".join(self.cameras) or "none"
-            raise InputError(f"camera: expected one of the cameras ({known}), got {name!r}")
+            names = ", ".join(self.cameras) or "none"
+            raise InputError(f"camera: expected one of the cameras ({names}), got {name!r}")
         return self.cameras[name]
 
     def _seen_by(self, frame: int, width: int, height: int) -> Camera:
@@ -608,7 +608,7 @@ class Scene:
         settings = self._settings(Path(out), range(min(numbers), max(numbers) + 1), *size)
         settings = replace(settings, fps=fps or settings.fps)
 
-        # The one loop.
+        # Progress counts finished frames.
         done = 0
 
         def count(shot: Shot, pixels: object) -> None:
@@ -617,12 +617,15 @@ class Scene:
             if progress is not None:
                 progress(done, len(numbers))
 
+        # One camera for each frame.
         if isinstance(camera, Sequence) and not isinstance(camera, str):
             cameras: list[str | Camera | View | None] = [*camera]
         else:
             cameras = [camera] * len(numbers)
         if len(cameras) != len(numbers):
             raise InputError(f"camera: expected {len(numbers)}, one a frame, got {len(cameras)}")
+
+        # The one recording loop.
         requests = (self.request(n, *size, c) for n, c in zip(numbers, cameras, strict=True))
         shots = [Shot(n, request) for n, request in zip(numbers, requests, strict=True)]
         return record(self.renderer, shots, settings.open(len(numbers)), after=count)

@@ -68,19 +68,19 @@ def read_session(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != SESSION_FORMAT:
         raise bad(path, None, f"expected an {SESSION_FORMAT}")
     if content.get("version") not in range(1, SESSION_VERSION + 1):
-        found = show_version(content)
-        raise bad(path, None, f"expected version {SESSION_VERSION} or older, got {found}")
+        value = show_version(content)
+        raise bad(path, None, f"expected version {SESSION_VERSION} or older, got {value}")
     if content["version"] == 1:
         content = {"preset": None, "files": content.get("motions", []), "stills": {}} | content
     if content["version"] < 3:
         content = {"up": None} | content
     for name, kind in FIELDS.items():
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        found = content.get(name, ...)
-        if type(found) not in kinds:
-            wanted = " or ".join(KINDS[one] for one in kinds)
-            got = "nothing" if found is ... else show(str(found))
-            raise bad(path, None, f"{name}: expected {wanted}, got {got}")
+        value = content.get(name, ...)
+        if type(value) not in kinds:
+            expected = " or ".join(KINDS[one] for one in kinds)
+            got = "nothing" if value is ... else show(str(value))
+            raise bad(path, None, f"{name}: expected {expected}, got {got}")
     return content
 
 

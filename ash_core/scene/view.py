@@ -358,8 +358,8 @@ class CameraPath:
         reach = _pivots(eyes, arms)[:, None]
         sizes = np.log([(view.distance, math.tan(0.5 * view.fov_y)) for view in views])
         rows = np.concatenate((eyes + reach * arms, np.array(angles), sizes, reach), 1)
-        seen = np.concatenate((eyes, np.array(angles), sizes), 1)
-        pauses = np.all(np.abs(np.diff(seen, axis=0)) < 1e-9, axis=1)
+        visible = np.concatenate((eyes, np.array(angles), sizes), 1)
+        pauses = np.all(np.abs(np.diff(visible, axis=0)) < 1e-9, axis=1)
         return times, rows, _slopes(np.array(times), rows, pauses)
 
 

@@ -134,22 +134,22 @@ def select(dataset: Dataset, choice: str, views: int | None) -> list[Selection]:
 
     choice: its test cameras, as the training was told. views: about so many of each set.
     """
-    found, plan = [], dataset.plan
+    sets, plan = [], dataset.plan
     training, testing = (dataset.splits.get(name) for name in ("training", "testing"))
     held: tuple[int, ...] = ()
     if training is not None and training.images:
-        there = cameras_of(training)
-        held = test_cameras(choice, there, plan)
-        seen = tuple(camera for camera in there if camera not in held)
-        found += [("train pose", training, seen), ("novel view", training, held)]
+        numbers = cameras_of(training)
+        held = test_cameras(choice, numbers, plan)
+        shown_cameras = tuple(camera for camera in numbers if camera not in held)
+        sets += [("train pose", training, shown_cameras), ("novel view", training, held)]
         if choice == "auto" and plan is not None and not held:  # it validates on what it trains on
-            found[1] = ("validation", training, tuple(c for c in plan.val_cameras if c in there))
+            sets[1] = ("validation", training, tuple(c for c in plan.val_cameras if c in numbers))
     if testing is not None and testing.images:
-        there = cameras_of(testing)
-        wanted = held if plan is None else plan.val_cameras
-        cameras = tuple(camera for camera in wanted if camera in there) or tuple(there)
-        found.append(("novel pose", testing, cameras))
-    if not found:
+        numbers = cameras_of(testing)
+        chosen = held if plan is None else plan.val_cameras
+        cameras = tuple(camera for camera in chosen if camera in numbers) or tuple(numbers)
+        sets.append(("novel pose", testing, cameras))
+    if not sets:
         where = f"{dataset.folder}: expected images in training/ or testing/"
         if dataset.release is not None:
             where = f"{dataset.release.conf}: dataset.image_dir = {dataset.release.image_dir}"
@@ -157,7 +157,7 @@ def select(dataset: Dataset, choice: str, views: int | None) -> list[Selection]:
         raise InputError(f"{where}, found none")
     return [
         _selection(name, split, cameras, views, _frames_of(name, plan))
-        for name, split, cameras in found
+        for name, split, cameras in sets
         if cameras
     ]
 
@@ -176,8 +176,8 @@ def _selection(
     views: int | None,
     allowed: range | None,
 ) -> Selection:
-    there = {frame for frame, camera in split.images if camera in cameras}
-    frames = sorted(there if allowed is None else there & {*allowed})
+    available = {frame for frame, camera in split.images if camera in cameras}
+    frames = sorted(available if allowed is None else available & {*allowed})
     if views is not None:
         frames = [frames[n] for n in evenly(len(frames), max(views // len(cameras), 1))]
     return Selection(name, split, cameras, tuple(frames))
@@ -187,7 +187,7 @@ def measure(
     renderer: Renderer,
     selection: Selection,
     lpips: Lpips | None,
-    tell: Callable[[str, int, int], None],
+    progress: Callable[[str, int, int], None],
 ) -> Report:
     """Render a set as everybody sees it, and compare."""
     data = renderer.avatar.data
@@ -200,18 +200,18 @@ def measure(
     shown = {measured[n] for n in evenly(len(measured), SHOWN)}
     for done, (frame, camera, counts) in enumerate(work, start=1):
         window = pose_window(split.motion, frame, data.skeleton, data.history_offsets)
-        ours = renderer.render(RenderRequest(window, split.cameras[camera], WHITE)).rgb
-        truth, mask = (part.to(ours.device) for part in read_truth(split.images[frame, camera]))
-        pair = ours.clone(), truth
+        render = renderer.render(RenderRequest(window, split.cameras[camera], WHITE)).rgb
+        truth, mask = (part.to(render.device) for part in read_truth(split.images[frame, camera]))
+        pair = render.clone(), truth
         if counts:
             every.append(scores(*pair, mask, lpips))
         if camera in before and before[camera][0] == frame - 1:
             flickers.append(flicker(before[camera][1], pair, mask))
         before[camera] = frame, pair
         if (frame, camera) in shown:
-            at = published_window(mask)
-            rows.append(comparison(ours[at], truth[at]).cpu())
-        tell(selection.name, done, len(work))
+            window_box = published_window(mask)
+            rows.append(comparison(render[window_box], truth[window_box]).cpu())
+        progress(selection.name, done, len(work))
     jitter = sum(flickers) / len(flickers) if flickers else None
     return Report(
         selection.name, len(every), selection.cameras, mean_scores(every), jitter, tuple(rows)

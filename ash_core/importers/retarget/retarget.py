@@ -73,13 +73,13 @@ def read_bvh_motion(
     mapping: Path | None = None,
     fps: float | None = FPS,
     avatar: AvatarData | None = None,
-    tell: Callable[[float], None] = lambda _done: None,
+    progress: Callable[[float], None] = lambda _done: None,
 ) -> Retargeted:
     """Retarget a `.bvh` file to a skeleton.
 
     fps: rate of the result; None keeps the file's. mapping: file of joint pairs; None guesses.
-    avatar: mesh whose soles stand on the floor; None: the skeleton's feet. tell: called with the
-    share that is done. Raises: InputError.
+    avatar: mesh whose soles stand on the floor; None: the skeleton's feet. progress: called with
+    the share that is done. Raises: InputError.
     """
     # The file: poses, up axis, joint mapping.
     clip = read_bvh(path)
@@ -100,7 +100,7 @@ def read_bvh_motion(
     target = Target(skeleton, chosen)
     goals = _goal_turns(source, target, _facing(source, target))
     hips, feet = legs_on_the_ground(source, target, goals)
-    dofs = solve_poses(skeleton, list(goals.values()), hips, feet, tell)
+    dofs = solve_poses(skeleton, list(goals.values()), hips, feet, progress)
     dofs = put_on_the_floor(dofs, target, avatar)
     # A rest pose at the start, which the motion leaves at once, is solved and left out.
     first, notes = clip.rest_frames, clip.notes
@@ -129,8 +129,8 @@ def _facing(source: Source, target: Target) -> np.ndarray:
     def of_source(part: str) -> np.ndarray:
         return source.rest_places[source.index[pair_of(source.mapping, part).source]]
 
-    ours = heading(lambda part: target.place(pair_of(target.mapping, part)))
-    return Rotation.from_euler("y", ours - heading(of_source)).as_matrix()
+    own_heading = heading(lambda part: target.place(pair_of(target.mapping, part)))
+    return Rotation.from_euler("y", own_heading - heading(of_source)).as_matrix()
 
 
 def _goal_turns(source: Source, target: Target, facing: np.ndarray) -> dict[str, Turn]:
@@ -202,11 +202,11 @@ def _alignment(source: Source, target: Target, facing: np.ndarray, pair: Pair) -
     )
     if part == "hand" and palms[0] is not None and palms[1] is not None:
         return palms[0] @ (facing @ palms[1]).T
-    theirs, ours = source.direction(pair), target.direction(pair)
+    source_bone, target_bone = source.direction(pair), target.direction(pair)
     # Fingertips follow the bone before: files often end them anywhere.
-    if theirs is None or ours is None or bone_direction(pair, source.mapping) is None:
+    if source_bone is None or target_bone is None or bone_direction(pair, source.mapping) is None:
         return A
-    return _smallest_turn(A @ facing @ ours, theirs) @ A
+    return _smallest_turn(A @ facing @ target_bone, source_bone) @ A
 
 
 def _foot_alignment(source: Source, target: Target, facing: np.ndarray, side: str) -> np.ndarray:
@@ -214,15 +214,19 @@ def _foot_alignment(source: Source, target: Target, facing: np.ndarray, side: st
     foot, toe = source.mapping.of(f"{side} foot"), source.mapping.of(f"{side} toe")
     if foot is None:
         return np.eye(3)
-    theirs, ours = source.direction(foot), target.direction(foot)
-    if theirs is not None and np.linalg.norm(theirs[[0, 2]]) < MIN_ACROSS and toe is not None:
-        theirs = source.direction(toe)
-    if theirs is None or ours is None:
+    source_bone, target_bone = source.direction(foot), target.direction(foot)
+    if (
+        source_bone is not None
+        and np.linalg.norm(source_bone[[0, 2]]) < MIN_ACROSS
+        and toe is not None
+    ):
+        source_bone = source.direction(toe)
+    if source_bone is None or target_bone is None:
         return np.eye(3)
-    theirs, ours = theirs * [1, 0, 1], ours * [1, 0, 1]
-    if np.linalg.norm(theirs) < MIN_ACROSS or np.linalg.norm(ours) < MIN_ACROSS:
+    source_bone, target_bone = source_bone * [1, 0, 1], target_bone * [1, 0, 1]
+    if np.linalg.norm(source_bone) < MIN_ACROSS or np.linalg.norm(target_bone) < MIN_ACROSS:
         return np.eye(3)
-    return _smallest_turn(facing @ ours, theirs)
+    return _smallest_turn(facing @ target_bone, source_bone)
 
 
 def _palm(
