@@ -40,8 +40,8 @@ SHOTS = {
         """,
     "splats": """
         from ash_core.files.ply import write_ply
-        window = session.request_shown(4, 4).window
-        write_ply(Path.cwd() / "pose.ply", session.renderer.gaussians(window))
+        shown = session.request_shown(4, 4)
+        write_ply(Path.cwd() / "pose.ply", session.renderer.gaussians(shown.window))
         session.open(str(Path.cwd() / "pose.ply"))
         session.messages.clear()
         commands.run(session, "record.video")

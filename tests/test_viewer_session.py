@@ -1109,8 +1109,8 @@ STRETCH = Path(__file__).parent / "data" / "stretch.bvh"
 
 
 def fitted(session: Session) -> None:
-    """Until what was opened is there."""
-    end = time.monotonic() + 120
+    """Wait until the motion is there; numba may compile the solver before, on a busy machine."""
+    end = time.monotonic() + 540
     while session.fits and time.monotonic() < end:
         time.sleep(0.02)
         session.collect()

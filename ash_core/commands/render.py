@@ -333,6 +333,9 @@ def render_to_file(
         note(f"nothing of the avatar is in {place}: the camera looks past it")
     seconds = time.perf_counter() - started
     speed = f"{done.frames / seconds:.1f} frames/s"
+    if stop.is_set and done.frames == 0:
+        note(f"stopped before the first frame: {writer.out} is not written")
+        return INTERRUPTED
     if stop.is_set:
         note(f"stopped: {writer.out} holds {done.frames} of {count} frames")
         return INTERRUPTED
