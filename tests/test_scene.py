@@ -13,6 +13,7 @@ from toy import make_toy_character
 from ash_core.errors import InputError
 from ash_core.files.png import decode_png
 from ash_core.geometry.camera import resize_camera
+from ash_core.look import Look
 from ash_core.scene.document import BACKGROUNDS
 from ash_core.scene.scene import Scene, open_scene
 
@@ -48,6 +49,22 @@ def test_a_scene_knows_its_motions_and_their_time(scene: Scene) -> None:
     assert scene.playback.last == scene.frame_count - 1
     with pytest.raises(InputError, match="expected one of dance"):
         scene.choose_motion("nobody")
+
+
+def test_wrong_fields_frames_and_names_are_named(scene: Scene) -> None:
+    before = scene.document
+    with pytest.raises(InputError, match="edit: expected fields among background, .* got colour"):
+        scene.edit("colour", colour="red")
+    with pytest.raises(InputError, match="background: expected one of dark, .* got purple"):
+        scene.edit("background", background="purple")
+    with pytest.raises(InputError, match=r"look\.mode: expected one of colour, .* got rgb"):
+        scene.edit("look", look=Look(mode="rgb"))  # type: ignore[arg-type]
+    for frame in (-1, scene.frame_count):
+        with pytest.raises(InputError, match=rf"frame: expected 0 to \d+, got {frame}"):
+            scene.request(frame, *SIZE)
+        with pytest.raises(InputError, match="frame: expected 0 to"):
+            scene.dofs(frame)
+    assert scene.document == before
 
 
 def test_requests_are_pure(scene: Scene) -> None:

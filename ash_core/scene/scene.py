@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -29,6 +29,7 @@ from ash_core.geometry.camera import resize_camera
 from ash_core.geometry.framing import joint_positions, make_outline
 from ash_core.geometry.motion import NO_POSES
 from ash_core.importers.retarget.retarget import read_bvh_motion
+from ash_core.look import Mode
 from ash_core.records import AvatarData, Camera, DrawableData, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.rendered_image import RenderedImage
@@ -365,10 +366,19 @@ class Scene:
         self.choose_motion(name)
 
     def edit(self, label: str, merge: str | None = None, **changes: Any) -> None:
-        """Change fields of the document undoably; look, overlays and background only show it.
+        """Change fields of the document; look, overlays and background without an undo step.
 
-        merge: edits in a row of the same name are one to undo.
+        merge: edits in a row of the same name are one to undo. Raises: InputError for an unknown field,
+        background or look.
         """
+        names = {field.name for field in fields(Document)}
+        if unknown := sorted(changes.keys() - names):
+            listed = ", ".join(sorted(names))
+            raise InputError(f"edit: expected fields among {listed}, got {', '.join(unknown)}")
+        if "background" in changes:
+            check_choice("background", changes["background"], tuple(BACKGROUNDS))
+        if "look" in changes:
+            check_choice("look.mode", changes["look"].mode, get_args(Mode))
         with self._watching():
             self.history.apply(label, replace(self.document, **changes), merge)
 
@@ -508,6 +518,7 @@ class Scene:
     def dofs(self, frame: int | None = None) -> Float[Tensor, "D"]:
         """Return the edited dofs of a frame, float64; m and rad."""
         frame = self.frame if frame is None else frame
+        self._check_frame(frame)
         return self.document.edit.apply(self.motion.dofs[frame])
 
     def surface(self, frame: int | None = None) -> Float[Tensor, "P 3"]:
@@ -667,7 +678,12 @@ class Scene:
             background=BACKGROUNDS[self.document.background],
         )
 
+    def _check_frame(self, frame: int) -> None:
+        if not 0 <= frame < self.frame_count:
+            raise InputError(f"frame: expected 0 to {self.frame_count - 1}, got {frame}")
+
     def _window(self, frame: int) -> PoseWindow:
+        self._check_frame(frame)
         if self.is_static:
             return NO_POSES
         edit, character = self.document.edit, self.character
