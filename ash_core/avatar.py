@@ -47,7 +47,7 @@ OPACITY_LOGIT = math.log(OPACITY / (1 - OPACITY))
 
 
 class Avatar(nn.Module):
-    """Common ground of both variants: the character, the atlas and the motion map.
+    """Base class of both variants: the character, the atlas and the motion map.
 
     A torch module: a window of poses in, Gaussians in the world frame out, with gradients.
 
@@ -207,7 +207,7 @@ class Avatar(nn.Module):
 
 
 class ReleasedAvatar(Avatar):
-    """The published networks and assembly, to float32 noise. Source: docs/released_behaviour.md A.
+    """The published networks and assembly, up to float32 rounding. Source: docs/released_behaviour.md A.
 
     The networks learned from photographs divided by 256, so that their colours are 255/256 of the
     scene's; that stays, as in the published pictures (A20).
@@ -290,8 +290,7 @@ class ReleasedAvatar(Avatar):
 class NativeAvatar(Avatar):
     """Bounded residuals around the textured template; rotations and colours turn with the skinning.
 
-    The decoder sees the character and how it moves from its own heading, without its place in the
-    room.
+    The decoder sees the character and how it moves from its own heading, independent of global position.
     """
 
     base_sh: Tensor

@@ -53,9 +53,8 @@ class RenderRequest:
 class Renderer:
     """Renders requests for one drawable (an avatar or static splats), without gradients.
 
-    Threads may share it: one frame is made after the other. Two levels of caching: a window of
-    poses gives Gaussians, a camera gives a picture. Turning the camera about a still avatar costs
-    one rasterization.
+    Threads may share it: one frame is made after the other. The last window's Gaussians
+    are kept: turning the camera about a paused avatar costs one rasterization.
 
     On an NVIDIA GPU frames are CUDA graphs of our kernels, with the networks in half precision
     (`ash_core.gpu_frame`). Otherwise, with precision "float", with another rasterizer than ours, or

@@ -22,7 +22,9 @@ def blend_bones(
     bones: Int[Tensor, "V S"],
     weights: Float[Tensor, "V S"],
 ) -> tuple[Float[Tensor, "*b V 4"], Float[Tensor, "*b V 4"]]:
-    """Blend rigid bone transforms (real, dual; m) at each vertex by dual quaternions.
+    """Blend rigid bone transforms (real, dual; m) at each row of `bones` by dual quaternions.
+
+    `Character` calls it for the nodes of the embedded graph.
 
     The first bone that the skin file lists for a vertex is its sign reference.
     Source: docs/released_behaviour.md A11.

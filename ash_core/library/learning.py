@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a long work, for a function that shows it.
+    """Progress of a training or an evaluation.
 
     >>> print(ash.Progress("training", done=50, count=200, text="loss 0.02"))
     training 50/200 loss 0.02
@@ -108,7 +108,7 @@ def evaluate(
     """Measure an avatar against the images of a data set: PSNR, SSIM, LPIPS, flicker.
 
     avatar: from `load_avatar`, a file or a built-in name. out: folder for report.json, report.txt
-    and pictures.png. test_cameras: as the training was told. views: about so many images of each
+    and pictures.png. test_cameras: as in `train`. views: about so many images of each
     set; None: all. lpips_weights: files with LPIPS' weights, without which it is None.
     Raises: InputError.
 

@@ -49,7 +49,7 @@ FOREIGN: Final[Mapping[VariantName, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the loss' parts. What is not said follows the variant."""
+    """Factors of the loss' parts. None: the variant's default."""
 
     l1: Annotated[float | None, Hidden] = None
     """Mean absolute difference of colours. native 0.8, released 0.9."""
