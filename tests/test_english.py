@@ -65,7 +65,7 @@ ALLOWED = {
     "viewer/clock.py": 5,
     "viewer/command.py": 2,
     "viewer/commands.py": 1,
-    "viewer/scene.py": 5,
+    "viewer/composed_view.py": 5,
 }
 """Docstrings of earlier rounds that still open so, by path. A number may fall, never rise."""
 ALLOWED_HEADLESS = {
@@ -109,7 +109,7 @@ ALLOWED_NAMES = {
     "viewer/commands.py": 1,
     "viewer/file_dialog.py": 1,
     "viewer/saving.py": 1,
-    "viewer/scene.py": 1,
+    "viewer/composed_view.py": 1,
     "viewer/session.py": 6,
     "viewer/window.py": 1,
 }

@@ -25,6 +25,7 @@ from ash_core.scene.preferences import VIEW_SIZES, picture_sides
 from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer import commands
 from viewer.autosave import Autosave
+from viewer.composed_view import ComposedView
 from viewer.engine import Engine, Frame
 from viewer.front_end import Request, RequestKind
 from viewer.panels import dialogs, fonts, look, messages, motions, view
@@ -50,7 +51,6 @@ from viewer.saving import (
     save_splats,
     save_table,
 )
-from viewer.scene import SceneView
 from viewer.session import Session
 from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
@@ -89,7 +89,7 @@ class App:
         self.timeline = Timeline()
         self.gizmo = Gizmo()
         self.presenter: Presenter | None = None
-        self.scene: SceneView | None = None
+        self.composed: ComposedView | None = None
         self.area = view.Rectangle(0, 0, *SIZE)
         self._gl = "-"
         self._renderer = session.renderer
@@ -202,7 +202,7 @@ class App:
         if reason is not None:
             self.session.say(reason, "error")
         self._gl = describe_gl()
-        self.scene = SceneView(self.session, self.presenter)
+        self.composed = ComposedView(self.session, self.presenter)
 
     def drop(self, paths: list[str]) -> None:
         """Take files that were dropped on the window: into its dialog, else open them."""
@@ -216,8 +216,8 @@ class App:
         self.saver.close()
         self.engine.close()
         self.atlas.close()
-        if self.scene is not None:
-            self.scene.close()
+        if self.composed is not None:
+            self.composed.close()
         if self.presenter is not None:
             self.presenter.close()
 
@@ -286,8 +286,8 @@ class App:
         if min(room.x, room.y) >= LEAST_ROOM_PX:
             session.show_in(self.area.width, self.area.height)
         self._take_picture()
-        if self.scene is not None and self._shown:
-            imgui.image(imgui.ImTextureRef(self.scene.texture), (room.x, room.y))
+        if self.composed is not None and self._shown:
+            imgui.image(imgui.ImTextureRef(self.composed.texture), (room.x, room.y))
             imgui.set_cursor_screen_pos(place)
         imgui.set_next_item_allow_overlap()
         imgui.invisible_button(
@@ -335,8 +335,8 @@ class App:
 
     def _request_frame(self, now: float) -> None:
         """Give the engine what is shown now, where its revision or its size is new."""
-        session, scene = self.session, self.scene
-        if scene is None:
+        session, composed = self.session, self.composed
+        if composed is None:
             return
         self._follow_renderer()  # a menu of this very frame may have opened an avatar
         if self._is_dragged():
@@ -347,7 +347,7 @@ class App:
             return
         try:
             session.advance()
-            self.engine.submit(scene.wanted(session.request_shown(*size)), scene.shows_mesh)
+            self.engine.submit(composed.adapt(session.request_shown(*size)), composed.shows_mesh)
             self._requested = requested
         except InputError as error:
             session.say(str(error), "error")
@@ -372,10 +372,10 @@ class App:
 
     def _take_picture(self) -> None:
         frame = self.engine.take()
-        if frame is None or self.scene is None:
+        if frame is None or self.composed is None:
             return
         start = time.perf_counter()
-        if self.scene.show(frame, self._pixels()):
+        if self.composed.show(frame, self._pixels()):
             self._note(frame, 1e3 * (time.perf_counter() - start))
 
     def _note(self, frame: Frame, present_ms: float) -> None:

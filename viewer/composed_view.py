@@ -10,7 +10,7 @@ from torch import Tensor
 from ash_core.gl.projection import stretched
 from ash_core.render import RenderRequest
 from ash_core.scene.document import BACKGROUNDS, Document
-from viewer.compositor import Compositor, Scene
+from viewer.compositor import Compositor, Layers
 from viewer.engine import Frame
 from viewer.present import Presenter
 from viewer.session import Session
@@ -25,11 +25,11 @@ class _Drawn:
     """What the picture was last put together from."""
 
     frame: int
-    scene: Scene
+    layers: Layers
     size: tuple[int, int]
 
 
-class SceneView:
+class ComposedView:
     """The picture that the window shows: frames with what lies about them.
 
     Where the compositor fails, once and for all, frames are shown plainly: never a black window.
@@ -62,7 +62,7 @@ class SceneView:
         """Whether something is to be seen through the splats: frames are then transparent."""
         return self._compositor is not None and self._session.document.lies_under
 
-    def wanted(self, request: RenderRequest) -> RenderRequest:
+    def adapt(self, request: RenderRequest) -> RenderRequest:
         """The request of a frame for this picture."""
         return replace(request, background=None) if self.lies_under else request
 
@@ -73,7 +73,7 @@ class SceneView:
         """
         new = frame.number != self._shown
         if self._compositor is not None:
-            drawn = _Drawn(frame.number, scene_of(self._session.document), size)
+            drawn = _Drawn(frame.number, layers_of(self._session.document), size)
             if drawn == self._drawn:
                 return False
             if new:
@@ -94,7 +94,7 @@ class SceneView:
         assert self._compositor is not None
         camera = stretched(frame.request.camera, *drawn.size)
         covers = frame.request.background is not None
-        self._compositor.draw(drawn.scene, self._presenter.texture, camera, frame.mesh, covers)
+        self._compositor.draw(drawn.layers, self._presenter.texture, camera, frame.mesh, covers)
 
     def _give_up(self, error: Exception) -> None:
         said = (str(error).splitlines() or [type(error).__name__])[0]
@@ -114,12 +114,12 @@ class SceneView:
             self._compositor.close()
 
 
-def scene_of(document: Document) -> Scene:
+def layers_of(document: Document) -> Layers:
     """What a document shows about the splats."""
     overlays, background = document.overlays, BACKGROUNDS[document.background]
     if background is not None and document.look.mode == "alpha":
         background = ALPHA_BACKGROUND
-    return Scene(
+    return Layers(
         background=background,
         has_floor=overlays.grid,
         mesh=None if overlays.mesh == "none" else overlays.mesh,
