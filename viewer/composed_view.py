@@ -1,4 +1,7 @@
-"""What is drawn about the splats, when it is drawn anew, and what happens where it cannot be."""
+"""Composed view: frames with background, floor and mesh, composed anew only after a change.
+
+Frames are shown plainly where the compositor fails.
+"""
 
 import logging
 from dataclasses import dataclass, replace
@@ -22,7 +25,7 @@ ALPHA_BACKGROUND = (0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What the picture was last put together from."""
+    """Inputs of the last composition."""
 
     frame: int
     layers: Layers
@@ -30,9 +33,9 @@ class _Drawn:
 
 
 class ComposedView:
-    """The picture that the window shows: frames with what lies about them.
+    """Picture that the window shows: frames between their layers.
 
-    Where the compositor fails, once and for all, frames are shown plainly: never a black window.
+    After a failure of the compositor frames are shown plainly for good: never a black window.
     """
 
     def __init__(self, session: Session, presenter: Presenter) -> None:
@@ -53,21 +56,21 @@ class ComposedView:
 
     @property
     def shows_mesh(self) -> bool:
-        """Whether frames are to come with the posed template."""
+        """True if frames have to come with the posed template."""
         shown = self._session.document.overlays.mesh != "none" and not self._session.is_static
         return self._compositor is not None and shown
 
     @property
     def lies_under(self) -> bool:
-        """Whether something is to be seen through the splats: frames are then transparent."""
+        """True if a layer is seen through the splats: frames are then transparent."""
         return self._compositor is not None and self._session.document.lies_under
 
     def adapt(self, request: RenderRequest) -> RenderRequest:
-        """The request of a frame for this picture."""
+        """Return the request without its background where a layer is seen through the splats."""
         return replace(request, background=None) if self.lies_under else request
 
     def show(self, frame: Frame, size: tuple[int, int]) -> bool:
-        """Bring the picture up to date with a frame and with the session; whether it is new.
+        """Bring the picture up to date with a frame and the session; returns True for a new frame.
 
         size: (width, height) in pixels.
         """
@@ -97,9 +100,9 @@ class ComposedView:
         self._compositor.draw(drawn.layers, self._presenter.texture, camera, frame.mesh, covers)
 
     def _give_up(self, error: Exception) -> None:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        self._session.say(f"no floor and no mesh about the avatar: {said}", "error")
-        _log.warning("the picture is shown plainly: %s", said)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        self._session.say(f"no floor and no mesh about the avatar: {reason}", "error")
+        _log.warning("the picture is shown plainly: %s", reason)
         failed, self._compositor = self._compositor, None
         self._session.touch()  # frames are to bring their background, and no mesh
         try:
@@ -109,13 +112,13 @@ class ComposedView:
             _log.debug("closing after a failure: %s", problem)
 
     def close(self) -> None:
-        """While the context is still there."""
+        """Release the compositor, while the context exists."""
         if self._compositor is not None:
             self._compositor.close()
 
 
 def layers_of(document: Document) -> Layers:
-    """What a document shows about the splats."""
+    """Choose the layers that a document shows."""
     overlays, background = document.overlays, BACKGROUNDS[document.background]
     if background is not None and document.look.mode == "alpha":
         background = ALPHA_BACKGROUND
@@ -129,5 +132,5 @@ def layers_of(document: Document) -> Layers:
 
 
 def opaque(pixels: UInt8[Tensor, "h w 4"]) -> UInt8[Tensor, "h w 4"]:
-    """A picture that Dear ImGui does not blend with what is under it."""
+    """Make pixels opaque: Dear ImGui then blends them with nothing."""
     return torch.cat((pixels[..., :3], torch.full_like(pixels[..., 3:], 255)), -1)
