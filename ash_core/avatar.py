@@ -238,12 +238,12 @@ class ReleasedAvatar(Avatar):
         """Geometry and appearance; on a GPU side by side, backwards too: neither fills it."""
         if not motion_map.is_cuda:
             return self.geometry(motion_map), self.appearance(motion_map, root)
-        here, beside = torch.cuda.current_stream(motion_map.device), _stream(motion_map.device)
-        beside.wait_stream(here)
-        with torch.cuda.stream(beside):
+        main, side = torch.cuda.current_stream(motion_map.device), _stream(motion_map.device)
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
             appearance = self.appearance(motion_map, root)
         geometry = self.geometry(motion_map)
-        here.wait_stream(beside)
+        main.wait_stream(side)
         return geometry, appearance
 
     @property

@@ -20,6 +20,7 @@ ever, costs frames of 200 ms where other programs use the CPU too."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. `--help` leaves through SystemExit(0)."""
+    # Leave at once on Ctrl-C until the command runs.
     is_program = arguments is None
     if is_program:
         _on_interrupt(signal.default_int_handler, _leave)
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     from ash_core.commands.terminal import complain, memory_is_short, prepare_terminal, say
 
+    # Parse and run the command; errors end as one line and an exit code.
     try:
         prepare_terminal()
         if list(arguments) == ["--version"]:

@@ -87,9 +87,9 @@ class Renderer:
         self.timings: dict[str, float] = {}
         """Milliseconds of each stage of the last request; cached stages are absent."""
         self._kept: tuple[PoseWindow, tuple[torch.device, int], Decoded] | None = None
-        ours = backend in ("auto", "cuda") and precision == "half"
-        ours = ours and isinstance(drawable, Avatar)  # else there is nothing to pose or decode
-        self._may_be_fast = ours and self.device.type == "cuda"
+        is_own = backend in ("auto", "cuda") and precision == "half"
+        is_own = is_own and isinstance(drawable, Avatar)  # else there is nothing to pose or decode
+        self._may_be_fast = is_own and self.device.type == "cuda"
         self._frames: tuple[int, "Frames"] | None = None
 
     @property
@@ -152,15 +152,15 @@ class Renderer:
         with self._turn:
 
             def fast(frames: "Frames", window: PoseWindow) -> tuple[Tensor, Tensor] | None:
-                found = frames.surface(window)
-                return None if found is None else (found[0].cpu(), found[1].cpu())
+                posed = frames.surface(window)
+                return None if posed is None else (posed[0].cpu(), posed[1].cpu())
 
-            found = self._by_frames(window, True, fast)
-            if found is None:
+            posed = self._by_frames(window, True, fast)
+            if posed is None:
                 mesh = self.avatar.character(to_device(window, self.avatar.device))
-                found = mesh.vertices[0].cpu(), mesh.normals[0].cpu()
+                posed = mesh.vertices[0].cpu(), mesh.normals[0].cpu()
             world = torch.tensor(R_WORLD_BODY)
-            return Surface(found[0] @ world.T, found[1] @ world.T)
+            return Surface(posed[0] @ world.T, posed[1] @ world.T)
 
     @torch.no_grad()
     def render(self, request: RenderRequest) -> RenderedImage:
@@ -189,11 +189,11 @@ class Renderer:
     def _by_frames(
         self,
         window: PoseWindow,
-        wanted: bool,
+        is_supported: bool,
         draw: "Callable[[Frames, PoseWindow], Result]",
     ) -> "Result | None":
         """Draw by the fast path; None where it cannot, which is warned of once."""
-        frames = self._fast() if wanted else None
+        frames = self._fast() if is_supported else None
         if frames is None:
             return None
         try:

@@ -513,7 +513,7 @@ def test_the_mesh_lies_on_the_body_and_the_floor_behind_it(tmp_path: Path) -> No
             for name in names:
                 commands.run(session, name)
             settle()
-            return read_texture(app.scene.texture, app._pixels())[..., :3].numpy().astype(int)
+            return read_texture(app.composed.texture, app._pixels())[..., :3].numpy().astype(int)
 
         session.clock.seek(40)
         settle()
@@ -558,11 +558,11 @@ def test_without_a_compositor_the_window_shows_the_avatar(tmp_path: Path) -> Non
         def broken(*_):
             raise RuntimeError("no framebuffer")
 
-        app.scene._compositor.draw = broken
+        app.composed._compositor.draw = broken
         for name in ("look.mesh_wire", "look.background", "look.background", "look.background"):
             commands.run(session, name)
             settle()
-        said["plain"] = app.scene.texture == app.presenter.texture
+        said["plain"] = app.composed.texture == app.presenter.texture
         said["told"] = [m.text for m in session.messages if m.severity == "error"]
         """,
     )

@@ -25,6 +25,7 @@ from ash_core.scene.preferences import VIEW_SIZES, picture_sides
 from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer import commands
 from viewer.autosave import Autosave
+from viewer.composed_view import ComposedView
 from viewer.engine import Engine, Frame
 from viewer.front_end import Request, RequestKind
 from viewer.panels import dialogs, fonts, look, messages, motions, view
@@ -50,7 +51,6 @@ from viewer.saving import (
     save_splats,
     save_table,
 )
-from viewer.scene import SceneView
 from viewer.session import Session
 from viewer.sharpness import Sharpness
 from viewer.shortcuts import run_pressed
@@ -76,6 +76,7 @@ class App:
 
     def __init__(self, session: Session, interop: bool = True, kept_in: Path | None = None) -> None:
         """kept_in: the folder where unsaved edits survive a crash."""
+        # Engine, saving jobs and panels.
         self.session = session
         self.engine = Engine(session.renderer)
         self.saver = Saver(session.say)
@@ -88,8 +89,9 @@ class App:
         self.atlas = AtlasPanel()
         self.timeline = Timeline()
         self.gizmo = Gizmo()
+        # Picture; its OpenGL objects are made by `_start`.
         self.presenter: Presenter | None = None
-        self.scene: SceneView | None = None
+        self.composed: ComposedView | None = None
         self.area = view.Rectangle(0, 0, *SIZE)
         self._gl = "-"
         self._renderer = session.renderer
@@ -99,11 +101,13 @@ class App:
         self._shown = 0
         self._moved_s = -math.inf
         self._last_s = session.now()
+        # Dialogs and unsaved edits.
         self.files = FileDialogs(session)
         self.question = QuestionDialog()
         self.unsaved = Unsaved(session)
         self.autosave = Autosave(session, kept_in)
         self._title = TITLE
+        # Handlers of the requests that commands and panels leave to the window.
         self._handlers: dict[RequestKind, Callable[[Request], None]] = {
             "open": lambda request: self.unsaved.open(request.paths),
             "open_dialog": lambda _: self._ask_to_open(),
@@ -119,6 +123,7 @@ class App:
             "close": lambda _: close_topmost(self.session),
             "quit": lambda _: self.unsaved.quit(),
         }
+        # Hooks into GLFW, and times since the start.
         self._chords: ChordKeeper | None = None
         self._drops: DropTarget | None = None
         self._started_s = time.monotonic()
@@ -126,14 +131,14 @@ class App:
 
     @property
     def settled(self) -> bool:
-        """Whether what is shown is what was requested, in full, and nothing is being drawn."""
+        """True once the newest request is shown in full and nothing is being drawn."""
         is_full = self._requested is not None and self._requested[1] == self._pixels()
         return self._shown > 0 and is_full and not self.engine.busy
 
     # ---- the loop ----
 
     def params(self) -> hello_imgui.RunnerParams:
-        """How imgui-bundle is to run the window; it keeps no reference, so we do."""
+        """Make the window's parameters for imgui-bundle; kept here, for it keeps no reference."""
         params = self._params = hello_imgui.RunnerParams()
         params.app_window_params.window_title = TITLE
         params.app_window_params.window_geometry.size = SIZE
@@ -202,7 +207,7 @@ class App:
         if reason is not None:
             self.session.say(reason, "error")
         self._gl = describe_gl()
-        self.scene = SceneView(self.session, self.presenter)
+        self.composed = ComposedView(self.session, self.presenter)
 
     def drop(self, paths: list[str]) -> None:
         """Take files that were dropped on the window: into its dialog, else open them."""
@@ -216,8 +221,8 @@ class App:
         self.saver.close()
         self.engine.close()
         self.atlas.close()
-        if self.scene is not None:
-            self.scene.close()
+        if self.composed is not None:
+            self.composed.close()
         if self.presenter is not None:
             self.presenter.close()
 
@@ -286,8 +291,8 @@ class App:
         if min(room.x, room.y) >= LEAST_ROOM_PX:
             session.show_in(self.area.width, self.area.height)
         self._take_picture()
-        if self.scene is not None and self._shown:
-            imgui.image(imgui.ImTextureRef(self.scene.texture), (room.x, room.y))
+        if self.composed is not None and self._shown:
+            imgui.image(imgui.ImTextureRef(self.composed.texture), (room.x, room.y))
             imgui.set_cursor_screen_pos(place)
         imgui.set_next_item_allow_overlap()
         imgui.invisible_button(
@@ -305,11 +310,11 @@ class App:
             self._moved_s = now
             camera = session.camera(round(self.area.width), round(self.area.height))
         self._last_s = now
-        at = None if taken else view.clicked(self.area)
-        if at is not None:
-            view.pick_joint(session, camera, at)
+        click = None if taken else view.clicked(self.area)
+        if click is not None:
+            view.pick_joint(session, camera, click)
             if session.selected_joint is None:
-                self.atlas.pick(session, camera, *at)
+                self.atlas.pick(session, camera, *click)
         view.draw_overlays(session, camera, self.area)
         for place, radius in self.atlas.marked(session):
             view.mark(camera, self.area, place, radius)
@@ -335,8 +340,8 @@ class App:
 
     def _request_frame(self, now: float) -> None:
         """Give the engine what is shown now, where its revision or its size is new."""
-        session, scene = self.session, self.scene
-        if scene is None:
+        session, composed = self.session, self.composed
+        if composed is None:
             return
         self._follow_renderer()  # a menu of this very frame may have opened an avatar
         if self._is_dragged():
@@ -347,7 +352,7 @@ class App:
             return
         try:
             session.advance()
-            self.engine.submit(scene.wanted(session.request_shown(*size)), scene.shows_mesh)
+            self.engine.submit(composed.adapt(session.request_shown(*size)), composed.shows_mesh)
             self._requested = requested
         except InputError as error:
             session.say(str(error), "error")
@@ -372,10 +377,10 @@ class App:
 
     def _take_picture(self) -> None:
         frame = self.engine.take()
-        if frame is None or self.scene is None:
+        if frame is None or self.composed is None:
             return
         start = time.perf_counter()
-        if self.scene.show(frame, self._pixels()):
+        if self.composed.show(frame, self._pixels()):
             self._note(frame, 1e3 * (time.perf_counter() - start))
 
     def _note(self, frame: Frame, present_ms: float) -> None:
@@ -468,11 +473,11 @@ class App:
         self.saver.start(lambda: save_table(new_file("csv"), table))
 
     def _size_of_pictures(self) -> tuple[int, int]:
-        wanted = self.session.preferences.value.picture_size
-        given = picture_sides(wanted)
-        if given is not None:
-            return given
-        factor = VIEW_SIZES[wanted]
+        choice = self.session.preferences.value.picture_size
+        sides = picture_sides(choice)
+        if sides is not None:
+            return sides
+        factor = VIEW_SIZES[choice]
         width, height = self.area.width * factor, self.area.height * factor
         return max(round(width), 1), max(round(height), 1)
 

@@ -8,7 +8,7 @@ from ash_core.scene.playback import SPEEDS, LoopMode
 
 
 class Place(NamedTuple):
-    """Where a motion stands: its in and out points, and the frame that is due."""
+    """Place in a motion: its in and out points, and the frame that is due."""
 
     first: int
     last: int
@@ -67,7 +67,7 @@ class Clock:
 
     @property
     def place(self) -> Place:
-        """What `set_motion` takes to come back here."""
+        """Present place; given to `set_motion` it restores the playhead."""
         return Place(self._first, self._last, self.frame)
 
     @property
@@ -90,7 +90,7 @@ class Clock:
 
     @property
     def loop(self) -> LoopMode:
-        """What happens at the out point."""
+        """Behaviour at the out point."""
         return self._loop
 
     @loop.setter
@@ -102,7 +102,7 @@ class Clock:
 
     @property
     def first(self) -> int:
-        """In point: the first frame that plays."""
+        """First frame that plays: the in point."""
         return self._first
 
     @first.setter
@@ -111,7 +111,7 @@ class Clock:
 
     @property
     def last(self) -> int:
-        """Out point: the last frame that plays."""
+        """Last frame that plays: the out point."""
         return self._last
 
     @last.setter
@@ -122,7 +122,7 @@ class Clock:
 
     @property
     def backwards(self) -> bool:
-        """Whether it plays, or last played, from the out point to the in point."""
+        """True if it plays, or last played, from the out point to the in point."""
         return self._backwards
 
     def play(self, now_s: float | None = None, backwards: bool = False) -> None:
@@ -208,9 +208,9 @@ class Clock:
     def _advance_forwards(self, distance: float) -> None:
         if self._loop == "once":
             end = self._last if self.frame <= self._last else self.frames - 1
-            left = max(0.0, end - self._position)
-            if distance >= left:
-                distance = left
+            rest = max(0.0, end - self._position)
+            if distance >= rest:
+                distance = rest
                 self._playing = False
         if self._loop == "ping-pong" and self._position > self._last:
             self._direction = -1

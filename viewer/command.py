@@ -41,7 +41,7 @@ class ViewCommand:
     """Up axis of splats; y-down: trained on COLMAP's cameras. Default: the one that their file
     names, else z. The menu Look changes it."""
     device: Device = "auto"
-    """Where frames are made."""
+    """Device that makes the frames."""
     backend: Backend = "auto"
     """Rasterizer."""
     preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
@@ -92,7 +92,7 @@ class ViewCommand:
         return window.run(session, self.interop)
 
     def _check(self) -> None:
-        """What can be told before anything is read."""
+        """Check what needs no file to be read."""
         from ash_core.files.io import is_kind
         from ash_core.files.video import check_output
 

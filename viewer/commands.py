@@ -147,7 +147,7 @@ def _choose_motion(session: Session, name: str) -> None:
 
 
 def _posing(change: Callable[[Session], None]) -> Callable[[Session], None]:
-    """Of what has a pose; of the rest it is said that it has none."""
+    """Guard a change of the pose: where there is none, a message says so."""
 
     def pose(session: Session) -> None:
         if session.is_static:
@@ -351,9 +351,11 @@ def _degree(step: int) -> Callable[[Session], None]:
     def change(session: Session) -> None:
         look = session.document.look
         degree = 3 if look.sh_degree is None else look.sh_degree
-        wanted = min(max(degree + step, 0), 3)
-        changed = Look(look.mode, look.splat_scale, look.opacity, None if wanted == 3 else wanted)
-        session.edit(f"SH degree {wanted}", look=changed)
+        new_degree = min(max(degree + step, 0), 3)
+        changed = Look(
+            look.mode, look.splat_scale, look.opacity, None if new_degree == 3 else new_degree
+        )
+        session.edit(f"SH degree {new_degree}", look=changed)
 
     return change
 

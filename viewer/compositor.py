@@ -25,7 +25,7 @@ NO_FLOOR: Final = np.eye(3)
 
 
 @dataclass(frozen=True)
-class Scene:
+class Layers:
     """Layers around the splats."""
 
     background: Colour | None
@@ -37,7 +37,7 @@ class Scene:
 
 
 class Compositor:
-    """Draws scenes into a texture of its own, in the context that is current. Raises GlError."""
+    """Draws layers into a texture of its own, in the context that is current. Raises GlError."""
 
     def __init__(self) -> None:
         self._program = Program("screen.vert", "compose.frag")
@@ -55,7 +55,7 @@ class Compositor:
         return 0 if self._picture is None else self._picture.texture
 
     def draw(
-        self, scene: Scene, splats: int, camera: Camera, posed: Posed | None, covers: bool = False
+        self, layers: Layers, splats: int, camera: Camera, posed: Posed | None, covers: bool = False
     ) -> None:
         """Compose an image of the camera's size.
 
@@ -67,18 +67,18 @@ class Compositor:
         if self._picture is None:
             self._picture = Target(*size, depth=False)
         self._picture.resize(*size)
-        shows_mesh = scene.mesh is not None and posed is not None and scene.mesh_opacity > 0
+        shows_mesh = layers.mesh is not None and posed is not None and layers.mesh_opacity > 0
         if shows_mesh:
-            assert scene.mesh is not None
+            assert layers.mesh is not None
             assert posed is not None
-            self._draw_mesh(scene.mesh, camera, posed)
-        floor = floor_from_pixel(camera) if scene.has_floor else None
+            self._draw_mesh(layers.mesh, camera, posed)
+        floor = floor_from_pixel(camera) if layers.has_floor else None
         with self._picture.drawing():
-            self._compose(scene, splats, size, floor, shows_mesh, covers)
+            self._compose(layers, splats, size, floor, shows_mesh, covers)
 
     def _compose(
         self,
-        scene: Scene,
+        layers: Layers,
         splats: int,
         size: tuple[int, int],
         floor: np.ndarray | None,
@@ -94,14 +94,14 @@ class Compositor:
             gl.glBindTexture(gl.GL_TEXTURE_2D, texture)
         self._program.use(
             size=(float(size[0]), float(size[1])),
-            background=NOWHERE if scene.background is None else (*scene.background, 1.0),
+            background=NOWHERE if layers.background is None else (*layers.background, 1.0),
             has_floor=floor is not None,
             floor_from_pixel=NO_FLOOR if floor is None else floor,
             splats=0,
             splats_cover=covers,
             mesh=1,
-            mesh_opacity=float(scene.mesh_opacity) if shows_mesh else 0.0,
-            mesh_over=scene.mesh_over,
+            mesh_opacity=float(layers.mesh_opacity) if shows_mesh else 0.0,
+            mesh_over=layers.mesh_over,
         )
         gl.glBindVertexArray(self._array)
         gl.glDrawArrays(gl.GL_TRIANGLES, 0, 3)

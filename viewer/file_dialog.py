@@ -309,8 +309,8 @@ class FileDialog:
         """Mark the next line or the one before."""
         listed = self.entries
         if listed:
-            here = listed.index(self._chosen) if self._chosen in listed else min(-step, 0)
-            self.choose(listed[min(max(here + step, 0), len(listed) - 1)])
+            index = listed.index(self._chosen) if self._chosen in listed else min(-step, 0)
+            self.choose(listed[min(max(index + step, 0), len(listed) - 1)])
 
     def take(self, path: Path) -> None:
         """Show a file or a folder that was dropped on the window."""

@@ -35,9 +35,9 @@ COPY_S: Final = 20.0
 class Saver:
     """Queue of saving jobs on a thread of its own."""
 
-    def __init__(self, say: Callable[[str, Severity], None]) -> None:
-        """Start the thread. say: called by `collect`, on its thread, with each job's result."""
-        self._say = say
+    def __init__(self, report: Callable[[str, Severity], None]) -> None:
+        """Start the thread. report: called by `collect`, on its thread, with each job's result."""
+        self._report = report
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="saver")
         self._jobs: list[Future[str]] = []
 
@@ -55,9 +55,9 @@ class Saver:
             self._jobs.remove(job)
             error = job.exception()
             if error is None:
-                self._say(job.result(), "info")
+                self._report(job.result(), "info")
             else:
-                self._say(str(error).split("\n")[0] or type(error).__name__, "error")
+                self._report(str(error).split("\n")[0] or type(error).__name__, "error")
 
     def close(self) -> None:
         """Finish all jobs and end the thread."""

@@ -132,8 +132,8 @@ class Session(Scene):
             reason = str(error).split("\n")[0] or type(error).__name__
             if not isinstance(error, (InputError, OSError, CudaError, torch.OutOfMemoryError)):
                 _log.warning("%s: cannot be opened: %s", path, reason, exc_info=error)
-            ours = isinstance(error, (InputError, OSError))
-            self.say(reason if ours else f"{path}: cannot be opened: {reason}", "error")
+            is_expected = isinstance(error, (InputError, OSError))
+            self.say(reason if is_expected else f"{path}: cannot be opened: {reason}", "error")
 
     def _open_motion(self, path: str) -> None:
         if Path(path).suffix.lower() == ".bvh":

@@ -172,6 +172,6 @@ def headless_check(session: Session, out: Path, patience_s: float = 120.0) -> in
         time.sleep(0.01)
     close_without_display(app, out)
     if settled == 0:
-        why = f": {app.engine.error}" if app.engine.error else ""
-        raise InputError(f"{out}: the window was drawn, but no picture of the avatar came{why}")
+        reason = f": {app.engine.error}" if app.engine.error else ""
+        raise InputError(f"{out}: the window was drawn, but no picture of the avatar came{reason}")
     return 0

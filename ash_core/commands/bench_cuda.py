@@ -324,6 +324,7 @@ def faster_gs_peer(workload: Workload) -> Peer:
     leaves = {name: part.clone().requires_grad_() for name, part in raw.items()}
     no_statistics = torch.empty(0)
 
+    # Calls to measure.
     def inference() -> Tensor:
         return package.rasterize(**raw, rasterizer_settings=settings, to_chw=False)
 

@@ -44,6 +44,7 @@ class Demo:
     """Length of the video at 25 frames a second, s; at most the motion's."""
 
     def run(self) -> int:
+        # Check the flags.
         check_range("--seconds", self.seconds, LEAST_SECONDS, 3600.0, "seconds")
         from ash_core.files.video import open_writer
         from ash_core.geometry.framing import orbit_cameras
@@ -57,6 +58,7 @@ class Demo:
         cameras = orbit_cameras(data, dofs, FOV_RAD, WIDTH, HEIGHT, motion.fps)
         background = parse_background(BACKGROUND)
 
+        # Requests of chosen frames.
         def shots(chosen: Sequence[int]) -> "list[Shot]":
             chosen_cameras = [cameras[n] for n in chosen]
             return list(make_shots(data, motion, chosen, chosen_cameras, background))
@@ -70,6 +72,7 @@ class Demo:
             if shot.number in sheet_numbers:
                 pictures[shot.number] = pixels
 
+        # Video.
         video = self.out / "avatar.mp4"
         writer = open_writer(video, WIDTH, HEIGHT, motion.fps)
         code = render_to_file(renderer, shots(frames), len(frames), writer, after=keep)

@@ -81,6 +81,7 @@ class Eval:
                 progress=advance,
                 note=note,
             )
+        # Report.
         say(str(result))
         if not self.lpips_weights:
             note(

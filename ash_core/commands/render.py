@@ -97,7 +97,7 @@ class Render:
     eye: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z", help_behavior_hint="")] = None
     """Look-at camera instead: its place, m, world (Z up)."""
     target: Annotated[str | None, tyro.conf.arg(metavar="X,Y,Z", help_behavior_hint="")] = None
-    """What the look-at camera looks at, m, world. Default: the middle of the character."""
+    """Point that the look-at camera looks at, m, world. Default: the middle of the character."""
     fov: float = 40.0
     """Vertical field of view of front, orbit and look-at cameras, degrees."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH", help_behavior_hint="")] = None
@@ -113,13 +113,14 @@ class Render:
     fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
     """Frames a second of the video. Default: the motion's own (25)."""
     device: Device = "auto"
-    """Where the avatar lives; auto takes a usable GPU."""
+    """Device that holds and renders the avatar; auto takes a usable GPU."""
     backend: Backend = "auto"
     """Rasterizer: cpu is fast, reference is plain torch."""
     preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Decoder of a native avatar. Default: the file's own, or the session's."""
 
     def run(self) -> int:
+        # Check the flags; a session has its own avatar.
         parse_background(self.background or "white")
         size = parse_size(self.size) if self.size else None
         fov = math.radians(checked(self.fov, "--fov", 1.0, 170.0, "degrees"))
@@ -175,6 +176,7 @@ class Render:
             text = f"a video shows one camera, {len(views)} are selected"
             raise InputError(f"{out}: {text}: choose one with --camera N, or name a folder")
 
+        # Every camera has the same picture size, and the disk has room for all frames.
         first, transparent = views[0][0], background is None
         if any((c.width, c.height) != (first.width, first.height) for view in views for c in view):
             raise InputError("--size: expected one beside cameras of several sizes, got none")

@@ -40,36 +40,38 @@ def legs_on_the_ground(
     """
     # Joints, lengths of the legs, and the scale between both bodies.
     mapping = source.mapping
-    theirs = {part: source.index[pair_of(mapping, part).source] for part in _LEGS}
-    ours = {part: target.place(pair_of(mapping, part)) for part in _LEGS}
-    lengths = {side: _leg_length(ours, side) for side in SIDES}
-    leg_ours = np.mean(list(lengths.values()))
-    leg_theirs = np.mean([source.leg_length(side) for side in SIDES])
-    if not leg_theirs > MIN_LEG or not leg_ours > MIN_LEG:
+    source_joints = {part: source.index[pair_of(mapping, part).source] for part in _LEGS}
+    target_places = {part: target.place(pair_of(mapping, part)) for part in _LEGS}
+    lengths = {side: _leg_length(target_places, side) for side in SIDES}
+    target_leg = np.mean(list(lengths.values()))
+    source_leg = np.mean([source.leg_length(side) for side in SIDES])
+    if not source_leg > MIN_LEG or not target_leg > MIN_LEG:
         raise bad(source.path, None, "expected legs with a length, got none")
-    scale = float(leg_ours / leg_theirs)
+    scale = float(target_leg / source_leg)
     # Goal turns of pelvis and legs, and the middle between the hips.
     turns = {part: goals[pair_of(mapping, part).bone].R_body_joint.numpy() for part in _LEGS}
     pelvis = goals[pair_of(mapping, "pelvis").bone].R_body_joint.numpy()
-    middle_theirs = scale * np.mean([source.places[:, theirs[f"{s} thigh"]] for s in SIDES], axis=0)
-    middle_ours = np.mean([ours[f"{side} thigh"] for side in SIDES], axis=0)
+    source_middle = scale * np.mean(
+        [source.places[:, source_joints[f"{s} thigh"]] for s in SIDES], axis=0
+    )
+    target_middle = np.mean([target_places[f"{side} thigh"] for side in SIDES], axis=0)
     # Goals of each side.
     hips, feet, drops = [], [], []
     for side in SIDES:
         thigh, shin, foot = (f"{side} {part}" for part in ("thigh", "shin", "foot"))
-        hip = middle_theirs + pelvis @ (ours[thigh] - middle_ours)
+        hip = source_middle + pelvis @ (target_places[thigh] - target_middle)
         hips.append((target.first[pair_of(mapping, thigh).bone], hip))
         # Feet: planted where they stand.
-        ankle = hip + turns[thigh] @ (ours[shin] - ours[thigh])
-        ankle = ankle + turns[shin] @ (ours[foot] - ours[shin])
-        guide = scale * source.places[:, theirs[foot]]
+        ankle = hip + turns[thigh] @ (target_places[shin] - target_places[thigh])
+        ankle = ankle + turns[shin] @ (target_places[foot] - target_places[shin])
+        guide = scale * source.places[:, source_joints[foot]]
         stands = _contacts(guide, source.fps)
         planted, share = _plant(ankle, guide, stands, source.fps)
         feet.append(_goal(target.first[pair_of(mapping, foot).bone], planted, ANKLE_WEIGHT, share))
         toe = mapping.of(f"{side} toe")
         if toe is not None:
             # Heels lift about toes: these stay where the flat foot had put them.
-            tip = planted + turns[foot] @ (target.place(toe) - ours[foot])
+            tip = planted + turns[foot] @ (target.place(toe) - target_places[foot])
             guide = scale * source.places[:, source.index[toe.source]]
             tip, share = _plant(tip, guide, _contacts(guide, source.fps), source.fps, stands)
             feet.append(_goal(target.first[toe.bone], tip, TOE_WEIGHT, share))

@@ -92,17 +92,17 @@ class UnknownNamesError(InputError):
 
 def guess_mapping(source: Tree, skeleton: Skeleton, up: str, place: Path | str) -> Mapping:
     """Pair the joints that both sides name alike. Legs are needed; the rest may be missing."""
-    ours = bone_tree(skeleton)
-    theirs_named, ours_named = _all_parts(source), _all_parts(ours)
-    if missing := [part for part in NEEDED if part not in ours_named]:
-        names = _some(ours.names)
+    target = bone_tree(skeleton)
+    source_parts, target_parts = _all_parts(source), _all_parts(target)
+    if missing := [part for part in NEEDED if part not in target_parts]:
+        names = _some(target.names)
         text = f"expected bones for {', '.join(missing)}; recognised none among {names}"
         raise bad("skeleton", None, f"{text}; give --mapping, a file with your own pairs")
-    shared = [part for part in ours_named if part in theirs_named]
-    pairs = [Pair(theirs_named[part], ours_named[part], part) for part in shared]
-    pairs += _spine_pairs(source, ours, theirs_named, ours_named)
-    mapping = _complete(pairs, up, source, ours)
-    if missing := [part for part in NEEDED if part not in theirs_named]:
+    shared = [part for part in target_parts if part in source_parts]
+    pairs = [Pair(source_parts[part], target_parts[part], part) for part in shared]
+    pairs += _spine_pairs(source, target, source_parts, target_parts)
+    mapping = _complete(pairs, up, source, target)
+    if missing := [part for part in NEEDED if part not in source_parts]:
         names = _some(source.names)
         text = f"expected joints for {', '.join(missing)}; recognised none among {names}"
         text += "; give --mapping, a file with your own pairs"
@@ -116,13 +116,13 @@ def _some(names: Sequence[str], count: int = 12) -> str:
     return ", ".join(map(show, names[:count])) + more
 
 
-def _complete(pairs: Sequence[Pair], up: str, source: Tree, ours: Tree) -> Mapping:
+def _complete(pairs: Sequence[Pair], up: str, source: Tree, target: Tree) -> Mapping:
     used, driven = {pair.source for pair in pairs}, {pair.bone for pair in pairs}
     return Mapping(
         pairs=tuple(pairs),
         up=up,
         unmatched_source=tuple(name for name in source.names if name not in used),
-        unmatched_bones=tuple(name for name in ours.names if name not in driven),
+        unmatched_bones=tuple(name for name in target.names if name not in driven),
     )
 
 
@@ -141,18 +141,18 @@ def _all_parts(tree: Tree) -> dict[str, str]:
 
 
 def _spine_pairs(
-    source: Tree, ours: Tree, theirs_named: dict[str, str], ours_named: dict[str, str]
+    source: Tree, target: Tree, source_parts: dict[str, str], target_parts: dict[str, str]
 ) -> list[Pair]:
     """Pair joints of spine and neck by their relative position along them."""
     pairs = []
     for low, high, part in (("pelvis", "chest", "spine"), ("neck", "head", "neck")):
-        if not all(end in named for end in (low, high) for named in (theirs_named, ours_named)):
+        if not all(end in named for end in (low, high) for named in (source_parts, target_parts)):
             continue
-        theirs = source.path(theirs_named[low], theirs_named[high])[1:-1]
-        bones = ours.path(ours_named[low], ours_named[high])[1:-1]
+        joints = source.path(source_parts[low], source_parts[high])[1:-1]
+        bones = target.path(target_parts[low], target_parts[high])[1:-1]
         used: set[int] = set()
-        for n, name in enumerate(theirs):
-            n_bone = round((n + 1) / (len(theirs) + 1) * (len(bones) + 1)) - 1
+        for n, name in enumerate(joints):
+            n_bone = round((n + 1) / (len(joints) + 1) * (len(bones) + 1)) - 1
             if 0 <= n_bone < len(bones) and n_bone not in used:
                 used.add(n_bone)
                 pairs.append(Pair(name, bones[n_bone], f"{part} {n_bone + 1}"))
@@ -210,7 +210,7 @@ def _write(path: Path | str, mapping: Mapping, head: dict[str, object]) -> None:
 def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
     """Read a mapping; every name in it must be a joint of its side."""
     # Head of the file.
-    ours = bone_tree(skeleton)
+    target = bone_tree(skeleton)
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("joints"), dict):
         raise bad(path, None, "expected a JSON object with 'joints', an object of joint names")
@@ -218,7 +218,7 @@ def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
     if up not in ("y", "z") and "up" in content:
         raise bad(path, None, f"up: expected 'y' or 'z', got {show(repr(up)[:60])}")
     # One pair for each joint.
-    bones = _all_parts(ours)
+    bones = _all_parts(target)
     parts = {bone: part for part, bone in bones.items()}
     pairs: list[Pair] = []
     for name, entry in content["joints"].items():
@@ -227,7 +227,7 @@ def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
         if name not in source.names:
             raise bad(path, None, f"{place}: expected a joint of the motion file")
         bone = entry.get("bone") if isinstance(entry, dict) else None
-        if not isinstance(entry, dict) or not isinstance(bone, str) or bone not in ours.names:
+        if not isinstance(entry, dict) or not isinstance(bone, str) or bone not in target.names:
             text = f"expected 'bone', one of the skeleton's, got {show(repr(bone)[:60])}"
             raise bad(path, None, f"{place}: {text}")
         if any(pair.bone == bone for pair in pairs):
@@ -238,7 +238,7 @@ def read_mapping(path: Path | str, source: Tree, skeleton: Skeleton) -> Mapping:
         turn = _turn(path, place, entry.get("turn_degrees", [0, 0, 0]))
         pairs.append(Pair(name, bone, part, turn))
     # Pairs that every mapping needs.
-    mapping = _complete(pairs, up, source, ours)
+    mapping = _complete(pairs, up, source, target)
     missing = [part for part in (*NEEDED, "pelvis") if mapping.of(part) is None]
     if missing:
         needed = (f"{bones[part]} ({part})" if part in bones else part for part in missing)

@@ -96,7 +96,7 @@ def body_parts(names: Sequence[str]) -> dict[str, str]:
             joints.setdefault((side, kind), name)
     parts = {kind: name for (side, kind), name in joints.items() if side is None}
     for side in SIDES:
-        own = {kind: name for (whose, kind), name in joints.items() if whose == side}
+        own = {kind: name for (joint_side, kind), name in joints.items() if joint_side == side}
         parts |= {f"{side} {part}": name for part, name in _limbs(own).items()}
     return parts
 

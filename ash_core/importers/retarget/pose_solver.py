@@ -74,7 +74,7 @@ def solve_poses(
     turns: Sequence[Turn],
     hips: Sequence[Place],
     feet: Sequence[Place],
-    tell: Callable[[float], None] = lambda _done: None,
+    progress: Callable[[float], None] = lambda _done: None,
 ) -> Float[Tensor, "F D"]:
     """Solve for the dofs, within the skeleton's limits, that come nearest to all goals.
 
@@ -96,7 +96,7 @@ def solve_poses(
         for segment in group:
             solver.solve(segment)
             done += 1
-            tell(done / len(order))
+            progress(done / len(order))
     return torch.from_numpy(solver.dofs)
 
 

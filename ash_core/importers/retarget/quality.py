@@ -69,10 +69,10 @@ def measure(
     pressed = (dofs <= low + AT_LIMIT_RAD) | (dofs >= high - AT_LIMIT_RAD)
     # Largest error and largest excess turn of each bone.
     errors, turns = [], []
-    for (bone, goal), (ours, theirs) in zip(hard.items(), directions, strict=True):
-        misses = _angles(ours, theirs)
+    for (bone, goal), (result, target) in zip(hard.items(), directions, strict=True):
+        misses = _angles(result, target)
         excess = torch.zeros_like(misses)
-        excess[1:] = _angles(ours[1:], ours[:-1]) - _angles(theirs[1:], theirs[:-1])
+        excess[1:] = _angles(result[1:], result[:-1]) - _angles(target[1:], target[:-1])
         limb = limbs[goal.joint]
         limited = _whole_misses(pressed[:, own[limb]].any(1), misses)
         for values, worst in ((misses, errors), (excess, turns)):
@@ -94,10 +94,10 @@ def _directions(
     posed = posed_in_parts(skeleton, dofs, [goal.joint for goal in goals])[..., :3, :3]
     pairs = []
     for n, goal in enumerate(goals):
-        ours, theirs = posed[:, n], goal.R_body_joint.to(posed)
+        result, target = posed[:, n], goal.R_body_joint.to(posed)
         if goal.direction is not None:
-            ours, theirs = ours @ goal.direction.to(posed), theirs @ goal.direction.to(posed)
-        pairs.append((ours, theirs))
+            result, target = result @ goal.direction.to(posed), target @ goal.direction.to(posed)
+        pairs.append((result, target))
     return pairs
 
 

@@ -1,4 +1,7 @@
-"""What is drawn about the splats, when it is drawn anew, and what happens where it cannot be."""
+"""Composed view: frames with background, floor and mesh, composed anew only after a change.
+
+Frames are shown plainly where the compositor fails.
+"""
 
 import logging
 from dataclasses import dataclass, replace
@@ -10,7 +13,7 @@ from torch import Tensor
 from ash_core.gl.projection import stretched
 from ash_core.render import RenderRequest
 from ash_core.scene.document import BACKGROUNDS, Document
-from viewer.compositor import Compositor, Scene
+from viewer.compositor import Compositor, Layers
 from viewer.engine import Frame
 from viewer.present import Presenter
 from viewer.session import Session
@@ -22,17 +25,17 @@ ALPHA_BACKGROUND = (0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What the picture was last put together from."""
+    """Inputs of the last composition."""
 
     frame: int
-    scene: Scene
+    layers: Layers
     size: tuple[int, int]
 
 
-class SceneView:
-    """The picture that the window shows: frames with what lies about them.
+class ComposedView:
+    """Picture that the window shows: frames between their layers.
 
-    Where the compositor fails, once and for all, frames are shown plainly: never a black window.
+    After a failure of the compositor frames are shown plainly for good: never a black window.
     """
 
     def __init__(self, session: Session, presenter: Presenter) -> None:
@@ -53,27 +56,27 @@ class SceneView:
 
     @property
     def shows_mesh(self) -> bool:
-        """Whether frames are to come with the posed template."""
+        """True if frames have to come with the posed template."""
         shown = self._session.document.overlays.mesh != "none" and not self._session.is_static
         return self._compositor is not None and shown
 
     @property
     def lies_under(self) -> bool:
-        """Whether something is to be seen through the splats: frames are then transparent."""
+        """True if a layer is seen through the splats: frames are then transparent."""
         return self._compositor is not None and self._session.document.lies_under
 
-    def wanted(self, request: RenderRequest) -> RenderRequest:
-        """The request of a frame for this picture."""
+    def adapt(self, request: RenderRequest) -> RenderRequest:
+        """Return the request without its background where a layer is seen through the splats."""
         return replace(request, background=None) if self.lies_under else request
 
     def show(self, frame: Frame, size: tuple[int, int]) -> bool:
-        """Bring the picture up to date with a frame and with the session; whether it is new.
+        """Bring the picture up to date with a frame and the session; returns True for a new frame.
 
         size: (width, height) in pixels.
         """
         new = frame.number != self._shown
         if self._compositor is not None:
-            drawn = _Drawn(frame.number, scene_of(self._session.document), size)
+            drawn = _Drawn(frame.number, layers_of(self._session.document), size)
             if drawn == self._drawn:
                 return False
             if new:
@@ -94,12 +97,12 @@ class SceneView:
         assert self._compositor is not None
         camera = stretched(frame.request.camera, *drawn.size)
         covers = frame.request.background is not None
-        self._compositor.draw(drawn.scene, self._presenter.texture, camera, frame.mesh, covers)
+        self._compositor.draw(drawn.layers, self._presenter.texture, camera, frame.mesh, covers)
 
     def _give_up(self, error: Exception) -> None:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        self._session.say(f"no floor and no mesh about the avatar: {said}", "error")
-        _log.warning("the picture is shown plainly: %s", said)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        self._session.say(f"no floor and no mesh about the avatar: {reason}", "error")
+        _log.warning("the picture is shown plainly: %s", reason)
         failed, self._compositor = self._compositor, None
         self._session.touch()  # frames are to bring their background, and no mesh
         try:
@@ -109,17 +112,17 @@ class SceneView:
             _log.debug("closing after a failure: %s", problem)
 
     def close(self) -> None:
-        """While the context is still there."""
+        """Release the compositor, while the context exists."""
         if self._compositor is not None:
             self._compositor.close()
 
 
-def scene_of(document: Document) -> Scene:
-    """What a document shows about the splats."""
+def layers_of(document: Document) -> Layers:
+    """Choose the layers that a document shows."""
     overlays, background = document.overlays, BACKGROUNDS[document.background]
     if background is not None and document.look.mode == "alpha":
         background = ALPHA_BACKGROUND
-    return Scene(
+    return Layers(
         background=background,
         has_floor=overlays.grid,
         mesh=None if overlays.mesh == "none" else overlays.mesh,
@@ -129,5 +132,5 @@ def scene_of(document: Document) -> Scene:
 
 
 def opaque(pixels: UInt8[Tensor, "h w 4"]) -> UInt8[Tensor, "h w 4"]:
-    """A picture that Dear ImGui does not blend with what is under it."""
+    """Make pixels opaque: Dear ImGui then blends them with nothing."""
     return torch.cat((pixels[..., :3], torch.full_like(pixels[..., 3:], 255)), -1)
