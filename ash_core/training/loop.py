@@ -1,4 +1,4 @@
-"""The steps of a training, with everything that happens between them."""
+"""The steps of a session, with everything that happens between them."""
 
 import json
 import math
@@ -40,20 +40,22 @@ class Loop:
 
     def _resume(self) -> None:
         folder = self.config.folder / "checkpoints"
-        found = newest_checkpoint(folder)
+        newest = newest_checkpoint(folder)
         if not self.config.resume:
-            if found is not None:
+            if newest is not None:
                 text = "--resume goes on from it; or name another folder"
-                raise InputError(f"{self.config.folder}: holds a training, {found[0].name}: {text}")
-        elif found is None:
+                raise InputError(
+                    f"{self.config.folder}: holds a training, {newest[0].name}: {text}"
+                )
+        elif newest is None:
             self.reporter.note(f"{folder}: no whole checkpoint, beginning anew")
         else:
-            self.trainer.load(found[1], str(found[0]))
-            self.before = found[1].seconds
+            self.trainer.load(newest[1], str(newest[0]))
+            self.before = newest[1].seconds
             if self.is_first:
                 for place in (folder, self.config.folder, self.config.folder / PICTURES):
                     drop_leftovers(place)
-            step, last = found[1].step, self.config.steps
+            step, last = newest[1].step, self.config.steps
             more = f": no more than {last} were asked for" if last and step >= last else ""
             self.reporter.note(f"going on after step {step}{more}")
 
@@ -128,9 +130,9 @@ class Loop:
         """Tell whether there is another step; with --minutes the first process decides for all."""
         if self.config.minutes is None or self.session.world.size == 1:
             return self.done < 1
-        left = torch.tensor([float(self.done < 1)], device=self.session.device)
-        self.session.world.broadcast(left)
-        return bool(left)
+        decision = torch.tensor([float(self.done < 1)], device=self.session.device)
+        self.session.world.broadcast(decision)
+        return bool(decision)
 
     def _agreed_stop(self) -> Stop:
         """Agree on a stop that any process was asked for."""
@@ -171,10 +173,10 @@ class Loop:
         self.record.log(
             step, {**means, "views_per_second": views, "rate": self.trainer.rate}, seconds
         )
-        left = seconds * (1 - self.done) / max(self.done, 1e-9)
+        remaining_s = seconds * (1 - self.done) / max(self.done, 1e-9)
         loss = means.get("loss", means.get("warm_up", 0.0))
         quality = f" · {means['psnr']:.2f} dB" if "psnr" in means else " · warm-up"
-        self._line = f"loss {loss:.4f}{quality} · {views:,.0f} views/s · {_span(left)} left"
+        self._line = f"loss {loss:.4f}{quality} · {views:,.0f} views/s · {_span(remaining_s)} left"
         far, whole = self._furthest()
         self.reporter.training(int(far), int(whole), self._line + self._validated)
 
@@ -185,19 +187,19 @@ class Loop:
         """
         if not self.is_first:
             return
-        trainer, told = self.trainer, None
+        trainer, failure = self.trainer, None
         for save in (self._save_state, self._save_avatar):  # the one may fit where the other fails
             try:
                 save()
             except InputError as error:
-                told = told or error
-        if told is None:
+                failure = failure or error
+        if failure is None:
             if self.record is not None:
                 self.record.disk_has_room()
         elif must:
-            raise told
+            raise failure
         else:
-            self.reporter.note(f"not saved at step {trainer.step}, training goes on: {told}")
+            self.reporter.note(f"not saved at step {trainer.step}, training goes on: {failure}")
 
     def _save_state(self) -> None:
         write_checkpoint(self.config.folder / "checkpoints", self.trainer.state(self.seconds))
@@ -214,12 +216,12 @@ class Loop:
         if not self.is_first:
             return "no process goes on"
         drop_newest(folder, step)
-        found = newest_checkpoint(folder)
-        if found is None:
+        newest = newest_checkpoint(folder)
+        if newest is None:
             return "nothing was saved before: begin anew with a lower --learning-rate"
-        self.trainer.load(found[1], str(found[0]))
+        self.trainer.load(newest[1], str(newest[0]))
         self._save_avatar()
-        return f"--resume with a lower --learning-rate goes on from step {found[1].step}"
+        return f"--resume with a lower --learning-rate goes on from step {newest[1].step}"
 
     def _validate(self) -> None:
         """Measure the averaged weights on what is never trained on."""
@@ -227,18 +229,18 @@ class Loop:
             return
         began = time.perf_counter()
         trainer = self.trainer
-        kept = {name: flat.values.clone() for name, flat in trainer.flats.items()}
+        trained_values = {name: flat.values.clone() for name, flat in trainer.flats.items()}
         for name, flat in trainer.flats.items():
             flat.values.copy_(trainer.ema[name])
-        self.scores = found = self.session.validation.run(trainer.step)
+        self.scores = scores = self.session.validation.run(trainer.step)
         for name, flat in trainer.flats.items():
-            flat.values.copy_(kept[name])
+            flat.values.copy_(trained_values[name])
         if self.session.validation.problem is not None:
             self.reporter.note(f"training goes on: {self.session.validation.problem}")
-        self.record.validation(trainer.step, found, self.seconds)
+        self.record.validation(trainer.step, scores, self.seconds)
         self.record.pictures(trainer.step, self.config.folder / PICTURES)
         self.record.weights(trainer.step, trainer.flats)
-        self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in found.items())
+        self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in scores.items())
         self._looked += time.perf_counter() - began  # no time of the steps'
 
     def close(self) -> None:
