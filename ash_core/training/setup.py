@@ -57,7 +57,7 @@ class Reporter(Protocol):
         ...
 
 
-class Session:
+class TrainingSetup:
     """Everything that a training needs, made from its configuration."""
 
     def __init__(self, config: TrainConfig, device: torch.device, reporter: Reporter) -> None:
