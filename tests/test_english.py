@@ -57,26 +57,6 @@ SIDES = {"left": {"right", "top", "up"}}
 """Words that are a side beside one of these."""
 LONG = 40
 """Lines from which a function has a comment line above each paragraph."""
-ALLOWED_NAMES = {
-    "ash_core/training/captured.py": 1,
-    "ash_core/training/config.py": 3,
-    "ash_core/training/dataset.py": 9,
-    "ash_core/training/evaluation.py": 10,
-    "ash_core/training/image_index.py": 2,
-    "ash_core/training/log.py": 3,
-    "ash_core/training/loop.py": 8,
-    "ash_core/training/losses.py": 9,
-    "ash_core/training/lpips.py": 8,
-    "ash_core/training/metrics.py": 8,
-    "ash_core/training/model.py": 3,
-    "ash_core/training/pictures.py": 6,
-    "ash_core/training/release_config.py": 2,
-    "ash_core/training/setup.py": 5,
-    "ash_core/training/ssim_cpu.py": 6,
-    "ash_core/training/trainer.py": 4,
-    "ash_core/training/validation.py": 9,
-}
-"""Variables of earlier rounds that are no nouns, by path. A number may fall, never rise."""
 
 
 @cache
@@ -191,18 +171,8 @@ def test_long_functions_have_headings() -> None:
 
 
 def test_variables_are_nouns() -> None:
-    offending = {
-        path: names
-        for path, names in find_in_files(vague_names).items()
-        if len(names) > ALLOWED_NAMES.get(path, 0)
-    }
-    lines = describe(offending)
+    lines = describe(find_in_files(vague_names))
     assert not lines, "name variables by what they hold:\n" + "\n".join(lines)
-
-
-def test_the_allow_list_names_files_that_exist() -> None:
-    missing = [name for name in ALLOWED_NAMES if not (ROOT / name).is_file()]
-    assert not missing, missing
 
 
 SAMPLE = '''"""Where things lie."""

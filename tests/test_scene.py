@@ -53,16 +53,14 @@ def test_a_scene_knows_its_motions_and_their_time(scene: Scene) -> None:
 
 def test_wrong_fields_frames_and_names_are_named(scene: Scene) -> None:
     before = scene.document
-    with pytest.raises(InputError, match="edit: expected fields among background, .* got colour"):
+    with pytest.raises(InputError, match=r"edit: expected fields among background, .* got colour"):
         scene.edit("colour", colour="red")
-    with pytest.raises(InputError, match="background: expected one of dark, .* got purple"):
+    with pytest.raises(InputError, match=r"background: expected one of dark, .* got .purple"):
         scene.edit("background", background="purple")
-    with pytest.raises(InputError, match=r"look\.mode: expected one of colour, .* got rgb"):
+    with pytest.raises(InputError, match=r"look\.mode: expected one of colour, .* got .rgb"):
         scene.edit("look", look=Look(mode="rgb"))  # type: ignore[arg-type]
     for frame in (-1, scene.frame_count):
-        with pytest.raises(InputError, match=rf"frame: expected 0 to \d+, got {frame}"):
-            scene.request(frame, *SIZE)
-        with pytest.raises(InputError, match="frame: expected 0 to"):
+        with pytest.raises(InputError, match=rf"dance: expected a frame in 0\.\.\d+, got {frame}"):
             scene.dofs(frame)
     assert scene.document == before
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from test_training import arguments, losses, run
-from test_training_parts import make_session, steps, two_train_as_one
+from test_training_parts import make_setup, steps, two_train_as_one
 
 from ash_core.training.captured import WARM_UP
-from ash_core.training.setup import Session
+from ash_core.training.setup import TrainingSetup
 
 pytestmark = pytest.mark.gpu
 
@@ -22,30 +22,30 @@ def full_precision() -> Iterator[None]:
         yield
 
 
-def gradient(session: Session, noise: dict[str, torch.Tensor]) -> tuple[float, torch.Tensor]:
+def gradient(setup: TrainingSetup, noise: dict[str, torch.Tensor]) -> tuple[float, torch.Tensor]:
     """The loss of the first pose and its gradient, at weights that are a little off zero."""
-    trainer, flat = session.trainer, session.trainer.flats["decoder"]
+    trainer, flat = setup.trainer, setup.trainer.flats["decoder"]
     for name, part in flat.named_parts(flat.values).items():
         part += noise[name].to(part.device)
-    batches = session.batches(0)
+    batches = setup.batches(0)
     _, batch = next(batches)
     loss, _ = trainer.pose_loss(batch)
     loss.backward()
-    session.close()
+    setup.close()
     parts = flat.named_parts(flat.grad)
     return float(loss.detach()), torch.cat([parts[name].flatten().cpu() for name in noise])
 
 
 def test_a_gradient_is_the_cpus(footage: Path, full_precision: None) -> None:
     generator = torch.Generator().manual_seed(0)
-    session = make_session(footage)
-    flat = session.trainer.flats["decoder"]
+    setup = make_setup(footage)
+    flat = setup.trainer.flats["decoder"]
     noise = {
         name: 0.02 * torch.randn(part.shape, generator=generator)
         for name, part in flat.named_parts(flat.values).items()
     }
-    wanted_loss, wanted = gradient(session, noise)
-    loss, got = gradient(make_session(footage, device="cuda", precision="float"), noise)
+    wanted_loss, wanted = gradient(setup, noise)
+    loss, got = gradient(make_setup(footage, device="cuda", precision="float"), noise)
     assert loss == pytest.approx(wanted_loss, rel=1e-4)
     assert float(wanted.norm()) > 0
     assert float((got - wanted).norm()) <= 1e-3 * float(wanted.norm())
@@ -54,7 +54,7 @@ def test_a_gradient_is_the_cpus(footage: Path, full_precision: None) -> None:
 def test_thirty_steps_learn_as_on_the_cpu(footage: Path) -> None:
     """In half, at a rate where rounding does not grow: at 0.005 twins on a CPU part by a tenth."""
     cpu, cuda = (
-        steps(make_session(footage, device=device, learning_rate=1e-3, steps=30), 30)
+        steps(make_setup(footage, device=device, learning_rate=1e-3, steps=30), 30)
         for device in ("cpu", "cuda")
     )
     assert cuda == pytest.approx(cpu, rel=0.25)
@@ -64,8 +64,7 @@ def test_thirty_steps_learn_as_on_the_cpu(footage: Path) -> None:
 
 def test_captured_steps_are_the_plain_ones(footage: Path, full_precision: None) -> None:
     captured, plain = (
-        make_session(footage, device="cuda", precision="float", learning_rate=1e-3)
-        for _ in range(2)
+        make_setup(footage, device="cuda", precision="float", learning_rate=1e-3) for _ in range(2)
     )
     plain.trainer._end = None  # nothing is captured without it
     got, want = steps(captured, WARM_UP + 7), steps(plain, WARM_UP + 7)
@@ -79,11 +78,11 @@ def test_both_published_phases_are_captured(footage: Path, full_precision: None)
     first, count = WARM_UP + 4, 2 * (WARM_UP + 4)
     found = []
     for capture in (True, False):
-        session = make_session(
+        setup = make_setup(
             footage, device="cuda", precision="float", variant="released", atlas=32, avatar=None,
             warm_up_steps=first, views_per_pose=1,
         )  # fmt: skip
-        trainer, batches, losses_seen = session.trainer, session.batches(0), []
+        trainer, batches, losses_seen = setup.trainer, setup.batches(0), []
         if not capture:
             trainer._end = None
         for _ in range(count):
@@ -91,7 +90,7 @@ def test_both_published_phases_are_captured(footage: Path, full_precision: None)
             told = trainer.look()
             losses_seen.append(told.get("warm_up", told.get("loss")))
         assert (trainer._pose is not None) == capture
-        session.close()
+        setup.close()
         found.append(losses_seen)
     assert found[0][first - 1] < found[0][0]
     assert found[0][:first] == pytest.approx(found[1][:first], rel=1e-3)
@@ -103,8 +102,7 @@ def test_dropout_is_drawn_from_seed_and_step(footage: Path) -> None:
     """Captured or not, the same channels are left out."""
     more = {"device": "cuda", "precision": "float", "learning_rate": 1e-3}
     runs = [
-        steps(make_session(footage, dropout=share, **more), WARM_UP + 5)
-        for share in (0.3, 0.3, 0.0)
+        steps(make_setup(footage, dropout=share, **more), WARM_UP + 5) for share in (0.3, 0.3, 0.0)
     ]
     assert runs[0] == pytest.approx(runs[1], rel=1e-3)
     assert runs[0] != pytest.approx(runs[2], rel=1e-3)

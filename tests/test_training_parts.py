@@ -38,7 +38,7 @@ from ash_core.training.lpips import _ALEXNET, Lpips, _vgg16
 from ash_core.training.metrics import eroded, psnr, published_window, scores
 from ash_core.training.model import learning_rate
 from ash_core.training.pictures import Pictures, mask_box
-from ash_core.training.setup import Session
+from ash_core.training.setup import TrainingSetup
 from ash_core.training.trainer import composed
 
 
@@ -194,8 +194,8 @@ def test_windows_lie_in_the_picture_and_around_the_box(
 
 @pytest.mark.parametrize("keep", ["memory", "files"])
 def test_windows_are_the_photographs_pixels(footage: Path, keep: str) -> None:
-    session = make_session(footage, keep=keep)
-    pictures, number = session.footage.pictures, np.array([0, 5])
+    setup = make_setup(footage, keep=keep)
+    pictures, number = setup.footage.pictures, np.array([0, 5])
     corners = np.array([[3, 2], [20, 1]])
     got = pictures.windows(number, corners, (60, 64))
     for at, (n, (x, y)) in enumerate(zip(number, corners, strict=True)):
@@ -204,14 +204,14 @@ def test_windows_are_the_photographs_pixels(footage: Path, keep: str) -> None:
         h, w = box.pixels.shape[:2]
         whole[box.top : box.top + h, box.left : box.left + w] = box.pixels
         assert np.array_equal(got[at].numpy(), whole[y : y + 64, x : x + 60])
-    session.close()
+    setup.close()
 
 
 def test_a_window_shows_what_the_whole_picture_shows(footage: Path) -> None:
-    session = make_session(footage)
-    split = session.dataset.splits["training"]
+    setup = make_setup(footage)
+    split = setup.dataset.splits["training"]
     with torch.no_grad():
-        gaussians = session.model.gaussians(session.poses.mesh(0), session.poses.windows[0])
+        gaussians = setup.model.gaussians(setup.poses.mesh(0), setup.poses.windows[0])
         # Twice as near as it was filmed: most lies outside the window, far from its middle.
         whole = replace(split.cameras[0], K=split.cameras[0].K * torch.tensor([[2.0], [2.0], [1]]))
         for backend in ("cpu", "reference"):
@@ -220,7 +220,7 @@ def test_a_window_shows_what_the_whole_picture_shows(footage: Path) -> None:
             assert float(part.alpha.max()) > 0.9
             want = full.rgb[50:72, 66:96]
             torch.testing.assert_close(part.rgb, want, atol=2e-5, rtol=0)
-    session.close()
+    setup.close()
 
 
 # ---- weights ----
@@ -243,20 +243,20 @@ def test_flat_weights_are_the_networks_own() -> None:
     assert not net(picture).detach().any()
 
 
-def make_session(footage: Path, **more: object) -> Session:
+def make_setup(footage: Path, **more: object) -> TrainingSetup:
     given = {"avatar": footage / "small.safetensors", "views_per_pose": 2, "validate_every": 0}
     config = TrainConfig(footage, footage / "session", **({"device": "cpu"} | given | more))
     device = torch.device("cuda", 0) if config.device == "cuda" else torch.device("cpu")
-    return Session(config.resolved(), device, Silent())
+    return TrainingSetup(config.resolved(), device, Silent())
 
 
-def steps(session: Session, count: int) -> list[float]:
+def steps(setup: TrainingSetup, count: int) -> list[float]:
     """Losses of some steps."""
-    batches, found = session.batches(0), []
+    batches, found = setup.batches(0), []
     for _ in range(count):
-        session.trainer.run_step([next(batches)])
-        found.append(session.trainer.look()["loss"])
-    session.close()
+        setup.trainer.run_step([next(batches)])
+        found.append(setup.trainer.look()["loss"])
+    setup.close()
     return found
 
 
@@ -288,10 +288,10 @@ def test_released_networks_train_and_leave_the_published_layout(
     footage: Path,
     tmp_path: Path,
 ) -> None:
-    session = make_session(
+    setup = make_setup(
         footage, variant="released", atlas=32, avatar=None, warm_up_steps=4, views_per_pose=1
     )
-    trainer, batches, warm = session.trainer, session.batches(0), []
+    trainer, batches, warm = setup.trainer, setup.batches(0), []
     for _ in range(4):
         trainer.run_step([next(batches)])
         warm.append(trainer.look()["warm_up"])
@@ -300,8 +300,8 @@ def test_released_networks_train_and_leave_the_published_layout(
     trainer.run_step([next(batches)])
     assert "loss" in trainer.look()
     assert not torch.equal(before, trainer.flats["decoder"].values)
-    session.close()
-    session.model.save(tmp_path, trainer.ema, (), trainer.step)
+    setup.close()
+    setup.model.save(tmp_path, trainer.ema, (), trainer.step)
     wanted = {f"unet_{kind}": expected_shapes(kind) for kind in ("geometry", "appearance")}
     stored = read_checkpoint(tmp_path / "gaussian_checkpoints.tar", wanted)
     avatar = load_avatar(tmp_path / "avatar.safetensors")
@@ -352,16 +352,16 @@ def test_what_cannot_be_saved_is_told_and_training_goes_on(
 
 def test_the_character_cache_follows_its_inputs(footage: Path, tmp_path: Path) -> None:
     data, _ = import_ash(footage / "toy.conf")
-    session = make_session(footage)
+    setup = make_setup(footage)
     folder = footage / "session" / "cache"
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    session.close()
-    make_session(footage).close()
+    setup.close()
+    make_setup(footage).close()
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     moved = replace(data.template, vertices=data.template.vertices + 0.001)
     small = {"atlas": 48, "width": 8, "sh_degree": 1}
     save_avatar(tmp_path / "moved.safetensors", replace(data, template=moved, decoder=small))
-    make_session(footage, avatar=tmp_path / "moved.safetensors").close()
+    make_setup(footage, avatar=tmp_path / "moved.safetensors").close()
     assert len(list(folder.iterdir())) == len(before) + 1
 
 
@@ -376,7 +376,7 @@ def test_what_is_drawn_and_aimed_at_is_the_same_after_a_stop(
     footage: Path, tmp_path: Path, more: dict[str, object]
 ) -> None:
     """Dropout follows from seed and step; the published first phase goes on in its middle."""
-    whole, first, second = (make_session(footage, views_per_pose=1, **more) for _ in range(3))
+    whole, first, second = (make_setup(footage, views_per_pose=1, **more) for _ in range(3))
     batches = whole.batches(0)
     for _ in range(6):
         whole.trainer.run_step([next(batches)])
@@ -387,18 +387,18 @@ def test_what_is_drawn_and_aimed_at_is_the_same_after_a_stop(
     batches = second.batches(3)
     for _ in range(3):
         second.trainer.run_step([next(batches)])
-    for session in (whole, first, second):
-        session.close()
+    for setup in (whole, first, second):
+        setup.close()
     want, got = (one.trainer.flats["decoder"].values for one in (whole, second))
     assert torch.equal(want, got)
 
 
 def test_resume_holds_on_to_what_the_weights_mean(footage: Path) -> None:
-    wide = make_session(footage, offset_mm=300)
-    narrow = make_session(footage)
-    for session in (wide, narrow):
-        session.trainer.run_step([next(session.batches(0))])
-        session.close()
+    wide = make_setup(footage, offset_mm=300)
+    narrow = make_setup(footage)
+    for setup in (wide, narrow):
+        setup.trainer.run_step([next(setup.batches(0))])
+        setup.close()
     with pytest.raises(InputError, match="--offset-mm: expected 300 as in there, got 150"):
         narrow.trainer.load(wide.trainer.state(0.0), "there")
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from test_training import arguments, run
-from test_training_parts import make_session
+from test_training_parts import make_setup
 
 from ash_core.errors import InputError
 from ash_core.files.cameras.published import read_cameras, write_cameras
@@ -297,25 +297,25 @@ def test_a_training_goes_on_without_a_torn_image_and_names_it_once(
 def test_an_image_torn_while_training_is_left_out_from_then_on(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = make_session(data, keep="files", test_cameras="none")
+    setup = make_setup(data, keep="files", test_cameras="none")
     notes: list[str] = []
-    monkeypatch.setattr(session.reporter, "note", notes.append)
+    monkeypatch.setattr(setup.reporter, "note", notes.append)
     torn = image_path(data, "training", 2, 3)
     torn.write_bytes(TORN)
-    batches = session.batches(0)
+    batches = setup.batches(0)
     frames = [next(batches)[1].frame for _ in range(12)]
-    session.name_unusable()
-    session.name_unusable()
+    setup.name_unusable()
+    setup.name_unusable()
     batches.close()  # type: ignore[attr-defined]
     assert sorted(set(frames)) == list(range(6))  # its pose has other cameras
     assert len(notes) == 1
     assert torn.name in notes[0]
-    session.close()
+    setup.close()
 
 
 def test_a_torn_image_is_left_out_of_validations(data: Path) -> None:
-    session = make_session(data, test_cameras="5", validate_every=1)
-    validation = session.validation
+    setup = make_setup(data, test_cameras="5", validate_every=1)
+    validation = setup.validation
     count, torn = len(validation.shots), validation.shots[0][0].view.path
     torn.write_bytes(TORN)
     assert set(validation.run(1)) == {"novel view"}
@@ -324,14 +324,14 @@ def test_a_torn_image_is_left_out_of_validations(data: Path) -> None:
     validation.run(2)
     assert validation.problem is None
     assert len(validation.shots) == count - 1
-    session.close()
+    setup.close()
 
 
 def test_what_is_drawn_does_not_depend_on_when_a_torn_image_was_seen(data: Path) -> None:
     """A resumed training sees what it would have seen."""
     image_path(data, "training", 2, 3).write_bytes(TORN)
-    knows = make_session(data, keep="memory", test_cameras="none", views_per_pose=5)
-    later = make_session(data, keep="files", test_cameras="none", views_per_pose=5)
+    knows = make_setup(data, keep="memory", test_cameras="none", views_per_pose=5)
+    later = make_setup(data, keep="files", test_cameras="none", views_per_pose=5)
     later.footage.pictures.usable[:] = True  # as if they had been torn since its start
     later.footage.pictures.unusable.clear()
     for draw in range(20, 26):
@@ -339,12 +339,12 @@ def test_what_is_drawn_does_not_depend_on_when_a_torn_image_was_seen(data: Path)
         assert one.numbers == other.numbers
         assert torch.equal(one.pixels, other.pixels)
         assert 2 not in one.numbers
-    for session in (knows, later):
-        session.close()
+    for setup in (knows, later):
+        setup.close()
 
 
 def test_a_pose_without_usable_images_gives_way_to_the_next(data: Path) -> None:
-    session = make_session(data, keep="files", test_cameras="none")
-    session.footage.pictures.usable[session.footage._of_pose[4]] = False
-    assert session.footage.batch(0, 4, session.poses)[0] == 5
-    session.close()
+    setup = make_setup(data, keep="files", test_cameras="none")
+    setup.footage.pictures.usable[setup.footage._of_pose[4]] = False
+    assert setup.footage.batch(0, 4, setup.poses)[0] == 5
+    setup.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_gpu_frame_character import graph_networks
-from test_training_parts import make_session, steps
+from test_training_parts import make_setup, steps
 
 from ash_core.character import Character
 from ash_core.files.avatar_file import load_avatar, save_avatar
@@ -20,12 +20,12 @@ def test_the_tuned_template_moves_towards_the_photographs(footage: Path, tmp_pat
     wide = right * torch.tensor([1.2, 1.0, 1.2])
     path = tmp_path / "wide.safetensors"
     save_avatar(path, replace(data, template=replace(data.template, vertices=wide)))
-    session = make_session(
+    setup = make_setup(
         footage, avatar=path, tune_character=True, learning_rate=2e-3, character_rate=1.0,
         steps=80, weights=LossWeights(mask=1.0, offset=1.0, smooth=100.0),
     )  # fmt: skip
-    losses_seen = steps(session, 60)
-    found = session.model.avatar_data(session.trainer.ema, ()).template.vertices
+    losses_seen = steps(setup, 60)
+    found = setup.model.avatar_data(setup.trainer.ema, ()).template.vertices
     sides = slice(0, 56)
     before = float((wide - right)[sides].norm(dim=-1).mean())
     after = float((found - right)[sides].norm(dim=-1).mean())
@@ -47,14 +47,14 @@ def test_tuned_graph_networks_learn_and_are_saved(footage: Path, tmp_path: Path)
     }
     path = tmp_path / "leaning.safetensors"
     save_avatar(path, replace(data, networks=networks))
-    session = make_session(
+    setup = make_setup(
         footage, avatar=path, tune_character=True, learning_rate=2e-3, character_rate=1.0,
         steps=40, weights=LossWeights(mask=1.0, offset=1.0), ema=0.0,
     )  # fmt: skip
-    trainer = session.trainer
+    trainer = setup.trainer
     assert {name.split(".")[0] for name, _ in trainer.flats["character"].named} == set(networks)
     right = Character(data)
-    windows = session.poses.windows
+    windows = setup.poses.windows
 
     def error(character: Character) -> float:
         """Mean distance of the posed vertices from the truth, m."""
@@ -66,8 +66,8 @@ def test_tuned_graph_networks_learn_and_are_saved(footage: Path, tmp_path: Path)
 
     before = error(Character(replace(data, networks=networks)))
     assert before == pytest.approx(0.03, abs=1e-3)
-    steps(session, 40)
-    saved = load_avatar(session.model.save(tmp_path, trainer.ema, (), trainer.step))
+    steps(setup, 40)
+    saved = load_avatar(setup.model.save(tmp_path, trainer.ema, (), trainer.step))
     tuned = trainer.flats["character"].named_parts(trainer.flats["character"].values)
     for name, start in networks.items():
         assert set(saved.networks[name]) == set(start)

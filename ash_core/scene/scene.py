@@ -368,8 +368,8 @@ class Scene:
     def edit(self, label: str, merge: str | None = None, **changes: Any) -> None:
         """Change fields of the document; look, overlays and background without an undo step.
 
-        merge: edits in a row of the same name are one to undo. Raises: InputError for an unknown field,
-        background or look.
+        merge: edits in a row of the same name are one to undo.
+        Raises: InputError for an unknown field, background or look.
         """
         names = {field.name for field in fields(Document)}
         if unknown := sorted(changes.keys() - names):
@@ -518,7 +518,9 @@ class Scene:
     def dofs(self, frame: int | None = None) -> Float[Tensor, "D"]:
         """Return the edited dofs of a frame, float64; m and rad."""
         frame = self.frame if frame is None else frame
-        self._check_frame(frame)
+        if not 0 <= frame < self.frame_count:
+            expected = f"expected a frame in 0..{self.frame_count - 1}"
+            raise InputError(f"{self.document.motion}: {expected}, got {frame}")
         return self.document.edit.apply(self.motion.dofs[frame])
 
     def surface(self, frame: int | None = None) -> Float[Tensor, "P 3"]:
@@ -678,12 +680,7 @@ class Scene:
             background=BACKGROUNDS[self.document.background],
         )
 
-    def _check_frame(self, frame: int) -> None:
-        if not 0 <= frame < self.frame_count:
-            raise InputError(f"frame: expected 0 to {self.frame_count - 1}, got {frame}")
-
     def _window(self, frame: int) -> PoseWindow:
-        self._check_frame(frame)
         if self.is_static:
             return NO_POSES
         edit, character = self.document.edit, self.character

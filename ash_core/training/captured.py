@@ -76,8 +76,8 @@ class CapturedPose:
         """Do it with this batch."""
         words, _, _ = splat.camera_words(batch.cameras)
         # From pageable memory: taken before the call returns.
-        here = torch.frombuffer(bytearray(words), dtype=torch.int32)
-        self._packed.copy_(here, non_blocking=True)
+        host_words = torch.frombuffer(bytearray(words), dtype=torch.int32)
+        self._packed.copy_(host_words, non_blocking=True)
         for place, value in zip(self._places, _tensors(batch), strict=True):
             place.copy_(value, non_blocking=True)
         self._captured.run()

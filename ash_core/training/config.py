@@ -232,14 +232,14 @@ class TrainConfig:
         return {key: plain(value) for key, value in asdict(self).items()}
 
 
-def _missing(given: object, table: Columns, variant: VariantName) -> dict[str, Any]:
+def _missing(flags: object, table: Columns, variant: VariantName) -> dict[str, Any]:
     """Select a table's values for a variant where none are given."""
     column = list(VARIANTS).index(variant)
     return {
-        name: columns[column] for name, columns in table.items() if getattr(given, name) is None
+        name: columns[column] for name, columns in table.items() if getattr(flags, name) is None
     }
 
 
-def _need(ok: bool, name: str, wanted: str, found: object) -> None:
+def _need(ok: bool, name: str, expected: str, value: object) -> None:
     if not ok:
-        raise InputError(f"--{name.replace('_', '-')}: expected {wanted}, got {found}")
+        raise InputError(f"--{name.replace('_', '-')}: expected {expected}, got {value}")

@@ -25,7 +25,7 @@ from ash_core.geometry.motion import pose_keys, pose_window
 from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
 from ash_core.splat.cuda import Views
 from ash_core.training.config import TrainConfig
-from ash_core.training.pictures import Pictures, Tell
+from ash_core.training.pictures import Pictures, Progress
 from ash_core.training.warmup import WarmUpTarget
 
 CACHE_VERSION = "2"
@@ -88,8 +88,8 @@ def test_cameras(choice: str, cameras: Sequence[int], plan: Plan | None) -> tupl
 def parse_crop(choice: str, boxes: np.ndarray, smallest: tuple[int, int]) -> tuple[int, int]:
     """(width, height) of the windows that are compared, at most the smallest picture's."""
     if choice == "auto":
-        wanted = np.quantile(boxes[:, 2:], USUAL, axis=0)
-        rounded = (-(-wanted // ROUNDING) * ROUNDING).astype(int)
+        usual_size = np.quantile(boxes[:, 2:], USUAL, axis=0)
+        rounded = (-(-usual_size // ROUNDING) * ROUNDING).astype(int)
     else:
         words = choice.lower().split("x")
         if len(words) != 2 or not all(word.isdigit() and 0 < int(word) < 10**6 for word in words):
@@ -110,7 +110,12 @@ class Poses:
     """The posed meshes of a split's frames, computed once and kept in a file."""
 
     def __init__(
-        self, avatar: Avatar, split: SplitData, frames: Sequence[int], cache: Path, tell: Tell
+        self,
+        avatar: Avatar,
+        split: SplitData,
+        frames: Sequence[int],
+        cache: Path,
+        progress: Progress,
     ) -> None:
         skeleton, offsets = avatar.character.skeleton, avatar.data.history_offsets
         self.frames = list(frames)
@@ -120,7 +125,7 @@ class Poses:
         path = cache / f"character-{split.name}-{key[:16]}.safetensors"
         stored = _stored(path, key)
         if stored is None:
-            stored = _compute(avatar.character, self.windows, tell)
+            stored = _compute(avatar.character, self.windows, progress)
             write_tensors(path, "character cache", stored, {"key": key})
         self._stored = {name: tensor.to(self.device) for name, tensor in stored.items()}
         self.windows = [to_device(window, self.device) for window in self.windows]
@@ -165,25 +170,27 @@ def _stored(path: Path, key: str) -> dict[str, Tensor] | None:
 
 
 @torch.no_grad()
-def _compute(character: Character, windows: Sequence[PoseWindow], tell: Tell) -> dict[str, Tensor]:
+def _compute(
+    character: Character, windows: Sequence[PoseWindow], progress: Progress
+) -> dict[str, Tensor]:
     """Compute each frame's fields, those of each pose, and the poses of each frame's window."""
     device = character.template_vertices.device
-    found: dict[str, list[Tensor]] = {name: [] for name in (*OF_FRAME, *OF_POSE)}
+    tensors: dict[str, list[Tensor]] = {name: [] for name in (*OF_FRAME, *OF_POSE)}
     numbers: dict[bytes, int] = {}
     poses = []
     for done, window in enumerate(windows, start=1):
         mesh = to_device(character(to_device(window, device)), "cpu")
         for name in OF_FRAME:
-            found[name].append(getattr(mesh, name).clone())  # not all poses of the window
+            tensors[name].append(getattr(mesh, name).clone())  # not all poses of the window
         for row, key in enumerate(pose_keys(window)):
             if key not in numbers:
                 numbers[key] = len(numbers)
                 for name in OF_POSE:
-                    found[name].append(getattr(mesh, name)[row].clone())
+                    tensors[name].append(getattr(mesh, name)[row].clone())
             poses.append(numbers[key])
-        tell("posed meshes", done, len(windows))
+        progress("posed meshes", done, len(windows))
     # Each list goes as its tensor comes: thousands of poses lie in memory little more than once.
-    stored = {name: torch.stack(found.pop(name)) for name in (*OF_FRAME, *OF_POSE)}
+    stored = {name: torch.stack(tensors.pop(name)) for name in (*OF_FRAME, *OF_POSE)}
     return stored | {"poses": torch.tensor(poses).reshape(len(windows), -1)}
 
 
@@ -201,7 +208,7 @@ class Footage:
         cameras: Sequence[int],
         device: torch.device,
         cache: Path,
-        tell: Tell,
+        progress: Progress,
     ) -> None:
         self.config, self.cameras = config, split.cameras
         self.frames = list(frames)
@@ -213,7 +220,7 @@ class Footage:
         sizes = [(self.cameras[v.camera].width, self.cameras[v.camera].height) for v in self.views]
         paths = [view.path for view in self.views]
         index = cache / f"images-{split.name}.safetensors"
-        self.pictures = Pictures(paths, sizes, config.keep, device, config.workers, tell, index)
+        self.pictures = Pictures(paths, sizes, config.keep, device, config.workers, progress, index)
         widths, heights = zip(*sizes, strict=True)
         smallest = min(widths), min(heights)
         boxes = self.pictures.boxes[self.pictures.usable]
@@ -221,12 +228,12 @@ class Footage:
 
     def poses_of(self, step: int, poses_per_step: int) -> list[tuple[int, int]]:
         """(draw, pose) of a step: every pose once, in another order, then again."""
-        count, found = len(self.frames), []
+        count, draws = len(self.frames), []
         for draw in range(step * poses_per_step, (step + 1) * poses_per_step):
             epoch, place = divmod(draw, count)
             order = np.random.default_rng((self.config.seed or 0, 0, epoch)).permutation(count)
-            found.append((draw, int(order[place])))
-        return found
+            draws.append((draw, int(order[place])))
+        return draws
 
     def batch(self, draw: int, pose: int, poses: Poses) -> tuple[int, Batch]:
         """The pose and the views of it that a draw takes; the next pose that has usable ones."""
@@ -272,10 +279,10 @@ class Footage:
 
 def views_of(split: SplitData, frames: Sequence[int], cameras: Sequence[int]) -> list[View]:
     """The photographs of some frames by some cameras, pose by pose."""
-    wanted = set(cameras)
+    camera_set = set(cameras)
     by_frame: dict[int, list[View]] = {frame: [] for frame in frames}
     for frame, camera in sorted(split.images):
-        if frame in by_frame and camera in wanted:
+        if frame in by_frame and camera in camera_set:
             by_frame[frame].append(View(frame, camera, split.images[frame, camera]))
     return [view for frame in frames for view in by_frame[frame]]
 
@@ -287,6 +294,6 @@ def cameras_of(split: SplitData) -> list[int]:
 
 def frames_with(split: SplitData, frames: Sequence[int], cameras: Sequence[int]) -> Iterator[int]:
     """Select the frames that have a photograph by one of the cameras."""
-    wanted = set(cameras)
-    seen = {frame for frame, camera in split.images if camera in wanted}
-    return (frame for frame in frames if frame in seen)
+    camera_set = set(cameras)
+    photographed_frames = {frame for frame, camera in split.images if camera in camera_set}
+    return (frame for frame in frames if frame in photographed_frames)

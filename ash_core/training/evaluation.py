@@ -88,9 +88,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure an avatar on every set of a data set.
 
-    name: of the avatar, in notes. out: folder for the reports. test_cameras: as the training was
-    told. views: about so many of each set. progress: receives a set's name, and how many of its
-    images are done. note: receives remarks before the work. Raises: InputError.
+    name: of the avatar, in notes. out: folder for the reports. test_cameras: as in the training.
+    views: about so many of each set. progress: receives a set's name, and how many of its images
+    are done. note: receives remarks before the work. Raises: InputError.
     """
     notes = notes_worth_showing("native", dataset.notes) if dataset.release is not None else []
     selections = select(dataset, test_cameras, views)
@@ -102,8 +102,8 @@ def evaluate(
     if out is not None:
         check_folder(out)  # before the work, not after it
     lpips = Lpips(tuple(lpips_weights)).to(renderer.device) if lpips_weights else None
-    tell = progress or (lambda name, done, count: None)
-    reports = tuple(measure(renderer, one, lpips, tell) for one in selections)
+    report_progress = progress or (lambda name, done, count: None)
+    reports = tuple(measure(renderer, one, lpips, report_progress) for one in selections)
     result = Evaluation(reports, tuple(notes))
     if out is not None:
         result.save(out)
@@ -132,7 +132,7 @@ class Selection:
 def select(dataset: Dataset, choice: str, views: int | None) -> list[Selection]:
     """The sets that a data set has photographs for.
 
-    choice: its test cameras, as the training was told. views: about so many of each set.
+    choice: its test cameras, as in the training. views: about so many of each set.
     """
     sets, plan = [], dataset.plan
     training, testing = (dataset.splits.get(name) for name in ("training", "testing"))

@@ -49,15 +49,15 @@ class ImageIndex:
         if not len(keys):
             return nothing
         places = np.searchsorted(keys, self._keys).clip(max=len(keys) - 1)
-        known = keys[places] == self._keys
-        return known, np.where(known[:, None], rows[places], 0)
+        is_known = keys[places] == self._keys
+        return is_known, np.where(is_known[:, None], rows[places], 0)
 
-    def write(self, known: Bool[np.ndarray, "n"], rows: Int[np.ndarray, "n 7"]) -> None:
+    def write(self, is_known: Bool[np.ndarray, "n"], rows: Int[np.ndarray, "n 7"]) -> None:
         """Store rows of the images that are known, in place of the file's others."""
-        keys, first = np.unique(self._keys[known], return_index=True)
+        keys, first = np.unique(self._keys[is_known], return_index=True)
         tensors = {
             "keys": torch.from_numpy(keys),
-            "rows": torch.from_numpy(np.ascontiguousarray(rows[known][first], np.int32)),
+            "rows": torch.from_numpy(np.ascontiguousarray(rows[is_known][first], np.int32)),
         }
         write_tensors(self.path, KIND, tensors, {"version": VERSION})
 

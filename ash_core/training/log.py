@@ -20,20 +20,20 @@ _log = logging.getLogger(__name__)
 class Record:
     """Two places for the same numbers: a file of JSON lines, and TensorBoard.
 
-    Neither ends a training where it cannot be written, on a full disk say: that is told once, and
-    lines wait until they can be.
+    Neither ends a training where it cannot be written, e.g. on a full disk: that is reported once,
+    and lines wait until they can be.
     """
 
     def __init__(self, folder: Path, step: int, note: Callable[[str], None]) -> None:
         """step: where this run begins; later lines of an earlier run are dropped."""
         self.path, self._logs, self._note = folder / "log.jsonl", folder / "logs", note
-        kept = []
+        earlier_lines = []
         if step and self.path.exists():
-            kept = [line for line in read_lines(self.path) if _step_of(line) <= step]
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
+            earlier_lines = [line for line in read_lines(self.path) if _step_of(line) <= step]
+        write_text(self.path, "".join(f"{line}\n" for line in earlier_lines))
         self._waiting: list[str] = []
-        self._told = False
-        """That lines wait."""
+        self._is_reported = False
+        """True once the user knows that lines wait."""
         self._before = threading.excepthook
         threading.excepthook = self._on_thread_error
         self._board: Any = None
@@ -45,9 +45,9 @@ class Record:
         self._line({"step": step, "seconds": round(seconds, 3), **means})
         self._scalars("training", means, step)
 
-    def validation(self, step: int, found: dict[str, Scores], seconds: float) -> None:
+    def validation(self, step: int, scores_by_kind: dict[str, Scores], seconds: float) -> None:
         """Scores of what is never trained on."""
-        for kind, scores in found.items():
+        for kind, scores in scores_by_kind.items():
             values = {name: value for name, value in asdict(scores).items() if value is not None}
             self._line({"step": step, "seconds": round(seconds, 3), "kind": kind, **values})
             self._scalars(kind, values, step)
@@ -108,10 +108,10 @@ class Record:
                 except OSError:
                     file.truncate(end)
                     raise
-            self._waiting, self._told = [], False
+            self._waiting, self._is_reported = [], False
         except OSError as error:
-            if not self._told:
-                self._told = True
+            if not self._is_reported:
+                self._is_reported = True
                 reason = f"cannot be written: {error.strerror}"
                 self._note(f"{self.path}: {reason}; its lines wait until there is room")
 

@@ -13,7 +13,7 @@ from ash_core.training.checkpoints import drop_newest, newest_checkpoint, write_
 from ash_core.training.log import Record
 from ash_core.training.metrics import Scores
 from ash_core.training.model import learning_rate
-from ash_core.training.setup import PICTURES, Session, Stop
+from ash_core.training.setup import PICTURES, Stop, TrainingSetup
 from ash_core.training.trainer import DivergedError
 
 LOOK_CPU, LOOK_GPU = 1, 20
@@ -21,39 +21,41 @@ LOOK_CPU, LOOK_GPU = 1, 20
 
 
 class Loop:
-    """The steps of a session, with everything that happens between them."""
+    """The steps of a training, with everything that happens between them."""
 
-    def __init__(self, session: Session) -> None:
-        self.session, self.config = session, session.config
-        self.trainer, self.reporter = session.trainer, session.reporter
-        self.is_first = session.world.rank == 0
+    def __init__(self, setup: TrainingSetup) -> None:
+        self.setup, self.config = setup, setup.config
+        self.trainer, self.reporter = setup.trainer, setup.reporter
+        self.is_first = setup.world.rank == 0
         self.before = 0.0
         """Seconds of earlier runs."""
         self._resume()
         self.record = None
         if self.is_first:
             self.record = Record(self.config.folder, self.trainer.step, self.reporter.note)
-        self.look_every = LOOK_CPU if session.device.type == "cpu" else LOOK_GPU
+        self.look_every = LOOK_CPU if setup.device.type == "cpu" else LOOK_GPU
         self._line = self._validated = ""
         self.scores: dict[str, Scores] = {}
         """Scores of the last validation, by its kinds of images."""
 
     def _resume(self) -> None:
         folder = self.config.folder / "checkpoints"
-        found = newest_checkpoint(folder)
+        newest = newest_checkpoint(folder)
         if not self.config.resume:
-            if found is not None:
+            if newest is not None:
                 text = "--resume goes on from it; or name another folder"
-                raise InputError(f"{self.config.folder}: holds a training, {found[0].name}: {text}")
-        elif found is None:
+                raise InputError(
+                    f"{self.config.folder}: holds a training, {newest[0].name}: {text}"
+                )
+        elif newest is None:
             self.reporter.note(f"{folder}: no whole checkpoint, beginning anew")
         else:
-            self.trainer.load(found[1], str(found[0]))
-            self.before = found[1].seconds
+            self.trainer.load(newest[1], str(newest[0]))
+            self.before = newest[1].seconds
             if self.is_first:
                 for place in (folder, self.config.folder, self.config.folder / PICTURES):
                     drop_leftovers(place)
-            step, last = found[1].step, self.config.steps
+            step, last = newest[1].step, self.config.steps
             more = f": no more than {last} were asked for" if last and step >= last else ""
             self.reporter.note(f"going on after step {step}{more}")
 
@@ -87,8 +89,8 @@ class Loop:
         config, trainer = self.config, self.trainer
         self._describe()
         if trainer.is_warming_up:
-            self.session.prepare_warm_up()
-        batches = self.session.batches(trainer.step)
+            self.setup.prepare_warm_up()
+        batches = self.setup.batches(trainer.step)
         poses = range(trainer.local_poses)
         stop: Stop = "no"
         # Steps, with checks, logs, checkpoints and validations when they are due.
@@ -115,7 +117,7 @@ class Loop:
         finally:
             batches.close()  # type: ignore[attr-defined]
         # Last checkpoint, and a validation unless the last step had one.
-        self.session.name_unusable()
+        self.setup.name_unusable()
         self._save(must=True)
         if stop == "no":
             if config.validate_every and trainer.step % config.validate_every:
@@ -126,19 +128,19 @@ class Loop:
 
     def _go_on(self) -> bool:
         """Tell whether there is another step; with --minutes the first process decides for all."""
-        if self.config.minutes is None or self.session.world.size == 1:
+        if self.config.minutes is None or self.setup.world.size == 1:
             return self.done < 1
-        left = torch.tensor([float(self.done < 1)], device=self.session.device)
-        self.session.world.broadcast(left)
-        return bool(left)
+        decision = torch.tensor([float(self.done < 1)], device=self.setup.device)
+        self.setup.world.broadcast(decision)
+        return bool(decision)
 
     def _agreed_stop(self) -> Stop:
         """Agree on a stop that any process was asked for."""
         names: tuple[Stop, ...] = ("no", "terminate", "interrupt")
-        if self.session.world.size == 1:
+        if self.setup.world.size == 1:
             return self.reporter.stop()
-        level = torch.tensor([names.index(self.reporter.stop())], device=self.session.device)
-        self.session.world.all_reduce(level, dist.ReduceOp.MAX)
+        level = torch.tensor([names.index(self.reporter.stop())], device=self.setup.device)
+        self.setup.world.all_reduce(level, dist.ReduceOp.MAX)
         return names[int(level)]
 
     # ---- between steps ----
@@ -146,19 +148,19 @@ class Loop:
     def _describe(self) -> None:
         if not self.is_first:
             return
-        config, footage = self.config, self.session.footage
+        config, footage = self.config, self.setup.footage
         write_text(config.folder / "config.json", json.dumps(config.as_json(), indent=2) + "\n")
         pictures = footage.pictures
-        texels = len(self.session.model.avatar.atlas.faces)
-        held = ",".join(map(str, self.session.test_cameras)) or "none"
+        texels = len(self.setup.model.avatar.atlas.faces)
+        held = ",".join(map(str, self.setup.test_cameras)) or "none"
         self.reporter.note(
             f"{len(footage.frames)} poses, {len(footage.views)} pictures in {pictures.place}, "
             f"windows of {footage.size[0]}x{footage.size[1]}, test cameras {held}, "
-            f"{texels} Gaussians on {self.session.device}"
+            f"{texels} Gaussians on {self.setup.device}"
         )
 
     def _log(self) -> None:
-        self.session.name_unusable()
+        self.setup.name_unusable()
         means = self.trainer.look()
         now = time.perf_counter()
         views = means.pop("views") / (now - self._looked)
@@ -171,10 +173,10 @@ class Loop:
         self.record.log(
             step, {**means, "views_per_second": views, "rate": self.trainer.rate}, seconds
         )
-        left = seconds * (1 - self.done) / max(self.done, 1e-9)
+        remaining_s = seconds * (1 - self.done) / max(self.done, 1e-9)
         loss = means.get("loss", means.get("warm_up", 0.0))
         quality = f" · {means['psnr']:.2f} dB" if "psnr" in means else " · warm-up"
-        self._line = f"loss {loss:.4f}{quality} · {views:,.0f} views/s · {_span(left)} left"
+        self._line = f"loss {loss:.4f}{quality} · {views:,.0f} views/s · {_span(remaining_s)} left"
         far, whole = self._furthest()
         self.reporter.training(int(far), int(whole), self._line + self._validated)
 
@@ -185,26 +187,26 @@ class Loop:
         """
         if not self.is_first:
             return
-        trainer, told = self.trainer, None
+        trainer, failure = self.trainer, None
         for save in (self._save_state, self._save_avatar):  # the one may fit where the other fails
             try:
                 save()
             except InputError as error:
-                told = told or error
-        if told is None:
+                failure = failure or error
+        if failure is None:
             if self.record is not None:
                 self.record.disk_has_room()
         elif must:
-            raise told
+            raise failure
         else:
-            self.reporter.note(f"not saved at step {trainer.step}, training goes on: {told}")
+            self.reporter.note(f"not saved at step {trainer.step}, training goes on: {failure}")
 
     def _save_state(self) -> None:
         write_checkpoint(self.config.folder / "checkpoints", self.trainer.state(self.seconds))
 
     def _save_avatar(self) -> None:
-        cameras, trainer = self.session.footage.cameras, self.trainer
-        self.session.model.save(self.config.folder, trainer.ema, cameras, trainer.step)
+        cameras, trainer = self.setup.footage.cameras, self.trainer
+        self.setup.model.save(self.config.folder, trainer.ema, cameras, trainer.step)
 
     def _fall_back(self, step: int) -> str:
         """The avatar is again that of the newest checkpoint whose steps gave numbers; what goes on
@@ -214,31 +216,31 @@ class Loop:
         if not self.is_first:
             return "no process goes on"
         drop_newest(folder, step)
-        found = newest_checkpoint(folder)
-        if found is None:
+        newest = newest_checkpoint(folder)
+        if newest is None:
             return "nothing was saved before: begin anew with a lower --learning-rate"
-        self.trainer.load(found[1], str(found[0]))
+        self.trainer.load(newest[1], str(newest[0]))
         self._save_avatar()
-        return f"--resume with a lower --learning-rate goes on from step {found[1].step}"
+        return f"--resume with a lower --learning-rate goes on from step {newest[1].step}"
 
     def _validate(self) -> None:
         """Measure the averaged weights on what is never trained on."""
-        if self.record is None or not self.session.validation.shots:
+        if self.record is None or not self.setup.validation.shots:
             return
         began = time.perf_counter()
         trainer = self.trainer
-        kept = {name: flat.values.clone() for name, flat in trainer.flats.items()}
+        trained_values = {name: flat.values.clone() for name, flat in trainer.flats.items()}
         for name, flat in trainer.flats.items():
             flat.values.copy_(trainer.ema[name])
-        self.scores = found = self.session.validation.run(trainer.step)
+        self.scores = scores = self.setup.validation.run(trainer.step)
         for name, flat in trainer.flats.items():
-            flat.values.copy_(kept[name])
-        if self.session.validation.problem is not None:
-            self.reporter.note(f"training goes on: {self.session.validation.problem}")
-        self.record.validation(trainer.step, found, self.seconds)
+            flat.values.copy_(trained_values[name])
+        if self.setup.validation.problem is not None:
+            self.reporter.note(f"training goes on: {self.setup.validation.problem}")
+        self.record.validation(trainer.step, scores, self.seconds)
         self.record.pictures(trainer.step, self.config.folder / PICTURES)
         self.record.weights(trainer.step, trainer.flats)
-        self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in found.items())
+        self._validated = "".join(f" · {kind} {one.psnr:.2f} dB" for kind, one in scores.items())
         self._looked += time.perf_counter() - began  # no time of the steps'
 
     def close(self) -> None:

@@ -24,8 +24,8 @@ SIDE = 16
 
 
 def _taps() -> Float[Tensor, "11"]:
-    at = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    weights = (-(at**2) / (2 * SIGMA**2)).exp()
+    offset = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    weights = (-(offset**2) / (2 * SIGMA**2)).exp()
     return (weights / weights.sum()).float()
 
 
@@ -45,52 +45,52 @@ class Ssim(torch.autograd.Function):
     """SSIM of every pixel; the gradient is three windows, not the ten of autograd."""
 
     @staticmethod
-    def forward(ctx: Any, ours: Tensor, truth: Tensor) -> Tensor:
-        ours, truth = ours.float().contiguous(), truth.float().contiguous()
-        value, by = similarity(ours, truth, _taps(), C1, C2)
-        ctx.save_for_backward(ours, truth, by)
+    def forward(ctx: Any, render: Tensor, truth: Tensor) -> Tensor:
+        render, truth = render.float().contiguous(), truth.float().contiguous()
+        value, by = similarity(render, truth, _taps(), C1, C2)
+        ctx.save_for_backward(render, truth, by)
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ours, truth, by = ctx.saved_tensors
-        return similarity_gradient(ours, truth, _taps(), by, upstream.float()), None
+        render, truth, by = ctx.saved_tensors
+        return similarity_gradient(render, truth, _taps(), by, upstream.float()), None
 
 
 class FusedSsim(torch.autograd.Function):
     """The same on a GPU: two kernels instead of sixty."""
 
     @staticmethod
-    def forward(ctx: Any, ours: Tensor, truth: Tensor) -> Tensor:
-        ours, truth = ours.float().contiguous(), truth.float().contiguous()
-        outputs = [torch.empty_like(ours) for _ in range(4)]
-        _launch("similarity", ours, truth, *outputs)
+    def forward(ctx: Any, render: Tensor, truth: Tensor) -> Tensor:
+        render, truth = render.float().contiguous(), truth.float().contiguous()
+        outputs = [torch.empty_like(render) for _ in range(4)]
+        _launch("similarity", render, truth, *outputs)
         value, *by = outputs
-        ctx.save_for_backward(ours, truth, *by)
+        ctx.save_for_backward(render, truth, *by)
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ours, *rest = ctx.saved_tensors
-        gradient = torch.empty_like(ours)
-        _launch("similarity_backward", ours, *rest, upstream.float().contiguous(), gradient)
+        render, *rest = ctx.saved_tensors
+        gradient = torch.empty_like(render)
+        _launch("similarity_backward", render, *rest, upstream.float().contiguous(), gradient)
         return gradient, None
 
 
-def _launch(kernel: str, ours: Tensor, *others: Tensor) -> None:
-    views, height, width, channels = ours.shape
+def _launch(kernel: str, render: Tensor, *others: Tensor) -> None:
+    views, height, width, channels = render.shape
     grid = (-(-width // SIDE), -(-height // SIDE), views * channels)
-    SSIM.launch(kernel, grid, SIDE * SIDE, height, width, channels, ours, *others)
+    SSIM.launch(kernel, grid, SIDE * SIDE, height, width, channels, render, *others)
 
 
 def ssim_map(
-    ours: Float[Tensor, "v h w c"], truth: Float[Tensor, "v h w c"]
+    render: Float[Tensor, "v h w c"], truth: Float[Tensor, "v h w c"]
 ) -> Float[Tensor, "v h w c"]:
     """Structural similarity at each pixel and channel; differentiable in the first alone."""
-    kind = FusedSsim if ours.is_cuda else Ssim
-    return kind.apply(ours, truth)  # type: ignore[return-value]
+    kind = FusedSsim if render.is_cuda else Ssim
+    return kind.apply(render, truth)  # type: ignore[return-value]
 
 
 def picture_losses(

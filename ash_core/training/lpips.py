@@ -38,15 +38,15 @@ _VGG_PLAN: Final = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 
 
 
 def _vgg16() -> _Backbone:
-    convolutions, pools, taps, at, channels, last = {}, {}, [], 0, 3, 0
+    convolutions, pools, taps, layer, channels, last = {}, {}, [], 0, 3, 0
     for width in _VGG_PLAN:
         if width == 0:
-            pools[at] = (2, 2)
+            pools[layer] = (2, 2)
             taps.append(last)
-            at += 1
+            layer += 1
         else:
-            convolutions[at] = (channels, width, 3, 1, 1)
-            channels, last, at = width, at, at + 2
+            convolutions[layer] = (channels, width, 3, 1, 1)
+            channels, last, layer = width, layer, layer + 2
     return _Backbone("vgg16", convolutions, pools, [*taps, last])
 
 
@@ -85,10 +85,10 @@ class Lpips(nn.Module):
                 )
         for index, tap in enumerate(self.plan.taps):
             head = weights.get(f"lin{index}.model.1.weight")
-            wanted = (1, self.plan.convolutions[tap][1], 1, 1)
-            if head is None or tuple(head.shape) != wanted:
-                found = "none" if head is None else list(head.shape)
-                text = f"expected lin{index}.model.1.weight {list(wanted)}, got {found}"
+            head_shape = (1, self.plan.convolutions[tap][1], 1, 1)
+            if head is None or tuple(head.shape) != head_shape:
+                actual_shape = "none" if head is None else list(head.shape)
+                text = f"expected lin{index}.model.1.weight {list(head_shape)}, got {actual_shape}"
                 raise InputError(f"{where}: {text}")
             self.register_buffer(f"head_{index}", head.float())
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
@@ -97,7 +97,7 @@ class Lpips(nn.Module):
     def features(self, pictures: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """The compared layers' outputs, each pixel's of length one."""
         x = (pictures - self.mean) / self.deviation  # type: ignore[operator]
-        found = []
+        outputs = []
         for number in sorted([*self.plan.convolutions, *self.plan.pools]):
             if number in self.plan.pools:
                 x = nn.functional.max_pool2d(x, *self.plan.pools[number])
@@ -106,14 +106,14 @@ class Lpips(nn.Module):
             weight, bias = getattr(self, f"weight_{number}"), getattr(self, f"bias_{number}")
             x = nn.functional.conv2d(x, weight, bias, stride, padding).relu()
             if number in self.plan.taps:
-                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
-        return found
+                outputs.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return outputs
 
     def distances(
-        self, ours: Float[Tensor, "b h w 3"], truth: Float[Tensor, "b h w 3"]
+        self, render: Float[Tensor, "b h w 3"], truth: Float[Tensor, "b h w 3"]
     ) -> Float[Tensor, "b"]:
         """Compare several images with colours in [0, 1]; differentiable in both."""
-        a, b = (self.features(_large(part.movedim(-1, 1))) for part in (ours, truth))
+        a, b = (self.features(_large(part.movedim(-1, 1))) for part in (render, truth))
         parts = [
             nn.functional.conv2d((x - y).square(), getattr(self, f"head_{index}")).mean((1, 2, 3))
             for index, (x, y) in enumerate(zip(a, b, strict=True))
@@ -121,10 +121,10 @@ class Lpips(nn.Module):
         return torch.stack(parts).sum(0)
 
     def forward(
-        self, ours: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]
+        self, render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]
     ) -> Float[Tensor, ""]:
         """Compare one pair of images."""
-        return self.distances(ours[None], truth[None])[0]
+        return self.distances(render[None], truth[None])[0]
 
 
 def _large(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:

@@ -32,17 +32,17 @@ class Scores:
     """On the whole picture over white, nothing painted over."""
 
 
-def psnr(ours: Float[Tensor, "*s 3"], truth: Float[Tensor, "*s 3"]) -> float:
+def psnr(render: Float[Tensor, "*s 3"], truth: Float[Tensor, "*s 3"]) -> float:
     """Peak signal-to-noise ratio of colours in [0, 1], dB; 100 for equal pictures."""
-    error = float((ours - truth).square().mean())
+    error = float((render - truth).square().mean())
     return min(-10 * math.log10(error), 100.0) if error > 0 else 100.0
 
 
-def ssim(ours: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]) -> float:
+def ssim(render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]) -> float:
     """Mean structural similarity where the window lies inside the picture."""
-    found = ssim_map(ours[None], truth[None])[0]
+    values = ssim_map(render[None], truth[None])[0]
     edge = WINDOW // 2
-    return float(found[edge:-edge, edge:-edge].mean())
+    return float(values[edge:-edge, edge:-edge].mean())
 
 
 def eroded(mask: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
@@ -54,28 +54,28 @@ def eroded(mask: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
 def published_window(mask: Float[Tensor, "h w"]) -> tuple[slice, slice]:
     """The window around the middle of the mask's box, inside the picture."""
     rows, columns = torch.nonzero(mask > 0.5, as_tuple=True)
-    found = []
-    for side, size, at in zip(mask.shape, PUBLISHED_WINDOW, (rows, columns), strict=True):
-        middle = (int(at.min()) + int(at.max()) + 1) // 2 if len(at) else side // 2
+    window = []
+    for side, size, indices in zip(mask.shape, PUBLISHED_WINDOW, (rows, columns), strict=True):
+        middle = (int(indices.min()) + int(indices.max()) + 1) // 2 if len(indices) else side // 2
         start = min(max(middle - size // 2, 0), max(side - size, 0))
-        found.append(slice(start, start + min(size, side)))
-    return found[0], found[1]
+        window.append(slice(start, start + min(size, side)))
+    return window[0], window[1]
 
 
 @torch.no_grad()
 def scores(
-    ours: Float[Tensor, "h w 3"],
+    render: Float[Tensor, "h w 3"],
     truth: Float[Tensor, "h w 3"],
     mask: Float[Tensor, "h w"],
     lpips: Lpips | None = None,
 ) -> Scores:
-    """ours and truth over white."""
-    ours = ours.clamp(0, 1)
+    """Score a render against the ground truth, both over white."""
+    render = render.clamp(0, 1)
     inside = eroded(mask)[..., None]
     window = published_window(mask)
     pairs = [
-        [(part * inside + 1 - inside)[window] for part in (ours, truth)],
-        [ours, truth],
+        [(part * inside + 1 - inside)[window] for part in (render, truth)],
+        [render, truth],
     ]
     values = [
         value
@@ -90,8 +90,8 @@ def mean_scores(all_scores: Sequence[Scores]) -> Scores:
     means = {}
     for field in fields(Scores):
         values = [getattr(one, field.name) for one in all_scores]
-        known = [value for value in values if value is not None]
-        means[field.name] = sum(known) / len(known) if known else None
+        present_values = [value for value in values if value is not None]
+        means[field.name] = sum(present_values) / len(present_values) if present_values else None
     return Scores(**means)
 
 
@@ -100,8 +100,10 @@ def flicker(
     after: tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"]],
     mask: Float[Tensor, "h w"],
 ) -> float:
-    """Compare how much ours and the ground truth change from one frame to the next: mean absolute
-    difference of both changes where the person is, in steps of 1/255. Pairs are (ours, truth).
+    """Compare how much the render and the ground truth change from one frame to the next.
+
+    Returns the mean absolute difference of both changes where the person is, in steps of 1/255.
+    Pairs are (render, truth).
     """
     change = (after[0] - before[0]) - (after[1] - before[1])
     where = mask > 0.5

@@ -26,7 +26,7 @@ from ash_core.networks.unet import OUT_CHANNELS, UNet
 from ash_core.records import AvatarData, Camera, Gaussians, PosedMesh, PoseWindow, to_device
 from ash_core.training.config import TrainConfig
 from ash_core.training.flat import Flat
-from ash_core.training.pictures import Tell, in_order, threads
+from ash_core.training.pictures import Progress, in_order, threads
 from ash_core.training.tuning import Tuning
 from ash_core.training.warmup import (
     WARM_UP_OPACITY_LOGIT,
@@ -74,8 +74,8 @@ def _first_native(config: TrainConfig, data: AvatarData) -> AvatarData:
         if config.preset is not None:
             raise InputError(f"--preset: expected none, got {config.preset}: {text}")
         if config.offset_mm not in (None, decoder.offset_mm):
-            wanted = f"expected none or {decoder.offset_mm}, got {config.offset_mm}"
-            raise InputError(f"--offset-mm: {wanted}: {text}")
+            mismatch = f"expected none or {decoder.offset_mm}, got {config.offset_mm}"
+            raise InputError(f"--offset-mm: {mismatch}: {text}")
     if config.offset_mm is not None:
         decoder = replace(decoder, offset_mm=config.offset_mm)
     return replace(data, networks=networks, decoder=asdict(decoder))
@@ -172,17 +172,21 @@ class Model:
         return to_device(self._targets[pose], self.device)
 
     def prepare_warm_up(
-        self, poses: Sequence[int], mesh: Callable[[int], PosedMesh], workers: int, tell: Tell
+        self,
+        poses: Sequence[int],
+        mesh: Callable[[int], PosedMesh],
+        workers: int,
+        progress: Progress,
     ) -> None:
         """Compute the targets of these poses by several threads. mesh: makes that of a pose."""
         with ThreadPoolExecutor(threads(workers), "targets") as pool:
             clouds = (self._splats_of_mesh(mesh(pose)) for pose in poses)
-            found = in_order(
+            targets = in_order(
                 pool, lambda cloud: warm_up_target(*cloud), clouds, 2 * threads(workers)
             )
-            for pose, target in zip(poses, found, strict=True):
+            for pose, target in zip(poses, targets, strict=True):
                 self._targets[pose] = target
-                tell("first phase", len(self._targets), len(poses))
+                progress("first phase", len(self._targets), len(poses))
 
     def forget_targets(self) -> None:
         """The first phase is over."""

@@ -48,13 +48,13 @@ READY_PIXELS = 3e8
 """Per thread: where this many are decoded in a few seconds, all are before the first step."""
 FILE_PIXELS = 20_000
 """Pixels that take as long to decode as a file takes to be opened."""
-TELL_EACH = 64
+PROGRESS_EACH = 64
 
 _log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Tell = Callable[[str, int, int], None]
-"""Told of progress: what, how many are done, how many there are."""
+Progress = Callable[[str, int, int], None]
+"""Receives progress: what is prepared, how many are done, how many there are."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ def in_order(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
     """Results in order, with a bounded number under way: `pool.map` would start all at once."""
-    left = iter(items)
-    waiting = [pool.submit(work, item) for item in islice(left, ahead)]
+    remaining_items = iter(items)
+    waiting = [pool.submit(work, item) for item in islice(remaining_items, ahead)]
     while waiting:
         result = waiting.pop(0).result()
-        waiting += [pool.submit(work, item) for item in islice(left, 1)]
+        waiting += [pool.submit(work, item) for item in islice(remaining_items, 1)]
         yield result
 
 
@@ -118,7 +118,7 @@ class Pictures:
         keep: Keep,
         device: torch.device,
         workers: int,
-        tell: Tell,
+        progress: Progress,
         index: Path,
     ) -> None:
         """sizes: (width, height) that each whole photograph must have. index: file of their boxes,
@@ -129,7 +129,7 @@ class Pictures:
         self.device = device
         self._threads = threads(workers)
         self._pool = ThreadPoolExecutor(self._threads, "photographs")
-        self._tell = tell
+        self._progress = progress
         self.boxes: Int[np.ndarray, "n 4"] = np.zeros((len(paths), 4), np.int32)
         """left, top, width, height of what is kept of each."""
         self._shows: Bool[np.ndarray, "n"] = np.zeros(len(paths), bool)
@@ -158,10 +158,10 @@ class Pictures:
 
     def _load(self, keep: Keep, index: ImageIndex) -> Keep:
         """Find all boxes, of the index or of the photographs; decode all where that is quick."""
-        known, rows = index.read()
-        known &= (rows[:, 4:6] == self.sizes).all(1)
-        self.boxes[known], self._shows[known] = rows[known, :4], rows[known, 6] > 0
-        place, pixels = self._choose_place(keep, known)
+        is_known, rows = index.read()
+        is_known &= (rows[:, 4:6] == self.sizes).all(1)
+        self.boxes[is_known], self._shows[is_known] = rows[is_known, :4], rows[is_known, 6] > 0
+        place, pixels = self._choose_place(keep, is_known)
         if place != "files":
             home = self.device if place == "gpu" else torch.device("cpu")
             self._store = PixelStore(len(self.paths), pixels, home)
@@ -169,14 +169,14 @@ class Pictures:
         # Where all lie in files, or would take long, those that are known are left for later.
         cost = int(self.sizes.prod(1, dtype=np.int64).sum()) + FILE_PIXELS * len(self.paths)
         reads_all = place != "files" and cost < READY_PIXELS * self._threads
-        todo = np.arange(len(self.paths)) if reads_all else np.flatnonzero(~known)
+        todo = np.arange(len(self.paths)) if reads_all else np.flatnonzero(~is_known)
         work = self._try_extent if place == "files" else self._try_box
         ahead = 2 * self._threads
         results = in_order(self._pool, work, todo.tolist(), ahead)
         for done, (number, result) in enumerate(zip(todo.tolist(), results, strict=True), start=1):
             self._take(number, result)
-            if done % TELL_EACH == 0 or done == len(todo):
-                self._tell("photographs", done, len(todo))
+            if done % PROGRESS_EACH == 0 or done == len(todo):
+                self._progress("photographs", done, len(todo))
         if self._store is not None:
             self._store.flush()
 
@@ -184,17 +184,17 @@ class Pictures:
             raise InputError(
                 f"{self.paths[0]}: expected somebody in it, got an empty mask, as in all"
             )
-        if not known[self.usable].all():
+        if not is_known[self.usable].all():
             shows = self._shows[:, None].astype(np.int32)
             index.write(self.usable, np.concatenate((self.boxes, self.sizes, shows), 1))
         return place
 
-    def _choose_place(self, keep: Keep, known: Bool[np.ndarray, "n"]) -> tuple[Keep, int]:
+    def _choose_place(self, keep: Keep, is_known: Bool[np.ndarray, "n"]) -> tuple[Keep, int]:
         """Choose a place for all photographs; count their pixels by the index, else by a few."""
         if keep == "files":
             return keep, 0
-        areas = self.boxes[known, 2:].prod(1, dtype=np.int64)
-        pixels, unknown = float(areas.sum()), np.flatnonzero(~known)
+        areas = self.boxes[is_known, 2:].prod(1, dtype=np.int64)
+        pixels, unknown = float(areas.sum()), np.flatnonzero(~is_known)
         if len(unknown):
             spread = unknown[np.linspace(0, len(unknown) - 1, PROBED).astype(int)]
             probed = self._pool.map(self._try_box, np.unique(spread).tolist())
@@ -306,8 +306,8 @@ class Pictures:
         boxes = self.boxes[numbers].astype(np.int64)
         slack = boxes[:, 2:] - np.array(size)
         low = np.minimum(boxes[:, :2], boxes[:, :2] + slack)
-        found = low + np.floor(chance * (np.abs(slack) + 1)).astype(np.int64)
-        return np.clip(found, 0, self.sizes[numbers] - np.array(size))
+        positions = low + np.floor(chance * (np.abs(slack) + 1)).astype(np.int64)
+        return np.clip(positions, 0, self.sizes[numbers] - np.array(size))
 
 
 def cut(box: Box, corner: Sequence[int], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 4"]:

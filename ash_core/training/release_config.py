@@ -47,7 +47,7 @@ def take_release(config: TrainConfig) -> tuple[TrainConfig, Release | None]:
             key = release.sources["character_checkpoint"]
             text = f"{key} = {path}: expected the character's networks, found nothing there"
             raise bad(release.conf, None, text)
-    by_flag: dict[str, object] = {name: _said(config, release, name) for name in SCHEDULE}
+    by_flag: dict[str, object] = {name: _configured(config, release, name) for name in SCHEDULE}
     factors = {name: getattr(release.schedule, field) for name, field in WEIGHTS.items()}
     factors = {n: v for n, v in factors.items() if getattr(config.weights, n) is None}
     if config.background is None and VARIANTS[config.variant].follows_configuration:
@@ -61,7 +61,7 @@ def take_release(config: TrainConfig) -> tuple[TrainConfig, Release | None]:
     return replace(config, **fields, weights=weights), release  # type: ignore[arg-type]
 
 
-def _said(config: TrainConfig, release: Release, flag: str) -> float | None:
+def _configured(config: TrainConfig, release: Release, flag: str) -> float | None:
     """Return what the configuration says for a flag that is not given."""
     value = getattr(release.schedule, SCHEDULE[flag])
     if getattr(config, flag) is not None or (flag == "steps" and config.minutes is not None):
@@ -69,27 +69,27 @@ def _said(config: TrainConfig, release: Release, flag: str) -> float | None:
     return None if flag == "seed" and value == -1 else value  # -1: none is fixed
 
 
-def taken(given: TrainConfig, resolved: TrainConfig, release: Release) -> list[Taken]:
-    """List what a training takes from a configuration. given: as the flags say alone."""
-    rows = [*_files(release), *_views(given, release)]
+def taken(flags: TrainConfig, resolved: TrainConfig, release: Release) -> list[Taken]:
+    """List what a training takes from a configuration. flags: of the command line alone."""
+    rows = [*_files(release), *_views(flags, release)]
     sources = release.sources
     for flag, field in SCHEDULE.items():
-        by_flag = getattr(given, flag) is not None or (flag == "steps" and given.minutes)
+        by_flag = getattr(flags, flag) is not None or (flag == "steps" and flags.minutes)
         source = sources.get(field, "")
         if field == "random_seed" and release.schedule.random_seed == -1:
             source = f"default; {source} = -1 fixes none"
-        name = "--minutes" if by_flag and flag == "steps" and given.steps is None else _flag(flag)
-        value = given.minutes if name == "--minutes" else getattr(resolved, flag)
+        name = "--minutes" if by_flag and flag == "steps" and flags.steps is None else _flag(flag)
+        value = flags.minutes if name == "--minutes" else getattr(resolved, flag)
         rows.append(Taken(flag.replace("_", " "), f"{value:,}", name if by_flag else source))
     for weight, field in WEIGHTS.items():
-        by_flag = getattr(given.weights, weight) is not None
+        by_flag = getattr(flags.weights, weight) is not None
         source = _flag(f"weights.{weight}") if by_flag else sources.get(field, "")
         rows.append(Taken(f"weight of {weight}", f"{getattr(resolved.weights, weight):g}", source))
-    follows = VARIANTS[given.variant].follows_configuration
+    follows = VARIANTS[flags.variant].follows_configuration
     source = sources.get("is_white_background", "") if follows else ""
-    source = _flag("background") if given.background is not None else source
+    source = _flag("background") if flags.background is not None else source
     rows.append(Taken("background", str(resolved.background), source))
-    source = _flag("out") if given.out is not None else sources.get("output_dir", "")
+    source = _flag("out") if flags.out is not None else sources.get("output_dir", "")
     rows.append(Taken("results", _short(release, resolved.folder), source))
     return [replace(row, source=row.source or "default") for row in rows]
 
@@ -114,16 +114,16 @@ def _files(release: Release) -> list[Taken]:
     return rows
 
 
-def _views(given: TrainConfig, release: Release) -> list[Taken]:
+def _views(flags: TrainConfig, release: Release) -> list[Taken]:
     """List cameras, frames and sizes."""
-    by_flag = "" if given.test_cameras == "auto" else _flag("test_cameras")
+    by_flag = "" if flags.test_cameras == "auto" else _flag("test_cameras")
     rows = []
     for what, cameras, field in (
         ("cameras trained on", release.train_cameras, "train_cameras"),
         ("cameras validated on", release.val_cameras, "val_cameras"),
     ):
         if by_flag:
-            rows.append(Taken(what, f"all but {given.test_cameras}", by_flag))
+            rows.append(Taken(what, f"all but {flags.test_cameras}", by_flag))
         elif cameras is not None:
             some = ", ".join(map(str, cameras[:SHOWN])) + (", ..." if cameras[SHOWN:] else "")
             rows.append(Taken(what, f"{len(cameras)}: {some}", release.sources[field]))
@@ -135,18 +135,18 @@ def _views(given: TrainConfig, release: Release) -> list[Taken]:
             "val_frame_start, val_frame_end, val_sample_interval",
         ),
     ):
-        if what == "frames trained on" and given.frames != ":":
-            rows.append(Taken(what, given.frames, _flag("frames")))
+        if what == "frames trained on" and flags.frames != ":":
+            rows.append(Taken(what, flags.frames, _flag("frames")))
         elif frames is not None:
             text = f"{frames.start} to {frames[-1]}, every {frames.step}"
             rows.append(Taken(what, f"{len(frames):,}: {text}", f"dataset.{names}"))
     if release.size is not None:
         width, height = release.size
         rows.append(Taken("size", f"{width} x {height} px", "dataset.img_width, img_height"))
-    follows = VARIANTS[given.variant].follows_configuration
+    follows = VARIANTS[flags.variant].follows_configuration
     if release.atlas_resolution is not None and follows:
-        source = _flag("atlas") if given.atlas is not None else release.sources["atlas_resolution"]
-        side = given.atlas or release.atlas_resolution
+        source = _flag("atlas") if flags.atlas is not None else release.sources["atlas_resolution"]
+        side = flags.atlas or release.atlas_resolution
         rows.append(Taken("atlas", f"{side} x {side} texels", source))
     return rows
 

@@ -57,7 +57,7 @@ class Reporter(Protocol):
         ...
 
 
-class Session:
+class TrainingSetup:
     """Everything that a training needs, made from its configuration."""
 
     def __init__(self, config: TrainConfig, device: torch.device, reporter: Reporter) -> None:
@@ -66,15 +66,15 @@ class Session:
         self.world, self.reporter, self.device = world, reporter, device
         self.dataset = open_dataset(config.data)
         split = self._training_split()
-        there = cameras_of(split)
-        self.test_cameras = test_cameras(config.test_cameras, there, self.dataset.plan)
-        cameras = [camera for camera in there if camera not in self.test_cameras]
+        split_cameras = cameras_of(split)
+        self.test_cameras = test_cameras(config.test_cameras, split_cameras, self.dataset.plan)
+        cameras = [camera for camera in split_cameras if camera not in self.test_cameras]
         frames = list(
             frames_with(split, _choose_frames(config.frames, split, self.dataset.plan), cameras)
         )
         if not frames:
             raise InputError(f"--frames: {config.frames}: expected frames with images, got none")
-        self._tell_missing(split, frames, cameras)
+        self._report_missing(split, frames, cameras)
         data = first_avatar(config, self._character())
         self.lpips = Lpips(config.lpips_weights).to(device) if config.lpips_weights else None
         self.model = Model(config, data, device)
@@ -93,13 +93,13 @@ class Session:
 
     def _character(self) -> AvatarData:
         """DATA's, or the avatar that was given instead."""
-        given = self.config.avatar
-        if given is None:
+        avatar_path = self.config.avatar
+        if avatar_path is None:
             for text in notes_worth_showing(self.config.variant, self.dataset.notes):
                 self.reporter.note(text)
             return self.dataset.character
-        data = load_avatar(given)
-        if text := check_fits(data, given, self.dataset):
+        data = load_avatar(avatar_path)
+        if text := check_fits(data, avatar_path, self.dataset):
             self.reporter.note(text)
         return data
 
@@ -114,7 +114,7 @@ class Session:
             how = f"{release.motion} is a motion that training never sees: name the other .conf"
         raise InputError(f"{data}: {where}: expected images for training, found none; {how}")
 
-    def _tell_missing(
+    def _report_missing(
         self, split: SplitData, frames: Sequence[int], cameras: Sequence[int]
     ) -> None:
         """Pictures that other cameras have of a pose."""
@@ -138,25 +138,25 @@ class Session:
             self.reporter.note(f"{text}: {_some(new, '; ')}")
 
     def _choose_validation(self, split: SplitData, cache: Path) -> None:
-        count, tell = self.config.validation_views, self.reporter.preparing
+        count, progress = self.config.validation_views, self.reporter.preparing
         plan = self.dataset.plan if self.config.test_cameras == "auto" else None
         cameras = self.test_cameras if plan is None else plan.val_cameras
         if cameras:
             # Published configurations may validate on cameras that they train on.
             kind = "novel view" if {*cameras} <= {*self.test_cameras} else "validation"
             frames = None if plan is None else plan.val_frames
-            self.validation.add(kind, split, cameras, count, cache, tell, frames)
+            self.validation.add(kind, split, cameras, count, cache, progress, frames)
         testing = self.dataset.splits.get("testing")
         if testing is not None and testing.images:
-            self.validation.add("novel pose", testing, self.test_cameras, count, cache, tell)
+            self.validation.add("novel pose", testing, self.test_cameras, count, cache, progress)
 
     def prepare_warm_up(self) -> None:
         """Compute the published first phase's targets, for the poses that it still has here."""
-        left = max((self.config.warm_up_steps or 0) - self.trainer.step, 0)
-        plan = islice(self.plan(self.trainer.step), left * self.trainer.local_poses)
+        remaining_steps = max((self.config.warm_up_steps or 0) - self.trainer.step, 0)
+        plan = islice(self.plan(self.trainer.step), remaining_steps * self.trainer.local_poses)
         poses = sorted({pose for _, pose in plan})
-        workers, tell = self.config.workers, self.reporter.preparing
-        self.model.prepare_warm_up(poses, self.poses.mesh, workers, tell)
+        workers, progress = self.config.workers, self.reporter.preparing
+        self.model.prepare_warm_up(poses, self.poses.mesh, workers, progress)
 
     def close(self) -> None:
         """End the threads."""

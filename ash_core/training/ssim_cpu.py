@@ -46,22 +46,22 @@ def _compare(means, c1, c2, value, by_mean, by_square, by_both):
     """SSIM of a row's pixels, and its derivatives by three of the means."""
     two, one = np.float32(2), np.float32(1)
     for x in range(len(value)):
-        o, t = means[0, x], means[1, x]
-        a1, b1 = two * o * t + c1, o * o + t * t + c1
-        a2 = two * (means[4, x] - o * t) + c2
-        b2 = (means[2, x] - o * o) + (means[3, x] - t * t) + c2
+        r, t = means[0, x], means[1, x]
+        a1, b1 = two * r * t + c1, r * r + t * t + c1
+        a2 = two * (means[4, x] - r * t) + c2
+        b2 = (means[2, x] - r * r) + (means[3, x] - t * t) + c2
         inverse = one / (b1 * b2)
-        found = a1 * a2 * inverse
-        value[x] = found
+        ssim = a1 * a2 * inverse
+        value[x] = ssim
         by_both[x] = two * a1 * inverse
-        by_square[x] = -found / b2
-        by_mean[x] = two * t * (a2 - a1) * inverse - two * o * found * (one / b1 - one / b2)
+        by_square[x] = -ssim / b2
+        by_mean[x] = two * t * (a2 - a1) * inverse - two * r * ssim * (one / b1 - one / b2)
 
 
 @_parallel
-def _similarity(ours, truth, taps, c1, c2, channels, value, by, workers):
-    """ours, truth: [v, h, w c].  Writes SSIM and its derivatives by mean, square and product."""
-    views, height, line = ours.shape
+def _similarity(render, truth, taps, c1, c2, channels, value, by, workers):
+    """render, truth: [v, h, w c].  Writes SSIM and its derivatives by mean, square and product."""
+    views, height, line = render.shape
     reach = len(taps) // 2
     edge = reach * channels
     for worker in prange(workers):
@@ -71,21 +71,21 @@ def _similarity(ours, truth, taps, c1, c2, channels, value, by, workers):
             view, y = row // height, row % height
             down[:] = 0
             for d in range(max(0, reach - y), min(len(taps), height + reach - y)):
-                o, t = ours[view, y + d - reach], truth[view, y + d - reach]
-                _add(down[0, edge : edge + line], taps[d], o)
+                r, t = render[view, y + d - reach], truth[view, y + d - reach]
+                _add(down[0, edge : edge + line], taps[d], r)
                 _add(down[1, edge : edge + line], taps[d], t)
-                _add_product(down[2, edge : edge + line], taps[d], o, o)
+                _add_product(down[2, edge : edge + line], taps[d], r, r)
                 _add_product(down[3, edge : edge + line], taps[d], t, t)
-                _add_product(down[4, edge : edge + line], taps[d], o, t)
+                _add_product(down[4, edge : edge + line], taps[d], r, t)
             for part in range(5):
                 _along(down[part], taps, channels, means[part])
             _compare(means, c1, c2, value[view, y], by[0, view, y], by[1, view, y], by[2, view, y])
 
 
 @_parallel
-def _gradient(ours, truth, taps, channels, by, upstream, gradient, workers):
-    """The gradient by `ours`, of what `_similarity` wrote: the window is its own transpose."""
-    views, height, line = ours.shape
+def _gradient(render, truth, taps, channels, by, upstream, gradient, workers):
+    """The gradient by `render`, of what `_similarity` wrote: the window is its own transpose."""
+    views, height, line = render.shape
     reach = len(taps) // 2
     edge = reach * channels
     for worker in prange(workers):
@@ -95,19 +95,19 @@ def _gradient(ours, truth, taps, channels, by, upstream, gradient, workers):
             view, y = row // height, row % height
             down[:] = 0
             for d in range(max(0, reach - y), min(len(taps), height + reach - y)):
-                at = y + d - reach
+                source_y = y + d - reach
                 for part in range(3):
                     _add_product(
                         down[part, edge : edge + line],
                         taps[d],
-                        by[part, view, at],
-                        upstream[view, at],
+                        by[part, view, source_y],
+                        upstream[view, source_y],
                     )
             for part in range(3):
                 _along(down[part], taps, channels, means[part])
-            o, t, out = ours[view, y], truth[view, y], gradient[view, y]
+            r, t, out = render[view, y], truth[view, y], gradient[view, y]
             for x in range(line):
-                out[x] = means[0, x] + np.float32(2) * o[x] * means[1, x] + t[x] * means[2, x]
+                out[x] = means[0, x] + np.float32(2) * r[x] * means[1, x] + t[x] * means[2, x]
 
 
 def _rows(pictures: Tensor) -> Any:
@@ -116,7 +116,7 @@ def _rows(pictures: Tensor) -> Any:
 
 
 def similarity(
-    ours: Float[Tensor, "v h w c"],
+    render: Float[Tensor, "v h w c"],
     truth: Float[Tensor, "v h w c"],
     taps: Float[Tensor, "t"],
     c1: float,
@@ -125,23 +125,23 @@ def similarity(
     """SSIM of each pixel and channel, and its derivatives by the window's mean, square, product."""
     value, by = torch.empty_like(truth), truth.new_empty((3, *truth.shape))
     call_kernel(
-        _similarity, _rows(ours), _rows(truth), taps.numpy(), np.float32(c1), np.float32(c2),
+        _similarity, _rows(render), _rows(truth), taps.numpy(), np.float32(c1), np.float32(c2),
         truth.shape[3], value.flatten(2).numpy(), by.flatten(3).numpy(),
     )  # fmt: skip
     return value, by
 
 
 def similarity_gradient(
-    ours: Float[Tensor, "v h w c"],
+    render: Float[Tensor, "v h w c"],
     truth: Float[Tensor, "v h w c"],
     taps: Float[Tensor, "t"],
     by: Float[Tensor, "3 v h w c"],
     upstream: Float[Tensor, "v h w c"],
 ) -> Float[Tensor, "v h w c"]:
-    """Derivative by `ours`."""
+    """Derivative by `render`."""
     gradient = torch.empty_like(truth)
     call_kernel(
-        _gradient, _rows(ours), _rows(truth), taps.numpy(), truth.shape[3],
+        _gradient, _rows(render), _rows(truth), taps.numpy(), truth.shape[3],
         by.flatten(3).numpy(), _rows(upstream), gradient.flatten(2).numpy(),
     )  # fmt: skip
     return gradient

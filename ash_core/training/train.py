@@ -15,7 +15,7 @@ from ash_core.training.config import TrainConfig
 from ash_core.training.loop import Loop
 from ash_core.training.metrics import Scores
 from ash_core.training.release_config import take_release
-from ash_core.training.setup import Reporter, Session, Stop
+from ash_core.training.setup import Reporter, Stop, TrainingSetup
 from ash_core.training.world import World
 
 
@@ -43,9 +43,9 @@ def train(config: TrainConfig, reporter: Reporter) -> Trained:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         check_folder(config.folder)
-        session = Session(config, device, reporter)
+        setup = TrainingSetup(config, device, reporter)
         try:
-            loop = Loop(session)
+            loop = Loop(setup)
             try:
                 stop = loop.run()
                 path, step = config.folder / "avatar.safetensors", loop.trainer.step
@@ -53,7 +53,7 @@ def train(config: TrainConfig, reporter: Reporter) -> Trained:
             finally:
                 loop.close()
         finally:
-            session.close()
+            setup.close()
     finally:
         if world.size > 1:
             dist.destroy_process_group()

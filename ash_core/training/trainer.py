@@ -122,7 +122,7 @@ class Trainer:
         self._counts["steps"] += 1
 
     def _work_on(self, batch: Batch) -> None:
-        """A pose's gradients, and what is to be told of it."""
+        """A pose's gradients, and the means to report of it."""
         loss, parts = self.pose_loss(batch)
         loss.backward()
         self._note(parts)
@@ -259,8 +259,7 @@ class Trainer:
         if self._pose is not None:
             self._pose.follow_capacity()
         # Captured work runs no Python that could say which sums grew.
-        told = (n for n in self._sums if n == "gradient" or (n == "warm_up") in self._phases)
-        names = sorted(told)
+        names = sorted(n for n in self._sums if n == "gradient" or (n == "warm_up") in self._phases)
         counts = torch.tensor(list(self._counts.values()), dtype=torch.float64)
         sums = torch.stack([self._sums[name].double() for name in names]).cpu()
         values = torch.cat((counts, sums)).to(self.model.device)
@@ -332,13 +331,13 @@ class Trainer:
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
         for name, value in self._settings().items():
-            there = checkpoint.settings.get(name)
-            if there != value and name == "history_offsets":
-                text = f"expected a training with the history offsets {value}, got {there}"
+            saved_value = checkpoint.settings.get(name)
+            if saved_value != value and name == "history_offsets":
+                text = f"expected a training with the history offsets {value}, got {saved_value}"
                 raise InputError(f"{place}: {text}")
-            if there != value:
+            if saved_value != value:
                 flag = name.replace("_", "-")
-                raise InputError(f"--{flag}: expected {there} as in {place}, got {value}")
+                raise InputError(f"--{flag}: expected {saved_value} as in {place}, got {value}")
         for group in self.optimiser.param_groups:
             name, flat = group["name"], self.flats[group["name"]]
             vectors = self._vectors(name)
@@ -354,8 +353,8 @@ class Trainer:
                     for n, t in checkpoint.tensors.items()
                     if n.startswith(prefix)
                 }
-                wanted = {n: tuple(p.shape) for n, p in flat.named}
-                if {n: tuple(t.shape) for n, t in parts.items()} != wanted:
+                expected_shapes = {n: tuple(p.shape) for n, p in flat.named}
+                if {n: tuple(t.shape) for n, t in parts.items()} != expected_shapes:
                     text = "expected the weights of this avatar (--preset, --atlas, --avatar)"
                     raise InputError(f"{place}: {text}, got others")
                 flat.fill(vector, parts)
@@ -366,9 +365,9 @@ class Trainer:
 class DivergedError(InputError):
     """Numbers are not finite: what the weights became in the steps before is of no use."""
 
-    def __init__(self, step: int, frame: int, camera: str, why: str) -> None:
+    def __init__(self, step: int, frame: int, camera: str, reason: str) -> None:
         super().__init__(
-            f"step {step}, frame {frame}, camera {camera}: expected finite numbers: {why}"
+            f"step {step}, frame {frame}, camera {camera}: expected finite numbers: {reason}"
         )
         self.step = step
 

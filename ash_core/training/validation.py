@@ -18,7 +18,7 @@ from ash_core.training.dataset import Poses, View, cameras_of, views_of
 from ash_core.training.lpips import Lpips
 from ash_core.training.metrics import Scores, mean_scores, scores
 from ash_core.training.model import Model
-from ash_core.training.pictures import Tell
+from ash_core.training.pictures import Progress
 
 ERROR_GAIN = 4.0
 """The picture of errors shows them this much stronger."""
@@ -41,19 +41,19 @@ def read_truth(path: Path) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"]
 
 
 def comparison(
-    ours: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]
+    render: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]
 ) -> UInt8[Tensor, "h w3 3"]:
-    """Side by side: ours, the truth, and where they differ, dark on white."""
-    ours = ours.clamp(0, 1)
-    error = 1 - (ERROR_GAIN * (ours - truth).abs().mean(-1, keepdim=True)).clamp(0, 1)
-    row = torch.cat((ours, truth, error.expand_as(ours)), 1)
+    """Put side by side the render, the ground truth, and where they differ, dark on white."""
+    render = render.clamp(0, 1)
+    error = 1 - (ERROR_GAIN * (render - truth).abs().mean(-1, keepdim=True)).clamp(0, 1)
+    row = torch.cat((render, truth, error.expand_as(render)), 1)
     return (row * 255 + 0.5).to(torch.uint8)
 
 
-def evenly(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of `count` numbers, spread evenly."""
-    wanted = min(count, wanted)
-    return [(2 * n + 1) * count // (2 * wanted) for n in range(wanted)]
+def evenly(count: int, limit: int) -> list[int]:
+    """Choose at most `limit` of `count` numbers, spread evenly."""
+    limit = min(count, limit)
+    return [(2 * n + 1) * count // (2 * limit) for n in range(limit)]
 
 
 class Validation:
@@ -72,7 +72,7 @@ class Validation:
         cameras: Sequence[int],
         count: int,
         cache: Path,
-        tell: Tell,
+        progress: Progress,
         frames: Sequence[int] | None = None,
     ) -> None:
         """Add a number of photographs of a split by some cameras, spread over frames.
@@ -87,12 +87,12 @@ class Validation:
         if not chosen:
             return
         shown = sorted({view.frame for view in chosen})
-        poses = Poses(self.model.avatar, split, shown, cache, tell)
-        at = {frame: index for index, frame in enumerate(shown)}
-        self.shots += [
-            (Shot(kind, v, poses.mesh(at[v.frame]), poses.windows[at[v.frame]]), split)
-            for v in chosen
-        ]
+        poses = Poses(self.model.avatar, split, shown, cache, progress)
+        numbers = {frame: number for number, frame in enumerate(shown)}
+        for view in chosen:
+            number = numbers[view.frame]
+            shot = Shot(kind, view, poses.mesh(number), poses.windows[number])
+            self.shots.append((shot, split))
 
     def read(self, shot: Shot) -> tuple[Tensor, Tensor]:
         """Read a shot's ground truth, over white, and its mask. Raises: InputError."""
@@ -102,16 +102,16 @@ class Validation:
     def measure(
         self, shot: Shot, split: SplitData, truth: Tensor, mask: Tensor
     ) -> tuple[Tensor, Scores]:
-        """Draw a shot over white, and tell how near it is to the truth."""
+        """Draw a shot over white, and compare it with the ground truth."""
         gaussians = self.model.gaussians(shot.mesh, shot.window)
-        ours = rasterize(gaussians, split.cameras[shot.view.camera], torch.ones(3)).rgb
-        return ours, scores(ours, truth, mask, self.lpips)
+        render = rasterize(gaussians, split.cameras[shot.view.camera], torch.ones(3)).rgb
+        return render, scores(render, truth, mask, self.lpips)
 
     @torch.no_grad()
     def run(self, step: int) -> dict[str, Scores]:
         """Mean scores by kind; pictures go to the folder, named by kind, view and step."""
         self.problem = None
-        found: dict[str, list[Scores]] = {}
+        scores_by_kind: dict[str, list[Scores]] = {}
         self.model.avatar.character.forget()
         for shot, split in list(self.shots):
             try:
@@ -120,12 +120,12 @@ class Validation:
                 self.problem = self.problem or str(error)
                 self.shots = [other for other in self.shots if other[0] is not shot]
                 continue
-            ours, its_scores = self.measure(shot, split, truth, mask)
-            found.setdefault(shot.kind, []).append(its_scores)
+            render, its_scores = self.measure(shot, split, truth, mask)
+            scores_by_kind.setdefault(shot.kind, []).append(its_scores)
             name = f"{shot.kind.replace(' ', '_')}_c{shot.view.camera:03d}_f{shot.view.frame:06d}"
-            picture = encode_png(comparison(ours, truth).cpu())
+            picture = encode_png(comparison(render, truth).cpu())
             try:
                 write_atomic(self.folder / f"{name}_step_{step:09d}.png", picture)
             except InputError as error:  # a full disk, say; the scores are what counts
                 self.problem = self.problem or str(error)
-        return {kind: mean_scores(every) for kind, every in found.items()}
+        return {kind: mean_scores(every) for kind, every in scores_by_kind.items()}

@@ -115,25 +115,25 @@ def work(data: str, out: str, keep: Any) -> None:
     from test_training_parts import Silent
 
     from ash_core.training.config import TrainConfig
-    from ash_core.training.setup import Session
+    from ash_core.training.setup import TrainingSetup
 
     config = TrainConfig(
         data=Path(data), out=Path(out), preset="cpu", keep=keep, device="cpu",
         test_cameras="none", validate_every=0,
     )  # type: ignore[arg-type]  # fmt: skip
-    session = Session(config.resolved(), torch.device("cpu"), Silent())  # type: ignore[arg-type]
+    setup = TrainingSetup(config.resolved(), torch.device("cpu"), Silent())  # type: ignore[arg-type]
     prepared, prepared_cpu = time.perf_counter() - started, time.process_time()
-    batches = session.batches(0)
-    session.trainer.run_step([next(batches)])
+    batches = setup.batches(0)
+    setup.trainer.run_step([next(batches)])
     first_step = time.perf_counter() - started
     began = time.perf_counter()
     for _ in range(TRAINED):
-        session.trainer.run_step([next(batches)])
+        setup.trainer.run_step([next(batches)])
     trained = time.perf_counter() - began
     batches.close()  # type: ignore[attr-defined]
     speeds, per_cpu = [], []
     for _ in range(2):  # the second time, images that are kept lie in memory
-        drawn = session.batches(TRAINED + 1)
+        drawn = setup.batches(TRAINED + 1)
         began, began_cpu = time.perf_counter(), time.process_time()
         views = sum(len(next(drawn)[1].cameras) for _ in range(DRAWS))
         speeds.append(views / (time.perf_counter() - began))
@@ -141,8 +141,8 @@ def work(data: str, out: str, keep: Any) -> None:
         drawn.close()  # type: ignore[attr-defined]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     result = {
-        "pictures": len(session.footage.views),
-        "place": session.footage.pictures.place,
+        "pictures": len(setup.footage.views),
+        "place": setup.footage.pictures.place,
         "prepared_s": prepared,
         "prepared_cpu_s": prepared_cpu,
         "first_step_s": first_step,
@@ -151,7 +151,7 @@ def work(data: str, out: str, keep: Any) -> None:
         "batches_views_cpu_s": per_cpu,
         "peak_gb": peak,
     }
-    session.close()
+    setup.close()
     print(json.dumps(result), flush=True)
 
 
