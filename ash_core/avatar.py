@@ -207,7 +207,7 @@ class Avatar(nn.Module):
 
 
 class ReleasedAvatar(Avatar):
-    """The published networks and assembly, up to float32 rounding. Source: docs/released_behaviour.md A.
+    """Published networks and assembly, up to float32 rounding. Source: docs/released_behaviour.md A.
 
     The networks learned from photographs divided by 256, so that their colours are 255/256 of the
     scene's; that stays, as in the published pictures (A20).
@@ -290,7 +290,8 @@ class ReleasedAvatar(Avatar):
 class NativeAvatar(Avatar):
     """Bounded residuals around the textured template; rotations and colours turn with the skinning.
 
-    The decoder sees the character and how it moves from its own heading, independent of global position.
+    The decoder sees the character and its moves in the frame of its heading, independent of global
+    position.
     """
 
     base_sh: Tensor
