@@ -207,7 +207,7 @@ class Avatar(nn.Module):
 
 
 class ReleasedAvatar(Avatar):
-    """Published networks and assembly, up to float32 rounding. Source: docs/released_behaviour.md A.
+    """Published networks and assembly, to float32 rounding. Source: docs/released_behaviour.md A.
 
     The networks learned from photographs divided by 256, so that their colours are 255/256 of the
     scene's; that stays, as in the published pictures (A20).
