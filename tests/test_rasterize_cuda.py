@@ -19,6 +19,7 @@ from test_rasterize_cpu import (
     gradients,
     scene,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ash_core.records import Gaussians, Image, to_device
 from ash_core.splat import cuda
@@ -199,6 +200,35 @@ def test_deterministic_gradients_repeat_bit_by_bit() -> None:
     for slope in slopes[1:]:
         for name in NAMES:
             assert torch.equal(slope[name], slopes[0][name]), name
+
+
+class Operators(TorchDispatchMode):
+    """Names of torch's operators that ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_only_the_deterministic_pass_scales_its_gradients(
+    deterministic: bool, device: torch.device
+) -> None:
+    gaussians = to_device(scene("plain", 1, 50), device)
+    gaussians.means.requires_grad_()
+    rgb = rasterize(gaussians, [camera()], backend="cuda")[0].rgb
+    assert isinstance(rgb, torch.Tensor)
+    try:
+        torch.use_deterministic_algorithms(deterministic)
+        with Operators() as ran:
+            rgb.backward(torch.ones_like(rgb))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert ("amax" in ran.names) == deterministic, ran.names
 
 
 def test_bytes_are_the_picture_rounded(device: torch.device) -> None:

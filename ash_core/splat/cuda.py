@@ -452,10 +452,11 @@ class _Rasterize(torch.autograd.Function):
         kind = torch.int64 if is_deterministic else torch.float32
         upstream = [_joined(gradients[part::3], views) for part in range(3)]
         unit = None
-        maxima = [part.abs().amax() for part in upstream if part is not None]
-        if is_deterministic and maxima:
+        present = [part for part in upstream if part is not None]
+        if is_deterministic and present:
             # Fixed point needs numbers of about one.
-            unit = torch.stack(maxima).amax().clamp_min(torch.finfo(torch.float32).tiny)
+            maxima = torch.stack([part.abs().amax() for part in present])
+            unit = maxima.amax().clamp_min(torch.finfo(torch.float32).tiny)
             upstream = [None if part is None else part / unit for part in upstream]
         with _on(rgb.device):
             sums = torch.zeros((len(views), count, SUMS), dtype=kind, device=rgb.device)
