@@ -198,6 +198,16 @@ def test_an_unknown_option_and_an_unknown_avatar_are_one_line(bare: Environment)
 
 
 def test_ctrl_c_leaves_a_playable_file(bare: Environment) -> None:
+    for seconds in (1, 15, 60):  # kernels of a new installation may have to be compiled first
+        errors = interrupt(bare, seconds)
+        assert "Traceback" not in errors
+        if "before the first frame" not in errors:
+            break
+    assert len(read_frames(bare.folder / "a.mp4")) > 0
+
+
+def interrupt(bare: Environment, seconds: float) -> str:
+    """Render, interrupt so many seconds after the file was opened, return what was printed."""
     words = ("render", "actor", "--motion", "dance", "--out", "a.mp4", "--size", "160x120")
     running = subprocess.Popen(
         [bare.program, *words],
@@ -213,13 +223,13 @@ def test_ctrl_c_leaves_a_playable_file(bare: Environment) -> None:
             assert running.poll() is None, running.communicate()[1]
             assert time.monotonic() < end
             time.sleep(0.05)
+        time.sleep(seconds)
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=PATIENCE_S)
     finally:
         running.kill()
     assert running.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert len(read_frames(bare.folder / "a.mp4")) > 0
+    return errors
 
 
 def test_headless_check(windowed: Environment) -> None:
