@@ -101,6 +101,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "avatar": avatar,
         "motion": ash.load_motion("dance", avatar),
         "camera": camera,
+        "scene": ash.open("ida", motion="dance"),
         "gaussians": ash.Gaussians.from_arrays(
             np.array([[0, 0, 1]]), [[1, 0, 0, 0]], np.full((1, 3), 0.1), [0.9], np.zeros((1, 1, 3))
         ),

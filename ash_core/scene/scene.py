@@ -182,7 +182,7 @@ class Scene:
         with self._all_or_nothing():
             self._open_any(path)
 
-    def add_motion(self, path: str) -> str:
+    def add_motion(self, path: str | Path) -> str:
         """Read a .motion, or retarget a .bvh (seconds), and play it; returns its name."""
         self._check_moves(path)
         if Path(path).suffix.lower() == ".bvh":
@@ -193,8 +193,12 @@ class Scene:
             return self._take_motion(path, retargeted.motion)
         return self._take_motion(path, read_motion(Path(path), self.character.skeleton))
 
-    def add_cameras(self, path: str) -> tuple[str, ...]:
-        """Read capture cameras of any known format; returns their names. Raises: InputError."""
+    def add_cameras(self, path: str | Path) -> tuple[str, ...]:
+        """Read capture cameras of any known format; returns their names. Raises: InputError.
+
+        >>> scene.add_cameras(folder / "cameras.json")
+        ('front', 'side')
+        """
         up = self.data.up if isinstance(self.data, SplatData) else "z"  # splats' cameras turn, too
         file = read_straight(path, Reading(up=up))
         for text in file.notes:
@@ -207,7 +211,14 @@ class Scene:
         return tuple(named)
 
     def keep_still(self) -> None:
-        """Make the present pose a motion of its own, and choose it."""
+        """Make the present pose a motion of its own, and choose it.
+
+        >>> scene.keep_still()
+        >>> scene.document.motion, scene.frame_count
+        ('dance @ 0', 5)
+        >>> scene.undo()
+        'motion dance @ 0'
+        """
         name = f"{self.document.motion} @ {self.frame}"
         self._add_still(name, self.dofs())
         self.choose_motion(name)
@@ -407,14 +418,24 @@ class Scene:
         self._follow_document()
 
     def undo(self) -> str | None:
-        """Take back the last edit; returns its label, None if there is none."""
+        """Take back the last edit; returns its label, None if there is none.
+
+        >>> scene.pose({"left_elbow": 1.2})
+        >>> scene.undo()
+        'pose'
+        """
         with self._watching():
             label = self.history.undo()
         self._follow_document()
         return label
 
     def redo(self) -> str | None:
-        """Redo what was taken back; returns its label, None if there is nothing."""
+        """Redo what was taken back; returns its label, None if there is nothing.
+
+        >>> scene.pose({"left_elbow": 1.2})
+        >>> scene.undo(), scene.redo(), scene.undo()
+        ('pose', 'pose', 'pose')
+        """
         with self._watching():
             label = self.history.redo()
         self._follow_document()
@@ -498,25 +519,45 @@ class Scene:
     # ---- where we look from ----
 
     def home(self) -> None:
-        """Look from the front, all of the character in the picture at every time."""
+        """Look from the front, all of the character in the picture at every time.
+
+        >>> scene.home()
+        """
         self.view = View.front_of(self.data, self.motion.dofs, self.aspect, FOV_RAD)
         self.locked_camera = None
         if self.is_static:  # of any size
             self.frame_character()
 
     def frame_character(self) -> None:
-        """Fill the picture with the character as it stands now."""
+        """Fill the picture with the character as it stands now.
+
+        >>> scene.frame_character()
+        """
         self.locked_camera = None
         self.view = self.view.frame_points(self.surface(), self.aspect)
 
     def look_through(self, name: str | None) -> None:
-        """Look through a capture camera, or by the free view. Raises: InputError."""
+        """Look through a capture camera, or by the free view. Raises: InputError.
+
+        >>> scene.add_cameras(folder / "cameras.json")
+        ('front', 'side')
+        >>> scene.look_through("side")
+        >>> scene.camera_at(0, 64, 48).name
+        'side'
+        >>> scene.look_through(None)
+        """
         if name is not None:
             self._named_camera(name)
         self.locked_camera = name
 
     def dofs(self, frame: int | None = None) -> Float[Tensor, "D"]:
-        """Return the edited dofs of a frame, float64; m and rad."""
+        """Return the edited dofs of a frame, float64; m and rad.
+
+        Raises: InputError for a frame that the motion does not have.
+
+        >>> scene.dofs(120).shape == motion.dofs[120].shape
+        True
+        """
         frame = self.frame if frame is None else frame
         if not 0 <= frame < self.frame_count:
             expected = f"expected a frame in 0..{self.frame_count - 1}"
@@ -524,20 +565,31 @@ class Scene:
         return self.document.edit.apply(self.motion.dofs[frame])
 
     def surface(self, frame: int | None = None) -> Float[Tensor, "P 3"]:
-        """Return the outermost points of a frame's pose; m, world."""
+        """Return the outermost points of a frame's pose; m, world.
+
+        >>> scene.surface(120).shape[1]
+        3
+        """
         return make_outline(self.data).surface(self.dofs(frame)[None])[0]
 
     def joints(self, frame: int | None = None) -> Float[Tensor, "J 3"]:
-        """Return the joints of a frame's pose; m, world."""
+        """Return the joints of a frame's pose; m, world.
+
+        >>> len(scene.joints(120)) == len(scene.character.skeleton.joint_names)
+        True
+        """
         return joint_positions(self.character.skeleton, self.dofs(frame))
 
     def camera_at(
         self, frame: int, width: int, height: int, choice: str | Camera | View | None = None
     ) -> Camera:
-        """Make the camera of a frame; without a choice that of a recording.
+        """Make the camera of a frame; by default the recording's camera.
 
         A recording's is the camera path's where it has keys, else the capture camera that is
         looked through, else the free view's. choice: a view, a camera or a capture camera's name.
+
+        >>> scene.camera_at(0, 64, 48, camera).height
+        48
         """
         if isinstance(choice, View):
             return choice.camera(width, height)
@@ -582,6 +634,9 @@ class Scene:
         """Make the request of a frame of the edited motion, as recordings show it.
 
         frame: by default the playhead's. camera: see `camera_at`. Raises: InputError.
+
+        >>> scene.request(120, 64, 48).camera.width
+        64
         """
         frame = self.frame if frame is None else frame
         return self._request_of(self._window(frame), self.camera_at(frame, width, height, camera))
@@ -593,7 +648,11 @@ class Scene:
         height: int = 480,
         camera: str | Camera | View | None = None,
     ) -> RenderedImage:
-        """Render a frame; arguments as in `request`."""
+        """Render a frame; arguments as in `request`.
+
+        >>> scene.render(120, 64, 48).to_numpy().shape
+        (48, 64, 3)
+        """
         return self.renderer.render(self.request(frame, width, height, camera))
 
     def record(
@@ -611,6 +670,10 @@ class Scene:
         frames: by default from the in point to the out point. camera: one for every frame, as in
         `request`, or a list with one for each. progress: called with the frames
         done and their number. Raises: InputError for a place or a size that cannot be.
+
+        >>> recorded = scene.record(folder / "ida.mp4", range(100, 103), width=64, height=48)
+        >>> recorded.frames, recorded.empty
+        (3, 0)
         """
         # Settings; the requests name what is checked against them.
         numbers = list(self._range(1) if frames is None else frames)
