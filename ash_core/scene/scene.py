@@ -338,11 +338,11 @@ class Scene:
     def _remember(self, path: str) -> None:
         """Take note of a file that was opened or saved: a window lists the recent ones."""
 
-    def _check_moves(self, path: str) -> None:
+    def _check_moves(self, path: str | Path) -> None:
         if self.is_static:
             raise InputError(f"{path}: {self.avatar} holds splats, which no motion moves")
 
-    def _take_motion(self, path: str, motion: Motion) -> str:
+    def _take_motion(self, path: str | Path, motion: Motion) -> str:
         name = motion.name or Path(path).stem
         self.motions = {**self.motions, name: motion}
         self.choose_motion(name)
@@ -350,7 +350,7 @@ class Scene:
         self.report(f"{path}: {len(motion.dofs)} frames")
         return name
 
-    def _keep(self, path: str) -> None:
+    def _keep(self, path: str | Path) -> None:
         """Name a file in the session, from wherever it is reopened."""
         whole = str(Path(path).resolve())
         self.files = [*(other for other in self.files if other != whole), whole]
