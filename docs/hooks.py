@@ -117,8 +117,7 @@ def key_table(_: str = "") -> str:
     rows = ["| keys | menu | command |", "|---|---|---|"]
     for command in COMMANDS:
         if command.shortcut:
-            *held, key = command.shortcut.split("+")
-            keys = "+".join((*held, KEYS.get(key, key)))
+            keys = command.keys.replace("\\", "&#92;")
             rows.append(f"| <kbd>{keys}</kbd> | {command.group} | {_as_text(command.title)} |")
     return "\n".join(rows)
 
@@ -146,21 +145,6 @@ def example_programs(_: str = "") -> str:
 def first_line(module: Path) -> str:
     """Read the first sentence line of a module's docstring."""
     return (ast.get_docstring(ast.parse(module.read_text())) or "").partition("\n")[0]
-
-
-KEYS = {
-    "Escape": "Esc",
-    "RightArrow": "Right",
-    "LeftArrow": "Left",
-    "UpArrow": "Up",
-    "DownArrow": "Down",
-    "RightBracket": "]",
-    "LeftBracket": "[",
-    "Backslash": "&#92;",
-    "Comma": ",",
-    "Period": ".",
-}
-"""Names of keys in the window's commands: as they stand on a keyboard."""
 
 
 def _as_text(text: str) -> str:

@@ -29,6 +29,21 @@ CLOSE: Final = "window.close"
 GROUPS: Final = ("File", "Edit", "Time", "Pose", "Camera", "Look", "Record", "Window")
 
 
+KEY_CAPTIONS: Final = {
+    "Escape": "Esc",
+    "RightArrow": "Right",
+    "LeftArrow": "Left",
+    "UpArrow": "Up",
+    "DownArrow": "Down",
+    "RightBracket": "]",
+    "LeftBracket": "[",
+    "Backslash": "\\",
+    "Comma": ",",
+    "Period": ".",
+}
+"""Captions of keys that a menu does not call by their names."""
+
+
 @dataclass(frozen=True)
 class Command:
     """One action."""
@@ -44,6 +59,12 @@ class Command:
     @property
     def group(self) -> str:
         return self.name.partition(".")[0].capitalize()
+
+    @property
+    def keys(self) -> str:
+        """Shortcut as a menu shows it; empty without one."""
+        *modifiers, key = self.shortcut.split("+")
+        return "+".join((*modifiers, KEY_CAPTIONS.get(key, key)))
 
 
 def run(session: Session, name: str, /, **arguments: Any) -> None:

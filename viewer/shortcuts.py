@@ -4,7 +4,7 @@ from typing import Final
 
 from imgui_bundle import imgui
 
-from viewer.commands import CLOSE, COMMANDS, Command, run
+from viewer.commands import CLOSE, COMMANDS, run
 from viewer.session import Session
 
 _MODIFIERS: Final = {
@@ -23,18 +23,6 @@ _NAMES: Final = {
     "RightBracket": "right_bracket",
     "LeftBracket": "left_bracket",
 }
-_SHOWN: Final = {
-    "Escape": "Esc",
-    "RightArrow": "Right",
-    "LeftArrow": "Left",
-    "UpArrow": "Up",
-    "DownArrow": "Down",
-    "RightBracket": "]",
-    "LeftBracket": "[",
-    "Backslash": "\\",
-    "Comma": ",",
-    "Period": ".",
-}
 
 
 def chord(shortcut: str) -> int:
@@ -45,12 +33,6 @@ def chord(shortcut: str) -> int:
     for modifier in modifiers:
         total |= int(_MODIFIERS[modifier])
     return total
-
-
-def shown(command: Command) -> str:
-    """Format a shortcut as in a menu."""
-    *modifiers, key = command.shortcut.split("+")
-    return "+".join((*modifiers, _SHOWN.get(key, key)))
 
 
 def run_pressed(session: Session) -> None:

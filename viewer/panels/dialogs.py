@@ -6,7 +6,6 @@ from imgui_bundle import imgui
 
 from viewer.commands import COMMANDS, GROUPS, Command, run, search
 from viewer.session import Session
-from viewer.shortcuts import shown
 
 ROWS: Final = 14
 MOUSE: Final = (
@@ -70,8 +69,7 @@ class Palette:
 
 def _row(command: Command, selected: bool) -> bool:
     clicked, _ = imgui.selectable(f"{command.group}: {command.title}##{command.name}", selected)
-    if command.shortcut:
-        keys = shown(command)
+    if keys := command.keys:
         imgui.same_line(imgui.get_content_region_avail().x - imgui.calc_text_size(keys).x)
         imgui.text_disabled(keys)
     return clicked
@@ -98,8 +96,7 @@ def draw_help(session: Session) -> None:
             imgui.separator_text(group)
             for command in commands:
                 imgui.text(command.title)
-                if command.shortcut:
-                    keys = shown(command)
+                if keys := command.keys:
                     imgui.same_line(imgui.get_column_width() - imgui.calc_text_size(keys).x - 12)
                     imgui.text_disabled(keys)
         imgui.table_next_column()
@@ -117,8 +114,7 @@ def draw_menus(session: Session) -> None:
         if imgui.begin_menu(group):
             for command in COMMANDS:
                 if command.group == group:
-                    keys = shown(command) if command.shortcut else ""
-                    clicked, _ = imgui.menu_item(command.title, keys, False)
+                    clicked, _ = imgui.menu_item(command.title, command.keys, False)
                     if clicked:
                         run(session, command.name)
             imgui.end_menu()
