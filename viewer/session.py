@@ -170,10 +170,7 @@ class Session(Scene):
             if error is not None:
                 self.say(str(error), "error")
             elif data is self.data:  # else another avatar was opened meanwhile
-                retargeted = coming.result()
-                for text in retargeted.notes:
-                    self.say(text)
-                self._take_motion(path, retargeted.motion)
+                self._take_retargeted(path, coming.result())
 
     @property
     def recent(self) -> tuple[str, ...]:

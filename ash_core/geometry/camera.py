@@ -1,6 +1,7 @@
 """Pinhole cameras: place them, set their field of view, change the size of their image."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -80,3 +81,8 @@ def frustum_limits(camera: Camera) -> tuple[float, float]:
         width, height = camera.whole_width, camera.whole_height
     fx, fy = float(camera.K[0, 0]), float(camera.K[1, 1])
     return FRUSTUM_CLAMP * width / (2 * fx), FRUSTUM_CLAMP * height / (2 * fy)
+
+
+def cameras_by_name(cameras: Iterable[Camera]) -> dict[str, Camera]:
+    """Map names to cameras; one without a name has its number."""
+    return {camera.name or str(number): camera for number, camera in enumerate(cameras)}

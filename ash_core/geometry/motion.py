@@ -160,11 +160,7 @@ def pose_window(
     three rows are that frame's raw pose. Source: docs/released_behaviour.md A4, A5.
     Raises: InputError for a frame that the motion does not have.
     """
-    count = len(motion.dofs)
-    if not 0 <= frame < count:
-        raise InputError(
-            f"{motion.name or 'motion'}: expected a frame in 0..{count - 1}, got {frame}"
-        )
+    check_frame(frame, len(motion.dofs), motion.name or "motion")
     if offsets.fps is not None:
         return live_window(poses_until(motion, frame, skeleton, offsets), skeleton, offsets)
     frames = [max(frame - offset, 0) for offset in offsets.frames]
@@ -175,6 +171,12 @@ def pose_window(
         if n < 2:
             rows[row] = motion.dofs[n]
     return PoseWindow(motion.dofs[frames], rows)
+
+
+def check_frame(frame: int, count: int, name: str) -> None:
+    """Raise InputError for a frame that a motion of this name and length does not have."""
+    if not 0 <= frame < count:
+        raise InputError(f"{name}: expected a frame in 0..{count - 1}, got {frame}")
 
 
 def window_at(data: DrawableData, motion: Motion, frame: int) -> PoseWindow:

@@ -87,8 +87,8 @@ def load_cameras(path: Path | str, up: Up = "z") -> dict[str, Camera]:
     >>> list(ash.load_cameras(folder / "cameras.json"))
     ['front', 'side']
     """
-    cameras = [camera for camera, _ in read_straight(path, Reading(up=up)).cameras]
-    return {camera.name or str(number): camera for number, camera in enumerate(cameras)}
+    file = read_straight(path, Reading(up=up))
+    return pinhole.cameras_by_name(camera for camera, _ in file.cameras)
 
 
 def _check(width: int, height: int, fov_deg: float) -> None:

@@ -25,10 +25,10 @@ from ash_core.files.io import bad, show, write_text
 from ash_core.files.skeletool import read_motion
 from ash_core.files.splats import is_splats, turn_splats
 from ash_core.geometry.axes import UPS, turn_camera, world_rotation
-from ash_core.geometry.camera import resize_camera
+from ash_core.geometry.camera import cameras_by_name, resize_camera
 from ash_core.geometry.framing import joint_positions, make_outline
-from ash_core.geometry.motion import NO_POSES
-from ash_core.importers.retarget.retarget import read_bvh_motion
+from ash_core.geometry.motion import NO_POSES, check_frame
+from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.look import Mode
 from ash_core.records import AvatarData, Camera, DrawableData, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
@@ -188,9 +188,7 @@ class Scene:
         if Path(path).suffix.lower() == ".bvh":
             character = self.character
             retargeted = read_bvh_motion(path, character.skeleton, avatar=character)
-            for text in retargeted.notes:
-                self.report(text)
-            return self._take_motion(path, retargeted.motion)
+            return self._take_retargeted(path, retargeted)
         return self._take_motion(path, read_motion(Path(path), self.character.skeleton))
 
     def add_cameras(self, path: str | Path) -> tuple[str, ...]:
@@ -203,11 +201,10 @@ class Scene:
         file = read_straight(path, Reading(up=up))
         for text in file.notes:
             self.report(text)
-        cameras = [camera for camera, _ in file.cameras]
-        named = {c.name or str(n): c for n, c in enumerate(cameras)}
+        named = cameras_by_name(camera for camera, _ in file.cameras)
         self.cameras = {**self.cameras, **named}  # another one: it may have to be undone
         self._keep(path)
-        self.report(f"{path}: {len(cameras)} cameras")
+        self.report(f"{path}: {len(file.cameras)} cameras")
         return tuple(named)
 
     def keep_still(self) -> None:
@@ -322,7 +319,7 @@ class Scene:
         # Cameras, in the size of the configuration's images.
         size = release.size if release is not None else None
         cameras = [stretch_camera(c, *size) for c in data.cameras] if size else data.cameras
-        self.cameras = {c.name or str(n): c for n, c in enumerate(cameras)}
+        self.cameras = cameras_by_name(cameras)
         self.history = History(Document(chosen, up=splats.up if splats else None))
         self.file, self._saved = None, self.work
         self.locked_camera = None
@@ -341,6 +338,11 @@ class Scene:
     def _check_moves(self, path: str | Path) -> None:
         if self.is_static:
             raise InputError(f"{path}: {self.avatar} holds splats, which no motion moves")
+
+    def _take_retargeted(self, path: str | Path, retargeted: Retargeted) -> str:
+        for text in retargeted.notes:
+            self.report(text)
+        return self._take_motion(path, retargeted.motion)
 
     def _take_motion(self, path: str | Path, motion: Motion) -> str:
         name = motion.name or Path(path).stem
@@ -559,9 +561,7 @@ class Scene:
         True
         """
         frame = self.frame if frame is None else frame
-        if not 0 <= frame < self.frame_count:
-            expected = f"expected a frame in 0..{self.frame_count - 1}"
-            raise InputError(f"{self.document.motion}: {expected}, got {frame}")
+        check_frame(frame, self.frame_count, self.document.motion)
         return self.document.edit.apply(self.motion.dofs[frame])
 
     def surface(self, frame: int | None = None) -> Float[Tensor, "P 3"]:
@@ -702,8 +702,7 @@ class Scene:
             raise InputError(f"camera: expected {len(numbers)}, one a frame, got {len(cameras)}")
 
         # The one recording loop.
-        requests = (self.request(n, *size, c) for n, c in zip(numbers, cameras, strict=True))
-        shots = [Shot(n, request) for n, request in zip(numbers, requests, strict=True)]
+        shots = [Shot(n, self.request(n, *size, c)) for n, c in zip(numbers, cameras, strict=True)]
         return record(self.renderer, shots, settings.open(len(numbers)), after=count)
 
     def recording(
