@@ -23,7 +23,13 @@ import torch
 from torch import Tensor
 
 from ash_core.errors import CudaError
-from ash_core.gpu.signatures import Argument, check_arguments, read_signatures, signature_of
+from ash_core.gpu.signatures import (
+    Argument,
+    Parameter,
+    check_arguments,
+    read_signatures,
+    signature_of,
+)
 from ash_core.install import install_command
 from ash_core.resources import cache_folder
 
@@ -149,7 +155,12 @@ class Program:
 
     def check(self, kernel: str, *args: Argument) -> None:
         """Compare arguments with the kernel's parameters, as the first launch of each does."""
-        check_arguments(kernel, signature_of(kernel, read_signatures(self.text())), args)
+        check_arguments(kernel, signature_of(kernel, self._signatures), args)
+
+    @functools.cached_property
+    def _signatures(self) -> dict[str, tuple[Parameter, ...]]:
+        """Parameters of all kernels; the sources are read once."""
+        return read_signatures(self.text())
 
     def attributes(self, kernel: str, device: torch.device | int | None = None) -> Attributes:
         """Read registers and local memory (spills) per thread, shared memory per block; bytes."""
