@@ -575,8 +575,8 @@ def borrow(chain, room, angles, bases, goals, spots, rounds, first, last, ways, 
 
 
 @njit(cache=True, nogil=True)
-def _chord(goal, a, b):
-    """Measure the chord between two orientations: direction, and the whole by its twist."""
+def measure_change(goal, a, b):
+    """Measure the squared change of a goal's direction, and of the whole orientation."""
     straight, full = 0.0, 0.0
     for row in range(3):
         along = 0.0
@@ -585,6 +585,13 @@ def _chord(goal, a, b):
             along += change * goal[DIRECTION + k]
             full += change * change
         straight += along * along
+    return straight, full
+
+
+@njit(cache=True, nogil=True)
+def _chord(goal, a, b):
+    """Measure the chord between two orientations: direction, and the whole by its twist."""
+    straight, full = measure_change(goal, a, b)
     twist = goal[TWIST] ** 2
     return math.sqrt((1.0 - twist) * straight + 0.5 * twist * full)
 

@@ -33,6 +33,7 @@ from ash_core.importers.retarget.chain_kernels import (
     Chain,
     fill_system,
     make_room,
+    measure_change,
     measure_cost,
     pose_frame,
 )
@@ -118,16 +119,11 @@ class Blocks(NamedTuple):
 @njit(cache=True, nogil=True)
 def _angle(goal, a, b):
     """Measure the angle between two orientations of a goal's joint, or of its bone's direction."""
-    straight, full, length = 0.0, 0.0, 0.0
-    for row in range(3):
-        along = 0.0
-        for k in range(3):
-            change = a[row, k] - b[row, k]
-            along += change * goal[DIRECTION + k]
-            full += change * change
-        straight += along * along
-        length += goal[DIRECTION + row] ** 2
-    square = straight if length > 0.0 else 0.5 * full
+    straight, full = measure_change(goal, a, b)
+    has_direction = False
+    for k in range(3):
+        has_direction = has_direction or goal[DIRECTION + k] != 0.0
+    square = straight if has_direction else 0.5 * full
     return 2.0 * math.asin(min(0.5 * math.sqrt(square), 1.0))
 
 
