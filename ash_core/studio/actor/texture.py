@@ -10,6 +10,7 @@ from ash_core.studio.actor.body import Body
 from ash_core.studio.actor.regions import Landmarks, along, fields, landmarks, shares, step
 from ash_core.studio.mesh.surface import mean_matrix, smooth, vertex_normals
 from ash_core.studio.mesh.texels import Texels, find_texels
+from ash_core.studio.noise import smooth_noise
 
 PAINT_SIZE = 2048
 CUFF_STITCH = 0.126
@@ -116,14 +117,8 @@ def over(under: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def cloud(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
-    """Return smooth noise in about -1 to 1: a few plane waves in random directions."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros(len(points))
-    for _ in range(6):
-        wave = rng.normal(size=3)
-        wave *= 2 * np.pi / (np.linalg.norm(wave) * wavelength * rng.uniform(0.7, 1.4))
-        total += np.sin(points @ wave + rng.uniform(0, 2 * np.pi))
-    return total / 3.0
+    """Return smooth noise in about -1 to 1, the same for a seed."""
+    return smooth_noise(points, wavelength, np.random.default_rng(seed))
 
 
 def bump(x: np.ndarray, width: float) -> np.ndarray:

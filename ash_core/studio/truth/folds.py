@@ -14,6 +14,7 @@ from numba import njit
 
 from ash_core.records import Skeleton, Skinning
 from ash_core.studio.mesh.surface import face_normals, mean_matrix
+from ash_core.studio.noise import smooth_noise
 
 FAMILIES = 4
 WAVELENGTH = {"arm": 0.034, "leg": 0.042, "trunk": 0.050}
@@ -73,7 +74,7 @@ def patterns(points: np.ndarray, shares: np.ndarray, limbs: Limbs, seed: int) ->
     """Evaluate each family's height [N, 4], about -1 to 1, at rest places [N, 3], m."""
     rng = np.random.default_rng(seed)
     total = np.zeros((len(points), FAMILIES))
-    warp = 0.35 * _noise(points, 0.16, rng) + 0.10 * _noise(points, 0.06, rng)
+    warp = 0.35 * smooth_noise(points, 0.16, rng) + 0.10 * smooth_noise(points, 0.06, rng)
     for k, kind in enumerate(limbs.kinds):
         along, angle, radius = _around(points, limbs.starts[k], limbs.axes[k])
         on_limb = shares[:, k] > 0.01
@@ -88,7 +89,7 @@ def patterns(points: np.ndarray, shares: np.ndarray, limbs: Limbs, seed: int) ->
             total[:, family] += shares[:, k] * (0.8 * np.sin(p) + 0.2 * np.sin(2 * p + 0.6))
     # Folds end: each family is high in some places and absent in others.
     for family in range(FAMILIES):
-        total[:, family] *= np.clip(0.75 + 0.55 * _noise(points, 0.14, rng), 0.15, 1.0)
+        total[:, family] *= np.clip(0.75 + 0.55 * smooth_noise(points, 0.14, rng), 0.15, 1.0)
     return total
 
 
@@ -101,16 +102,6 @@ def _around(points: np.ndarray, start: np.ndarray, axis: np.ndarray):
     offset = points - start
     x, z = offset @ right, offset @ ahead
     return offset @ axis, np.arctan2(x, z), np.hypot(x, z)
-
-
-def _noise(points: np.ndarray, wavelength: float, rng: np.random.Generator) -> np.ndarray:
-    """Return smooth noise, about -1 to 1."""
-    total = np.zeros(len(points))
-    for _ in range(6):
-        wave = rng.normal(size=3)
-        wave *= 2 * np.pi / (np.linalg.norm(wave) * wavelength * rng.uniform(0.7, 1.4))
-        total += np.sin(points @ wave + rng.uniform(0, 2 * np.pi))
-    return total / 3.0
 
 
 @dataclass(frozen=True)
