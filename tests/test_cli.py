@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -281,22 +282,32 @@ def test_interrupt_leaves_a_playable_file(
     scene: Scene, long_motion: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "a.mp4"
-    for seconds in (0.5, 2.0, 8.0, 32.0):  # a busy machine may not have a frame yet
-        process = start_render(scene, long_motion, out)
-        # The file's header tells that frames are under way.
-        wait_until(lambda: any(path.stat().st_size > 0 for path in tmp_path.glob(".a.*")), process)
-        time.sleep(seconds)
-        process.send_signal(number)
-        stderr = process.communicate(timeout=300)[1]
-        assert process.returncode == 130, stderr
-        assert "Traceback" not in stderr
-        if "before the first frame" not in stderr:
-            break
-        assert not list(tmp_path.iterdir())
+    stderr = interrupt(lambda: start_render(scene, long_motion, out), out, number)
     count = re.search(r"holds (\d+) of 20000 frames", stderr)
     assert count, stderr
     assert len(read_frames(out)) == int(count[1]) > 0
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def interrupt(start: Callable[[], subprocess.Popen[str]], out: Path, number: signal.Signals) -> str:
+    """Start a render, signal it once it has a frame, and return what it printed."""
+    begun = f".{out.stem}.*"
+    for seconds in (0.5, 2.0, 8.0, 32.0, 64.0):  # kernels may have to be compiled, or wait
+        process = start()
+        try:
+            # The file's header tells that frames are under way.
+            wait_until(lambda: any(p.stat().st_size > 0 for p in out.parent.glob(begun)), process)
+            time.sleep(seconds)
+            process.send_signal(number)
+            stderr = process.communicate(timeout=300)[1]
+        finally:
+            process.kill()
+        assert process.returncode == 130, stderr
+        assert "Traceback" not in stderr
+        if "before the first frame" not in stderr:
+            return stderr
+        assert not [*out.parent.glob(begun), *out.parent.glob(out.name)]
+    raise AssertionError("no frame was rendered in a minute")
 
 
 def wait_until(condition, process: subprocess.Popen[str], seconds: float = 120.0) -> None:

@@ -1,4 +1,4 @@
-"""What a renderer draws: avatars, static splats, and any other kind that keeps to the protocol."""
+"""Input of a renderer: avatars, static splats, and any other kind that keeps to the protocol."""
 
 from dataclasses import fields
 from pathlib import Path

@@ -201,7 +201,7 @@ def test_published_character_is_seen_from_the_front(reference: Path) -> None:
 
 
 def test_static_splats_are_framed_by_their_box() -> None:
-    """From the side that avatars look to, the same in every pose, all corners in the picture."""
+    """The front is the side that avatars look to in every pose, all corners in the image."""
     g = Gaussians(*(torch.zeros(0, n) for n in (3, 4, 3)), torch.zeros(0), torch.zeros(0, 1, 3))
     data = SplatData("box", g, torch.tensor([[0.0, 1.0, 2.0], [1.0, 3.0, 5.0]]))
     dofs = torch.zeros(3, 0).double()

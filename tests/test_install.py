@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Installed:
-    """What pip knows of an installation: where it came from, if from no index."""
+    """Pip's record of an installation: its origin, unless that is an index."""
 
     def __init__(self, **source: object) -> None:
         self.source = source

@@ -87,7 +87,7 @@ def test_library_is_documented_with_an_example_each() -> None:
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the examples take as given."""
+    """Names that the examples of docstrings use."""
     avatar = ash.load_avatar("ida")
     camera = ash.look_at((3, 0, 1), (0, 0, 1), width=64, height=48)
     folder = tmp_path_factory.mktemp("examples")

@@ -168,7 +168,7 @@ def load_motion(
 
 
 def motion_file(path: Path) -> Path:
-    """The motion itself, or the published one in a folder."""
+    """Return the motion's file, or the published one in a folder."""
     from ash_core.files.io import is_kind
     from ash_core.files.skeletool import POSE_ANGLES
 
@@ -228,7 +228,7 @@ def is_still(motion: "Motion") -> bool:
 
 
 def make_avatar(data: "AvatarData", device: str, preset: Preset | None) -> "Avatar":
-    """An avatar on a device."""
+    """Make an avatar on a device."""
     from ash_core.avatar import Avatar
 
     return Avatar.from_data(data, device=device, preset_name=preset)
