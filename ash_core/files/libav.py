@@ -60,8 +60,11 @@ def display_turn(frame: "av.VideoFrame") -> int | None:
 
     None: another transform, such as a mirror.
     """
-    every: Any = frame.side_data
-    matrix = next((data for data in every if data.type.name == "DISPLAYMATRIX"), None)
+    from av.sidedata.sidedata import Type
+
+    # By its key: iteration yields the data in PyAV 18, their types in PyAV 19.
+    side_data: Any = frame.side_data
+    matrix = side_data.get(Type.DISPLAYMATRIX)
     if matrix is None:
         return 0
     # Source: libavutil/display.h: three rows (a, b, u), (c, d, v), (x, y, w); a to d in 16.16.
