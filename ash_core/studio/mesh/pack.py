@@ -10,16 +10,22 @@ GAP = 2
 OVERSAMPLE = 4
 ANGLES = 24
 TURNS = 8
+QUICK_TURNS = 4
+MANY = 40
+"""Number of charts from which one order of placing has to do."""
 BISECTIONS = 6
+RETRIES = 20
+"""Smaller scales that are tried for charts that leave much of their boxes empty."""
 ORDERS = 2
 TIGHTNESS = (0.0, 1.0)
 """Weight of the used square's size against a place's distance from the corner."""
 
 
-def pack(charts: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+def pack(charts: list[tuple[np.ndarray, np.ndarray]], quick: bool = False) -> list[np.ndarray]:
     """Pack charts, given as (flat [n, 2], local faces [T, 3]), into [0, 1]^2 at one scale.
 
-    The scale is the largest of a bisection, over a few orders of placing.
+    The scale is the largest of a bisection, over a few orders of placing. quick: fewer orders and
+    turns.
     """
     upright = [(_upright(flat), faces) for flat, faces in charts]
     areas = np.array([_area(flat, faces) for flat, faces in upright])
@@ -28,32 +34,41 @@ def pack(charts: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     orders += [np.argsort(-areas * rng.uniform(0.6, 1.6, len(areas))) for _ in range(ORDERS)]
     low, high = np.sqrt(0.45 / areas.sum()), np.sqrt(0.75 / areas.sum())
+    turns, tightness = (QUICK_TURNS if quick else TURNS), TIGHTNESS
+    if quick:
+        orders = orders[:3]
+    if len(charts) > MANY:
+        orders, tightness = orders[:1], TIGHTNESS[1:]
     best = None
-    for _ in range(BISECTIONS):
-        scale = (low + high) / 2
-        tries = (_try(upright, order, scale, t) for order in orders for t in TIGHTNESS)
+    for number in range(BISECTIONS + RETRIES):
+        if number >= BISECTIONS and best is not None:
+            break
+        if number >= BISECTIONS:
+            low *= 0.8  # hollow charts, or very many
+        scale = (low + high) / 2 if number < BISECTIONS else low
+        tries = (_try(upright, order, scale, t, turns) for order in orders for t in tightness)
         placed = next((p for p in tries if p is not None), None)
         if placed is None:
             high = scale
         else:
             low, best = scale, placed
-    assert best is not None, areas
+    assert best is not None, len(charts)
     return best
 
 
 def _try(
-    charts: list, order: np.ndarray, scale: float, tightness: float
+    charts: list, order: np.ndarray, scale: float, tightness: float, turns: int
 ) -> list[np.ndarray] | None:
     """Place the charts in order, keeping the used square small; None if one has no place."""
     taken = np.zeros((GRID, GRID), bool)  # the widened chart stays inside: the gap to the border
     placed: list = [None] * len(charts)
     for index in order:
         flat, faces = charts[index]
-        spectrum = np.fft.rfft2(taken)
+        spectrum = np.fft.rfft2(taken.astype(np.float32))
         best = None
-        for turn in range(TURNS):
+        for turn in range(turns):
             # Turn the layout, and widen its cells by the gap.
-            angle = 2 * np.pi * turn / TURNS
+            angle = 2 * np.pi * turn / turns
             c, s = np.cos(angle), np.sin(angle)
             turned = flat @ np.array([[c, s], [-s, c]]) * scale
             turned = turned - turned.min(0)

@@ -175,17 +175,17 @@ def flatten(points: np.ndarray, chart: Chart, density: np.ndarray) -> np.ndarray
 
     points [n, 3]: the chart's vertices, m; density [T]: target length in the layout per length.
     """
-    dx, dy, area = _gradients(points, chart.local, density)
+    gradients, area = _gradients(points, chart.local, density)
     flat = chart.flat.copy()
     flat *= np.sqrt(area.sum() / np.abs(_areas(flat, chart.local)).sum())
     if _areas(flat, chart.local).min() <= 0:  # an opened tube has no initial layout
         flat = tutte(chart.local, len(flat)) * np.sqrt(area.sum() / np.pi)
-    energy = _energy(flat, dx, dy, area)
+    energy = _energy(flat, chart.local, gradients, area)
     for _ in range(ITERATIONS):
-        step = _slim_target(flat, dx, dy, area) - flat
+        step = _slim_target(flat, chart.local, gradients, area) - flat
         size = min(1.0, 0.9 * _largest_step(flat, step, chart.local))
         while size > 1e-6:
-            trial = _energy(flat + size * step, dx, dy, area)
+            trial = _energy(flat + size * step, chart.local, gradients, area)
             if trial < energy:
                 break
             size *= 0.5
@@ -198,8 +198,10 @@ def flatten(points: np.ndarray, chart: Chart, density: np.ndarray) -> np.ndarray
     return flat
 
 
-def _gradients(points: np.ndarray, local: np.ndarray, density: np.ndarray):
-    """Return sparse derivatives [T, n] in each face's own frame, and the faces' target areas."""
+def _gradients(
+    points: np.ndarray, local: np.ndarray, density: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return derivatives [T, (x, y), corner] in each face's own frame, and its target area [T]."""
     a, b, c = (points[local[:, k]] for k in range(3))
     length = np.linalg.norm(b - a, axis=1)
     ex = (b - a) / length[:, None]
@@ -210,28 +212,27 @@ def _gradients(points: np.ndarray, local: np.ndarray, density: np.ndarray):
     twice = xb * yc
     ddx = np.stack([-yc, yc, np.zeros_like(yc)], 1) / twice[:, None]
     ddy = np.stack([xc - xb, -xc, xb], 1) / twice[:, None]
-    rows = np.repeat(np.arange(len(local)), 3)
-    shape = (len(local), len(points))
-    make = lambda d: sp.csr_matrix((d.ravel(), (rows, local.ravel())), shape)  # noqa: E731
-    return make(ddx), make(ddy), twice / 2
+    return np.stack([ddx, ddy], 1), twice / 2
 
 
-def _jacobians(flat: np.ndarray, dx, dy) -> np.ndarray:
-    return np.stack([dx @ flat, dy @ flat], axis=2)  # [T, (u, v), (x, y)]
+def _jacobians(flat: np.ndarray, local: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    return flat[local].transpose(0, 2, 1) @ gradients.transpose(0, 2, 1)  # [T, (u, v), (x, y)]
 
 
-def _energy(flat: np.ndarray, dx, dy, area: np.ndarray) -> float:
-    jac = _jacobians(flat, dx, dy)
+def _energy(flat: np.ndarray, local: np.ndarray, gradients: np.ndarray, area: np.ndarray) -> float:
+    jac = _jacobians(flat, local, gradients)
     det = np.linalg.det(jac)
     if det.min() <= 0:
         return np.inf
     return float(area @ ((jac**2).sum((1, 2)) * (1.0 + 1.0 / det**2)))
 
 
-def _slim_target(flat: np.ndarray, dx, dy, area: np.ndarray) -> np.ndarray:
+def _slim_target(
+    flat: np.ndarray, local: np.ndarray, gradients: np.ndarray, area: np.ndarray
+) -> np.ndarray:
     """Solve the weighted least-squares problem that replaces the energy around `flat`."""
-    jac = _jacobians(flat, dx, dy)
-    u, sigma, vt = np.linalg.svd(jac)
+    # Nearest rotation of each face, and the weights [T, 2, 2] of its differences from it.
+    u, sigma, vt = np.linalg.svd(_jacobians(flat, local, gradients))
     flip = np.linalg.det(u @ vt) < 0
     u[flip, :, 1] *= -1
     sigma[flip, 1] *= -1
@@ -239,18 +240,20 @@ def _slim_target(flat: np.ndarray, dx, dy, area: np.ndarray) -> np.ndarray:
     sigma = np.where(np.abs(sigma - 1) < 1e-4, 1 + 1e-4, sigma)
     push = np.sqrt(np.maximum((sigma - sigma**-3) / (sigma - 1), 1e-8))
     weight = u @ (push[:, :, None] * u.transpose(0, 2, 1))
-    root = np.sqrt(area)
-    blocks, right = [], []
-    for row in range(2):
-        for derivative, column in ((dx, 0), (dy, 1)):
-            w0, w1 = root * weight[:, row, 0], root * weight[:, row, 1]
-            blocks.append(sp.hstack([sp.diags(w0) @ derivative, sp.diags(w1) @ derivative]))
-            right.append(w0 * rotation[:, 0, column] + w1 * rotation[:, 1, column])
-    system = sp.vstack(blocks).tocsr()
+    # Normal equations, face by face: [T, (u, v), corner] in both directions.
+    square = weight.transpose(0, 2, 1) @ weight * area[:, None, None]
+    among = gradients.transpose(0, 2, 1) @ gradients
+    blocks = square[:, :, None, :, None] * among[:, None, :, None, :]
+    right = (square @ rotation @ gradients).reshape(-1)
+    # Unknowns: u of all vertices, then v.
     n = len(flat)
+    places = (local[:, None, :] + n * np.arange(2)[:, None]).reshape(-1, 6)
+    rows, columns = np.repeat(places, 6, axis=1).ravel(), np.tile(places, (1, 6)).ravel()
     keep = 1e-4 * area.sum() / n
-    normal = (system.T @ system + keep * sp.identity(2 * n)).tocsc()
-    solved = spla.spsolve(normal, system.T @ np.concatenate(right) + keep * flat.T.ravel())
+    normal = sp.csc_matrix((blocks.ravel(), (rows, columns)), (2 * n, 2 * n))
+    normal += keep * sp.identity(2 * n, format="csc")
+    goal = np.bincount(places.ravel(), right, 2 * n) + keep * flat.T.ravel()
+    solved = spla.spsolve(normal, goal, permc_spec="MMD_AT_PLUS_A")
     return solved.reshape(2, n).T
 
 
