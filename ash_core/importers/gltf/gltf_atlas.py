@@ -76,7 +76,7 @@ def make_atlas(soup: Soup, materials: list[Material]) -> MaterialAtlas:
     whole = materials[used[0]]
     source = _source_density(soup, materials)
     is_plain = soup.colours is None and whole.alpha_mode == "OPAQUE"
-    if len(used) == 1 and whole.image is not None and is_plain and _is_one_to_one(soup):
+    if len(used) == 1 and whole.image is not None and is_plain and is_one_to_one(soup.uvs):
         uvs = soup.uvs.clip(0.0, 1.0)
         corner_uvs = np.stack([uvs[..., 0], 1.0 - uvs[..., 1]], -1)
         return MaterialAtlas(corner_uvs, _tinted(whole), True, source, source, 0)
@@ -103,8 +103,8 @@ def make_atlas(soup: Soup, materials: list[Material]) -> MaterialAtlas:
     return MaterialAtlas(corner_uvs, texture, False, density, source, relaid)
 
 
-def _is_one_to_one(soup: Soup) -> bool:
-    uvs = soup.uvs
+def is_one_to_one(uvs: np.ndarray) -> bool:
+    """Return whether triangles [F, 3, 2] in 0 to 1 share no place, cover some, and have an area."""
     if not np.isfinite(uvs).all() or uvs.min() < -1e-3 or uvs.max() > 1.0 + 1e-3:
         return False
     areas = np.abs(uv_areas(uvs))

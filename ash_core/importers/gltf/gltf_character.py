@@ -6,18 +6,17 @@ as its skin was bound: every joint's turn is relative to that pose.
 """
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from ash_core.conventions import FPS
 from ash_core.files.gltf import Gltf, Node, open_gltf
 from ash_core.files.skeletool import MAX_JOINTS
+from ash_core.importers.body.euler import euler_angles
 from ash_core.importers.gltf.gltf_atlas import make_atlas
 from ash_core.importers.gltf.gltf_mesh import MAX_VERTICES, read_materials, read_parts
 from ash_core.importers.gltf.gltf_motion import Animation, read_animations, world
@@ -200,7 +199,7 @@ def _dofs(rig: Rig, T: np.ndarray) -> tuple[np.ndarray, float]:
     for j, parent in enumerate(rig.parents):
         if parent >= 0:
             own[:, j] = turns[:, parent].transpose(0, 2, 1) @ turns[:, j]
-    angles = _angles(own)
+    angles = euler_angles(own, "YZX")
     columns = []
     for j, parent in enumerate(rig.parents):
         if parent < 0:
@@ -210,25 +209,6 @@ def _dofs(rig: Rig, T: np.ndarray) -> tuple[np.ndarray, float]:
             columns.append(_local(turns, places, j, parent) - offset)
         columns.append(angles[:, j])
     return np.concatenate(columns, 1), stretch
-
-
-def _angles(turns: np.ndarray) -> np.ndarray:
-    """Return angles [F, J, 3] about y, z, x of rotations [F, J, 3, 3].
-
-    Of the two solutions, the one near the previous frame.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Gimbal lock")  # both solutions are equally good there
-        angles = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_euler("YZX")
-    angles = angles.reshape(*turns.shape[:2], 3)
-    y, z, x = np.moveaxis(angles, -1, 0)
-    other = np.stack([y + np.pi, np.pi - z, x + np.pi], -1)
-    for f in range(1, len(angles)):
-        ways = np.stack([angles[f], other[f]])
-        ways += 2 * np.pi * np.round((angles[f - 1] - ways) / (2 * np.pi))
-        nearer = np.abs(ways - angles[f - 1]).sum(-1).argmin(0)
-        angles[f] = ways[nearer, np.arange(len(nearer))]
-    return angles
 
 
 # ---- records ----

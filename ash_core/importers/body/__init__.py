@@ -1,0 +1,1 @@
+"""SMPL, SMPL-H and SMPL-X bodies as characters of ours, and their poses as motions."""
