@@ -1,0 +1,1 @@
+"""Clothed templates: skin weights carried to a scan, and a surface fitted to masks."""
