@@ -149,7 +149,7 @@ def read_bvh(path: Path | str) -> Bvh:
         fps=fps,
         notes=tuple(notes),
     )
-    return _with_takes(clip)
+    return with_takes(clip)
 
 
 def _joint_motion(tree: "_Tree", values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +184,7 @@ RETURN_M = 0.05
 motion."""
 
 
-def _with_takes(clip: Bvh) -> Bvh:
+def with_takes(clip: Bvh) -> Bvh:
     """Find the cuts of a clip, and a rest pose before the first of them."""
     rest = clip.rest()
     size = float(np.ptp(rest, axis=0).max())

@@ -3,17 +3,21 @@
     SUBJECT/
       NAME.character .skeleton .skin .motion .obj .png ...    the character
       cameras.calibration, cameras.json                       one camera a stream, in order
+      capture.json                                            source of an imported capture
       training/, testing/
         videos/streamCCC.mp4                                  RGB
         foregroundSegmentation/streamCCC.mp4                  masks
         skeletoolToGTPose/poseAngles.motion                   one row a video frame
         skeletoolToGTPose/poseAnglesRotationNormalized.motion
-        images/FFFFFF/image_c_CCC_f_FFFFFF.png (or .jpg)      what `ash-studio extract` makes
+        images/FFFFFF/image_c_CCC_f_FFFFFF.png (or .jpg)      what `ash-studio extract` makes, or
+                                                              links of `ash-studio import capture`
         truth/                                                ground truth beyond a real stage
 
-Cameras and frames count from 0. A .png has straight colours and the mask as alpha; a .jpg shows the
-person on black and has its mask beside it, mask_c_CCC_f_FFFFFF.png. Either may hold only the box
-around the person: then a text in it says where the box lay, and `read_masked` puts it back.
+Cameras and frames count from 0. A .png has straight colours and the mask as alpha; a .jpg has its
+mask beside it, mask_c_CCC_f_FFFFFF.png, and shows the person on black or the whole scene. Either
+may hold only the box around the person: then a text in it says where the box lay, and `read_masked`
+puts it back. Names alone tell the two kinds apart: links may lead to files of any other ending, and
+an image or mask of the kind .jpg is a JPEG or a PNG by its content.
 
 A configuration of the published tree is a data set too (`release_dataset`). Its images are in a
 folder a camera, with their masks apart (`release_images`).
@@ -21,11 +25,12 @@ folder a camera, with their masks apart (`release_images`).
 Nothing heavy is imported before it is needed: the processes that extract images use this too.
 """
 
+import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -44,6 +49,8 @@ Split = Literal["training", "testing"]
 SPLITS: Final[tuple[Split, ...]] = ("training", "testing")
 CALIBRATION: Final = "cameras.calibration"
 CAMERAS: Final = "cameras.json"
+CAPTURE: Final = "capture.json"
+"""Record of `ash-studio import capture`: the poses were fitted to images."""
 POSES: Final = "skeletoolToGTPose/poseAngles.motion"
 NORMALISED_POSES: Final = "skeletoolToGTPose/poseAnglesRotationNormalized.motion"
 TRUTH: Final = "truth"
@@ -52,6 +59,12 @@ SAME_JOINT_M: Final = 0.002
 BOX_KEY: Final = "ash-studio-box"
 """Key of the text "LEFT TOP WIDTH HEIGHT" in a cropped image: place of the box in an image of that
 size. In a .png a tEXt entry of this name, in a .jpg a comment that begins with it."""
+CLEAR: Final = 32
+SOLID: Final = 223
+"""Grey levels of a compressed mask: darker ones are background, brighter ones the person; between
+them they are its share of the pixel. Compression blurs exact masks by less."""
+ROOM_PX: Final = 8
+"""Pixels around the mask of a .jpg that are read too; training keeps some of them."""
 MAX_FAST_BYTES: Final = 64 << 20
 """Size of the largest PNG that is read whole before decoding."""
 _IMAGE: Final = re.compile(r"image_c_(\d+)_f_(\d+)\.(png|jpg)")
@@ -100,6 +113,20 @@ def images_of(folder: Path, split: Split) -> Iterator[tuple[int, int, Path]]:
                 yield int(match[2]), int(match[1]), path
 
 
+def read_picture(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Read a whole image's colours as stored, with the background where it was kept.
+
+    Outside the box of a cropped image they are 0. Raises: InputError.
+    """
+    pixels, (left, top, width, height) = _read_pixels(path)[:2]
+    pixels = pixels[..., :3] if pixels.ndim == 3 else pixels[..., None].repeat(3, -1)
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    whole = np.zeros((height, width, 3), np.uint8)
+    whole[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return whole
+
+
 # ---- images ----
 
 
@@ -115,6 +142,8 @@ class MaskedCrop:
     width: int
     """Width of the full image, px."""
     height: int
+    pixels: UInt8[np.ndarray, "h w 4"] | None = None
+    """Colours and alpha in one array, where they were decoded so."""
 
 
 def read_masked(
@@ -138,19 +167,23 @@ def read_masked(
 def read_masked_crop(path: Path) -> MaskedCrop:
     """Read an image as stored. A .jpg has its mask beside it, a .png in its alpha.
 
-    Images of the published layout have masks in another folder, whatever their ending.
+    Of a .jpg only the box around the mask is returned: the rest may be the backdrop. Images of the
+    published layout have masks in another folder, whatever their ending.
     """
-    pixels, (left, top, width, height) = _read_pixels(path)
     if _has_alpha(path):
+        stored = _read_pixels(path)
+        pixels = stored.pixels
         if pixels.ndim != 3 or pixels.shape[2] != 4:
             raise bad(path, None, "expected RGB with alpha, got no alpha")
-        return MaskedCrop(pixels[..., :3], pixels[..., 3], left, top, width, height)
+        return MaskedCrop(pixels[..., :3], pixels[..., 3], *stored.place, pixels)
+    if not isinstance(path, PublishedImage):
+        return _read_person(path)
+    pixels = _read_pixels(path).pixels
     if pixels.ndim != 3:
         raise bad(path, None, "expected RGB, got a grey image")
-    if isinstance(path, PublishedImage):
-        pixels = pixels[..., :3]
-    alpha, _ = _read_mask(path, (pixels.shape[1], pixels.shape[0]))
-    return MaskedCrop(pixels, alpha, left, top, width, height)
+    size = (pixels.shape[1], pixels.shape[0])
+    alpha, _ = _read_mask(path, size, None)
+    return MaskedCrop(pixels[..., :3], alpha, 0, 0, *size)
 
 
 def read_mask_crop(path: Path) -> MaskedCrop:
@@ -158,22 +191,91 @@ def read_mask_crop(path: Path) -> MaskedCrop:
     if _has_alpha(path):
         return read_masked_crop(path)
     with _open_image(path) as image:
-        alpha, place = _read_mask(path, image.size)
-    return MaskedCrop(np.zeros((*alpha.shape, 3), np.uint8), alpha, *place)
+        place, size = _stored_box(path, image), image.size
+    part = None if isinstance(path, PublishedImage) else _person_part
+    alpha, (left, top, *_) = _read_mask(path, size, part)
+    rgb = np.zeros((*alpha.shape, 3), np.uint8)
+    return MaskedCrop(rgb, alpha, place[0] + left, place[1] + top, *place[2:])
+
+
+def _read_person(path: Path) -> MaskedCrop:
+    """Read the box around the mask of a .jpg, black where alpha is 0."""
+    with _open_image(path) as image:
+        place, size = _stored_box(path, image), image.size
+        alpha, part = _read_mask(path, size, _person_part)
+        pixels = _decode_rgba(path, image, part)
+    # All four bytes of a pixel at once.
+    pixels.view(np.uint32)[..., 0] *= alpha > 0
+    pixels[..., 3] = alpha
+    left, top = place[0] + part[0], place[1] + part[1]
+    return MaskedCrop(pixels[..., :3], pixels[..., 3], left, top, *place[2:], pixels)
+
+
+def _decode_rgba(path: Path, image: PillowImage.Image, part: "Part") -> UInt8[np.ndarray, "h w 4"]:
+    """Decode a part of an opened image. Its alpha is any number."""
+    if image.mode in ("RGB", "RGBA") and image.format == "JPEG":
+        # Copying the whole image out of Pillow would take as long as a third of decoding it.
+        with _decoding(path):
+            return np.array(image.crop(part).convert("RGBA"))
+    left, top, right, bottom = part
+    pixels = _read_pixels(path).pixels[top:bottom, left:right]
+    if pixels.ndim != 3:
+        raise bad(path, None, "expected RGB, got a grey image")
+    whole = np.empty((*pixels.shape[:2], 4), np.uint8)
+    whole[..., :3] = pixels[..., :3]
+    return whole
+
+
+Part = tuple[int, int, int, int]
+"""Left, top, right, bottom of a part of an image, px."""
+
+
+def _person_part(grey: UInt8[np.ndarray, "h w"]) -> Part:
+    """Find the box around a mask, with some room; one pixel if it is empty."""
+    rows = np.flatnonzero(grey.max(1, initial=0))
+    if not len(rows):
+        return 0, 0, 1, 1
+    height, width = grey.shape
+    columns = np.flatnonzero(grey[rows[0] : rows[-1] + 1].max(0, initial=0))
+    left, top = max(int(columns[0]) - ROOM_PX, 0), max(int(rows[0]) - ROOM_PX, 0)
+    right, bottom = int(columns[-1]) + 1 + ROOM_PX, int(rows[-1]) + 1 + ROOM_PX
+    return left, top, min(right, width), min(bottom, height)
 
 
 def _read_mask(
-    path: Path, size: tuple[int, int]
-) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int, int, int]]:
-    """Read a mask of its own file. size: width and height of the image's pixels."""
+    path: Path, size: tuple[int, int], part_of: Callable[[np.ndarray], Part] | None
+) -> tuple[UInt8[np.ndarray, "h w"], Part]:
+    """Read a part of a mask of its own file. Of a coloured mask, white counts.
+
+    size: width and height of the image's pixels. part_of: chooses the part; None: all of it. Of a
+    JPEG the noise of compression, 1 to 20 levels at rims, is cleared on both sides.
+    """
     beside = mask_path(path)
-    alpha, place = _read_pixels(beside)
-    if isinstance(path, PublishedImage) and alpha.ndim == 3:  # a coloured mask: white pixels count
-        alpha = alpha[..., 0]
-    if alpha.ndim != 2 or alpha.shape != size[::-1]:
-        actual = f"{alpha.shape} beside {path.name} of {size[0]} x {size[1]} px"
-        raise bad(beside, None, f"expected a grey mask of the image's size, got {actual}")
-    return alpha, place
+    stored = _read_pixels(beside)
+    grey = stored.pixels if stored.pixels.ndim == 2 else stored.pixels[..., 0]
+    if grey.shape != size[::-1]:
+        actual = f"{grey.shape} beside {path.name} of {size[0]} x {size[1]} px"
+        raise bad(beside, None, f"expected a mask of the image's size, got {actual}")
+    is_noisy = stored.is_jpeg and not isinstance(path, PublishedImage)
+    if part_of is None:
+        part = (0, 0, *size)
+    else:
+        # Noise lies within the room around the box.
+        part = part_of(grey)
+        grey = grey[part[1] : part[3], part[0] : part[2]]
+    if is_noisy:
+        flat = grey.tobytes().translate(_JPEG_LEVELS)
+        grey = np.frombuffer(flat, np.uint8).reshape(grey.shape)
+    return grey, part
+
+
+def soft_levels(grey: UInt8[np.ndarray, "256"] | np.ndarray) -> UInt8[np.ndarray, "256"]:
+    """Compute the alpha of each grey level of a compressed mask whose edges are soft."""
+    alpha = np.where(grey < CLEAR, 0, np.where(grey > SOLID, 255, grey))
+    return (alpha + 0.5).astype(np.uint8)
+
+
+_JPEG_LEVELS: Final = soft_levels(np.arange(256)).tobytes()
 
 
 def stored_box(path: Path) -> tuple[int, int, int, int, int, int] | None:
@@ -193,15 +295,32 @@ def picture_size(path: Path) -> tuple[int, int]:
         return _stored_box(path, image)[2:]
 
 
-def _read_pixels(path: Path) -> tuple[UInt8[np.ndarray, "h w *c"], tuple[int, int, int, int]]:
+class _Stored(NamedTuple):
+    """Decoded file."""
+
+    pixels: UInt8[np.ndarray, "h w *c"]
+    place: tuple[int, int, int, int]
+    """Left and top of the file's box, width and height of the full image."""
+    is_jpeg: bool
+
+
+def _read_pixels(path: Path) -> _Stored:
+    """Decode an image as stored: grey, RGB or RGBA."""
+    with _decoding(path), _open_image(path) as image:
+        place, is_jpeg = _stored_box(path, image), image.format == "JPEG"
+        mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
+        if mode not in ("L", "RGB", "RGBA"):
+            raise bad(path, None, f"expected 8 bits a channel, got mode {image.mode}")
+        pixels = _decode_fast(path) if image.format == "PNG" else None
+        pixels = np.array(image.convert(mode)) if pixels is None else pixels
+        return _Stored(pixels, place, is_jpeg)
+
+
+@contextlib.contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Name the file in errors of decoders."""
     try:
-        with _open_image(path) as image:
-            box = _stored_box(path, image)
-            mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
-            if mode not in ("L", "RGB", "RGBA"):
-                raise bad(path, None, f"expected 8 bits a channel, got mode {image.mode}")
-            pixels = _decode_fast(path) if image.format == "PNG" else None
-            return np.array(image.convert(mode)) if pixels is None else pixels, box
+        yield
     except InputError:
         raise
     except Exception as error:  # decoders raise any exception, depending on the damage

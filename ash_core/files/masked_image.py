@@ -73,11 +73,12 @@ def write_published(
 
 def is_whole(path: Path, size: int) -> bool:
     """Return whether a file is as it was written: its size and its last bytes."""
-    end = PNG_END if path.suffix == ".png" else JPG_END
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size != size:
                 return False
+            # A link of any name may lead to an image of either kind.
+            end = PNG_END if file.read(len(PNG_START)) == PNG_START else JPG_END
             file.seek(-len(end), os.SEEK_END)
             return file.read() == end
     except OSError:

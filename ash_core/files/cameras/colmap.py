@@ -7,7 +7,7 @@ Own reader: two tables do not need pycolmap, whose wheel has 38 MB.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -46,12 +46,27 @@ class _Intrinsics(NamedTuple):
     numbers: tuple[float, ...]
 
 
-class _Pose(NamedTuple):
+class ImagePose(NamedTuple):
+    """Pose of one image of a model, as stored."""
+
     quat: tuple[float, ...]
     """Rotation from world to camera, wxyz."""
     translation: tuple[float, ...]
     camera: int
     name: str
+
+
+class ColmapModel(NamedTuple):
+    """Tables of a sparse model, without its points."""
+
+    path: Path
+    """File of the images."""
+    intrinsics: Mapping[int, _Intrinsics]
+    poses: Sequence[ImagePose]
+
+    def camera_of(self, pose: ImagePose) -> StageCamera:
+        """Make the camera of an image. Raises: InputError."""
+        return _stage_camera(self.path, pose, self.intrinsics)
 
 
 def model_folder(path: Path) -> Path | None:
@@ -65,7 +80,20 @@ def model_folder(path: Path) -> Path | None:
 
 
 def read_colmap(path: Path, reading: Reading) -> CameraFile:
-    """Read a sparse model; the binary one if both are present. Raises: InputError."""
+    """Read the cameras of a sparse model. Raises: InputError."""
+    model = read_model(path)
+    if len(model.poses) > MAX_CAMERAS:
+        text = f"expected 1 to {MAX_CAMERAS} images, got {len(model.poses)} of them"
+        raise bad(model.path, None, text)
+    stage = [model.camera_of(pose) for pose in model.poses]
+    return CameraFile("colmap", tuple(sorted(stage, key=lambda entry: entry.camera.name)))
+
+
+def read_model(path: Path) -> ColmapModel:
+    """Read the tables of a sparse model; the binary ones if both are present.
+
+    Raises: InputError.
+    """
     folder = model_folder(path)
     if folder is None:
         raise bad(path, None, "expected a COLMAP model: cameras and images, .bin or .txt")
@@ -81,11 +109,9 @@ def read_colmap(path: Path, reading: Reading) -> CameraFile:
         poses = (_images_text if is_text else _images_binary)(images_path)
     except (struct.error, ValueError, IndexError) as error:
         raise _whole(images_path, error) from error
-    if not 0 < len(poses) <= MAX_CAMERAS:
-        text = f"expected 1 to {MAX_CAMERAS} images, got {len(poses)} of them"
-        raise bad(images_path, None, text)
-    stage = [_stage_camera(images_path, pose, intrinsics) for pose in poses]
-    return CameraFile("colmap", tuple(sorted(stage, key=lambda entry: entry.camera.name)))
+    if not poses:
+        raise bad(images_path, None, "expected images with their poses, got 0 of them")
+    return ColmapModel(images_path, intrinsics, poses)
 
 
 def _whole(path: Path, error: Exception) -> Exception:
@@ -94,7 +120,9 @@ def _whole(path: Path, error: Exception) -> Exception:
     return bad(path, None, f"expected a whole COLMAP file: {show(str(error))}")
 
 
-def _stage_camera(path: Path, pose: _Pose, intrinsics: dict[int, _Intrinsics]) -> StageCamera:
+def _stage_camera(
+    path: Path, pose: ImagePose, intrinsics: Mapping[int, _Intrinsics]
+) -> StageCamera:
     place = f"image {show(pose.name)}"
     if pose.camera not in intrinsics:
         raise bad(path, None, f"{place}: expected a camera of cameras, got number {pose.camera}")
@@ -152,7 +180,7 @@ def _cameras_text(path: Path) -> dict[int, _Intrinsics]:
     return cameras
 
 
-def _images_text(path: Path) -> list[_Pose]:
+def _images_text(path: Path) -> list[ImagePose]:
     poses, rows, place = [], _rows(path), 0
     while place < len(rows):
         number, line = rows[place]
@@ -167,7 +195,7 @@ def _images_text(path: Path) -> list[_Pose]:
                 tuple(map(parse_number, words[1:5])),
                 tuple(map(parse_number, words[5:8])),
             )
-            poses.append(_Pose(quat, translation, int(words[8]), words[9]))
+            poses.append(ImagePose(quat, translation, int(words[8]), words[9]))
         except ValueError as error:
             raise bad(path, number, f"expected numbers of an image: {show(str(error))}") from error
         place += 2  # the image's points, which may be empty
@@ -219,7 +247,7 @@ def _cameras_binary(path: Path) -> dict[int, _Intrinsics]:
     return cameras
 
 
-def _images_binary(path: Path) -> list[_Pose]:
+def _images_binary(path: Path) -> list[ImagePose]:
     data = read_bytes(path, MOST_BYTES)
     (count,), place = struct.unpack_from("<Q", data), 8
     poses = []
@@ -227,7 +255,7 @@ def _images_binary(path: Path) -> list[_Pose]:
         _, *numbers, camera = struct.unpack_from("<I7dI", data, place)
         end = data.index(b"\0", place + 64)
         name = data[place + 64 : end].decode("utf-8", "replace")
-        poses.append(_Pose(tuple(numbers[:4]), tuple(numbers[4:]), camera, name))
+        poses.append(ImagePose(tuple(numbers[:4]), tuple(numbers[4:]), camera, name))
         (points,) = struct.unpack_from("<Q", data, end + 1)
         place = end + 9 + 24 * points
         if place > len(data):

@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 
 from ash_core.errors import InputError
 from ash_core.files.dataset import (
+    CLEAR,
     Split,
     mask_video_path,
     video_path,
@@ -35,7 +36,6 @@ from ash_core.files.release_images import PublishedFolders
 from ash_core.footage.extract.cutter import Cut, Cutter, ExtractSettings, Optics
 from ash_core.footage.extract.edges import Edge, measure_edge
 from ash_core.footage.extract.journal import Journal, image_files_of
-from ash_core.footage.extract.masks import CLEAR
 
 SAMPLES: Final = 3
 """Number of a camera's frames whose rims are measured."""

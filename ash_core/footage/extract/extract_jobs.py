@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from ash_core.errors import InputError
 from ash_core.footage.extract.extract import CameraJob, CameraReport, extract_camera
@@ -39,6 +39,11 @@ class Outcome:
 
 
 # ---- processes ----
+
+Job = TypeVar("Job")
+Report = TypeVar("Report")
+Work = Callable[[Job, Callable[[int], None], Callable[[], bool]], Report]
+"""Function that does one job; it takes progress, and asks whether to stop after each image."""
 
 _progress: Any = None
 _stop: Any = None
@@ -66,7 +71,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(job: CameraJob) -> CameraReport:
+def _do(work: "Work[Job, Report]", job: Job) -> Report:
+    """Do one job in a worker."""
     parent = multiprocessing.parent_process()
 
     def stopped() -> bool:
@@ -74,9 +80,15 @@ def _work(job: CameraJob) -> CameraReport:
         return _stop.is_set() or parent is None or not parent.is_alive()
 
     with _busy:
-        if stopped():
-            return CameraReport(job.camera, job.split, stopped=True)
-        return extract_camera(job, _progress.put, stopped)
+        return work(job, _progress.put, stopped)
+
+
+def _extract(
+    job: CameraJob, progress: Callable[[int], None], stopped: Callable[[], bool]
+) -> CameraReport:
+    if stopped():
+        return CameraReport(job.camera, job.split, stopped=True)
+    return extract_camera(job, progress, stopped)
 
 
 def run_in_processes(
@@ -87,6 +99,22 @@ def run_in_processes(
 ) -> Outcome:
     """Extract cameras, one a process at a time; a camera that fails does not stop the others."""
     outcome = Outcome()
+    for job, future in do_in_processes(_extract, jobs, workers, progress, stopped):
+        _collect(outcome, job, future)
+    return outcome
+
+
+def do_in_processes(
+    work: "Work[Job, Report]",
+    jobs: Sequence[Job],
+    workers: int,
+    progress: Callable[[int], None],
+    stopped: Callable[[], bool],
+) -> "Iterator[tuple[Job, Future[Report]]]":
+    """Do jobs, one a process at a time; yield each with its result as it ends.
+
+    work: a function of a module, which is sent to the processes by its name.
+    """
     # Spawned: a fork of a process with threads (torch's, numba's) may deadlock.
     context = multiprocessing.get_context("spawn")
     with _signals_blocked():
@@ -95,16 +123,15 @@ def run_in_processes(
     count = max(1, min(workers, len(jobs)))
     with ProcessPoolExecutor(count, context, _start_worker, arguments) as pool:
         with _signals_blocked():
-            waiting = {pool.submit(_work, job): job for job in jobs}
+            waiting = {pool.submit(_do, work, job): job for job in jobs}
         while waiting:
             done, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
             _drain(counts, progress)
             if stopped():
                 stop.set()
             for future in done:
-                _collect(outcome, waiting.pop(future), future)
+                yield waiting.pop(future), future
     _drain(counts, progress)
-    return outcome
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from ash_core.files.dataset import soft_levels
+
 ERODE_PX: Final = 6
 DILATE_PX: Final = 3
 """Sides of the published squares. Source: docs/released_behaviour.md D5."""
@@ -18,9 +20,6 @@ PUBLISHED_WIDTH_PX: Final = 4112
 """Width of the footage that the published squares are made for."""
 THRESHOLD: Final = 128
 """Threshold of masks, of 256. Source: docs/released_behaviour.md A20, over one half."""
-CLEAR, SOLID = 32, 223
-"""Grey levels of a mask: darker ones are background, brighter ones the person; between them they
-are its share of the pixel. Compression blurs exact masks by less."""
 
 
 Mask = Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]
@@ -140,5 +139,4 @@ def mask_levels(full_range: bool, threshold: int | None) -> UInt8[np.ndarray, "2
     grey = luma if full_range else ((luma - 16) * 255 / 219).clip(0, 255)
     if threshold is not None:
         return np.where(grey >= threshold, 255, 0).astype(np.uint8)
-    alpha = np.where(grey < CLEAR, 0, np.where(grey > SOLID, 255, grey))
-    return (alpha + 0.5).astype(np.uint8)
+    return soft_levels(grey)
