@@ -9,10 +9,12 @@ and the exit code is 1. `tests/test_fuzz_files.py` runs a few hundred mutations 
 
 import argparse
 import dataclasses
+import importlib.util
 import io
 import json
 import logging
 import multiprocessing
+import pickle
 import random
 import re
 import resource
@@ -23,11 +25,14 @@ import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from made_body_poses import random_poses, write_aist
 from toy import ToyFiles, make_toy_character, toy_cameras, toy_skeleton, toy_texture
 
 from ash_core.avatar import Avatar
@@ -35,6 +40,7 @@ from ash_core.conventions import CameraFormat
 from ash_core.drawable import StaticSplats
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
+from ash_core.files.body_pose_files import read_body_poses, write_body_poses
 from ash_core.files.bvh import read_bvh
 from ash_core.files.cameras.files import read_camera_file, write_camera_file
 from ash_core.files.cameras.published import read_calibration, read_cameras
@@ -172,6 +178,11 @@ def text_targets(folder: Path) -> Iterator[tuple[str, Target]]:
     yield "import ash", Target(toy.folder / "damaged.conf", toy.conf.read_bytes(), import_ash)
     bvh = Path(__file__).parent / "data" / "stretch.bvh"
     yield "bvh", Target(folder / "a.bvh", bvh.read_bytes(), lambda path: read_bvh(path).poses())
+    poses = random_poses("smpl")
+    write_body_poses(folder / "a.npz", poses, "amass")
+    yield "poses.npz", Target(folder / "b.npz", (folder / "a.npz").read_bytes(), read_body_poses)
+    aist = write_aist(folder / "a.pkl", poses).read_bytes()
+    yield "poses.pkl", Target(folder / "b.pkl", aist, read_body_poses)
     yield "calibration", Target(folder / "a.calibration", CALIBRATION, read_calibration)
 
 
@@ -250,6 +261,125 @@ def character_targets(folder: Path) -> Iterator[tuple[str, Target]]:
     yield "glb", Target(folder / "a.glb", binary, read_gltf_character, is_text=False)
     avatar = masked_avatar(folder / "avatar.gltf").read_bytes()
     yield "avatar gltf", Target(folder / "b.gltf", avatar, read_gltf_character)
+
+
+def capture_targets(folder: Path) -> Iterator[tuple[str, Target]]:
+    """Yield calibrations, fits and keypoints of published captures."""
+    import made_capture as made
+
+    from ash_core.captures.layouts.actorshq import read_actorshq
+    from ash_core.captures.layouts.avatarrex import read_avatarrex
+    from ash_core.captures.layouts.choice import Choice
+    from ash_core.captures.layouts.easymocap import read_easymocap_capture
+    from ash_core.captures.layouts.zju import read_zju
+
+    clip = made.bare_clip()
+    # A folder is named as its damaged file, since what does not fit is the folder's fault.
+    files: list[tuple[str, Callable[..., None], Callable[..., object], made.MadeClip]] = [
+        ("calibration_full.json", made.write_avatarrex, read_avatarrex, clip),
+        ("smpl_params.npz", made.write_avatarrex, read_avatarrex, clip),
+        ("4x/calibration.csv", made.write_actorshq, read_actorshq, clip),
+        ("intri.yml", made.write_easymocap, read_easymocap_capture, made.with_hand_pca(clip)),
+        ("smpl/000001.json", made.write_easymocap, read_easymocap_capture, made.as_smpl(clip)),
+        (
+            "keypoints3d/000001.json",
+            made.write_easymocap,
+            read_easymocap_capture,
+            made.as_smpl(clip),
+        ),
+        ("annots.npy", made.write_zju, read_zju, made.as_smpl(clip)),
+        ("new_params/1.npy", made.write_zju, read_zju, made.as_smpl(clip)),
+    ]
+    for name, write, read, written in files:
+        home = folder / name.split("/")[0] / Path(name).name
+        write(home, written)
+
+        def read_home(_: Path, read: Callable[..., object] = read, home: Path = home) -> None:
+            read(home, Choice())
+
+        path = home / name
+        is_text = path.suffix not in (".npy", ".npz")
+        yield f"capture {name}", Target(path, path.read_bytes(), read_home, is_text)
+
+
+def more_capture_targets(folder: Path) -> Iterator[tuple[str, Target]]:
+    """Yield calibrations, fits and containers of more captures."""
+    import made_capture as made
+    import made_capture_more as more
+
+    from ash_core.captures.layouts.choice import Choice
+    from ash_core.captures.layouts.dna import read_dna
+    from ash_core.captures.layouts.mvhumannet import read_mvhumannet
+    from ash_core.captures.layouts.nerfstudio_colmap import read_colmap, read_nerfstudio
+    from ash_core.captures.layouts.uma import read_uma
+
+    clip = made.bare_clip()
+    shared = made.with_hand_pca(more.with_one_lens(clip))
+    files: list[tuple[str, Callable[..., object], Callable[..., object], made.MadeClip]] = [
+        ("sparse/0/images.txt", more.write_colmap, read_colmap, clip),
+        ("transforms.json", more.write_nerfstudio, read_nerfstudio, clip),
+        ("camera_intrinsics.json", more.write_mvhumannet, read_mvhumannet, shared),
+        ("camera_extrinsics.json", more.write_mvhumannet, read_mvhumannet, shared),
+        ("camera_scale.pkl", more.write_mvhumannet, read_mvhumannet, shared),
+        ("Subject_0_metadata/cameras.calib", more.write_uma, read_uma, clip),
+    ]
+    if importlib.util.find_spec("h5py") is not None:
+        files += [
+            ("0001_02.smc", more.write_dna, read_dna, clip),
+            ("0001_02_annots.smc", more.write_dna, read_dna, clip),
+        ]
+    for name, write, read, written in files:
+        # A folder is named as its damaged file, since what does not fit is the folder's fault.
+        home = folder / f"{Path(name).name} capture"
+        write(home, written)
+
+        def read_home(_: Path, read: Callable[..., object] = read, home: Path = home) -> None:
+            read(home, Choice())
+
+        path = home / name
+        is_text = path.suffix not in (".pkl", ".smc")
+        yield f"capture {path.name}", Target(path, path.read_bytes(), read_home, is_text)
+
+
+def body_targets(folder: Path) -> Iterator[tuple[str, Target]]:
+    """Yield body models and poses: arrays of an .npz one by one, pickles whole."""
+    from made_body import write_body_model
+    from made_capture import bare_clip, write_smplx_npz
+
+    from ash_core.files.body_model import read_body_model
+    from ash_core.files.body_pose_files import read_body_poses
+
+    folder.mkdir(exist_ok=True)
+    model = write_body_model(folder / "body.npz", "smpl", vertices=720, shapes=2)
+    poses = folder / "poses.npz"
+    write_smplx_npz(poses, bare_clip().poses)
+    for path, read, names in (
+        (model, read_body_model, ("v_template", "kintree_table", "f")),
+        (poses, read_body_poses, ("global_orient", "body_pose", "betas")),
+    ):
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        for name in names:
+
+            def pack(
+                data: bytes, name: str = name, arrays: dict[str, np.ndarray] = arrays
+            ) -> bytes:
+                buffer = io.BytesIO()
+                np.savez(buffer, **{key: a for key, a in arrays.items() if key != name})  # type: ignore[arg-type]
+                with zipfile.ZipFile(buffer, "a") as archive:
+                    archive.writestr(f"{name}.npy", data)
+                return buffer.getvalue()
+
+            member = io.BytesIO()
+            np.save(member, arrays[name])
+            place = folder / f"damaged_{name}.npz"
+            yield f"{path.stem} {name}", Target(place, member.getvalue(), read, False, pack)
+        yield path.name, Target(folder / f"b_{path.name}", path.read_bytes(), read, False)
+    pickled = write_body_model(folder / "body.pkl", "smpl", vertices=720, shapes=2, pickled=True)
+    yield "body.pkl", Target(pickled, pickled.read_bytes(), read_body_model, is_text=False)
+    motion = {"smpl_poses": np.zeros((3, 72)), "smpl_trans": np.ones((3, 3)), "smpl_scaling": [9.0]}
+    data = pickle.dumps(motion)
+    yield "motion.pkl", Target(folder / "motion.pkl", data, read_body_poses, is_text=False)
 
 
 def network_targets(folder: Path) -> Iterator[tuple[str, Target]]:
@@ -332,6 +462,9 @@ GROUPS: dict[str, Callable[[Path], Iterator[tuple[str, Target]]]] = {
     "splats": splat_targets,
     "characters": character_targets,
     "cameras": camera_targets,
+    "captures": capture_targets,
+    "more captures": more_capture_targets,
+    "bodies": body_targets,
     "networks": network_targets,
     "viewer": viewer_targets,
 }

@@ -1,0 +1,1 @@
+"""Multi-view captures of other laboratories, turned into data sets of ours."""
