@@ -1,0 +1,116 @@
+"""Body of a capture: the user's body model file, or anny's body fitted to the person."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+
+from ash_core.captures.capture import Capture, Layout
+from ash_core.captures.images import read_alpha, read_mask
+from ash_core.captures.layouts.choice import Choice
+from ash_core.captures.read import read_capture
+from ash_core.files.body_model import BodyModel, read_body_model
+from ash_core.files.body_poses import BodyPoses
+from ash_core.files.io import bad, is_kind
+from ash_core.importers.body.body_motion import expand_hands
+from ash_core.records import Camera
+
+ANNY: Final = "anny"
+"""Value of --body for a capture without a body model file."""
+
+
+@dataclass(frozen=True)
+class CaptureBody:
+    """Body of a capture's person."""
+
+    model: BodyModel
+    poses: BodyPoses
+    """Poses of this body, with the rotations of its hands."""
+    vertices: Float[ndarray, "V 3"]
+    """Rest pose of the body's own shape, m, before the poses' scale."""
+    rest_joints: Float[ndarray, "J 3"]
+    notes: tuple[str, ...] = ()
+
+
+def read_with_body(
+    capture_of: Callable[[BodyModel | None], Capture], body: Path, report: Callable[[str], None]
+) -> tuple[Capture, CaptureBody]:
+    """Read a capture and its body. Raises: InputError.
+
+    capture_of: reads the capture, given the body model if there is one. body: file, folder or anny.
+    """
+    if str(body) == ANNY:
+        return _with_anny(capture_of(None), report)
+    # Of a folder, the poses tell which file it is.
+    path = find_body(body, poses_of(capture_of(None))) if is_kind(Path.is_dir, body) else body
+    model = read_body_model(path)
+    capture = capture_of(model)
+    poses = poses_of(capture)
+    if model.kind != poses.kind:
+        text = f"expected a body of the kind {poses.kind}, which the capture's poses are of"
+        raise bad(path, None, f"{text}, got {model.kind}")
+    poses = expand_hands(poses, model)
+    vertices = model.shaped(poses.betas)
+    return replace(capture, poses=poses), CaptureBody(
+        model, poses, vertices, model.joints(vertices)
+    )
+
+
+def reader_of(
+    folder: Path, layout: Layout, choice: Choice
+) -> Callable[[BodyModel | None], Capture]:
+    """Return a function that reads a capture with a body model."""
+    return lambda model: read_capture(folder, layout, replace(choice, body=model))
+
+
+def poses_of(capture: Capture) -> BodyPoses:
+    """Return the poses of a capture. Raises: InputError if it has none."""
+    if capture.poses is None:
+        text = "expected poses of a body, found none: --poses names a file"
+        raise bad(capture.folder, None, text)
+    return capture.poses
+
+
+def find_body(folder: Path, poses: BodyPoses) -> Path:
+    """Find the body model of poses in a folder, such as smplx/SMPLX_NEUTRAL.npz.
+
+    Raises: InputError.
+    """
+    gender = poses.gender.lower() or "neutral"
+    stem = f"{poses.kind}_{gender}"
+    files = sorted((*folder.glob("*.*"), *folder.glob("*/*.*")))
+    for ending in (".npz", ".pkl"):
+        for path in files:
+            if path.name.lower() == stem + ending:
+                return path
+    text = f"expected {poses.kind.upper()}_{gender.upper()}.npz or .pkl in it, found none"
+    raise bad(folder, None, text)
+
+
+def mask_of(capture: Capture, row: int, camera: int) -> UInt8[ndarray, "h w"] | None:
+    """Decode the mask of a frame, by its place among the frames; None if there is none."""
+    key = (capture.frames[row], camera)
+    if key in capture.masks:
+        return read_mask(capture.masks[key])
+    return read_alpha(capture.images[key]) if key in capture.images else None
+
+
+def _with_anny(capture: Capture, report: Callable[[str], None]) -> tuple[Capture, CaptureBody]:
+    """Fit anny's body to the keypoints and masks of a capture, or to its masks alone."""
+    from ash_core.importers.body.anny_fit import Views, fit_anny
+
+    cameras = tuple(
+        Camera.from_arrays(camera.viewmat, camera.K, camera.width, camera.height, camera.name)
+        for camera in capture.cameras
+    )
+    views = Views(cameras, lambda row, camera: mask_of(capture, row, camera))
+    fit = fit_anny(poses_of(capture), capture.keypoints, views, report)
+    vertices = fit.model.shaped(fit.poses.betas)
+    body = CaptureBody(
+        fit.model, fit.poses, vertices, np.asarray(fit.model.joints(vertices)), fit.notes
+    )
+    return replace(capture, poses=fit.poses), body
