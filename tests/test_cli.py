@@ -525,6 +525,7 @@ def test_help_names_every_flag_and_exits_with_zero(
     positional = {
         "render": {"avatar"},
         "import": {"what"},
+        "export": {"what"},
         "extract": {"data"},
         "inspect": {"data"},
         "train": {"data"},

@@ -104,7 +104,7 @@ def test_long_errors_keep_their_start_and_their_end(capsys: pytest.CaptureFixtur
     [
         ("rendr bundled", "got 'rendr'; did you mean render?"),
         ("", "expected one of {view, render"),
-        ("import bvf a", "subcommands: ash, bvh, gltf"),
+        ("import bvf a", "subcommands: ash, bvh, motion"),
         ("render a --out b.mp4 --device gpu", "'gpu' for argument '--device'. Expected one of"),
         ("render a --out b.mp4 --fovv 3", "unrecognized options: --fovv, 3; did you mean --fov?"),
         ("render a --out b.mp4 --fov wide", "--fov: expected a number, got 'wide'"),

@@ -24,6 +24,7 @@ from ash_core.files.ply import write_ply
 from ash_core.files.released import import_ash
 from ash_core.geometry.camera import look_at
 from ash_core.geometry.motion import pose_window
+from ash_core.geometry.projected_lines import project
 from ash_core.look import Look
 from ash_core.networks.decoder import Decoder, DecoderConfig
 from ash_core.records import Camera
@@ -38,7 +39,6 @@ from ash_core.scene.view import CameraKey
 from viewer import commands
 from viewer.command import ViewCommand
 from viewer.engine import Engine
-from viewer.overlay import project
 from viewer.session import Session
 
 DECODER = {"atlas": 32, "width": 8, "sh_degree": 1}

@@ -23,11 +23,18 @@ from ash_core.errors import CudaError, InputError
 from ash_core.files.io import legible
 from ash_core.geometry.framing import is_in_picture
 from ash_core.geometry.motion import live_window
-from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
-from ash_core.records import AvatarData, Camera
+from ash_core.records import AvatarData, Camera, Motion
 from ash_core.render import RenderRequest
 from ash_core.scene.joint_tree import sliders
-from ash_core.scene.open import BUILT_IN, BUNDLED, Backend, Device, Preset
+from ash_core.scene.open import (
+    BUILT_IN,
+    BUNDLED,
+    FITTED_SUFFIXES,
+    Backend,
+    Device,
+    Preset,
+    fit_motion,
+)
 from ash_core.scene.playback import Playback
 from ash_core.scene.pose_edit import PoseEdit, edited_until
 from ash_core.scene.preferences import PreferenceStore
@@ -94,7 +101,7 @@ class Session(Scene):
         self.along_path = False
         self._keyed: View | None = None
         self._was_posing = False
-        self._fitting: list[tuple[str, AvatarData, Future[Retargeted]]] = []
+        self._fitting: list[tuple[str, AvatarData, Future[tuple[Motion, list[str]]]]] = []
         super().__init__(
             avatar,
             motion,
@@ -136,7 +143,7 @@ class Session(Scene):
             self.say(reason if is_expected else f"{path}: cannot be opened: {reason}", "error")
 
     def _open_motion(self, path: str) -> None:
-        if Path(path).suffix.lower() == ".bvh":
+        if Path(path).suffix.lower() in FITTED_SUFFIXES:
             self._fit(path)
         else:
             self.add_motion(path)
@@ -144,12 +151,13 @@ class Session(Scene):
     def _fit(self, path: str) -> None:
         """Retarget a motion on a thread, for it takes seconds; `collect` takes the result."""
         self._check_moves(path)
-        data, coming = self.character, Future[Retargeted]()
+        data, coming = self.character, Future[tuple[Motion, list[str]]]()
         self.say(f"{path}: being fitted to {data.name}")
 
         def work() -> None:
             try:
-                coming.set_result(read_bvh_motion(path, data.skeleton, avatar=data))
+                notes: list[str] = []
+                coming.set_result((fit_motion(path, data, notes.append), notes))
             except Exception as error:  # reported by collect
                 coming.set_exception(error)
 
@@ -170,7 +178,10 @@ class Session(Scene):
             if error is not None:
                 self.say(str(error), "error")
             elif data is self.data:  # else another avatar was opened meanwhile
-                self._take_retargeted(path, coming.result())
+                motion, notes = coming.result()
+                for text in notes:
+                    self.report(text)
+                self._take_motion(path, motion)
 
     @property
     def recent(self) -> tuple[str, ...]:

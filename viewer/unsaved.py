@@ -3,16 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from ash_core.errors import InputError
 from ash_core.files.cameras.files import is_camera_file
 from ash_core.files.splats import is_splats
+from ash_core.scene.scene import MOTION_SUFFIXES
 from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer import commands
 from viewer.session import Session
-
-MOTIONS: Final = (".motion", ".bvh")
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Question:
 
 def adds(path: Path) -> bool:
     """Tell whether a file comes to what is open (motions, cameras); others take its place."""
-    if path.suffix.lower() in MOTIONS:
+    if path.suffix.lower() in MOTION_SUFFIXES:
         return True
     return is_camera_file(path) and not is_splats(path)
 

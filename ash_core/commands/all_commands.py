@@ -10,6 +10,7 @@ from ash_core.commands.capture import Capture
 from ash_core.commands.demo import Demo
 from ash_core.commands.doctor import Doctor
 from ash_core.commands.eval import Eval
+from ash_core.commands.export_ import Export
 from ash_core.commands.extract import Extract
 from ash_core.commands.import_ import Import
 from ash_core.commands.inspect_ import Inspect
@@ -20,6 +21,7 @@ from ash_core.commands.train_demo import TrainDemo
 COMMANDS: Final[dict[str, Any]] = {
     "render": Render,
     "import": Import,
+    "export": Export,
     "train": Train,
     "eval": Eval,
     "actor": Actor,

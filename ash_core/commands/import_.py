@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ash_core.commands.terminal import note, printable, progress_bar, say, working
+from ash_core.commands.import_capture import ImportCapture
+from ash_core.commands.import_motion import ImportBvh, ImportMotion, refuse_fbx
+from ash_core.commands.terminal import note, printable, say, working
 from ash_core.errors import InputError
 
 if TYPE_CHECKING:
-    from ash_core.importers.retarget.joint_mapping import UnknownNamesError
-    from ash_core.importers.retarget.quality import Quality
-    from ash_core.records import AvatarData, Skeleton
-
-FPS = 25.0
-"""Rate of `conventions`, 1/s: .motion files hold none."""
+    from ash_core.records import AvatarData
 
 
 @dataclass(frozen=True)
@@ -41,102 +38,6 @@ class ImportAsh:
         for text in notes_worth_showing(data.variant, notes):
             note(text)
         return 0
-
-
-@dataclass(frozen=True)
-class ImportBvh:
-    """Retarget a .bvh motion to an avatar's skeleton.
-
-    Joints are matched by name (Mixamo, CMU, LAFAN, SMPL, Rokoko, Xsens, Biped, Daz, Unreal ...).
-    The pairs are written beside the result as a mapping file, to be edited and given back:
-    {"up": "y", "joints": {"JOINT_IN_THE_FILE": "BONE", ...}}, see docs/retargeting.md.
-    Where names are unknown, a mapping file to complete is written instead.
-    Exit code 0: every bone is within 30 degrees of the file's, or at a joint limit, and no turn
-    from one frame to the next is more than 15 degrees beyond the file's.
-    Exit code 1: the motion is written, and warnings name the bones beyond that.
-    """
-
-    motion: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.bvh")]
-    """Motion file (.bvh)."""
-    avatar: Annotated[str, tyro.conf.arg(metavar="AVATAR")]
-    """Target of the motion: an avatar file, 'bundled', or a bare .skeleton."""
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT.motion")]
-    """Motion file to write; the mapping goes to OUT.mapping.json."""
-    mapping: Annotated[Path | None, tyro.conf.arg(metavar="MAP.json", help_behavior_hint="")] = None
-    """Mapping file, such as an edited OUT.mapping.json. Default: guessed from the names."""
-    fps: float = FPS
-    """Frame rate of the result, 1/s, by slerp; 0 keeps the file's. .motion files hold none: they
-    play at 25 by default."""
-
-    def run(self) -> int:
-        # Check the flags.
-        if self.out.suffix != ".motion":
-            raise InputError(f"{self.out}: expected a name that ends in .motion")
-        if self.fps != 0 and not 1.0 <= self.fps <= 1000.0:
-            raise InputError(f"--fps: expected 0 or 1 to 1000 frames a second, got {self.fps:g}")
-        refuse_fbx(self.motion)
-        from ash_core.files.skeletool import read_skeleton, write_motion
-        from ash_core.importers.retarget.joint_mapping import UnknownNamesError, write_mapping
-        from ash_core.importers.retarget.retarget import read_bvh_motion
-        from ash_core.scene.open import load_avatar_data
-
-        # Skeleton to retarget to; an avatar also has a mesh.
-        is_bare = Path(self.avatar).suffix == ".skeleton"
-        data = None if is_bare else load_avatar_data(self.avatar, report=note)
-        skeleton = read_skeleton(self.avatar) if data is None else data.skeleton
-        # Retarget; where names are unknown, write a draft of the mapping.
-        beside = self.out.with_suffix(".mapping.json")
-        with progress_bar(counts=False) as progress:
-            task = progress.add_task("retargeting", total=1.0)
-            try:
-                result = read_bvh_motion(
-                    self.motion,
-                    skeleton,
-                    mapping=self.mapping,
-                    fps=self.fps or None,
-                    avatar=data,
-                    progress=lambda done: progress.update(task, completed=done),
-                )
-            except UnknownNamesError as error:
-                raise InputError(f"{error}; {_offer_draft(beside, error, skeleton)}") from None
-        # Write the motion and its mapping, then report their quality.
-        write_motion(self.out, result.motion.dofs)
-        write_mapping(beside, result.mapping)
-        frames, fps = len(result.motion.dofs), result.motion.fps
-        say(
-            f"{self.out}: {frames} frames at {fps:g} a second, {len(result.mapping.pairs)} joints "
-            f"matched; up is {result.mapping.up} ({result.up.reason})"
-        )
-        say(f"{beside}: which joint drives which bone")
-        report_quality(result.quality)
-        if result.mapping.unmatched_source:
-            note(f"joints without a bone: {', '.join(result.mapping.unmatched_source)}")
-        for text in result.notes:
-            note(text)
-        return 0 if result.quality.is_good else 1
-
-
-def _offer_draft(path: Path, error: "UnknownNamesError", skeleton: "Skeleton") -> str:
-    """Write a mapping to be completed, unless one exists; returns the advice to print."""
-    from ash_core.importers.retarget.joint_mapping import write_draft
-
-    if path.exists():
-        return f"{path} is there already and was left as it is"
-    write_draft(path, error.draft, skeleton)
-    return f"{path} was written to begin with"
-
-
-def refuse_fbx(path: Path) -> None:
-    """Raise `InputError` for an FBX file, which needs Autodesk's library."""
-    is_fbx = path.suffix.lower() == ".fbx"
-    if not is_fbx and path.is_file():
-        with path.open("rb") as file:
-            is_fbx = file.read(18).startswith((b"Kaydara FBX Binary", b"; FBX"))
-    if is_fbx:
-        raise InputError(
-            f"{path}: FBX is not read: Blender turns it into .bvh or .glb (File > Import > FBX, "
-            "then File > Export), and FBX2glTF into .glb (FBX2glTF -b -i FILE.fbx)"
-        )
 
 
 @dataclass(frozen=True)
@@ -188,43 +89,19 @@ class ImportGltf:
 
 @dataclass(frozen=True)
 class Import:
-    """Import published characters, .bvh motions and rigged glTF characters."""
+    """Import published characters, captures, motions and rigged glTF characters."""
 
     what: Annotated[
         Annotated[ImportAsh, tyro.conf.subcommand(name="ash")]
         | Annotated[ImportBvh, tyro.conf.subcommand(name="bvh")]
-        | Annotated[ImportGltf, tyro.conf.subcommand(name="gltf")],
+        | Annotated[ImportMotion, tyro.conf.subcommand(name="motion")]
+        | Annotated[ImportGltf, tyro.conf.subcommand(name="gltf")]
+        | Annotated[ImportCapture, tyro.conf.subcommand(name="capture")],
         tyro.conf.arg(name=""),
     ]
 
     def run(self) -> int:
         return self.what.run()
-
-
-def report_quality(quality: "Quality") -> None:
-    """Print where a motion is farthest from its file, and warn of what is beyond bounds."""
-    from ash_core.importers.retarget.quality import ERROR_BOUND_DEGREES, TURN_BOUND_DEGREES
-
-    error, turn = quality.errors[0], quality.turns[0]
-    say(
-        f"largest error: {error.degrees:.1f} degrees ({error.bone}, frame {error.frame}); largest "
-        f"turn from one frame to the next beyond the file's: {turn.degrees:.1f} degrees "
-        f"({turn.bone}, frame {turn.frame})"
-    )
-    for worst in quality.errors:
-        if worst.degrees > ERROR_BOUND_DEGREES:
-            reason = ", as far as the avatar's joints go" if worst.at_limit else ""
-            note(
-                f"{worst.bone} is up to {worst.degrees:.0f} degrees off the file's {worst.source} "
-                f"(frame {worst.frame}{reason}); up to {ERROR_BOUND_DEGREES:g} are usual"
-            )
-    for worst in quality.turns:
-        if worst.degrees > TURN_BOUND_DEGREES:
-            note(
-                f"{worst.bone} turns {worst.degrees:.0f} degrees farther than the file's "
-                f"{worst.source} from frame {worst.frame - 1} to {worst.frame}; up to "
-                f"{TURN_BOUND_DEGREES:g} are usual"
-            )
 
 
 def check_avatar_name(out: Path) -> None:

@@ -77,9 +77,10 @@ class Render:
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
-    """Motion file, a folder with a poseAngles.motion, or the name of a bundled motion. Default: a
-    configuration's own; the bundled avatars dance; others play the first file of motions/ beside
-    them that fits, or stand in their rest pose."""
+    """Motion file (.motion; .bvh, .npz and .pkl are fitted to the avatar), a folder with a
+    poseAngles.motion, or the name of a bundled motion. Default: a configuration's own; the bundled
+    avatars dance; others play the first file of motions/ beside them that fits, or stand in their
+    rest pose."""
     frames: Annotated[
         str | None, tyro.conf.arg(metavar="START:STOP:STEP", help_behavior_hint="")
     ] = None

@@ -35,7 +35,8 @@ def load_avatar(
 def load_motion(name: Path | str, avatar: Avatar) -> Motion:
     """Read a .motion file, or a built-in motion by its name, for an avatar's skeleton.
 
-    Raises: InputError, e.g. for a motion of another skeleton. `Scene.add_motion` takes .bvh too.
+    A .bvh, or poses of an SMPL body (.npz, .pkl), is fitted to it, which takes seconds.
+    Raises: InputError, e.g. for a .motion of another skeleton.
 
     >>> motion = ash.load_motion("dance", avatar)
     >>> motion.dofs.shape[1] == len(avatar.data.skeleton.dof_names), motion.fps

@@ -37,6 +37,8 @@ BUILT_IN: Final = {
     "ida": "ida.safetensors",
 }
 """File of each built-in avatar, by the names that open it."""
+FITTED_SUFFIXES: Final = (".bvh", ".npz", ".pkl")
+"""Names of motion files of other programs, which are fitted to the avatar."""
 FIRST_MOTION: Final = "dance"
 STILL_FRAMES: Final = 250
 """Frames of what does not move: ten seconds for a camera to go round it."""
@@ -130,6 +132,7 @@ def load_motion(
 ) -> "Motion":
     """Read a motion: a .motion file, a folder with the published one, or a bundled one by name.
 
+    Motions of other programs (.bvh, .npz, .pkl) are fitted to the avatar, which takes seconds.
     Without a name it is the configuration's own or the avatar's own, else the rest pose.
     release: the avatar's configuration, whose motions have names too.
     report: receives which motion is played where none is named.
@@ -161,10 +164,25 @@ def load_motion(
         )
         listed = ", ".join(named or bundled) or "none"
         raise InputError(f"{path}: no such motion file; {source}: {listed}")
+    if path.suffix.lower() in FITTED_SUFFIXES:
+        return fit_motion(path, data, report)
     path = motion_file(path)
     motion = read_motion(path, data.skeleton)
     own = next((folder for folder, file in named.items() if path.samefile(file)), None)
     return motion if own is None else replace(motion, name=own)
+
+
+def fit_motion(path: Path | str, data: "AvatarData", report: Report = log_note) -> "Motion":
+    """Fit a motion of another program (.bvh, poses of a body) to an avatar, at 25 frames a second.
+
+    report: receives the notes about it. Raises: InputError.
+    """
+    from ash_core.importers.motion_file import read_foreign_motion
+
+    result = read_foreign_motion(path, data.skeleton, avatar=data)
+    for text in result.notes:
+        report(text)
+    return result.motion
 
 
 def motion_file(path: Path) -> Path:

@@ -28,7 +28,6 @@ from ash_core.geometry.axes import UPS, turn_camera, world_rotation
 from ash_core.geometry.camera import cameras_by_name, resize_camera
 from ash_core.geometry.framing import joint_positions, make_outline
 from ash_core.geometry.motion import NO_POSES, check_frame
-from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.look import Mode
 from ash_core.records import AvatarData, Camera, DrawableData, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
@@ -39,12 +38,14 @@ from ash_core.scene.open import (
     BUILT_IN,
     BUNDLED,
     FIRST_MOTION,
+    FITTED_SUFFIXES,
     STILL_FRAMES,
     Device,
     Preset,
     Report,
     bundled_motions,
     find_release,
+    fit_motion,
     load_drawable,
     load_motion,
     log_note,
@@ -77,7 +78,7 @@ ASPECT: Final = 4 / 3
 NOTHING_TO_MOVE: Final = "these are splats of a file: no pose moves them"
 REST_FRAMES: Final = 5
 """Frames of a motion that is one pose."""
-MOTION_SUFFIXES: Final = (".motion", ".bvh")
+MOTION_SUFFIXES: Final = (".motion", *FITTED_SUFFIXES)
 
 Work = tuple[PoseEdit, CameraPath, tuple[tuple[str, tuple[float, ...]], ...], Up | None]
 """Pose, camera path, kept poses by name, up axis of splats."""
@@ -183,12 +184,11 @@ class Scene:
             self._open_any(path)
 
     def add_motion(self, path: str | Path) -> str:
-        """Read a .motion, or retarget a .bvh (seconds), and play it; returns its name."""
+        """Read a .motion, or fit a motion of another program (.bvh, .npz, .pkl; seconds), and play
+        it; returns its name."""
         self._check_moves(path)
-        if Path(path).suffix.lower() == ".bvh":
-            character = self.character
-            retargeted = read_bvh_motion(path, character.skeleton, avatar=character)
-            return self._take_retargeted(path, retargeted)
+        if Path(path).suffix.lower() in FITTED_SUFFIXES:
+            return self._take_motion(path, fit_motion(path, self.character, self.report))
         return self._take_motion(path, read_motion(Path(path), self.character.skeleton))
 
     def add_cameras(self, path: str | Path) -> tuple[str, ...]:
@@ -269,8 +269,8 @@ class Scene:
         else:
             raise InputError(
                 f"{path}: expected an avatar (.safetensors, .conf), splats (.ply, .spz, .sog), "
-                "a motion (.motion, .bvh), cameras (.json, .calibration, .yml, a COLMAP folder) "
-                f"or a session ({SESSION_SUFFIX})"
+                "a motion (.motion, .bvh, .npz, .pkl), cameras (.json, .calibration, .yml, a "
+                f"COLMAP folder) or a session ({SESSION_SUFFIX})"
             )
 
     def _open_motion(self, path: str) -> None:
@@ -338,11 +338,6 @@ class Scene:
     def _check_moves(self, path: str | Path) -> None:
         if self.is_static:
             raise InputError(f"{path}: {self.avatar} holds splats, which no motion moves")
-
-    def _take_retargeted(self, path: str | Path, retargeted: Retargeted) -> str:
-        for text in retargeted.notes:
-            self.report(text)
-        return self._take_motion(path, retargeted.motion)
 
     def _take_motion(self, path: str | Path, motion: Motion) -> str:
         name = motion.name or Path(path).stem

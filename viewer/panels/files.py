@@ -9,6 +9,7 @@ from typing import Any, Final
 from imgui_bundle import portable_file_dialogs
 
 from ash_core.scene.path_files import SUFFIX
+from ash_core.scene.scene import MOTION_SUFFIXES
 from ash_core.scene.scene_file import SESSION_SUFFIX
 from viewer.file_dialog import EVERY, FileDialog, Kind, resolve
 from viewer.panels.file_dialog import FileDialogWindow
@@ -16,13 +17,12 @@ from viewer.session import Session
 
 AVATARS: Final = (".safetensors", ".conf", ".character")
 SPLATS: Final = (".ply", ".spz", ".sog")
-MOTIONS: Final = (".motion", ".bvh")
 CAMERAS: Final = (".json", ".calibration", ".yml", ".yaml")
 OPENED: Final = (
-    Kind("All we read", (*AVATARS, *SPLATS, *MOTIONS, *CAMERAS, SESSION_SUFFIX)),
+    Kind("All we read", (*AVATARS, *SPLATS, *MOTION_SUFFIXES, *CAMERAS, SESSION_SUFFIX)),
     Kind("Avatars", AVATARS),
     Kind("Splats", SPLATS),
-    Kind("Motions", MOTIONS),
+    Kind("Motions", MOTION_SUFFIXES),
     Kind("Cameras", CAMERAS),
     Kind("Sessions", (SESSION_SUFFIX,)),
     EVERY,

@@ -15,7 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ash_core.conventions import FPS
-from ash_core.files.bvh import read_bvh, resample
+from ash_core.files.bvh import Bvh, read_bvh, resample
 from ash_core.importers.retarget.figures import (
     NEXT,
     Source,
@@ -81,20 +81,40 @@ def read_bvh_motion(
     avatar: mesh whose soles stand on the floor; None: the skeleton's feet. progress: called with
     the share that is done. Raises: InputError.
     """
-    # The file: poses, up axis, joint mapping.
     clip = read_bvh(path)
     if fps is not None:
         clip = resample(clip, fps)
+    return retarget_clip(clip, skeleton, path, mapping=mapping, avatar=avatar, progress=progress)
+
+
+def retarget_clip(
+    clip: Bvh,
+    skeleton: Skeleton,
+    path: Path | str,
+    *,
+    mapping: Path | None = None,
+    avatar: AvatarData | None = None,
+    up: UpAxis | None = None,
+    progress: Callable[[float], None] = lambda _done: None,
+) -> Retargeted:
+    """Retarget a motion of any figure to a skeleton, at the motion's own rate.
+
+    path: the motion's file, for errors and its name. up: vertical axis, y or z; None finds it.
+    The rest as for `read_bvh_motion`. Raises: InputError.
+    """
+    # The figure: poses, up axis, joint mapping.
     tree = Tree(clip.names, clip.parents)
     turns, places = clip.poses()
-    up = find_up_axis(tree, clip.rest(), places)
-    chosen = mapping_of(path, tree, skeleton, up.axis, mapping)
-    if not chosen.up:
-        joints = {pair.part: pair.source for pair in chosen.pairs}
-        up = find_up_axis(tree, clip.rest(), places, joints)
+    axis = find_up_axis(tree, clip.rest(), places) if up is None else up
+    chosen = mapping_of(path, tree, skeleton, axis.axis, mapping)
+    if up is not None:
         chosen = replace(chosen, up=up.axis)
-    elif chosen.up != up.axis:
-        up = UpAxis(chosen.up, f"{mapping} says so")
+    elif not chosen.up:
+        joints = {pair.part: pair.source for pair in chosen.pairs}
+        axis = find_up_axis(tree, clip.rest(), places, joints)
+        chosen = replace(chosen, up=axis.axis)
+    elif chosen.up != axis.axis:
+        axis = UpAxis(chosen.up, f"{mapping} says so")
     # Goals of the bones, solved for the dofs.
     source = Source(clip, tree, turns, places, chosen, path)
     target = Target(skeleton, chosen)
@@ -105,8 +125,7 @@ def read_bvh_motion(
     # A rest pose at the start, which the motion leaves at once, is solved and left out.
     first, notes = clip.rest_frames, clip.notes
     if first:
-        subject = "the first frame shows" if first == 1 else f"the first {first} frames show"
-        notes += (f"{subject} a rest pose that the motion leaves at once: left out",)
+        notes += (rest_note(first),)
         goals = {
             bone: replace(goal, R_body_joint=goal.R_body_joint[first:])
             for bone, goal in goals.items()
@@ -116,7 +135,13 @@ def read_bvh_motion(
     sources = {pair.bone: pair.source for pair in chosen.pairs}
     quality = measure(skeleton, dofs, goals, sources)
     motion = Motion(dofs, fps=source.fps, name=Path(path).stem)
-    return Retargeted(motion, chosen, up, quality, (*notes, *source.notes))
+    return Retargeted(motion, chosen, axis, quality, (*notes, *source.notes))
+
+
+def rest_note(frames: int) -> str:
+    """Report frames at the start that only show a rest pose."""
+    subject = "the first frame shows" if frames == 1 else f"the first {frames} frames show"
+    return f"{subject} a rest pose that the motion leaves at once: left out"
 
 
 def _facing(source: Source, target: Target) -> np.ndarray:

@@ -40,7 +40,7 @@ def find_up_axis(
     parts: joint of each body part; None: from their names.
     """
     # Bones that are upright in a standing person.
-    legs, spans = _standing_bones(tree, body_parts(tree.names) if parts is None else parts)
+    legs, spans = standing_bones(tree, body_parts(tree.names) if parts is None else parts)
     bones = legs + spans
     if not bones:
         return UpAxis("y", "no legs are known")
@@ -66,12 +66,12 @@ def find_up_axis(
     if risen[best] > SOMETIMES:
         return UpAxis(best, f"the person stands along it in {risen[best]:.0%} of the frames")
     # Nobody stands: over a floor the lowest joint keeps its height, along it it travels.
-    spread = {axis: _spread(places, n) for axis, n in _AXES.items()}
+    spread = {axis: height_range(places, n) for axis, n in _AXES.items()}
     level = min(spread, key=spread.__getitem__)
     return UpAxis(level, "the lowest joint keeps its height along it")
 
 
-def _standing_bones(
+def standing_bones(
     tree: Tree, parts: Mapping[str, str]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """List bones (lower, upper) upright in a standing person: the legs', and foot to head."""
@@ -102,7 +102,7 @@ def _floor(places: np.ndarray, rest: np.ndarray, bones: list[tuple[int, int]], a
     return float(np.median(places[:, :, axis].min(1))) / leg
 
 
-def _spread(places: np.ndarray, axis: int) -> float:
+def height_range(places: np.ndarray, axis: int) -> float:
     """Return the range of the lowest joint's height, without outliers."""
     low = places[:, :, axis].min(1)
     return float(np.percentile(low, 95) - np.percentile(low, 5))

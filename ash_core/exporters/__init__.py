@@ -1,0 +1,1 @@
+"""Motions of ours in the files of other programs."""
