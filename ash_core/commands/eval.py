@@ -27,7 +27,7 @@ class Eval:
     """Avatar file (.safetensors), or a built-in one: 'bundled', 'bundled-balanced' (trained),
     'actor' (untrained)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
-    """Data set that `ash-studio extract` wrote, or a published configuration."""
+    """Data set of `ash-studio import capture` or `extract`, or a published configuration."""
     out: Annotated[
         Path | None, tyro.conf.arg(aliases=["-o"], metavar="DIR", help_behavior_hint="")
     ] = None
@@ -35,7 +35,8 @@ class Eval:
     test_cameras: Annotated[str, tyro.conf.arg(metavar="auto|none|N,N,...")] = "auto"
     """Cameras held out of the training; auto takes a configuration's val_camera."""
     views: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """Number of images to measure of each kind, evenly chosen. Default: all."""
+    """Number of images to measure of each kind, evenly chosen; at least one a camera. Default:
+    all."""
     lpips_weights: Annotated[
         tuple[Path, ...], tyro.conf.arg(metavar="FILE", help_behavior_hint="")
     ] = ()

@@ -5,7 +5,7 @@ are computed, so that live and retargeted poses need no extra file.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -189,7 +189,7 @@ def window_at(data: DrawableData, motion: Motion, frame: int) -> PoseWindow:
 def pose_keys(window: PoseWindow) -> tuple[bytes, ...]:
     """Return a key for each pose of a window: equal for equal numbers."""
     # A row of numpy's costs a fifth of a row of torch's, and this is done for every frame.
-    poses, pasts = window.dofs.cpu().numpy(), window.normalised.cpu().numpy()
+    poses, pasts = (part.detach().cpu().numpy() for part in (window.dofs, window.normalised))
     return tuple(pose.tobytes() + past.tobytes() for pose, past in zip(poses, pasts, strict=True))
 
 
@@ -202,11 +202,29 @@ def poses_until(
     another take did must not swing the cloth. Without a rate poses are a frame apart, and cuts do
     not count.
     """
+    return motion.dofs[_frames_until(motion, frame, skeleton, offsets)]
+
+
+def _frames_until(
+    motion: Motion, frame: int, skeleton: Skeleton, offsets: HistoryOffsets
+) -> list[int]:
+    """List the frames of the poses that `poses_until` collects."""
     rate, first = 1.0, 0
     if offsets.fps is not None:
         rate, first = motion.fps / offsets.fps, first_frames(motion, skeleton)[frame]
-    back = reversed(range(live_poses(offsets)))
-    return motion.dofs[[max(frame - round(n * rate), first) for n in back]]
+    return [max(frame - round(n * rate), first) for n in reversed(range(live_poses(offsets)))]
+
+
+def window_frames(
+    motion: Motion, frame: int, skeleton: Skeleton, offsets: HistoryOffsets
+) -> Int[Tensor, "h 3"]:
+    """List the frames whose poses a window holds: n-2, n-1 and n of each pose of its history.
+
+    With them a window of changed dofs needs no second search for cuts. Raises: InputError.
+    """
+    check_frame(frame, len(motion.dofs), motion.name or "motion")
+    until = torch.tensor(_frames_until(motion, frame, skeleton, offsets))
+    return until[_threes([len(until) - 1 - offset for offset in offsets.frames])]
 
 
 def live_poses(offsets: HistoryOffsets) -> int:
@@ -230,5 +248,9 @@ def _own_pasts(
     poses: Float[Tensor, "P D"], frames: list[int], skeleton: Skeleton
 ) -> Float[Tensor, "h 3 D"]:
     """Normalise each frame's last three poses. Poses before the first are the first."""
-    threes = torch.tensor([[max(n - 2, 0), max(n - 1, 0), n] for n in frames])
-    return normalise_poses(poses[threes], skeleton)
+    return normalise_poses(poses[_threes(frames)], skeleton)
+
+
+def _threes(frames: list[int]) -> Int[Tensor, "h 3"]:
+    """List each frame after its two predecessors; those before the first are the first."""
+    return torch.tensor([[max(n - 2, 0), max(n - 1, 0), n] for n in frames])

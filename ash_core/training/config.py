@@ -42,7 +42,7 @@ WEIGHTS: Final[Columns] = {
 """Part of the loss: its weight likewise."""
 FOREIGN: Final[Mapping[VariantName, tuple[str, ...]]] = {
     "native": ("atlas", "gaussian_checkpoint", "warm_up_steps"),
-    "released": ("preset", "offset_mm", "tune_character", "dropout"),
+    "released": ("preset", "offset_mm", "tune_character", "tune_poses", "dropout"),
 }
 """Flags that are the other variant's alone."""
 
@@ -66,15 +66,19 @@ class LossWeights:
     smooth: float = 1000.0
     """Mean square of the tuned surface's roughness, m: what each vertex was moved more than its
     neighbours (--tune-character). For vertices 1 to 2 cm apart; a coarser mesh wants far less."""
+    pose: float = 1e-6
+    """Sum of squares of a refined pose's turns, degrees; 5 mm count as one (--tune-poses)."""
+    pose_change: float = 2e-6
+    """The same of what a refined pose turns more than those before and after it."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Train an avatar from footage of one subject.
 
-    DATA is a folder as `ash-studio extract` leaves it, or a configuration of the published tree (or
-    raw_data/SUBJECT, meta_data/SUBJECT). Flags override what a configuration names. Under torchrun
-    every process takes its share of the poses of a step:
+    DATA is a folder of `ash-studio import capture` or `extract`, or a configuration of the
+    published tree (or raw_data/SUBJECT, meta_data/SUBJECT). Flags override what a configuration
+    names. Under torchrun every process takes its share of the poses of a step:
     torchrun --nproc-per-node N -m ash_core.training.train DATA -o OUT
     """
 
@@ -108,6 +112,9 @@ class TrainConfig:
     tune_character: bool = False
     """Fit the deformable character too, through the rasterizer: its graph networks, or the
     template's vertices where there is no checkpoint."""
+    tune_poses: Annotated[bool | None, Hidden] = None
+    """Refine the pose of each training frame too, by at most 10 degrees and 5 cm; written to
+    OUT/refined_poses.motion. Default: with --tune-character, where DATA is of `import capture`."""
 
     # ---- the data ----
     frames: Annotated[str, tyro.conf.arg(metavar="START:STOP:STEP")] = ":"
@@ -140,6 +147,9 @@ class TrainConfig:
     """Last learning rate, as a part of the first. Default: native 0.02, released 1."""
     character_rate: float = 0.05
     """Learning rate of the tuned character, as a part of the decoder's."""
+    pose_rate: float = 0.5
+    """Learning rate of the refined poses, rad (0.3 m count as 1 rad), as a part of the
+    decoder's."""
     ema: Annotated[float | None, Hidden] = None
     """Decay of the averaged weights that are saved. Default: native 0.998, released 0 (off)."""
     clip: Annotated[float | None, Hidden] = None
@@ -178,6 +188,11 @@ class TrainConfig:
         if self.minutes is not None:
             defaults.pop("steps", None)  # the time ends it
         weights = replace(self.weights, **_missing(self.weights, WEIGHTS, self.variant))
+        if self.tune_poses is None:
+            from ash_core.files.dataset import CAPTURE
+
+            is_capture = self.tune_character and (self.data / CAPTURE).is_file()
+            defaults["tune_poses"] = is_capture
         full = replace(self, **defaults, weights=weights)
         full._check()
         return full
@@ -198,7 +213,8 @@ class TrainConfig:
         for name in positive:
             value = getattr(self, name)
             _need(value is None or value > 0, name, "more than 0", value)
-        for name in ("seed", "workers", "validate_every", "warm_up_steps", "character_rate"):
+        for name in ("seed", "workers", "validate_every", "warm_up_steps", "character_rate",
+                     "pose_rate"):  # fmt: skip
             _need(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         _need(0 <= self.dropout < 1, "dropout", "0 to below 1", self.dropout)
         _need(0 <= self.ema < 1, "ema", "0 to below 1", self.ema)  # type: ignore[operator]

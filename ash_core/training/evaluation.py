@@ -1,7 +1,7 @@
 """Quality of any avatar on a data set: train pose, novel view, novel pose."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from ash_core.training.metrics import (
     published_window,
     scores,
 )
+from ash_core.training.pose_tuning import REFINED, with_refined_poses
 from ash_core.training.validation import comparison, evenly, read_truth
 
 WHITE = (1.0, 1.0, 1.0)
@@ -42,6 +43,8 @@ class Report:
     """See metrics.flicker; None where no two frames stand beside each other."""
     rows: tuple[UInt8[Tensor, "h w 3"], ...]
     """Ours, truth and error of some views."""
+    has_refined_poses: bool = False
+    """True if the poses are those that the avatar's training refined."""
 
 
 @dataclass(frozen=True)
@@ -88,26 +91,47 @@ def evaluate(
 ) -> Evaluation:
     """Measure an avatar on every set of a data set.
 
-    name: of the avatar, in notes. out: folder for the reports. test_cameras: as in the training.
+    name: of the avatar, in notes; beside a file of this name refined poses are looked for, and used
+    for the frames of training/. out: folder for the reports. test_cameras: as in the training.
     views: about so many of each set. progress: receives a set's name, and how many of its images
     are done. note: receives remarks before the work. Raises: InputError.
     """
+    # Data: poses that the training refined, if there are any.
     notes = notes_worth_showing("native", dataset.notes) if dataset.release is not None else []
-    selections = select(dataset, test_cameras, views)
     if text := check_fits(renderer.avatar.data, name, dataset):
         notes.append(text)
+    original, dataset = dataset, _refined(dataset, Path(name), notes)
+    selections = select(dataset, test_cameras, views)
     if note is not None:
         for text in notes:
             note(text)
+    # Images of each set.
     if out is not None:
         check_folder(out)  # before the work, not after it
     lpips = Lpips(tuple(lpips_weights)).to(renderer.device) if lpips_weights else None
     report_progress = progress or (lambda name, done, count: None)
-    reports = tuple(measure(renderer, one, lpips, report_progress) for one in selections)
+    measured = [measure(renderer, one, lpips, report_progress) for one in selections]
+    reports = tuple(
+        replace(report, has_refined_poses=one.split is not original.splits[one.split.name])
+        for report, one in zip(measured, selections, strict=True)
+    )
     result = Evaluation(reports, tuple(notes))
     if out is not None:
         result.save(out)
     return result
+
+
+def _refined(dataset: Dataset, avatar: Path, notes: list[str]) -> Dataset:
+    """Take the poses of training/ that the avatar's training refined, if it did; adds a note."""
+    training, path = dataset.splits.get("training"), avatar.parent / REFINED
+    if training is None or not (avatar.is_file() and path.is_file()):
+        return dataset
+    refined = with_refined_poses(avatar.parent, training, dataset.character.skeleton)
+    if refined is None:
+        notes.append(f"{path}: is of other poses than {dataset.folder}'s, not used")
+        return dataset
+    notes.append(f"{path}: refined poses, used for the frames of training/")
+    return replace(dataset, splits={**dataset.splits, "training": refined})
 
 
 @dataclass(frozen=True)
@@ -226,6 +250,7 @@ def as_json(reports: Sequence[Report]) -> dict[str, object]:
             "cameras": list(report.cameras),
             **asdict(report.scores),
             "flicker": report.flicker,
+            "poses": "refined" if report.has_refined_poses else "given",
         }
         for report in reports
     }
@@ -251,6 +276,8 @@ def as_text(reports: Sequence[Report]) -> str:
         cells += [f"{s.psnr_full:.2f}", f"{s.ssim_full:.4f}", _four(s.lpips_full)]
         cells.append("-" if report.flicker is None else f"{report.flicker:.2f}")
         lines.append("  ".join(f"{cell:>10}" for cell in cells))
+    if names := [report.name for report in reports if report.has_refined_poses]:
+        lines.append(f"{', '.join(names)}: with the poses that the training refined")
     return "\n".join(lines) + "\n"
 
 

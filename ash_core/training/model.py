@@ -20,6 +20,7 @@ from ash_core.files.avatar_file import save_avatar
 from ash_core.files.checkpoint import read_checkpoint
 from ash_core.files.checks import network_shapes
 from ash_core.files.io import write_atomic
+from ash_core.files.skeletool import write_motion
 from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.networks.decoder import config_of
 from ash_core.networks.unet import OUT_CHANNELS, UNet
@@ -27,6 +28,7 @@ from ash_core.records import AvatarData, Camera, Gaussians, PosedMesh, PoseWindo
 from ash_core.training.config import TrainConfig
 from ash_core.training.flat import Flat
 from ash_core.training.pictures import Progress, in_order, threads
+from ash_core.training.pose_tuning import CORRECTIONS, REFINED, PoseTuning
 from ash_core.training.tuning import Tuning
 from ash_core.training.warmup import (
     WARM_UP_OPACITY_LOGIT,
@@ -117,9 +119,15 @@ def _graph_networks(
 
 
 class Model:
-    """An avatar whose decoder, and perhaps character, has gradients."""
+    """An avatar whose decoder, and perhaps character and poses, has gradients."""
 
-    def __init__(self, config: TrainConfig, data: AvatarData, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: AvatarData,
+        device: torch.device,
+        poses: PoseTuning | None = None,
+    ) -> None:
         self.avatar = Avatar.from_data(data, device)
         self.avatar.requires_grad_(False)
         self.avatar.set_dropout(config.dropout)
@@ -131,6 +139,9 @@ class Model:
         self.tuning = Tuning(self.avatar) if config.tune_character else None
         if self.tuning is not None:
             self.flats["character"] = Flat(self.tuning.parameters())
+        self.poses = poses
+        if poses is not None:
+            self.flats["poses"] = Flat(poses.parameters())
         self._targets: dict[int, WarmUpTarget] = {}
         if config.warm_up_steps:
             template, atlas = self.avatar.data.template, self.avatar.atlas
@@ -143,9 +154,22 @@ class Model:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
+    @property
+    def is_tuned(self) -> bool:
+        """Tell whether meshes change while the training goes on."""
+        return self.tuning is not None or self.poses is not None
+
+    def window(self, window: PoseWindow, split: str, frame: int) -> PoseWindow:
+        """Return the window at a frame of a split, with the poses of training/ as they are now."""
+        if self.poses is None or split != "training":
+            return window
+        return self.poses.window(frame)
+
     def mesh(self, untuned: PosedMesh, window: PoseWindow) -> PosedMesh:
-        """Return the mesh of a pose as the character is now."""
-        return untuned if self.tuning is None else self.tuning.mesh(window)
+        """Return the mesh of a pose as character and pose are now."""
+        if self.tuning is not None:
+            return self.tuning.mesh(window)
+        return untuned if self.poses is None else self.avatar.character(window)
 
     def gaussians(self, untuned: PosedMesh, window: PoseWindow) -> Gaussians:
         """Make the Gaussians of a pose, with gradients where those are asked for."""
@@ -219,10 +243,18 @@ class Model:
     def save(
         self, folder: Path, vectors: dict[str, Tensor], cameras: tuple[Camera, ...], step: int
     ) -> Path:
-        """Write avatar.safetensors, and for the published networks their own layout too."""
+        """Write avatar.safetensors, and for the published networks their own layout too.
+
+        Refined poses are written beside it; those of an earlier training there are removed.
+        """
         data = self.avatar_data(vectors, cameras)
         path = folder / "avatar.safetensors"
         save_avatar(path, data)
+        if self.poses is None:
+            (folder / REFINED).unlink(missing_ok=True)
+        else:
+            corrections = self.flats["poses"].named_parts(vectors["poses"])[CORRECTIONS]
+            write_motion(folder / REFINED, self.poses.refined(corrections).dofs)
         nets = {name: dict(data.networks[name]) for name in UNETS if name in data.networks}
         if nets:
             buffer = io.BytesIO()

@@ -86,8 +86,11 @@ def mask_box(crop: MaskedCrop) -> Box:
         rows = columns = np.zeros(1, np.int64)
     top, bottom = max(rows[0] - MARGIN, 0), rows[-1] + 1 + MARGIN
     left, right = max(columns[0] - MARGIN, 0), columns[-1] + 1 + MARGIN
-    rgb, alpha = crop.rgb[top:bottom, left:right], crop.alpha[top:bottom, left:right]
-    pixels = np.concatenate((rgb, alpha[..., None]), -1)
+    inside = slice(top, bottom), slice(left, right)
+    if crop.pixels is not None:
+        pixels = np.ascontiguousarray(crop.pixels[inside])
+    else:
+        pixels = np.concatenate((crop.rgb[inside], crop.alpha[inside][..., None]), -1)
     return Box(pixels, int(crop.left + left), int(crop.top + top))
 
 

@@ -27,6 +27,7 @@ from ash_core.training.dataset import (
 from ash_core.training.lpips import Lpips
 from ash_core.training.model import Model, first_avatar
 from ash_core.training.pictures import in_order
+from ash_core.training.pose_tuning import REFINED, PoseTuning
 from ash_core.training.trainer import Trainer
 from ash_core.training.validation import Validation
 from ash_core.training.world import World
@@ -77,7 +78,14 @@ class TrainingSetup:
         self._report_missing(split, frames, cameras)
         data = first_avatar(config, self._character())
         self.lpips = Lpips(config.lpips_weights).to(device) if config.lpips_weights else None
-        self.model = Model(config, data, device)
+        tuned_poses = None
+        if config.tune_poses:
+            text = f"the poses of {len(frames)} frames are refined too, see {REFINED} at the end"
+            reporter.note(f"{text} (--tune-poses False: they are not)")
+            tuned_poses = PoseTuning(
+                split.motion, frames, data.skeleton, data.history_offsets, device
+            )
+        self.model = Model(config, data, device, tuned_poses)
         cache = config.folder / "cache"
         self.poses = Poses(self.model.avatar, split, frames, cache, reporter.preparing)
         self.footage = Footage(config, split, frames, cameras, device, cache, reporter.preparing)

@@ -20,6 +20,8 @@ from ash_core.training.dataset import Batch
 from ash_core.training.losses import bounds_losses, picture_losses, total
 from ash_core.training.lpips import Lpips
 from ash_core.training.model import Model
+from ash_core.training.pose_tuning import BETAS
+from ash_core.training.pose_tuning import EPSILON as POSE_EPSILON
 from ash_core.training.world import World
 from ash_core.variants import VARIANTS
 
@@ -53,7 +55,11 @@ class Trainer:
             """The tuned character that the Gaussians' directions and sizes were last taken from."""
         # Optimiser; on a GPU its numbers are tensors, for captured steps.
         device = model.device
-        groups = [{"params": [flat.values], "name": name} for name, flat in self.flats.items()]
+        own = {"poses": {"betas": BETAS, "eps": POSE_EPSILON}}
+        groups = [
+            {"params": [flat.values], "name": name, **own.get(name, {})}
+            for name, flat in self.flats.items()
+        ]
         self.rate = config.learning_rate or 0.0
         on_gpu = device.type == "cuda"
         self.optimiser = torch.optim.Adam(
@@ -129,7 +135,7 @@ class Trainer:
 
     def _may_capture(self) -> bool:
         """Tell whether every pose is the same work on other numbers."""
-        return self._end is not None and self.model.tuning is None
+        return self._end is not None and not self.model.is_tuned
 
     def _captured_pose(self, batch: Batch) -> CapturedPose:
         if self._pose is None or self._pose_warms_up != self.is_warming_up:
@@ -144,14 +150,15 @@ class Trainer:
     def pose_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a pose, divided by this process' poses of a step; its parts."""
         model, weights = self.model, self.config.weights
-        mesh = model.mesh(batch.mesh, batch.window)
+        window = model.window(batch.window, "training", batch.frame)
+        mesh = model.mesh(batch.mesh, window)
         # First phase: the decoder's values alone.
         if batch.target is not None:
-            raw = model.avatar.raw_values(mesh, batch.window, model.stage)
+            raw = model.avatar.raw_values(mesh, window, model.stage)
             warm = model.warm_up_loss(raw, batch.target)
             return warm / self.local_poses, {"warm_up": warm.detach()}
         # Forward, to images.
-        decoded = model.avatar.decode_window(batch.window, model.stage, mesh=mesh)
+        decoded = model.avatar.decode_window(window, model.stage, mesh=mesh)
         try:
             if batch.views is not None:
                 images = render_views(decoded.gaussians, batch.views)
@@ -172,6 +179,8 @@ class Trainer:
             parts |= bounds_losses(decoded.raw, model.avatar.offset_limit_m)
         if model.tuning is not None:
             parts["smooth"] = model.tuning.roughness(mesh, batch.mesh)
+        if model.poses is not None:
+            parts |= model.poses.penalties(batch.frame)
         loss = total(parts, weights)
         with torch.no_grad():
             parts["mse"] = (rgb - truth).square().mean((1, 2, 3))
@@ -212,21 +221,27 @@ class Trainer:
                 flat.grad /= self.world.size
 
     def _clip(self) -> None:
-        """Shorten long gradients; remember whether one is not finite."""
-        norm = torch.stack([flat.grad.norm() for flat in self.flats.values()]).norm()
-        failed = ~torch.isfinite(norm)
+        """Shorten long gradients; remember whether one is not finite.
+
+        Corrections of poses count by themselves: their gradients must not slow the decoder's.
+        """
+        norms = {name: flat.grad.norm() for name, flat in self.flats.items()}
+        poses = norms.pop("poses", None)
+        norm = torch.stack(list(norms.values())).norm()
+        failed = ~torch.isfinite(norm if poses is None else norm + poses)
         self._failed.copy_(failed)
         self._accuse(failed, ANY - 1)
         self._add("gradient", norm)
         assert self.config.clip is not None
         if math.isfinite(self.config.clip):
-            scale = (self.config.clip / (norm + TINY)).clamp(max=1.0)
-            for flat in self.flats.values():
-                flat.grad.mul_(scale)
+            for name, flat in self.flats.items():
+                own = poses if name == "poses" and poses is not None else norm
+                flat.grad.mul_((self.config.clip / (own + TINY)).clamp(max=1.0))
 
     def _set_rates(self) -> None:
+        parts = {"character": self.config.character_rate, "poses": self.config.pose_rate}
         for group in self.optimiser.param_groups:
-            rate = self.rate * (1.0 if group["name"] == "decoder" else self.config.character_rate)
+            rate = self.rate * parts.get(group["name"], 1.0)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
@@ -320,7 +335,7 @@ class Trainer:
         c = self.config
         names = (
             *("seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
-            *("crop", "tune_character", "dropout"),
+            *("crop", "tune_character", "tune_poses", "dropout"),
         )
         data = self.model.avatar.data
         settings = {"variant": c.variant, "history_offsets": list(data.history_offsets.frames)}
@@ -331,7 +346,7 @@ class Trainer:
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
         for name, value in self._settings().items():
-            saved_value = checkpoint.settings.get(name)
+            saved_value = checkpoint.settings.get(name, False if name == "tune_poses" else None)
             if saved_value != value and name == "history_offsets":
                 text = f"expected a training with the history offsets {value}, got {saved_value}"
                 raise InputError(f"{place}: {text}")
@@ -356,6 +371,8 @@ class Trainer:
                 expected_shapes = {n: tuple(p.shape) for n, p in flat.named}
                 if {n: tuple(t.shape) for n, t in parts.items()} != expected_shapes:
                     text = "expected the weights of this avatar (--preset, --atlas, --avatar)"
+                    if name == "poses":
+                        text = f"expected poses of {len(flat.named[0][1])} training frames"
                     raise InputError(f"{place}: {text}, got others")
                 flat.fill(vector, parts)
         self._apply_framed()
