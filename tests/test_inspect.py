@@ -1,6 +1,7 @@
 """`ash-studio inspect`: what it finds in a sound data set and in spoilt ones."""
 
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,12 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_dataset import FRAMES, HEIGHT, WIDTH, small_dataset, write_video
 
 from ash_core.cli import main
 from ash_core.files.cameras.published import read_cameras, write_cameras
-from ash_core.files.dataset import CAMERAS, POSES, mask_video_path, open_dataset, video_path
-from ash_core.footage.inspect.inspection import Inspection, inspect_dataset
+from ash_core.files.dataset import (
+    CAMERAS,
+    CAPTURE,
+    POSES,
+    image_path,
+    mask_path,
+    mask_video_path,
+    open_dataset,
+    read_picture,
+    video_path,
+)
+from ash_core.files.skeletool import read_motion, write_motion
+from ash_core.footage.inspect import inspection
+from ash_core.footage.inspect.findings import FINDINGS
+from ash_core.footage.inspect.fit import judge_fit
+from ash_core.footage.inspect.inspection import KEPT_PX, Inspection, _sample, inspect_dataset
 from ash_core.footage.inspect.silhouette import silhouette
 from ash_core.records import Camera
 
@@ -50,7 +66,10 @@ def test_swapped_cameras_are_seen_in_the_pictures(data: Path) -> None:
     first, second, third = read_cameras(data / CAMERAS)
     turned = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0])) @ second.viewmat
     write_cameras(data / CAMERAS, [first, replace(second, viewmat=turned), third])
-    assert any(re.match("training camera 1: .*are wrong", text) for text in complaints(look(data)))
+    assert any(
+        re.match("training camera 1: .*its calibration is wrong", text)
+        for text in complaints(look(data))
+    )
 
 
 def test_light_masks_and_missing_videos(data: Path) -> None:
@@ -116,6 +135,104 @@ def test_an_error_is_the_exit_code(data: Path) -> None:
     video_path(data, "training", 2).unlink()
     assert main(["inspect", str(data), "--samples", "1"]) == 1
     assert (data / "inspection.html").is_file()
+
+
+# ---- fit by camera and frame ----
+
+GOOD = 0.9
+SHAPE = (6, 5)
+
+
+def blamed(ious: np.ndarray) -> list[tuple[str, int | None, int | None]]:
+    cameras, frames = range(ious.shape[0]), [10 * n for n in range(ious.shape[1])]
+    return [(b.kind, b.camera, b.frame) for b in judge_fit(ious, cameras, frames)]
+
+
+def test_a_good_fit_blames_nobody() -> None:
+    assert blamed(np.full(SHAPE, GOOD)) == []
+    assert blamed(np.full(SHAPE, np.nan)) == []
+
+
+def test_a_row_is_the_cameras_and_a_column_the_frames_fault() -> None:
+    ious = np.full(SHAPE, GOOD)
+    ious[2], ious[:, 3] = 0.3, 0.4
+    assert blamed(ious) == [("fit of a camera", 2, None), ("fit of a frame", None, 30)]
+
+
+def test_one_image_is_nobodys_fault() -> None:
+    ious = np.full(SHAPE, GOOD)
+    ious[1, 4], ious[0, 0] = 0.2, np.nan
+    assert blamed(ious) == [("fit of an image", 1, 40)]
+
+
+@pytest.mark.parametrize(("iou", "kind"), [(0.2, "fit of all"), (0.7, "fit is loose")])
+def test_what_all_share_is_no_single_fault(iou: float, kind: str) -> None:
+    assert blamed(np.full(SHAPE, iou)) == [(kind, None, None)]
+
+
+def test_a_pose_that_is_off_is_found_by_its_frame(data: Path) -> None:
+    skeleton = open_dataset(data).character.skeleton
+    dofs = read_motion(data / "training" / POSES, skeleton).dofs.clone()
+    dofs[4, 0] += 0.6
+    write_motion(data / "training" / POSES, dofs)
+    result = inspect_dataset(open_dataset(data), FRAMES, 1, lambda done, total: None)
+    frames = {f.where for f in result.findings if f.kind == "fit of a frame"}
+    assert frames == {"training frame 4"}
+
+
+# ---- images without videos ----
+
+
+def test_imported_captures_are_inspected_by_their_images(data: Path) -> None:
+    assert main(["extract", str(data)]) == 0
+    shutil.rmtree(data / "training" / "videos")
+    (data / CAPTURE).write_text("{}")
+    result = look(data)
+    assert complaints(result) == []
+    assert all(len(camera.samples) == 2 for camera in result.cameras)
+    assert any("images of the capture are there" in f.text for f in result.findings)
+
+
+def test_the_background_of_an_image_is_shown(tmp_path: Path) -> None:
+    scene = np.full((40, 30, 3), 90, np.uint8)
+    mask = np.zeros((40, 30), np.uint8)
+    mask[10:20, 10:20] = 255
+    path = image_path(tmp_path, "training", 0, 0, "jpg")
+    path.parent.mkdir(parents=True)
+    Image.fromarray(scene).save(path, quality=95)
+    Image.fromarray(mask).save(mask_path(path))
+    assert abs(int(read_picture(path)[0, 0, 0]) - 90) < 4
+
+
+def test_lines_lie_on_the_person(data: Path) -> None:
+    for camera in look(data).cameras:
+        for sample in camera.samples:
+            places = sample.bones.reshape(-1, 2)
+            columns, rows = places.astype(int).T
+            assert sample.mask[rows.clip(0, HEIGHT - 1), columns.clip(0, WIDTH - 1)].mean() > 0.7
+
+
+def test_large_images_are_kept_reduced() -> None:
+    picture, mask = np.zeros((2000, 1000, 3), np.uint8), np.zeros((2000, 1000), bool)
+    mask[500:1500] = True
+    bones = np.array([[[500.0, 1000.0], [1000.0, 2000.0]]])
+    sample = _sample(0, 0, picture, mask, mask, bones)
+    assert sample.picture.shape == (KEPT_PX, KEPT_PX // 2, 3)
+    assert sample.iou == 1.0
+    np.testing.assert_allclose(sample.bones[0, 1], [KEPT_PX / 2, KEPT_PX])
+
+
+# ---- the list of findings ----
+
+
+def test_every_kind_of_finding_is_raised_and_explained() -> None:
+    folder = Path(inspection.__file__).parent
+    source = "".join((folder / name).read_text() for name in ("inspection.py", "fit.py"))
+    raised = set(re.findall(r'"([a-z ]+)"', source))
+    assert set(FINDINGS) <= raised
+    for kind in FINDINGS.values():
+        assert kind.shown
+        assert kind.meaning.endswith(".")
 
 
 def test_silhouette_of_a_square() -> None:

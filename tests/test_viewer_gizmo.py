@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ash_core.geometry.framing import joint_positions
+from ash_core.geometry.projected_lines import project
 from ash_core.scene.joint_tree import joint_tree, node_of
 from viewer.gizmo import RADIUS_PX, Grip, Handle, drag, handles, under
-from viewer.overlay import project
 from viewer.session import Session
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.geometry.kinematics import joint_transforms
+from ash_core.geometry.projected_lines import project
 from ash_core.records import Camera, Skeleton
 from ash_core.scene.joint_tree import JointNode
-from viewer.overlay import project
 
 RADIUS_PX: Final = 60.0
 REACH_PX: Final = 7.0

@@ -19,8 +19,9 @@ class Inspect:
     """Check a data set and write its findings to one HTML page: run this first on your own data.
 
     It checks counts and sizes, RGB against masks, light and masks of each camera, and the motion's
-    limits and jumps. The posed template over the images checks the cameras. Exit code 1: a finding
-    is an error, and the page is written all the same. Exit code 2: the data cannot be read.
+    limits and jumps. The posed template and skeleton over the images check cameras and poses: IoU
+    by camera and frame. Exit code 1: a finding is an error, and the page is written all the same.
+    Exit code 2: the data cannot be read.
     """
 
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -29,8 +30,8 @@ class Inspect:
         Path | None, tyro.conf.arg(aliases=["-o"], metavar="X.html", help_behavior_hint="")
     ] = None
     """Page to write. Default: inspection.html in the folder, or beside a configuration's videos."""
-    samples: int = 3
-    """Number of frames to check of each camera."""
+    samples: int = 5
+    """Number of frames to check of each camera, spread over the motion."""
 
     def run(self) -> int:
         check_range("--samples", self.samples, 1, 1000, "frames")

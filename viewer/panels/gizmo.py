@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 from imgui_bundle import imgui
 
+from ash_core.geometry.projected_lines import project
 from ash_core.records import Camera, DrawableData
 from ash_core.scene.joint_tree import node_of
 from viewer import commands
 from viewer.gizmo import Grip, Handle, drag, handles, under
-from viewer.overlay import project
 from viewer.panels.view import Rectangle
 from viewer.session import Session
 

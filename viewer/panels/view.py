@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 from imgui_bundle import imgui
 
+from ash_core.geometry.projected_lines import project, segments
 from ash_core.records import Camera
 from viewer.commands import run
-from viewer.overlay import bone_lines, frustum_lines, project, segments
+from viewer.overlay import bone_lines, frustum_lines
 from viewer.session import Session
 
 ORBIT_RAD_PER_PX: Final = 0.008

@@ -7,13 +7,14 @@ from html import escape
 from typing import Final
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image as PillowImage
+from PIL import ImageDraw
 
+from ash_core.files.dataset import Split
+from ash_core.footage.inspect.fit import IOU_LOOSE, IOU_WRONG, middles
 from ash_core.footage.inspect.inspection import (
     CLIPPED,
-    IOU_LOOSE,
-    IOU_WRONG,
     JUMP_M,
     JUMP_RAD,
     CameraLook,
@@ -26,8 +27,22 @@ from ash_core.footage.inspect.inspection import (
 
 PICTURE_PX: Final = 420
 """Longest side of an image in the page."""
-MASK_ALONE: Final = (230, 60, 60)
-TEMPLATE_ALONE: Final = (60, 130, 255)
+MOST_PICTURES: Final = 48
+"""Images in the page: those with the lowest IoU."""
+# Colours that colour-blind people tell apart. Source: Okabe and Ito, "Color Universal Design".
+MASK_ALONE: Final = (213, 94, 0)
+TEMPLATE_ALONE: Final = (86, 180, 233)
+BONE: Final = (240, 228, 66)
+JOINT: Final = (255, 255, 255)
+CASING: Final = (0, 0, 0, 150)
+"""Dark rim of lines and dots, so that they show on any image."""
+LINE_PX, DOT_PX, RIM_PX = 1.5, 1.8, 0.8
+LEAST_BONE_PX: Final = 6.0
+"""Length from which a bone has dots at its ends."""
+FINER: Final = 3
+"""Factor by which lines are drawn larger, then reduced: Pillow's own have no smooth edges."""
+LOW, MIDDLE, HIGH = (213, 94, 0), (245, 245, 240), (0, 114, 178)
+"""Colours of an IoU of `IOU_WRONG` and less, of `IOU_LOOSE`, and of 1."""
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--paper:#f6f6f4;--card:#fff;--ink:#1c1d20;--soft:#6a6d75;
@@ -42,7 +57,12 @@ h1{font-size:26px;margin:0 0 4px}h2{font-size:18px;margin:40px 0 12px}
 background:var(--soft)}.card{background:var(--card);border:1px solid var(--line);
 border-radius:10px;overflow:hidden}.finding{display:grid;gap:12px;padding:9px 16px;
 grid-template-columns:84px 190px 1fr;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
-.finding:last-child{border:0}.mark{font-weight:600}
+.finding:last-child{border:0}.mark{font-weight:600}.finding .soft{display:block}
+.heat td{text-align:center;padding:4px 8px;color:#1c1d20;border:1px solid var(--card)}
+.heat th,.heat td:first-child{color:var(--soft)}.heat .all{font-weight:600}
+.heat .none{color:var(--soft)}.heat .worst{outline:2px solid var(--ink);outline-offset:-2px;
+font-weight:700}.heat th{text-align:center}
+.heat th:first-child,.heat td:first-child{text-align:left}
 .error{color:var(--error)}.warning{color:var(--warning)}.note{color:var(--note)}
 .good{color:var(--good)}.chip.error{background:var(--error)}.chip.warning{background:var(--warning)}
 .chip.note{background:var(--note)}.chip.good{background:var(--good)}.chip{color:var(--card)}
@@ -79,8 +99,8 @@ def inspection_page(inspection: Inspection) -> str:
         f'<div class="chips">{chips}</div>',
         '<div class="card">' + "".join(map(_finding, findings)) + "</div>",
         "<h2>Cameras</h2>" + _table(inspection.cameras),
-        "<h2>Template over the pictures</h2>" + _key(),
-        '<div class="grid">' + "".join(map(_figures, inspection.cameras)) + "</div>",
+        *(_heat(inspection, split) for split in inspection.frames),
+        "<h2>Template and skeleton over the pictures</h2>" + _key() + _figures(inspection),
         *(_motion(motion) for motion in inspection.motions),
     ]
     return (
@@ -92,9 +112,12 @@ def inspection_page(inspection: Inspection) -> str:
 
 
 def _finding(finding: Finding) -> str:
+    meaning = ""
+    if finding.severity in ("error", "warning"):
+        meaning = f'<span class="soft">{escape(finding.meaning.replace("`", ""))}</span>'
     return (
         f'<div class="finding"><span class="mark {finding.severity}">{finding.severity}</span>'
-        f"<span>{escape(finding.where)}</span><span>{escape(finding.text)}</span></div>"
+        f"<span>{escape(finding.where)}</span><span>{escape(finding.text)}{meaning}</span></div>"
     )
 
 
@@ -123,27 +146,93 @@ def _row(look: CameraLook) -> str:
     return f"<tr><td>{escape(name)}</td>{row}</tr>"
 
 
+def _heat(inspection: Inspection, split: Split) -> str:
+    """Draw a table of IoU, a row a camera and a column a frame, with the medians of both."""
+    looks, ious = inspection.ious(split)
+    if not np.isfinite(ious).any():
+        return ""
+    by_camera, by_frame = middles(ious)
+    usual = float(np.nanmedian(ious))
+    # Head and rows.
+    head = "".join(f"<th>{frame}</th>" for frame in inspection.frames[split])
+    rows = [f"<tr><th>camera \\ frame</th>{head}<th>all</th></tr>"]
+    worst_camera, worst_frame = np.nanmin(by_camera), np.nanmin(by_frame)
+    for look, row, iou in zip(looks, ious, by_camera, strict=True):
+        name = f"{look.camera}" + (f" ({look.name})" if look.name else "")
+        frames = {sample.column: sample.frame for sample in look.samples}
+        cells = "".join(
+            _heat_cell(value, is_worst=value == np.nanmin(ious), frame=frames.get(column))
+            for column, value in enumerate(row.tolist())
+        )
+        cells += _heat_cell(float(iou), is_worst=iou == worst_camera, is_median=True)
+        rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
+    # Last row: medians of the frames.
+    cells = "".join(
+        _heat_cell(value, is_worst=value == worst_frame, is_median=True)
+        for value in by_frame.tolist()
+    )
+    rows.append(f"<tr><td>all</td>{cells}{_heat_cell(usual, is_median=True)}</tr>")
+    text = (
+        "Overlap of posed template and mask. The worst image, camera and frame are outlined. A low "
+        "row is a camera's calibration, a low column the fit of a pose, a low table what all share."
+    )
+    return (
+        f"<h2>Fit by camera and frame, {split}</h2><p class=soft>{text}</p>"
+        f'<div class="card wide"><table class="heat">{"".join(rows)}</table></div>'
+    )
+
+
+def _heat_cell(
+    iou: float, is_worst: bool = False, is_median: bool = False, frame: int | None = None
+) -> str:
+    """Format one IoU on its colour. frame: the inspected one, which may be a neighbour."""
+    if not math.isfinite(iou):
+        return '<td class="none">-</td>'
+    kinds = " ".join(name for name, on in (("worst", is_worst), ("all", is_median)) if on)
+    title = "" if frame is None else f' title="frame {frame}"'
+    colour = "#{:02x}{:02x}{:02x}".format(*_heat_colour(iou))
+    return f'<td class="{kinds}" style="background:{colour}"{title}>{iou:.2f}</td>'
+
+
+def _heat_colour(iou: float) -> tuple[int, int, int]:
+    """Mix a cell's colour; text on it stays readable."""
+    if iou < IOU_LOOSE:
+        share, ends = (iou - IOU_WRONG) / (IOU_LOOSE - IOU_WRONG), (LOW, MIDDLE)
+    else:
+        share, ends = 0.6 * (iou - IOU_LOOSE) / (1 - IOU_LOOSE), (MIDDLE, HIGH)
+    share = min(max(share, 0.0), 1.0)
+    mixed = [round((1 - share) * low + share * high) for low, high in zip(*ends, strict=True)]
+    return mixed[0], mixed[1], mixed[2]
+
+
 def _key() -> str:
     colours = (
         (MASK_ALONE, "mask without template (hair, loose clothes, or an error)"),
         (TEMPLATE_ALONE, "template without mask"),
+        (BONE, "bones, with a dot at each joint"),
     )
     items = "".join(f'<i style="background:rgb{colour}"></i>{text}' for colour, text in colours)
     return f'<p class="soft key">{items}</p>'
 
 
-def _figures(look: CameraLook) -> str:
-    return "".join(
+def _figures(inspection: Inspection) -> str:
+    """Lay out the images, those with the lowest IoU first."""
+    every = [(look, sample) for look in inspection.cameras for sample in look.samples]
+    every.sort(key=lambda one: one[1].iou)
+    figures = "".join(
         f'<figure class="card"><img alt="camera {look.camera}, frame {sample.frame}" '
         f'src="data:image/jpeg;base64,{_picture(sample)}"><figcaption>{look.split} camera '
         f'{look.camera}, frame {sample.frame} <span class="soft">IoU {sample.iou:.2f}</span>'
         "</figcaption></figure>"
-        for sample in look.samples
+        for look, sample in every[:MOST_PICTURES]
     )
+    count = len(every)
+    shown = f"{MOST_PICTURES} of {count} pictures, " if count > MOST_PICTURES else ""
+    return f'<p class="soft">{shown}the worst first</p><div class="grid">{figures}</div>'
 
 
 def _picture(sample: Sample) -> str:
-    """Draw the frame with the disagreement of mask and template."""
+    """Draw the frame with the disagreement of mask and template, and the skeleton."""
     picture = _tinted(sample.picture, sample.mask & ~sample.outline, MASK_ALONE)
     picture = _tinted(picture, sample.outline & ~sample.mask, TEMPLATE_ALONE)
     image = PillowImage.fromarray(picture)
@@ -152,9 +241,32 @@ def _picture(sample: Sample) -> str:
     if grow > 1:
         image = image.resize((image.width * grow, image.height * grow), PillowImage.Resampling.BOX)
     image.thumbnail((PICTURE_PX, PICTURE_PX))
+    skeleton = _skeleton(image.size, sample.bones * (image.width / sample.mask.shape[1]))
+    image = PillowImage.alpha_composite(image.convert("RGBA"), skeleton).convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _skeleton(size: tuple[int, int], bones: Float[np.ndarray, "n 2 2"]) -> PillowImage.Image:
+    """Draw lines and dots on a transparent layer. bones: px of an image of that size."""
+    width, height = size
+    layer = PillowImage.new("RGBA", (FINER * width, FINER * height))
+    draw = ImageDraw.Draw(layer)
+    # Far outside, lines would only cost time.
+    near = (np.abs(bones - np.array(size) / 2) < 2 * max(size)).all((1, 2))
+    lines = (FINER * bones[near]).reshape(-1, 4)
+    # Fingers of a few pixels have lines alone.
+    is_long = np.linalg.norm(lines[:, 2:] - lines[:, :2], axis=1) > FINER * LEAST_BONE_PX
+    dots = np.unique(lines[is_long].reshape(-1, 2).round(), axis=0)
+    # The dark rims of all first, then the colours over them.
+    for rim, line_colour, dot_colour in ((RIM_PX, CASING, CASING), (0.0, BONE, JOINT)):
+        for line in lines.tolist():
+            draw.line(line, line_colour, round(FINER * (LINE_PX + 2 * rim)))
+        reach = FINER * (DOT_PX + rim)
+        for x, y in dots.tolist():
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), dot_colour)
+    return layer.resize(size, PillowImage.Resampling.LANCZOS)
 
 
 def _tinted(
