@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ash_core.scene.playback import LoopMode
@@ -299,6 +299,7 @@ def test_a_motion_goes_on_from_where_it_stood() -> None:
 
 @pytest.mark.parametrize("loop", ["loop", "once", "ping-pong"])
 @given(first=st.integers(0, 20), length=st.integers(0, 30), steps=st.lists(st.floats(0, 0.3)))
+@example(first=0, length=0, steps=[0.29999999999999993, 0.29999999999999993, 0.25])
 def test_backwards_is_forwards_in_a_mirror(
     loop: LoopMode, first: int, length: int, steps: list[float]
 ) -> None:

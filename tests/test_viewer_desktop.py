@@ -19,7 +19,7 @@ from imgui_bundle import hello_imgui, imgui, immapp
 from PIL import ImageGrab
 from viewer import commands
 from viewer.app import App
-from viewer.overlay import project
+from ash_core.geometry.projected_lines import project
 from viewer.session import Session
 from ash_core.files.skeletool import write_motion
 

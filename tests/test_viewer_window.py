@@ -141,7 +141,7 @@ def test_mouse_and_keys_move_what_they_should(tmp_path: Path) -> None:
         key("space")
         key("s"); said["skeleton"] = session.document.overlays.skeleton
         key("h"); said["home"] = session.view == start
-        from viewer.overlay import project
+        from ash_core.geometry.projected_lines import project
         head = next(node for node in session.tree if node.name == "Head")
         camera = session.camera(round(app.area.width), round(app.area.height))
         places = project(camera, session.joints().numpy())[0] + (app.area.x, app.area.y)
@@ -321,7 +321,7 @@ def test_a_joint_is_turned_by_its_handle_and_undone_at_once(tmp_path: Path) -> N
         tmp_path,
         """
         from viewer.gizmo import handles
-        from viewer.overlay import project
+        from ash_core.geometry.projected_lines import project
         from ash_core.scene.joint_tree import joint_tree
         skeleton = session.data.skeleton
         node = next(n for n in joint_tree(skeleton) if n.depth > 2 and n.dofs)

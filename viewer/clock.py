@@ -197,7 +197,10 @@ class Clock:
             return
         self._mirror()  # backwards is forwards in a mirror
         self._advance_forwards(distance)
+        is_inside = self._first <= self.frame <= self._last
         self._mirror()
+        if is_inside and self.frame < self._first:  # rounded onto the frame beyond the in point
+            self._position = math.nextafter(self._position, math.inf)
 
     def _mirror(self) -> None:
         end = self.frames - 1
