@@ -41,7 +41,7 @@ def resident():
 
 def resize(times):
     for n in range(times):
-        glfw.set_window_size(handle, 200 + 37 * n % 1100, 120 + 53 * n % 700)
+        glfw.set_window_size(handle, 160 + 37 * n % 480, 120 + 53 * n % 300)
         for _ in range(2):
             immapp.manual_render.render()
 

@@ -43,7 +43,7 @@ from ash_core.training import dataset, setup, validation
 from ash_core.training.config import LossWeights, TrainConfig
 from ash_core.training.loop import Loop
 from ash_core.training.metrics import mean_scores
-from ash_core.training.setup import Session
+from ash_core.training.setup import TrainingSetup
 from ash_core.variants import HistoryOffsets
 
 CLIPS = {"training": (25, (0.2, 0.6)), "testing": (32, (0.3,))}
@@ -200,7 +200,7 @@ class Quiet:
 
 
 @torch.no_grad()
-def measured(here: Session) -> dict[str, dict[str, float | None]]:
+def measured(here: TrainingSetup) -> dict[str, dict[str, float | None]]:
     """Mean scores of the averaged weights on every view of the validation."""
     model, trainer = here.model, here.trainer
     for name, flat in model.flats.items():
@@ -231,7 +231,7 @@ def one(name: str, data: Path, out: Path, options: argparse.Namespace) -> dict[s
     with ExitStack() as stack:
         for target, attribute, value in patches:
             stack.enter_context(patch.object(target, attribute, value))
-        here = Session(config, torch.device(options.device), Quiet())
+        here = TrainingSetup(config, torch.device(options.device), Quiet())
         # The loop would measure fewer views once more.
         here.config = replace(here.config, validate_every=0)
         started = time.perf_counter()
