@@ -2,8 +2,8 @@
 
 MkDocs calls `on_page_markdown` for every page (`hooks` in mkdocs.yml). A comment on a line of its
 own is replaced: `<!-- commands -->`, `<!-- help COMMAND -->`, `<!-- keys -->`,
-`<!-- files PACKAGE -->`, `<!-- examples -->`. A public name of `ash_core` without a section in
-library.md is a warning, and `make docs` fails on warnings.
+`<!-- files PACKAGE -->`, `<!-- examples -->`, `<!-- findings -->`. A public name of `ash_core`
+without a section in library.md is a warning, and `make docs` fails on warnings.
 """
 
 import ast
@@ -59,7 +59,8 @@ def command_names() -> Iterator[tuple[str, Any]]:
             continue
         for kind in get_args(getattr(choice.type, "__origin__", choice.type)):
             for mark in kind.__metadata__:
-                yield f"{name} {mark.name}", kind.__origin__
+                if hasattr(mark, "name"):  # else the filler of a group of one
+                    yield f"{name} {mark.name}", kind.__origin__
 
 
 def command_table(_: str = "") -> str:
@@ -142,6 +143,15 @@ def example_programs(_: str = "") -> str:
     return "\n\n".join(parts)
 
 
+def finding_table(_: str = "") -> str:
+    """Write every kind of finding of an inspection, and what it means."""
+    from ash_core.footage.inspect.findings import FINDINGS
+
+    rows = ["| finding | meaning, and what to do |", "|---|---|"]
+    rows += [f"| {_as_text(kind.shown)} | {kind.meaning} |" for kind in FINDINGS.values()]
+    return "\n".join(rows)
+
+
 def first_line(module: Path) -> str:
     """Read the first sentence line of a module's docstring."""
     return (ast.get_docstring(ast.parse(module.read_text())) or "").partition("\n")[0]
@@ -162,5 +172,6 @@ PARTS: dict[str, Callable[[str], str]] = {
     "keys": key_table,
     "files": file_tables,
     "examples": example_programs,
+    "findings": finding_table,
 }
 """First word of a comment: the function that replaces it."""
