@@ -100,7 +100,7 @@ lock:
 	pip="$$dir/bin/python -m pip --disable-pip-version-check --no-input"; \
 	$$pip install --quiet $(TORCH); \
 	$$pip install --quiet --upgrade 'pip>=25.1'; \
-	$$pip install --quiet '.[cuda,gui,slurm,splats,train]' --group dev --group docs; \
+	$$pip install --quiet '.[capture,cuda,gui,slurm,splats,train]' --group dev --group docs; \
 	{ sed '/^#/!d' requirements.lock; \
 	  $$pip freeze --all --exclude pip --exclude torch --exclude ash-studio; } > $$dir/lock; \
 	cp $$dir/lock requirements.lock
