@@ -210,3 +210,30 @@ def test_help_needs_no_torch() -> None:
                     seen.add(inner)
                     waiting.append(inner)
     assert ROOT / "ash_core" / "commands" / "render.py" in seen
+
+
+def bound_names(path: Path) -> set[str]:
+    """Names that a module binds at its top, its submodules among them."""
+    names = {child.stem for child in path.parent.glob("*")} if path.name == "__init__.py" else set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+@pytest.mark.parametrize("path", modules("tests/bench"), ids=lambda p: p.name)
+def test_benches_import_names_that_exist(path: Path) -> None:
+    """No test runs them: a name that was changed would show on the GPU machine alone."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        home = ROOT.joinpath(*node.module.split("."))
+        if node.module.split(".")[0] not in ("ash_core", "viewer"):
+            continue
+        module = home / "__init__.py" if home.is_dir() else home.with_suffix(".py")
+        missing = {alias.name for alias in node.names} - bound_names(module)
+        assert not missing, f"{path}:{node.lineno}: {node.module} has no {', '.join(missing)}"
