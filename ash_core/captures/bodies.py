@@ -37,34 +37,26 @@ class CaptureBody:
 
 
 def read_with_body(
-    capture_of: Callable[[BodyModel | None], Capture], body: Path, report: Callable[[str], None]
+    folder: Path, layout: Layout, choice: Choice, body: Path, report: Callable[[str], None]
 ) -> tuple[Capture, CaptureBody]:
-    """Read a capture and its body. Raises: InputError.
-
-    capture_of: reads the capture, given the body model if there is one. body: file, folder or anny.
-    """
-    if str(body) == ANNY:
-        return _with_anny(capture_of(None), report)
+    """Read a capture and its body. body: file, folder or anny. Raises: InputError."""
     # Of a folder, the poses tell which file it is.
-    path = find_body(body, poses_of(capture_of(None))) if is_kind(Path.is_dir, body) else body
-    model = read_body_model(path)
-    capture = capture_of(model)
+    is_file = str(body) != ANNY and not is_kind(Path.is_dir, body)
+    model = read_body_model(body) if is_file else None
+    capture = read_capture(folder, layout, choice)
+    if str(body) == ANNY:
+        return _with_anny(capture, report)
     poses = poses_of(capture)
+    if model is None:
+        model = read_body_model(find_body(body, poses))
     if model.kind != poses.kind:
         text = f"expected a body of the kind {poses.kind}, which the capture's poses are of"
-        raise bad(path, None, f"{text}, got {model.kind}")
+        raise bad(model.path, None, f"{text}, got {model.kind}")
     poses = expand_hands(poses, model)
     vertices = model.shaped(poses.betas)
     return replace(capture, poses=poses), CaptureBody(
         model, poses, vertices, model.joints(vertices)
     )
-
-
-def reader_of(
-    folder: Path, layout: Layout, choice: Choice
-) -> Callable[[BodyModel | None], Capture]:
-    """Return a function that reads a capture with a body model."""
-    return lambda model: read_capture(folder, layout, replace(choice, body=model))
 
 
 def poses_of(capture: Capture) -> BodyPoses:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from ash_core.captures.bodies import ANNY, CaptureBody, read_with_body, reader_of
+from ash_core.captures.bodies import ANNY, CaptureBody, read_with_body
 from ash_core.captures.capture import Capture, CaptureCamera, Layout
 from ash_core.captures.detect import Detection, Overrides, detect, table_rows
 from ash_core.captures.layouts.choice import Choice
@@ -105,8 +105,7 @@ def import_capture(settings: ImportSettings, watch: Watch) -> ImportResult | Non
     watch.stage("reading the capture")
     layout = settings.layout or detect_layout(settings.folder)
     choice = Choice(settings.frames, settings.cameras, settings.poses)
-    read = reader_of(settings.folder, layout, choice)
-    capture, body = read_with_body(read, settings.body, watch.stage)
+    capture, body = read_with_body(settings.folder, layout, choice, settings.body, watch.stage)
     if not capture.masks and not _may_have_alpha(capture):
         raise bad(capture.folder, None, "expected masks of the person, found none")
     splits = split_frames(capture.frames, settings.test)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ash_core.files.body_model import BodyModel
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -16,5 +14,3 @@ class Choice:
     """`--cameras`: names or indices with commas between; None: all."""
     poses: Path | None = None
     """`--poses`: pose file instead of the capture's own."""
-    body: BodyModel | None = None
-    """`--body`: body model, for captures whose poses need one to be read."""
