@@ -16,7 +16,7 @@ from numpy import ndarray
 from scipy.ndimage import distance_transform_edt
 
 from ash_core.errors import InputError
-from ash_core.importers.template.closest import ClosestSurface
+from ash_core.importers.template.closest import ClosestPoints, ClosestSurface
 from ash_core.importers.template.face import draw_back_face
 from ash_core.importers.template.join_hands import HAND, join_hand
 from ash_core.importers.template.linear_skinning import bone_moves, place_points
@@ -236,9 +236,7 @@ def _coarse(nude: _Nude, silhouettes: Silhouettes, moves: Float[ndarray, "F J 3 
     weights = np.zeros((nearby.size, nude.weights.shape[1]), np.float32)
     weights[ids] = diffuse_weights(points, closest, nude.surface, nude.weights)
     values = np.full(nearby.size, REACH_M, np.float32)
-    hull = _robust_hull(points, weights[ids], closest.signed, silhouettes, moves)
-    allowance = nude.surface.carry(closest, nude.allowance[:, None])[:, 0]
-    values[ids] = np.minimum(closest.signed, np.maximum(hull, closest.signed - allowance))
+    values[ids] = _joined_distances(nude, points, closest, weights[ids], silhouettes, moves)
     # Nodes out of reach take the weights of the nearest one within, for blending at the border.
     near = np.asarray(
         distance_transform_edt(~nearby, return_distances=False, return_indices=True)
@@ -279,12 +277,25 @@ def _fine(
             places = points[part]
             closest = nude.surface.query(places)
             weights = space.lattice.blend(places) @ space.weights
-            hull = _robust_hull(places, weights, closest.signed, silhouettes, moves)
-            allowance = nude.surface.carry(closest, nude.allowance[:, None])[:, 0]
-            joined = np.minimum(closest.signed, np.maximum(hull, closest.signed - allowance))
-            values[ids[part]] = joined
+            values[ids[part]] = _joined_distances(
+                nude, places, closest, weights, silhouettes, moves
+            )
         progress((number + 1) / len(starts))
     return lattice, values.reshape(lattice.shape)
+
+
+def _joined_distances(
+    nude: _Nude,
+    points: Float[ndarray, "N 3"],
+    closest: ClosestPoints,
+    weights: Float32[ndarray, "N J"],
+    silhouettes: Silhouettes,
+    moves: Float[ndarray, "F J 3 4"],
+) -> Float[ndarray, "N"]:
+    """Compute the signed distances of places to hull and body together, m."""
+    hull = _robust_hull(points, weights, closest.signed, silhouettes, moves)
+    allowance = nude.surface.carry(closest, nude.allowance[:, None])[:, 0]
+    return np.minimum(closest.signed, np.maximum(hull, closest.signed - allowance))
 
 
 def _robust_hull(
