@@ -17,6 +17,19 @@ MAX_ARRAY_BYTES: Final = 2 << 30
 _ENDING = ".npy"
 
 
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Parse the header of an .npy file: shape and type; None for a version with named fields.
+
+    Raises whatever numpy raises for a damaged one.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        return None
+    parse = np.lib.format.read_array_header_1_0
+    shape, _, dtype = (parse if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+    return shape, dtype
+
+
 class Npz:
     """Arrays by name. Nothing pickled is read."""
 
@@ -49,14 +62,10 @@ class Npz:
 
     def _head(self, name: str, member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
         """Parse the header of an array: shape and type of its numbers."""
-        version = np.lib.format.read_magic(member)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-        elif version == (2, 0):
-            shape, _, dtype = np.lib.format.read_array_header_2_0(member)
-        else:
+        header = read_npy_header(member)
+        if header is None:
             raise self._bad(name, "an array of numbers", "fields with names")
-        return shape, dtype
+        return header
 
     def _bad(self, name: str, expected: str, actual: str) -> InputError:
         return bad(self.path, None, f"{show(name)}: expected {expected}, got {actual}")

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.lib import format as npy
 
 from ash_core.errors import InputError
 from ash_core.files.io import bad, read_bytes, show
+from ash_core.files.npz import read_npy_header
 
 MAX_BYTES: Final = 2 << 30
 """Size of the largest pickle: a body model is 250 MB."""
@@ -235,9 +235,7 @@ def read_object_array(path: Path | str) -> object:
     data = read_bytes(path, MAX_BYTES)
     file = io.BytesIO(data)
     try:
-        version = npy.read_magic(file)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(file)
+        shape, dtype = read_npy_header(file) or ((), np.dtype(np.void))
     except Exception as error:  # numpy parses the header as Python and raises what that raises
         text = f"expected an .npy file, could not read it: {show(str(error))}"
         raise bad(path, None, text) from None
