@@ -32,6 +32,20 @@ CameraFormat = Literal[
 """Files of cameras: cameras.json of the release, .calibration, transforms.json, sparse models,
 FileStorage .yml, intri.yml with extri.yml, cameras.json of 3D Gaussian Splatting."""
 
+CaptureLayout = Literal[
+    "avatarrex",
+    "thuman4",
+    "actorshq",
+    "zju",
+    "easymocap",
+    "mvhumannet",
+    "dna",
+    "nerfstudio",
+    "colmap",
+    "uma",
+]
+"""Layouts of multi-view captures. Here, so that --help needs no numpy."""
+
 HISTORY: Final = 3
 """Poses that the graph networks see: one and the two before it."""
 

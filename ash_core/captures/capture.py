@@ -7,26 +7,16 @@ root rule). `detect` then checks them against the masks.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from jaxtyping import Float
 from numpy import ndarray
 
+from ash_core.conventions import CaptureLayout
 from ash_core.files.body_poses import BodyPoses
 from ash_core.geometry.lens import Lens
 
-Layout = Literal[
-    "avatarrex",
-    "thuman4",
-    "actorshq",
-    "zju",
-    "easymocap",
-    "mvhumannet",
-    "dna",
-    "nerfstudio",
-    "colmap",
-    "uma",
-]
+Layout = CaptureLayout
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
 

@@ -16,7 +16,7 @@ from numpy import ndarray
 from scipy.ndimage import distance_transform_edt
 
 from ash_core.captures.capture import Capture, CaptureCamera, Layout
-from ash_core.captures.images import image_size, read_alpha, read_masks
+from ash_core.captures.images import image_size, read_alphas
 from ash_core.conventions import CameraAxes
 from ash_core.errors import InputError
 from ash_core.files.body_poses import BodyPoses, RootRule
@@ -479,18 +479,8 @@ def _masks(
     sizes = [image_size(capture.images[key]) for key in keys]
     for key, size in zip(keys, sizes, strict=True):
         _check_size(capture, key, size)
-    if all(key in capture.masks for key in keys):
-        masks = [_smaller(mask) for mask in read_masks(capture.masks[key] for key in keys)]
-    else:
-        masks = [
-            _smaller(
-                next(read_masks([capture.masks[key]]))
-                if key in capture.masks
-                else read_alpha(capture.images[key])
-            )
-            for key in keys
-        ]
-    return list(zip(masks, sizes, strict=True))
+    alphas = read_alphas((capture.images[key], capture.masks.get(key)) for key in keys)
+    return list(zip(map(_smaller, alphas), sizes, strict=True))
 
 
 def _check_size(capture: Capture, key: tuple[int, int], size: tuple[int, int]) -> None:

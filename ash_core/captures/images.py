@@ -82,6 +82,20 @@ def read_masks(refs: Iterable[ImageRef]) -> Iterator[UInt8[ndarray, "h w"]]:
             yield _alpha_of(data, place)
 
 
+def read_alphas(
+    shots: Iterable[tuple[ImageRef, ImageRef | None]],
+) -> Iterator[UInt8[ndarray, "h w"]]:
+    """Decode the masks of (image, mask) in order; without a mask the image's alpha.
+
+    Raises: InputError.
+    """
+    for has_mask, group in groupby(shots, lambda shot: shot[1] is not None):
+        if has_mask:
+            yield from read_masks(mask for _, mask in group if mask is not None)
+        else:
+            yield from (read_alpha(image) for image, _ in group)
+
+
 def image_size(ref: ImageRef) -> tuple[int, int]:
     """Read (width, height) of an image or mask, px; of files, only the header is read."""
     if ref.frame is not None:

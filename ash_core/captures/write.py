@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
 from ash_core.captures.capture import Capture, CaptureCamera, ImageRef
-from ash_core.captures.images import LABELS, image_size, read_alpha, read_images, read_masks
+from ash_core.captures.images import LABELS, image_size, read_alphas, read_images
 from ash_core.errors import InputError
 from ash_core.files.dataset import Split, image_path, mask_path
 from ash_core.files.image import FORMATS, decode_pixels
@@ -304,7 +304,8 @@ def cut_out(job: ImageJob, progress: Progress, stopped: Stopped) -> int:
     optics = Optics(camera.width, camera.height, pinhole, camera.lens)
     settings = ExtractSettings(erode=0, size=job.size, kind=job.kind, quality=QUALITY)
     cutter = Cutter(settings, optics, camera.width, camera.height)
-    pairs = zip(read_images(shot.image for shot in job.shots), _alphas(job.shots), strict=True)
+    alphas = read_alphas((shot.image, shot.mask) for shot in job.shots)
+    pairs = zip(read_images(shot.image for shot in job.shots), alphas, strict=True)
     count = 0
     for shot, (rgb, alpha) in zip(job.shots, pairs, strict=True):
         if stopped():
@@ -318,15 +319,6 @@ def cut_out(job: ImageJob, progress: Progress, stopped: Stopped) -> int:
         count += 1
         progress(1)
     return count
-
-
-def _alphas(shots: Sequence[Shot]) -> Iterator[UInt8[np.ndarray, "h w"]]:
-    """Decode the masks of pictures in order; neighbours of a video in one pass."""
-    for has_mask, group in itertools.groupby(shots, lambda shot: shot.mask is not None):
-        if has_mask:
-            yield from read_masks(shot.mask for shot in group if shot.mask is not None)
-        else:
-            yield from (read_alpha(shot.image) for shot in group)
 
 
 def _fitted(

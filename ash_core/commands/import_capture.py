@@ -8,26 +8,14 @@ import tyro
 
 from ash_core.commands.options import check_range, parse_size
 from ash_core.commands.terminal import StopRequest, note, progress_bar, say, show_table
+from ash_core.conventions import CaptureLayout
 from ash_core.errors import INTERRUPTED, InputError
 
 if TYPE_CHECKING:
     from ash_core.captures.detect import Detection, Overrides
     from ash_core.captures.import_capture import ImportResult
 
-LayoutFlag = Literal[
-    "auto",
-    "avatarrex",
-    "thuman4",
-    "actorshq",
-    "zju",
-    "easymocap",
-    "mvhumannet",
-    "dna",
-    "nerfstudio",
-    "colmap",
-    "uma",
-]
-"""Layouts of `captures.capture`, which is not imported for --help."""
+LayoutFlag = Literal["auto", CaptureLayout]
 
 
 @dataclass(frozen=True)

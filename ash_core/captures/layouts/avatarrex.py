@@ -21,9 +21,10 @@ from ash_core.captures.layouts.assemble import (
     without_missing,
 )
 from ash_core.captures.layouts.choice import Choice
-from ash_core.captures.layouts.parts import HALF_PIXEL, capture_camera, lens_of, list_folder
+from ash_core.captures.layouts.parts import capture_camera, lens_of, list_folder
 from ash_core.files.body_pose_files import read_body_poses
 from ash_core.files.cameras.checks import as_object, rigid_matrix
+from ash_core.files.cameras.opencv_yaml import HALF_PIXEL
 from ash_core.files.io import bad, is_kind, read_json, show
 
 AVATARREX_CALIBRATION: Final = "calibration_full.json"

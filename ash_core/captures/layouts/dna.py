@@ -18,7 +18,6 @@ from ash_core.captures.capture import Capture, CaptureCamera, ImageRef, Keypoint
 from ash_core.captures.layouts.assemble import Extras, Shots, assemble
 from ash_core.captures.layouts.choice import Choice
 from ash_core.captures.layouts.parts import (
-    HALF_PIXEL,
     capture_camera,
     lens_of,
     list_folder,
@@ -28,6 +27,7 @@ from ash_core.errors import InputError
 from ash_core.files.body_pose_files import poses_of_arrays, read_body_poses
 from ash_core.files.body_poses import BodyPoses
 from ash_core.files.cameras.checks import check_rigid
+from ash_core.files.cameras.opencv_yaml import HALF_PIXEL
 from ash_core.files.image import image_file_size
 from ash_core.files.io import bad, is_kind
 from ash_core.files.smc import SmcFile, open_smc

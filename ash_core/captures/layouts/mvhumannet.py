@@ -23,10 +23,11 @@ from ash_core.captures.capture import Capture, CaptureCamera
 from ash_core.captures.layouts.assemble import Extras, Shots, assemble, json_numbers, list_refs
 from ash_core.captures.layouts.choice import Choice
 from ash_core.captures.layouts.easymocap import read_keypoints
-from ash_core.captures.layouts.parts import HALF_PIXEL, capture_camera, lens_of, list_folder
+from ash_core.captures.layouts.parts import capture_camera, lens_of, list_folder
 from ash_core.conventions import MM_PER_M
 from ash_core.files.body_pose_files import read_body_poses
 from ash_core.files.cameras.checks import as_object, rigid_matrix
+from ash_core.files.cameras.opencv_yaml import HALF_PIXEL
 from ash_core.files.io import bad, is_kind, read_json, show
 from ash_core.files.restricted_pickle import read_pickle
 

@@ -23,8 +23,6 @@ from ash_core.geometry.lens import Lens
 
 IMAGE_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_ENDINGS: Final = (".mp4", ".mov", ".mkv", ".avi", ".webm")
-HALF_PIXEL: Final = 0.5
-"""Place of the first pixel's centre here; OpenCV has it at 0."""
 MAX_SKEW: Final = 1e-6
 SHAPE_TOLERANCE_PX: Final = 1.0
 """Largest error of a stored image's height at the scale of its width: sizes are rounded."""

@@ -17,7 +17,6 @@ from ash_core.captures.images import image_size
 from ash_core.captures.layouts.assemble import Extras, Shots, assemble, read_chosen_poses
 from ash_core.captures.layouts.choice import Choice
 from ash_core.captures.layouts.parts import (
-    HALF_PIXEL,
     capture_camera,
     lens_of,
     list_folder,
@@ -28,6 +27,7 @@ from ash_core.conventions import FPS, MM_PER_M
 from ash_core.files.body_pose_files import poses_of_arrays
 from ash_core.files.body_poses import BodyPoses
 from ash_core.files.cameras.checks import MAX_CAMERAS, rigid_matrix
+from ash_core.files.cameras.opencv_yaml import HALF_PIXEL
 from ash_core.files.io import bad, is_kind, show
 from ash_core.files.restricted_pickle import read_object_array
 
