@@ -457,6 +457,16 @@ def write_smplx_npz(path: Path, poses: BodyPoses) -> None:
     )
 
 
+def _write_texts(
+    folder: Path, clip: MadeClip, name: str, calibration: object, listed: Sequence[str]
+) -> None:
+    """Write calibration, list of missing images and poses of AvatarReX and THuman4.0."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(calibration))
+    (folder / "missing_img_files.txt").write_text("".join(f"{line}\n" for line in listed))
+    write_smplx_npz(folder / "smpl_params.npz", clip.poses)
+
+
 def write_avatarrex(
     folder: Path,
     clip: MadeClip,
@@ -471,7 +481,6 @@ def write_avatarrex(
     unit: numbers of T a metre (1000: millimetres, which no reader can notice). no_image, no_mask:
     files left out. listed: lines of missing_img_files.txt.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     _save_all(
         clip,
         lambda frame, camera: folder / camera.name / f"{frame:08d}.jpg",
@@ -479,9 +488,7 @@ def write_avatarrex(
         no_image,
         no_mask,
     )
-    (folder / "calibration_full.json").write_text(json.dumps(_rt_json(clip, unit, lens=True)))
-    (folder / "missing_img_files.txt").write_text("".join(f"{line}\n" for line in listed))
-    write_smplx_npz(folder / "smpl_params.npz", clip.poses)
+    _write_texts(folder, clip, "calibration_full.json", _rt_json(clip, unit, lens=True), listed)
 
 
 def write_thuman4(
@@ -494,7 +501,6 @@ def write_thuman4(
     listed: Sequence[str] = (),
 ) -> None:
     """Write the layout of THuman4.0, of cameras without distortion; faults as for AvatarReX."""
-    folder.mkdir(parents=True, exist_ok=True)
     _save_all(
         clip,
         lambda frame, camera: folder / "images" / camera.name / f"{frame:08d}.jpg",
@@ -502,9 +508,7 @@ def write_thuman4(
         no_image,
         no_mask,
     )
-    (folder / "calibration.json").write_text(json.dumps(_rt_json(clip, unit, lens=False)))
-    (folder / "missing_img_files.txt").write_text("".join(f"{line}\n" for line in listed))
-    write_smplx_npz(folder / "smpl_params.npz", clip.poses)
+    _write_texts(folder, clip, "calibration.json", _rt_json(clip, unit, lens=False), listed)
 
 
 def write_actorshq(

@@ -200,7 +200,7 @@ def test_angles_give_the_turns_they_came_from(order: str) -> None:
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_angles_follow_the_nearer_of_two_solutions(order: str) -> None:
-    """As a loop over the frames finds them."""
+    """A loop over the frames finds the same angles."""
     rng = np.random.default_rng(1)
     steps = Rotation.from_rotvec(rng.normal(size=(300, 3)))
     turns = [Rotation.identity()]

@@ -598,7 +598,7 @@ def test_one_frame_in_one_folder_is_a_capture(tmp_path: Path) -> None:
 
 
 def test_folders_of_no_camera_are_reported(tmp_path: Path) -> None:
-    """As where a model lost its last lines."""
+    """A model lost its last lines."""
     _, folder = written("colmap", tmp_path)
     path = folder / "sparse" / "0" / "images.txt"
     path.write_text("\n".join(path.read_text().split("\n")[:5]))

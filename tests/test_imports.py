@@ -149,7 +149,7 @@ def test_viewer_logic_imports_no_window(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules("ash_core"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_core_never_unpickles(path: Path) -> None:
-    """Of pickle only its error's name, and torch.load only with weights_only=True.
+    """Allow pickle's error alone, and torch.load with weights_only=True.
 
     One module derives a reader from pickle's, which looks up no class by its name.
     """

@@ -124,7 +124,7 @@ def test_poses_stay_as_given_without_refinement(disturbed: Path, tmp_path: Path)
 
 
 def test_gradients_are_those_of_finite_differences(disturbed: Path, data: AvatarData) -> None:
-    """From a pose's correction through kinematics and skinning to every Gaussian."""
+    """A pose's correction reaches every Gaussian through kinematics and skinning."""
     motion = open_dataset(disturbed).splits["training"].motion
     tuning, avatar = tuning_of(data, motion, list(range(len(motion.dofs)))), Avatar.from_data(data)
     torch.manual_seed(0)
