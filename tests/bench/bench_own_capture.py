@@ -13,6 +13,10 @@
 the poses: all that a laboratory hands over. `body ida` makes that body alone, beside the actor,
 where another machine has no anny. `baseline` makes the same images a data set with the
 actor's own clothed template. `compare` measures both on the same images.
+
+What `--tune-poses` is worth: `spoil CAPTURE OUT` makes the same capture with errors of a fit in the
+poses of its training frames. Import both, train on the second, then `poses CLEAN SPOILT AVATAR`
+prints how far joints are off before and after.
 """
 
 import argparse
@@ -30,6 +34,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 
 QUALITY = 95
 BODY = "SMPLX_NEUTRAL.npz"
+POSES_FILE = "smpl_params.npz"
+TESTING = 124
+"""Number of testing frames of the study's clips."""
 
 
 # ---- the hand-over ----
@@ -71,7 +78,7 @@ def hand_over(actor: Path, film: Path, out: Path) -> None:
     counts = {split: _frames(video_path(film, split, 0)) for split in splits}
     dofs = [read_motion(film / split / POSES, skeleton).dofs[: counts[split]] for split in splits]
     poses = poses_of_actor(skeleton, torch.cat(dofs).numpy(), rest)
-    write_poses(out / "smpl_params.npz", poses, np.array(R_WORLD_BODY), rest[0])
+    write_poses(out / POSES_FILE, poses, np.array(R_WORLD_BODY), rest[0])
 
     # Images and masks, a process a camera.
     jobs = []
@@ -141,6 +148,60 @@ def _write_camera(job: tuple) -> None:
         Image.fromarray(mask).save(folder / "mask" / "pha" / f"{frame:08d}.jpg", quality=QUALITY)
 
 
+# ---- the same capture with poses that are off ----
+
+
+def spoil(capture: Path, out: Path, testing: int = TESTING) -> None:
+    """Link a capture, with errors of a fit in all poses but the last, which are for testing.
+
+    Errors change slowly: 1 degree (standard deviation) an axis of a body joint, 3 of a finger, 5 mm
+    the root.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    out.mkdir(parents=True)
+    for path in capture.iterdir():
+        if path.name != POSES_FILE:
+            (out / path.name).symlink_to(path.resolve())
+    values = dict(np.load(capture / POSES_FILE))
+    count = len(values["transl"]) - testing
+    generator = np.random.default_rng(0)
+    sizes = {
+        "body_pose": np.radians(1.0),
+        "left_hand_pose": np.radians(3.0),
+        "right_hand_pose": np.radians(3.0),
+        "transl": 0.005,
+    }
+    for name, size in sizes.items():
+        noise = gaussian_filter1d(generator.normal(size=values[name][:count].shape), 6.0, axis=0)
+        values[name][:count] += size * noise / noise.std()
+    np.savez(out / POSES_FILE, **values)
+
+
+def pose_errors(clean: Path, spoilt: Path, avatar: Path) -> None:
+    """Print how far the joints of training poses are off, mm: as given and as refined."""
+    import torch
+
+    from ash_core.files.dataset import open_dataset
+    from ash_core.geometry.kinematics import joint_transforms
+    from ash_core.training.pose_tuning import with_refined_poses
+
+    def places(skeleton, split) -> "torch.Tensor":
+        return joint_transforms(skeleton, split.motion.dofs.double())[..., :3, 3]
+
+    # Each data set has a skeleton of its own: Euler orders follow the poses.
+    true_data, data = open_dataset(clean), open_dataset(spoilt)
+    skeleton, given = data.character.skeleton, data.splits["training"]
+    refined = with_refined_poses(avatar, given, skeleton)
+    assert refined is not None, f"{avatar}: no refined poses"
+    truth = places(true_data.character.skeleton, true_data.splits["training"])
+    result = {}
+    for name, split in (("given", given), ("refined", refined)):
+        off = 1e3 * (places(skeleton, split) - truth).norm(dim=-1)
+        result[name] = {"mean": off.mean().item(), "largest tenth": off.quantile(0.9).item()}
+    print(json.dumps(result), flush=True)
+
+
 # ---- the same images with the true template ----
 
 
@@ -192,7 +253,8 @@ def compare(pairs: list[str], lpips_weights: list[Path], views: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, paths in (("body", 1), ("hand-over", 3), ("baseline", 4)):
+    counts = {"body": 1, "hand-over": 3, "baseline": 4, "spoil": 2, "poses": 3}
+    for name, paths in counts.items():
         commands.add_parser(name).add_argument("paths", type=Path, nargs=paths)
     command = commands.add_parser("compare")
     command.add_argument("pairs", nargs="+")
@@ -205,6 +267,10 @@ def main() -> None:
         hand_over(*given.paths)
     elif given.command == "baseline":
         baseline(*given.paths)
+    elif given.command == "spoil":
+        spoil(*given.paths)
+    elif given.command == "poses":
+        pose_errors(*given.paths)
     else:
         compare(given.pairs, given.lpips_weights, given.views)
 
