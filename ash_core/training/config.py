@@ -126,7 +126,8 @@ class TrainConfig:
     """Pixels of each picture that are compared. auto: around the masks; larger ones in parts."""
     keep: Keep = "auto"
     """Place of the pictures: on the GPU, in memory, or in their files, decoded when needed.
-    auto: the first that has room, of memory at most 12 GB."""
+    auto: the first that has room, of memory at most 12 GB. files: boxes of images with a mask
+    beside them wait on the disk of OUT, up to 64 GB, once they were decoded."""
     workers: int = 0
     """Threads that decode pictures. 0: one for each processor, at most 16."""
 

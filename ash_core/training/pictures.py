@@ -1,15 +1,15 @@
 """The photographs of a training: boxes around the masks, kept as bytes where there is room.
 
 `Pictures` answers one question: the pixels of some windows of some photographs. They wait on the
-GPU, in memory, or in their files; threads decode them. A photograph that cannot be used is left
-out.
+GPU, in memory, or in their files; threads decode them. Photographs with a mask beside them are
+decoded once: then their boxes wait on the disk. A photograph that cannot be used is left out.
 """
 
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ash_core.errors import InputError
 from ash_core.files.dataset import MaskedCrop, read_mask_crop, read_masked_crop, stored_box
+from ash_core.training.box_file import MOST_DISK, Box, BoxFile
 from ash_core.training.config import Keep
 from ash_core.training.image_index import ImageIndex
 from ash_core.training.pixel_store import PixelStore
@@ -55,15 +56,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]
 """Receives progress: what is prepared, how many are done, how many there are."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """The part of a photograph that is kept."""
-
-    pixels: UInt8[np.ndarray, "h w 4"]
-    left: int
-    top: int
 
 
 class Extent(NamedTuple):
@@ -141,7 +133,10 @@ class Pictures:
         self.unusable: list[str] = []
         """Errors of photographs that cannot be used, in the order of their discovery."""
         self._store: PixelStore | None = None
+        self._box_file: BoxFile | None = None
         self.place = self._load(keep, ImageIndex(index, self.paths, self._pool))
+        if self.place == "files":
+            self._box_file = BoxFile(index.parent, int(MOST_DISK) // _processes())
 
     @property
     def empty(self) -> list[Path]:
@@ -228,14 +223,20 @@ class Pictures:
             raise InputError(f"{self.unusable[0]}{others}")
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and give back the disk's room."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._box_file = None
 
     # ---- reading, in threads ----
 
     def _read(self, number: int) -> Box:
-        path = self.paths[number]
-        crop = read_masked_crop(path)
+        box_file = self._box_file
+        if box_file is None:
+            return self._decode(number)
+        return box_file.read(number, self.paths[number], partial(self._decode, number))
+
+    def _decode(self, number: int) -> Box:
+        crop = read_masked_crop(self.paths[number])
         self._check_size(number, crop.width, crop.height)
         return mask_box(crop)
 
@@ -334,9 +335,13 @@ def _where(keep: Keep, device: torch.device, size: int) -> Keep:
         return keep
     if device.type == "cuda" and size < SHARE["gpu"] * torch.cuda.mem_get_info(device)[0]:
         return "gpu"
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size * processes < min(SHARE["memory"] * free, MOST_MEMORY):
+    if size * _processes() < min(SHARE["memory"] * free, MOST_MEMORY):
         return "memory"
     _log.info("%.1f GB of photographs: they stay in their files", size / 1e9)
     return "files"
+
+
+def _processes() -> int:
+    """Count this training's processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
