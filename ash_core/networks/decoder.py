@@ -94,6 +94,8 @@ class Decoder(nn.Module):
         self.lift = nn.ModuleList(_conv(b, a) for a, b in reversed(pairs))
         self.join = nn.ModuleList(_conv(a, a) for a, _ in reversed(pairs))
         self.head = nn.Conv2d(widths[0], outputs, 1)
+        if self.base.is_meta:  # shapes alone: normal_ there imports torch's compiler, for a second
+            return
         generator = torch.Generator().manual_seed(0)  # an untrained avatar is the same everywhere
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
