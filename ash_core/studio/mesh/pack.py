@@ -1,5 +1,8 @@
 """Pack flattened charts into the unit square by trying places on a bitmap."""
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation
@@ -46,7 +49,8 @@ def pack(charts: list[tuple[np.ndarray, np.ndarray]], quick: bool = False) -> li
         if number >= BISECTIONS:
             low *= 0.8  # hollow charts, or very many
         scale = (low + high) / 2 if number < BISECTIONS else low
-        tries = (_try(upright, order, scale, t, turns) for order in orders for t in tightness)
+        turned = _turned_charts(upright, scale, turns)
+        tries = (_try(turned, order, t, turns) for order in orders for t in tightness)
         placed = next((p for p in tries if p is not None), None)
         if placed is None:
             high = scale
@@ -56,25 +60,46 @@ def pack(charts: list[tuple[np.ndarray, np.ndarray]], quick: bool = False) -> li
     return best
 
 
+def _turned_charts(
+    charts: list, scale: float, turns: int
+) -> Callable[[int, int], tuple[np.ndarray, np.ndarray] | None]:
+    """Return a function from (chart, turn) to the turned layout and its bitmap.
+
+    It is None where the layout is too large. All orders of placing share a bitmap.
+    """
+
+    @cache
+    def turned_chart(index: int, turn: int) -> tuple[np.ndarray, np.ndarray] | None:
+        flat, faces = charts[index]
+        angle = 2 * np.pi * turn / turns
+        c, s = np.cos(angle), np.sin(angle)
+        turned = flat @ np.array([[c, s], [-s, c]]) * scale
+        turned = turned - turned.min(0)
+        if turned.max() > 1.0 - (2 * GAP + 2) / GRID:
+            return None
+        return turned, _bitmap(turned, faces)
+
+    return turned_chart
+
+
 def _try(
-    charts: list, order: np.ndarray, scale: float, tightness: float, turns: int
+    turned_chart: Callable[[int, int], tuple[np.ndarray, np.ndarray] | None],
+    order: np.ndarray,
+    tightness: float,
+    turns: int,
 ) -> list[np.ndarray] | None:
     """Place the charts in order, keeping the used square small; None if one has no place."""
     taken = np.zeros((GRID, GRID), bool)  # the widened chart stays inside: the gap to the border
-    placed: list = [None] * len(charts)
-    for index in order:
-        flat, faces = charts[index]
+    placed: list = [None] * len(order)
+    for index in order.tolist():
         spectrum = np.fft.rfft2(taken.astype(np.float32))
         best = None
         for turn in range(turns):
             # Turn the layout, and widen its cells by the gap.
-            angle = 2 * np.pi * turn / turns
-            c, s = np.cos(angle), np.sin(angle)
-            turned = flat @ np.array([[c, s], [-s, c]]) * scale
-            turned = turned - turned.min(0)
-            if turned.max() > 1.0 - (2 * GAP + 2) / GRID:
+            found = turned_chart(index, turn)
+            if found is None:
                 continue
-            mask = _bitmap(turned, faces)
+            turned, mask = found
             h, w = mask.shape
             wide = np.zeros((GRID, GRID), np.float32)
             wide[: h + 2 * GAP, : w + 2 * GAP] = binary_dilation(
