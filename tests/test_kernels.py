@@ -25,7 +25,8 @@ from ash_core.gpu_frame import character, convolutions, decoders, frame
 from ash_core.splat import cuda
 from ash_core.training import losses
 
-ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
+ARCHITECTURES = ("sm_80", "sm_86", "sm_90", "sm_120")
+"""For sm_89 NVRTC gives every kernel as many registers as for sm_86."""
 PROGRAMS = {
     "splat forward": cuda.FORWARD,
     "splat backward": cuda.BACKWARD,
@@ -129,7 +130,8 @@ def test_constants_stand_in_one_place(name: str) -> None:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_kernel_has_a_signature(name: str) -> None:
     program = PROGRAMS[name]
-    compiled = re.findall(r"Compiling entry function '(\w+)'", program.compile("sm_90").log)
+    log = compile_once(name, "sm_90").log
+    compiled = re.findall(r"Compiling entry function '(\w+)'", log)
     signatures = read_signatures(program.text())
     assert compiled
     for kernel in compiled:
@@ -190,23 +192,21 @@ def test_a_damaged_entry_is_rebuilt(
 @needs_nvrtc
 def test_processes_that_race_leave_one_whole_entry(program: Program, cache: Path) -> None:
     script = (
-        "import sys, hashlib; from pathlib import Path; from ash_core.gpu.kernels import Program\n"
-        f"p = Program(Path({str(program.sources[1])!r}), defines={{'VALUE': 7}})\n"
-        "sys.stdin.readline(); print(hashlib.sha256(p.cubin('sm_90')).hexdigest())"
+        "import hashlib, os; from pathlib import Path; from ash_core.gpu.kernels import Program\n"
+        f"program = Program(Path({str(program.sources[1])!r}), defines={{'VALUE': 7}})\n"
+        "any(os.fork() == 0 for _ in range(2))  # three processes from here, none imports again\n"
+        "print(hashlib.sha256(program.cubin('sm_90')).hexdigest(), flush=True)"
     )
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", script],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        for _ in range(3)
-    ]
-    said = [racer.communicate("go\n", timeout=120)[0] for racer in racers]
+    racers = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=120,
+    )
+    said = racers.stdout.split()
+    assert len(said) == 3, racers.stderr
     assert len(set(said)) == 1
-    assert said[0]
     assert [path.suffix for path in cache.iterdir()] == [".cubin"]
 
 
