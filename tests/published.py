@@ -4,7 +4,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,7 +85,8 @@ def _seeded() -> ModuleType:
     return module
 
 
+@lru_cache(maxsize=1)  # a U-Net's are 124 MB
 def seeded_weights(name: str) -> dict[str, Tensor]:
-    """The random weights of a published network, `spatial_gcn`, `unet_geometry`, ..."""
+    """Load the random weights of a published network, `spatial_gcn`, `unet_geometry`, ..."""
     weights: dict[str, Any] = _seeded().load(name)
     return {key: torch.from_numpy(np.asarray(value)) for key, value in weights.items()}

@@ -92,13 +92,14 @@ def test_unets(golden: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["geometry", "appearance"])
-def test_unets_at_256_texels_in_any_layout(kind: str) -> None:
+def test_unets_at_192_texels_in_any_layout(kind: str) -> None:
     """Both layouts stay within four times the noise of the published operations in float32.
 
-    The noise is measured here: torch's batch norm over NCHW, as published, against float64.
+    The noise is measured here: torch's batch norm over NCHW, as published, against float64. Over
+    channels-last maps torch's batch norm has 75 times the noise.
     """
-    x = torch.from_numpy(np.random.RandomState(11).standard_normal((1, 18, 256, 256)) / 2)
-    x[..., :80] = 0  # an empty part of the atlas
+    x = torch.from_numpy(np.random.RandomState(11).standard_normal((1, 18, 192, 192)) / 2)
+    x[..., :60] = 0  # an empty part of the atlas
     root = torch.tensor([[0.1, 0.9, -0.3]], dtype=torch.float64) if kind == "appearance" else None
     net = unet.UNet(kind)  # type: ignore[arg-type]
     net.load_state_dict(seeded_weights(f"unet_{kind}"))
