@@ -3,7 +3,7 @@
 Source: OpenCV's documentation of camera calibration ("Detailed description").
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -25,7 +25,8 @@ class Lens:
     @property
     def is_straight(self) -> bool:
         """True if it distorts nothing."""
-        return not any(astuple(self))
+        values = (self.k1, self.k2, self.p1, self.p2, self.k3, self.k4, self.k5, self.k6)
+        return not any(values)  # astuple copies deeply: 43 us
 
 
 Pinhole = tuple[float, float, float, float]
