@@ -13,6 +13,7 @@ from ash_core.errors import InputError
 from ash_core.records import Image
 from ash_core.splat.cuda import render_views
 from ash_core.splat.rasterize import rasterize
+from ash_core.training.adam import AdamSettings, FlatAdam
 from ash_core.training.captured import Captured, CapturedPose
 from ash_core.training.checkpoints import Checkpoint
 from ash_core.training.config import TrainConfig
@@ -53,30 +54,22 @@ class Trainer:
         if "character" in self.flats:
             self.framed = self.flats["character"].values.clone()
             """The tuned character that the Gaussians' directions and sizes were last taken from."""
-        # Optimiser; on a GPU its numbers are tensors, for captured steps.
+        # Optimiser of each vector.
         device = model.device
-        own = {"poses": {"betas": BETAS, "eps": POSE_EPSILON}}
-        groups = [
-            {"params": [flat.values], "name": name, **own.get(name, {})}
-            for name, flat in self.flats.items()
-        ]
         self.rate = config.learning_rate or 0.0
-        on_gpu = device.type == "cuda"
-        self.optimiser = torch.optim.Adam(
-            groups, lr=self.rate, betas=self.variant.adam_betas, eps=EPSILON, fused=True,
-            capturable=on_gpu,
-        )  # fmt: skip
-        if on_gpu:  # where a captured step finds them
-            for group in self.optimiser.param_groups:
-                group["lr"] = torch.tensor(self.rate, device=device)
+        self._failed = torch.zeros((), device=device)
+        usual = AdamSettings(self.variant.adam_betas, EPSILON)
+        own = {"poses": AdamSettings(BETAS, POSE_EPSILON)}
+        self.optimisers = {
+            name: FlatAdam(flat, own.get(name, usual), self._failed)
+            for name, flat in self.flats.items()
+        }
         self._new_share = torch.zeros((), device=device)
         """Share of the present weights in their running mean."""
-        self._failed = torch.zeros((), device=device)
-        self.optimiser.found_inf = self._failed  # type: ignore[attr-defined]
         # Captured work, and sums since the last look.
         self._pose: CapturedPose | None = None
         self._pose_warms_up = False
-        self._end = Captured(self._end_step, device) if on_gpu else None
+        self._end = Captured(self._end_step, device) if device.type == "cuda" else None
         self._sums: dict[str, Tensor] = {}
         self._phases: set[bool] = set()
         """Kinds of steps since the last look: True for the first phase, False for others."""
@@ -240,18 +233,15 @@ class Trainer:
 
     def _set_rates(self) -> None:
         parts = {"character": self.config.character_rate, "poses": self.config.pose_rate}
-        for group in self.optimiser.param_groups:
-            rate = self.rate * parts.get(group["name"], 1.0)
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+        for name, optimiser in self.optimisers.items():
+            optimiser.set_rate(self.rate * parts.get(name, 1.0))
         decay = min(self.config.ema or 0.0, (1 + self.step) / (10 + self.step))
         self._new_share.fill_(1 - decay)
 
     def _update(self) -> None:
         """Adam, which leaves the weights alone when numbers are not finite; then their mean."""
-        self.optimiser.step()
+        for optimiser in self.optimisers.values():
+            optimiser.update()
         if self.config.ema:
             for name, flat in self.flats.items():
                 self.ema[name].lerp_(flat.values, self._new_share)
@@ -296,14 +286,9 @@ class Trainer:
     def state(self, seconds: float) -> Checkpoint:
         """Everything that the next step follows from."""
         tensors: dict[str, Tensor] = {}
-        for group in self.optimiser.param_groups:
-            name, flat = group["name"], self.flats[group["name"]]
-            moments = self.optimiser.state[flat.values]
-            vectors = self._vectors(name)
-            if moments:
-                vectors |= {key: moments[key] for key in ("exp_avg", "exp_avg_sq")}
-                tensors[f"{name}.step"] = moments["step"].detach().cpu().clone()
-            for key, vector in vectors.items():
+        for name, flat in self.flats.items():
+            tensors[f"{name}.step"] = self.optimisers[name].step.cpu().clone()
+            for key, vector in (self._vectors(name) | self._moments(name)).items():
                 parts = flat.named_parts(vector)
                 tensors |= {
                     f"{name}.{key}.{n}": part.detach().cpu().contiguous()
@@ -312,13 +297,17 @@ class Trainer:
         return Checkpoint(self.step, seconds, self._settings(), tensors)
 
     def _vectors(self, name: str) -> dict[str, Tensor]:
-        """List what is kept of a group besides the optimiser's moments."""
+        """List what is kept of a vector besides the optimiser's moments."""
         vectors = {"values": self.flats[name].values}
         if self.config.ema:
             vectors["ema"] = self.ema[name]
         if name == "character" and self.model.tuning is not None:
             vectors["framed"] = self.framed
         return vectors
+
+    def _moments(self, name: str) -> dict[str, Tensor]:
+        optimiser = self.optimisers[name]
+        return {"exp_avg": optimiser.exp_avg, "exp_avg_sq": optimiser.exp_avg_sq}
 
     def refresh_frames(self) -> None:
         """Let the Gaussians' directions and sizes follow the tuned template."""
@@ -353,14 +342,11 @@ class Trainer:
             if saved_value != value:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag}: expected {saved_value} as in {place}, got {value}")
-        for group in self.optimiser.param_groups:
-            name, flat = group["name"], self.flats[group["name"]]
+        for name, flat in self.flats.items():
             vectors = self._vectors(name)
-            if f"{name}.step" in checkpoint.tensors:
-                moments = {key: torch.zeros_like(flat.values) for key in ("exp_avg", "exp_avg_sq")}
-                step = checkpoint.tensors[f"{name}.step"].to(flat.values.device)
-                self.optimiser.state[flat.values] = {"step": step, **moments}
-                vectors |= moments
+            if f"{name}.step" in checkpoint.tensors:  # older ones of step 0 have none
+                self.optimisers[name].step.copy_(checkpoint.tensors[f"{name}.step"])
+                vectors |= self._moments(name)
             for key, vector in vectors.items():
                 prefix = f"{name}.{key}."
                 parts = {
