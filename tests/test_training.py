@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -54,35 +56,77 @@ def numbers(out: Path) -> list[dict[str, float]]:
     return [{name: line[name] for name in line if name not in timed} for line in lines]
 
 
-WAITING = """
-import sys
-from ash_core import cli
-from ash_core.training import train  # slow to import, in the time that nobody waits for
-sys.stdin.readline()
-sys.exit(cli.main(sys.argv[1:]))
-"""
-
-
-def start(
-    words: list[str], waits: bool = False, stderr: int | IO[str] = subprocess.PIPE
-) -> subprocess.Popen[str]:
-    """The command in a process of its own; one that waits does nothing until `begin`."""
+def start(words: list[str], stderr: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start the command in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, *(("-c", WAITING) if waits else ("-m", "ash_core.cli")), *words],
+        [sys.executable, "-m", "ash_core.cli", *words],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE if waits else None,
         stderr=stderr,
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
-def begin(process: subprocess.Popen[str]) -> None:
-    """Let one that waits go on."""
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
+FORKING = """
+import json, os, sys
+from ash_core import cli
+from ash_core.training import train  # slow to import, once for all commands
+for line in sys.stdin:
+    words, errors = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        file = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        code = cli.main(words)
+        assert "torch._dynamo" not in sys.modules, "torch's compiler was imported, for a second"
+        sys.exit(code)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Forks:
+    """A process that has imported the trainer and forks a child for each command, one at a time."""
+
+    def __init__(self) -> None:
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", FORKING],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, words: list[str], errors: Path) -> int:
+        """Begin a command whose output goes to a file; returns the number of its process."""
+        assert self.parent.stdin is not None
+        self.parent.stdin.write(json.dumps([words, str(errors)]) + "\n")
+        self.parent.stdin.flush()
+        return self._number()
+
+    def wait(self) -> int:
+        """Return the command's exit code, negative for a signal."""
+        return self._number()
+
+    @staticmethod
+    def kill(number: int) -> None:
+        """Kill a command that may have ended by itself."""
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+    def _number(self) -> int:
+        assert self.parent.stdout is not None
+        return int(self.parent.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    made = Forks()
+    yield made
+    made.parent.communicate(timeout=300)
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -92,14 +136,29 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
-    """Until the log has a step."""
-    log = out / "log.jsonl"
+    """Wait until the log has a step."""
     while process.poll() is None:
-        done = re.findall(r'"step": (\d+),', log.read_text() if log.exists() else "")
-        if max(map(int, done), default=0) >= step:
+        if last_step(out) >= step:
             return
         time.sleep(0.02)
     raise AssertionError(process.communicate()[1])
+
+
+def last_step(out: Path) -> int:
+    """Return the last step in a log that may end within a line."""
+    log = out / "log.jsonl"
+    done = re.findall(r'"step": (\d+),', log.read_text() if log.exists() else "")
+    return max(map(int, done), default=0)
+
+
+def wait_for_fork(number: int, errors: Path, out: Path, step: int) -> None:
+    """Wait until the log of a forked command has a step."""
+    while last_step(out) < step:
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            raise AssertionError(errors.read_text()) from None
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
@@ -175,22 +234,21 @@ def test_trained_avatar_is_rendered_by_the_usual_command(
 
 
 def test_a_training_killed_ten_times_goes_on_to_the_same_numbers(
-    footage: Path, trained: Path, tmp_path: Path
+    footage: Path, trained: Path, tmp_path: Path, forks: Forks
 ) -> None:
     """To the last bit: what a step follows from is in the checkpoint, seed and step."""
-    out, steps = tmp_path / "out", sorted(random.sample(range(1, 58), 10))
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    steps = sorted(random.sample(range(1, 58), 10))
     words = arguments(footage, out, *WHOLE, "--checkpoint-every", 2)
     print("killed after steps", steps)
-    process = start(words)
     for step in steps:
-        heir = start([*words, "--resume"], waits=True)
-        wait_for_step(process, out, step)
+        number = forks.start([*words, "--resume"] if out.exists() else words, errors)
+        wait_for_fork(number, errors, out, step)
         time.sleep(random.uniform(0, 0.05))  # in the middle of something
-        process.kill()
-        process.communicate()
-        process = heir
-        begin(process)
-    finish(process)
+        forks.kill(number)
+        assert forks.wait() in (-signal.SIGKILL, 0), errors.read_text()
+    forks.start([*words, "--resume"], errors)
+    assert forks.wait() == 0, errors.read_text()
     assert numbers(out) == numbers(trained)
     assert not list(out.rglob("*.part"))
     one, other = ((folder / "avatar.safetensors").read_bytes() for folder in (trained, out))
@@ -202,20 +260,20 @@ def test_a_training_killed_ten_times_goes_on_to_the_same_numbers(
     [(signal.SIGTERM, 3, 0), (signal.SIGHUP, 1, 0), (signal.SIGINT, 1, 130)],
 )
 def test_signals_save_and_end(
-    footage: Path, tmp_path: Path, number: int, times: int, code: int
+    footage: Path, tmp_path: Path, forks: Forks, number: int, times: int, code: int
 ) -> None:
     """SIGTERM comes from Slurm, and once more from torchrun."""
-    process = start(arguments(footage, tmp_path, "--steps", 100000))
-    wait_for_step(process, tmp_path, 2)
+    errors = tmp_path / "errors"
+    process = forks.start(arguments(footage, tmp_path, "--steps", 100000), errors)
+    wait_for_fork(process, errors, tmp_path, 2)
     for _ in range(times):
-        process.send_signal(number)
+        os.kill(process, number)
         time.sleep(0.02)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == code, errors
+    assert forks.wait() == code, errors.read_text()
     found = newest_checkpoint(tmp_path / "checkpoints")
     assert found is not None
     assert found[1].step == max(losses(tmp_path))
-    assert "--resume goes on" in errors
+    assert "--resume goes on" in errors.read_text()
     load_avatar(tmp_path / "avatar.safetensors")
 
 
