@@ -22,9 +22,9 @@ def test_the_tuned_template_moves_towards_the_photographs(footage: Path, tmp_pat
     save_avatar(path, replace(data, template=replace(data.template, vertices=wide)))
     setup = make_setup(
         footage, avatar=path, tune_character=True, learning_rate=2e-3, character_rate=1.0,
-        steps=80, weights=LossWeights(mask=1.0, offset=1.0, smooth=100.0),
+        steps=54, weights=LossWeights(mask=1.0, offset=1.0, smooth=100.0),
     )  # fmt: skip
-    losses_seen = steps(setup, 60)
+    losses_seen = steps(setup, 40)
     found = setup.model.avatar_data(setup.trainer.ema, ()).template.vertices
     sides = slice(0, 56)
     before = float((wide - right)[sides].norm(dim=-1).mean())
@@ -49,7 +49,7 @@ def test_tuned_graph_networks_learn_and_are_saved(footage: Path, tmp_path: Path)
     save_avatar(path, replace(data, networks=networks))
     setup = make_setup(
         footage, avatar=path, tune_character=True, learning_rate=2e-3, character_rate=1.0,
-        steps=40, weights=LossWeights(mask=1.0, offset=1.0), ema=0.0,
+        steps=25, weights=LossWeights(mask=1.0, offset=1.0), ema=0.0,
     )  # fmt: skip
     trainer = setup.trainer
     assert {name.split(".")[0] for name, _ in trainer.flats["character"].named} == set(networks)
@@ -66,7 +66,7 @@ def test_tuned_graph_networks_learn_and_are_saved(footage: Path, tmp_path: Path)
 
     before = error(Character(replace(data, networks=networks)))
     assert before == pytest.approx(0.03, abs=1e-3)
-    steps(setup, 40)
+    steps(setup, 25)
     saved = load_avatar(setup.model.save(tmp_path, trainer.ema, (), trainer.step))
     tuned = trainer.flats["character"].named_parts(trainer.flats["character"].values)
     for name, start in networks.items():
