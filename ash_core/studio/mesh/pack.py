@@ -96,10 +96,10 @@ def _try(
         best = None
         for turn in range(turns):
             # Turn the layout, and widen its cells by the gap.
-            found = turned_chart(index, turn)
-            if found is None:
+            layout = turned_chart(index, turn)
+            if layout is None:
                 continue
-            turned, mask = found
+            turned, mask = layout
             h, w = mask.shape
             wide = np.zeros((GRID, GRID), np.float32)
             wide[: h + 2 * GAP, : w + 2 * GAP] = binary_dilation(
