@@ -21,9 +21,9 @@ from ash_core.commands.train_demo import JUDGED, LEAST_GAIN_DB, TrainDemo
 from ash_core.errors import INTERRUPTED
 from ash_core.files.image import read_image
 
-MINUTES = 0.2
+MINUTES = 0.12
 SETTINGS = ("--actor", "actor", "--size", "120x90", "--minutes", str(MINUTES))
-"""A tenth of the pixels and a 25th of the time that a user gives it, in processor time."""
+"""A tenth of the pixels and a 40th of the time that a user gives it, in processor time."""
 SMALLER = {
     "TAKE_FRAMES": 5,
     "TEST_FRAMES": 3,
