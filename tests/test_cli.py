@@ -72,7 +72,9 @@ def render(scene: Scene, out: Path, *more: object) -> int:
 
 def start_render(scene: Scene, motion: Path, out: Path, prefix: str = "") -> subprocess.Popen[str]:
     """The same as a process of its own."""
-    script = f"{prefix}\nimport sys\nfrom ash_core.cli import main\nsys.exit(main())"
+    # Not as under nohup, where a hang-up is rightly ignored.
+    heard = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    script = f"{prefix}\n{heard}\nimport sys\nfrom ash_core.cli import main\nsys.exit(main())"
     command = [sys.executable, "-c", script, "render", str(scene.avatar), "--motion", str(motion)]
     return subprocess.Popen(
         [*command, "--size", "320x240", "--preset", "cpu", "--out", str(out)],
