@@ -61,6 +61,7 @@ OUTSIDE: Final = {
     "small_dataset",
     "subprocess",
     "train_toy",
+    "window_process",
     "x_server",
 }
 """Modules that start processes, open windows, film or train: tests of a file with one are not

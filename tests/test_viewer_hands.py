@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from test_viewer_window import has_egl
+from window_process import NO_EGL, has_egl
 
 SCRIPT = """
 import json, sys, time
@@ -248,10 +248,9 @@ its = hello_imgui.get_imgui_test_engine()
 engine.get_io(its).config_run_speed = engine.TestRunSpeed.fast
 engine.get_io(its).config_log_to_tty = True
 engine.get_io(its).config_verbose_level = engine.TestVerboseLevel.error
-for _ in range(600):
+end = time.monotonic() + 240.0
+while not app.settled and time.monotonic() < end:
     immapp.manual_render.render()
-    if app.settled:
-        break
     time.sleep(0.005)
 engine.queue_tests(its, engine.TestGroup.tests)
 while not engine.is_test_queue_empty(its):
@@ -263,7 +262,7 @@ window.close_without_display(app, out / "last.png")
 (out / "said.json").write_text(json.dumps(said))
 """
 
-pytestmark = pytest.mark.skipif(not has_egl(), reason="no EGL: apt install libegl1 libegl-mesa0")
+pytestmark = pytest.mark.skipif(not has_egl(), reason=NO_EGL)
 NAMES = [part[4:].partition("(")[0] for part in SCRIPT.split("\n@step\n")[1:]]
 
 
@@ -276,7 +275,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         [sys.executable, "-c", SCRIPT, str(folder)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         cwd=folder,
         env=environment,
     )

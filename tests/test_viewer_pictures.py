@@ -9,13 +9,14 @@ theme or an empty picture may not. After a change that is meant, make new ones a
 import itertools
 import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 from scipy.ndimage import gaussian_filter
-from test_viewer_window import has_egl, use
+from window_process import NO_EGL, end_window_process, has_egl, use
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 SMALL = (640, 400)
@@ -50,13 +51,15 @@ SHOTS = {
 }
 SETTLED = """
 settle()
-for _ in range(600):
-    draw()
-    if not app.atlas.busy and app.atlas._known is not None or session.is_static:
-        break
-    time.sleep(0.005)
+until(lambda: not app.atlas.busy and app.atlas._known is not None or session.is_static)
 settle()
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _end() -> Iterator[None]:
+    yield
+    end_window_process()
 
 
 def shot(name: str, folder: Path) -> np.ndarray:
@@ -81,7 +84,7 @@ def unlike(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_egl(), reason="no EGL: apt install libegl1 libegl-mesa0")
+@pytest.mark.skipif(not has_egl(), reason=NO_EGL)
 @pytest.mark.parametrize("name", SHOTS)
 def test_the_window_looks_as_it_did(name: str, tmp_path: Path) -> None:
     found = unlike(shot(name, tmp_path), kept(name))
@@ -107,3 +110,4 @@ def renew(folder: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         renew(Path(name) / "pictures")
+    end_window_process()

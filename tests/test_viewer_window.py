@@ -1,94 +1,23 @@
-"""The real window on a software OpenGL without a display: drawn, used by mouse and keys, looked at.
+"""The real window on a software OpenGL without a display: used by mouse and keys, looked at."""
 
-Each test drives a window in a process of its own: OpenGL's platform is chosen once a process.
-"""
-
-import json
 import os
 import subprocess
 import sys
-import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from window_process import NO_EGL, end_window_process, has_egl, use
 
-PROLOGUE = """
-import json, os, sys, time
-from pathlib import Path
-from viewer import window
-from viewer import commands
-from viewer.session import Session
-from imgui_bundle import hello_imgui, imgui, immapp
-out = Path(sys.argv[1])
-session = Session("actor", device="cpu", preset="cpu")
-app = window.open_without_display(session)
-imgui.get_io().key_repeat_delay = 1e6  # keys are held for two frames, however slow these are
-
-def draw(frames=1):
-    for _ in range(frames):
-        immapp.manual_render.render()
-
-def settle(patience_s=240.0):
-    quiet, end = 0, time.monotonic() + patience_s
-    while time.monotonic() < end:
-        draw()
-        quiet = quiet + 1 if app.settled else 0
-        if quiet > 4:
-            return
-        time.sleep(0.005)
-    raise SystemExit("no picture came")
-
-def mouse(x, y, *buttons):
-    import glfw
-    glfw.set_cursor_pos(glfw.get_current_context(), x, y)
-    draw(2)
-    for button in (0, 1, 2):
-        imgui.get_io().add_mouse_button_event(button, button in buttons)
-    draw(2)
-
-def key(name):
-    io = imgui.get_io()
-    for down in (True, False):
-        io.add_key_event(getattr(imgui.Key, name), down)
-        draw(2)
-
-def middle():
-    return app.area.x + app.area.width / 2, app.area.y + app.area.height / 2
-
-settle()
-"""
-EPILOGUE = """
-window.close_without_display(app, out)
-print(json.dumps(said))
-"""
+pytestmark = pytest.mark.skipif(not has_egl(), reason=NO_EGL)
 
 
-def has_egl() -> bool:
-    script = "from ash_core.doctor import open_egl; open_egl()"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
-
-
-pytestmark = pytest.mark.skipif(not has_egl(), reason="no EGL: apt install libegl1 libegl-mesa0")
-
-
-def use(tmp_path: Path, script: str) -> tuple[np.ndarray, dict]:
-    """Run a script in a window; its last picture, and what it put into `said`."""
-    out = tmp_path / "window.png"
-    text = PROLOGUE + "said = {}\n" + textwrap.dedent(script) + EPILOGUE
-    done = subprocess.run(
-        [sys.executable, "-c", text, str(out)],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
-    return np.asarray(PillowImage.open(out).convert("RGB")), json.loads(
-        done.stdout.splitlines()[-1]
-    )
+@pytest.fixture(scope="module", autouse=True)
+def _end() -> Iterator[None]:
+    yield
+    end_window_process()
 
 
 def test_the_check_that_users_send(tmp_path: Path) -> None:
@@ -348,14 +277,6 @@ def test_a_clicked_splat_is_marked_in_its_own_pose_of_its_own_avatar(tmp_path: P
     _, said = use(
         tmp_path,
         """
-        def until(true):
-            for _ in range(600):
-                draw()
-                if true():
-                    return True
-                time.sleep(0.01)
-            return False
-
         x, y = middle()
         mouse(x, y); mouse(x, y, 0); mouse(x, y)
         said["picked"] = until(lambda: app.atlas.splat is not None)
@@ -390,11 +311,7 @@ def test_a_frame_and_its_times_become_files(tmp_path: Path) -> None:
         draw(2)
         commands.run(session, "file.screenshot")
         draw(2)
-        for _ in range(2000):
-            draw()
-            if not app.saver.busy:
-                break
-            time.sleep(0.005)
+        until(lambda: not app.saver.busy)
         said["pictures"] = len(list(Path.cwd().glob("ash-studio-*.png")))
         files = {path.suffix: path for path in Path.cwd().glob("ash-studio-*")}
         said["kinds"] = sorted(files)
@@ -435,11 +352,7 @@ def test_every_panel_and_dialog_draws(tmp_path: Path) -> None:
         session.panels.shown = True
         commands.run(session, "look.plain")
         settle()
-        for _ in range(600):
-            draw()
-            if app.atlas._known is not None:
-                break
-            time.sleep(0.01)
+        until(lambda: app.atlas._known is not None)
         app.atlas._channel, channels = "decoder", []
         for name in session.renderer.avatar.raw_channels:
             app.atlas._raw_channel = name
@@ -465,11 +378,7 @@ def test_a_recording_from_the_window_is_the_command_s(tmp_path: Path) -> None:
         app.record.name, app.record.kind = str(out.parent / "pictures"), 3
         app.record.size = [64, 48]
         app.record._begin(session, app.engine.lock)
-        for _ in range(2000):
-            draw()
-            if not app.record.running:
-                break
-            time.sleep(0.005)
+        until(lambda: not app.record.running)
         said["message"] = session.messages[-1].text
         """,
     )
@@ -482,18 +391,21 @@ def test_a_window_that_is_resized_while_playing(tmp_path: Path) -> None:
     _, said = use(
         tmp_path,
         """
-        import resource
+        def resident_mb():
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
         commands.run(session, "time.play")
         sizes = [(1280, 800), (700, 500), (1600, 900), (420, 300)]
         for n in range(24):
             hello_imgui.change_window_size(sizes[n % len(sizes)])
             draw(3)
             if n == 8:
-                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                before = resident_mb()
         commands.run(session, "time.play")
         hello_imgui.change_window_size((1280, 800))
         settle()
-        said["grown_mb"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        said["grown_mb"] = resident_mb() - before
         said["error"] = app.engine.error
         """,
     )
@@ -577,11 +489,7 @@ def test_a_texel_under_the_cursor_marks_its_splat(tmp_path: Path) -> None:
     _, said = use(
         tmp_path,
         """
-        for _ in range(2000):
-            draw()
-            if app.atlas._known is not None and app.atlas._presenter is not None:
-                break
-            time.sleep(0.005)
+        until(lambda: app.atlas._known is not None and app.atlas._presenter is not None)
         draw(2)
         side = app.atlas.picture.width
         avatar = session.renderer.avatar
@@ -612,11 +520,7 @@ def test_screenshots_have_the_preferred_size_and_place(tmp_path: Path) -> None:
         session.preferences.change(picture_size="96x64", picture_folder=str(out.parent / "shots"))
         commands.run(session, "file.screenshot"); draw(2)
         app._save_picture(str(out.parent / "chosen"))
-        for _ in range(2000):
-            draw()
-            if not app.saver.busy:
-                break
-            time.sleep(0.005)
+        until(lambda: not app.saver.busy)
         pictures = [*(out.parent / "shots").iterdir(), out.parent / "chosen.png"]
         said["sizes"] = [Image.open(picture).size for picture in pictures]
         session.preferences.change(picture_size="view")
@@ -677,11 +581,7 @@ def test_a_cancelled_recording_says_what_is_kept(tmp_path: Path) -> None:
         said["fps"] = app.record._recorder.settings.fps * 5 == session.clock.fps
         draw(3)
         app.record._recorder.cancel()
-        for _ in range(2000):
-            draw()
-            if not app.record.running:
-                break
-            time.sleep(0.005)
+        until(lambda: not app.record.running)
         said["message"] = session.messages[-1].text
         said["kept"] = len(list((out.parent / "frames").glob("*.png")))
         """,
@@ -728,6 +628,7 @@ def test_names_of_joints_do_not_lie_on_each_other(tmp_path: Path) -> None:
         draw()
         shown = [label for label in drawn if label.text in names]
         said["boxes"] = [(a.x, a.y, a.x + a.width, a.y + a.height) for a in shown]
+        view.write = write
         """,
     )
     assert said["some"] > 10
