@@ -1,11 +1,13 @@
 """Checks that every avatar must pass, whichever file it came from."""
 
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -281,8 +283,14 @@ def _decoder_shapes(settings: Mapping[str, int], path: Path | str) -> Shapes:
     for text, ok in holds.items():
         if not ok:
             raise bad(path, None, f"decoder: expected {text}, got {dict(settings)}")
+    return _shapes_of_decoder(config)
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes_of_decoder(config: DecoderConfig) -> Shapes:
     with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in Decoder(config).state_dict().items()}
+        state = Decoder(config).state_dict()
+    return MappingProxyType({key: tuple(tensor.shape) for key, tensor in state.items()})
 
 
 def _floats(record: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -5,7 +5,10 @@
 Source: docs/released_behaviour.md A1, A16, A17, A21; Ronneberger et al. 2015.
 """
 
+import functools
+from collections.abc import Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -163,7 +166,9 @@ class UNet(nn.Module):
         return self.outc(self.up4(self.up3(self.up2(y, x3), x2), x1))
 
 
-def expected_shapes(kind: Kind) -> dict[str, tuple[int, ...]]:
+@functools.cache
+def expected_shapes(kind: Kind) -> Mapping[str, tuple[int, ...]]:
     """List names and shapes of the published state dictionary."""
     with torch.device("meta"):
-        return {k: tuple(v.shape) for k, v in UNet(kind).state_dict().items()}
+        state = UNet(kind).state_dict()
+    return MappingProxyType({key: tuple(tensor.shape) for key, tensor in state.items()})
