@@ -123,7 +123,8 @@ def a_chord_that_is_over_before_the_frame_keeps_its_modifiers():
         until(lambda: session.panels.messages, "no messages")
         expect(not session.history.labels, f"read as M: {session.history.labels}")
     session.panels.messages = False
-    xdotool("key", "--delay", "0", "s", "ctrl+shift+m", "s")
+    xdotool("key", "--delay", "0", "s", "ctrl+shift+m")
+    xdotool("key", "s")  # by itself: GLFW drops a press of the same key in the same millisecond
     until(lambda: session.panels.messages, "no messages")
     until(lambda: not session.document.overlays.skeleton, "s and s are not twice s")
     session.panels.messages = False
