@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from pathlib import Path
 
 import av
@@ -38,6 +39,7 @@ from ash_core.geometry.camera import camera_position
 from ash_core.geometry.motion import pose_window
 from ash_core.records import Camera
 from ash_core.resources import resource
+from ash_core.studio.film import film_stage
 from ash_core.studio.film.camera_ring import MARGIN, camera_ring
 from ash_core.studio.film.film import Film, FilmJob
 from ash_core.studio.film.film_pass import FilmPass
@@ -293,11 +295,13 @@ def test_footage_of_other_settings_is_never_mixed(tmp_path: Path) -> None:
 def test_a_disk_too_small_is_said_before(tmp_path: Path) -> None:
     cameras = tuple(dataclasses.replace(c, width=4096, height=4096) for c in stage().cameras)
     large = dataclasses.replace(stage(), cameras=cameras)
-    frames = shutil.disk_usage(tmp_path).free // 10**6
-    dofs = np.repeat(script().dofs[:1], frames, 0)
-    job = FilmJob(tmp_path, "training", large, Script(dofs, ()), range(frames), True, 1)
-    with pytest.raises(InputError, match=r"the disk is too full: .* are free"):
-        Film(job).check(again=False)
+    dofs = np.repeat(script().dofs[:1], 1000, 0)
+    job = FilmJob(tmp_path, "training", large, Script(dofs, ()), range(1000), True, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        free = namedtuple("Usage", "free")(10**9)
+        patch.setattr(shutil, "disk_usage", lambda folder: free)
+        with pytest.raises(InputError, match=r"the disk is too full: .* are free"):
+            Film(job).check(again=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -367,12 +371,16 @@ def test_film_extract_open(tmp_path: Path) -> None:
 
 @with_gl
 def test_splits_share_their_cameras_whatever_they_play(tmp_path: Path) -> None:
+    actor = read_actor(ACTOR, 0)
+
     def shoot(*options: str, size: str = "96x72") -> int:
         small = ["--cameras", "1", "--frames", "0:2", "--size", size]
-        try:
-            return main(["capture", "actor", "-o", str(tmp_path), *small, *options])
-        finally:
-            the_context().make_current()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(film_stage, "read_actor", lambda folder, seed: actor)
+            try:
+                return main(["capture", "actor", "-o", str(tmp_path), *small, *options])
+            finally:
+                the_context().make_current()
 
     assert shoot("--motions", "stretch") == 0
     cameras = (tmp_path / "cameras.json").read_bytes()
