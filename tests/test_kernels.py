@@ -195,7 +195,8 @@ def test_processes_that_race_leave_one_whole_entry(program: Program, cache: Path
         "import hashlib, os; from pathlib import Path; from ash_core.gpu.kernels import Program\n"
         f"program = Program(Path({str(program.sources[1])!r}), defines={{'VALUE': 7}})\n"
         "any(os.fork() == 0 for _ in range(2))  # three processes from here, none imports again\n"
-        "print(hashlib.sha256(program.cubin('sm_90')).hexdigest(), flush=True)"
+        "line = hashlib.sha256(program.cubin('sm_90')).hexdigest() + '\\n'\n"
+        "os.write(1, line.encode())  # one call: lines of two processes do not mix"
     )
     racers = subprocess.run(
         [sys.executable, "-c", script],
