@@ -1,11 +1,13 @@
 """Loose cloth and hair over time: points of the template that swing behind the skinned surface.
 
-Position-based dynamics over the template's own edges. Every point is pulled to its skinned place,
-the looser the more softly. Gravity is relative to the rest pose, in which the template already
-hangs; legs push cloth out. Source: Macklin et al. 2016, "XPBD".
+`ClothSolver` is what a simulation must do; `Springs` is ours. Position-based dynamics over the
+template's own edges. Every point is pulled to its skinned place, the looser the more softly.
+Gravity is relative to the rest pose, in which the template already hangs; legs push cloth out.
+Source: Macklin et al. 2016, "XPBD".
 """
 
 from dataclasses import dataclass
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numba import njit
@@ -13,6 +15,8 @@ from numba import njit
 from ash_core.studio.mesh.surface import edges_of
 from ash_core.studio.truth.proxies import Proxies
 
+ClothName = Literal["springs", "newton"]
+SPRINGS: Final = "springs"
 SUBSTEPS = 8
 SETTLE_S = 2.5
 """Duration for which frame 0 is held before the motion starts, s."""
@@ -37,6 +41,10 @@ class Fabric:
 
     points: np.ndarray
     """Vertices of the template [P]."""
+    faces: np.ndarray
+    """Triangles [F, 3] as indices into points."""
+    materials: np.ndarray
+    """[F] index into `dressing.MATERIALS`."""
     loose: np.ndarray
     """Looseness [P], 0 (held) to 1."""
     links: np.ndarray
@@ -59,9 +67,45 @@ class Swing:
         return Swing(self.places.copy(), self.velocities.copy())
 
 
-def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: Proxies) -> Fabric:
+@dataclass(frozen=True)
+class ClothPose:
+    """Pose of everything that moves the cloth. Body frame (Y up), m."""
+
+    skinned: np.ndarray
+    """Skinned vertices of the template [V, 3]."""
+    spheres: np.ndarray
+    """Centres of the proxies [S, 3]."""
+    pull: np.ndarray
+    """Gravity relative to the rest pose [3], m/s^2."""
+
+
+class ClothSolver(Protocol):
+    """Simulation of a fabric. Its result depends on its arguments only, never on earlier calls."""
+
+    @property
+    def identity(self) -> str:
+        """Name and version in the record of a film."""
+        ...
+
+    def settle(self, pose: ClothPose, fps: float) -> Swing:
+        """Start at rest in a pose."""
+        ...
+
+    def advance(self, swing: Swing, before: ClothPose, after: ClothPose, seconds: float) -> None:
+        """Simulate one frame, in place. before, after: poses at its start and end."""
+        ...
+
+
+def weave(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    materials: np.ndarray,
+    loose: np.ndarray,
+    proxies: Proxies,
+) -> Fabric:
     """Select points with loose > 0 and their held neighbours. loose [V]; its cloth is `faces`."""
-    faces = faces[(loose[faces] > 0).any(1)]
+    swings = (loose[faces] > 0).any(1)
+    faces, materials = faces[swings], materials[swings]
     points = np.unique(faces)
     local = np.searchsorted(points, faces)
     pairs = edges_of(local) if len(faces) else np.zeros((0, 2), np.int64)
@@ -74,7 +118,10 @@ def weave(vertices: np.ndarray, faces: np.ndarray, loose: np.ndarray, proxies: P
     lengths = np.linalg.norm(places[links[:, 0]] - places[links[:, 1]], axis=1)
     free = _room(places, proxies.centres, proxies.radii, proxies.capsules)
     margins = np.minimum(free - 0.001, NEAR + SHARE * np.clip(free, 0.0, ROOM))
-    return Fabric(points, loose[points].astype(np.float64), links, lengths, stiffness, margins)
+    return Fabric(
+        points, local, materials, loose[points].astype(np.float64), links, lengths, stiffness,
+        margins,
+    )  # fmt: skip
 
 
 def _room(
@@ -100,31 +147,32 @@ def _across(faces: np.ndarray) -> np.ndarray:
     return np.stack([tips[:-1][same], tips[1:][same]], 1)
 
 
-def settle(
-    fabric: Fabric, goal: np.ndarray, spheres: np.ndarray, radii: np.ndarray,
-    capsules: np.ndarray, pull: np.ndarray, fps: float,
-) -> Swing:  # fmt: skip
-    """Start at rest in a pose. goal [P, 3]: skinned places; pull [3]: gravity relative to the rest
-    pose."""
-    swing = Swing(goal.copy(), np.zeros_like(goal))
-    for _ in range(round(SETTLE_S * fps)):
-        advance(fabric, swing, (goal, goal), (spheres, spheres), radii, capsules, pull, 1.0 / fps)
-        swing.velocities *= 0.8
-    swing.velocities[:] = 0.0
-    return swing
+class Springs:
+    """Our own solver: masses, springs and a soft pull to the skinned places."""
 
+    identity = SPRINGS
 
-def advance(
-    fabric: Fabric, swing: Swing, goals: tuple[np.ndarray, np.ndarray],
-    spheres: tuple[np.ndarray, np.ndarray], radii: np.ndarray, capsules: np.ndarray,
-    pull: np.ndarray, seconds: float,
-) -> None:  # fmt: skip
-    """Simulate one frame, in place. goals, spheres: at its start and end."""
-    if len(fabric.points):
-        _advance(
-            swing.places, swing.velocities, fabric.loose, fabric.links, fabric.lengths,
-            fabric.stiffness, fabric.margins, *goals, *spheres, radii, capsules, pull, seconds,
-        )  # fmt: skip
+    def __init__(self, fabric: Fabric, proxies: Proxies) -> None:
+        self.fabric, self.proxies = fabric, proxies
+
+    def settle(self, pose: ClothPose, fps: float) -> Swing:
+        goal = pose.skinned[self.fabric.points]
+        swing = Swing(goal.copy(), np.zeros_like(goal))
+        for _ in range(round(SETTLE_S * fps)):
+            self.advance(swing, pose, pose, 1.0 / fps)
+            swing.velocities *= 0.8
+        swing.velocities[:] = 0.0
+        return swing
+
+    def advance(self, swing: Swing, before: ClothPose, after: ClothPose, seconds: float) -> None:
+        fabric, points = self.fabric, self.fabric.points
+        if len(points):
+            _advance(
+                swing.places, swing.velocities, fabric.loose, fabric.links, fabric.lengths,
+                fabric.stiffness, fabric.margins, before.skinned[points], after.skinned[points],
+                before.spheres, after.spheres, self.proxies.radii, self.proxies.capsules,
+                after.pull, seconds,
+            )  # fmt: skip
 
 
 @njit(cache=True)

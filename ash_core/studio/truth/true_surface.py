@@ -17,7 +17,16 @@ from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.records import AvatarData
 from ash_core.studio.mesh.subdivide import subdivide
-from ash_core.studio.truth import cloth
+from ash_core.studio.truth.cloth import (
+    GRAVITY,
+    SPRINGS,
+    ClothName,
+    ClothPose,
+    ClothSolver,
+    Springs,
+    Swing,
+    weave,
+)
 from ash_core.studio.truth.dressing import FILE, Dressing, load_dressing, plain_dressing
 from ash_core.studio.truth.folds import DEPTH, find_limbs, measure_squeeze, patterns
 from ash_core.studio.truth.proxies import fit_proxies, shade
@@ -65,7 +74,13 @@ class TrueFrame:
 class TrueActor:
     """Actor with everything that is constant over motions."""
 
-    def __init__(self, data: AvatarData, dressing: Dressing | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        data: AvatarData,
+        dressing: Dressing | None = None,
+        seed: int = 0,
+        cloth: ClothName = SPRINGS,
+    ) -> None:
         self.data, self.seed = data, seed
         self.dressing = dressing or plain_dressing(data)
         template, faces = data.template.vertices.numpy().astype(float), data.template.faces.numpy()
@@ -77,8 +92,11 @@ class TrueActor:
         self.proxies = fit_proxies(
             data.skeleton, data.skinning, rest.numpy(), template, self.dressing.solid
         )
-        swings = faces[self.dressing.swings[faces].all(1)]
-        self.fabric = cloth.weave(template, swings, self._loose, self.proxies)
+        swings = self.dressing.swings[faces].all(1)
+        self.fabric = weave(
+            template, faces[swings], self.dressing.materials[swings], self._loose, self.proxies
+        )
+        self.solver = self._solver(cloth)
         limbs = find_limbs(data.skeleton, data.skinning, rest.numpy())
         self.squeeze = measure_squeeze(template, faces, limbs, self.dressing.folding)
         self.fine = subdivide(faces, uvs, len(template))
@@ -96,11 +114,19 @@ class TrueActor:
             gloss=self.dressing.gloss,
         )
 
+    def _solver(self, cloth: ClothName) -> ClothSolver:
+        if cloth == SPRINGS:
+            return Springs(self.fabric, self.proxies)
+        from ash_core.studio.truth.newton_cloth import NewtonCloth
+
+        body = self.faces[self.dressing.solid[self.faces].all(1)]
+        return NewtonCloth(self.fabric, self.template, body)
+
     @classmethod
-    def load(cls, conf: Path, seed: int = 0) -> "TrueActor":
+    def load(cls, conf: Path, seed: int = 0, cloth: ClothName = SPRINGS) -> "TrueActor":
         """Load an actor by its character's configuration, with a dressing beside it."""
         data, _ = import_ash(conf)
-        return cls(data, load_dressing(conf.parent / FILE, data), seed)
+        return cls(data, load_dressing(conf.parent / FILE, data), seed, cloth)
 
     def play(self, dofs: np.ndarray, fps: float = FPS) -> "TrueMotion":
         """Start a motion. dofs [F, D]; the cloth is at rest in frame 0."""
@@ -154,9 +180,11 @@ class TrueMotion:
 
     def __init__(self, actor: TrueActor, dofs: np.ndarray, fps: float) -> None:
         self.actor, self.dofs, self.fps = actor, dofs, fps
-        self._kept: dict[int, cloth.Swing] = {}
+        self._kept: dict[int, Swing] = {}
         self._chunk = (-1, torch.zeros(0))
-        self._now, self._swing = -1, None
+        self._now = -1
+        self._pose: ClothPose | None = None
+        self._swing: Swing | None = None
 
     def __len__(self) -> int:
         return len(self.dofs)
@@ -165,8 +193,9 @@ class TrueMotion:
         """Return a frame, independent of the order of requests."""
         assert 0 <= index < len(self.dofs), index
         self._reach(index)
+        assert self._pose is not None
         assert self._swing is not None
-        return self.actor.finish(self._skinned, self._swing.places, self._spheres)
+        return self.actor.finish(self._pose.skinned, self._swing.places, self._pose.spheres)
 
     def _reach(self, index: int) -> None:
         """Advance the cloth to a frame, from the nearest earlier stored state."""
@@ -178,36 +207,27 @@ class TrueMotion:
                 self._start()
             else:
                 self._now, self._swing = start, self._kept[start].copy()
-                self._skinned, self._spheres, _ = self._pose(start)
+                self._pose = self._pose_at(start)
         while self._now < index:
             self._step()
 
     def _start(self) -> None:
-        actor = self.actor
-        self._skinned, self._spheres, pull = self._pose(0)
-        self._swing = cloth.settle(
-            actor.fabric, self._skinned[actor.fabric.points], self._spheres,
-            actor.proxies.radii, actor.proxies.capsules, pull, self.fps,
-        )  # fmt: skip
+        self._pose = self._pose_at(0)
+        self._swing = self.actor.solver.settle(self._pose, self.fps)
         self._now = 0
         self._kept[0] = self._swing.copy()
 
     def _step(self) -> None:
-        actor, points = self.actor, self.actor.fabric.points
-        skinned, spheres, pull = self._pose(self._now + 1)
+        after = self._pose_at(self._now + 1)
+        assert self._pose is not None
         assert self._swing is not None
-        cloth.advance(
-            actor.fabric, self._swing, (self._skinned[points], skinned[points]),
-            (self._spheres, spheres), actor.proxies.radii, actor.proxies.capsules, pull,
-            1.0 / self.fps,
-        )  # fmt: skip
-        self._skinned, self._spheres = skinned, spheres
+        self.actor.solver.advance(self._swing, self._pose, after, 1.0 / self.fps)
+        self._pose = after
         self._now += 1
         if self._now % KEEP == 0 and self._now not in self._kept:
             self._kept[self._now] = self._swing.copy()
 
-    def _pose(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (skinned [V, 3], spheres [S, 3], gravity relative to the rest pose [3])."""
+    def _pose_at(self, index: int) -> ClothPose:
         number = index // CHUNK
         if self._chunk[0] != number:
             part = self.dofs[number * CHUNK : (number + 1) * CHUNK]
@@ -215,9 +235,9 @@ class TrueMotion:
         moves = self._chunk[1][index - number * CHUNK]
         names = self.actor.data.skeleton.joint_names
         turn = moves[names.index("Root_rx"), :3, :3].numpy()
-        down = np.array([0.0, -cloth.GRAVITY, 0.0])
-        return (
-            self.actor.skinned(moves),
-            self.actor.proxies.posed(moves.numpy()),
-            down - turn @ down,
+        down = np.array([0.0, -GRAVITY, 0.0])
+        return ClothPose(
+            skinned=self.actor.skinned(moves),
+            spheres=self.actor.proxies.posed(moves.numpy()),
+            pull=down - turn @ down,
         )
