@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 import shutil
 import signal
@@ -43,6 +44,7 @@ from ash_core.studio.film import film_stage
 from ash_core.studio.film.camera_ring import MARGIN, camera_ring
 from ash_core.studio.film.film import Film, FilmJob
 from ash_core.studio.film.film_pass import FilmPass
+from ash_core.studio.film.film_record import CLOTH, RECORD
 from ash_core.studio.film.film_stage import FilmStage, build_stage, read_actor, write_stage
 from ash_core.studio.film.film_truth import truth_depth, truth_mesh
 from ash_core.studio.film.script import Script, find_motions, join_motions, read_script
@@ -292,6 +294,25 @@ def test_footage_of_other_settings_is_never_mixed(tmp_path: Path) -> None:
 
 
 @with_gl
+def test_footage_of_two_cloth_solvers_is_never_mixed(tmp_path: Path) -> None:
+    newton = dataclasses.replace(stage(), identity={**stage().identity, CLOTH: "newton 1.8.0 cpu"})
+    film(tmp_path, 2)
+    with pytest.raises(InputError, match=r'cloth: "springs" -> "newton 1.8.0 cpu"'):
+        film(tmp_path, 2, of=newton)
+    testing = FilmJob(tmp_path, "testing", newton, script(), range(2), False, 1)
+    with pytest.raises(InputError, match=r'another stage.*cloth: "springs" -> "newton'):
+        Film(testing).check(again=True)
+    # A record that is older than the choice.
+    path = tmp_path / "training" / RECORD
+    record = json.loads(path.read_text())
+    del record["settings"][CLOTH]
+    path.write_text(json.dumps(record))
+    assert film(tmp_path, 2).new_images == 0
+    with pytest.raises(InputError, match=r'cloth: "springs" -> "newton'):
+        film(tmp_path, 2, of=newton)
+
+
+@with_gl
 def test_a_disk_too_small_is_said_before(tmp_path: Path) -> None:
     cameras = tuple(dataclasses.replace(c, width=4096, height=4096) for c in stage().cameras)
     large = dataclasses.replace(stage(), cameras=cameras)
@@ -376,7 +397,7 @@ def test_splits_share_their_cameras_whatever_they_play(tmp_path: Path) -> None:
     def shoot(*options: str, size: str = "96x72") -> int:
         small = ["--cameras", "1", "--frames", "0:2", "--size", size]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(film_stage, "read_actor", lambda folder, seed: actor)
+            patch.setattr(film_stage, "read_actor", lambda folder, seed, cloth: actor)
             try:
                 return main(["capture", "actor", "-o", str(tmp_path), *small, *options])
             finally:

@@ -57,6 +57,9 @@ class Capture:
     Default: all of the split's."""
     seed: int = 0
     """Random seed of the cameras' differences and of the cloth's folds."""
+    cloth: Literal["springs", "newton"] = "springs"
+    """Solver of swinging cloth and hair. springs: our masses and springs; newton: another truth,
+    with real gravity and friction (extra 'newton')."""
     truth: bool = False
     """Also write ground truth to SPLIT/truth: the surface's mesh of every frame and the depth of
     every image."""
@@ -105,6 +108,10 @@ class Capture:
             check_range("--workers", self.workers, 1, 1024, "threads")
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder")
+        if self.cloth == "newton":
+            from ash_core.studio.truth.newton_cloth import import_newton
+
+            import_newton()  # the error, before an actor is made
         folder = find_actor(self.actor)
         if self.out.resolve() == folder.resolve():
             text = "expected another folder than the actor's, whose files would mix with footage"
@@ -122,7 +129,7 @@ class Capture:
         # The actor, and a script of motions for each split.
         with working("dressing the actor"):
             paths_by_split = find_motions(folder)
-            actor = read_actor(folder, self.seed)
+            actor = read_actor(folder, self.seed, self.cloth)
         splits: list[Split] = ["training", "testing"] if self.split == "both" else [self.split]
         scripts = {}
         for split, paths in paths_by_split.items():

@@ -10,9 +10,12 @@ from typing import Any, Final
 
 from ash_core.files.dataset import TRUTH, Split, mask_video_path, video_path
 from ash_core.files.io import bad, read_json, shorten, write_text
+from ash_core.studio.truth.cloth import SPRINGS
 
 RECORD: Final = "film.json"
 SEGMENTS: Final = ".film"
+CLOTH: Final = "cloth"
+"""Setting: identity of the cloth's solver. Records of older films lack it."""
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -23,6 +26,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
         raise bad(path, None, "expected the record of a film, got something else: remove it")
+    content["settings"].setdefault(CLOTH, SPRINGS)
     return content
 
 

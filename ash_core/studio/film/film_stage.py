@@ -19,7 +19,8 @@ from ash_core.files.io import bad, write_atomic
 from ash_core.files.released import character_files, import_ash
 from ash_core.records import Camera
 from ash_core.studio.film.camera_ring import camera_ring
-from ash_core.studio.film.film_record import footage, read_record
+from ash_core.studio.film.film_record import CLOTH, footage, read_record
+from ash_core.studio.truth.cloth import SPRINGS, ClothName
 from ash_core.studio.truth.dressing import FILE as DRESSING
 from ash_core.studio.truth.dressing import load_dressing
 from ash_core.studio.truth.true_surface import TrueActor
@@ -44,10 +45,10 @@ class FilmStage:
     """Values that determine the stage: all footage of one data set has the same."""
 
 
-def read_actor(folder: Path, seed: int) -> TrueActor:
-    """Load an actor from its folder. Raises: InputError."""
+def read_actor(folder: Path, seed: int, cloth: ClothName = SPRINGS) -> TrueActor:
+    """Load an actor from its folder. cloth: solver of what swings. Raises: InputError."""
     data, _ = import_ash(folder)
-    return TrueActor(data, load_dressing(folder / DRESSING, data), seed)
+    return TrueActor(data, load_dressing(folder / DRESSING, data), seed, cloth)
 
 
 def build_stage(
@@ -71,6 +72,7 @@ def build_stage(
         "cameras": count,
         "size": list(size),
         "seed": seed,
+        CLOTH: actor.solver.identity,
         # The motions that placed the cameras.
         "stage": hashlib.sha256(b"".join(dofs.tobytes() for dofs in motions)).hexdigest()[:16],
     }
