@@ -24,14 +24,15 @@ MAY_IMPORT = {
     "geometry": BASE,
     "networks": BASE | {"geometry"},
     "gpu": BASE | {"geometry"},
+    "cloth": BASE | {"geometry"},
     "files": BASE | {"geometry", "networks"},
     "rendered_image": BASE | {"files"},
     "splat": BASE | {"geometry", "gpu", "rendered_image"},
     "gl": BASE | {"geometry"},
     "drawable": BASE,
     "frame_choice": {"errors"},
-    "character": BASE | {"geometry", "networks", "splat", "gl"},
-    "avatar": BASE | {"geometry", "networks", "splat", "gl", "character", "drawable"},
+    "character": BASE | {"geometry", "networks", "splat", "gl", "cloth"},
+    "avatar": BASE | {"geometry", "networks", "splat", "gl", "cloth", "character", "drawable"},
 }
 MAY_IMPORT["gpu_frame"] = MAY_IMPORT["avatar"] | {"avatar", "gpu"}
 MAY_IMPORT["look"] = BASE | {"geometry"}

@@ -1,0 +1,440 @@
+"""Laws of the simulated cloth: a skirt sewn around the bundled character's hips."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_true_surface import COLUMNS, plain, poses, skirted, walk
+
+from ash_core.cloth import dynamics, track
+from ash_core.cloth.dynamics import (
+    ClothInputs,
+    ClothState,
+    Surroundings,
+    advance,
+    place_inputs,
+    settle,
+)
+from ash_core.cloth.fit import Observation, find_swinging, fit_cloth
+from ash_core.cloth.live import LiveCloth
+from ash_core.cloth.model import (
+    ClothConstants,
+    ClothModel,
+    build_model,
+    from_tensors,
+    to_tensors,
+    with_looseness,
+)
+from ash_core.cloth.surface import drape
+from ash_core.cloth.track import ClothTrack
+from ash_core.conventions import FPS
+from ash_core.geometry import dual_quaternion as dq
+from ash_core.geometry.kinematics import joint_transforms
+from ash_core.geometry.skinning import blend_bones
+
+
+@cache
+def skirt() -> ClothModel:
+    """Model of a skirt that is looser towards its hem."""
+    dressing = skirted().dressing
+    loose = np.where(dressing.partner >= 0, dressing.loose[dressing.partner], dressing.loose)
+    return build_model(skirted().data, (0.75 * loose).astype(np.float32), floor_m=0.0)
+
+
+@cache
+def rest() -> torch.Tensor:
+    return joint_transforms(plain().skeleton, plain().rest_dofs.double())
+
+
+def skin(
+    dofs: np.ndarray, chosen: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pose chosen vertices: (places [F, v, 3], turns [F, v, 4], joints [F, J, 4, 4])."""
+    data = skirted().data
+    rows = torch.arange(len(data.template.vertices)) if chosen is None else torch.from_numpy(chosen)
+    joints = joint_transforms(data.skeleton, torch.from_numpy(dofs))
+    bones = data.skinning.bone_joints
+    real, dual = dq.from_matrix(joints[:, bones] @ torch.linalg.inv(rest())[bones])
+    real, dual = blend_bones(real, dual, data.skinning.bones[rows], data.skinning.weights[rows])
+    vertices = dq.apply(real, dual, data.template.vertices[rows].double().expand(len(real), -1, -1))
+    return vertices.float().numpy(), real.float().numpy(), joints.float().numpy()
+
+
+def inputs(model: ClothModel, dofs: np.ndarray) -> list[ClothInputs]:
+    goals, _, joints = skin(dofs, model.vertices)
+    return [place_inputs(model, *pose) for pose in zip(goals, joints, strict=True)]
+
+
+@cache
+def walking() -> list[ClothInputs]:
+    return inputs(skirt(), walk()[:130])
+
+
+def play(
+    model: ClothModel, frames: Sequence[ClothInputs], fps: float = FPS
+) -> tuple[ClothState, np.ndarray]:
+    """Simulate frames from rest: (last state, places [F, P, 3])."""
+    state = settle(model, frames[0])
+    places = [state.places.copy()]
+    for pose in frames[1:]:
+        advance(model, state, pose, 1.0 / fps)
+        places.append(state.shown(model))
+    return state, np.stack(places)
+
+
+def farthest(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.linalg.norm(one - other, axis=-1).max())
+
+
+def track_of(model: ClothModel, frames: Sequence[ClothInputs]) -> ClothTrack:
+    return ClothTrack(model, lambda first, last: frames[first:last], [0] * len(frames), FPS)
+
+
+# ---- the model ----
+
+
+def test_links_of_one_colour_share_no_point() -> None:
+    model = skirt()
+    for first, last in zip(model.colours[:-1], model.colours[1:], strict=True):
+        ends = model.links[first:last].ravel()
+        assert len(np.unique(ends)) == len(ends)
+    assert model.colours[-1] == len(model.links)
+    assert len(model.colours) - 1 <= 24, "more colours than neighbours call for"
+
+
+def test_linings_are_those_that_were_sewn_in() -> None:
+    dressing = skirted().dressing
+    sewn = np.flatnonzero((dressing.partner >= 0) & (dressing.loose[dressing.partner] > 0.05))
+    assert np.isin(sewn, skirt().followers).mean() > 0.95
+    assert (dressing.partner[skirt().followers] >= 0).mean() > 0.95
+
+
+def test_linings_follow_the_outer_layer() -> None:
+    model, template = skirt(), skirted().data.template.vertices
+    same = drape(model, torch.from_numpy(model.places), template)
+    assert farthest(same.numpy(), template.numpy()) < 2e-3
+    turn = torch.linalg.matrix_exp(torch.tensor([[0.0, 1, 0], [-1, 0, 2], [0, -2, 0]]))
+    moved = drape(model, torch.from_numpy(model.places) @ turn, template @ turn)
+    assert farthest(moved.numpy(), (same @ turn).numpy()) < 1e-5
+
+
+def test_the_skirt_hangs_from_the_hips() -> None:
+    name = plain().skeleton.joint_names[int(skirt().carriers[0])]
+    assert name.startswith("Root")
+    assert len(np.unique(skirt().carriers)) == 1
+
+
+def test_nothing_loose_is_nothing_to_simulate() -> None:
+    empty = build_model(skirted().data, np.zeros(len(skirted().dressing.loose), np.float32))
+    state, places = play(empty, inputs(empty, walk()[:2]))
+    assert places.shape == (2, 0, 3)
+    vertices = skirted().data.template.vertices
+    assert torch.equal(drape(empty, torch.from_numpy(state.places), vertices), vertices)
+
+
+def test_a_model_is_read_as_written() -> None:
+    again = from_tensors(to_tensors(skirt()))
+    one, other = (play(model, walking()[:10])[1] for model in (skirt(), again))
+    assert np.array_equal(one, other)
+    for name, tensor in to_tensors(skirt()).items():
+        assert torch.equal(to_tensors(again)[name], tensor), name
+
+
+# ---- what it does ----
+
+
+def test_at_rest_it_keeps_the_template() -> None:
+    model = replace(skirt(), constants=replace(ClothConstants(), hang=1.0))
+    pose = inputs(model, poses(1))[0]
+    assert farthest(settle(model, pose).places, pose.goals) < 2e-3
+
+
+def test_held_points_stay_skinned() -> None:
+    _, places = play(skirt(), walking()[:20])
+    held = skirt().looseness == 0
+    assert held.any()
+    assert np.array_equal(places[-1][held], walking()[19].goals[held])
+
+
+def test_the_hem_lags_swings_on_and_comes_to_rest() -> None:
+    slide = np.minimum(np.arange(150), 15) * 0.04
+    _, places = play(skirt(), inputs(skirt(), poses(150, translate_x=slide)))
+    hem = np.isin(skirt().vertices, skirted().outer[-COLUMNS:])
+    ahead = places[:, hem, 0].mean(1) - slide - places[0, hem, 0].mean()
+    assert ahead[15] < -0.02, ahead[15]
+    assert ahead[16:30].max() > 0.005, ahead[16:30].max()
+    assert abs(ahead[-1]) < 0.002, ahead[-1]
+
+
+def test_the_looser_the_more_it_swings() -> None:
+    swings = []
+    for loose in (0.2, 0.5, 0.8):
+        model = with_looseness(skirt(), np.full(len(skirt().vertices), loose, np.float32))
+        _, places = play(model, walking()[:40])
+        away = places - np.stack([pose.goals for pose in walking()[:40]])
+        swings.append(float(np.linalg.norm(away - away.mean(0), axis=-1).mean()))
+    assert swings[0] < 0.5 * swings[1] < 0.5 * swings[2], swings
+
+
+def test_legs_stay_inside() -> None:
+    """Clear the capsules as far as the template does, up to the links' pull."""
+    model = skirt()
+    _, places = play(model, walking()[:60])
+    capsules, radii, moving = model.colliders.capsules, model.colliders.radii, model.looseness > 0
+    for frame in range(5, 60, 5):
+        ends = walking()[frame].spheres[capsules]
+        axis = ends[:, 1] - ends[:, 0]
+        from_first = places[frame][:, None] - ends[:, 0]
+        square = np.maximum((axis**2).sum(-1), 1e-9)
+        t = np.clip((from_first * axis).sum(-1) / square, 0.0, 1.0)
+        away = np.linalg.norm(from_first - t[..., None] * axis, axis=-1)
+        radius = radii[capsules[:, 0]] + t * (radii[capsules[:, 1]] - radii[capsules[:, 0]])
+        depth = radius + np.minimum(model.room, 0.0) - away
+        assert depth[moving].max() < 0.004, (frame, depth[moving].max())
+
+
+def test_wind_and_a_grab_move_it() -> None:
+    model, pose = skirt(), inputs(skirt(), poses(1))[0]
+    calm = settle(model, pose).places
+    windy = settle(model, pose, Surroundings(wind=(8.0, 0.0, 0.0))).places
+    moving = model.looseness > 0.5
+    assert (windy - calm)[moving, 0].mean() > 0.02
+    point = int(model.looseness.argmax())
+    place = calm[point] + np.array([0.0, 0.0, 0.1], np.float32)
+    held = settle(model, pose, Surroundings(grab=(point, tuple(place.tolist())))).places
+    assert farthest(held[point], place) < 0.7 * farthest(calm[point], place)
+    stiff = settle(model, pose, Surroundings(wind=(8.0, 0.0, 0.0), stiffness=8.0)).places
+    assert farthest(stiff, calm) < 0.5 * farthest(windy, calm)
+
+
+# ---- stability ----
+
+
+def test_a_teleport_carries_it_along() -> None:
+    model = skirt()
+    frames = inputs(model, poses(60, translate_x=np.r_[0.0, np.full(59, 7.0)]))
+    _, places = play(model, frames)
+    away = np.linalg.norm(places - np.stack([pose.goals for pose in frames]), axis=-1)
+    assert away.max() < 0.35, away.max()
+    # Friction and folds keep a little of what was.
+    errors = np.linalg.norm(places[-1] - settle(model, frames[-1]).places, axis=1)
+    assert errors.mean() < 0.005
+    assert errors.max() < 0.04
+
+
+def test_a_turn_about_settles_it_anew() -> None:
+    frames = inputs(skirt(), poses(2, rotate_y=np.array([0.0, np.pi])))
+    state = settle(skirt(), frames[0])
+    advance(skirt(), state, frames[1], 1 / FPS)
+    assert np.array_equal(state.places, settle(skirt(), frames[1]).places)
+
+
+def test_a_hem_turned_up_falls_down() -> None:
+    model, pose = skirt(), inputs(skirt(), poses(1))[0]
+    state = settle(model, pose)
+    calm = state.places.copy()
+    waist = state.places[model.looseness == 0, 1].min()
+    state.places[:, 1] = np.maximum(state.places[:, 1], 2 * waist - state.places[:, 1])
+    for _ in range(100):
+        advance(model, state, pose, 1 / FPS)
+    assert np.linalg.norm(state.places - calm, axis=1).mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("fps", "mean_m", "worst_m"), [(10, 4e-3, 16e-3), (30, 1e-3, 4e-3), (120, 1.5e-3, 12e-3)]
+)
+def test_frame_rates_agree(fps: int, mean_m: float, worst_m: float) -> None:
+    """Sway for two seconds: 0.1 m, 0.5 Hz, which 10 frames a second still show.
+
+    Goals move straight between frames: that is what differs, and which fold a push makes.
+    """
+    sways = {}
+    for rate in (25, fps):
+        time = np.arange(2 * rate + 1) / rate
+        sway = 0.1 * np.sin(np.pi * time) ** 2
+        frames = inputs(skirt(), poses(len(time), translate_x=sway, rotate_y=2 * sway))
+        sways[rate] = play(skirt(), frames, rate)[1]
+    swing = farthest(sways[25][25], sways[25][0] + [0.1, 0.0, 0.0])
+    assert swing > 0.03, swing
+    for second in (1, 2):
+        errors = np.linalg.norm(sways[25][25 * second] - sways[fps][fps * second], axis=1)
+        assert errors[skirt().looseness > 0].mean() < mean_m
+        assert errors.max() < worst_m
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    gravity=st.floats(-20, 20),
+    wind=st.tuples(*[st.floats(-100, 100)] * 3),
+    stiffness=st.floats(0, 1e6),
+)
+def test_any_sliders_give_numbers(
+    seed: int, gravity: float, wind: tuple[float, float, float], stiffness: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    around = Surroundings(gravity, wind, stiffness, (5, (1.0, 2.0, 3.0)))
+    dofs = generator.uniform(-4.0, 4.0, (6, poses(1).shape[1]))
+    frames = inputs(skirt(), dofs)
+    state = settle(skirt(), frames[0], around)
+    for pose in frames:
+        advance(skirt(), state, pose, float(generator.choice([0.0, 1e-4, 0.008, 0.1, 5.0])), around)
+        assert np.isfinite(state.places).all()
+        assert np.isfinite(state.velocities).all()
+        # A second at the highest speed, however long the frame.
+        assert farthest(state.places, pose.goals) < 100.0
+
+
+def test_degenerate_cloth_gives_numbers() -> None:
+    """Edges without length, points without links, colliders without any size or at a point."""
+    model = skirt()
+    collapsed = replace(model, lengths=np.zeros_like(model.lengths))
+    none = replace(model, links=model.links[:0], lengths=model.lengths[:0],
+                   is_bend=model.is_bend[:0], colours=model.colours[:1])  # fmt: skip
+    flat = replace(
+        model, colliders=replace(model.colliders, radii=np.zeros_like(model.colliders.radii))
+    )
+    piled = [replace(p, goals=np.zeros_like(p.goals), spheres=np.zeros_like(p.spheres))
+             for p in walking()[:4]]  # fmt: skip
+    for variant in (collapsed, none, flat):
+        for frames in (walking()[:4], piled):
+            state, places = play(variant, frames)
+            assert np.isfinite(places).all()
+            assert np.isfinite(state.velocities).all()
+
+
+def test_without_gravity_nothing_falls() -> None:
+    model = replace(skirt(), constants=replace(ClothConstants(), hang=0.0))
+    pose = inputs(model, poses(1))[0]
+    floating = settle(model, pose, Surroundings(gravity=0.0)).places
+    assert farthest(floating, pose.goals) < 2e-3
+    assert farthest(settle(model, pose).places, pose.goals) > 4e-3
+
+
+# ---- determinism ----
+
+
+def test_the_order_within_a_colour_does_not_matter() -> None:
+    """Simulate as a GPU does: links of one colour in any order, to the last bit."""
+    model, generator = skirt(), np.random.default_rng(0)
+    order = np.concatenate([
+        generator.permutation(np.arange(first, last))
+        for first, last in zip(model.colours[:-1], model.colours[1:], strict=True)
+    ])  # fmt: skip
+    assert (order != np.arange(len(order))).any()
+    shuffled = replace(model, links=model.links[order], lengths=model.lengths[order],
+                       is_bend=model.is_bend[order])  # fmt: skip
+    one, other = (play(variant, walking()[:25])[1] for variant in (model, shuffled))
+    assert np.array_equal(one, other)
+
+
+def test_seeking_equals_playing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, frames in (("KEY_FRAMES", 40), ("WARM_UP_FRAMES", 20), ("FADE_FRAMES", 8)):
+        monkeypatch.setattr(track, name, frames)
+    straight, jumping = track_of(skirt(), walking()), track_of(skirt(), walking())
+    played = np.concatenate([straight.places([k]) for k in range(len(walking()))])
+    order = [129, 3, 81, 79, 80, 83, 118, 88, 119, 0, 121, 58, 41, 129]
+    for frame in order:
+        assert np.array_equal(jumping.places([frame])[0], played[frame]), frame
+        state = jumping.state(frame)
+        assert np.array_equal(state.places, played[frame]), frame
+    window = [100, 96, 92, 84, 68]
+    assert np.array_equal(jumping.places(window), played[window])
+
+
+def test_runs_take_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blend runs so that no frame moves farther against its goals than the motion's own swing."""
+    monkeypatch.setattr(track, "KEY_FRAMES", 100)
+    monkeypatch.setattr(track, "WARM_UP_FRAMES", 80)
+    monkeypatch.setattr(track, "FADE_FRAMES", 20)
+    places = track_of(skirt(), walking()).places(range(130))
+    away = places - np.stack([pose.goals for pose in walking()])
+    steps = np.linalg.norm(np.diff(away, axis=0), axis=-1)
+    assert steps[98:121].max() < 1.2 * steps[20:98].max()
+    straight = play(skirt(), walking())[1]
+    assert np.array_equal(places[:100], straight[:100])
+    assert np.linalg.norm(places[120:] - straight[120:], axis=-1).mean() < 3e-3
+
+
+def test_a_cut_settles_the_cloth() -> None:
+    frames = walking()[:30]
+    cut = ClothTrack(skirt(), lambda a, b: frames[a:b], [0] * 20 + [20] * 10, FPS)
+    assert np.array_equal(cut.places([20])[0], settle(skirt(), frames[20]).places)
+    fresh = track_of(skirt(), frames[20:]).places([9])
+    assert np.array_equal(cut.places([29]), fresh)
+
+
+def test_live_cloth_goes_on_from_a_track() -> None:
+    motion, live = track_of(skirt(), walking()), LiveCloth(skirt(), reach_s=1.5)
+    live.begin(motion.state(40), 0.0)
+    for k in range(1, 11):
+        live.push(walking()[40 + k], k / FPS)
+    assert live.state is not None
+    # Times are sums of floats: not the same to the last bit.
+    assert farthest(live.state.places, motion.places([50])[0]) < 1e-4
+    history = live.places([0.0, 4 / FPS, 9 / FPS, 60.0])
+    for row, frame in zip(history, [50, 46, 41, 40], strict=True):
+        assert farthest(row, motion.places([frame])[0]) < 1e-4
+    live.push(walking()[3], -1.0)
+    assert np.array_equal(live.places([0.0])[0], settle(skirt(), walking()[3]).places)
+
+
+# ---- fit ----
+
+
+def observations(noise_m: float, model: ClothModel | None) -> list[Observation]:
+    """Observe the simulated skirt in four clips of a walk."""
+    clips, generator = [], np.random.default_rng(1)
+    for start in (0, 30, 60, 90):
+        vertices, turns, joints = skin(walk()[start : start + 20])
+        true = vertices
+        if model is not None:
+            frames = [place_inputs(model, v[model.vertices], j)
+                      for v, j in zip(vertices, joints, strict=True)]  # fmt: skip
+            places = torch.from_numpy(play(model, frames)[1])
+            true = drape(model, places, torch.from_numpy(vertices)).numpy()
+        matrices = dq.to_matrix(torch.from_numpy(turns), torch.zeros(*turns.shape))[..., :3].numpy()
+        offsets = np.einsum("fvji,fvj->fvi", matrices, true - vertices)
+        offsets = offsets + noise_m * generator.standard_normal(offsets.shape) + 0.01
+        clips.append(Observation(vertices, joints, np.arange(20), turns,
+                                 offsets.astype(np.float32), FPS))  # fmt: skip
+    return clips
+
+
+@pytest.mark.slow
+def test_a_fit_finds_looseness_and_damping() -> None:
+    constants = replace(ClothConstants(), air=1.6, follow=5.0, margin=0.012)
+    truth = replace(skirt(), constants=constants)
+    fit = fit_cloth(skirted().data, observations(0.003, truth), 0.0, rounds=3)
+    assert fit.model is not None
+    assert fit.shares["local looseness"] > fit.shares["one looseness"] > 0.5
+    assert all(gain > 0.8 for _, gain in fit.pieces), fit.pieces
+    # Damping in all: which part is air's shows little.
+    found = fit.model.constants.air + fit.model.constants.follow
+    assert 0.6 * 6.6 < found < 1.5 * 6.6, fit.model.constants
+    loose = np.zeros(len(skirted().dressing.loose))
+    loose[truth.vertices] = truth.looseness
+    far = loose[fit.model.vertices] > 0.3
+    assert np.abs(fit.model.looseness - loose[fit.model.vertices])[far].mean() < 0.1
+
+
+def test_tight_clothes_are_left_alone() -> None:
+    clips = observations(0.004, None)
+    swings, noise_m = find_swinging(clips, skirted().data.template.faces.numpy())
+    assert not swings.any()
+    assert 0.003 < noise_m < 0.010
+    assert fit_cloth(skirted().data, clips).model is None
+
+
+def test_constants_are_stated() -> None:
+    """Keep what the docstrings promise: ticks of 5 ms, and none in no time."""
+    state = settle(skirt(), walking()[0])
+    before = state.places.copy()
+    advance(skirt(), state, walking()[1], 0.0)
+    assert np.array_equal(state.places, before)
+    assert dynamics.TICK_S == 0.005
