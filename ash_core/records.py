@@ -103,6 +103,9 @@ class PoseWindow:
     """The newest pose and the earlier ones at the avatar's history offsets."""
     normalised: Float[Tensor, "H 3 D"]
     """For each of those frames n the poses n-2, n-1, n relative to n (geometry.motion)."""
+    cloth: Float[Tensor, "H W 3"] | None = None
+    """float32: places of the cloth's vertices at those poses, body frame, m (cloth.surface). None:
+    they are where the skinning has them."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,79 @@ class Image:
 
 
 @dataclass(frozen=True)
+class ClothConstants:
+    """Constants of all points of a cloth. Frequencies are angular, rad/s; rates are 1/s."""
+
+    stretch: float = 400.0
+    """Frequency of an edge that is too long."""
+    compress: float = 150.0
+    """Frequency of an edge that is too short: cloth folds rather than resists."""
+    bend: float = 80.0
+    """Frequency of a pair of vertices across an edge, either way."""
+    air: float = 0.8
+    """Rate at which a velocity becomes the wind's."""
+    follow: float = 2.0
+    """Rate at which a velocity becomes that of the skinned surface."""
+    ratio: float = 0.05
+    """Damping ratio of the pull to the skinned place; adds to `follow`."""
+    hang: float = 0.9
+    """Share of its weight that the template carries at rest, in its own shape."""
+    margin: float = 0.008
+    """Clearance from the colliders, m; less where the template is nearer."""
+    girth: float = 1.0
+    """Factor on the colliders' radii."""
+    friction: float = 0.2
+    """Coefficient of friction on colliders."""
+
+
+@dataclass(frozen=True)
+class Cloth:
+    """Loose parts of a template, which are simulated (ash_core.cloth). Rest pose, body frame, m."""
+
+    points: Int[Tensor, "P"]
+    """Template vertices that are simulated, and their held neighbours."""
+    looseness: Float[Tensor, "P"]
+    """0: held by the skinning; 1: pulled most softly."""
+    places: Float[Tensor, "P 3"]
+    carriers: Int[Tensor, "P"]
+    """Joint from which each point's piece hangs."""
+    carried_down: Float[Tensor, "P 3"]
+    """Direction that is down at rest, in the carrier's frame; unit."""
+    anchors: Int[Tensor, "P"]
+    """Point some edges nearer to the held border, which shows how a point hangs; or itself."""
+    links: Int[Tensor, "L 2"]
+    """Pairs of points, sorted by colour: links of one colour share no point."""
+    colours: Int[Tensor, "K"]
+    """First link of each colour, and the number of links."""
+    lengths: Float[Tensor, "L"]
+    is_bend: Bool[Tensor, "L"]
+    """True: a pair across an edge; False: an edge."""
+    followers: Int[Tensor, "Q"]
+    """Template vertices of linings, which keep their place on a triangle of points."""
+    follower_corners: Int[Tensor, "Q 3"]
+    follower_weights: Float[Tensor, "Q 3"]
+    follower_heights: Float[Tensor, "Q"]
+    """Signed distance along the triangle's normal."""
+    sphere_joints: Int[Tensor, "M"]
+    """Joint that carries each sphere."""
+    sphere_centres: Float[Tensor, "M 3"]
+    """Centres in the frames of their joints."""
+    sphere_radii: Float[Tensor, "M"]
+    capsules: Int[Tensor, "C 2"]
+    """Pairs of spheres that span the tapered capsules with which the cloth collides."""
+    room: Float[Tensor, "P C"]
+    """Distance of each point at rest from each capsule's surface."""
+    constants: ClothConstants
+    floor: float | None = None
+    """Height of the floor; None: there is none."""
+
+    @property
+    def vertices(self) -> Int[Tensor, "W"]:
+        """Template vertices that the cloth moves: points, then followers."""
+        return torch.cat((self.points, self.followers))
+
+
+@dataclass(frozen=True)
 class AvatarData:
     """Content of one avatar file. `avatar.Avatar` makes it runnable."""
 
@@ -253,6 +329,8 @@ class AvatarData:
     decoder: Mapping[str, int] = field(default_factory=dict)
     """Settings of a native decoder (networks.decoder.DecoderConfig)."""
     cameras: tuple[Camera, ...] = ()
+    cloth: Cloth | None = None
+    """Simulated parts of a native avatar; None: it has none."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
 from toy import ToyFiles, make_toy_character
 
 from ash_core.avatar import Avatar
+from ash_core.cloth.model import build_model, store_model
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.checks import check_avatar, network_shapes
@@ -143,7 +145,7 @@ def value(name: str, new: Any) -> Any:
 
 CONTENTS = {
     "format": (lambda t, c: c.update(format="x"), r"expected the format 'ash-studio avatar'"),
-    "version": (lambda t, c: c.update(version="7"), r"expected avatar version 2 or older, got '7'"),
+    "version": (lambda t, c: c.update(version="7"), r"expected avatar version 3 or older, got '7'"),
     "released, version 1": (  # its three poses fit
         lambda t, c: (c.update(version="1"), c["values"].update(variant="released")),
         r"networks: expected unet_geometry and unet_appearance of a released avatar, got none",
@@ -233,6 +235,52 @@ CONTENTS = {
 @pytest.mark.parametrize("fault", CONTENTS)
 def test_contents_that_do_not_fit_are_named(path: Path, fault: str) -> None:
     change, message = CONTENTS[fault]
+    rewrite(path, change)
+    with pytest.raises(InputError, match=r"a.safetensors: .*" + message):
+        load_avatar(path)
+
+
+# ---- cloth: the simulation indexes without checks ----
+
+
+@pytest.fixture(scope="module")
+def clothed(avatar: AvatarData) -> AvatarData:
+    looseness = np.linspace(0.0, 0.9, len(avatar.template.vertices)).astype(np.float32)
+    looseness[::3] = 0.0
+    cloth = store_model(build_model(avatar, looseness, floor_m=0.0))
+    return dataclasses.replace(avatar, cloth=cloth)
+
+
+CLOTHS = {
+    "points": (tensor("cloth.points", 0, 10**6), r"cloth.points: expected 0 to"),
+    "same point": (tensor("cloth.points", 1, 0), r"cloth.points: expected different vertices"),
+    "carriers": (tensor("cloth.carriers", 0, -1), r"cloth.carriers: expected 0 to"),
+    "anchors": (tensor("cloth.anchors", 0, 10**6), r"cloth.anchors: expected 0 to"),
+    "links": (tensor("cloth.links", (0, 1), 10**6), r"cloth.links: expected 0 to"),
+    "a link to itself": (tensor("cloth.links", 0, 5), r"cloth.links: expected two different"),
+    "falling colours": (tensor("cloth.colours", 1, 10**6), r"cloth.colours: expected 0 to"),
+    "capsules": (tensor("cloth.capsules", (0, 0), -3), r"cloth.capsules: expected 0 to"),
+    "spheres": (tensor("cloth.sphere_joints", 0, 10**6), r"cloth.sphere_joints: expected 0 to"),
+    "NaN": (tensor("cloth.lengths", 0, float("nan")), r"cloth.lengths: expected finite"),
+    "looseness": (tensor("cloth.looseness", 0, 2.0), r"cloth.looseness: expected 0 to 1"),
+    "a constant": (
+        value("cloth.constants.air", float("inf")),
+        r"cloth.constants.air: expected 0 to",
+    ),
+    "no stretch": (
+        value("cloth.constants.stretch", 0.0),
+        r"cloth.constants.stretch: expected more than 0",
+    ),
+    "a part": (lambda t, c: t.pop("cloth.links"), r"expected a tensor cloth.links, found none"),
+}
+
+
+@pytest.mark.parametrize("fault", CLOTHS)
+def test_cloth_that_does_not_fit_is_named(clothed: AvatarData, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_avatar(path, clothed)
+    assert_same(clothed, load_avatar(path))
+    change, message = CLOTHS[fault]
     rewrite(path, change)
     with pytest.raises(InputError, match=r"a.safetensors: .*" + message):
         load_avatar(path)

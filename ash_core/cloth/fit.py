@@ -21,7 +21,6 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from ash_core.cloth.dynamics import ClothInputs, ClothState, advance, calm, place_inputs, settle
 from ash_core.cloth.model import (
     HELD,
-    ClothConstants,
     ClothModel,
     build_model,
     vertex_normals,
@@ -29,7 +28,7 @@ from ash_core.cloth.model import (
 )
 from ash_core.geometry.mesh import vertex_adjacency
 from ash_core.geometry.rotations import quat_to_matrix
-from ash_core.records import AvatarData
+from ash_core.records import AvatarData, ClothConstants
 
 logger = logging.getLogger("ash_core")
 

@@ -3,8 +3,7 @@
 `build_model` makes it of an avatar's template, skinning and skeleton and of a looseness per vertex.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,11 +11,10 @@ import torch
 from jaxtyping import Bool, Float32, Int32, Int64
 from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import KDTree
-from torch import Tensor
 
 from ash_core.cloth.colliders import Colliders, distances, fit_colliders
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.records import AvatarData, Skinning
+from ash_core.records import AvatarData, Cloth, ClothConstants, Skinning
 
 HELD = 0.02
 """Least looseness of a point that moves by itself."""
@@ -28,32 +26,6 @@ ANCHOR_EDGES = 3
 """Edges from a point towards the border to the point that shows how it hangs."""
 OPPOSED = -0.5
 """Greatest cosine between the normals of a lining and of the outer layer."""
-
-
-@dataclass(frozen=True)
-class ClothConstants:
-    """Constants of all points of a cloth. Frequencies are angular, rad/s; rates are 1/s."""
-
-    stretch: float = 400.0
-    """Frequency of an edge that is too long."""
-    compress: float = 150.0
-    """Frequency of an edge that is too short: cloth folds rather than resists."""
-    bend: float = 80.0
-    """Frequency of a pair of vertices across an edge, either way."""
-    air: float = 0.8
-    """Rate at which a velocity becomes the wind's."""
-    follow: float = 2.0
-    """Rate at which a velocity becomes that of the skinned surface."""
-    ratio: float = 0.05
-    """Damping ratio of the pull to the skinned place; adds to `follow`."""
-    hang: float = 0.9
-    """Share of its weight that the template carries at rest, in its own shape."""
-    margin: float = 0.008
-    """Clearance from the colliders, m; less where the template is nearer."""
-    girth: float = 1.0
-    """Factor on the colliders' radii."""
-    friction: float = 0.2
-    """Coefficient of friction on colliders."""
 
 
 @dataclass(frozen=True)
@@ -147,32 +119,6 @@ def with_looseness(model: ClothModel, looseness: Float32[np.ndarray, "P"]) -> Cl
     """Change the looseness of the points that move; held ones stay held."""
     moving = np.clip(looseness, HELD, 1.0)
     return replace(model, looseness=np.where(model.looseness > 0, moving, 0.0).astype(np.float32))
-
-
-def to_tensors(model: ClothModel) -> dict[str, Tensor]:
-    """Write a model as tensors, for a file."""
-    tensors = {}
-    for owner, prefix in ((model, ""), (model.colliders, "colliders.")):
-        for field in fields(owner):
-            value = getattr(owner, field.name)
-            if isinstance(value, np.ndarray) and field.name != "room":
-                tensors[prefix + field.name] = torch.from_numpy(np.ascontiguousarray(value))
-    numbers = [getattr(model.constants, field.name) for field in fields(ClothConstants)]
-    tensors["constants"] = torch.tensor([*numbers, model.floor_m], dtype=torch.float64)
-    return tensors
-
-
-def from_tensors(tensors: Mapping[str, Tensor]) -> ClothModel:
-    """Read a model that `to_tensors` wrote."""
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    *numbers, floor_m = arrays.pop("constants").tolist()
-    inner = [name for name in arrays if name.startswith("colliders.")]
-    colliders = Colliders(**{name.removeprefix("colliders."): arrays.pop(name) for name in inner})
-    room = distances(arrays["places"].astype(np.float64), colliders).astype(np.float32)
-    return ClothModel(
-        **arrays, colliders=colliders, room=room, floor_m=floor_m,
-        constants=ClothConstants(*numbers),
-    )  # fmt: skip
 
 
 def find_linings(
@@ -345,3 +291,76 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     normals = np.zeros_like(vertices)
     np.add.at(normals, faces, np.cross(b - a, c - a)[:, None])
     return normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-20)
+
+
+# ---- the stored form ----
+
+
+def store_model(model: ClothModel) -> Cloth:
+    """Convert a model to the record of the avatar file."""
+    colliders = model.colliders
+
+    def integers(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.int64))
+
+    def floats(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.float32))
+
+    return Cloth(
+        points=integers(model.vertices),
+        looseness=floats(model.looseness),
+        places=floats(model.places),
+        carriers=integers(model.carriers),
+        carried_down=floats(model.carried_down),
+        anchors=integers(model.anchors),
+        links=integers(model.links),
+        colours=integers(model.colours),
+        lengths=floats(model.lengths),
+        is_bend=torch.from_numpy(model.is_bend.astype(bool)),
+        followers=integers(model.followers),
+        follower_corners=integers(model.follower_corners),
+        follower_weights=floats(model.follower_weights),
+        follower_heights=floats(model.follower_heights),
+        sphere_joints=integers(colliders.joints),
+        sphere_centres=floats(colliders.centres),
+        sphere_radii=floats(colliders.radii),
+        capsules=integers(colliders.capsules),
+        room=floats(model.room),
+        constants=model.constants,
+        floor=None if np.isinf(model.floor_m) else float(model.floor_m),
+    )
+
+
+def restore_model(cloth: Cloth) -> ClothModel:
+    """Convert the record of an avatar file, on the CPU, to a model."""
+
+    def integers(values: torch.Tensor) -> np.ndarray:
+        return values.numpy().astype(np.int32)
+
+    centres = cloth.sphere_centres.numpy()
+    return ClothModel(
+        vertices=cloth.points.numpy(),
+        looseness=cloth.looseness.numpy(),
+        places=cloth.places.numpy(),
+        carriers=cloth.carriers.numpy(),
+        carried_down=cloth.carried_down.numpy(),
+        anchors=integers(cloth.anchors),
+        links=integers(cloth.links),
+        colours=integers(cloth.colours),
+        lengths=cloth.lengths.numpy(),
+        is_bend=cloth.is_bend.numpy(),
+        followers=cloth.followers.numpy(),
+        follower_corners=integers(cloth.follower_corners),
+        follower_weights=cloth.follower_weights.numpy(),
+        follower_heights=cloth.follower_heights.numpy(),
+        colliders=Colliders(
+            joints=cloth.sphere_joints.numpy(),
+            centres=centres,
+            rest_centres=centres,
+            radii=cloth.sphere_radii.numpy(),
+            capsules=integers(cloth.capsules),
+        ),
+        room=cloth.room.numpy(),
+        floor_m=-np.inf if cloth.floor is None else cloth.floor,
+        constants=cloth.constants,
+    )

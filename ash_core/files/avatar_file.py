@@ -27,8 +27,9 @@ from ash_core.records import AvatarData, Camera
 from ash_core.variants import VARIANTS, VariantName
 
 FORMAT = "ash-studio avatar"
-VERSION = 2
-"""Version 1 is still read: its history offsets are its variant's, see `_Loader.upgrade`."""
+VERSION = 3
+"""Earlier ones are still read. Version 1 stores no history offsets, see `_Loader.upgrade`; until
+version 2 no avatar has cloth."""
 MAX_FILE_BYTES = 8 << 30
 MAX_HEADER_BYTES = 4 << 20
 """Upper bound on names, shapes and metadata. A published character's take 60 kB."""
@@ -178,6 +179,8 @@ class _Loader:
                 raise bad(self.path, None, f"{name}: expected up to {MAX_CAMERAS}, got {count}")
             return tuple(self.record(Camera, f"{name}.{number}.") for number in range(count))
         if dataclasses.is_dataclass(kind):
+            if optional and not any(key.startswith(f"{name}.") for key in self.left):
+                return None
             return self.record(kind, f"{name}.")  # type: ignore[arg-type]
         if hasattr(kind, "dim_str"):
             if optional and name not in self.left:

@@ -18,7 +18,7 @@ from ash_core.files.skeletool import WEIGHT_TOLERANCE
 from ash_core.geometry.motion import HEADING_DOF
 from ash_core.networks import graph_net, unet
 from ash_core.networks.decoder import Decoder, DecoderConfig
-from ash_core.records import AvatarData, Camera
+from ash_core.records import AvatarData, Camera, Cloth
 from ash_core.variants import MAX_HISTORY_FPS, MAX_HISTORY_FRAMES, VARIANTS
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -27,6 +27,8 @@ DECODER_ATLAS_STEP = 16
 """Divisor of a native decoder's atlas resolution: it is halved four times."""
 UV_TOLERANCE = 1e-3
 AXIS_TOLERANCE = 1e-3
+CLOTH_CONSTANT_MAX = 1e4
+"""Upper bound on the simulation's frequencies, rates and factors."""
 DECODER_WIDTH_MAX = 256
 DECODER_CELLS_MAX = 1024 * 1024 * 64
 """Upper bound on atlas^2 * width: a small file must not take all memory. The presets use 1/5."""
@@ -215,6 +217,56 @@ def check_avatar(
     for number, camera in enumerate(data.cameras):
         _check_camera(camera, path, f"cameras[{number}]")
     _check_networks(data, path)
+    if data.cloth is not None:
+        _check_cloth(data, data.cloth, path)
+
+
+def _check_cloth(data: AvatarData, cloth: Cloth, path: Path | str) -> None:
+    """Check everything that the simulation indexes and divides by: it runs without checks."""
+
+    def need(holds: bool | Tensor, text: str) -> None:
+        if not bool(holds):
+            raise bad(path, None, f"cloth.{text}")
+
+    need(data.variant == "native", "points: expected none of a released avatar")
+    # Indices.
+    n_vertices, n_points = len(data.template.vertices), len(cloth.points)
+    joints, spheres = len(data.skeleton.joint_names), len(cloth.sphere_joints)
+    indexed = {
+        "points": n_vertices,
+        "followers": n_vertices,
+        "carriers": joints,
+        "anchors": n_points,
+        "links": n_points,
+        "follower_corners": n_points,
+        "sphere_joints": joints,
+        "capsules": spheres,
+    }
+    for name, count in indexed.items():
+        tensor = getattr(cloth, name)
+        inside = tensor.numel() == 0 or (int(tensor.min()) >= 0 and int(tensor.max()) < count)
+        need(inside, f"{name}: expected 0 to {count - 1}, got {_extremes(tensor)}")
+    vertices = cloth.vertices
+    need(len(vertices.unique()) == len(vertices), "points: expected different vertices")
+    need(n_points > 0, "points: expected at least one")
+    pairs = cloth.links
+    need((pairs[:, 0] != pairs[:, 1]).all(), "links: expected two different points")
+    # Colours: from 0 to the number of links, never falling.
+    starts = cloth.colours
+    fine = len(starts) > 0 and int(starts[0]) == 0 and int(starts[-1]) == len(cloth.links)
+    need(fine and (starts.diff() >= 0).all(), f"colours: expected 0 to {len(cloth.links)}, rising")
+    # Numbers.
+    for name in ("lengths", "sphere_radii"):
+        need((getattr(cloth, name) >= 0).all(), f"{name}: expected 0 or more")
+    loose = cloth.looseness
+    need(((loose >= 0) & (loose <= 1)).all(), f"looseness: expected 0 to 1, got {_extremes(loose)}")
+    for part in fields(cloth.constants):
+        value = getattr(cloth.constants, part.name)
+        fine = math.isfinite(value) and 0 <= value <= CLOTH_CONSTANT_MAX
+        need(fine, f"constants.{part.name}: expected 0 to {CLOTH_CONSTANT_MAX:g}, got {value}")
+    for name in ("stretch", "compress", "bend"):
+        need(getattr(cloth.constants, name) > 0, f"constants.{name}: expected more than 0")
+    need(cloth.floor is None or abs(cloth.floor) <= CLOTH_CONSTANT_MAX, "floor: expected metres")
 
 
 def _check_camera(camera: Camera, path: Path | str, place: str) -> None:

@@ -39,8 +39,9 @@ def serialise(
     yield struct.pack("<Q", len(text))
     yield text
     for tensor in ordered.values():
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        yield flat.view(torch.uint8).numpy().data
+        if tensor.numel():  # an empty one of NumPy's has strides that no view takes
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            yield flat.view(torch.uint8).numpy().data
 
 
 def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], about: object) -> None:

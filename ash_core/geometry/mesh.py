@@ -88,7 +88,7 @@ def sparse_apply(matrix: Tensor, values: Float[Tensor, "b n c"]) -> Float[Tensor
 
 def vertex_normals(
     vertices: Float[Tensor, "b V 3"], faces: Int[Tensor, "F 3"], face_mean: Tensor
-) -> Float[Tensor, "b V 3"]:
+) -> Float[Tensor, "b n 3"]:
     """Compute unit vertex normals: the unweighted mean of the unit normals of a vertex's faces.
 
     Source: docs/released_behaviour.md A14.

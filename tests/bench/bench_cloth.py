@@ -29,8 +29,8 @@ import torch
 from ash_core.character import Character
 from ash_core.cloth.dynamics import advance, place_inputs, settle
 from ash_core.cloth.fit import Observation, find_swinging, first_model, fit_cloth
-from ash_core.cloth.model import ClothModel
-from ash_core.cloth.surface import drape
+from ash_core.cloth.model import ClothModel, store_model
+from ash_core.cloth.surface import place_followers
 from ash_core.conventions import FPS
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
@@ -184,7 +184,9 @@ def predict(model: ClothModel | None, clip: Clip) -> np.ndarray:
     for pose in poses[1:]:
         advance(model, state, pose, 1.0 / FPS)
         places.append(state.shown(model))
-    return drape(model, torch.from_numpy(np.stack(places)), torch.from_numpy(clip.skinned)).numpy()
+    cloth, surface = store_model(model), clip.skinned.copy()
+    surface[:, cloth.vertices] = place_followers(cloth, torch.from_numpy(np.stack(places))).numpy()
+    return surface
 
 
 def residuals(model: ClothModel | None, clips: Sequence[Clip]) -> np.ndarray:
