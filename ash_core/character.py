@@ -4,15 +4,18 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ash_core.cloth.surface import Drape
 from ash_core.conventions import HISTORY, MM_PER_M
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.embedded_graph import build_links
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.mesh import face_mean_matrix, vertex_normals
+from ash_core.geometry.mesh import csr_to_torch, face_mean_matrix, vertex_normals
 from ash_core.geometry.motion import pose_keys
 from ash_core.geometry.rotations import (
     euler_to_matrix,
@@ -36,6 +39,18 @@ class Deformation:
     node_translations: Float[Tensor, "b G 3"]
     node_angles: Float[Tensor, "b G 3"]
     displacements: Float[Tensor, "b V 3"]
+
+
+@dataclass(frozen=True)
+class LinkedVertices:
+    """Links between nodes and some vertices, flat: m of them."""
+
+    nodes: Int[Tensor, "m"]
+    references: Int[Tensor, "m"]
+    """Node whose sign each link follows."""
+    weights: Float[Tensor, "m 1"]
+    gather: Tensor
+    """Sparse [v, m]: sums link values at the vertices."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +85,12 @@ class Character(nn.Module):
         """Node whose sign the blend at each vertex follows."""
         if VARIANTS[data.variant].uses_published_references:  # weights were trained with this bug
             self.references = self.links.published_reference
-        self._link_reference: Int[Tensor, "M"] = self.references[self.links.link_vertices]
+        self._linked = self.linked_vertices(None)
         self._face_mean = face_mean_matrix(self.faces, len(data.template.vertices))
         rest = joint_transforms(self.skeleton, data.rest_dofs)[self.skinning.bone_joints]
         self.rest_inverse: Float[Tensor, "B 4 4"] = torch.linalg.inv(rest)
         self.register_buffer("template_vertices", data.template.vertices, persistent=False)
+        self.drape = None if data.cloth is None else Drape(data.template, data.cloth)
         self.spatial_gcn = self.delta_gcn = None
         if "spatial_gcn" in data.networks:
             nodes, vertices = len(data.graph.vertices), len(data.template.vertices)
@@ -94,8 +110,10 @@ class Character(nn.Module):
         self.rest_inverse = self.rest_inverse.to(device)
         self.faces = self.faces.to(device)
         self.references = self.references.to(device)
-        self._link_reference = self._link_reference.to(device)
+        self._linked = to_device(self._linked, device)
         self._face_mean = self._face_mean.to(device)
+        if self.drape is not None:
+            self.drape.to(device)
         self.forget()
         return self
 
@@ -131,22 +149,43 @@ class Character(nn.Module):
         x, y, z = points[..., None].unbind(-2)
         return columns[0] * x + columns[1] * y + columns[2] * z + columns[3]
 
+    def linked_vertices(self, vertices: Int[Tensor, "v"] | None) -> LinkedVertices:
+        """Select the links of some vertices, for `blend_links`; None: of all."""
+        links = self.links
+        references = self.references[links.link_vertices]
+        if vertices is None:
+            weights = links.link_weights[:, None]
+            return LinkedVertices(links.link_nodes, references, weights, links.gather)
+        rows = torch.full((len(self.references),), -1)
+        rows[vertices] = torch.arange(len(vertices))
+        owners = rows[links.link_vertices]
+        is_owned = owners >= 0
+        nodes, owners = links.link_nodes[is_owned], owners[is_owned]
+        count = len(owners)
+        table = sp.coo_matrix(
+            (np.ones(count, np.float32), (owners.numpy(), np.arange(count))), (len(vertices), count)
+        )
+        weights = links.link_weights[is_owned][:, None]
+        return LinkedVertices(nodes, references[is_owned], weights, csr_to_torch(table.tocsr()))
+
     def blend_links(
-        self, real: Float[Tensor, "b G 4"], dual: Float[Tensor, "b G 4"]
-    ) -> tuple[Float[Tensor, "b V 4"], Float[Tensor, "b V 4"]]:
-        """Blend the nodes' dual quaternions at the vertices.
+        self,
+        real: Float[Tensor, "b G 4"],
+        dual: Float[Tensor, "b G 4"],
+        linked: LinkedVertices | None = None,
+    ) -> tuple[Float[Tensor, "b v 4"], Float[Tensor, "b v 4"]]:
+        """Blend the nodes' dual quaternions at the vertices; linked: at some of them.
 
         Same as `dual_quaternion.blend` with padded lists, but over the flat list of links, which is
         half as long.
         """
-        links = self.links
+        linked = linked or self._linked
         nodes = torch.cat((real, dual), -1).transpose(0, 1).contiguous()  # [G, b, 8]
-        own = nodes.index_select(0, links.link_nodes)
-        reference = nodes.index_select(0, self._link_reference)
+        own = nodes.index_select(0, linked.nodes)
+        reference = nodes.index_select(0, linked.references)
         w, x, y, z = (own[..., :4] * reference[..., :4]).unbind(-1)
-        weights = links.link_weights[:, None]
-        signed = torch.where(w + x + y + z > 0, weights, -weights)
-        total = links.gather @ (own * signed[..., None]).flatten(1)
+        signed = torch.where(w + x + y + z > 0, linked.weights, -linked.weights)
+        total = linked.gather @ (own * signed[..., None]).flatten(1)
         real, dual = total.unflatten(-1, (-1, 8)).transpose(0, 1).split(4, -1)
         norm = length(real)
         return real / norm, dual / norm
@@ -196,15 +235,26 @@ class Character(nn.Module):
         real, dual = self.blend_links(*self.node_transforms(relative))
         return dq.apply(real, dual, canonical), real, dual, joints[..., :3, 3].float()
 
-    def _compute(
+    def skinned(
         self, dofs: Float[Tensor, "b D"], normalised: Float[Tensor, "b 3 D"]
-    ) -> list[_Pose]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Deform and pose without cloth: (canonical, then all of `pose`), m."""
         deformation = self.deformation(normalised)
         if deformation is None:
             canonical = self.template_vertices.expand(len(dofs), -1, -1)
         else:
             canonical = self.canonical(deformation)
-        posed, real, dual, joints = self.pose(dofs, canonical)
+        return canonical, *self.pose(dofs, canonical)
+
+    def _compute(
+        self,
+        dofs: Float[Tensor, "b D"],
+        normalised: Float[Tensor, "b 3 D"],
+        cloth: Float[Tensor, "b W 3"] | None,
+    ) -> list[_Pose]:
+        canonical, posed, real, dual, joints = self.skinned(dofs, normalised)
+        if cloth is not None and self.drape is not None:
+            posed, real, dual = self.drape.wear(posed, real, dual, canonical, cloth)
         normals = vertex_normals(posed, self.faces, self._face_mean)
         return [
             _Pose(*parts)
@@ -220,7 +270,8 @@ class Character(nn.Module):
         )
         new = [i for i, k in enumerate(keys) if k not in poses and k not in keys[:i]]
         if new:
-            fresh = self._compute(window.dofs[new], window.normalised[new])
+            cloth = None if window.cloth is None else window.cloth[new]
+            fresh = self._compute(window.dofs[new], window.normalised[new], cloth)
             poses |= {keys[i]: pose for i, pose in zip(new, fresh, strict=True)}
         if not torch.is_grad_enabled():
             self._cache |= {k: poses[k] for k in keys}

@@ -267,6 +267,8 @@ def _colour(request: RenderRequest) -> Tensor | None:
 
 
 def _same(a: PoseWindow, b: PoseWindow) -> bool:
-    return torch.equal(a.dofs, b.dofs.to(a.dofs.device)) and torch.equal(
-        a.normalised, b.normalised.to(a.normalised.device)
+    pairs = ((a.dofs, b.dofs), (a.normalised, b.normalised), (a.cloth, b.cloth))
+    return all(
+        one is other or (one is not None and other is not None and torch.equal(one, other.to(one)))
+        for one, other in pairs
     )

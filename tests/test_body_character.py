@@ -17,7 +17,6 @@ from ash_core.files.obj import ObjMesh, write_obj
 from ash_core.files.released import import_ash
 from ash_core.geometry.framing import front_camera
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.motion import window_at
 from ash_core.importers.body.body_character import (
     MARGIN_DEGREES,
     BodyCharacter,
@@ -33,6 +32,7 @@ from ash_core.importers.body.body_motion import (
 from ash_core.importers.body.body_parts import lay_out_body
 from ash_core.importers.body.posing import joint_frames
 from ash_core.importers.gltf.gltf_atlas import is_one_to_one
+from ash_core.pose_windows import window_at
 from ash_core.records import AvatarData, Motion
 from ash_core.render import Renderer, RenderRequest
 from ash_core.studio.actor.actor import write_actor

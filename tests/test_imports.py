@@ -24,19 +24,21 @@ MAY_IMPORT = {
     "geometry": BASE,
     "networks": BASE | {"geometry"},
     "gpu": BASE | {"geometry"},
-    "cloth": BASE | {"geometry"},
     "files": BASE | {"geometry", "networks"},
     "rendered_image": BASE | {"files"},
     "splat": BASE | {"geometry", "gpu", "rendered_image"},
     "gl": BASE | {"geometry"},
     "drawable": BASE,
     "frame_choice": {"errors"},
+    "cloth": BASE | {"geometry"},
     "character": BASE | {"geometry", "networks", "splat", "gl", "cloth"},
     "avatar": BASE | {"geometry", "networks", "splat", "gl", "cloth", "character", "drawable"},
+    "pose_windows": BASE | {"geometry", "cloth", "character"},
 }
 MAY_IMPORT["gpu_frame"] = MAY_IMPORT["avatar"] | {"avatar", "gpu"}
 MAY_IMPORT["look"] = BASE | {"geometry"}
 MAY_IMPORT["render"] = MAY_IMPORT["gpu_frame"] | {"gpu_frame", "look", "rendered_image"}
+MAY_IMPORT["render"].add("pose_windows")
 FRONT_ENDS = {"studio", "footage", "importers", "exporters", "training", "doctor"}
 for name in FRONT_ENDS:
     MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files", "frame_choice"}

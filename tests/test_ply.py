@@ -13,7 +13,7 @@ from ash_core.errors import InputError
 from ash_core.files.image import read_image
 from ash_core.files.ply import write_ply
 from ash_core.files.splats import load_splats, read_splats
-from ash_core.geometry.motion import window_at
+from ash_core.pose_windows import window_at
 from ash_core.records import Gaussians
 from ash_core.render import Renderer
 from ash_core.scene.open import still_motion

@@ -113,10 +113,10 @@ class Bench:
         import torch
 
         from ash_core.geometry.framing import front_camera
-        from ash_core.geometry.motion import pose_window
+        from ash_core.pose_windows import window_at
 
         middle = len(motion.dofs) // 2
-        window = pose_window(motion, middle, data.skeleton, data.history_offsets)
+        window = window_at(data, motion, middle)
         with torch.no_grad():
             gaussians = avatar(window)
         lines = {}

@@ -14,11 +14,9 @@ from ash_core.errors import InputError
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.rotations import axis_angle_to_matrix
 from ash_core.records import (
-    DrawableData,
     Motion,
     PoseWindow,
     Skeleton,
-    SplatData,
     to_device,
 )
 from ash_core.variants import HistoryOffsets
@@ -179,18 +177,12 @@ def check_frame(frame: int, count: int, name: str) -> None:
         raise InputError(f"{name}: expected a frame in 0..{count - 1}, got {frame}")
 
 
-def window_at(data: DrawableData, motion: Motion, frame: int) -> PoseWindow:
-    """Make the window that a drawable sees at a frame; static splats see no pose."""
-    if isinstance(data, SplatData):
-        return NO_POSES
-    return pose_window(motion, frame, data.skeleton, data.history_offsets)
-
-
 def pose_keys(window: PoseWindow) -> tuple[bytes, ...]:
     """Return a key for each pose of a window: equal for equal numbers."""
     # A row of numpy's costs a fifth of a row of torch's, and this is done for every frame.
-    poses, pasts = (part.detach().cpu().numpy() for part in (window.dofs, window.normalised))
-    return tuple(pose.tobytes() + past.tobytes() for pose, past in zip(poses, pasts, strict=True))
+    parts = [window.dofs, window.normalised, *((window.cloth,) if window.cloth is not None else ())]
+    rows = [part.detach().cpu().numpy() for part in parts]
+    return tuple(b"".join(part.tobytes() for part in row) for row in zip(*rows, strict=True))
 
 
 def poses_until(

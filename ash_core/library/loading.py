@@ -9,7 +9,7 @@ from ash_core.errors import InputError
 from ash_core.files.ply import write_ply
 from ash_core.files.splats import read_splats
 from ash_core.geometry.axes import turn_gaussians, world_rotation
-from ash_core.geometry.motion import window_at
+from ash_core.pose_windows import window_at
 from ash_core.records import Gaussians, Motion, Numbers, PoseWindow
 from ash_core.scene import open as opening
 

@@ -15,7 +15,7 @@ from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, write_motion
 from ash_core.geometry.camera import camera_from_fov, camera_position, look_at
 from ash_core.geometry.framing import front_camera, motion_middle
-from ash_core.geometry.motion import window_at
+from ash_core.pose_windows import window_at
 from ash_core.records import Motion
 from ash_core.render import Renderer, RenderRequest
 from ash_core.resources import resource

@@ -25,7 +25,7 @@ from ash_core.files.video import (
     is_single_picture,
     open_writer,
 )
-from ash_core.geometry.motion import window_at
+from ash_core.pose_windows import window_at
 from ash_core.records import Camera, DrawableData, Motion
 from ash_core.render import Colour, Renderer, RenderRequest
 

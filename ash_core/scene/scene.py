@@ -29,6 +29,7 @@ from ash_core.geometry.camera import cameras_by_name, resize_camera
 from ash_core.geometry.framing import joint_positions, make_outline
 from ash_core.geometry.motion import NO_POSES, check_frame
 from ash_core.look import Mode
+from ash_core.pose_windows import with_cloth
 from ash_core.records import AvatarData, Camera, DrawableData, Motion, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.rendered_image import RenderedImage
@@ -154,6 +155,7 @@ class Scene:
         self._asked_preset: Preset | None = preset
         self._usual_preset: Preset | None = usual_preset
         self.follows_root, self.locked_camera = False, None
+        self._edited: tuple[Motion, PoseEdit, Motion] | None = None
         if file is None:
             self._open_avatar(avatar, motion, usual_preset, up)
         else:
@@ -741,7 +743,18 @@ class Scene:
         if self.is_static:
             return NO_POSES
         edit, character = self.document.edit, self.character
-        return window_of(self.motion, frame, edit, character.skeleton, character.history_offsets)
+        skeleton, offsets = character.skeleton, character.history_offsets
+        window = window_of(self.motion, frame, edit, skeleton, offsets)
+        return with_cloth(window, character, self._edited_motion(), frame)
+
+    def _edited_motion(self) -> Motion:
+        """Return the whole motion as edited: the cloth of a frame depends on those before it."""
+        motion, edit = self.motion, self.document.edit
+        if edit.changes_nothing or self.character.cloth is None:
+            return motion
+        if self._edited is None or self._edited[0] is not motion or self._edited[1] != edit:
+            self._edited = motion, edit, replace(motion, dofs=edit.apply(motion.dofs))
+        return self._edited[2]
 
     def _request_of(self, window: PoseWindow, camera: Camera) -> RenderRequest:
         background = BACKGROUNDS[self.document.background]

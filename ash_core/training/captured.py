@@ -96,7 +96,8 @@ class CapturedPose:
 
 def _copy(record: Record) -> Record:
     """Copy a batch to tensors of its own."""
-    tensors = {f.name: getattr(record, f.name).clone() for f in fields(record)}  # type: ignore[arg-type]
+    parts = {f.name: getattr(record, f.name) for f in fields(record)}  # type: ignore[arg-type]
+    tensors = {name: part.clone() for name, part in parts.items() if part is not None}
     return replace(record, **tensors)  # type: ignore[type-var]
 
 
@@ -104,4 +105,4 @@ def _tensors(batch: Batch) -> list[Tensor]:
     """List the tensors that differ from batch to batch on the device."""
     records = [part for part in (batch.mesh, batch.window, batch.target) if part is not None]
     parts = [getattr(record, field.name) for record in records for field in fields(record)]
-    return [*parts, batch.pixels, batch.backgrounds]
+    return [*(part for part in parts if part is not None), batch.pixels, batch.backgrounds]

@@ -6,7 +6,7 @@ goes on after a kill sees what it would have seen.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ from ash_core.errors import InputError
 from ash_core.files.dataset import Plan, SplitData
 from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.camera import crop_camera
-from ash_core.geometry.motion import pose_keys, pose_window
+from ash_core.geometry.motion import pose_keys
+from ash_core.pose_windows import window_at
 from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
 from ash_core.splat.cuda import Views
 from ash_core.training.config import TrainConfig
@@ -117,9 +118,8 @@ class Poses:
         cache: Path,
         progress: Progress,
     ) -> None:
-        skeleton, offsets = avatar.character.skeleton, avatar.data.history_offsets
         self.frames = list(frames)
-        self.windows = [pose_window(split.motion, frame, skeleton, offsets) for frame in frames]
+        self.windows = [window_at(avatar.data, split.motion, frame) for frame in frames]
         self.device = avatar.flat.device
         key = _key(avatar.data, self.windows)
         path = cache / f"character-{split.name}-{key[:16]}.safetensors"
@@ -128,7 +128,10 @@ class Poses:
             stored = _compute(avatar.character, self.windows, progress)
             write_tensors(path, "character cache", stored, {"key": key})
         self._stored = {name: tensor.to(self.device) for name, tensor in stored.items()}
-        self.windows = [to_device(window, self.device) for window in self.windows]
+        # The meshes have the cloth.
+        self.windows = [
+            to_device(replace(window, cloth=None), self.device) for window in self.windows
+        ]
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -146,10 +149,14 @@ def _key(data: AvatarData, windows: Sequence[PoseWindow]) -> str:
     digest = hashlib.sha256(CACHE_VERSION.encode())
     records = (data.skeleton, data.skinning, data.template, data.graph)
     tensors = [getattr(record, field.name) for record in records for field in fields(record)]
-    tensors += [data.rest_dofs, *(part for w in windows for part in (w.dofs, w.normalised))]
+    tensors += [data.rest_dofs]
+    tensors += [part for w in windows for part in (w.dofs, w.normalised, w.cloth)]
     for name in ("spatial_gcn", "delta_gcn"):
         tensors += list(data.networks.get(name, {}).values())
-    digest.update(repr([item for item in tensors if not isinstance(item, Tensor)]).encode())
+    if data.cloth is not None:
+        tensors += [data.cloth.vertices]
+    words = [item for item in tensors if item is not None and not isinstance(item, Tensor)]
+    digest.update(repr(words).encode())
     digest.update(data.variant.encode())
     for tensor in tensors:
         if isinstance(tensor, Tensor):

@@ -12,7 +12,7 @@ from ash_core.errors import InputError
 from ash_core.files.dataset import Dataset, Plan, SplitData, check_fits
 from ash_core.files.io import check_folder, write_atomic, write_text
 from ash_core.files.released import notes_worth_showing
-from ash_core.geometry.motion import pose_window
+from ash_core.pose_windows import window_at
 from ash_core.render import Renderer, RenderRequest
 from ash_core.training.dataset import cameras_of, test_cameras
 from ash_core.training.lpips import Lpips
@@ -214,7 +214,6 @@ def measure(
     progress: Callable[[str, int, int], None],
 ) -> Report:
     """Render a set as everybody sees it, and compare."""
-    data = renderer.avatar.data
     split, work = selection.split, list(selection.photographs())
     before: dict[int, tuple[int, tuple[Tensor, Tensor]]] = {}
     every: list[Scores] = []
@@ -223,7 +222,7 @@ def measure(
     measured = [(frame, camera) for frame, camera, counts in work if counts]
     shown = {measured[n] for n in evenly(len(measured), SHOWN)}
     for done, (frame, camera, counts) in enumerate(work, start=1):
-        window = pose_window(split.motion, frame, data.skeleton, data.history_offsets)
+        window = window_at(renderer.avatar.data, split.motion, frame)
         render = renderer.render(RenderRequest(window, split.cameras[camera], WHITE)).rgb
         truth, mask = (part.to(render.device) for part in read_truth(split.images[frame, camera]))
         pair = render.clone(), truth

@@ -62,6 +62,7 @@ class TrainingSetup:
     """Everything that a training needs, made from its configuration."""
 
     def __init__(self, config: TrainConfig, device: torch.device, reporter: Reporter) -> None:
+        # Data, cameras and frames.
         world = World.from_environment()
         self.config = config = _shared(config, world)
         self.world, self.reporter, self.device = world, reporter, device
@@ -76,7 +77,12 @@ class TrainingSetup:
         if not frames:
             raise InputError(f"--frames: {config.frames}: expected frames with images, got none")
         self._report_missing(split, frames, cameras)
+        # The avatar that it begins with.
         data = first_avatar(config, self._character())
+        if data.cloth is not None and (config.tune_character or config.tune_poses):
+            flag = "character" if config.tune_character else "poses"
+            text = f"expected an avatar without cloth, got {config.avatar or config.data}"
+            raise InputError(f"--tune-{flag}: {text}")
         self.lpips = Lpips(config.lpips_weights).to(device) if config.lpips_weights else None
         tuned_poses = None
         if config.tune_poses:
@@ -86,6 +92,7 @@ class TrainingSetup:
                 split.motion, frames, data.skeleton, data.history_offsets, device
             )
         self.model = Model(config, data, device, tuned_poses)
+        # Meshes, images, and the parts that work with them.
         cache = config.folder / "cache"
         self.poses = Poses(self.model.avatar, split, frames, cache, reporter.preparing)
         self.footage = Footage(config, split, frames, cameras, device, cache, reporter.preparing)

@@ -244,7 +244,12 @@ def compare(pairs: list[str], lpips_weights: list[Path], views: int) -> None:
             lpips_weights=lpips_weights,
         )  # fmt: skip
         rows = {
-            one.name: {"psnr": one.scores.psnr, "ssim": one.scores.ssim, "lpips": one.scores.lpips}
+            one.name: {
+                "psnr": one.scores.psnr,
+                "ssim": one.scores.ssim,
+                "lpips": one.scores.lpips,
+                "flicker": one.flicker,
+            }
             for one in result
         }
         print(json.dumps({"avatar": avatar, **rows}), flush=True)

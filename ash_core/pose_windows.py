@@ -1,0 +1,162 @@
+"""Windows of poses that an avatar sees in a motion, with its cloth where it is simulated."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ash_core.character import Character
+from ash_core.cloth.dynamics import ClothInputs, place_inputs
+from ash_core.cloth.live import LiveCloth
+from ash_core.cloth.model import restore_model
+from ash_core.cloth.surface import place_followers
+from ash_core.cloth.track import ClothTrack
+from ash_core.conventions import FPS, HISTORY
+from ash_core.geometry import dual_quaternion as dq
+from ash_core.geometry.motion import (
+    NO_POSES,
+    first_frames,
+    normalise_poses,
+    pose_window,
+    window_frames,
+)
+from ash_core.records import (
+    AvatarData,
+    Cloth,
+    DrawableData,
+    Motion,
+    PoseWindow,
+    SplatData,
+    to_device,
+)
+
+_worn: "WeakIdKeyDictionary" = WeakIdKeyDictionary()
+"""`_Worn` by the looseness of an avatar's cloth, which belongs to that avatar alone."""
+_turn = threading.Lock()
+
+
+class _Worn:
+    """Simulation of one avatar's cloth, and its tracks over motions by their dofs."""
+
+    def __init__(self, data: AvatarData, cloth: Cloth) -> None:
+        self.character, self._history_fps = Character(data), data.history_offsets.fps
+        self.cloth, self.model = cloth, restore_model(cloth)
+        self._linked = self.character.linked_vertices(cloth.points)
+        self.tracks = WeakIdKeyDictionary()
+
+    def track(self, motion: Motion) -> ClothTrack:
+        """Return the track over a motion; its states are kept as long as the motion is."""
+        track = self.tracks.get(motion.dofs)
+        if track is None or track.fps != motion.fps:
+            takes = first_frames(motion, self.character.skeleton)
+            # Not the motion's own tensor, which would keep the track that it is the key of.
+            dofs = motion.dofs.detach().cpu().double()
+            rate = motion.fps / (self._history_fps or motion.fps)
+
+            def inputs(first: int, stop: int) -> Sequence[ClothInputs]:
+                rows = [
+                    [max(frame - round(n * rate), takes[frame]) for n in reversed(range(HISTORY))]
+                    for frame in range(first, stop)
+                ]
+                poses = dofs[torch.tensor(rows)]
+                normalised = normalise_poses(poses, self.character.skeleton)
+                return self.posed(poses[:, -1], normalised)
+
+            track = ClothTrack(self.model, inputs, takes, motion.fps)
+            self.tracks[motion.dofs] = track
+        return track
+
+    @torch.no_grad()
+    def posed(self, dofs: torch.Tensor, normalised: torch.Tensor) -> list[ClothInputs]:
+        """Pose what the cloth hangs on. dofs [b, D], normalised [b, 3, D]."""
+        character, points = self.character, self.cloth.points
+        joints, _, relative = character.bone_transforms(dofs)
+        if character.spatial_gcn is None:
+            nodes = character.node_transforms(relative)
+            rest = character.template_vertices[points].expand(len(dofs), -1, -1)
+            goals = dq.apply(*character.blend_links(*nodes, self._linked), rest)
+        else:
+            goals = character.skinned(dofs, normalised)[1][:, points]
+        goals, joints = goals.numpy(), joints.numpy()
+        return [place_inputs(self.model, *pose) for pose in zip(goals, joints, strict=True)]
+
+
+def worn_by(data: AvatarData) -> _Worn | None:
+    """Return the simulation of an avatar's cloth; None where it has none."""
+    if data.cloth is None:
+        return None
+    key = data.cloth.looseness
+    worn = _worn.get(key)
+    if worn is None:
+        # A copy: a value that holds its own key would stay for ever.
+        cpu = to_device(replace(data, cloth=replace(data.cloth, looseness=key.clone())), "cpu")
+        assert cpu.cloth is not None
+        worn = _worn[key] = _Worn(cpu, cpu.cloth)
+    return worn
+
+
+def window_at(data: DrawableData, motion: Motion, frame: int) -> PoseWindow:
+    """Make the window that a drawable sees at a frame; static splats see no pose.
+
+    The cloth of a frame is the same whatever was shown before. Raises: InputError for a frame that
+    the motion does not have.
+    """
+    if isinstance(data, SplatData):
+        return NO_POSES
+    window = pose_window(motion, frame, data.skeleton, data.history_offsets)
+    return with_cloth(window, data, motion, frame)
+
+
+def with_cloth(window: PoseWindow, data: AvatarData, motion: Motion, frame: int) -> PoseWindow:
+    """Add the simulated cloth to the window at a frame of a motion."""
+    worn = worn_by(data)
+    if worn is None:
+        return window
+    frames = window_frames(motion, frame, data.skeleton, data.history_offsets)[:, 2].tolist()
+    with _turn:
+        places = torch.from_numpy(worn.track(motion).places(frames))
+    return replace(window, cloth=place_followers(worn.cloth, places))
+
+
+class LiveWindows:
+    """Cloth of poses as they are shown: sliders, drags, mocap, at any frame rate."""
+
+    def __init__(self, data: AvatarData, worn: _Worn) -> None:
+        offsets = data.history_offsets
+        self._worn, self._fps = worn, offsets.fps or FPS
+        self._seconds_ago = [frames / self._fps for frames in offsets.frames]
+        self._live = LiveCloth(worn.model, self._seconds_ago[-1])
+
+    @staticmethod
+    def of(data: AvatarData) -> "LiveWindows | None":
+        """Make those of an avatar; None without cloth."""
+        worn = worn_by(data)
+        return None if worn is None else LiveWindows(data, worn)
+
+    def begin(self, motion: Motion, frame: int, time_s: float) -> None:
+        """Begin as if a motion had been shown until a frame, which is now."""
+        first = first_frames(motion, self._worn.character.skeleton)[frame]
+        steps = round(self._seconds_ago[-1] * motion.fps) + 1
+        frames = range(max(first, frame - steps), frame)
+        with _turn:
+            track = self._worn.track(motion)
+            places = track.places(frames) if frames else ()
+            earlier = [
+                (time_s - (frame - one) / motion.fps, place)
+                for one, place in zip(frames, places, strict=True)
+            ]
+            self._live.begin(track.state(frame), time_s, earlier)
+
+    def push(self, dofs: Float[Tensor, "P D"], time_s: float) -> None:
+        """Advance to a pose and its time. dofs: the last poses, the newest last."""
+        rows = normalise_poses(dofs[None, -HISTORY:].double(), self._worn.character.skeleton)
+        self._live.push(self._worn.posed(dofs[-1:].double(), rows)[0], time_s)
+
+    def places(self) -> Float[Tensor, "H W 3"]:
+        """Return the cloth of a window of the poses that were shown, m."""
+        places = torch.from_numpy(self._live.places(self._seconds_ago))
+        return place_followers(self._worn.cloth, places)
