@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cuda_on_cpu import emulate, needs_compiler
@@ -13,6 +14,7 @@ from torch.testing import assert_close
 from toy import make_toy_character
 
 from ash_core.avatar import Avatar, NativeAvatar
+from ash_core.cloth.model import build_model, store_model
 from ash_core.errors import CudaError
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
@@ -93,8 +95,12 @@ def graph_networks(data: AvatarData) -> dict[str, dict[str, Tensor]]:
 def fill(stage: PoseStage, window: PoseWindow, slots: tuple[int, ...] = SLOTS) -> None:
     """The poses of a window into slots of the ring."""
     slots = slots[: len(window.dofs)]
-    for slot, dofs, normalised in zip(slots, window.dofs, window.normalised, strict=True):
+    poses = zip(slots, window.dofs, window.normalised, strict=True)
+    for row, (slot, dofs, normalised) in enumerate(poses):
         stage.inputs.copy_(torch.cat((dofs[None], normalised)))
+        stage.has_cloth.fill_(window.cloth is not None)
+        if window.cloth is not None:
+            stage.cloth.copy_(window.cloth[row])
         stage.slot.fill_(slot)
         stage.run()
     stage.window.copy_(torch.tensor(slots))
@@ -169,6 +175,31 @@ def test_released_poses_and_maps_are_the_characters(
     assert 0.01 < deformation.node_translations.abs().max() < 1
     compare_poses(stage, released, window, tolerance)
     compare_maps(stage, released, window, tolerance)
+
+
+@needs_compiler
+@torch.no_grad()
+def test_cloth_moves_and_turns_with_its_simulation(toy, emulated: None) -> None:
+    generator = np.random.default_rng(0)
+    looseness = generator.uniform(0.0, 0.9, len(toy[0].template.vertices)).astype(np.float32)
+    looseness[::3] = 0.0
+    data = dataclasses.replace(toy[0], cloth=store_model(build_model(toy[0], looseness)))
+    assert data.cloth is not None
+    avatar = Avatar.from_data(data, preset_name="cpu")
+    skinned = pose_window(toy[1], 19, data.skeleton, data.history_offsets)
+    stage = PoseStage(avatar, "cpu")
+    # Without places the cloth lies where the skinning has it.
+    fill(stage, skinned)
+    compare_poses(stage, avatar, skinned, 1e-6)
+    # Places far from the skin, in each pose others.
+    mesh = avatar.character(skinned)
+    places = mesh.vertices[:, data.cloth.vertices]
+    moved = places + 0.05 * torch.from_numpy(generator.normal(size=places.shape)).float()
+    window = dataclasses.replace(skinned, cloth=moved)
+    fill(stage, window)
+    compare_poses(stage, avatar, window, 2e-6)
+    compare_maps(stage, avatar, window, 2e-6)
+    assert (stage.transforms[SLOTS[0]][:, :4] - mesh.real).abs().max() > 0.1
 
 
 @needs_compiler
@@ -291,8 +322,12 @@ def test_poses_and_maps_on_a_gpu_in_a_graph(toy, kind: str) -> None:
     with torch.cuda.graph(graph):
         stage.run()
     slots = SLOTS[: len(window.dofs)]
-    for slot, dofs, normalised in zip(slots, window.dofs, window.normalised, strict=True):
+    poses = zip(slots, window.dofs, window.normalised, strict=True)
+    for row, (slot, dofs, normalised) in enumerate(poses):
         stage.inputs.copy_(torch.cat((dofs[None], normalised)))
+        stage.has_cloth.fill_(window.cloth is not None)
+        if window.cloth is not None:
+            stage.cloth.copy_(window.cloth[row])
         stage.slot.fill_(slot)
         graph.replay()
     stage.window.copy_(torch.tensor(slots))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ash_core.avatar import Avatar
 from ash_core.character import Character
+from ash_core.cloth.surface import LEAST_TANGENT_M, surface_table
 from ash_core.conventions import HISTORY
 from ash_core.errors import CudaError
 from ash_core.geometry.embedded_graph import GraphLinks
@@ -23,7 +24,7 @@ from ash_core.geometry.motion import HEADING_DOF, heading_joint
 from ash_core.gpu.kernels import Program
 from ash_core.gpu_frame.convolutions import KERNELS
 from ash_core.networks.graph_net import BLOCKS, CHANNELS, DENSE_AFTER, FEATURES, GraphNet
-from ash_core.records import Atlas, Skeleton, Skinning, to_device
+from ash_core.records import Atlas, AvatarData, Skeleton, Skinning, to_device
 
 MAX_JOINTS: Final = 256
 MAX_BONES: Final = 256
@@ -44,6 +45,7 @@ ROOT_FLOATS = 16
 
 PROGRAM = Program(
     KERNELS / "pose.cu",
+    KERNELS / "cloth.cu",
     KERNELS / "graph_net.cu",
     KERNELS / "motion_map.cu",
     defines={
@@ -63,6 +65,7 @@ PROGRAM = Program(
         "FINISH": FINISH,
         "PARTS": PARTS,
         "ROOT_FLOATS": ROOT_FLOATS,
+        "LEAST_TANGENT_M": LEAST_TANGENT_M,
     },
 )
 
@@ -86,6 +89,10 @@ class PoseStage:
     """int32: slot that `run` writes."""
     window: Int[Tensor, "H"]
     """int32: slots of the poses, newest first."""
+    cloth: Float[Tensor, "W 3"]
+    """Places of the cloth's vertices in the pose, m."""
+    has_cloth: Int[Tensor, "1"]
+    """int32: 0 leaves the cloth where the skinning has it."""
     vertices: Float[Tensor, "S V 3"]
     normals: Float[Tensor, "S V 3"]
     canonical: Float[Tensor, "S V 3"]
@@ -100,12 +107,12 @@ class PoseStage:
         device: torch.device | str,
         *,
         half: bool = True,
-        buffers: tuple[Tensor, Tensor, Tensor] | None = None,
+        buffers: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None = None,
     ) -> None:
         """Allocate the buffers and prepare all launches.
 
         half: store the delta network's weights in half precision. buffers: the caller's own
-        `inputs`, `slot` and `window`.
+        `inputs`, `slot`, `window`, `cloth` and `has_cloth`.
         """
         character, device = avatar.character, torch.device(device)
         skeleton = to_device(character.skeleton, "cpu")
@@ -116,10 +123,12 @@ class PoseStage:
 
         # Buffers: inputs of a pose, and the ring of posed meshes.
         n_vertices = len(character.template_vertices)
-        self.inputs, self.slot, self.window = buffers or (
+        self.inputs, self.slot, self.window, self.cloth, self.has_cloth = buffers or (
             torch.zeros(4, len(skeleton.dof_names), dtype=torch.float64, device=device),
             torch.zeros(1, dtype=torch.int32, device=device),
             torch.zeros(len(avatar.data.history_offsets.frames), dtype=torch.int32, device=device),
+            torch.zeros(count_cloth(avatar.data), 3, device=device),
+            torch.zeros(1, dtype=torch.int32, device=device),
         )
         places = torch.zeros(3, self.SLOTS, n_vertices, 3, device=device)
         self.vertices, self.normals, self.canonical = places
@@ -136,6 +145,7 @@ class PoseStage:
             self._pose_nodes(character, skeleton, skinning, mesh, networks),
             *(networks.launches if networks is not None else ()),
             self._pose_vertices(mesh, networks),
+            *self._wear_cloth(avatar.data),
             self._vertex_normals(mesh),
         )
         self._map_launch = self._motion_map(avatar, device)
@@ -237,6 +247,30 @@ class PoseStage:
             ),
         )
 
+    def _wear_cloth(self, data: AvatarData) -> tuple[Launch, ...]:
+        """Prepare the launches that move the cloth; none without it."""
+        if data.cloth is None:
+            return ()
+        device, cloth = self.inputs.device, to_device(data.cloth, "cpu")
+        template = to_device(data.template, "cpu")
+        table = surface_table(template, cloth)
+        n_worn, n_vertices = len(cloth.vertices), len(template.vertices)
+        worn = cloth.vertices.to(device, torch.int32)
+        worn_rows = torch.full((n_vertices,), -1, dtype=torch.int32)
+        worn_rows[cloth.vertices] = torch.arange(n_worn, dtype=torch.int32)
+        pad = torch.nn.functional.pad
+        corners = pad(torch.from_numpy(table.corners), (0, 1)).to(device, torch.int32)
+        weights = pad(torch.from_numpy(table.weights), (1, 1)).to(device, torch.float32)
+        starts = _starts(torch.from_numpy(table.rows), n_worn).to(device)
+        sizes, pose = (n_worn, n_vertices, self.has_cloth, worn), (self.cloth, self.slot)
+        grid = _blocks(n_worn, THREADS)
+        tables = worn_rows.to(device), starts, corners.contiguous(), weights.contiguous()
+        rings = self.vertices, self.canonical, self.transforms
+        return (
+            ("turn_cloth", grid, THREADS, (*sizes, *tables, *pose, *rings)),
+            ("place_cloth", grid, THREADS, (*sizes, *pose, self.vertices)),
+        )
+
     def _vertex_normals(self, mesh: "_MeshTables") -> Launch:
         n_vertices = len(mesh.template)
         rings = (self.slot, self.vertices, self.normals)
@@ -258,6 +292,11 @@ class PoseStage:
         gains = avatar.move_gains.flatten().to(device)
         arguments = (len(pixels), pixels, quads, corners, weights, *rings, gains)
         return "motion_map_pixels", grid, THREADS, arguments
+
+
+def count_cloth(data: AvatarData) -> int:
+    """Count the vertices that an avatar's cloth moves."""
+    return 0 if data.cloth is None else len(data.cloth.vertices)
 
 
 def quads_of(atlas: Atlas) -> tuple[Int[Tensor, "P"], Int[Tensor, "P 4"]]:

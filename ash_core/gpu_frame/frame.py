@@ -30,7 +30,7 @@ from ash_core.geometry.motion import pose_keys
 from ash_core.geometry.rotations import matrix_to_quat
 from ash_core.geometry.texel_frames import STRETCH
 from ash_core.gpu.kernels import Program
-from ash_core.gpu_frame.character import PoseStage
+from ash_core.gpu_frame.character import PoseStage, count_cloth
 from ash_core.gpu_frame.convolutions import KERNELS, PACK
 from ash_core.gpu_frame.decoders import NativeNetwork, ReleasedNetworks, supports_side
 from ash_core.records import AvatarData, Camera, Image, PoseWindow
@@ -256,20 +256,22 @@ class _Inputs:
         n_dofs, n_poses = len(data.skeleton.dof_names), len(data.history_offsets.frames)
         doubles = (1 + HISTORY) * n_dofs
         # The camera is read in packs of four words.
-        sizes = (2 * doubles, 24, 4, 4, 1, n_poses)
+        n_cloth = count_cloth(data)
+        sizes = (2 * doubles, 24, 4, 4, 1, n_poses, 1, 3 * n_cloth)
         words = sum(sizes)
         self._host = torch.zeros(words, dtype=torch.int32)
         self._device = torch.zeros(words, dtype=torch.int32, device=device)
         host = np.frombuffer(self._host.numpy(), np.int32)
         ends = np.cumsum(sizes)
-        rows, self._camera, background, root, self._slot, self._window = (
+        rows, self._camera, background, root, self._slot, self._window, self._has_cloth, cloth = (
             host[end - size : end] for end, size in zip(ends, sizes, strict=True)
         )
         self._rows = rows.view(np.float64).reshape(1 + HISTORY, n_dofs)
         self._background, self._root = background.view(np.float32), root.view(np.float32)
-        poses, camera, background, root, slot, window = self._device.split(sizes)
+        self._cloth = cloth.view(np.float32).reshape(n_cloth, 3)
+        poses, camera, background, root, slot, window, has_cloth, cloth = self._device.split(sizes)
         rows = poses.view(torch.float64).view(1 + HISTORY, n_dofs)
-        self.of_pose = rows, slot, window
+        self.of_pose = rows, slot, window, cloth.view(torch.float32).view(n_cloth, 3), has_cloth
         self._packed = camera.view(1, 24)
         self.background = background.view(torch.float32)[:3]
         self.root = root.view(torch.float32)[:3]
@@ -286,6 +288,9 @@ class _Inputs:
         """Copy one pose of a window and the other inputs of the frame to the device."""
         self._rows[0], self._rows[1:] = window.dofs[pose].numpy(), window.normalised[pose].numpy()
         self._slot[0], self._window[:] = slots[pose], slots
+        self._has_cloth[0] = window.cloth is not None
+        if window.cloth is not None:
+            self._cloth[:] = window.cloth[pose].numpy()
         self._background[:3] = background or (0.0, 0.0, 0.0)
         self._root[:3] = window.dofs[0, :3].numpy()
         # From pageable memory: read before the call returns, and nothing waits.

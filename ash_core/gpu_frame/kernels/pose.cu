@@ -24,6 +24,7 @@ __device__ __forceinline__ float3 unit3(float3 a) {
 __device__ __forceinline__ float3 load3(const float* source) { return make_float3(source[0], source[1], source[2]); }
 __device__ __forceinline__ void store3(float* target, float3 a) { target[0] = a.x, target[1] = a.y, target[2] = a.z; }
 
+__device__ __forceinline__ float dot3(float3 a, float3 b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
 __device__ __forceinline__ float dot4(float4 a, float4 b) { return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w; }
 __device__ __forceinline__ void add_scaled(float4& sum, float4 a, float s) {
     sum.x += a.x * s, sum.y += a.y * s, sum.z += a.z * s, sum.w += a.w * s;
