@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from ash_core.errors import CudaError, InputError
 from ash_core.files.io import legible
 from ash_core.geometry.framing import is_in_picture
 from ash_core.geometry.motion import live_window
+from ash_core.pose_windows import LiveWindows
 from ash_core.records import AvatarData, Camera, Motion
 from ash_core.render import RenderRequest
 from ash_core.scene.joint_tree import sliders
@@ -71,6 +73,8 @@ class Session(Scene):
     """Places of the clock in the other motions."""
     _posed: PoseHistory
     """Poses of manual posing that were shown."""
+    _swing: LiveWindows | None
+    """Cloth of manual posing; None: there was none yet, or the avatar has no cloth."""
     _moved_s: float
     _moved: tuple[str, int, PoseEdit] | None
     """Motion, frame and edit that manual posing has made last, at `_moved_s`."""
@@ -117,6 +121,7 @@ class Session(Scene):
     # ---- what is open ----
 
     def _begin(self, plays: bool) -> None:
+        self._swing = None
         if isinstance(self.data, AvatarData):
             self.sliders = sliders(self.data.skeleton, self.data.rest_dofs)
             self._posed = PoseHistory(self.data.history_offsets)
@@ -264,6 +269,9 @@ class Session(Scene):
         """Pose manually: show a dof at a value, m or rad."""
         if self._rested_s >= 0.0:
             self._posed.begin(self._earlier_poses(), self.now())
+            self._swing = LiveWindows.of(self.character)
+            if self._swing is not None:
+                self._swing.begin(self._edited_motion(), self.frame, self.now())
         name = self.character.skeleton.dof_names[dof]
         moving = float(self.motion.dofs[self.frame, dof])
         posed = self.document.edit.showing(dof, value, moving)
@@ -277,6 +285,8 @@ class Session(Scene):
         """
         if self.is_posing:
             self._posed.push(self.dofs(), self.now())
+            if self._swing is not None:
+                self._swing.push(self._posed.poses(), self.now())
 
     @property
     def is_posing(self) -> bool:
@@ -296,20 +306,25 @@ class Session(Scene):
             return math.inf
         return self.now() - self._moved_s - self._posed.reach_s
 
+    @property
+    def _eased(self) -> float:
+        """Share of the motion in what is shown after manual posing, 0 to 1."""
+        rested = min(max(self._rested_s / EASE_S, 0.0), 1.0)
+        return rested * rested * (3 - 2 * rested)
+
     def _earlier_poses(self) -> Float[Tensor, "P D"]:
         """List the poses until now, the newest last: of manual posing, of the motion, or between.
 
         The present pose counts as shown now, whether or not `advance` has pushed it.
         """
-        rested, now = self._rested_s / EASE_S, self.now()
-        if rested <= 0.0:
+        share, now = self._eased, self.now()
+        if share <= 0.0:
             return self._posed.poses_with(self.dofs(), now)
         name, frame, edit = self._moment
         skeleton, offsets = self.character.skeleton, self.character.history_offsets
         own = edited_until(self.motions[name], frame, edit, skeleton, offsets)
-        if rested >= 1.0:
+        if share >= 1.0:
             return own
-        share = rested * rested * (3 - 2 * rested)
         return torch.lerp(self._posed.poses_with(self.dofs(), now), own, share)
 
     # ---- what is seen ----
@@ -351,9 +366,18 @@ class Session(Scene):
         if self.is_posing:
             skeleton, offsets = self.character.skeleton, self.character.history_offsets
             window = live_window(self._earlier_poses(), skeleton, offsets)
+            if self._swing is not None:
+                window = replace(window, cloth=self._swinging())
         else:
             window = self._window(self.frame)
         return self._request_of(window, self.camera(width, height))
+
+    def _swinging(self) -> Float[Tensor, "H W 3"]:
+        """Return the cloth of manual posing, or on its way back to the motion's."""
+        assert self._swing is not None
+        live, share = self._swing.places(), self._eased
+        own = self._window(self.frame).cloth if share > 0.0 else None
+        return live if own is None else torch.lerp(live, own, share)
 
     def recording_size(self, preferred: tuple[int, int] | None = None) -> tuple[int, int]:
         """Choose a recording's size; the preferred one is by default that of the preferences."""
