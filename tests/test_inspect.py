@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from small_dataset import FRAMES, HEIGHT, WIDTH, small_dataset, write_video
+from toy import make_toy_character
 
 from ash_core.cli import main
 from ash_core.files.cameras.published import read_cameras, write_cameras
@@ -25,12 +26,15 @@ from ash_core.files.dataset import (
     read_picture,
     video_path,
 )
+from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion, write_motion
 from ash_core.footage.inspect import inspection
 from ash_core.footage.inspect.findings import FINDINGS
 from ash_core.footage.inspect.fit import judge_fit
 from ash_core.footage.inspect.inspection import KEPT_PX, Inspection, _sample, inspect_dataset
 from ash_core.footage.inspect.silhouette import silhouette
+from ash_core.geometry.kinematics import joint_transforms
+from ash_core.geometry.projected_lines import joint_lines
 from ash_core.records import Camera
 
 
@@ -244,3 +248,17 @@ def test_silhouette_of_a_square() -> None:
     want = torch.zeros(16, 20, dtype=torch.bool)
     want[3:13, 5:15] = True
     assert torch.equal(got, want)
+
+
+def test_a_root_far_from_the_origin_adds_no_line(tmp_path: Path) -> None:
+    skeleton = import_ash(make_toy_character(tmp_path).conf)[0].skeleton
+    near = torch.zeros(1, len(skeleton.dof_names), dtype=torch.float64)
+    far = near.clone()
+    far[0, :3] = torch.tensor([3.0, 0.5, -2.0])
+    first, second = (
+        joint_lines(joint_transforms(skeleton, dofs)[0, :, :3, 3].numpy(), skeleton)
+        for dofs in (near, far)
+    )
+    assert len(first) == 2
+    lengths = [np.linalg.norm(lines[:, 0] - lines[:, 1], axis=1) for lines in (first, second)]
+    np.testing.assert_allclose(*lengths, atol=1e-9)

@@ -13,7 +13,7 @@ FRUSTUM_M: Final = 0.25
 
 def bone_lines(session: Session) -> np.ndarray:
     """Return the lines [n, 2, 3] of the session's skeleton, world, m."""
-    return joint_lines(session.joints().numpy(), session.character.skeleton.parents.numpy())
+    return joint_lines(session.joints().numpy(), session.character.skeleton)
 
 
 def frustum_lines(camera: Camera, depth_m: float = FRUSTUM_M) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Points and lines of the world in a camera's image, and the lines of a skeleton."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ash_core.conventions import NEAR_M
-from ash_core.records import Camera
+from ash_core.records import Camera, Skeleton
 
 SHORTEST_M = 1e-4
 """Length below which two joints are at one place."""
@@ -30,13 +30,16 @@ def segments(camera: Camera, lines: np.ndarray) -> np.ndarray:
     return _pixels(camera, np.stack((first, second), 1))
 
 
-def joint_lines(
-    joints: Float[np.ndarray, "J 3"], parents: Int[np.ndarray, "J"]
-) -> Float[np.ndarray, "n 2 3"]:
-    """Return the lines from joints to their parents, without those of no length."""
+def joint_lines(joints: Float[np.ndarray, "J 3"], skeleton: Skeleton) -> Float[np.ndarray, "n 2 3"]:
+    """Return the lines from joints to their parents, without those of no length.
+
+    What a joint slides is no bone: a root that stands far from the origin has none.
+    """
+    parents = skeleton.parents.numpy()
     lines = np.stack((joints, joints[np.maximum(parents, 0)]), 1)
     lengths = np.linalg.norm(lines[:, 0] - lines[:, 1], axis=1)
-    return lines[(parents >= 0) & (lengths > SHORTEST_M)]
+    is_bone = (parents >= 0) & ~skeleton.is_prismatic.numpy()
+    return lines[is_bone & (lengths > SHORTEST_M)]
 
 
 def _in_camera(camera: Camera, points: np.ndarray) -> np.ndarray:

@@ -250,7 +250,7 @@ class _Poser:
         """Return the vertices and the lines between joints, m."""
         window = pose_window(split.motion, frame, self.data.skeleton, self.data.history_offsets)
         mesh, turn = self.character(window), torch.tensor(R_WORLD_BODY).T
-        lines = joint_lines((mesh.joints @ turn).numpy(), self.data.skeleton.parents.numpy())
+        lines = joint_lines((mesh.joints @ turn).numpy(), self.data.skeleton)
         return mesh.vertices[0] @ turn, lines
 
     def sample(
