@@ -10,7 +10,8 @@ from test_rasterize_cpu import camera, scene
 from ash_core.avatar import Avatar
 from ash_core.drawable import Decoded, Drawable, Stage, StaticSplats, no_stage
 from ash_core.errors import InputError
-from ash_core.geometry.motion import NO_POSES, window_at
+from ash_core.geometry.motion import NO_POSES
+from ash_core.pose_windows import window_at
 from ash_core.records import AvatarData, PoseWindow, SplatData
 from ash_core.render import Renderer, RenderRequest
 from ash_core.scene.open import (
