@@ -335,7 +335,7 @@ def test_threads_read_what_others_write(pairs: list[Path], tmp_path: Path) -> No
 
 
 def test_later_passes_of_pairs_take_no_longer_than_those_of_pngs(tmp_path: Path) -> None:
-    """By processor time; the bound is nine tenths of the rate of `extract`'s whole images."""
+    """Compare processor times; the bound is nine tenths of the rate of `extract`'s whole images."""
     size, seconds = (1000, 1366), dict.fromkeys(("jpg", "png"), float("inf"))
     readers = {}
     for kind, write in (("jpg", write_pair), ("png", write_alone)):

@@ -119,7 +119,7 @@ def test_the_body_pushes_cloth_ahead_of_it() -> None:
 
 
 def test_a_layer_stays_on_the_one_beneath() -> None:
-    """Where both are near enough to the body for the solver to know which one is beneath."""
+    """Layers are near enough to the body for the solver to know which one is beneath."""
     worn = solver(2)
     over, under = worn._over, worn._under
     assert len(over)

@@ -111,7 +111,7 @@ def use(folder: Path, script: str) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def run(text: str, out: Path) -> str:
-    """In that process: run a script in the folder of its test."""
+    """Run a script in the folder of its test; called in that process."""
     os.environ["HOME"] = str(out.parent)
     os.chdir(out.parent)
     names: dict[str, Any] = {"__name__": "script", "out": out, "said": {}}

@@ -26,8 +26,6 @@ class Colliders:
     """Joint that carries each sphere."""
     centres: Float32[np.ndarray, "S 3"]
     """Centres in the frames of their joints, m."""
-    rest_centres: Float32[np.ndarray, "S 3"]
-    """Centres at rest, body frame, m."""
     radii: Float32[np.ndarray, "S"]
     capsules: Int32[np.ndarray, "C 2"]
 
@@ -40,12 +38,15 @@ class Colliders:
 
 def fit_colliders(
     skinning: Skinning, rest: np.ndarray, vertices: np.ndarray, is_body: np.ndarray
-) -> Colliders:
-    """Fit capsules to each bone's vertices. rest [J, 4, 4] at rest; is_body [V]: not cloth.
+) -> tuple[Colliders, Float32[np.ndarray, "S 3"]]:
+    """Fit capsules to each bone's vertices, and return the spheres' centres at rest, m.
+
+    rest [J, 4, 4]: joints at rest; is_body [V]: not cloth.
 
     A bone's axis is the longest of its vertices' spread. A bone that cloth covers is as thick as
     the nearest tenth of the cloth's vertices.
     """
+    # Spheres along each bone, the largest first.
     owners = skinning.bones[:, 0].numpy()
     spheres: list[tuple[int, np.ndarray, float]] = []
     capsules: list[tuple[int, int]] = []
@@ -65,17 +66,18 @@ def fit_colliders(
         capsules += [(k, k + 1) for k in range(first, len(spheres) - 1)]
         if len(stations) == 1:
             capsules.append((first, first))
+    # The same in the frames of their joints.
     joints = np.array([joint for joint, _, _ in spheres], np.int64)
     centres = np.array([centre for _, centre, _ in spheres]).reshape(-1, 3)
     frames = rest[joints]
     local = np.einsum("sji,sj->si", frames[:, :3, :3], centres - frames[:, :3, 3])
-    return Colliders(
+    colliders = Colliders(
         joints=joints,
         centres=local.astype(np.float32),
-        rest_centres=centres.astype(np.float32),
         radii=np.array([radius for _, _, radius in spheres], np.float32),
         capsules=np.array(capsules, np.int32).reshape(-1, 2),
     )
+    return colliders, centres.astype(np.float32)
 
 
 def measure_bone(points: np.ndarray, quantile: float) -> list[tuple[np.ndarray, float]]:
@@ -101,11 +103,14 @@ def measure_bone(points: np.ndarray, quantile: float) -> list[tuple[np.ndarray, 
     return stations
 
 
-def distances(points: np.ndarray, colliders: Colliders) -> np.ndarray:
-    """Compute signed distances [n, C] of points from each capsule's surface at rest, m."""
+def distances(points: np.ndarray, colliders: Colliders, centres: np.ndarray) -> np.ndarray:
+    """Compute signed distances [n, C] of points from each capsule's surface, m.
+
+    centres [S, 3]: the spheres', where the points are.
+    """
     result = np.empty((len(points), len(colliders.capsules)))
     for k, (i, j) in enumerate(colliders.capsules):
-        a, b = colliders.rest_centres[i].astype(float), colliders.rest_centres[j].astype(float)
+        a, b = centres[i].astype(float), centres[j].astype(float)
         axis = b - a
         t = np.clip((points - a) @ axis / (axis @ axis + 1e-12), 0.0, 1.0)
         radius = colliders.radii[i] + t * (colliders.radii[j] - colliders.radii[i])

@@ -80,10 +80,10 @@ def build_model(
     faces = data.template.faces.numpy()
     moves = looseness >= HELD
     rest = joint_transforms(data.skeleton, data.rest_dofs.double()).numpy()
-    colliders = fit_colliders(data.skinning, rest, vertices, ~moves)
+    colliders, centres = fit_colliders(data.skinning, rest, vertices, ~moves)
 
     # Linings follow the outer layer; the rest are points.
-    linings = find_linings(vertices, faces, moves, colliders)
+    linings = find_linings(vertices, faces, moves, colliders, centres)
     near = faces[moves[faces].any(1)]
     layer = near[~linings[near].any(1)]
     points = np.unique(layer)
@@ -91,7 +91,7 @@ def build_model(
     links, lengths, is_bend, colours = weave(vertices[points], local, moves[points])
     followers = np.flatnonzero(linings)
     corners, weights, heights = attach(vertices[followers], vertices[points], local)
-    room = distances(vertices[points], colliders)
+    room = distances(vertices[points], colliders, centres)
     carriers = find_carriers(data.skinning, points, moves[points], links)
     return ClothModel(
         vertices=points,
@@ -122,7 +122,11 @@ def with_looseness(model: ClothModel, looseness: Float32[np.ndarray, "P"]) -> Cl
 
 
 def find_linings(
-    vertices: np.ndarray, faces: np.ndarray, moves: np.ndarray, colliders: Colliders
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    moves: np.ndarray,
+    colliders: Colliders,
+    centres: np.ndarray,
 ) -> Bool[np.ndarray, "V"]:
     """Mark moving vertices of an inner layer: a moving surface lies close outside, back to back."""
     normals = vertex_normals(vertices, faces)
@@ -144,7 +148,7 @@ def find_linings(
     if not linings.any():
         return linings
     # Both layers are back to back: the one whose normal faces the body is the lining.
-    inward = facing_body(vertices[moving], normals[moving], colliders)
+    inward = facing_body(vertices[moving], normals[moving], colliders, centres)
     linings[moving] &= inward
     return linings
 
@@ -190,13 +194,14 @@ def find_anchors(
 
 
 def facing_body(
-    points: np.ndarray, normals: np.ndarray, colliders: Colliders
+    points: np.ndarray, normals: np.ndarray, colliders: Colliders, centres: np.ndarray
 ) -> Bool[np.ndarray, "n"]:
     """Mark points whose normal points at the nearest collider's axis."""
     step = 1e-3
-    return distances(points + step * normals, colliders).min(1) < distances(
-        points - step * normals, colliders
-    ).min(1)
+    outside, inside = (
+        distances(points + side * step * normals, colliders, centres).min(1) for side in (1, -1)
+    )
+    return outside < inside
 
 
 def weave(
@@ -337,7 +342,6 @@ def restore_model(cloth: Cloth) -> ClothModel:
     def integers(values: torch.Tensor) -> np.ndarray:
         return values.numpy().astype(np.int32)
 
-    centres = cloth.sphere_centres.numpy()
     return ClothModel(
         vertices=cloth.points.numpy(),
         looseness=cloth.looseness.numpy(),
@@ -355,8 +359,7 @@ def restore_model(cloth: Cloth) -> ClothModel:
         follower_heights=cloth.follower_heights.numpy(),
         colliders=Colliders(
             joints=cloth.sphere_joints.numpy(),
-            centres=centres,
-            rest_centres=centres,
+            centres=cloth.sphere_centres.numpy(),
             radii=cloth.sphere_radii.numpy(),
             capsules=integers(cloth.capsules),
         ),

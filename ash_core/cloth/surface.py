@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ash_core.cloth import model
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.mesh import csr_to_torch, sparse_apply, vertex_normals
 from ash_core.geometry.rotations import length, matrix_to_quat, quat_multiply, quat_rotate, unit
@@ -46,9 +47,9 @@ def surface_table(template: Template, cloth: Cloth) -> SurfaceTable:
     At rest a tangent lies along the surface; a neighbour counts by how far it lies in that
     direction.
     """
-    vertices, faces = template.vertices.double(), template.faces
+    vertices, faces = template.vertices.double().numpy(), template.faces.numpy()
     worn = cloth.vertices.numpy()
-    normals = unit(_area_normals(vertices, faces)).numpy()[worn]
+    normals = model.vertex_normals(vertices, faces)[worn]
     # A direction along the surface: the axis that the normal is farthest from, made perpendicular.
     axes = np.eye(3)[np.abs(normals).argmin(1)]
     tangents = axes - (axes * normals).sum(1, keepdims=True) * normals
@@ -56,23 +57,14 @@ def surface_table(template: Template, cloth: Cloth) -> SurfaceTable:
     # Faces by vertex.
     row_of = np.full(len(vertices), -1)
     row_of[worn] = np.arange(len(worn))
-    turned = np.concatenate([np.roll(faces.numpy(), -k, axis=1) for k in range(3)])
+    turned = np.concatenate([np.roll(faces, -k, axis=1) for k in range(3)])
     turned = turned[row_of[turned[:, 0]] >= 0]
     turned = turned[np.argsort(row_of[turned[:, 0]], kind="stable")]
     rows = row_of[turned[:, 0]]
-    places = vertices.numpy()[turned]
+    places = vertices[turned]
     edges = places[:, 1:] - places[:, :1]
     along = np.einsum("ikd,id->ik", edges, tangents[rows])
     return SurfaceTable(rows, turned, along / np.maximum((edges**2).sum(-1), 1e-12))
-
-
-def _area_normals(vertices: Float[Tensor, "V 3"], faces: Tensor) -> Float[Tensor, "V 3"]:
-    a, b, c = vertices[faces].unbind(1)
-    normals = torch.zeros_like(vertices)
-    crossed = torch.linalg.cross(b - a, c - a)
-    for corner in range(3):
-        normals.index_add_(0, faces[:, corner], crossed)
-    return normals
 
 
 class Drape:
