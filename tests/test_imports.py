@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "gl": BASE | {"geometry"},
     "drawable": BASE,
     "frame_choice": {"errors"},
-    "cloth": BASE | {"geometry"},
+    "silhouettes": BASE | {"geometry", "splat"},
+    "cloth": BASE | {"geometry", "silhouettes"},
     "character": BASE | {"geometry", "networks", "splat", "gl", "cloth"},
     "avatar": BASE | {"geometry", "networks", "splat", "gl", "cloth", "character", "drawable"},
     "pose_windows": BASE | {"geometry", "cloth", "character"},
@@ -43,6 +44,8 @@ FRONT_ENDS = {"studio", "footage", "importers", "exporters", "training", "doctor
 for name in FRONT_ENDS:
     MAY_IMPORT[name] = MAY_IMPORT["render"] | {"render", "files", "frame_choice"}
 MAY_IMPORT["importers"].add("studio")  # a rigged character becomes an actor of the studio
+MAY_IMPORT["importers"].add("silhouettes")
+MAY_IMPORT["training"].add("silhouettes")
 MAY_IMPORT["importers"].add("footage")  # a body is fitted to the silhouettes of masks
 MAY_IMPORT["captures"] = MAY_IMPORT["importers"] | {"importers", "studio", "footage"}
 """A capture becomes a data set: a body's character, our motions and images."""

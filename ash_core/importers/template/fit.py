@@ -22,17 +22,17 @@ from ash_core.importers.template.join_hands import HAND, join_hand
 from ash_core.importers.template.linear_skinning import bone_moves, place_points
 from ash_core.importers.template.parts import PARTS, BodyParts, face_share, share_of
 from ash_core.importers.template.refine import refine
-from ash_core.importers.template.silhouettes import (
+from ash_core.importers.template.surface_nets import surface_nets
+from ash_core.importers.template.thin import thin
+from ash_core.importers.template.transfer import transfer_weights
+from ash_core.importers.template.volume import Lattice, diffuse_weights, lattice_around
+from ash_core.silhouettes.distances import (
     MaskCamera,
     Masks,
     Silhouettes,
     hull_distances,
     read_silhouettes,
 )
-from ash_core.importers.template.surface_nets import surface_nets
-from ash_core.importers.template.thin import thin
-from ash_core.importers.template.transfer import transfer_weights
-from ash_core.importers.template.volume import Lattice, diffuse_weights, lattice_around
 from ash_core.studio.mesh.simplify import collapse
 from ash_core.studio.mesh.surface import mean_matrix, smooth
 

@@ -11,20 +11,13 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from jaxtyping import Bool, Float, Float32, Int
-from numba import njit
 from numpy import ndarray
-from scipy.ndimage import distance_transform_edt
 
-from ash_core.conventions import NEAR_M
 from ash_core.importers.template.linear_skinning import place_points
-from ash_core.importers.template.silhouettes import Silhouettes, sample
-from ash_core.splat.triangle_fill import fill_triangles
+from ash_core.silhouettes.distances import Silhouettes
+from ash_core.silhouettes.outline import find_rim
 from ash_core.studio.mesh.surface import mean_matrix, smooth, vertex_normals
 
-RIM_PX = 2.5
-"""Largest distance of a vertex from the surface's own outline, px of the small image."""
-ASIDE = 0.45
-"""Largest cosine between its normal and the direction to the camera."""
 FURTHEST_M = 0.06
 """Larger distances are another limb's outline, and do not count."""
 STEP_M = 0.03
@@ -124,62 +117,8 @@ def outline_gaps(
         posed = place_points(vertices, weights, move)
         normals = vertex_normals(posed, faces)
         for c in np.flatnonzero(silhouettes.is_seen[f]).tolist():
-            gaps.append(_gaps_of_image(posed, normals, faces, silhouettes, f, c))
+            rim = find_rim(posed, normals, faces, silhouettes, f, c)
+            of_image = np.full(len(posed), np.nan, np.float32)
+            of_image[rim.vertices] = np.where(np.abs(rim.gaps) > FURTHEST_M, np.nan, rim.gaps)
+            gaps.append(of_image)
     return np.stack(gaps) if gaps else np.zeros((0, len(vertices)), np.float32)
-
-
-def _gaps_of_image(
-    posed: Float[ndarray, "V 3"],
-    normals: Float[ndarray, "V 3"],
-    faces: Int[ndarray, "F 3"],
-    silhouettes: Silhouettes,
-    f: int,
-    c: int,
-) -> Float32[ndarray, "V"]:
-    """Measure the gaps of one image."""
-    # Project the surface, and draw it at the small image's size.
-    V, K = silhouettes.views[c], silhouettes.Ks[c]
-    table, scale = silhouettes.tables[f, c], float(silhouettes.scales[f, c])
-    local = posed @ V[:3, :3].T + V[:3, 3]
-    depth = local[:, 2]
-    gaps = np.full(len(posed), np.nan, np.float32)
-    if not (depth > NEAR_M).all():
-        return gaps
-    pixels = (local / depth[:, None]) @ K.T
-    left, top, width, height = table[1:5].tolist()
-    small = pixels[:, :2] * scale - [left, top]
-    drawn = np.zeros((height, width), np.bool_)
-    fill_triangles(small, faces, drawn)
-    if drawn.all() or not drawn.any():
-        return gaps
-    # Choose the vertices on its outline: seen from the side, near the edge, within the image.
-    eye = -V[:3, :3].T @ V[:3, 3]
-    towards = eye - posed
-    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-    aside = np.abs(np.einsum("vd,vd->v", towards, normals)) < ASIDE
-    near = aside & ((small > 2) & (small < [width - 2, height - 2])).all(1)
-    away = np.asarray(distance_transform_edt(~drawn), np.float32)
-    deep = np.asarray(distance_transform_edt(drawn), np.float32)
-    own = np.where(drawn, 0.5 - deep, away - 0.5).astype(np.float32)
-    ids = np.flatnonzero(near)
-    metres = depth[ids] / (0.5 * (K[0, 0] + K[1, 1]))
-    own_gap, mask_gap = _sample_both(
-        pixels[ids, :2], own.ravel(), silhouettes.pixels, table, np.array([0, *table[1:]]), scale
-    )
-    on_rim = np.abs(own_gap) < RIM_PX
-    gap = (own_gap / scale - mask_gap) * metres
-    gap[~on_rim | (np.abs(gap) > FURTHEST_M)] = np.nan
-    gaps[ids] = gap
-    return gaps
-
-
-@njit(cache=True, nogil=True)
-def _sample_both(places, own, masks, table, own_table, scale):  # type: ignore[no-untyped-def]
-    """Read the surface's distance image (small px) and the mask's (px) at places of the mask."""
-    first = np.empty(len(places))
-    second = np.empty(len(places))
-    for i in range(len(places)):
-        u, v = places[i]
-        first[i] = sample(own, own_table, scale, u, v)
-        second[i] = sample(masks, table, scale, u, v)
-    return first, second

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -11,12 +11,14 @@ from numba import njit
 from numpy import ndarray
 from scipy.ndimage import distance_transform_edt
 
-from ash_core.conventions import NEAR_M
+from ash_core.conventions import NEAR_M, R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.geometry.lens import Lens, straight_map
+from ash_core.records import Camera
 
 BUDGET_PX = 40_000_000
-"""Number of pixels of all distance images together; larger masks are made smaller."""
+"""Number of pixels of all distance images together, if not said otherwise; larger masks are made
+smaller."""
 MARGIN = 0.12
 """Margin around a mask's person, as a share of their height."""
 LEAST_PX = 16
@@ -41,6 +43,27 @@ class MaskCamera(Protocol):
     def height(self) -> int: ...
     @property
     def lens(self) -> Lens: ...
+
+
+@dataclass(frozen=True)
+class BodyCamera:
+    """Camera of a data set, whose views are of the body frame."""
+
+    name: str
+    K: Float[ndarray, "3 3"]
+    viewmat: Float[ndarray, "4 4"]
+    width: int
+    height: int
+    lens: Lens = field(default_factory=Lens)
+
+    @classmethod
+    def of(cls, camera: Camera) -> "BodyCamera":
+        """Convert a camera of the world."""
+        turn = np.eye(4)
+        turn[:3, :3] = R_WORLD_BODY
+        viewmat = camera.viewmat.double().numpy() @ turn
+        K = camera.K.double().numpy()
+        return cls(camera.name, K, viewmat, camera.width, camera.height)
 
 
 @dataclass(frozen=True)
@@ -69,15 +92,16 @@ def read_silhouettes(
     frames: Sequence[int],
     masks: Masks,
     progress: Callable[[float], None] = lambda _done: None,
+    budget_px: int = BUDGET_PX,
 ) -> Silhouettes:
-    """Compute distance images of the masks of some frames.
+    """Compute distance images of the masks of some frames, which are read in their order.
 
     Raises: InputError for a mask of another size than its camera's.
     """
     # All images share one buffer: its size is bounded by making larger masks smaller.
     table = np.full((len(frames), len(cameras), 7), -1, np.int64)
     scales = np.ones((len(frames), len(cameras)))
-    budget = BUDGET_PX / (len(frames) * len(cameras))
+    budget = budget_px / max(1, len(frames) * len(cameras))
     maps = [_straight(camera) for camera in cameras]
     parts, start = [], 0
     # Cut each mask to the person and measure distances to its edge.

@@ -1,0 +1,1 @@
+"""Silhouettes of people in masks, and what they tell about a surface."""
