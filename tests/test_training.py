@@ -333,7 +333,7 @@ def test_an_avatar_is_written_where_its_checkpoint_has_no_room(
         (("--test-cameras", "7"), "--test-cameras: expected auto, none or some of 0,1,2"),
         (("--test-cameras", "0,1,2"), "--test-cameras: expected auto, none or some of 0,1,2"),
         (("--keep", "gpu"), "--keep: expected memory or files without a GPU"),
-        (("--weights.lpips", "0.1"), "--weights.lpips: expected --lpips-weights"),
+        (("--weights.lpips", "0.1"), "--weights.lpips: LPIPS is missing"),
         (("--weights.l1", "nan"), "--weights.l1: expected a number"),
         (("--steps", "0"), "--steps: expected more than 0"),
         (("--ema", "1"), "--ema: expected 0 to below 1"),

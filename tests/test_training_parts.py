@@ -34,7 +34,14 @@ from ash_core.training.config import LossWeights, TrainConfig
 from ash_core.training.flat import Flat
 from ash_core.training.loop import Loop
 from ash_core.training.losses import FusedSsim, picture_losses, ssim_map
-from ash_core.training.lpips import _ALEXNET, Lpips, _vgg16
+from ash_core.training.lpips import (
+    Lpips,
+    _alexnet,
+    _shift_tolerant,
+    _vgg16,
+    open_lpips,
+    packaged_weights,
+)
 from ash_core.training.metrics import eroded, psnr, published_window, scores
 from ash_core.training.model import learning_rate
 from ash_core.training.pictures import Pictures, mask_box
@@ -116,27 +123,30 @@ def test_scores_look_at_the_person_alone_in_the_published_window() -> None:
 # ---- LPIPS ----
 
 
+PLANS = [_alexnet(), _vgg16(), _shift_tolerant()]
+
+
 def lpips_files(folder: Path, plan: object) -> list[Path]:
     """Random weights in the two files' layout."""
     torch.manual_seed(1)
     backbone, heads = {}, {}
-    for number, (c_in, c_out, kernel, _, _) in plan.convolutions.items():
+    for key, _, (c_in, c_out, kernel, _, _) in plan.convolutions():
         scale = (2 / (c_in * kernel**2)) ** 0.5
-        backbone[f"features.{number}.weight"] = torch.randn(c_out, c_in, kernel, kernel) * scale
-        backbone[f"features.{number}.bias"] = torch.zeros(c_out)
-    for index, tap in enumerate(plan.taps):
-        heads[f"lin{index}.model.1.weight"] = torch.rand(1, plan.convolutions[tap][1], 1, 1)
+        backbone[f"{key}.weight"] = torch.randn(c_out, c_in, kernel, kernel) * scale
+        backbone[f"{key}.bias"] = torch.zeros(c_out)
+    for index, width in enumerate(plan.widths):
+        heads[f"lin{index}.model.1.weight"] = torch.rand(1, width, 1, 1)
     torch.save(backbone, folder / "backbone.pth")
     torch.save(heads, folder / "heads.pth")
     return [folder / "backbone.pth", folder / "heads.pth"]
 
 
-@pytest.mark.parametrize("plan", [_ALEXNET, _vgg16()], ids=lambda plan: plan.name)
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 def test_lpips_by_the_users_weights(tmp_path: Path, plan: object) -> None:
     lpips = Lpips(lpips_files(tmp_path, plan))
     assert lpips.name == plan.name
     assert [tuple(f.shape[1:2]) for f in lpips.features(torch.rand(1, 3, 64, 64))] == [
-        (plan.convolutions[tap][1],) for tap in plan.taps
+        (width,) for width in plan.widths
     ]
     truth = torch.rand(40, 48, 3)
     near, far = truth + 0.02 * torch.randn_like(truth), torch.rand(40, 48, 3)
@@ -146,10 +156,29 @@ def test_lpips_by_the_users_weights(tmp_path: Path, plan: object) -> None:
 
 
 def test_vgg_layers_are_torchvisions() -> None:
-    plan = _vgg16()
-    assert list(plan.convolutions) == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-    assert list(plan.pools) == [4, 9, 16, 23]
-    assert plan.taps == [2, 7, 14, 21, 28]
+    numbers = [number for _, number, _ in _vgg16().convolutions()]
+    assert numbers == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    order = [layer[0] for layer in _vgg16().layers if layer[0] in ("pool", "compare")]
+    assert order == ["compare", "pool"] * 4 + ["compare"]
+    assert _vgg16().widths == [64, 128, 256, 512, 512]
+
+
+def test_shift_tolerant_sizes_are_the_authors(tmp_path: Path) -> None:
+    """Compare with the sizes that the package's own network gives for 64 x 64 pixels."""
+    lpips = Lpips(lpips_files(tmp_path, _shift_tolerant()))
+    sizes = [f.shape[-1] for f in lpips.features(torch.rand(1, 3, 64, 64))]
+    assert sizes == [30, 15, 8, 8, 8]
+
+
+@pytest.mark.skipif(not packaged_weights(), reason="no stlpips_pytorch")
+def test_the_package_measures_as_its_own_code_does() -> None:
+    lpips = open_lpips(())
+    assert lpips is not None
+    assert lpips.name == "ST-LPIPS"
+    y, x = torch.meshgrid(torch.linspace(0, 1, 70), torch.linspace(0, 1, 90), indexing="ij")
+    one = torch.stack((x, y, (9 * x * y).sin() ** 2), -1)
+    other = torch.stack((y, x, (7 * x).cos() ** 2), -1)
+    assert float(lpips(one, other)) == pytest.approx(0.688101, rel=1e-4)
 
 
 def test_other_weights_than_lpips_are_refused(tmp_path: Path) -> None:

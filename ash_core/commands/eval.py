@@ -41,7 +41,7 @@ class Eval:
         tuple[Path, ...], tyro.conf.arg(metavar="FILE", help_behavior_hint="")
     ] = ()
     """Files with LPIPS' weights: the backbone's (torchvision's alexnet or vgg16) and the heads'.
-    Nothing is ever downloaded."""
+    Default: those of the package stlpips_pytorch, if it is installed."""
     device: Device = "auto"
     """Device that holds and renders the avatar; auto takes a usable GPU."""
     backend: Backend = "auto"
@@ -57,6 +57,7 @@ class Eval:
             raise InputError(f"{self.out}: is a file, expected a folder")
         from ash_core.files.dataset import open_dataset
         from ash_core.training.evaluation import evaluate
+        from ash_core.training.lpips import how_to_measure
 
         # Data set and avatar; the avatar has networks of its own.
         dataset = open_dataset(self.data)
@@ -84,10 +85,6 @@ class Eval:
             )
         # Report.
         say(str(result))
-        if not self.lpips_weights:
-            note(
-                "LPIPS is missing: it needs published weights, and nothing is ever downloaded. "
-                "Give torchvision's backbone and the heads of the LPIPS repository: "
-                "--lpips-weights alexnet-owt-7be5be79.pth alex.pth"
-            )
+        if all(report.lpips is None for report in result):
+            note(how_to_measure())
         return 0

@@ -109,7 +109,8 @@ def evaluate(
 
     avatar: from `load_avatar`, a file or a built-in name. out: folder for report.json, report.txt
     and pictures.png. test_cameras: as in `train`. views: about so many images of each
-    set; None: all. lpips_weights: files with LPIPS' weights, without which it is None.
+    set; None: all. lpips_weights: files with LPIPS' weights; default: those of the package
+    stlpips_pytorch, without which LPIPS is None.
     Raises: InputError.
 
     >>> data = ash.make_toy(folder / "measured")

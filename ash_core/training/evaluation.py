@@ -15,7 +15,7 @@ from ash_core.files.released import notes_worth_showing
 from ash_core.pose_windows import window_at
 from ash_core.render import Renderer, RenderRequest
 from ash_core.training.dataset import cameras_of, test_cameras
-from ash_core.training.lpips import Lpips
+from ash_core.training.lpips import Lpips, open_lpips
 from ash_core.training.metrics import (
     Scores,
     flicker,
@@ -43,6 +43,8 @@ class Report:
     """See metrics.flicker; None where no two frames stand beside each other."""
     rows: tuple[UInt8[Tensor, "h w 3"], ...]
     """Ours, truth and error of some views."""
+    lpips: str | None = None
+    """Weights of `scores.lpips`: alexnet, vgg16, or ST-LPIPS of the package; None where it is."""
     has_refined_poses: bool = False
     """True if the poses are those that the avatar's training refined."""
 
@@ -108,7 +110,9 @@ def evaluate(
     # Images of each set.
     if out is not None:
         check_folder(out)  # before the work, not after it
-    lpips = Lpips(tuple(lpips_weights)).to(renderer.device) if lpips_weights else None
+    lpips = open_lpips(lpips_weights)
+    if lpips is not None:
+        lpips.to(renderer.device)
     report_progress = progress or (lambda name, done, count: None)
     measured = [measure(renderer, one, lpips, report_progress) for one in selections]
     reports = tuple(
@@ -237,8 +241,9 @@ def measure(
         progress(selection.name, done, len(work))
     jitter = sum(flickers) / len(flickers) if flickers else None
     return Report(
-        selection.name, len(every), selection.cameras, mean_scores(every), jitter, tuple(rows)
-    )
+        selection.name, len(every), selection.cameras, mean_scores(every), jitter, tuple(rows),
+        None if lpips is None else lpips.name,
+    )  # fmt: skip
 
 
 def as_json(reports: Sequence[Report]) -> dict[str, object]:
@@ -248,6 +253,7 @@ def as_json(reports: Sequence[Report]) -> dict[str, object]:
             "views": report.views,
             "cameras": list(report.cameras),
             **asdict(report.scores),
+            "lpips_weights": report.lpips,
             "flicker": report.flicker,
             "poses": "refined" if report.has_refined_poses else "given",
         }
@@ -275,6 +281,8 @@ def as_text(reports: Sequence[Report]) -> str:
         cells += [f"{s.psnr_full:.2f}", f"{s.ssim_full:.4f}", _four(s.lpips_full)]
         cells.append("-" if report.flicker is None else f"{report.flicker:.2f}")
         lines.append("  ".join(f"{cell:>10}" for cell in cells))
+    if weights := [report.lpips for report in reports if report.lpips]:
+        lines.append(f"LPIPS: by the weights {weights[0]}")
     if names := [report.name for report in reports if report.has_refined_poses]:
         lines.append(f"{', '.join(names)}: with the poses that the training refined")
     return "\n".join(lines) + "\n"
