@@ -1,21 +1,23 @@
-"""Fit of a cloth's looseness and constants to observed surfaces.
+"""Fit of a cloth's looseness and constants to the outlines of masks.
 
-Observations are offsets of the template's vertices from their skinned places, e.g. of a decoder
-that was trained without cloth. They may be wrong by a constant per vertex, and along the surface.
+Where a surface is on its own outline in an image, the mask tells how far it is off. These gaps may
+be wrong by a smooth function of the surface: how the cloth truly hangs is the decoder's to learn.
 The simulation is fitted by Levenberg-Marquardt; derivatives are differences of simulations.
-Looseness is a sum of smooth local functions over each piece of cloth.
+Each piece of cloth has one looseness: local ones explained no more of unseen motions.
 Source: Marquardt 1963, "An Algorithm for Least-Squares Estimation of Nonlinear Parameters".
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float32, Int64
+from numba import njit
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from ash_core.cloth.dynamics import ClothInputs, ClothState, advance, calm, place_inputs, settle
@@ -23,27 +25,41 @@ from ash_core.cloth.model import (
     HELD,
     ClothModel,
     build_model,
+    store_model,
     vertex_normals,
     with_looseness,
 )
+from ash_core.cloth.surface import place_followers
 from ash_core.geometry.mesh import vertex_adjacency
-from ash_core.geometry.rotations import quat_to_matrix
-from ash_core.records import AvatarData, ClothConstants
+from ash_core.records import AvatarData, Cloth, ClothConstants
+from ash_core.silhouettes.distances import Silhouettes
+from ash_core.silhouettes.outline import find_rim, measure_gaps
 
 logger = logging.getLogger("ash_core")
 
-SWING_M = 0.006
-"""Least swing (RMS beyond the noise) of a vertex that may be cloth."""
+SURE_M, SWING_M = 0.010, 0.003
+"""Deviations of the gaps beyond the noise: of vertices that surely are cloth, and of those around
+them that are cloth with them."""
+TAIL = 0.15
+"""Share of the gaps on each side that the deviation ignores: other limbs' outlines."""
+OFTEN = 0.2
+"""Least number of gaps that tell of a vertex, as a share of the median of all: what clothes hide is
+seldom on an outline, and then wrongly."""
+MAX_GAPS = 200_000
+"""Bound on the gaps that are compared; beyond, a share of them is."""
 LEAST_PIECE = 24
 """Vertices of the smallest piece of cloth."""
 LEAST_GAIN = 0.2
 """Least share of its swing, beyond noise, that a piece explains in clips kept for validation."""
 HELD_OUT = 4
 """Every fourth clip is kept for validation, if there are at least as many."""
-ALONG = 0.35
-"""Weight of residuals along the surface; 1 across it."""
-POINTS_PER_FUNCTION = 40
-MAX_FUNCTIONS = 32
+FURTHEST_M = 0.2
+"""Larger gaps are another limb's outline, and do not count."""
+ROBUST_M = 0.03
+"""Gap from which its weight falls: half of it at this."""
+POINTS_PER_BIAS = 12
+MAX_BIASES = 96
+"""Functions of what gaps may be wrong by, and bound on their number."""
 FIRST_LOOSENESS = 0.6
 BOUNDS = {
     "stretch": (50.0, 2000.0),
@@ -62,25 +78,35 @@ LINEAR = ("hang",)
 """Constants that are fitted as they are; the others by their logarithm."""
 CALM_TICKS = 80
 """Ticks in which a settled start adapts to slightly changed parameters."""
-MAX_RESIDUALS = 1_500_000
-"""Bound on the numbers that are compared; beyond, a share of the points is."""
+CLIPPED_M = 0.08
+"""Bound on gaps in the spread that is reported."""
 
 
-@dataclass(frozen=True)
-class Observation:
-    """Surfaces observed in a clip, whose cloth is at rest in its first frame. m, float32."""
+class Clip(NamedTuple):
+    """Poses of a clip, whose cloth is at rest in its first frame, and masks of some frames."""
 
     skinned: Float32[np.ndarray, "F V 3"]
-    """Posed template of every frame, body frame."""
+    """Posed template of every frame without cloth, body frame, m."""
     joints: Float32[np.ndarray, "F J 4 4"]
     """Joint transforms of every frame."""
     frames: Int64[np.ndarray, "n"]
-    """Frames that were observed."""
-    turns: Float32[np.ndarray, "n V 4"]
-    """Real part of each vertex's skinning there, wxyz: takes offsets to the body frame."""
-    offsets: Float32[np.ndarray, "n V 3"]
-    """Observed places minus skinned ones, turned back to the rest pose."""
+    """Frames that have masks; ascending."""
+    silhouettes: Silhouettes
+    """Masks of these frames; views of the body frame."""
     fps: float
+
+
+class Gaps(NamedTuple):
+    """Gaps at rim vertices of all clips, m."""
+
+    clips: Int64[np.ndarray, "s"]
+    rows: Int64[np.ndarray, "s"]
+    """Place among the clip's frames that have masks."""
+    cameras: Int64[np.ndarray, "s"]
+    vertices: Int64[np.ndarray, "s"]
+    own: Float32[np.ndarray, "s"]
+    """`Rim.own` of each."""
+    gaps: Float32[np.ndarray, "s"]
 
 
 @dataclass(frozen=True)
@@ -89,53 +115,51 @@ class ClothFit:
 
     model: ClothModel | None
     """None: no part of the template swings."""
-    shares: dict[str, float]
-    """Shares of the observed swing explained, by stage; noise counts as unexplained."""
+    share: float
+    """Share of the gaps' spread that is explained; noise counts as unexplained."""
     pieces: tuple[tuple[int, float], ...]
     """(Points, gain in validation) of each piece that was tried."""
 
 
 def fit_cloth(
     data: AvatarData,
-    observations: Sequence[Observation],
+    clips: Sequence[Clip],
     floor_m: float = -np.inf,
-    local: bool = True,
     rounds: int = 5,
     threads: int = 1,
+    progress: Callable[[float], None] = lambda _done: None,
 ) -> ClothFit:
     """Find what swings, and how.
 
-    local: looseness varies over the cloth. rounds: of each stage of the search.
+    rounds: of the search. progress: receives the part that is done.
     """
     faces = data.template.faces.numpy()
-    swings, noise_m = find_swinging(observations, faces)
+    held_out = clips[HELD_OUT - 1 :: HELD_OUT]
+    fitted = [clip for clip in clips if not any(clip is other for other in held_out)]
+    gaps = find_gaps(clips, [clip.skinned[clip.frames] for clip in clips], faces, threads)
+    swings, noise_m = find_swinging(gaps, faces, len(data.template.vertices))
     model = first_model(data, swings, floor_m)
+    progress(0.1)
     if model is None:
-        return ClothFit(None, {}, ())
-    held_out = observations[HELD_OUT - 1 :: HELD_OUT]
-    fitted = [o for o in observations if not any(o is other for other in held_out)]
+        return ClothFit(None, 0.0, ())
 
-    # One looseness for all, then local functions.
-    normals = vertex_normals(data.template.vertices.numpy().astype(np.float64), faces)
-    search = Search(model, fitted, normals, threads)
-    one = np.where(model.looseness > 0, 1.0, 0.0)[:, None].astype(np.float32)
-    values = pack(np.array([FIRST_LOOSENESS]), model.constants)
-    values, share = search.minimise(one, values, rounds)
-    shares, functions = {"one looseness": share}, one
-    if local:
-        functions = smooth_functions(model)
-        values = np.concatenate([np.full(functions.shape[1], values[0]), values[1:]])
-        values, shares["local looseness"] = search.minimise(functions, values, rounds)
-    model = unpack(model, functions, values)
+    # A looseness for each piece, and constants for all.
+    search = Search(model, fitted, faces, threads)
+    labels = pieces_of(model.looseness > 0, edge_graph(model))
+    pieces = (labels[:, None] == np.arange(labels.max() + 1)).astype(np.float32)
+    first = pack(np.full(pieces.shape[1], FIRST_LOOSENESS), model.constants)
+    values, share = search.minimise(pieces, first, rounds, lambda d: progress(0.1 + 0.8 * d))
+    model = unpack(model, pieces, values)
 
     # Drop the pieces that explain nothing in clips that were not fitted.
-    labels, gains = judge_pieces(model, held_out or fitted, normals, noise_m, threads)
+    labels, gains = judge_pieces(model, held_out or fitted, faces, noise_m, threads)
     useful = np.isin(labels, np.flatnonzero(gains >= LEAST_GAIN)) & (model.looseness > 0)
     sizes = np.bincount(labels[model.looseness > 0], minlength=len(gains))
-    pieces = tuple((int(n), float(g)) for n, g in zip(sizes, gains, strict=True) if n)
+    judged = tuple((int(n), float(g)) for n, g in zip(sizes, gains, strict=True) if n)
     if not useful.all():
         model = keep_points(data, model, useful)
-    return ClothFit(model, shares, pieces)
+    progress(1.0)
+    return ClothFit(model, share, judged)
 
 
 def first_model(
@@ -159,23 +183,72 @@ def keep_points(data: AvatarData, model: ClothModel, chosen: np.ndarray) -> Clot
     return build_model(data, looseness, model.constants, model.floor_m)
 
 
-def find_swinging(
-    observations: Sequence[Observation], faces: np.ndarray
-) -> tuple[Bool[np.ndarray, "V"], float]:
-    """Find the vertices that move beyond the noise: (mask, noise in m).
+def find_gaps(
+    clips: Sequence[Clip], surfaces: Sequence[np.ndarray], faces: np.ndarray, threads: int = 1
+) -> Gaps:
+    """Find the gaps of surfaces [n, V, 3], one for each frame that has masks; m."""
 
-    Most of a body is tight: its median motion is the noise.
+    def of_frame(number: int, row: int) -> list[tuple]:
+        clip, places = clips[number], surfaces[number][row].astype(np.float64)
+        normals = vertex_normals(places, faces)
+        parts = []
+        for camera in np.flatnonzero(clip.silhouettes.is_seen[row]).tolist():
+            rim = find_rim(places, normals, faces, clip.silhouettes, row, camera)
+            keep = np.abs(rim.gaps) < FURTHEST_M
+            vertices, count = rim.vertices[keep], int(keep.sum())
+            places_of = (np.full(count, n) for n in (number, row, camera))
+            parts.append((*places_of, vertices, rim.own[keep], rim.gaps[keep]))
+        return parts
+
+    frames = [(n, row) for n, clip in enumerate(clips) for row in range(len(clip.frames))]
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [
+            part for parts in pool.map(lambda place: of_frame(*place), frames) for part in parts
+        ]
+    empty = (*(np.zeros(0, np.int64),) * 4, *(np.zeros(0, np.float32),) * 2)
+    return Gaps(*map(np.concatenate, zip(*parts or [empty], strict=True)))
+
+
+def find_swinging(gaps: Gaps, faces: np.ndarray, count: int) -> tuple[Bool[np.ndarray, "V"], float]:
+    """Find the vertices whose gaps vary beyond the noise: (mask, noise in m).
+
+    gaps: of the skinned surface. Most of a body is tight: its median deviation is the noise.
     """
-    offsets = np.concatenate([o.offsets for o in observations])
-    square = ((offsets - offsets.mean(0)) ** 2).sum(2).mean(0).astype(np.float64)
-    adjacency = vertex_adjacency(torch.from_numpy(faces), len(square)).astype(np.float64)
-    around = adjacency + sp.eye(len(square))
-    mean = sp.diags(1.0 / np.asarray(around.sum(1)).ravel()) @ around
-    noise = float(np.median(square))
-    swings = mean @ (mean @ square) > noise + SWING_M**2
+    adjacency = vertex_adjacency(torch.from_numpy(faces), count).astype(np.float64)
+    near = (adjacency + sp.eye(count)).tocsr()
+    order = np.argsort(gaps.vertices, kind="stable")
+    starts = np.searchsorted(gaps.vertices[order], np.arange(count + 1))
+    counts = np.diff(starts)
+    often = OFTEN * np.median(counts[counts > 0]) if counts.any() else 0.0
+    spread = _spread_around(starts, gaps.gaps[order], near.indptr, near.indices, often, TAIL)
+    is_seen = np.isfinite(spread)
+    if not is_seen.any():
+        return np.zeros(count, bool), 0.0
+    noise = float(np.median(spread[is_seen]))
+    swings, sure = (is_seen & (spread**2 > noise**2 + least**2) for least in (SWING_M, SURE_M))
     labels = pieces_of(swings, adjacency)
-    sizes = np.bincount(labels[labels >= 0], minlength=1)
-    return swings & (sizes[labels] >= LEAST_PIECE), float(np.sqrt(noise))
+    sizes = np.bincount(labels[sure], minlength=max(1, int(labels.max()) + 1))
+    return swings & (sizes[labels] >= LEAST_PIECE), noise
+
+
+@njit(cache=True, nogil=True)
+def _spread_around(starts, gaps, near_starts, near, often, tail):  # type: ignore[no-untyped-def]
+    """Estimate the standard deviation of the gaps around each vertex by two quantiles; or NaN."""
+    normal = 2.0 * 1.036433  # distance of a normal distribution's quantiles at 0.15 and 0.85
+    out = np.full(len(starts) - 1, np.nan)
+    for i in range(len(out)):
+        count = 0
+        for k in range(near_starts[i], near_starts[i + 1]):
+            count += starts[near[k] + 1] - starts[near[k]]
+        if count == 0 or count < often * (near_starts[i + 1] - near_starts[i]):
+            continue
+        values, n = np.empty(count), 0
+        for k in range(near_starts[i], near_starts[i + 1]):
+            for g in range(starts[near[k]], starts[near[k] + 1]):
+                values[n] = gaps[g]
+                n += 1
+        out[i] = (np.quantile(values, 1.0 - tail) - np.quantile(values, tail)) / normal
+    return out
 
 
 def pieces_of(mask: np.ndarray, adjacency: sp.csr_matrix) -> Int64[np.ndarray, "V"]:
@@ -203,7 +276,7 @@ def smooth_functions(model: ClothModel) -> Float32[np.ndarray, "P K"]:
     moving = model.looseness > 0
     graph = edge_graph(model)
     labels = pieces_of(moving, graph)
-    count = int(np.clip(moving.sum() / POINTS_PER_FUNCTION, labels.max() + 1, MAX_FUNCTIONS))
+    count = int(np.clip(moving.sum() / POINTS_PER_BIAS, labels.max() + 1, MAX_BIASES))
     centres = [int(np.flatnonzero(labels == k)[0]) for k in range(labels.max() + 1)]
     distance = dijkstra(graph, indices=centres)
     while len(centres) < count:
@@ -247,157 +320,195 @@ def bounds_of(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Search:
-    """Least squares of simulated against observed clips."""
+    """Least squares of a simulated surface's outlines against those of masks."""
 
     def __init__(
-        self,
-        model: ClothModel,
-        observations: Sequence[Observation],
-        normals: np.ndarray,
-        threads: int = 1,
+        self, model: ClothModel, clips: Sequence[Clip], faces: np.ndarray, threads: int = 1
     ) -> None:
-        self.model, self.threads = model, threads
-        moving = np.flatnonzero(model.looseness > 0)
-        numbers = 3 * len(moving) * sum(len(o.frames) for o in observations)
-        self.points = moving[:: max(1, -(-numbers // MAX_RESIDUALS))]
-        self.clips = [PreparedClip.of(model, o, self.points) for o in observations]
-        self._normals = normals[model.vertices[self.points]].astype(np.float32)
-        self.observed = np.concatenate([clip.offsets for clip in self.clips])
+        self.model, self.clips, self.faces, self.threads = model, clips, faces, threads
+        self.inputs = [prepare(model, clip) for clip in clips]
+        self._biases = smooth_functions(model)
+        self._cloth = store_model(model)
+        self._point = np.full(int(model.vertices.max()) + 1, -1)
+        self._point[model.vertices] = np.arange(len(model.vertices))
 
     def simulate(
-        self, model: ClothModel, starts: Sequence[ClothState] | None
-    ) -> tuple[np.ndarray, list[ClothState]]:
-        """Simulate all clips: (offsets from the skinned places [n, p, 3], settled starts)."""
+        self, model: ClothModel, starts: Sequence[ClothState] | None = None
+    ) -> tuple[list[np.ndarray], list[ClothState]]:
+        """Simulate all clips: (points [n, P, 3] of the frames with masks, settled starts)."""
 
         def one(number: int) -> tuple[np.ndarray, ClothState]:
-            start = None if starts is None else starts[number]
-            return self.clips[number].simulate(model, self.points, start)
+            start, clip = None if starts is None else starts[number], self.clips[number]
+            return play(model, self.inputs[number], clip.frames, clip.fps, start)
 
         if self.threads > 1:
             with ThreadPoolExecutor(self.threads) as pool:
                 results = list(pool.map(one, range(len(self.clips))))
         else:
             results = [one(number) for number in range(len(self.clips))]
-        return np.concatenate([offsets for offsets, _ in results]), [s for _, s in results]
+        return [places for places, _ in results], [start for _, start in results]
 
-    def residuals(self, offsets: np.ndarray) -> Float32[np.ndarray, "r"]:
-        """Compare with the observed offsets, up to a constant per point; weighted."""
-        return self._weighted(self.observed - offsets)
+    def rims(self, places: Sequence[np.ndarray] | None) -> Gaps:
+        """Find the gaps at points that move. places: simulated; None: as they are skinned."""
+        surfaces = [clip.skinned[clip.frames] for clip in self.clips]
+        if places is not None:
+            surfaces = [
+                wear(self._cloth, surface, own)
+                for surface, own in zip(surfaces, places, strict=True)
+            ]
+        gaps = find_gaps(self.clips, surfaces, self.faces, self.threads)
+        keep = gaps.vertices < len(self._point)
+        keep[keep] = self._point[gaps.vertices[keep]] >= 0
+        points = self._point[gaps.vertices[keep]]
+        keep[keep] = self.model.looseness[points] > 0
+        keep = np.flatnonzero(keep)
+        keep = keep[:: max(1, -(-len(keep) // MAX_GAPS))]
+        return Gaps(*(part[keep] for part in gaps))._replace(
+            vertices=self._point[gaps.vertices[keep]]
+        )
 
-    def _weighted(self, errors: np.ndarray) -> np.ndarray:
-        errors = errors - errors.mean(0)
-        across = (errors * self._normals).sum(-1, keepdims=True) * self._normals
-        return (across + np.float32(ALONG) * (errors - across)).reshape(-1)
+    def measure(self, rims: Gaps, places: Sequence[np.ndarray]) -> Float32[np.ndarray, "s"]:
+        """Measure the gaps anew where the points are now; bounded."""
+        out = np.zeros(len(rims.gaps), np.float32)
+        for number, clip in enumerate(self.clips):
+            own = rims.clips == number
+            rows = rims.rows[own]
+            out[own] = measure_gaps(
+                clip.silhouettes, rows, rims.cameras[own],
+                places[number][rows, rims.vertices[own]], rims.own[own],
+            )  # fmt: skip
+        return np.clip(np.nan_to_num(out, nan=FURTHEST_M), -FURTHEST_M, FURTHEST_M)
+
+    def residuals(self, rims: Gaps) -> "Residuals":
+        """Prepare residuals that leave out what gaps may be wrong by."""
+        functions = self._biases[rims.vertices]
+        swing = np.abs(rims.gaps - np.median(rims.gaps) if len(rims.gaps) else rims.gaps)
+        return Residuals(functions, 1.0 / (1.0 + (swing / ROBUST_M) ** 2))
 
     def minimise(
-        self, functions: np.ndarray, values: np.ndarray, rounds: int
+        self,
+        functions: np.ndarray,
+        values: np.ndarray,
+        rounds: int,
+        progress: Callable[[float], None] = lambda _done: None,
     ) -> tuple[np.ndarray, float]:
-        """Fit a vector of values: (values, share of the observed swing explained)."""
+        """Fit a vector of values: (values, share of the gaps' spread explained)."""
         count = functions.shape[1]
         low, high = bounds_of(count)
         steps = np.where(np.arange(len(values)) < count, 0.05, 0.12)
         reach = np.where(np.arange(len(values)) < count, 0.25, 0.7)
         values, prior = np.clip(values, low, high), np.clip(values, low, high)
-        whole = float((self._weighted(self.observed) ** 2).sum())
-        offsets, starts = self.simulate(unpack(self.model, functions, values), None)
-        rest = self.residuals(offsets)
-        error, damping = float(rest @ rest), 1e-2
+        whole = self.spread(None)
+        places, starts = self.simulate(unpack(self.model, functions, values))
+        damping = 1e-2
         for number in range(rounds):
-            # Derivatives by differences, away from the bounds.
+            # The rims of this round, and derivatives by differences, away from the bounds.
+            rims = self.rims(places)
+            residuals = self.residuals(rims)
+            rest = residuals(rims.gaps)
+            error = float(rest @ rest)
             slopes = np.empty((len(values), len(rest)), np.float32)
             for k in range(len(values)):
                 step = steps[k] if values[k] + steps[k] <= high[k] else -steps[k]
                 moved = values + step * (np.arange(len(values)) == k)
-                offsets, _ = self.simulate(unpack(self.model, functions, moved), starts)
-                slopes[k] = (self.residuals(offsets) - rest) / step
+                other, _ = self.simulate(unpack(self.model, functions, moved), starts)
+                slopes[k] = (residuals(self.measure(rims, other)) - rest) / step
+                progress((number + k / len(values)) / rounds)
             curvature = (slopes @ slopes.T).astype(np.float64)
             tie = 1e-3 * error / len(values)
             gradient = slopes @ rest + tie * (values - prior)
             curvature += tie * np.eye(len(values))
 
             # The best of three steps.
-            before, best = error, (values, rest, starts, damping * 30.0)
+            before, best = error, (values, places, starts, damping * 30.0)
             for strength in (damping * 0.1, damping, damping * 10.0):
                 scale = np.diag(curvature) + 1e-6 * np.diag(curvature).max()
                 move = -np.linalg.solve(curvature + strength * np.diag(scale), gradient)
                 trial = np.clip(values + np.clip(move, -reach, reach), low, high)
-                offsets, ends = self.simulate(unpack(self.model, functions, trial), starts)
-                other = self.residuals(offsets)
-                if float(other @ other) < error:
-                    error = float(other @ other)
+                other, ends = self.simulate(unpack(self.model, functions, trial), starts)
+                rest = residuals(self.measure(rims, other))
+                if float(rest @ rest) < error:
+                    error = float(rest @ rest)
                     best = trial, other, ends, strength
-            values, rest, starts, damping = best
-            logger.info("cloth, round %d: explains %.3f", number + 1, 1.0 - error / whole)
+            values, places, starts, damping = best
+            logger.info("cloth, round %d: gaps fall to %.3f", number + 1, error / before)
             if 0.0 < before - error < 1e-3 * before:
                 break
-        return values, 1.0 - error / whole
+        return values, 1.0 - self.spread(places) / whole
+
+    def spread(
+        self, places: Sequence[np.ndarray] | None, chosen: Bool[np.ndarray, "P"] | None = None
+    ) -> float:
+        """Compute the mean square of the gaps at some points, m^2."""
+        rims = self.rims(places)
+        gaps = Residuals(self._biases[rims.vertices], np.ones(len(rims.gaps)))(rims.gaps)
+        if chosen is not None:
+            gaps = gaps[chosen[rims.vertices]]
+        return float((np.clip(gaps, -CLIPPED_M, CLIPPED_M) ** 2).mean()) if len(gaps) else 0.0
 
 
-@dataclass(frozen=True)
-class PreparedClip:
-    """Observation of some points of a model."""
+class Residuals:
+    """Weighted gaps without their best approximation by smooth functions of the surface."""
 
-    inputs: list[ClothInputs]
-    frames: Int64[np.ndarray, "n"]
-    matrices: Float32[np.ndarray, "n p 3 3"]
-    offsets: Float32[np.ndarray, "n p 3"]
-    fps: float
+    def __init__(self, functions: Float32[np.ndarray, "s K"], weights: np.ndarray) -> None:
+        self._root = np.sqrt(weights).astype(np.float32)
+        self._weighted = self._root[:, None] * functions
+        square = (self._weighted.T @ self._weighted).astype(np.float64)
+        self._inverse = np.linalg.inv(square + 1e-3 * np.eye(len(square)))
 
-    @classmethod
-    def of(cls, model: ClothModel, clip: Observation, points: np.ndarray) -> "PreparedClip":
-        """Select what the points of a model need."""
-        goals = clip.skinned[:, model.vertices]
-        inputs = [place_inputs(model, *pose) for pose in zip(goals, clip.joints, strict=True)]
-        vertices = model.vertices[points]
-        turns = quat_to_matrix(torch.from_numpy(clip.turns[:, vertices])).numpy()
-        return cls(inputs, clip.frames, turns, clip.offsets[:, vertices], clip.fps)
+    def __call__(self, gaps: Float32[np.ndarray, "s"]) -> Float32[np.ndarray, "s"]:
+        weighted = self._root * gaps
+        biases = self._inverse @ (self._weighted.T @ weighted).astype(np.float64)
+        return weighted - self._weighted @ biases.astype(np.float32)
 
-    def simulate(
-        self, model: ClothModel, points: np.ndarray, start: ClothState | None
-    ) -> tuple[Float32[np.ndarray, "n p 3"], ClothState]:
-        """Simulate until the last observed frame: (offsets as observed ones, settled start)."""
-        if start is None:
-            state = settle(model, self.inputs[0])
-        else:
-            state = start.copy()
-            calm(model, state, None, CALM_TICKS)
-        settled = state.copy()
-        rows = {int(frame): row for row, frame in enumerate(self.frames)}
-        away = np.empty((len(self.frames), len(points), 3), np.float32)
-        for frame, inputs in enumerate(self.inputs[: int(self.frames.max()) + 1]):
-            if frame:
-                advance(model, state, inputs, 1.0 / self.fps)
-            if frame in rows:
-                away[rows[frame]] = (state.places - inputs.goals)[points]
-        return np.einsum("npji,npj->npi", self.matrices, away), settled
+
+def prepare(model: ClothModel, clip: Clip) -> list[ClothInputs]:
+    """Prepare a clip's frames for the simulation."""
+    goals = clip.skinned[:, model.vertices]
+    return [place_inputs(model, *pose) for pose in zip(goals, clip.joints, strict=True)]
+
+
+def play(
+    model: ClothModel,
+    inputs: Sequence[ClothInputs],
+    frames: Int64[np.ndarray, "n"],
+    fps: float,
+    start: ClothState | None = None,
+) -> tuple[Float32[np.ndarray, "n P 3"], ClothState]:
+    """Simulate until the last of some frames: (their points, settled start)."""
+    if start is None:
+        state = settle(model, inputs[0])
+    else:
+        state = start.copy()
+        calm(model, state, None, CALM_TICKS)
+    settled, places = state.copy(), []
+    for frame, pose in enumerate(inputs[: int(frames.max()) + 1]):
+        if frame:
+            advance(model, state, pose, 1.0 / fps)
+        if frame in frames:
+            places.append(state.shown(model))
+    return np.stack(places), settled
+
+
+def wear(cloth: Cloth, surfaces: np.ndarray, places: np.ndarray) -> Float32[np.ndarray, "n V 3"]:
+    """Put simulated points and their linings in the place of skinned vertices."""
+    worn = surfaces.copy()
+    worn[:, cloth.vertices.numpy()] = place_followers(cloth, torch.from_numpy(places)).numpy()
+    return worn
 
 
 def judge_pieces(
-    model: ClothModel,
-    observations: Sequence[Observation],
-    normals: np.ndarray,
-    noise_m: float,
-    threads: int,
+    model: ClothModel, clips: Sequence[Clip], faces: np.ndarray, noise_m: float, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measure what each piece gains in some clips: (piece of each point, gain of each piece).
 
-    Gains are shares of the swing beyond the noise.
+    Gains are shares of the gaps' spread beyond the noise.
     """
-    search = Search(model, observations, normals, threads)
+    search = Search(model, clips, faces, threads)
     labels = pieces_of(model.looseness > 0, edge_graph(model))
-    offsets, _ = search.simulate(model, None)
-    own = labels[search.points]
+    places, _ = search.simulate(model)
     gains = np.zeros(int(labels.max()) + 1)
-    observed = search.observed
     for piece in range(len(gains)):
-        inside = own == piece
-        swing = deviation(observed[:, inside])
-        error = deviation(observed[:, inside] - offsets[:, inside])
-        floor = inside.sum() * len(observed) * noise_m**2
-        gains[piece] = (swing - error) / max(swing - floor, 0.1 * swing, 1e-12)
+        before, after = (search.spread(p, labels == piece) for p in (None, places))
+        gains[piece] = (before - after) / max(before - noise_m**2, 0.1 * before, 1e-12)
     return labels, gains
-
-
-def deviation(offsets: np.ndarray) -> float:
-    """Sum the squared deviations from each point's mean."""
-    return float(((offsets - offsets.mean(0)) ** 2).sum())

@@ -1,18 +1,17 @@
 """Share of the cloth's swing that the simulation explains in motions that were never observed.
 
-    python tests/bench/bench_cloth.py DIR... [--truth FOLDER] [--only none,local] [--threads 2]
+    python tests/bench/bench_cloth.py DIR... [--cloth newton] [--only none,fitted] [--threads 2]
 
 DIR is an actor's folder (`ash-studio actor --name ida -o DIR`). Training: clips of 25 frames of all
-its training motions, as `study.py clips` has them; observations are the true surface with errors as
-of a decoder's offsets. Testing: clips of 32 frames, and whole motions, that were not observed.
+its training motions, as `study.py clips` has them; observations are masks of the true surface from
+12 cameras. Testing: clips of 32 frames, and whole motions, that were not observed.
 
 share = 1 - sum |predicted - true|^2 / sum |skinned' - true|^2, over the vertices that swing. Each
 prediction, and skinned', has its mean residual over the training frames added, in the skinning's
-frame. The ladder: no simulation; one looseness for all, with the default constants; one looseness
-and constants, fitted; local looseness and constants, fitted.
+frame. The ladder: none, no simulation; default, one looseness for all and the default constants;
+fitted, a looseness for each piece, and constants.
 
-Another truth is a folder of FOLDER/<clip>.npy, [F, V, 3], body frame, m; a clip is named
-<split>-<motion>-<number>, and `--list` prints each clip's motion file, first frame and length.
+`--cloth newton` makes the truth with another solver (extra `newton`), 0.25 s a frame.
 """
 
 import argparse
@@ -23,36 +22,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
 from ash_core.character import Character
+from ash_core.cloth import fit
 from ash_core.cloth.dynamics import advance, place_inputs, settle
-from ash_core.cloth.fit import Observation, find_swinging, first_model, fit_cloth
 from ash_core.cloth.model import ClothModel, store_model
 from ash_core.cloth.surface import place_followers
-from ash_core.conventions import FPS
+from ash_core.conventions import FPS, R_WORLD_BODY
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
-from ash_core.geometry.mesh import vertex_adjacency
+from ash_core.footage.inspect.silhouette import silhouette
 from ash_core.geometry.rotations import quat_to_matrix
 from ash_core.records import AvatarData
+from ash_core.silhouettes.distances import BodyCamera, read_silhouettes
+from ash_core.studio.film.camera_ring import camera_ring
 from ash_core.studio.film.script import find_motions
+from ash_core.studio.truth.cloth import ClothName
 from ash_core.studio.truth.true_surface import TrueActor
 
 CLIPS = {"training": (25, (0.2, 0.6)), "testing": (32, (0.3,)), "whole": (10**6, (0.0,))}
 """Frames of each clip, and where in its motion it begins; as in study.py, and whole motions."""
 SWING_M = 0.008
 """Least true swing (RMS) in training frames of the vertices that are measured."""
-NOISE_M, SLIDE_M = 0.005, 0.010
-"""Errors of observations, RMS: of each coordinate, and of both along the surface beyond that."""
-SLIDE = (0.3, 1.0)
-"""Share of the true motion along the surface that observations show: it varies over the surface."""
-SMOOTHINGS, DRIFT = 6, 0.8
-"""Smoothness of errors: over the mesh, and from frame to frame."""
+CAMERAS, SIZE, EVERY = 12, (643, 470), 3
+"""Cameras, their size in px, and every which frame has masks."""
+BUDGET_PX = 6_000_000
+"""Pixels of a clip's distance images."""
 
-Truth = Callable[[str, np.ndarray], np.ndarray]
-"""Makes the true places [F, V, 3] of a clip: its name, and its dofs [F, D]."""
+Truth = Callable[[np.ndarray], np.ndarray]
+"""Makes the true places [F, V, 3] of dofs [F, D]."""
 
 
 @dataclass(frozen=True)
@@ -77,33 +76,26 @@ class Clip:
 # ---- truth and observations ----
 
 
-def studio_truth(folder: Path) -> Truth:
+def studio_truth(folder: Path, cloth: ClothName) -> Truth:
     """Play the studio's true surface, settled in frame 0."""
-    actor = TrueActor.load(next(folder.glob("*.conf")))
+    actor = TrueActor.load(next(folder.glob("*.conf")), cloth=cloth)
     count = len(actor.template)
 
-    def places(name: str, dofs: np.ndarray) -> np.ndarray:
+    def places(dofs: np.ndarray) -> np.ndarray:
         motion = actor.play(dofs)
         return np.stack([motion.frame(k).vertices[:count] for k in range(len(dofs))])
 
     return places
 
 
-def stored_truth(folder: Path) -> Truth:
-    """Read the true meshes of another solver."""
-    return lambda name, dofs: np.load(folder / f"{name}.npy")[: len(dofs)]
-
-
-def clip_list(folder: Path, data: AvatarData) -> list[tuple[str, Path, int, np.ndarray]]:
-    """List (name, motion file, first frame, dofs) of all clips of an actor."""
+def clip_list(folder: Path, data: AvatarData) -> list[tuple[str, np.ndarray]]:
+    """List (split, dofs) of all clips of an actor."""
     motions, clips = find_motions(folder), []
     for split, (length, starts) in CLIPS.items():
-        for name, path in motions["training" if split == "training" else "testing"].items():
+        for path in motions["training" if split == "training" else "testing"].values():
             dofs = read_motion(path, data.skeleton).dofs.numpy()
-            for number, start in enumerate(starts):
-                first = int(start * len(dofs))
-                part = dofs[first : first + length]
-                clips.append((f"{split}-{name}-{number}", path, first, part))
+            firsts = (int(start * len(dofs)) for start in starts)
+            clips += [(split, dofs[first : first + length]) for first in firsts]
     return clips
 
 
@@ -113,59 +105,34 @@ def read_clips(folder: Path, data: AvatarData, truth: Truth) -> dict[str, list[C
     character = Character(data)
     template = data.template.vertices
     clips: dict[str, list[Clip]] = {}
-    for name, _, _, dofs in clip_list(folder, data):
+    for split, dofs in clip_list(folder, data):
         parts = []
         for part in torch.from_numpy(dofs).split(32):
             vertices, real, _, _ = character.pose(part, template.expand(len(part), -1, -1))
             parts.append((vertices, real, character.bone_transforms(part)[0].float()))
         skinned, turns, joints = (torch.cat(p).numpy() for p in zip(*parts, strict=True))
-        true = truth(name, dofs).astype(np.float32)
-        clips.setdefault(name.split("-")[0], []).append(Clip(skinned, turns, joints, true))
+        true = truth(dofs).astype(np.float32)
+        clips.setdefault(split, []).append(Clip(skinned, turns, joints, true))
     return clips
 
 
-def observe(clips: Sequence[Clip], data: AvatarData, seed: int = 0) -> list[Observation]:
-    """Make observations with errors as of a decoder's offsets."""
-    generator = np.random.default_rng(seed)
-    count = len(data.template.vertices)
-    adjacency = vertex_adjacency(data.template.faces, count).astype(float) + sp.eye(count)
-    mean = sp.diags(1.0 / np.asarray(adjacency.sum(1)).ravel()) @ adjacency
-    normals = rest_normals(data)
-
-    def smooth(columns: int) -> np.ndarray:
-        values = generator.standard_normal((count, columns))
-        for _ in range(SMOOTHINGS):
-            values = mean @ values
-        return values / np.sqrt((values**2).mean(0))
-
-    shown = SLIDE[0] + (SLIDE[1] - SLIDE[0]) * (0.5 + 0.5 * np.clip(smooth(1), -1, 1))
-    observations = []
+def film(clips: Sequence[Clip], data: AvatarData, seed: int = 0) -> list[fit.Clip]:
+    """Draw masks of the true surface in some frames of each clip."""
+    turn = np.array(R_WORLD_BODY)
+    seen = np.concatenate([clip.true[::8, ::16].reshape(-1, 3) for clip in clips]) @ turn.T
+    cameras = camera_ring(seen, CAMERAS, *SIZE, seed)
+    faces, eyes = data.template.faces, [BodyCamera.of(camera) for camera in cameras]
+    filmed = []
     for clip in clips:
-        offsets = clip.to_rest(clip.true - clip.skinned)
-        across = (offsets * normals).sum(-1, keepdims=True) * normals
-        error = np.zeros((count, 6))
-        for frame in range(len(offsets)):
-            fresh = smooth(6)
-            error = fresh if frame == 0 else DRIFT * error + np.sqrt(1 - DRIFT**2) * fresh
-            slide = error[:, 3:] - (error[:, 3:] * normals).sum(-1, keepdims=True) * normals
-            along = shown * (offsets[frame] - across[frame]) + SLIDE_M / np.sqrt(2.0) * slide
-            offsets[frame] = across[frame] + along + NOISE_M * error[:, :3]
-        frames = np.arange(len(offsets))
-        observations.append(
-            Observation(
-                clip.skinned, clip.joints, frames, clip.turns, offsets.astype(np.float32), FPS
-            )
-        )
-    return observations
+        frames = np.arange(0, len(clip.true), EVERY)
+        worlds = torch.from_numpy((clip.true[frames] @ turn.T).astype(np.float32))
 
+        def mask(row: int, camera: int, worlds: torch.Tensor = worlds) -> np.ndarray:
+            return 255 * silhouette(worlds[row], faces, cameras[camera]).numpy().astype(np.uint8)
 
-def rest_normals(data: AvatarData) -> np.ndarray:
-    """Compute unit normals [V, 3] of the template."""
-    vertices, faces = data.template.vertices.numpy(), data.template.faces.numpy()
-    a, b, c = vertices[faces].transpose(1, 0, 2)
-    normals = np.zeros_like(vertices)
-    np.add.at(normals, faces, np.cross(b - a, c - a)[:, None])
-    return normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-20)
+        silhouettes = read_silhouettes(eyes, range(len(frames)), mask, budget_px=BUDGET_PX)
+        filmed.append(fit.Clip(clip.skinned, clip.joints, frames, silhouettes, FPS))
+    return filmed
 
 
 # ---- measuring ----
@@ -226,21 +193,32 @@ def climb(folder: Path, truth: Truth, rungs: Sequence[str], threads: int) -> Non
     clips = read_clips(folder, data, truth)
     training = residuals(None, clips["training"])
     measured = np.sqrt(((training - training.mean(0)) ** 2).sum(2).mean(0)) > SWING_M
-    observations = observe(clips["training"], data)
+    filmed = film(clips["training"], data)
     floor_m = min(float(clip.skinned[..., 1].min()) for clip in clips["training"])
-    swings, _ = find_swinging(observations, data.template.faces.numpy())
+    faces = data.template.faces.numpy()
+    surfaces = [clip.skinned[clip.frames] for clip in filmed]
+    swings, noise_m = fit.find_swinging(
+        fit.find_gaps(filmed, surfaces, faces, threads), faces, len(measured)
+    )
+    found = {
+        "found": round(float(swings[measured].mean()), 3),
+        "false": round(float((swings & ~measured).sum() / measured.sum()), 3),
+        "noise_mm": round(1e3 * noise_m, 1),
+    }
+    print(json.dumps({"actor": folder.name, "clips": len(filmed)} | found), flush=True)
 
     for rung in rungs:
-        start, more = time.process_time(), {}
+        start = time.process_time()
+        more: dict[str, object] = {}
         if rung == "none":
             model = None
-        elif rung == "one":
-            model = first_model(data, swings, floor_m)
+        elif rung == "default":
+            model = fit.first_model(data, swings, floor_m)
         else:
-            fit = fit_cloth(data, observations, floor_m, local=rung == "local", threads=threads)
-            model = fit.model
-            more = {"pieces": [(n, round(g, 2)) for n, g in fit.pieces]}
-            more |= {name: round(share, 3) for name, share in fit.shares.items()}
+            fitted = fit.fit_cloth(data, filmed, floor_m, threads=threads)
+            model = fitted.model
+            more = {"pieces": [(n, round(g, 2)) for n, g in fitted.pieces]}
+            more["gaps"] = round(fitted.share, 3)
         if model is not None:
             more |= {
                 "fit_s": round(time.process_time() - start, 1),
@@ -256,20 +234,18 @@ def climb(folder: Path, truth: Truth, rungs: Sequence[str], threads: int) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
-    parser.add_argument("--truth", type=Path, help="folder of true meshes, one .npy for each clip")
-    parser.add_argument("--only", default="none,one,constants,local")
+    parser.add_argument("--cloth", choices=("springs", "newton"), default="springs")
+    parser.add_argument("--only", default="none,default,fitted")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--list", action="store_true", help="print the clips that are filmed")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for folder in options.folders:
-        if options.list:
-            data, _ = import_ash(next(folder.glob("*.conf")))
-            for name, path, first, dofs in clip_list(folder, data):
-                print(f"{name}\t{path}\t{first}\t{len(dofs)}")
-            continue
-        truth = stored_truth(options.truth) if options.truth else studio_truth(folder)
-        climb(folder, truth, options.only.split(","), options.threads)
+        climb(
+            folder,
+            studio_truth(folder, options.cloth),
+            options.only.split(","),
+            options.threads,
+        )
 
 
 if __name__ == "__main__":
