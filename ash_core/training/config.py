@@ -42,7 +42,7 @@ WEIGHTS: Final[Columns] = {
 """Part of the loss: its weight likewise."""
 FOREIGN: Final[Mapping[VariantName, tuple[str, ...]]] = {
     "native": ("atlas", "gaussian_checkpoint", "warm_up_steps"),
-    "released": ("preset", "offset_mm", "tune_character", "tune_poses", "dropout"),
+    "released": ("preset", "offset_mm", "tune_character", "tune_poses", "dropout", "cloth"),
 }
 """Flags that are the other variant's alone."""
 
@@ -58,7 +58,7 @@ class LossWeights:
     mask: Annotated[float | None, Hidden] = None
     """Mean absolute difference of coverage and mask. native 0.1, released 0."""
     lpips: float = 0.0
-    """LPIPS; needs --lpips-weights."""
+    """LPIPS; needs weights, see --lpips-weights."""
     offset: float = 0.01
     """Mean square of the Gaussians' offsets, in units of 5 cm (native)."""
     scale: float = 0.01
@@ -115,6 +115,9 @@ class TrainConfig:
     tune_poses: Annotated[bool | None, Hidden] = None
     """Refine the pose of each training frame too, by at most 10 degrees and 5 cm; written to
     OUT/refined_poses.motion. Default: with --tune-character, where DATA is of `import capture`."""
+    cloth: bool = False
+    """Simulate the loose parts of a native avatar: skirts, coats, hair. What swings, and how, is
+    learned from the masks before the first step; written to OUT/cloth.safetensors."""
 
     # ---- the data ----
     frames: Annotated[str, tyro.conf.arg(metavar="START:STOP:STEP")] = ":"
@@ -167,7 +170,7 @@ class TrainConfig:
         tuple[Path, ...], tyro.conf.arg(metavar="FILE", help_behavior_hint="")
     ] = ()
     """Files with LPIPS' weights: the backbone's (torchvision's alexnet or vgg16) and the heads'.
-    Nothing is ever downloaded."""
+    Default: those of the package stlpips_pytorch, if it is installed."""
 
     # ---- the run ----
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -217,6 +220,9 @@ class TrainConfig:
         for name in ("seed", "workers", "validate_every", "warm_up_steps", "character_rate",
                      "pose_rate"):  # fmt: skip
             _need(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        if self.cloth:
+            for name in ("tune_character", "tune_poses"):
+                _need(not getattr(self, name), name, "none beside --cloth", True)
         _need(0 <= self.dropout < 1, "dropout", "0 to below 1", self.dropout)
         _need(0 <= self.ema < 1, "ema", "0 to below 1", self.ema)  # type: ignore[operator]
         _need(0 < self.final_rate <= 1, "final_rate", "above 0, to 1", self.final_rate)  # type: ignore[operator]
@@ -230,7 +236,10 @@ class TrainConfig:
         if not any(pictures):
             raise InputError("--weights: expected one of l1, dssim and lpips above 0, got none")
         if self.weights.lpips > 0 and not self.lpips_weights:
-            raise InputError("--weights.lpips: expected --lpips-weights with it, got none")
+            from ash_core.training.lpips import how_to_measure, packaged_weights
+
+            if not packaged_weights():
+                raise InputError(f"--weights.lpips: {how_to_measure()}")
         # Flags of the other variant.
         for name in FOREIGN[self.variant]:
             value = getattr(self, name)

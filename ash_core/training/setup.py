@@ -1,5 +1,6 @@
 """Everything that a training needs, made from its configuration, and its batches in order."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,13 +9,15 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
+import torch.distributed as dist
 
 from ash_core.errors import InputError
-from ash_core.files.avatar_file import load_avatar
+from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.dataset import Plan, SplitData, check_fits, open_dataset
 from ash_core.files.released import notes_worth_showing
 from ash_core.frame_choice import parse_frames
 from ash_core.records import AvatarData
+from ash_core.training.cloth_learning import learn_cloth
 from ash_core.training.config import TrainConfig
 from ash_core.training.dataset import (
     Batch,
@@ -24,7 +27,7 @@ from ash_core.training.dataset import (
     frames_with,
     test_cameras,
 )
-from ash_core.training.lpips import Lpips
+from ash_core.training.lpips import open_lpips
 from ash_core.training.model import Model, first_avatar
 from ash_core.training.pictures import in_order
 from ash_core.training.pose_tuning import REFINED, PoseTuning
@@ -32,6 +35,8 @@ from ash_core.training.trainer import Trainer
 from ash_core.training.validation import Validation
 from ash_core.training.world import World
 
+CLOTH = "cloth.safetensors"
+"""Avatar before its training, with the cloth that was learned; in OUT."""
 AHEAD = 3
 """Poses that are prepared while another is trained on."""
 PICTURES = "validations_fine"
@@ -79,11 +84,14 @@ class TrainingSetup:
         self._report_missing(split, frames, cameras)
         # The avatar that it begins with.
         data = first_avatar(config, self._character())
+        if config.cloth:
+            data = self._with_cloth(data, split, frames, cameras)
         if data.cloth is not None and (config.tune_character or config.tune_poses):
             flag = "character" if config.tune_character else "poses"
             text = f"expected an avatar without cloth, got {config.avatar or config.data}"
             raise InputError(f"--tune-{flag}: {text}")
-        self.lpips = Lpips(config.lpips_weights).to(device) if config.lpips_weights else None
+        lpips = open_lpips(config.lpips_weights)
+        self.lpips = None if lpips is None else lpips.to(device)
         tuned_poses = None
         if config.tune_poses:
             text = f"the poses of {len(frames)} frames are refined too, see {REFINED} at the end"
@@ -117,6 +125,24 @@ class TrainingSetup:
         if text := check_fits(data, avatar_path, self.dataset):
             self.reporter.note(text)
         return data
+
+    def _with_cloth(
+        self, data: AvatarData, split: SplitData, frames: Sequence[int], cameras: Sequence[int]
+    ) -> AvatarData:
+        """Add the cloth that the first process learns, or that an earlier run has learned."""
+        if data.cloth is not None:
+            text = "has cloth already, which is trained on as it is"
+            raise InputError(f"--cloth: {self.config.avatar or self.config.data}: {text}")
+        path = self.config.folder / CLOTH
+        if self.world.rank == 0 and not (self.config.resume and path.exists()):
+            threads = self.config.workers or min(os.cpu_count() or 1, 16)
+            progress = self.reporter.preparing
+            data, text = learn_cloth(data, split, frames, cameras, threads, progress)
+            save_avatar(path, data)
+            self.reporter.note(text)
+        if self.world.size > 1:
+            dist.barrier()
+        return replace(data, cloth=load_avatar(path).cloth)
 
     def _training_split(self) -> SplitData:
         release, data = self.dataset.release, self.config.data

@@ -31,6 +31,8 @@ EPSILON = 1e-15
 TINY = 1e-12
 ANY = 1 << 16
 """Exclusive upper bound on views per pose."""
+LATER_FLAGS = ("tune_poses", "cloth")
+"""Flags that earlier checkpoints do not name: they were off."""
 
 
 class Trainer:
@@ -324,7 +326,7 @@ class Trainer:
         c = self.config
         names = (
             *("seed", "views_per_pose", "poses_per_step", "frames", "test_cameras"),
-            *("crop", "tune_character", "tune_poses", "dropout"),
+            *("crop", "tune_character", "tune_poses", "dropout", "cloth"),
         )
         data = self.model.avatar.data
         settings = {"variant": c.variant, "history_offsets": list(data.history_offsets.frames)}
@@ -335,7 +337,7 @@ class Trainer:
     def load(self, checkpoint: Checkpoint, place: str) -> None:
         """Go on where a checkpoint ends."""
         for name, value in self._settings().items():
-            saved_value = checkpoint.settings.get(name, False if name == "tune_poses" else None)
+            saved_value = checkpoint.settings.get(name, False if name in LATER_FLAGS else None)
             if saved_value != value and name == "history_offsets":
                 text = f"expected a training with the history offsets {value}, got {saved_value}"
                 raise InputError(f"{place}: {text}")
