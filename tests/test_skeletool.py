@@ -231,6 +231,22 @@ SKIN_FAULTS = {
 }
 
 
+@pytest.mark.parametrize("fps", [30.0, 29.97, 12.5, 120.0])
+def test_a_motion_keeps_its_rate(tmp_path: Path, fps: float) -> None:
+    write_motion(tmp_path / "walk.motion", toy_dofs(), fps)
+    motion = read_motion(tmp_path / "walk.motion", toy_skeleton())
+    assert motion.fps == fps
+    torch.testing.assert_close(motion.dofs, toy_dofs(), atol=1e-8, rtol=0)
+    # Earlier versions check the kind at the start and the version at the end.
+    header = (tmp_path / "walk.motion").read_text().splitlines()[0]
+    assert header.startswith("Skeletool Motion File ") and header.endswith(" V1.0")
+
+
+def test_motions_at_25_have_the_published_header(tmp_path: Path) -> None:
+    write_motion(tmp_path / "walk.motion", toy_dofs(), 1.0 / 0.04)
+    assert (tmp_path / "walk.motion").read_text().splitlines()[0] == "Skeletool Motion File V1.0"
+
+
 @pytest.mark.parametrize("fault", SKIN_FAULTS)
 def test_bad_skins_are_named(toy: ToyFiles, fault: str) -> None:
     line, text, message = SKIN_FAULTS[fault]
@@ -246,6 +262,8 @@ def row(n_dofs: int, last: str = "0") -> str:
 MOTION_FAULTS = {
     "header": (1, row(10), r":1: expected the header"),
     "version": (1, "Skeletool Motion File V1.1", r":1: expected version 1.0 .* V1.1'"),
+    "no rate": (1, "Skeletool Motion File x fps V1.0", r":1: expected 0.1 to 10000 .* got 'x'"),
+    "rate of zero": (1, "Skeletool Motion File 0 fps V1.0", r":1: expected 0.1 to .* got '0'"),
     "grouped digits": (4, row(10, "52_34"), r":4: expected numbers: .*could not convert"),
     "too few": (3, row(9), r":3: expected 10 dofs .* got 9"),
     "too many": (3, row(11), r":3: expected 10 dofs .* got 11"),

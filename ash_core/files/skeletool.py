@@ -4,8 +4,10 @@ Source: the layout of the DynaCap / DeepCharacters data; nothing else documents 
 """
 
 import math
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -32,6 +34,9 @@ WEIGHT_TOLERANCE = 1e-2
 """Largest error of a vertex's skinning weights, which sum to one. Published files are within
 5e-4."""
 
+MOTION_HEADER: Final = "Skeletool Motion File"
+MOTION_FPS: Final = (0.1, 10_000.0)
+"""Range of a motion's frame rate, 1/s."""
 POSE_ANGLES = "poseAngles.motion"
 NORMALISED_ANGLES = "poseAnglesRotationNormalized.motion"
 
@@ -360,16 +365,17 @@ def read_motion(
 ) -> Motion:
     """Read a `.motion`: one pose a line, after a column with the frame's number.
 
+    The header states a rate other than 25 frames a second; published files state none.
     normalised_path: the published normalised poses, three rows a frame. Beside a
     `poseAngles.motion`, `poseAnglesRotationNormalized.motion` is read if it exists.
     """
     path = Path(path)
-    dofs = _read_rows(path, len(skeleton.dof_names))
+    dofs, fps = _read_rows(path, len(skeleton.dof_names))
     normalised, beside = None, normalised_path
     if beside is None and path.name == POSE_ANGLES:
         beside = path.with_name(NORMALISED_ANGLES)
     if beside is not None and (normalised_path is not None or beside.is_file()):
-        rows = _read_rows(beside, len(skeleton.dof_names))
+        rows, _ = _read_rows(beside, len(skeleton.dof_names))
         if len(rows) != 3 * len(dofs):
             raise bad(
                 beside,
@@ -377,14 +383,14 @@ def read_motion(
                 f"expected {3 * len(dofs)} rows (3 for each frame of {path.name}), got {len(rows)}",
             )
         normalised = torch.from_numpy(rows.reshape(len(dofs), 3, -1))
-    return Motion(torch.from_numpy(dofs), normalised=normalised, fps=FPS, name=path.stem)
+    return Motion(torch.from_numpy(dofs), normalised=normalised, fps=fps, name=path.stem)
 
 
-def _read_rows(path: Path, n_dofs: int) -> np.ndarray:
-    """Read the numbers [F, D] float64 of a motion file, without its first column."""
+def _read_rows(path: Path, n_dofs: int) -> tuple[np.ndarray, float]:
+    """Read the numbers [F, D] float64 of a motion file, without its first column, and its rate."""
     lines = read_lines(path)
     header = next((n for n, line in enumerate(lines) if line.strip()), 0)
-    check_header(path, header + 1, lines[header].strip(), "Skeletool Motion File")
+    fps = _read_rate(path, header + 1, lines[header].strip())
     body = [(n, line) for n, line in enumerate(lines[header + 1 :], header + 2) if line.strip()]
     if not body:
         raise bad(path, header + 1, "expected at least one frame after the header, found none")
@@ -392,10 +398,30 @@ def _read_rows(path: Path, n_dofs: int) -> np.ndarray:
         try:
             rows = np.loadtxt([line for _, line in body], comments=None, ndmin=2)
             if rows.shape[1] == n_dofs + 1 and finite_float32(rows).all():
-                return np.ascontiguousarray(rows[:, 1:])
+                return np.ascontiguousarray(rows[:, 1:]), fps
         except ValueError:
             pass  # The fast parser gives no line: the slow one below finds it.
-    return np.array([_motion_row(path, number, text, n_dofs) for number, text in body])
+    return np.array([_motion_row(path, number, text, n_dofs) for number, text in body]), fps
+
+
+_RATE: Final = re.compile(r"\s(\S+) fps(\s|$)")
+
+
+def _read_rate(path: Path, line: int, header: str) -> float:
+    """Read the frame rate in a motion's header, 1/s; 25 where there is none. Raises: InputError."""
+    check_header(path, line, header, MOTION_HEADER)
+    rate = _RATE.search(header.lower())
+    if rate is None:
+        return FPS
+    low, high = MOTION_FPS
+    try:
+        fps = parse_number(rate[1])
+    except ValueError:
+        fps = 0.0
+    if not low <= fps <= high:
+        text = f"expected {low:g} to {high:g} frames a second in the header"
+        raise bad(path, line, f"{text}, got {show(rate[1])}")
+    return fps
 
 
 def _motion_row(path: Path, line: int, text: str, n_dofs: int) -> list[float]:
@@ -418,9 +444,14 @@ def _motion_row(path: Path, line: int, text: str, n_dofs: int) -> list[float]:
     return values[1:]
 
 
-def write_motion(path: Path | str, dofs: Float[Tensor, "F D"]) -> None:
-    """Write a `.motion` of poses [F, D]."""
-    lines = ["Skeletool Motion File V1.0"]
+def write_motion(path: Path | str, dofs: Float[Tensor, "F D"], fps: float = FPS) -> None:
+    """Write a `.motion` of poses [F, D]. fps: their rate, 1/s.
+
+    A rate other than 25 stands in the header, before the version: earlier readers pass over it.
+    """
+    rate = f"{fps:.6g}"
+    words = [MOTION_HEADER, *([] if float(rate) == FPS else [f"{rate} fps"]), "V1.0"]
+    lines = [" ".join(words)]
     for frame, row in enumerate(dofs.tolist()):
         lines.append(f"{frame:>6} " + " ".join(f"{value:.9g}" for value in row))
     write_text(path, "\n".join(lines) + "\n")

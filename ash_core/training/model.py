@@ -254,7 +254,8 @@ class Model:
             (folder / REFINED).unlink(missing_ok=True)
         else:
             corrections = self.flats["poses"].named_parts(vectors["poses"])[CORRECTIONS]
-            write_motion(folder / REFINED, self.poses.refined(corrections).dofs)
+            refined = self.poses.refined(corrections)
+            write_motion(folder / REFINED, refined.dofs, refined.fps)
         nets = {name: dict(data.networks[name]) for name in UNETS if name in data.networks}
         if nets:
             buffer = io.BytesIO()
