@@ -25,3 +25,9 @@ def parse_frames(text: str, count: int) -> list[int]:
     if not frames:
         raise InputError(f"--frames: expected frames in 0..{count - 1}, '{text}' selects none")
     return frames
+
+
+def frame_step(text: str) -> int:
+    """Return how many frames apart a choice's are: STEP of START:STOP:STEP that was parsed."""
+    parts = text.split(":")
+    return abs(int(parts[2])) if len(parts) == 3 and parts[2].strip() else 1

@@ -3,7 +3,7 @@
 import pytest
 
 from ash_core.errors import InputError
-from ash_core.frame_choice import parse_frames
+from ash_core.frame_choice import frame_step, parse_frames
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,8 @@ def test_frames_read_as_python_slices(text: str, want: list[int]) -> None:
 def test_bad_frames(text: str) -> None:
     with pytest.raises(InputError, match="--frames: expected"):
         parse_frames(text, 10)
+
+
+@pytest.mark.parametrize(("text", "want"), [("3", 1), (":", 1), ("2:5", 1), ("::", 1), ("::-4", 4)])
+def test_frames_of_a_choice_are_a_step_apart(text: str, want: int) -> None:
+    assert frame_step(text) == want

@@ -225,9 +225,25 @@ def test_the_floor_is_at_zero_and_up_is_z(data: Dataset, result: ImportResult) -
     assert 1.2 < heights.max() < 2.2
 
 
-def test_the_template_covers_the_person(data: Dataset) -> None:
+def test_motions_have_the_captures_rate(data: Dataset, clip: MadeClip) -> None:
+    assert [split.motion.fps for split in data.splits.values()] == [clip.fps, clip.fps]
+
+
+@pytest.mark.usefixtures("no_character")
+def test_a_flag_and_the_step_of_frames_set_the_rate(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = source.parent / "data"
+    assert main(command(source, out, "--frames", "::2", "--cameras", "0", "--fps", "60")) == 0
+    assert "at 30 frames a second" in " ".join(capsys.readouterr().out.split())
+    assert json.loads((out / CAPTURE).read_text())["fps"] == 30.0
+    assert "--fps" in refused(source, capsys, "--fps", "0")
+
+
+def test_the_template_covers_the_person(data: Dataset, clip: MadeClip) -> None:
     """The made body is a bundle of tubes, narrower than the actor."""
     inspection = inspect_dataset(data, 2, 1, lambda *_: None)
+    assert all(look.fps == clip.fps for look in inspection.cameras)
     assert all(look.middle("iou") > 0.45 for look in inspection.cameras)
     assert not [finding for finding in inspection.findings if finding.severity == "error"]
 

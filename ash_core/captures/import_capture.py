@@ -29,7 +29,7 @@ from ash_core.files.cameras.published import write_cameras
 from ash_core.files.dataset import CAMERAS, CAPTURE, POSES, Split, stretch_camera
 from ash_core.files.io import bad, is_kind, read_json, shorten, write_text, writing
 from ash_core.files.skeletool import write_motion
-from ash_core.frame_choice import parse_frames
+from ash_core.frame_choice import frame_step, parse_frames
 from ash_core.importers.body.body_motion import dofs_of_poses
 from ash_core.importers.body.posing import joint_frames
 from ash_core.records import Camera
@@ -65,6 +65,8 @@ class ImportSettings:
     size: tuple[int, int] | None = None
     test: str = TEST_SHARE
     """Share or number of the last frames, or START:STOP:STEP, that become testing/."""
+    fps: float | None = None
+    """Frame rate of the capture, 1/s; None: what its files state, else its layout's."""
     up: UpAxis | None = None
     overrides: Overrides = field(default_factory=Overrides)
     workers: int = 1
@@ -108,6 +110,7 @@ def import_capture(settings: ImportSettings, watch: Watch) -> ImportResult | Non
     capture, body = read_with_body(settings.folder, layout, choice, settings.body, watch.stage)
     if not capture.masks and not _may_have_alpha(capture):
         raise bad(capture.folder, None, "expected masks of the person, found none")
+    capture = replace(capture, fps=(settings.fps or capture.fps) / frame_step(settings.frames))
     splits = split_frames(capture.frames, settings.test)
     # Detect the conventions.
     watch.stage("comparing the body's joints with the masks")
@@ -228,7 +231,7 @@ def _write_character(
     rows = {frame: row for row, frame in enumerate(capture.frames)}
     for split, frames in splits.items():
         chosen = dofs[[rows[frame] for frame in frames]]
-        write_motion(folder / split / POSES, torch.from_numpy(chosen))
+        write_motion(folder / split / POSES, torch.from_numpy(chosen), capture.fps)
     if character.has_texture:
         return character.notes
     # A surface without colours takes them from the images of the training.

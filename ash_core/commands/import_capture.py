@@ -55,6 +55,9 @@ class ImportCapture:
     test: Annotated[str, tyro.conf.arg(metavar="SHARE|FRAMES")] = "0.1"
     """Frames that become testing/: a share of the last ones, their number, or START:STOP:STEP; 0:
     none."""
+    fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
+    """Frame rate of the capture, 1/s. Default: what its files state, else the layout's usual one.
+    The motions of the data set keep it, divided by the STEP of --frames."""
     up: Annotated[
         Literal["auto", "z", "y", "x", "z-down", "y-down", "x-down"],
         tyro.conf.arg(metavar="AXIS"),
@@ -80,6 +83,8 @@ class ImportCapture:
         size = parse_size(self.size) if self.size else None
         if self.scale is not None:
             check_range("--scale", self.scale, 1e-6, 1e6, "m a unit")
+        if self.fps is not None:
+            check_range("--fps", self.fps, 1.0, 1000.0, "frames a second")
         if self.workers is not None:
             check_range("--workers", self.workers, 1, 1_000_000, "")
         if str(self.body) != "anny" and not self.body.exists():
@@ -104,6 +109,7 @@ class ImportCapture:
             cameras=self.cameras,
             size=size,
             test=self.test,
+            fps=self.fps,
             up=None if self.up == "auto" else self.up,
             overrides=self._overrides(),
             workers=self.workers or usable_cores(),
@@ -159,22 +165,17 @@ def _show_detection(detection: "Detection") -> None:
 
 def _report(out: Path, result: "ImportResult") -> None:
     """Print what was made."""
-    from ash_core.conventions import FPS
-
     capture, turn, trial = result.capture, result.turn, result.detection.trial
     ways = ", ".join(f"{count} {way}" for way, count in result.written.ways.items())
     frames = ", ".join(
         f"{name} {len(numbers)} frame{'s' * (len(numbers) != 1)}"
         for name, numbers in result.splits.items()
     )
-    say(f"{out}: {capture.layout}, {len(capture.cameras)} cameras, {frames}; images: {ways}")
+    rate = f"{capture.fps:.4g} frames a second"
+    cameras = f"{len(capture.cameras)} cameras"
+    say(f"{out}: {capture.layout}, {cameras}, {frames} at {rate}; images: {ways}")
     scale = f"; {trial.scale:.4g} m in a unit of the cameras" if trial.scale != 1.0 else ""
     say(f"up is {turn.up} (the body leans {turn.tilt_degrees:.0f} degrees on average){scale}")
-    if capture.fps != FPS:
-        note(
-            f"the capture has {capture.fps:g} frames a second, which .motion files do not hold: "
-            f"'--fps {capture.fps:g}' plays them in time"
-        )
     if capture.missing:
         note(f"{len(capture.missing)} images are missing, as the capture itself lists")
     for text in result.notes:
