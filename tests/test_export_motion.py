@@ -121,6 +121,7 @@ def test_a_bodys_motion_comes_back_from_its_poses(
     dofs = torch.from_numpy(dofs_of_poses(body_skeleton, poses))
     notes = export_poses(tmp_path / "a.npz", body_skeleton, Motion(dofs), layout, "a")
     assert "betas" in notes[0]
+    assert any("expressions" in note for note in notes) == (layout == "smplx")
     file = read_body_poses(tmp_path / "a.npz")
     np.testing.assert_allclose(file.rotations[:, 1:], poses.rotations[:, 1:], atol=1e-5)
     up = "z" if layout == "amass" else "y"
@@ -160,8 +161,27 @@ def test_command_writes_either(
     assert capsys.readouterr().out.count("3 frames at 25 a second") == 2
     assert len(read_bvh(tmp_path / "m.bvh").rotations) == 3
     assert len(read_body_poses(tmp_path / "m.npz").rotations) == 3
+    capsys.readouterr()
     assert cli.main([*command, str(tmp_path / "m.fbx")]) == 2
     assert cli.main(["export", "motion", "dance", "--avatar", "actor", "-o", "a.npz"]) == 2
-    errors = capsys.readouterr().err
-    assert errors.count("error: ") == 2
-    assert "expected a name that ends in .bvh or .npz" in errors
+    assert cli.main([*command, str(tmp_path / "n.bvh"), "--format", "smplx"]) == 2
+    assert cli.main([*command, str(tmp_path / "n.bvh"), "--fps", "0"]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 4
+    assert "expected a name that ends in .bvh or .npz" in errors[0]
+    assert "--format smplx is for an .npz" in errors[2]
+    assert not (tmp_path / "n.bvh").exists()
+
+
+def test_files_state_the_motions_rate_or_the_one_asked_for(
+    tmp_path: Path, body_skeleton: Skeleton
+) -> None:
+    write_skeleton(tmp_path / "body.skeleton", body_skeleton)
+    write_motion(tmp_path / "m.motion", torch.zeros(3, len(body_skeleton.dof_names)), 30.0)
+    command = ["export", "motion", str(tmp_path / "m.motion")]
+    command += ["--avatar", str(tmp_path / "body.skeleton"), "-o"]
+    for words, fps in (((), 30.0), (("--fps", "50"), 50.0)):
+        for name in ("m.bvh", "m.npz"):
+            assert cli.main([*command, str(tmp_path / name), *words]) == 0
+        assert read_bvh(tmp_path / "m.bvh").fps == pytest.approx(fps)
+        assert read_body_poses(tmp_path / "m.npz").fps == fps

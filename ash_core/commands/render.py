@@ -112,7 +112,7 @@ class Render:
     background: Annotated[str | None, tyro.conf.arg(metavar="COLOUR", help_behavior_hint="")] = None
     """white, black, transparent or #rrggbb. Default: the configuration's, else white."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
-    """Frames a second of the video. Default: the motion's own (25)."""
+    """Frames a second of the video. Default: the motion's own."""
     device: Device = "auto"
     """Device that holds and renders the avatar; auto takes a usable GPU."""
     backend: Backend = "auto"

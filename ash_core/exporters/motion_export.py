@@ -26,11 +26,12 @@ def export_poses(
     layout: Literal["amass", "smplx"],
     avatar: str,
 ) -> tuple[str, ...]:
-    """Write a motion of a body's skeleton as its poses; returns notes.
+    """Write a motion of a body's skeleton as its poses; returns notes on what it does not hold.
 
     layout: amass, Z up; smplx, Y up as the avatar. avatar: named in errors. Raises: InputError.
     """
-    if body_kind_of(skeleton) is None:
+    kind = body_kind_of(skeleton)
+    if kind is None:
         text = "expected an avatar made of an SMPL, SMPL-H or SMPL-X body, got another skeleton"
         raise InputError(f"{avatar}: {text}; a .bvh takes any")
     T_body_file = np.eye(4)
@@ -39,4 +40,7 @@ def export_poses(
     poses = poses_of_dofs(skeleton, motion.dofs.double().numpy(), T_body_file, fps=motion.fps)
     write_body_poses(path, poses, layout)
     text = "an avatar does not hold its body's betas: zeros are written"
-    return (f"{text}, and places are those of its own pelvis",)
+    notes = [f"{text}, and places are those of its own pelvis"]
+    if layout == "smplx" and kind == "smplx":
+        notes.append("a motion holds no expressions: zeros are written")
+    return tuple(notes)
