@@ -188,9 +188,12 @@ def test_a_miss_that_a_limit_causes_is_whole(skeleton: Skeleton) -> None:
 
 def test_good_means_within_bounds_but_for_limits() -> None:
     def quality(error: float, at_limit: bool, turn: float) -> Quality:
-        return Quality(
-            (Worst("Arm", "arm", 3, error, at_limit),), (Worst("Leg", "leg", 4, turn, False),)
+        error_of_arm, turn_of_leg = (
+            Worst("Arm", "arm", 3, error, at_limit),
+            Worst("Leg", "leg", 4, turn, False),
         )
+        twist = Worst("Arm", "arm", 3, 90.0, False)  # joints may lack it: it does not count
+        return Quality((error_of_arm,), (twist,), (turn_of_leg,))
 
     assert quality(29.0, False, 14.0).is_good
     assert quality(80.0, True, 14.0).is_good

@@ -239,7 +239,8 @@ def test_a_motion_keeps_its_rate(tmp_path: Path, fps: float) -> None:
     torch.testing.assert_close(motion.dofs, toy_dofs(), atol=1e-8, rtol=0)
     # Earlier versions check the kind at the start and the version at the end.
     header = (tmp_path / "walk.motion").read_text().splitlines()[0]
-    assert header.startswith("Skeletool Motion File ") and header.endswith(" V1.0")
+    assert header.startswith("Skeletool Motion File ")
+    assert header.endswith(" V1.0")
 
 
 def test_motions_at_25_have_the_published_header(tmp_path: Path) -> None:

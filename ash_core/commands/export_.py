@@ -25,9 +25,7 @@ class ExportMotion:
     """Avatar that the motion moves: an avatar file, 'bundled', or a bare .skeleton."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT.bvh|OUT.npz")]
     """File to write; its name says what. An existing one is replaced."""
-    format: Annotated[
-        Literal["amass", "smplx"] | None, tyro.conf.arg(help_behavior_hint="")
-    ] = None
+    format: Annotated[Literal["amass", "smplx"] | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Keys of an .npz. amass: poses and trans, Z up. smplx: global_orient, body_pose, ... as in
     AvatarReX, Y up. Default: amass."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None

@@ -184,11 +184,12 @@ def report_quality(quality: "Quality") -> None:
     """Print where a motion is farthest from its file, and warn of what is beyond bounds."""
     from ash_core.importers.retarget.quality import ERROR_BOUND_DEGREES, TURN_BOUND_DEGREES
 
-    error, turn = quality.errors[0], quality.turns[0]
+    error, whole, turn = quality.errors[0], quality.rotations[0], quality.turns[0]
     say(
-        f"largest error: {error.degrees:.1f} degrees ({error.bone}, frame {error.frame}); largest "
-        f"turn from one frame to the next beyond the file's: {turn.degrees:.1f} degrees "
-        f"({turn.bone}, frame {turn.frame})"
+        f"largest error: {error.degrees:.1f} degrees of a bone's direction ({error.bone}, frame "
+        f"{error.frame}), {whole.degrees:.1f} of its whole rotation ({whole.bone}, frame "
+        f"{whole.frame}); largest turn from one frame to the next beyond the file's: "
+        f"{turn.degrees:.1f} degrees ({turn.bone}, frame {turn.frame})"
     )
     for worst in quality.errors:
         if worst.degrees > ERROR_BOUND_DEGREES:

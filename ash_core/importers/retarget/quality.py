@@ -43,6 +43,9 @@ class Quality:
 
     errors: tuple[Worst, ...]
     """Angles between bones and their goal directions; hands and head: whole orientations."""
+    rotations: tuple[Worst, ...]
+    """Angles between whole orientations and their goals, turns about the bones included: joints of
+    the avatar may lack these."""
     turns: tuple[Worst, ...]
     """Turns between two frames beyond the source's."""
 
@@ -62,20 +65,22 @@ def measure(
     """Compare a motion with its goals, by bone. sources: the file's joint of each bone."""
     # Goals that count, and the frames in which a dof is at its limit.
     hard = {bone: goal for bone, goal in goals.items() if goal.weight >= SOFT_WEIGHT}
-    directions = _directions(skeleton, dofs, list(hard.values()))
+    orientations, directions = _compared(skeleton, dofs, list(hard.values()))
     limbs = _limbs(skeleton, [goal.joint for goal in goals.values()])
     own = _own_dofs(skeleton, limbs)
     low, high = skeleton.dof_limits.to(dofs).unbind(-1)
     pressed = (dofs <= low + AT_LIMIT_RAD) | (dofs >= high - AT_LIMIT_RAD)
     # Largest error and largest excess turn of each bone.
-    errors, turns = [], []
-    for (bone, goal), (result, target) in zip(hard.items(), directions, strict=True):
+    errors, rotations, turns = [], [], []
+    pairs = zip(orientations, directions, strict=True)
+    for (bone, goal), (whole, (result, target)) in zip(hard.items(), pairs, strict=True):
         misses = _angles(result, target)
         excess = torch.zeros_like(misses)
         excess[1:] = _angles(result[1:], result[:-1]) - _angles(target[1:], target[:-1])
         limb = limbs[goal.joint]
         limited = _whole_misses(pressed[:, own[limb]].any(1), misses)
-        for values, worst in ((misses, errors), (excess, turns)):
+        measured = ((misses, errors), (_angles(*whole), rotations), (excess, turns))
+        for values, worst in measured:
             frame = int(values.argmax())
             degrees = max(float(values[frame]), 0.0)
             at_limit = bool(limited[frame])
@@ -84,21 +89,27 @@ def measure(
                 at_limit = _is_nearest(skeleton, dofs[frame], own[limb], row, frame)
             worst.append(Worst(bone, sources[bone], frame, degrees, at_limit))
     by_size = lambda worst: -worst.degrees  # noqa: E731
-    return Quality(tuple(sorted(errors, key=by_size)), tuple(sorted(turns, key=by_size)))
+    return Quality(*(tuple(sorted(row, key=by_size)) for row in (errors, rotations, turns)))
 
 
-def _directions(
+_Pairs = list[tuple[Tensor, Tensor]]
+
+
+def _compared(
     skeleton: Skeleton, dofs: Float[Tensor, "F D"], goals: Sequence[Turn]
-) -> list[tuple[Tensor, Tensor]]:
-    """Return directions [F, 3] of each goal's bone and of its goal; orientations without one."""
+) -> tuple[_Pairs, _Pairs]:
+    """Return orientations [F, 3, 3] of each goal's bone and of its goal; and directions [F, 3].
+
+    A bone without a direction has its orientation there, too.
+    """
     posed = posed_in_parts(skeleton, dofs, [goal.joint for goal in goals])[..., :3, :3]
-    pairs = []
-    for n, goal in enumerate(goals):
-        result, target = posed[:, n], goal.R_body_joint.to(posed)
+    orientations = [(posed[:, n], goal.R_body_joint.to(posed)) for n, goal in enumerate(goals)]
+    directions = []
+    for (result, target), goal in zip(orientations, goals, strict=True):
         if goal.direction is not None:
             result, target = result @ goal.direction.to(posed), target @ goal.direction.to(posed)
-        pairs.append((result, target))
-    return pairs
+        directions.append((result, target))
+    return orientations, directions
 
 
 def _whole_misses(pressed: Bool[Tensor, "F"], misses: Float[Tensor, "F"]) -> Bool[Tensor, "F"]:
