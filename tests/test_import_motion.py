@@ -30,11 +30,12 @@ from ash_core.importers.body.body_clip import UP_AXES, USUAL_UP, clip_of_poses, 
 from ash_core.importers.body.body_motion import bone_name
 from ash_core.importers.body.plain_figure import plain_rest
 from ash_core.importers.body.posing import joint_frames
-from ash_core.importers.motion_file import ForeignMotion, read_foreign_motion
+from ash_core.importers.motion_file import ForeignMotion, read_foreign_motion, usual_fps
 from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.records import Motion, Skeleton
 from ash_core.resources import resource
 from ash_core.scene.open import ACTOR, load_avatar_data, load_motion
+from ash_core.variants import RELEASED
 
 WALK = walk(60.0, 1.1, 1.5, 50.0)
 FPS = 50.0
@@ -85,7 +86,7 @@ def as_bvh(folder: Path, skeleton: Skeleton) -> Retargeted:
 
 @pytest.fixture(scope="module")
 def found(amass: Path, skeleton: Skeleton) -> ForeignMotion:
-    return read_foreign_motion(amass, skeleton, body=stick_body())
+    return read_foreign_motion(amass, skeleton, body=stick_body(), fps=25.0)
 
 
 def places(motion: Motion, skeleton: Skeleton) -> np.ndarray:
@@ -118,7 +119,7 @@ def test_the_up_axis_of_the_file_does_not_matter(
 ) -> None:
     path = folder / f"{up}.npz"
     write_body_poses(path, walking(UP_AXES[up].T), "smplx")
-    other = read_foreign_motion(path, skeleton, body=stick_body())
+    other = read_foreign_motion(path, skeleton, body=stick_body(), fps=25.0)
     assert other.up.axis == up
     torch.testing.assert_close(other.motion.dofs, found.motion.dofs, atol=1e-5, rtol=0.0)
 
@@ -128,7 +129,7 @@ def test_frames_are_those_of_the_rate_that_is_asked_for(
 ) -> None:
     root, turns, _ = walk(60.0, 1.1, 1.5, 125.0)
     write_body_poses(folder / "fast.npz", poses_of_sticks(root, turns, 125.0, Z_UP), "amass")
-    fast = read_foreign_motion(folder / "fast.npz", skeleton, body=stick_body())
+    fast = read_foreign_motion(folder / "fast.npz", skeleton, body=stick_body(), fps=25.0)
     assert fast.motion.fps == 25.0
     assert abs(len(fast.motion.dofs) - len(found.motion.dofs)) <= 1
     count = min(len(fast.motion.dofs), len(found.motion.dofs)) - 5
@@ -139,7 +140,7 @@ def test_frames_are_those_of_the_rate_that_is_asked_for(
 def test_without_its_body_a_file_moves_a_figure_of_usual_proportions(
     amass: Path, found: ForeignMotion, skeleton: Skeleton
 ) -> None:
-    plain = read_foreign_motion(amass, skeleton)
+    plain = read_foreign_motion(amass, skeleton, fps=25.0)
     assert "no --body" in plain.notes[0]
     assert plain.retargeted is not None
     assert plain.retargeted.quality.errors[0].degrees < 15.0
@@ -153,11 +154,13 @@ def test_a_rate_that_no_file_states_is_assumed(
 ) -> None:
     poses = replace(walking(), fps=None)
     write_body_poses(folder / "rex.npz", poses, "smplx")
-    other = read_foreign_motion(folder / "rex.npz", skeleton, body=stick_body(), fps=None)
+    other = read_foreign_motion(folder / "rex.npz", skeleton, body=stick_body())
     assert "30 frames a second are assumed" in other.notes[0]
     assert other.motion.fps == 30.0
     assert len(other.motion.dofs) == len(poses.rotations)
-    stated = read_foreign_motion(folder / "rex.npz", skeleton, body=stick_body(), file_fps=FPS)
+    stated = read_foreign_motion(
+        folder / "rex.npz", skeleton, body=stick_body(), file_fps=FPS, fps=25.0
+    )
     torch.testing.assert_close(stated.motion.dofs, found.motion.dofs, atol=1e-5, rtol=0.0)
 
 
@@ -165,7 +168,7 @@ def test_a_rate_that_no_file_states_is_assumed(
 def test_folders_of_frames_are_read_too(folder: Path, skeleton: Skeleton, kind: BodyKind) -> None:
     poses = walking(kind=kind)
     path = write_easymocap(folder / f"mocap_{kind}", poses, rest_of_sticks(kind))
-    result = read_foreign_motion(path, skeleton, body=stick_body(kind), file_fps=FPS)
+    result = read_foreign_motion(path, skeleton, body=stick_body(kind), file_fps=FPS, fps=25.0)
     assert result.retargeted is not None
     assert result.retargeted.quality.errors[0].degrees < 15.0
     assert not any("hands" in note for note in result.notes)
@@ -227,7 +230,7 @@ def test_the_avatars_own_body_takes_the_angles_as_they_are(
     write_body_poses(
         folder / "own.npz", replace(poses, rotations=file, translations=translations), "amass"
     )
-    result = read_foreign_motion(folder / "own.npz", body_skeleton, fps=None, up="z")
+    result = read_foreign_motion(folder / "own.npz", body_skeleton, up="z")
     assert result.retargeted is None
     want = joint_frames(poses, OWN_REST)[1]
     got = body_places(result.motion, body_skeleton, "smplx")
@@ -238,7 +241,7 @@ def test_a_file_of_another_body_keeps_its_pelvis_in_place(
     folder: Path, body_skeleton: Skeleton
 ) -> None:
     write_body_poses(folder / "y.npz", walking(), "smplx")
-    result = read_foreign_motion(folder / "y.npz", body_skeleton, body=stick_body(), fps=None)
+    result = read_foreign_motion(folder / "y.npz", body_skeleton, body=stick_body())
     pelvis = body_places(result.motion, body_skeleton, "smplx")[:, 0]
     np.testing.assert_allclose(pelvis, WALK[0] / 100.0, atol=1e-5)
 
@@ -247,7 +250,7 @@ def test_a_smaller_body_moves_the_joints_that_both_have(
     folder: Path, body_skeleton: Skeleton
 ) -> None:
     path = write_aist(folder / "aist.pkl", walking(kind="smpl"))
-    result = read_foreign_motion(path, body_skeleton, fps=None)
+    result = read_foreign_motion(path, body_skeleton)
     assert result.motion.fps == 60.0
     got = body_places(result.motion, body_skeleton, "smplx")
     pelvis = got[:, 0] - OWN_REST[0]
@@ -265,8 +268,8 @@ def test_hands_of_coefficients_stay_at_rest_without_their_body(
 
 def test_resampling_lies_between_the_frames(folder: Path, body_skeleton: Skeleton) -> None:
     write_body_poses(folder / "r.npz", walking(), "smplx")
-    own = read_foreign_motion(folder / "r.npz", body_skeleton, fps=None)
-    half = read_foreign_motion(folder / "r.npz", body_skeleton)
+    own = read_foreign_motion(folder / "r.npz", body_skeleton)
+    half = read_foreign_motion(folder / "r.npz", body_skeleton, fps=25.0)
     assert (own.motion.fps, half.motion.fps) == (50.0, 25.0)
     torch.testing.assert_close(half.motion.dofs, own.motion.dofs[::2], atol=1e-9, rtol=0.0)
 
@@ -275,7 +278,7 @@ def test_exceeded_limits_are_reported_and_stay(folder: Path, body_skeleton: Skel
     poses = walking()
     poses.rotations[:, BODY_JOINTS["smplx"].index("left_wrist"), 1] = np.linspace(0.0, 2.0, 75)
     write_body_poses(folder / "wide.npz", poses, "smplx")
-    result = read_foreign_motion(folder / "wide.npz", body_skeleton, fps=None)
+    result = read_foreign_motion(folder / "wide.npz", body_skeleton)
     assert "joint limits are exceeded" in result.notes[-1]
     assert "LeftWrist_ry by 25 degrees (frame 74)" in result.notes[-1]
 
@@ -285,7 +288,7 @@ def test_a_rest_pose_first_is_left_out(folder: Path, body_skeleton: Skeleton) ->
     poses.rotations[1:, BODY_JOINTS["smplx"].index("left_shoulder"), 2] = -1.3
     poses.rotations[0, 1:] = 0.0
     write_body_poses(folder / "t.npz", poses, "smplx")
-    result = read_foreign_motion(folder / "t.npz", body_skeleton, fps=None)
+    result = read_foreign_motion(folder / "t.npz", body_skeleton)
     assert len(result.motion.dofs) == len(poses.rotations) - 1
     assert "the first frame shows a rest pose" in result.notes[0]
 
@@ -302,8 +305,15 @@ def test_an_avatars_motion_may_be_such_a_file(amass: Path) -> None:
     notes: list[str] = []
     motion = load_motion(str(amass), ACTOR, load_avatar_data(ACTOR), report=notes.append)
     assert motion.name == "walk"
-    assert motion.fps == 25.0
+    assert motion.fps == FPS
     assert "no --body" in notes[0]
+
+
+def test_networks_that_count_frames_get_25_a_second() -> None:
+    data = load_avatar_data(ACTOR)
+    assert usual_fps(None) is None
+    assert usual_fps(data) is None
+    assert usual_fps(replace(data, history_offsets=RELEASED.history_offsets)) == 25.0
 
 
 def test_command_writes_motion_and_mapping(
@@ -314,9 +324,10 @@ def test_command_writes_motion_and_mapping(
     command = ["import", "motion", str(amass), "--avatar", actor, "-o", str(out)]
     assert cli.main(command) == 0
     printed = capsys.readouterr()
-    assert "38 frames at 25 a second, 52 joints matched; up is z (the body st" in printed.out
+    assert "75 frames at 50 a second, 52 joints matched; up is z (the body st" in printed.out
     assert "largest error: " in printed.out
-    assert len(read_motion(out, skeleton).dofs) == 38
+    motion = read_motion(out, skeleton)
+    assert (len(motion.dofs), motion.fps) == (75, FPS)
     assert (tmp_path / "out.mapping.json").is_file()
     assert cli.main([*command, "--fps", "0.5"]) == 2
     assert cli.main([*command, "--up", "up"]) == 2
@@ -330,5 +341,6 @@ def test_command_keeps_the_angles_of_the_avatars_own_body(
     write_skeleton(tmp_path / "body.skeleton", body_skeleton)
     command = ["import", "motion", str(amass), "--avatar", str(tmp_path / "body.skeleton")]
     assert cli.main([*command, "-o", str(tmp_path / "own.motion")]) == 0
-    assert "38 frames at 25 a second, joint angles as in the file" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "75 frames at 50 a second, joint angles as in the file" in said
     assert not (tmp_path / "own.mapping.json").exists()

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ash_core.importers.retarget.quality import Quality
     from ash_core.records import AvatarData, Skeleton
 
-FPS = 25.0
-"""Rate of `conventions`, 1/s: .motion files hold none."""
 UpChoice = Literal["y", "z", "x", "y-down", "z-down", "x-down"]
 
 
@@ -41,9 +39,9 @@ class ImportBvh:
     """Motion file to write; the mapping goes to OUT.mapping.json."""
     mapping: Annotated[Path | None, tyro.conf.arg(metavar="MAP.json", help_behavior_hint="")] = None
     """Mapping file, such as an edited OUT.mapping.json. Default: guessed from the names."""
-    fps: float = FPS
-    """Frame rate of the result, 1/s, by slerp; 0 keeps the file's. .motion files hold none: they
-    play at 25 by default."""
+    fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
+    """Frame rate of the result, 1/s, by slerp; 0: the file's. Default: the file's, but 25 for an
+    avatar of published networks, which count frames."""
 
     def run(self) -> int:
         motion, avatar, out = self.motion, self.avatar, self.out
@@ -72,9 +70,9 @@ class ImportMotion:
     usual proportions."""
     mapping: Annotated[Path | None, tyro.conf.arg(metavar="MAP.json", help_behavior_hint="")] = None
     """Mapping file, such as an edited OUT.mapping.json. Default: guessed from the names."""
-    fps: float = FPS
-    """Frame rate of the result, 1/s, by slerp; 0 keeps the file's. .motion files hold none: they
-    play at 25 by default."""
+    fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
+    """Frame rate of the result, 1/s, by slerp; 0: the file's. Default: the file's, but 25 for an
+    avatar of published networks, which count frames."""
     file_fps: Annotated[float | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Frame rate of the file, 1/s. Default: what the file states, else 30."""
     up: Annotated[UpChoice | None, tyro.conf.arg(help_behavior_hint="")] = None
@@ -84,13 +82,14 @@ class ImportMotion:
         # Check the flags.
         if self.out.suffix != ".motion":
             raise InputError(f"{self.out}: expected a name that ends in .motion")
-        _check_fps("--fps", self.fps, "0 or ")
+        if self.fps is not None:
+            _check_fps("--fps", self.fps, "0 or ")
         if self.file_fps is not None:
             _check_fps("--file-fps", self.file_fps)
         refuse_fbx(self.motion)
         from ash_core.files.body_model import read_body_model
         from ash_core.files.skeletool import write_motion
-        from ash_core.importers.motion_file import read_foreign_motion
+        from ash_core.importers.motion_file import read_foreign_motion, usual_fps
         from ash_core.importers.retarget.joint_mapping import UnknownNamesError
 
         # Skeleton to move; an avatar also has a mesh.
@@ -104,7 +103,7 @@ class ImportMotion:
                 result = read_foreign_motion(
                     self.motion,
                     skeleton,
-                    fps=self.fps or None,
+                    fps=usual_fps(data) if self.fps is None else self.fps or None,
                     file_fps=self.file_fps,
                     up=self.up,
                     body=body,
@@ -115,7 +114,7 @@ class ImportMotion:
             except UnknownNamesError as error:
                 raise InputError(f"{error}; {_offer_draft(beside, error, skeleton)}") from None
         # Write the motion; report what came of it.
-        write_motion(self.out, result.motion.dofs)
+        write_motion(self.out, result.motion.dofs, result.motion.fps)
         return _report(self.out, beside, result)
 
 
@@ -130,7 +129,7 @@ def _report(out: Path, beside: Path, result: "ForeignMotion") -> int:
         write_mapping(beside, retargeted.mapping)
     frames, fps = len(result.motion.dofs), result.motion.fps
     up = f"up is {result.up.axis} ({result.up.reason})"
-    say(f"{out}: {frames} frames at {fps:g} a second, {matched}; {up}")
+    say(f"{out}: {frames} frames at {fps:.4g} a second, {matched}; {up}")
     if retargeted is not None:
         say(f"{beside}: which joint drives which bone")
         report_quality(retargeted.quality)

@@ -59,6 +59,14 @@ class ForeignMotion:
     """Deviations of a retargeted motion; None: the file's body is the avatar's, angles are kept."""
 
 
+def usual_fps(avatar: AvatarData | None) -> float | None:
+    """Return the rate to which motions come, 1/s; None: they keep their own.
+
+    Networks of the published kind count frames, which were 25 a second in their training.
+    """
+    return FPS if avatar is not None and avatar.history_offsets.fps is None else None
+
+
 def is_body_poses(path: Path | str) -> bool:
     """Check that a file or folder would hold poses of a body, not a .bvh."""
     suffix = Path(path).suffix.lower()
@@ -69,7 +77,7 @@ def read_foreign_motion(
     path: Path | str,
     skeleton: Skeleton,
     *,
-    fps: float | None = FPS,
+    fps: float | None = None,
     file_fps: float | None = None,
     up: str | None = None,
     body: BodyModel | None = None,
