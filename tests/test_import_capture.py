@@ -63,6 +63,7 @@ from ash_core.footage.inspect.inspection import inspect_dataset
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.importers.body.body_motion import bone_name
 from ash_core.importers.body.posing import joint_frames
+from ash_core.importers.motion_file import read_foreign_motion
 from ash_core.importers.template.linear_skinning import bone_moves, place_points
 
 CAMERAS, FRAMES = 4, 6
@@ -227,6 +228,18 @@ def test_the_floor_is_at_zero_and_up_is_z(data: Dataset, result: ImportResult) -
 
 def test_motions_have_the_captures_rate(data: Dataset, clip: MadeClip) -> None:
     assert [split.motion.fps for split in data.splits.values()] == [clip.fps, clip.fps]
+
+
+def test_a_captures_own_poses_come_back_as_they_were_imported(shelf: Path, data: Dataset) -> None:
+    """The file's world is a camera's, y down: its floor lies 0.9 m beside zero."""
+    file, skeleton = shelf / "source" / "smpl_params.npz", data.character.skeleton
+    want = torch.cat([data.splits[split].motion.dofs for split in ("training", "testing")])
+    found = read_foreign_motion(file, skeleton, avatar=data.character)
+    torch.testing.assert_close(found.motion.dofs, want, atol=1e-4, rtol=0.0)
+    assert "so that its feet stand on the floor" in found.place
+    exact = read_foreign_motion(file, skeleton, place=str(shelf / "data"))
+    torch.testing.assert_close(exact.motion.dofs, want, atol=1e-6, rtol=0.0)
+    assert exact.up.axis == "y-down"
 
 
 @pytest.mark.usefixtures("no_character")

@@ -1,5 +1,6 @@
 """Poses of SMPL bodies on any avatar: retargeted, or taken over where the body is the avatar's."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,13 @@ from ash_core.importers.body.body_clip import UP_AXES, USUAL_UP, clip_of_poses, 
 from ash_core.importers.body.body_motion import bone_name
 from ash_core.importers.body.plain_figure import plain_rest
 from ash_core.importers.body.posing import joint_frames
-from ash_core.importers.motion_file import ForeignMotion, read_foreign_motion, usual_fps
+from ash_core.importers.motion_file import (
+    NO_EXPRESSIONS,
+    ForeignMotion,
+    read_foreign_motion,
+    usual_fps,
+)
+from ash_core.importers.retarget.ground import SOLE_M
 from ash_core.importers.retarget.retarget import Retargeted, read_bvh_motion
 from ash_core.records import Motion, Skeleton
 from ash_core.resources import resource
@@ -230,18 +237,84 @@ def test_the_avatars_own_body_takes_the_angles_as_they_are(
     write_body_poses(
         folder / "own.npz", replace(poses, rotations=file, translations=translations), "amass"
     )
-    result = read_foreign_motion(folder / "own.npz", body_skeleton, up="z")
+    result = read_foreign_motion(folder / "own.npz", body_skeleton, up="z", place="file")
     assert result.retargeted is None
     want = joint_frames(poses, OWN_REST)[1]
     got = body_places(result.motion, body_skeleton, "smplx")
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+@pytest.mark.parametrize("height", [-0.88, 0.9])
+def test_motions_stand_on_the_floor_wherever_their_file_has_it(
+    folder: Path, body_skeleton: Skeleton, height: float
+) -> None:
+    poses = walking()
+    moved = replace(poses, translations=poses.translations + np.array([0.0, height, 0.0]))
+    write_body_poses(folder / "level.npz", poses, "smplx")
+    write_body_poses(folder / "moved.npz", moved, "smplx")
+    level = read_foreign_motion(folder / "level.npz", body_skeleton, place="floor")
+    found = read_foreign_motion(folder / "moved.npz", body_skeleton)
+    torch.testing.assert_close(found.motion.dofs, level.motion.dofs, atol=1e-5, rtol=0.0)
+    lowest = body_places(found.motion, body_skeleton, "smplx")[:, [10, 11], 1]
+    assert np.quantile(lowest, 0.02) == pytest.approx(SOLE_M, abs=1e-4)
+    kept = read_foreign_motion(folder / "moved.npz", body_skeleton, place="file")
+    assert kept.place == "as in the file"
+    shift = (kept.motion.dofs - found.motion.dofs)[:, 1]
+    assert float(shift.std()) < 1e-5
+    above = float(shift.mean())
+    way = f"{'lowered' if height > 0 else 'lifted'} by {abs(above):.2f} m, so that its feet stand"
+    assert found.place.startswith(way)
+    assert found.place.endswith("--place file keeps the file's")
+
+
+def test_soles_are_those_of_the_avatars_mesh(folder: Path, body_skeleton: Skeleton) -> None:
+    poses = walking()
+    write_body_poses(folder / "m.npz", poses, "smplx")
+    data = load_avatar_data(ACTOR)
+    vertices = data.template.vertices.clone()
+    vertices[:, 1] += float(OWN_REST[[10, 11], 1].min()) - 0.07 - float(vertices[:, 1].min())
+    shod = replace(data, template=replace(data.template, vertices=vertices))
+    found = read_foreign_motion(folder / "m.npz", body_skeleton, avatar=shod, place="floor")
+    lowest = body_places(found.motion, body_skeleton, "smplx")[:, [10, 11], 1]
+    assert np.quantile(lowest, 0.02) == pytest.approx(0.07, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "expected a data set of 'import capture', found no capture.json"),
+        ("[1]", "expected T_world_capture"),
+        ('{"T_world_capture": [[1, 0], [0]]}', "expected T_world_capture"),
+        ('{"T_world_capture": [[2,0,0,0],[0,1,0,0],[0,0,1,0],[0,0,0,1]]}', "got another matrix"),
+    ],
+)
+def test_places_of_no_capture_are_refused(
+    tmp_path: Path, amass: Path, body_skeleton: Skeleton, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "capture.json").write_text(content)
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_foreign_motion(amass, body_skeleton, place=str(tmp_path))
+    with pytest.raises(InputError, match="leave it out beside --place"):
+        read_foreign_motion(amass, body_skeleton, place=str(tmp_path), up="z")
+    with pytest.raises(InputError, match="--place: expected floor, file or a data set of"):
+        read_foreign_motion(amass, body_skeleton, place="flor")
+
+
+def test_expressions_are_said_to_be_left_out(folder: Path, body_skeleton: Skeleton) -> None:
+    poses = replace(walking(), expressions=np.zeros((75, 10)))
+    write_body_poses(folder / "e.npz", poses, "smplx")
+    assert NO_EXPRESSIONS not in read_foreign_motion(folder / "e.npz", body_skeleton).notes
+    smile = replace(poses, expressions=np.full((75, 10), 0.5))
+    write_body_poses(folder / "e.npz", smile, "smplx")
+    assert NO_EXPRESSIONS in read_foreign_motion(folder / "e.npz", body_skeleton).notes
+
+
 def test_a_file_of_another_body_keeps_its_pelvis_in_place(
     folder: Path, body_skeleton: Skeleton
 ) -> None:
     write_body_poses(folder / "y.npz", walking(), "smplx")
-    result = read_foreign_motion(folder / "y.npz", body_skeleton, body=stick_body())
+    result = read_foreign_motion(folder / "y.npz", body_skeleton, body=stick_body(), place="file")
     pelvis = body_places(result.motion, body_skeleton, "smplx")[:, 0]
     np.testing.assert_allclose(pelvis, WALK[0] / 100.0, atol=1e-5)
 
@@ -307,6 +380,7 @@ def test_an_avatars_motion_may_be_such_a_file(amass: Path) -> None:
     assert motion.name == "walk"
     assert motion.fps == FPS
     assert "no --body" in notes[0]
+    assert "stand on the floor" in notes[-1]
 
 
 def test_networks_that_count_frames_get_25_a_second() -> None:
@@ -325,6 +399,7 @@ def test_command_writes_motion_and_mapping(
     assert cli.main(command) == 0
     printed = capsys.readouterr()
     assert "75 frames at 50 a second, 52 joints matched; up is z (the body st" in printed.out
+    assert "place: its lowest parts stand on the floor, y = 0" in printed.out
     assert "largest error: " in printed.out
     motion = read_motion(out, skeleton)
     assert (len(motion.dofs), motion.fps) == (75, FPS)
@@ -343,4 +418,5 @@ def test_command_keeps_the_angles_of_the_avatars_own_body(
     assert cli.main([*command, "-o", str(tmp_path / "own.motion")]) == 0
     said = capsys.readouterr().out
     assert "75 frames at 50 a second, joint angles as in the file" in said
+    assert "place: as in the file, whose feet are within 2 cm of the floor" in said
     assert not (tmp_path / "own.mapping.json").exists()

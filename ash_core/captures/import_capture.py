@@ -31,7 +31,7 @@ from ash_core.files.io import bad, is_kind, read_json, shorten, write_text, writ
 from ash_core.files.skeletool import write_motion
 from ash_core.frame_choice import frame_step, parse_frames
 from ash_core.importers.body.body_motion import dofs_of_poses
-from ash_core.importers.body.posing import joint_frames
+from ash_core.importers.body.posing import FEET, joint_frames
 from ash_core.records import Camera
 from ash_core.studio.actor.actor import write_actor
 
@@ -40,7 +40,6 @@ VERSION: Final = 1
 PARTIAL: Final = ".partial"
 TEST_SHARE: Final = "0.1"
 PELVIS, HEAD = 0, 15
-FEET: Final = (10, 11)
 """Joints of all kinds of bodies."""
 
 Report = Callable[[str], None]

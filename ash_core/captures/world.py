@@ -9,6 +9,7 @@ from numpy import ndarray
 
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.geometry.axes import world_rotation
+from ash_core.importers.body.posing import floor_height
 
 UpAxis = Literal["z", "y", "x", "z-down", "y-down", "x-down"]
 UP_AXES: Final[tuple[UpAxis, ...]] = get_args(UpAxis)
@@ -69,8 +70,7 @@ def turn_of(
         R, name = _level(R @ mean) @ R, ", ".join(f"{value:.2f}" for value in mean)
     T = np.eye(4)
     T[:3, :3] = R
-    heights = feet @ R[2]
-    T[2, 3] = sole_m - float(np.quantile(heights, 0.02))
+    T[2, 3] = -floor_height(feet @ R[2], sole_m)
     T_body_world = np.eye(4)
     T_body_world[:3, :3] = np.array(R_WORLD_BODY).T
     return WorldTurn(name, T, T_body_world @ T, tilt)

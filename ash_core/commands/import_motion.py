@@ -77,6 +77,12 @@ class ImportMotion:
     """Frame rate of the file, 1/s. Default: what the file states, else 30."""
     up: Annotated[UpChoice | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Vertical axis of the file. Default: the one along which the body stands."""
+    place: Annotated[
+        str | None, tyro.conf.arg(metavar="floor|file|DATA", help_behavior_hint="")
+    ] = None
+    """Place of angles that are kept. floor: the feet stand on y = 0; file: as in the file; DATA: a
+    data set of 'import capture', as that capture's own poses. Default: the floor, unless the file
+    has it within 2 cm."""
 
     def run(self) -> int:
         # Check the flags.
@@ -106,6 +112,7 @@ class ImportMotion:
                     fps=usual_fps(data) if self.fps is None else self.fps or None,
                     file_fps=self.file_fps,
                     up=self.up,
+                    place=self.place,
                     body=body,
                     mapping=self.mapping,
                     avatar=data,
@@ -130,6 +137,7 @@ def _report(out: Path, beside: Path, result: "ForeignMotion") -> int:
     frames, fps = len(result.motion.dofs), result.motion.fps
     up = f"up is {result.up.axis} ({result.up.reason})"
     say(f"{out}: {frames} frames at {fps:.4g} a second, {matched}; {up}")
+    say(f"place: {result.place}")
     if retargeted is not None:
         say(f"{beside}: which joint drives which bone")
         report_quality(retargeted.quality)

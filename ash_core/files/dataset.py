@@ -33,12 +33,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from numpy import ndarray
 from PIL import Image as PillowImage
 
 from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import InputError
-from ash_core.files.io import bad, is_kind, show
+from ash_core.files.io import bad, is_kind, read_json, shorten, show
 from ash_core.files.release_images import PublishedImage, PublishedImages, published_image
 
 if TYPE_CHECKING:
@@ -497,6 +498,28 @@ def read_dataset_cameras(folder: Path) -> tuple["Camera", ...]:
     if is_kind(Path.is_file, folder / CALIBRATION):
         return read_calibration(folder / CALIBRATION)
     raise bad(folder, None, f"expected {CAMERAS} or {CALIBRATION} in it, found neither")
+
+
+def read_capture_turn(folder: Path) -> Float[ndarray, "4 4"]:
+    """Read T_world_capture of a data set of `import capture`: rigid, m. Raises: InputError."""
+    path = folder / CAPTURE
+    if not is_kind(Path.is_file, path):
+        text = f"expected a data set of 'import capture', found no {CAPTURE} in it"
+        raise bad(folder, None, text)
+    content = read_json(path)
+    rows = content.get("T_world_capture") if isinstance(content, dict) else None
+    try:
+        T = np.array(rows, np.float64)
+    except (TypeError, ValueError):
+        T = np.zeros(0)
+    expected = "expected T_world_capture, a rotation and a shift as 4 x 4 numbers"
+    if T.shape != (4, 4) or not np.isfinite(T).all():
+        raise bad(path, None, f"{expected}, got {show(shorten(repr(rows), 60))}")
+    R = T[:3, :3]
+    is_rotation = np.abs(R @ R.T - np.eye(3)).max() < 1e-3 and np.linalg.det(R) > 0
+    if not is_rotation or tuple(T[3]) != (0, 0, 0, 1):
+        raise bad(path, None, f"{expected}, got another matrix")
+    return T
 
 
 def _open_split(

@@ -11,19 +11,21 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from ash_core.conventions import FPS
+from ash_core.conventions import FPS, R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.files.body_model import BodyModel
 from ash_core.files.body_pose_files import POSE_SUFFIXES, read_body_poses
 from ash_core.files.body_poses import BodyPoses
 from ash_core.files.bvh import Bvh, read_bvh, resample, with_takes
+from ash_core.files.dataset import read_capture_turn
 from ash_core.files.io import is_kind
 from ash_core.importers.body.body_clip import (
+    UP_AXES,
     clip_of_poses,
     find_body_up,
     poses_of_clip,
-    stand_up,
     to_kind,
+    turn_world,
 )
 from ash_core.importers.body.body_motion import (
     body_kind_of,
@@ -32,7 +34,8 @@ from ash_core.importers.body.body_motion import (
     rest_joints_of,
 )
 from ash_core.importers.body.plain_figure import PLAIN_NOTE, plain_rest
-from ash_core.importers.body.posing import to_pelvis_rule
+from ash_core.importers.body.posing import FEET, floor_height, to_pelvis_rule
+from ash_core.importers.retarget.ground import SOLE_M
 from ash_core.importers.retarget.retarget import Retargeted, rest_note, retarget_clip
 from ash_core.importers.retarget.up_axis import UpAxis
 from ash_core.records import AvatarData, Motion, Skeleton
@@ -41,6 +44,12 @@ UNKNOWN_FPS: Final = 30.0
 """Rate of pose files that state none: that of AvatarReX and of most cameras."""
 AS_ASKED: Final = "as asked for"
 Y_UP: Final = UpAxis("y", "the motion is turned so")
+PLACES: Final = ("floor", "file")
+"""Places of a motion, beside that of a capture's data set."""
+KEPT_M: Final = 0.02
+"""Height of the feet over y = 0 up to which a motion is taken to stand on the floor already."""
+ON_FLOOR: Final = "its lowest parts stand on the floor, y = 0"
+NO_EXPRESSIONS: Final = "the file's expressions are left out: motions hold none"
 NO_HANDS: Final = "the hands stay at rest: their coefficients need --body, the model's file"
 BEYOND_DEGREES: Final = 1.0
 """Excess over a joint's limit that is reported."""
@@ -54,8 +63,10 @@ class ForeignMotion:
     motion: Motion
     up: UpAxis
     """Vertical axis of the file's world."""
+    place: str
+    """Where the motion stands, in words."""
     notes: tuple[str, ...]
-    retargeted: Retargeted | None
+    retargeted: Retargeted | None = None
     """Deviations of a retargeted motion; None: the file's body is the avatar's, angles are kept."""
 
 
@@ -80,6 +91,7 @@ def read_foreign_motion(
     fps: float | None = None,
     file_fps: float | None = None,
     up: str | None = None,
+    place: str | None = None,
     body: BodyModel | None = None,
     mapping: Path | None = None,
     avatar: AvatarData | None = None,
@@ -88,17 +100,19 @@ def read_foreign_motion(
     """Read a .bvh, or poses of a body (.npz, .pkl, a folder), for a skeleton.
 
     fps: rate of the result; None keeps the file's. file_fps: the file's own, 1/s; None: what it
-    states. up: the file's vertical axis, a key of `body_clip.UP_AXES`; None finds it. body: model
-    of the file's body; None: a figure of usual proportions. mapping, avatar, progress: as for
-    `read_bvh_motion`. Raises: InputError.
+    states. up: the file's vertical axis, a key of `body_clip.UP_AXES`; None finds it. place: one of
+    PLACES or a data set of `import capture`; None: the floor, unless it is near.
+    body: model of the file's body; None: a figure of usual proportions. mapping, avatar, progress:
+    as for `read_bvh_motion`. Raises: InputError.
     """
     if not is_body_poses(path):
         clip = _bvh_clip(path, file_fps, up, fps)
+        _check_place(place, "floor", "a motion that is retargeted stands on the floor")
         axis = None if up is None else UpAxis(up, AS_ASKED)
         result = retarget_clip(
             clip, skeleton, path, mapping=mapping, avatar=avatar, up=axis, progress=progress
         )
-        return ForeignMotion(result.motion, result.up, result.notes, result)
+        return ForeignMotion(result.motion, result.up, ON_FLOOR, result.notes, result)
     # Poses of a body; its model file gives proportions, and turns of the hands.
     poses, notes = read_body_poses(path), []
     if body is not None:
@@ -112,10 +126,13 @@ def read_foreign_motion(
     poses = replace(poses, fps=file_fps or poses.fps or UNKNOWN_FPS)
     if poses.hand_pca is not None:
         notes.append(NO_HANDS)
+    if poses.expressions is not None and poses.expressions.any():
+        notes.append(NO_EXPRESSIONS)
     # The avatar's own body keeps the angles; any other skeleton follows the figure.
     if mapping is None and body_kind_of(skeleton) is not None:
-        converted = _convert(path, skeleton, poses, rest, up, fps)
+        converted = _convert(path, skeleton, poses, rest, up, fps, place, avatar)
         return replace(converted, notes=(*notes, *converted.notes))
+    _check_place(place, "floor", "a motion that is retargeted stands on the floor")
     if rest is None:
         notes.append(PLAIN_NOTE)
         rest = plain_rest(poses.kind)
@@ -125,7 +142,13 @@ def read_foreign_motion(
     result = retarget_clip(
         clip, skeleton, path, mapping=mapping, avatar=avatar, up=Y_UP, progress=progress
     )
-    return ForeignMotion(result.motion, axis, (*notes, *result.notes), result)
+    return ForeignMotion(result.motion, axis, ON_FLOOR, (*notes, *result.notes), result)
+
+
+def _check_place(place: str | None, only: str, reason: str) -> None:
+    """Refuse any place but the only one that a motion can have. Raises: InputError."""
+    if place not in (None, only):
+        raise InputError(f"--place: expected {only}, since {reason}; got {place}")
 
 
 def _bvh_clip(path: Path | str, file_fps: float | None, up: str | None, fps: float | None) -> Bvh:
@@ -141,7 +164,9 @@ def _bvh_clip(path: Path | str, file_fps: float | None, up: str | None, fps: flo
 def _upright(clip: Bvh, up: str | None) -> tuple[Bvh, UpAxis]:
     """Turn a body's motion to Y up; returns the axis that was up, too."""
     axis = find_body_up(clip) if up is None else UpAxis(up, AS_ASKED)
-    return stand_up(clip, axis.axis), axis
+    T = np.eye(4)
+    T[:3, :3] = UP_AXES[axis.axis]
+    return turn_world(clip, T), axis
 
 
 def _convert(
@@ -151,6 +176,8 @@ def _convert(
     file_rest: Float[ndarray, "J 3"] | None,
     up: str | None,
     fps: float | None,
+    place: str | None,
+    avatar: AvatarData | None,
 ) -> ForeignMotion:
     """Take a body's angles over to the skeleton of such a body.
 
@@ -166,8 +193,25 @@ def _convert(
         shift = poses.scale * file_rest[0] - rest[0]
         poses = replace(poses, translations=poses.translations + shift, scale=1.0)
     poses = to_kind(poses, kind)
-    # Y up, at the rate that is asked for, each take by itself.
-    clip, axis = _upright(clip_of_poses(poses, rest), up)
+    # Y up, as the capture's data set has it or as the body stands.
+    clip = clip_of_poses(poses, rest)
+    if place is None or place in PLACES:
+        clip, axis = _upright(clip, up)
+        clip, stands = _place(clip, rest, place, avatar)
+    elif not is_kind(Path.is_dir, Path(place)):
+        text = f"expected {', '.join(PLACES)} or a data set of 'import capture'"
+        raise InputError(f"--place: {text}, got {place}")
+    elif up is not None:
+        raise InputError(f"--up: {place} says which axis is up: leave it out beside --place")
+    else:
+        T_body_world = np.eye(4)
+        T_body_world[:3, :3] = np.array(R_WORLD_BODY).T
+        T = read_capture_turn(Path(place))
+        clip = turn_world(clip, T_body_world @ T)
+        most = int(np.abs(T[2, :3]).argmax())
+        axis = UpAxis("xyz"[most] + "-down" * bool(T[2, most] < 0), f"as in {place}")
+        stands = f"that of its capture's poses in {place}"
+    # At the rate that is asked for, each take by itself.
     if fps is not None:
         clip = resample(clip, fps)
     converted = poses_of_clip(clip, kind)
@@ -177,7 +221,31 @@ def _convert(
         notes.append(rest_note(clip.rest_frames))
     notes += _beyond_limits(skeleton, dofs)
     motion = Motion(dofs, fps=clip.fps, name=Path(path).stem)
-    return ForeignMotion(motion, axis, tuple(notes), None)
+    return ForeignMotion(motion, axis, stands, tuple(notes))
+
+
+def _place(
+    clip: Bvh, rest: Float[ndarray, "J 3"], place: str | None, avatar: AvatarData | None
+) -> tuple[Bvh, str]:
+    """Put a body's motion, Y up, onto the floor if it is to stand there; returns words on it.
+
+    As in `import capture`, the floor is under the lowest feet.
+    """
+    if place == "file":
+        return clip, "as in the file"
+    soles = rest[list(FEET), 1].min() - SOLE_M
+    if avatar is not None:
+        soles = float(avatar.template.vertices[:, 1].min())
+    feet = clip.poses()[1][:, list(FEET), 1]
+    height = floor_height(feet, float(rest[list(FEET), 1].min() - soles))
+    if place is None and abs(height) <= KEPT_M:
+        text = f"whose feet are within {100 * KEPT_M:g} cm of the floor, y = 0"
+        return clip, f"as in the file, {text}"
+    T = np.eye(4)
+    T[1, 3] = -height
+    way = f"{'lowered' if height > 0 else 'lifted'} by {abs(height):.2f} m"
+    text = f"{way}, so that its feet stand on the floor, y = 0"
+    return turn_world(clip, T), text if place else f"{text}; --place file keeps the file's"
 
 
 def _beyond_limits(skeleton: Skeleton, dofs: Float[Tensor, "F D"]) -> list[str]:

@@ -175,12 +175,12 @@ def load_motion(
 def fit_motion(path: Path | str, data: "AvatarData", report: Report = log_note) -> "Motion":
     """Fit a motion of another program (.bvh, poses of a body) to an avatar, at the file's rate.
 
-    report: receives the notes about it. Raises: InputError.
+    report: receives its place and the notes about it. Raises: InputError.
     """
     from ash_core.importers.motion_file import read_foreign_motion, usual_fps
 
     result = read_foreign_motion(path, data.skeleton, fps=usual_fps(data), avatar=data)
-    for text in result.notes:
+    for text in (*result.notes, f"place: {result.place}"):
         report(text)
     return result.motion
 

@@ -78,12 +78,12 @@ def poses_of_clip(clip: Bvh, kind: BodyKind) -> BodyPoses:
     )
 
 
-def stand_up(clip: Bvh, up: str) -> Bvh:
-    """Turn a body's motion from a world with this up axis to Y up, and find its takes."""
-    R = Rotation.from_matrix(UP_AXES[up])
+def turn_world(clip: Bvh, T: Float[ndarray, "4 4"]) -> Bvh:
+    """Move a body's motion to a world with Y up by a rigid transform, and find its takes."""
+    R = Rotation.from_matrix(T[:3, :3])
     rotations, translations = clip.rotations.copy(), clip.translations.copy()
     rotations[:, 0] = (R * Rotation.from_quat(rotations[:, 0])).as_quat()
-    translations[:, 0] = R.apply(translations[:, 0])
+    translations[:, 0] = R.apply(translations[:, 0]) + T[:3, 3]
     return with_takes(replace(clip, rotations=rotations, translations=translations))
 
 

@@ -1,6 +1,7 @@
 """Places and orientations of a body's joints, by the rules of its files."""
 
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float
@@ -8,6 +9,19 @@ from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
 from ash_core.files.body_poses import BODY_PARENTS, BodyPoses
+
+FEET: Final = (10, 11)
+"""Joints of the feet, at the toes' base, of all kinds of bodies."""
+LOWEST: Final = 0.02
+"""Share of the feet's places that may lie under the floor: fits are noisy."""
+
+
+def floor_height(feet: Float[ndarray, "*n"], sole_m: float) -> float:
+    """Return the height of the floor under the lowest feet, m.
+
+    feet: heights of their joints. sole_m: height of these over the floor where the feet stand flat.
+    """
+    return float(np.quantile(feet, LOWEST)) - sole_m
 
 
 def to_pelvis_rule(poses: BodyPoses, rest_joints: Float[ndarray, "J 3"]) -> BodyPoses:
