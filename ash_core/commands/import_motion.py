@@ -54,8 +54,9 @@ class ImportMotion:
 
     Read are .bvh files and poses of SMPL, SMPL-H and SMPL-X bodies: AMASS, AvatarReX and THuman4
     (.npz), AIST++ (.pkl), EasyMocap and MVHumanNet (a folder with a .json a frame).
-    An avatar that was made of such a body takes their joint angles as they are. Any other follows
-    the body as it follows a .bvh, see 'import bvh': with a mapping file and the same exit codes.
+    An avatar that was made of such a body takes their joint angles as they are. Any avatar takes
+    those of a .bvh of its own skeleton, which 'export motion' writes. In all other cases it follows
+    the file's figure, see 'import bvh': with a mapping file and the same exit codes.
     """
 
     motion: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
@@ -82,7 +83,7 @@ class ImportMotion:
     ] = None
     """Place of angles that are kept. floor: the feet stand on y = 0; file: as in the file; DATA: a
     data set of 'import capture', as that capture's own poses. Default: the floor, unless the file
-    has it within 2 cm."""
+    has it within 2 cm or its skeleton is the avatar's."""
 
     def run(self) -> int:
         # Check the flags.
@@ -138,6 +139,13 @@ def _report(out: Path, beside: Path, result: "ForeignMotion") -> int:
     up = f"up is {result.up.axis} ({result.up.reason})"
     say(f"{out}: {frames} frames at {fps:.4g} a second, {matched}; {up}")
     say(f"place: {result.place}")
+    if result.deviations is not None:
+        rotation, place = result.deviations
+        say(
+            f"largest error: {rotation.amount:.1f} degrees of the whole rotation ({rotation.bone}, "
+            f"frame {rotation.frame}), {1000 * place.amount:.1f} mm ({place.bone}, "
+            f"frame {place.frame})"
+        )
     if retargeted is not None:
         say(f"{beside}: which joint drives which bone")
         report_quality(retargeted.quality)

@@ -1,14 +1,13 @@
 """A motion of a skeleton as one of bones that turn freely, as .bvh files hold it."""
 
-import torch
 from jaxtyping import Float
 from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
 from ash_core.files.bvh import Bvh
-from ash_core.geometry.kinematics import joint_transforms, posed_in_parts
+from ash_core.geometry.kinematics import posed_in_parts
+from ash_core.importers.own_bvh import bone_offsets
 from ash_core.importers.retarget.joint_mapping import bone_tree
-from ash_core.importers.retarget.joint_names import group_name
 from ash_core.records import Motion, Skeleton
 
 TIP = 0.6
@@ -23,21 +22,16 @@ def clip_of_motion(skeleton: Skeleton, motion: Motion) -> Bvh:
     """
     # Last joint of each bone, posed and at rest.
     tree = bone_tree(skeleton)
-    groups = [group_name(name) for name in skeleton.joint_names]
-    last = [len(groups) - 1 - groups[::-1].index(name) for name in tree.names]
-    zero = torch.zeros(len(skeleton.dof_names), dtype=torch.float64)
-    rest = joint_transforms(skeleton, zero)[last, :3, 3].numpy()
+    offsets, last = bone_offsets(skeleton)
     T = posed_in_parts(skeleton, motion.dofs.double(), last).numpy()
     # Turns and places in the parent's frame.
     turns, places = T[..., :3, :3].copy(), T[..., :3, 3].copy()
-    offsets = rest.copy()
     for bone, parent in enumerate(tree.parents):
         if parent >= 0:
             R = T[:, parent, :3, :3].transpose(0, 2, 1)
             turns[:, bone] = R @ T[:, bone, :3, :3]
             apart = T[:, bone, :3, 3] - T[:, parent, :3, 3]
             places[:, bone] = (R @ apart[..., None])[..., 0]
-            offsets[bone] = rest[bone] - rest[parent]
     quaternions = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_quat()
     return Bvh(
         names=tree.names,

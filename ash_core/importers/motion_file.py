@@ -35,6 +35,7 @@ from ash_core.importers.body.body_motion import (
 )
 from ash_core.importers.body.plain_figure import PLAIN_NOTE, plain_rest
 from ash_core.importers.body.posing import FEET, floor_height, to_pelvis_rule
+from ash_core.importers.own_bvh import Deviation, dofs_of_own, metres_of_own
 from ash_core.importers.retarget.ground import SOLE_M
 from ash_core.importers.retarget.retarget import Retargeted, rest_note, retarget_clip
 from ash_core.importers.retarget.up_axis import UpAxis
@@ -64,10 +65,12 @@ class ForeignMotion:
     up: UpAxis
     """Vertical axis of the file's world."""
     place: str
-    """Where the motion stands, in words."""
+    """Words on where the motion stands."""
     notes: tuple[str, ...]
     retargeted: Retargeted | None = None
     """Deviations of a retargeted motion; None: the file's body is the avatar's, angles are kept."""
+    deviations: tuple[Deviation, Deviation] | None = None
+    """Largest deviations of whole rotations and of places, of a .bvh of the avatar's skeleton."""
 
 
 def usual_fps(avatar: AvatarData | None) -> float | None:
@@ -101,12 +104,16 @@ def read_foreign_motion(
 
     fps: rate of the result; None keeps the file's. file_fps: the file's own, 1/s; None: what it
     states. up: the file's vertical axis, a key of `body_clip.UP_AXES`; None finds it. place: one of
-    PLACES or a data set of `import capture`; None: the floor, unless it is near.
+    PLACES or a data set of `import capture`; None: the floor, unless the file's is the avatar's.
     body: model of the file's body; None: a figure of usual proportions. mapping, avatar, progress:
     as for `read_bvh_motion`. Raises: InputError.
     """
     if not is_body_poses(path):
         clip = _bvh_clip(path, file_fps, up, fps)
+        metres = metres_of_own(clip, skeleton) if mapping is None and up != "z" else None
+        if metres is not None:
+            _check_place(place, "file", "a .bvh of the avatar's own skeleton keeps its place")
+            return _take_over(path, skeleton, clip, metres)
         _check_place(place, "floor", "a motion that is retargeted stands on the floor")
         axis = None if up is None else UpAxis(up, AS_ASKED)
         result = retarget_clip(
@@ -149,6 +156,15 @@ def _check_place(place: str | None, only: str, reason: str) -> None:
     """Refuse any place but the only one that a motion can have. Raises: InputError."""
     if place not in (None, only):
         raise InputError(f"--place: expected {only}, since {reason}; got {place}")
+
+
+def _take_over(path: Path | str, skeleton: Skeleton, clip: Bvh, metres: float) -> ForeignMotion:
+    """Take the turns of a .bvh of the skeleton itself, frame by frame, where they stand."""
+    dofs, rotation, place = dofs_of_own(clip, skeleton, metres)
+    motion = Motion(torch.from_numpy(dofs), fps=clip.fps, name=Path(path).stem)
+    notes = (*clip.notes, *_beyond_limits(skeleton, motion.dofs))
+    up = UpAxis("y", "the file is of the avatar's own skeleton")
+    return ForeignMotion(motion, up, "as in the file", notes, deviations=(rotation, place))
 
 
 def _bvh_clip(path: Path | str, file_fps: float | None, up: str | None, fps: float | None) -> Bvh:

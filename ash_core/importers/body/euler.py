@@ -55,6 +55,14 @@ def euler_angles(turns: Float[ndarray, "F n 3 3"], order: str) -> Float[ndarray,
     principal = principal.reshape(frames, count, 3)
     a, b, c = np.moveaxis(principal, -1, 0)
     ways = np.stack([principal, np.stack([a + np.pi, np.pi - b, c + np.pi], -1)])
+    return smoothest(ways)
+
+
+def smoothest(ways: Float[ndarray, "2 F n k"]) -> Float[ndarray, "F n k"]:
+    """Take, of two ways to make each turn, the one nearer to the frame before.
+
+    Angles, rad, do not jump by whole turns either. The first frame has way 0.
+    """
     # For each way of a frame: the way of the next frame that is nearer.
     steps = ways[None, :, 1:] - ways[:, None, :-1]
     steps -= _WHOLE * np.round(steps / _WHOLE)
