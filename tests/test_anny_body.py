@@ -17,7 +17,7 @@ from ash_core.files.body_model import read_body_model
 from ash_core.files.body_poses import BodyPoses
 from ash_core.files.skeletool import read_motion, read_skeleton
 from ash_core.footage.inspect.silhouette import silhouette
-from ash_core.importers.body import anny_body, anny_fit
+from ash_core.importers.body import anny_body, anny_fit, anny_joints, anny_masks
 from ash_core.importers.body.posing import joint_frames
 from ash_core.records import Camera
 from ash_core.resources import resource
@@ -148,7 +148,7 @@ def test_noisy_keypoints_give_the_joints_within_a_centimetre(
 ) -> None:
     rest, poses = true_rest(source), random_poses()
     truth = joint_frames(poses, rest)[1]
-    limbs = [f"{s}_{j}" for s in ("left", "right") for j in anny_fit._LIMBS]
+    limbs = [f"{s}_{j}" for s in ("left", "right") for j in anny_joints._LIMBS]
     places = at(truth, limbs) + np.random.default_rng(0).normal(size=(FRAMES, 12, 3)) * 0.015
     places[3, 4] += 1.0
     confidences = np.ones(places.shape[:2])
@@ -185,14 +185,14 @@ class Scene:
 
     poses: BodyPoses
     places: np.ndarray
-    views: anny_fit.Views
+    views: anny_masks.Views
     height_m: float
 
 
 @pytest.fixture
 def scene(source: anny_body.AnnySource, monkeypatch: pytest.MonkeyPatch) -> Scene:
     for name, value in (("TRIALS", 40), ("VIEW_FRAMES", 2), ("VIEW_CAMERAS", 3)):
-        monkeypatch.setattr(anny_fit, name, value)
+        monkeypatch.setattr(anny_masks, name, value)
     poses, cameras = random_poses(5, arms=0.3), ring(3)
     rest = anny_body.t_pose(source.joints(source.coefficients(TRUTH)))
     model = anny_body.body_of_rest(TRUTH, 1.0, rest)
@@ -208,7 +208,7 @@ def scene(source: anny_body.AnnySource, monkeypatch: pytest.MonkeyPatch) -> Scen
         return drawn.numpy().astype(np.uint8) * 255
 
     height = float(np.ptp(model.template[:, 1]))
-    return Scene(poses, places, anny_fit.Views(cameras, mask), height)
+    return Scene(poses, places, anny_masks.Views(cameras, mask), height)
 
 
 @pytest.mark.slow

@@ -93,7 +93,8 @@ def mask_of(capture: Capture, row: int, camera: int) -> UInt8[ndarray, "h w"] | 
 
 def _with_anny(capture: Capture, report: Callable[[str], None]) -> tuple[Capture, CaptureBody]:
     """Fit anny's body to the keypoints and masks of a capture, or to its masks alone."""
-    from ash_core.importers.body.anny_fit import Views, fit_anny
+    from ash_core.importers.body.anny_fit import fit_anny
+    from ash_core.importers.body.anny_masks import Views
 
     cameras = tuple(
         Camera.from_arrays(camera.viewmat, camera.K, camera.width, camera.height, camera.name)

@@ -17,10 +17,11 @@ import torch
 
 from ash_core.captures.bodies import ANNY, CaptureBody, read_with_body
 from ash_core.captures.capture import Capture, CaptureCamera, Layout
-from ash_core.captures.detect import Detection, Overrides, detect, table_rows
+from ash_core.captures.detect import Detection, detect, table_rows
 from ash_core.captures.layouts.choice import Choice
 from ash_core.captures.paint import paint_texture
 from ash_core.captures.read import detect_layout
+from ash_core.captures.reading import Overrides
 from ash_core.captures.template import make_character
 from ash_core.captures.world import UpAxis, WorldTurn, turn_of
 from ash_core.captures.write import Written, jobs_of, remove_tree, write_images

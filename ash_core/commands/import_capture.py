@@ -12,8 +12,9 @@ from ash_core.conventions import CaptureLayout
 from ash_core.errors import INTERRUPTED, InputError
 
 if TYPE_CHECKING:
-    from ash_core.captures.detect import Detection, Overrides
+    from ash_core.captures.detect import Detection
     from ash_core.captures.import_capture import ImportResult
+    from ash_core.captures.reading import Overrides
 
 LayoutFlag = Literal["auto", CaptureLayout]
 
@@ -139,7 +140,7 @@ class ImportCapture:
 
     def _overrides(self) -> "Overrides":
         """Collect the parts of the reading that flags decide."""
-        from ash_core.captures.detect import Overrides
+        from ash_core.captures.reading import Overrides
 
         return Overrides(
             extrinsics=None if self.extrinsics == "auto" else self.extrinsics,
