@@ -215,6 +215,22 @@ def test_of_a_folder_the_fullest_neutral_file_is_read(plain: Path, tmp_path: Pat
     assert find_body_model(tmp_path / "smplx", "female").name == "SMPLX_FEMALE.npz"
 
 
+def test_of_a_folder_the_file_of_the_poses_kind_and_gender_is_read(
+    plain: Path, tmp_path: Path
+) -> None:
+    names = ("smpl/SMPL_NEUTRAL.pkl", "smplx/SMPLX_MALE.npz", "smplx/SMPLX_NEUTRAL.npz")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(plain.read_bytes())
+    assert find_body_model(tmp_path, "", "smpl") == tmp_path / "smpl" / "SMPL_NEUTRAL.pkl"
+    assert find_body_model(tmp_path, "male", "smplx").name == "SMPLX_MALE.npz"
+    assert find_body_model(tmp_path, "", "smplx").name == "SMPLX_NEUTRAL.npz"
+    with pytest.raises(InputError, match=r"SMPLX_FEMALE\.npz, in the folder, found none"):
+        find_body_model(tmp_path, "female", "smplx")
+    with pytest.raises(InputError, match=r"SMPLH_NEUTRAL\.npz, in the folder, found none"):
+        find_body_model(tmp_path, "", "smplh")
+
+
 def test_a_folder_without_a_body_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="SMPLX_NEUTRAL"):
         read_body_model(tmp_path)

@@ -48,7 +48,7 @@ def read_with_body(
         return _with_anny(capture, report)
     poses = poses_of(capture)
     if model is None:
-        model = read_body_model(find_body(body, poses))
+        model = read_body_model(body, poses.gender, poses.kind)
     if model.kind != poses.kind:
         text = f"expected a body of the kind {poses.kind}, which the capture's poses are of"
         raise bad(model.path, None, f"{text}, got {model.kind}")
@@ -65,22 +65,6 @@ def poses_of(capture: Capture) -> BodyPoses:
         text = "expected poses of a body, found none: --poses names a file"
         raise bad(capture.folder, None, text)
     return capture.poses
-
-
-def find_body(folder: Path, poses: BodyPoses) -> Path:
-    """Find the body model of poses in a folder, such as smplx/SMPLX_NEUTRAL.npz.
-
-    Raises: InputError.
-    """
-    gender = poses.gender.lower() or "neutral"
-    stem = f"{poses.kind}_{gender}"
-    files = sorted((*folder.glob("*.*"), *folder.glob("*/*.*")))
-    for ending in (".npz", ".pkl"):
-        for path in files:
-            if path.name.lower() == stem + ending:
-                return path
-    text = f"expected {poses.kind.upper()}_{gender.upper()}.npz or .pkl in it, found none"
-    raise bad(folder, None, text)
 
 
 def mask_of(capture: Capture, row: int, camera: int) -> UInt8[ndarray, "h w"] | None:

@@ -60,21 +60,21 @@ class BodyModel:
         return self.joint_regressor @ vertices
 
 
-def read_body_model(path: Path | str, gender: str = "") -> BodyModel:
+def read_body_model(path: Path | str, gender: str = "", kind: BodyKind | None = None) -> BodyModel:
     """Read a body model file, or the one that a folder holds; `path` of the result names it.
 
-    gender: "female" or "male", preferred among several files in a folder; else the neutral one.
-    Pose-dependent shapes and expressions are not read. Raises: InputError.
+    gender, kind: those of the poses, as `find_body_model` takes them; of a file they are not
+    checked. Pose-dependent shapes and expressions are not read. Raises: InputError.
 
     >>> from ash_core.files.body_poses import BODY_JOINTS
     >>> [len(joints) for joints in BODY_JOINTS.values()]
     [24, 52, 55]
     """
     # Joints first: they decide the kind.
-    file = find_body_model(Path(path), gender)
+    file = find_body_model(Path(path), gender, kind)
     source = _Source(file)
-    kind = _kind(source)
-    joints = len(BODY_JOINTS[kind])
+    own_kind = _kind(source)
+    joints = len(BODY_JOINTS[own_kind])
 
     # Surface.
     template = source.numbers("v_template", ("V", 3))
@@ -87,7 +87,7 @@ def read_body_model(path: Path | str, gender: str = "") -> BodyModel:
     shape_dirs = source.numbers("shapedirs", (count, 3, "B"))
     if not 1 <= shape_dirs.shape[-1] <= MAX_SHAPES:
         raise source.bad("shapedirs", f"1 to {MAX_SHAPES} directions", str(shape_dirs.shape[-1]))
-    if kind == "smplx":
+    if own_kind == "smplx":
         small, shapes = SMALL_SMPLX
         shapes = shapes if shape_dirs.shape[-1] == small else SHAPES_OF_SMPLX
         shape_dirs = np.ascontiguousarray(shape_dirs[..., :shapes])
@@ -100,10 +100,10 @@ def read_body_model(path: Path | str, gender: str = "") -> BodyModel:
     weights = np.maximum(weights, 0.0)
 
     # Hands and texture coordinates, where the file has them.
-    hands = _hands(source) if kind != "smpl" else (None, None)
+    hands = _hands(source) if own_kind != "smpl" else (None, None)
     return BodyModel(
         path=file,
-        kind=kind,
+        kind=own_kind,
         template=template,
         faces=faces,
         shape_dirs=shape_dirs,
@@ -118,10 +118,15 @@ def read_body_model(path: Path | str, gender: str = "") -> BodyModel:
 _NAMES: Final = re.compile(r"(smplx|smplh|smpl|basicmodel|model)[^/]*\.(npz|pkl)", re.IGNORECASE)
 
 
-def find_body_model(path: Path, gender: str = "") -> Path:
+_KINDS: Final[tuple[BodyKind, ...]] = ("smplx", "smplh", "smpl")
+"""Kinds of bodies, the fullest first: a name that holds one holds the last as well."""
+
+
+def find_body_model(path: Path, gender: str = "", kind: BodyKind | None = None) -> Path:
     """Return the file itself, or the one of a folder or its subfolders that fits best.
 
-    SMPL-X before SMPL-H before SMPL; then the gender, then neutral; then .npz. Raises: InputError.
+    SMPL-X before SMPL-H before SMPL; then the gender, then neutral; then .npz. With a kind, its
+    files of exactly the gender count, neutral for none: shapes fit no other. Raises: InputError.
     """
     if not path.is_dir():
         if not path.is_file():
@@ -132,18 +137,21 @@ def find_body_model(path: Path, gender: str = "") -> Path:
         return path
     files = [*path.glob("*"), *path.glob("*/*")]
     files = [file for file in files if _NAMES.fullmatch(file.name) and file.is_file()]
-    if not files:
-        text = "expected a body model, such as SMPLX_NEUTRAL.npz, in the folder, found none"
-        raise bad(path, None, text)
+    gender = gender.lower() or ("neutral" if kind else "")
 
-    def rank(file: Path) -> tuple:
+    def rank(file: Path) -> tuple[int, bool, bool, bool, str]:
         name = "/".join(file.relative_to(path).parts).lower()
-        kinds = ("smplx", "smplh", "smpl")
-        kind = next((n for n, kind in enumerate(kinds) if kind in name), len(kinds))
-        fits = re.search(rf"(?<![a-z]){gender.lower()}", name) if gender else None
+        place = next((n for n, own in enumerate(_KINDS) if own in name), len(_KINDS))
+        fits = bool(gender and re.search(rf"(?<![a-z]){gender}", name))
         is_other = not fits and "neutral" not in name
-        return kind, not fits, is_other, file.suffix.lower() != ".npz", name
+        return place, not fits, is_other, file.suffix.lower() != ".npz", name
 
+    if kind is not None:
+        files = [file for file in files if rank(file)[:2] == (_KINDS.index(kind), False)]
+    if not files:
+        name = f"{kind or 'smplx'}_{gender or 'neutral'}".upper()
+        text = f"expected a body model, such as {name}.npz, in the folder, found none"
+        raise bad(path, None, text)
     return min(files, key=rank)
 
 
