@@ -14,6 +14,7 @@ from small_dataset import FRAMES, HEIGHT, WIDTH, small_dataset, write_video
 from toy import make_toy_character
 
 from ash_core.cli import main
+from ash_core.commands.inspect_ import Inspect
 from ash_core.files.cameras.published import read_cameras, write_cameras
 from ash_core.files.dataset import (
     CAMERAS,
@@ -126,6 +127,26 @@ def test_the_page_is_whole_and_alone(data: Path, capfd: pytest.CaptureFixture[st
     Balance().feed(page)
     assert open_tags == []
     assert "good" in capfd.readouterr().out
+
+
+def test_a_reader_that_leaves_early_stops_no_page(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of `inspect DATA | head -3`."""
+
+    def leave(_: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("ash_core.commands.inspect_.say", leave)
+    with pytest.raises(BrokenPipeError):
+        Inspect(data, samples=1).run()
+    assert (data / "inspection.html").read_text().endswith("</html>\n")
+
+
+def test_cameras_of_two_splits_count_once(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(data / "training", data / "testing")
+    assert main(["inspect", str(data), "--samples", "1"]) == 0
+    assert "inspection.html: 3 cameras" in capsys.readouterr().out
 
 
 def test_what_is_no_data_set(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

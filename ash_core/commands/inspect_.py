@@ -53,8 +53,10 @@ class Inspect:
                 progress.update(task, completed=done, total=total)
 
             inspection = inspect_dataset(dataset, self.samples, usable_cores(), tell)
+        # The page first: a reader of the output that leaves early (`| head`) ends the command.
+        write_text(out, inspection_page(inspection))
         for finding in inspection.sorted_findings():
             say(f"{finding.severity:8} {finding.where}: {finding.text}")
-        write_text(out, inspection_page(inspection))
-        say(f"{out}: {len(inspection.cameras)} cameras, {out.stat().st_size / 1e6:.1f} MB")
+        count = len({look.camera for look in inspection.cameras})
+        say(f"{out}: {count} cameras, {out.stat().st_size / 1e6:.1f} MB")
         return FAULTY if any(finding.severity == "error" for finding in inspection.findings) else 0
