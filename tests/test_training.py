@@ -24,6 +24,7 @@ from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.dataset import image_path
 from ash_core.training.checkpoints import newest_checkpoint
+from ash_core.training.evaluation import LABEL_HEIGHT, LABEL_WIDTH
 
 WHOLE = ("--steps", 60, "--checkpoint-every", 20, "--learning-rate", 0.005)
 ROOT = Path(__file__).resolve().parent.parent
@@ -196,13 +197,31 @@ def test_eval_leaves_text_json_and_pictures(footage: Path, trained: Path, tmp_pa
     for kind, values in json.loads((tmp_path / "report.json").read_text()).items():
         assert re.search(rf"{kind} +{values['views']} +{values['psnr']:.2f} ", text)
     picture = np.array(PillowImage.open(tmp_path / "pictures.png"))
-    height, width = picture.shape[0], picture.shape[1] // 3
-    ours, truth, error = (picture[:, n * width : (n + 1) * width] for n in range(3))
-    assert height % 72 == 0
+    labels, rows = picture[:, :LABEL_WIDTH], picture[:, LABEL_WIDTH:]
+    width, step = rows.shape[1] // 3, 72 + LABEL_HEIGHT
+    assert len(rows) % step == 0
     assert width == 96
+    for top in range(0, len(rows), step):
+        titles = rows[top : top + LABEL_HEIGHT]
+        assert all((titles[:, n * width : (n + 1) * width] < 128).any() for n in range(3))
+        assert (labels[top + LABEL_HEIGHT : top + step] < 128).any()
+    shown = np.concatenate([rows[top + LABEL_HEIGHT :][:72] for top in range(0, len(rows), step)])
+    ours, truth, error = (shown[:, n * width : (n + 1) * width] for n in range(3))
     assert np.abs(ours.astype(int) - truth).mean() < 20
     where = np.abs(ours.astype(int) - truth).mean(-1)
     assert (error[..., 0] < 255)[where > 10].all()
+
+
+def test_mistakes_in_flags_and_data_leave_no_folder(
+    footage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    out = tmp_path / "out"
+    assert run("train", tmp_path / "other", "-o", out, "--device", "cpu") == 2
+    assert run("train", footage, "-o", out, "--frames", "9999", "--device", "cpu") == 2
+    assert run("train", footage, "-o", out, "--avatar", tmp_path / "no.safetensors") == 2
+    assert capsys.readouterr().err.count("error: ") == 3
+    assert not out.exists()
 
 
 def test_another_body_and_a_closed_folder_are_told(

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from ash_core.errors import InputError
@@ -24,11 +25,23 @@ from ash_core.training.metrics import (
     scores,
 )
 from ash_core.training.pose_tuning import REFINED, with_refined_poses
-from ash_core.training.validation import comparison, evenly, read_truth
+from ash_core.training.validation import ERROR_GAIN, comparison, evenly, read_truth
 
 WHITE = (1.0, 1.0, 1.0)
 SHOWN = 3
 """Rows of each set in the picture."""
+COLUMNS = ("render", "truth", f"error x{ERROR_GAIN:g}")
+LABEL_PX, LABEL_HEIGHT, LABEL_WIDTH, LABEL_MARGIN = 13, 20, 100, 6
+"""Height of letters, room for labels above and beside a row, px."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Render, ground truth and error of one view, side by side."""
+
+    camera: int
+    frame: int
+    pixels: UInt8[Tensor, "h w3 3"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +54,7 @@ class Report:
     scores: Scores
     flicker: float | None
     """See metrics.flicker; None where no two frames stand beside each other."""
-    rows: tuple[UInt8[Tensor, "h w 3"], ...]
-    """Ours, truth and error of some views."""
+    rows: tuple["Row", ...]
     lpips: str | None = None
     """Weights of `scores.lpips`: alexnet, vgg16, or ST-LPIPS of the package; None where it is."""
     has_refined_poses: bool = False
@@ -222,7 +234,7 @@ def measure(
     before: dict[int, tuple[int, tuple[Tensor, Tensor]]] = {}
     every: list[Scores] = []
     flickers: list[float] = []
-    rows: list[Tensor] = []
+    rows: list[Row] = []
     measured = [(frame, camera) for frame, camera, counts in work if counts]
     shown = {measured[n] for n in evenly(len(measured), SHOWN)}
     for done, (frame, camera, counts) in enumerate(work, start=1):
@@ -237,7 +249,8 @@ def measure(
         before[camera] = frame, pair
         if (frame, camera) in shown:
             window_box = published_window(mask)
-            rows.append(comparison(render[window_box], truth[window_box]).cpu())
+            pixels = comparison(render[window_box], truth[window_box]).cpu()
+            rows.append(Row(camera, frame, pixels))
         progress(selection.name, done, len(work))
     jitter = sum(flickers) / len(flickers) if flickers else None
     return Report(
@@ -293,14 +306,28 @@ def _four(value: float | None) -> str:
 
 
 def picture(reports: Sequence[Report]) -> UInt8[Tensor, "h w 3"]:
-    """Rows of all sets under each other, white where one is narrower."""
-    rows = [row for report in reports for row in report.rows]
-    width = max(row.shape[1] for row in rows)
-    padded: list[Float[Tensor, "h w 3"]] = []
-    for row in rows:
-        blank = torch.full((row.shape[0], width - row.shape[1], 3), 255, dtype=torch.uint8)
-        padded.append(torch.cat((row, blank), 1))
-    return torch.cat(padded)
+    """Put the rows of all sets under each other, each with its set, camera, frame and columns."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    # A page with room for the labels, above each row and at its left.
+    rows = [(report.name, row) for report in reports for row in report.rows]
+    width = LABEL_WIDTH + max(row.pixels.shape[1] for _, row in rows)
+    height = sum(row.pixels.shape[0] + LABEL_HEIGHT for _, row in rows)
+    page = Image.new("RGB", (width, max(height, 1)), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(LABEL_PX)
+    # Rows with their labels.
+    top = 0
+    for name, row in rows:
+        top += LABEL_HEIGHT
+        page.paste(Image.fromarray(row.pixels.numpy()), (LABEL_WIDTH, top))
+        third = row.pixels.shape[1] / 3
+        for column, title in enumerate(COLUMNS):
+            centre = LABEL_WIDTH + (column + 0.5) * third
+            pen.text((centre, top - LABEL_HEIGHT / 2), title, "black", font, "mm")
+        text = f"{name}\ncamera {row.camera}\nframe {row.frame}"
+        pen.multiline_text((LABEL_MARGIN, top), text, "black", font)
+        top += row.pixels.shape[0]
+    return torch.from_numpy(np.array(page))
 
 
 def write_reports(folder: Path, reports: Sequence[Report]) -> None:

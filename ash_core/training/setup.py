@@ -14,6 +14,7 @@ import torch.distributed as dist
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar, save_avatar
 from ash_core.files.dataset import Plan, SplitData, check_fits, open_dataset
+from ash_core.files.io import check_folder
 from ash_core.files.released import notes_worth_showing
 from ash_core.frame_choice import parse_frames
 from ash_core.records import AvatarData
@@ -90,6 +91,8 @@ class TrainingSetup:
             flag = "character" if config.tune_character else "poses"
             text = f"expected an avatar without cloth, got {config.avatar or config.data}"
             raise InputError(f"--tune-{flag}: {text}")
+        # The folder is made once nothing in the flags and the data is wrong, but before slow work.
+        check_folder(config.folder)
         lpips = open_lpips(config.lpips_weights)
         self.lpips = None if lpips is None else lpips.to(device)
         tuned_poses = None

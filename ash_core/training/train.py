@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 
 from ash_core.errors import InputError
-from ash_core.files.io import check_folder
 from ash_core.training.config import TrainConfig
 from ash_core.training.loop import Loop
 from ash_core.training.metrics import Scores
@@ -42,7 +41,6 @@ def train(config: TrainConfig, reporter: Reporter) -> Trained:
     if world.size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        check_folder(config.folder)
         setup = TrainingSetup(config, device, reporter)
         try:
             loop = Loop(setup)
