@@ -366,10 +366,14 @@ class _CharacterFiles:
             self.notes.append(f"{path}: its configuration is {self.path}")
         if path == self.path and self.entries is None:
             return  # a .character, whose format lacks the others' names
+        # Our data sets have their cameras beside the configuration, which never names them.
+        own = self.path.parent / str(ROLES["cameras"].usual)
+        known = () if self.entries is None else (os.path.realpath(own),)
         names = [
             file.name
             for role, file in self.by_role.items()
             if not any(named.entry for named in self.named[role])
+            and os.path.realpath(file) not in known
         ]
         if names:
             reason = "without a configuration" if self.entries is None else "not named in it"
