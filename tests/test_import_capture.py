@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,10 @@ from scipy.spatial.transform import Rotation
 
 from ash_core.captures import import_capture as import_module
 from ash_core.captures import read as read_module
+from ash_core.captures import template as template_module
+from ash_core.captures.bodies import read_with_body
 from ash_core.captures.capture import Capture, Layout
-from ash_core.captures.detect import OWN, Detection, Overrides, detect
+from ash_core.captures.detect import Detection, detect
 from ash_core.captures.import_capture import (
     ImportResult,
     ImportSettings,
@@ -40,6 +42,8 @@ from ash_core.captures.import_capture import (
 )
 from ash_core.captures.layouts.choice import Choice
 from ash_core.captures.read import detect_layout, read_capture
+from ash_core.captures.reading import OWN, Overrides
+from ash_core.captures.template import make_character, read_surface
 from ash_core.captures.world import UP_AXES, axis_vector, turn_of, up_rotation
 from ash_core.cli import main
 from ash_core.conventions import R_WORLD_BODY
@@ -64,6 +68,8 @@ from ash_core.geometry.kinematics import joint_transforms
 from ash_core.importers.body.body_motion import bone_name
 from ash_core.importers.body.posing import joint_frames
 from ash_core.importers.motion_file import read_foreign_motion
+from ash_core.importers.template import fit as fit_module
+from ash_core.importers.template.fit import FittedTemplate
 from ash_core.importers.template.linear_skinning import bone_moves, place_points
 
 CAMERAS, FRAMES = 4, 6
@@ -258,6 +264,7 @@ def test_the_template_covers_the_person(data: Dataset, clip: MadeClip) -> None:
     inspection = inspect_dataset(data, 2, 1, lambda *_: None)
     assert all(look.fps == clip.fps for look in inspection.cameras)
     assert all(look.middle("iou") > 0.45 for look in inspection.cameras)
+    assert not [f for f in inspection.findings if "found by looking" in f.text]
     assert not [finding for finding in inspection.findings if finding.severity == "error"]
 
 
@@ -547,6 +554,56 @@ def test_faults_of_bodies_and_flags_leave_nothing(
     assert "kind smplx" in refused(source, capsys)
     (source.parent / "SMPLX_NEUTRAL.npz").unlink()
     assert "--body" in refused(source, capsys)
+
+
+def test_files_of_the_surface_and_a_target_inside_are_refused_before_the_work(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the capture was read")
+
+    monkeypatch.setattr(import_module, "read_with_body", read)
+    home = source.parent
+    for name in ("r.png", "x.npz", "broken.obj"):
+        (home / name).write_bytes(b"\x89PNG\0\0")
+    png, npz, broken = (str(home / name) for name in ("r.png", "x.npz", "broken.obj"))
+    expected = "--template: {}: expected fit or an .obj file, got .png"
+    assert expected.format(png) in refused(source, capsys, "--template", png)
+    expected = "--uv: {}: expected an .obj file, got .npz"
+    assert expected.format(npz) in refused(source, capsys, "--uv", npz)
+    assert "found nothing there" in refused(source, capsys, "--uv", str(home / "gone.obj"))
+    for flag in ("--template", "--uv"):
+        assert broken in refused(source, capsys, flag, broken)
+    for out in (source / "data", source, home / "link" / "data"):
+        (home / "link").unlink(missing_ok=True)
+        (home / "link").symlink_to(source)
+        assert f"{out}: expected " in refused(source, capsys, out=out)
+    assert not (source / "data").exists()
+
+
+def test_a_fit_names_the_hand_without_fingers(
+    shelf: Path, clip: MadeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Made:
+        notes: tuple[str, ...] = ()
+
+    facts = {"images": 8, "cameras": 4, "frames": 2, "refined_gap_mm": 3.0}
+    fit = FittedTemplate(np.zeros((3, 3)), np.zeros((1, 3), int), np.ones((3, 55)), facts)
+    with_hands = {"lost": (False, True), "both": (True, True)}
+    monkeypatch.setattr(template_module, "clothed_character", lambda *_, **__: Made())
+    capture, body = read_with_body(
+        shelf / "source", "avatarrex", Choice(), shelf / "SMPLX_NEUTRAL.npz", lambda _: None
+    )
+    notes = {}
+    for name, hands in with_hands.items():
+        one = replace(fit, joined_hands=hands)
+        monkeypatch.setattr(fit_module, "fit_clothed_template", lambda *_, one=one: one)
+        surface = read_surface(Path("fit"), None)
+        made = make_character(surface, capture, capture.cameras, body, np.eye(3), lambda *_: None)
+        notes[name] = made.notes[1:]
+    assert notes["lost"] == ("left hand without fingers: its wrist was not found",)
+    assert notes["both"] == ()
 
 
 @pytest.mark.usefixtures("no_character")

@@ -186,7 +186,7 @@ def test_weights_sum_to_one_and_are_not_negative() -> None:
 
 @pytest.mark.slow
 def test_fingers_are_the_bodys_own() -> None:
-    assert fitted().facts["joined_hands"] == 2
+    assert fitted().joined_hands == (True, True)
     fingers = np.abs(fitted().vertices[:, 0]) > 0.75
     distances, _ = KDTree(man().body[0]).query(fitted().vertices[fingers])
     assert fingers.sum() > 50

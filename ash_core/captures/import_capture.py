@@ -22,7 +22,7 @@ from ash_core.captures.layouts.choice import Choice
 from ash_core.captures.paint import paint_texture
 from ash_core.captures.read import detect_layout
 from ash_core.captures.reading import Overrides
-from ash_core.captures.template import make_character
+from ash_core.captures.template import Surface, make_character, read_surface
 from ash_core.captures.world import UpAxis, WorldTurn, turn_of
 from ash_core.captures.write import Written, jobs_of, remove_tree, write_images
 from ash_core.errors import InputError
@@ -104,6 +104,8 @@ def import_capture(settings: ImportSettings, watch: Watch) -> ImportResult | Non
     """
     # Read the capture and the body.
     check_target(settings.out)
+    _check_outside(settings.out, settings.folder)
+    surface = read_surface(settings.template, settings.uv)
     watch.stage("reading the capture")
     layout = settings.layout or detect_layout(settings.folder)
     choice = Choice(settings.frames, settings.cameras, settings.poses)
@@ -121,7 +123,7 @@ def import_capture(settings: ImportSettings, watch: Watch) -> ImportResult | Non
     # Make everything beside the target, then put it in its place.
     with building(settings.out) as partial:
         watch.stage("making the character")
-        notes = _write_character(settings, partial, capture, detection, body, turn, splits, watch)
+        notes = _write_character(surface, partial, capture, detection, body, turn, splits, watch)
         if watch.stopped():
             raise _Stopped
         cameras = [_camera_of(camera, turn) for camera in detection.cameras]
@@ -197,7 +199,7 @@ def _turn_of(body: CaptureBody, up: UpAxis | None) -> WorldTurn:
 
 
 def _write_character(
-    settings: ImportSettings,
+    surface: Surface,
     folder: Path,
     capture: Capture,
     detection: Detection,
@@ -216,8 +218,7 @@ def _write_character(
     # The character, in the body frame.
     T = turn.T_body_capture
     character = make_character(
-        settings.template,
-        settings.uv,
+        surface,
         capture,
         detection.cameras,
         body,
@@ -295,6 +296,13 @@ def check_target(out: Path) -> None:
                 "expected a new folder, or one that holds nothing but an earlier import, which is"
             )
             raise bad(path, None, f"{text} replaced; move away {shorten(', '.join(foreign), 80)}")
+
+
+def _check_outside(out: Path, capture: Path) -> None:
+    """Refuse a target inside the capture, whose readers would meet it. Raises: InputError."""
+    inner, outer = (Path(os.path.realpath(path)) for path in (out, capture))
+    if inner.is_relative_to(outer):
+        raise bad(out, None, f"expected a folder outside the capture {capture}, got one in it")
 
 
 def _is_ours(folder: Path) -> bool:

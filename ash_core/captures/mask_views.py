@@ -1,7 +1,7 @@
 """Masks of some pictures of a capture, and how a body's joints lie in them by a reading."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -15,12 +15,14 @@ from ash_core.captures.images import image_size, read_alphas
 from ash_core.captures.reading import METRES, OWN, Reading
 from ash_core.errors import InputError
 from ash_core.files.body_poses import RootRule
-from ash_core.files.io import bad
+from ash_core.files.io import bad, show
 from ash_core.geometry.lens import distort
 
 PAIRS: Final = 60
 """Pictures that are looked at."""
 FRAMES: Final = 15
+MOST_LISTED: Final = 3
+"""Cameras with empty masks that are named."""
 SIDE_PX: Final = 384
 """Longest side of the masks that readings are tried on."""
 TOLERANCE: Final = 0.006
@@ -78,11 +80,12 @@ class MaskViews:
                     fields_px.append(_signed_distance(alpha))
                     sizes.append(size)
         if not shown:
-            text = f"expected a person in the masks, found {len(keys)} empty ones"
+            frame, camera = keys[0]
+            first = f"first camera {show(capture.cameras[camera].name)}, frame {frame}"
+            text = f"expected a person in the masks, found {len(keys)} empty ones ({first})"
             raise bad(capture.folder, None, text)
         self.keys = shown
-        empty = len(keys) - len(shown)
-        self.notes = (f"{empty} of {len(keys)} masks that were looked at are empty",) * (empty > 0)
+        self.notes = _empty_masks(capture, keys, shown)
         # All distances in one array: a look-up for all pictures at once.
         heights, widths = zip(*(field.shape for field in fields_px), strict=True)
         self._distances = np.full((len(shown), max(heights), max(widths)), -1e6, np.float32)
@@ -245,6 +248,23 @@ def _sample(capture: Capture) -> list[tuple[int, int]]:
         turned = (*shown[first:], *shown[:first])
         chosen |= {(frame, camera) for camera in turned[:each]}
     return sorted(chosen, key=lambda key: (key[1], key[0]))
+
+
+def _empty_masks(
+    capture: Capture, keys: Sequence[tuple[int, int]], shown: Collection[tuple[int, int]]
+) -> tuple[str, ...]:
+    """Report the cameras with empty masks. keys: pictures by camera; shown: those with a person."""
+    notes = []
+    for camera, group in itertools.groupby(keys, key=lambda key: key[1]):
+        frames = [frame for frame, _ in group]
+        empty = [frame for frame in frames if (frame, camera) not in shown]
+        if empty:
+            name = f"camera {show(capture.cameras[camera].name)}"
+            count = f"all {len(empty)}" if empty == frames else f"{len(empty)} of {len(frames)}"
+            notes.append(f"{name}: {count} masks that were looked at are empty, frame {empty[0]}")
+    if len(notes) > MOST_LISTED:
+        notes[MOST_LISTED:] = [f"empty masks in {len(notes) - MOST_LISTED} more cameras"]
+    return tuple(notes)
 
 
 def _masks(

@@ -1,7 +1,7 @@
 """Template of a capture's character: the nude body, a scan, or a surface fitted to the masks."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,7 @@ from numpy import ndarray
 from ash_core.captures.bodies import CaptureBody, mask_of
 from ash_core.captures.capture import Capture, CaptureCamera
 from ash_core.files.image import read_image
-from ash_core.files.obj import read_obj
+from ash_core.files.obj import ObjMesh, read_obj
 from ash_core.importers.body.body_character import (
     BodyCharacter,
     clothed_character,
@@ -22,13 +22,31 @@ from ash_core.importers.body.posing import joint_frames
 
 FIT: Final = "fit"
 """Value of --template for a surface that is fitted to the masks."""
-HANDS: Final = 2
 Progress = Callable[[str, float], None]
 
 
+@dataclass(frozen=True)
+class Surface:
+    """Surface that the user asks for, and its texture coordinates."""
+
+    template: Path | None
+    """OBJ file of a scan, fit, or None for the body itself."""
+    scan: ObjMesh | None
+    uv: Path | None
+    """OBJ file with the body's texture coordinates."""
+
+
+def read_surface(template: Path | None, uv: Path | None) -> Surface:
+    """Read the files of a surface: a wrong one is refused before slow work. Raises: InputError."""
+    is_scan = template is not None and str(template) != FIT
+    scan = read_obj(template, need_uvs=False) if template is not None and is_scan else None
+    if uv is not None:
+        read_obj(uv)
+    return Surface(template, scan, uv)
+
+
 def make_character(
-    template: Path | None,
-    uv: Path | None,
+    surface: Surface,
     capture: Capture,
     cameras: Sequence[CaptureCamera],
     body: CaptureBody,
@@ -37,21 +55,21 @@ def make_character(
 ) -> BodyCharacter:
     """Make the character of a capture. Raises: InputError.
 
-    template: OBJ file, fit, or None for the body itself. cameras: of the stored images, as they
-    were detected. body: with poses of the rule "pelvis".
+    cameras: of the stored images, as they were detected. body: with poses of the rule "pelvis".
     """
-    if template is None:
-        return make_body_character(body.model, body.poses, R_body_capture, uv_file=uv)
-    if str(template) == FIT:
+    if surface.scan is not None:
+        return _scanned(surface.scan, str(surface.template), body, R_body_capture)
+    if surface.template is not None:
         return _fitted(capture, cameras, body, R_body_capture, progress)
-    return _scanned(template, body, R_body_capture)
+    return make_body_character(body.model, body.poses, R_body_capture, uv_file=surface.uv)
 
 
-def _scanned(path: Path, body: CaptureBody, R_body_capture: Float[ndarray, "3 3"]) -> BodyCharacter:
-    """Make the character of a scan near some frame's body."""
+def _scanned(
+    mesh: ObjMesh, name: str, body: CaptureBody, R_body_capture: Float[ndarray, "3 3"]
+) -> BodyCharacter:
+    """Make the character of a scan near some frame's body. name: its file, in notes."""
     from ash_core.importers.template.transfer import unpose_scan
 
-    mesh = read_obj(path, need_uvs=False)
     scale = body.poses.scale
     scan = unpose_scan(
         mesh.vertices.double().numpy(),
@@ -79,7 +97,7 @@ def _scanned(path: Path, body: CaptureBody, R_body_capture: Float[ndarray, "3 3"
     pose = "the rest pose"
     if scan.frame is not None:
         pose = f"the pose of frame {body.poses.frames[scan.frame]}"
-    text = f"{path}: a scan in {pose}, {100 * scan.distance_m:.1f} cm from the body on average"
+    text = f"{name}: a scan in {pose}, {100 * scan.distance_m:.1f} cm from the body on average"
     return replace(character, notes=(text, *character.notes))
 
 
@@ -92,6 +110,7 @@ def _fitted(
 ) -> BodyCharacter:
     """Make the character of a surface fitted to the masks of some frames."""
     from ash_core.importers.template.fit import fit_clothed_template
+    from ash_core.importers.template.parts import HANDS
 
     def mask(row: int, camera: int) -> UInt8[ndarray, "h w"]:
         alpha = mask_of(capture, row, camera)
@@ -116,6 +135,6 @@ def _fitted(
         f"template fitted to {facts['images']:.0f} masks of {facts['cameras']:.0f} cameras in "
         f"{facts['frames']:.0f} frames: outlines {facts['refined_gap_mm']:.1f} mm apart (median)"
     )
-    if facts["joined_hands"] < HANDS:
-        text += "; a hand without fingers: its wrist was not found"
-    return replace(character, notes=(text, *character.notes))
+    lost = [side for side, is_joined in zip(HANDS, fit.joined_hands, strict=True) if not is_joined]
+    notes = [f"{side} hand without fingers: its wrist was not found" for side in lost]
+    return replace(character, notes=(text, *notes, *character.notes))

@@ -91,9 +91,10 @@ class ImportCapture:
         if str(self.body) != "anny" and not self.body.exists():
             text = "expected a body model file or its folder, found nothing there"
             raise InputError(f"--body: {self.body}: {text}")
-        if self.template is not None and str(self.template) != "fit" and not self.template.exists():
-            text = "expected fit or an .obj file, found nothing there"
-            raise InputError(f"--template: {self.template}: {text}")
+        if self.template is not None and str(self.template) != "fit":
+            _check_obj("--template", self.template, "fit or an .obj file")
+        if self.uv is not None:
+            _check_obj("--uv", self.uv, "an .obj file")
         # Settings of the import.
         from ash_core.captures.import_capture import ImportSettings, Watch, import_capture
         from ash_core.resources import usable_cores
@@ -150,6 +151,14 @@ class ImportCapture:
             root=None if self.root == "auto" else self.root,
             scale=self.scale,
         )
+
+
+def _check_obj(flag: str, path: Path, expected: str) -> None:
+    """Refuse a file that is no .obj by its name. Raises: InputError."""
+    if path.suffix.lower() != ".obj":
+        raise InputError(f"{flag}: {path}: expected {expected}, got {path.suffix or path.name}")
+    if not path.is_file():
+        raise InputError(f"{flag}: {path}: expected {expected}, found nothing there")
 
 
 def _show_detection(detection: "Detection") -> None:

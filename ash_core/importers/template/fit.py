@@ -74,8 +74,10 @@ class FittedTemplate:
     weights: Float[ndarray, "V J"]
     """Skin weights; rows sum to 1."""
     facts: Mapping[str, float]
-    """Numbers of the fit: frames, cameras, images, cell_mm, joined_hands; gap_mm and
-    refined_gap_mm, median distances between the outlines of surface and masks."""
+    """Numbers of the fit: frames, cameras, images, cell_mm; gap_mm and refined_gap_mm, median
+    distances between the outlines of surface and masks."""
+    joined_hands: tuple[bool, ...] = ()
+    """For each hand of the body's parts, whether it was joined to the surface."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,10 @@ def fit_clothed_template(
         "cameras": len(cameras),
         "images": int(silhouettes.is_seen.sum()),
         "cell_mm": 1000 * cell_m,
-        "joined_hands": hands,
     }
     if errors:
         facts |= {"gap_mm": 1000 * errors[0], "refined_gap_mm": 1000 * errors[-1]}
-    return FittedTemplate(vertices, faces, weights, facts)
+    return FittedTemplate(vertices, faces, weights, facts, hands)
 
 
 def choose_frames(turns: Float[ndarray, "F J 3 3"], count: int) -> list[int]:
@@ -375,8 +376,8 @@ def _trilinear(grid, places):  # type: ignore[no-untyped-def]
 
 def _finish(
     vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], nude: _Nude
-) -> tuple[Float[ndarray, "W 3"], Int[ndarray, "G 3"], int]:
-    """Smooth the extracted surface, draw the face back, join the hands; return their number too."""
+) -> tuple[Float[ndarray, "W 3"], Int[ndarray, "G 3"], tuple[bool, ...]]:
+    """Smooth the extracted surface, draw the face back, join the hands; return which could be."""
     mean = mean_matrix(faces, len(vertices))
     loose = _looseness(vertices, nude)
     for number in range(LOOSE_SMOOTHINGS):  # Taubin's pair: it keeps the volume
@@ -384,7 +385,7 @@ def _finish(
         vertices = smooth(vertices, mean, 0.5 * share, 1)
         vertices = smooth(vertices, mean, -0.52 * share, 1)
     vertices, faces = draw_back_face(vertices, faces, nude.surface, nude.face)
-    joined = 0
+    joined = []
     for share in nude.hands:
         closest = nude.surface.query(vertices)
         shares = nude.surface.carry(closest, share[:, None])[:, 0]
@@ -393,8 +394,8 @@ def _finish(
         )
         if result is not None:
             vertices, faces = result
-            joined += 1
-    return vertices, faces, joined
+        joined.append(result is not None)
+    return vertices, faces, tuple(joined)
 
 
 def _thin(

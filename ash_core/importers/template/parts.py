@@ -13,6 +13,7 @@ from ash_core.studio.mesh.surface import mean_matrix, smooth, vertex_normals
 
 FACE_TOP = 0.62
 """Height of the brow, as a share of the head's height from its lowest vertex."""
+HANDS: Final = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class BodyParts:
     """Joints of the parts that clothes leave free."""
 
     hands: tuple[tuple[int, ...], ...] = ()
-    """Wrist and fingers of each hand."""
+    """Wrist and fingers of each hand, in the order of `HANDS`."""
     head: tuple[int, ...] = ()
 
 
@@ -30,7 +31,7 @@ def _parts_of(names: Sequence[str]) -> BodyParts:
     hands = tuple(
         tuple(j for j, name in enumerate(names)
               if name.startswith(side) and name.split("_")[1].rstrip("123") in fingers)
-        for side in ("left", "right")
+        for side in HANDS
     )  # fmt: skip
     head = ("head", "jaw", "left_eye", "right_eye")
     return BodyParts(hands, tuple(j for j, name in enumerate(names) if name in head))
