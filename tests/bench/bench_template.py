@@ -2,6 +2,7 @@
 
     python tests/bench/bench_template.py [mira ida] [--frames 24] [--cameras 8] [--size 640x470]
         [--joints smplx] [--pictures DIR]
+    python tests/bench/bench_template.py ida mira --sheet docs/fitted_templates.jpg
 
 Needs the package anny. The actor's nude body and poses, on the joints of SMPL-X, and masks of its
 true surface are all that the fit gets. Distances are from points to surfaces, mm.
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ash_core.captures.capture import CaptureCamera
 from ash_core.commands.options import parse_size
@@ -276,6 +277,43 @@ def pictures(folder: Path, name: str, fit: FittedTemplate, handed: Handed) -> No
     Image.fromarray(np.concatenate(rows)).save(folder / f"{name}.png")
 
 
+SHEET_YAWS = {"front": 0, "from the side": 60, "back": 180}
+SHEET_SCALE, SHEET_FINER, SHEET_MARGIN, LABEL_PX = 190, 2, 12, 15
+"""Pixels a metre, rendered pixels a pixel along a side, px around a person, height of letters."""
+
+
+def sheet(path: Path, fits: dict[str, tuple[FittedTemplate, Handed]]) -> None:
+    """Write a labelled sheet: a row of fitted templates over one of true surfaces."""
+    meshes = {
+        name: {"fitted": (fit.vertices, fit.faces), "true": (handed.true_rest, handed.true_faces)}
+        for name, (fit, handed) in fits.items()
+    }
+    # One size of cell, in which nobody is cut off.
+    every = np.concatenate([v for kinds in meshes.values() for v, _ in kinds.values()])
+    reach = np.hypot(every[:, 0], every[:, 2]).max()
+    low, high = every[:, 1].min(), every[:, 1].max()
+    width = round(2 * reach * SHEET_SCALE) + 2 * SHEET_MARGIN
+    height = round((high - low) * SHEET_SCALE) + 2 * SHEET_MARGIN
+    top, left = 3 * LABEL_PX, 5 * LABEL_PX
+    columns = [(name, view) for name in meshes for view in SHEET_YAWS]
+    page = Image.new("RGB", (left + width * len(columns), top + 2 * height), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(LABEL_PX)
+    # Draw the meshes with their labels.
+    for column, (name, view) in enumerate(columns):
+        middle = left + width * column + width // 2
+        pen.text((middle, top // 2), f"{name}, {view}", "black", font, "mm")
+        for row, (vertices, faces) in enumerate(meshes[name].values()):
+            finer = (width * SHEET_FINER, height * SHEET_FINER)
+            centre = np.array([0.0, (low + high) / 2, 0.0])
+            scale = SHEET_SCALE * SHEET_FINER
+            pixels = draw(vertices, faces, SHEET_YAWS[view], centre, scale, finer)
+            cell = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
+            page.paste(cell, (left + width * column, top + height * row))
+    for row, kind in enumerate(("fitted", "true")):
+        pen.text((left // 2, top + height * row + height // 2), kind, "black", font, "mm")
+    page.save(path, quality=90)
+
+
 class Clock:
     """Records the processor time at which each step starts."""
 
@@ -311,7 +349,9 @@ def main() -> None:
     parser.add_argument("--fitted", type=int)
     parser.add_argument("--cell", type=float)
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--sheet", type=Path)
     options = parser.parse_args()
+    fits = {}
     for name in options.actors:
         handed = hand_over(
             name, options.frames, options.cameras, parse_size(options.size), options.joints
@@ -324,8 +364,11 @@ def main() -> None:
         )  # fmt: skip
         print(f"{name}: processor seconds at the start of each step: {clock.steps}", flush=True)
         report(name, fit, handed)
+        fits[name] = fit, handed
         if options.pictures:
             pictures(options.pictures, name, fit, handed)
+    if options.sheet:
+        sheet(options.sheet, fits)
 
 
 if __name__ == "__main__":
