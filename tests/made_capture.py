@@ -15,20 +15,22 @@ import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from ash_core.captures.capture import CaptureCamera
+from ash_core.character import Character
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.files.body_poses import BODY_JOINTS, BODY_PARENTS, BodyPoses
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
+from ash_core.footage.inspect.silhouette import silhouette
 from ash_core.geometry.camera import look_at
 from ash_core.geometry.kinematics import joint_transforms
 from ash_core.geometry.lens import Lens, distort
@@ -52,6 +54,10 @@ MARKERS = (15, 20, 11)
 """Joints that marker images show in red, green, blue: head, left wrist, right foot."""
 MARKER_PX = 1.8
 """Standard deviation of a marker's spot."""
+SPOT_PX = 10
+"""Half the side of the window that holds a spot."""
+SMALL, FAR_M = (60, 80), 5.2
+"""Size of the images of the long clip, and its cameras' distance: the dance needs room."""
 T_CAPTURE_WORLD = np.array(
     [[1.0, 0.0, 0.0, 0.15], [0.0, 0.0, -1.0, 0.9], [0.0, 1.0, 0.0, 0.4], [0.0, 0.0, 0.0, 1.0]]
 )
@@ -61,14 +67,33 @@ LENSES = {1: Lens(-0.12, 0.03, 1.2e-3, -8e-4, 0.01), 3: Lens(0.08, -0.02, -9e-4,
 Pixels = UInt8[np.ndarray, "h w *c"]
 
 
+class Rows(Sequence[tuple[Pixels, ...]]):
+    """Images by frame and camera that are drawn when they are asked for."""
+
+    def __init__(self, draw: Callable[[int], tuple[Pixels, ...]], frames: Sequence[int]) -> None:
+        self.draw, self.frames = draw, frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[Pixels, ...]: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Rows": ...
+    def __getitem__(self, place: int | slice) -> "tuple[Pixels, ...] | Rows":
+        if isinstance(place, slice):
+            return Rows(self.draw, self.frames[place])
+        return self.draw(self.frames[place])
+
+
 @dataclass(frozen=True)
 class MadeClip:
     """Capture of one person with everything that a reader should find."""
 
     cameras: tuple[CaptureCamera, ...]
-    images: tuple[tuple[Pixels, ...], ...]
+    images: Sequence[tuple[Pixels, ...]]
     """RGB [h, w, 3] by frame and camera, distorted by the camera's lens."""
-    masks: tuple[tuple[Pixels, ...], ...]
+    masks: Sequence[tuple[Pixels, ...]]
     """0 or 255, [h, w], by frame and camera."""
     poses: BodyPoses
     """SMPL-X, rule "pelvis", in the capture's world (Y down); shape coefficients 0."""
@@ -123,29 +148,45 @@ def bare_clip(cameras: int = 2, frames: int = 2, size: tuple[int, int] = SIZE) -
 
 def marker_clip(clip: MadeClip) -> MadeClip:
     """Replace the images by black ones with a spot at each marker, a joint a colour channel."""
-    rows = []
-    for frame in range(len(clip.images)):
-        row = []
-        for number, camera in enumerate(clip.cameras):
-            x, y = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
-            spots = clip.projected(frame, number)[list(clip.markers)]
-            away2 = (x[..., None] - spots[:, 0]) ** 2 + (y[..., None] - spots[:, 1]) ** 2
-            row.append(np.round(250 * np.exp(-away2 / (2 * MARKER_PX**2))).astype(np.uint8))
-        rows.append(tuple(row))
-    return replace(clip, images=tuple(rows))
+    places = joint_frames(clip.poses, clip.rest_joints)[1][:, list(clip.markers)]
+
+    def draw(frame: int) -> tuple[Pixels, ...]:
+        return tuple(_spots(camera, project(camera, places[frame])) for camera in clip.cameras)
+
+    return replace(clip, images=Rows(draw, range(len(places))))
+
+
+def _spots(camera: CaptureCamera, places: Float[np.ndarray, "3 2"]) -> Pixels:
+    """Draw a spot in each colour channel of a black image."""
+    image = np.zeros((camera.height, camera.width, 3), np.uint8)
+    for channel, place in enumerate(places):
+        left, top = np.maximum(np.floor(place).astype(int) - SPOT_PX, 0)
+        window = image[top : top + 2 * SPOT_PX, left : left + 2 * SPOT_PX, channel]
+        rows, columns = (np.arange(count) + 0.5 for count in window.shape)
+        spread = -2 * MARKER_PX**2
+        across = np.exp((left + columns - place[0]) ** 2 / spread)
+        along = np.exp((top + rows - place[1]) ** 2 / spread)
+        window[:] = np.round(250 * along[:, None] * across)
+    return image
 
 
 def marker_places(image: Pixels) -> Float[np.ndarray, "3 2"]:
     """Find the centre of each marker's spot in a decoded marker image, px."""
-    weights = np.where(image > 25, image, 0).astype(float)
-    sums = weights.sum((0, 1))
-    y, x = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
-    return np.stack([(weights * axis[..., None]).sum((0, 1)) / sums for axis in (x, y)], -1)
+    places = []
+    for channel in np.ascontiguousarray(np.moveaxis(image, -1, 0)):
+        row, column = divmod(int(channel.argmax()), channel.shape[1])
+        top, left = max(row - SPOT_PX, 0), max(column - SPOT_PX, 0)
+        window = channel[top : row + SPOT_PX, left : column + SPOT_PX]
+        weights = np.where(window > 25, window, 0).astype(float)
+        x = weights.sum(0) @ (np.arange(weights.shape[1]) + 0.5 + left)
+        y = weights.sum(1) @ (np.arange(weights.shape[0]) + 0.5 + top)
+        places.append(np.array([x, y]) / weights.sum())
+    return np.stack(places)
 
 
-def with_shape(clip: MadeClip, seed: int = 3, count: int = 10) -> MadeClip:
-    """Give the poses shape coefficients, so that a reader can lose them."""
-    betas = np.random.default_rng(seed).normal(0, 1, count)
+def with_shape(clip: MadeClip, seed: int = 3, count: int = 10, size: float = 1.0) -> MadeClip:
+    """Give the poses shape coefficients of some size, so that a reader can lose them."""
+    betas = np.random.default_rng(seed).normal(0, size, count)
     return replace(clip, poses=replace(clip.poses, betas=betas))
 
 
@@ -160,6 +201,65 @@ def cut(clip: MadeClip, frames: int) -> MadeClip:
         expressions=None if poses.expressions is None else poses.expressions[:frames],
     )
     return replace(clip, images=clip.images[:frames], masks=clip.masks[:frames], poses=kept)
+
+
+# ---- the long clip ----
+
+
+@functools.cache
+def long_clip(lens: Literal["own", "none"] = "own", cameras: int = 8, frames: int = 60) -> MadeClip:
+    """Make a long clip of small images at little cost: markers, and silhouettes of the actor.
+
+    lens: "own" lenses, or "none".
+    """
+    poses, rest_joints = _body_poses(*_actor(frames))
+    placed = _cameras(cameras, SMALL, joint_frames(poses, rest_joints)[1], FAR_M)
+    if lens == "none":
+        placed = tuple(replace(camera, lens=Lens()) for camera in placed)
+    return sketched(MadeClip(placed, (), (), poses, rest_joints))
+
+
+def sketched(clip: MadeClip) -> MadeClip:
+    """Draw the actor's silhouettes and the markers as the clip's cameras see them."""
+    frames = len(clip.poses.rotations)
+    surfaces, faces = _surfaces(frames)
+    drawn: dict[int, list[tuple[Pixels, tuple[int, ...]]]] = {}
+
+    def draw(frame: int) -> tuple[Pixels, ...]:
+        # Kept as bits: those of MVHumanNet are large.
+        if frame not in drawn:
+            masks = [_silhouette(surfaces[frame], faces, camera) for camera in clip.cameras]
+            drawn[frame] = [(np.packbits(mask), mask.shape) for mask in masks]
+        pairs = drawn[frame]
+        bits = (np.unpackbits(b, count=math.prod(shape)).reshape(shape) for b, shape in pairs)
+        return tuple(mask * np.uint8(255) for mask in bits)
+
+    return marker_clip(replace(clip, masks=Rows(draw, range(frames))))
+
+
+@functools.cache
+def _surfaces(frames: int) -> tuple[Float[np.ndarray, "F V 3"], torch.Tensor]:
+    """Pose the actor's surface in each frame, in the capture's world, m; with its triangles."""
+    data, motion = _actor(frames)
+    character = Character(data)
+    R = T_CAPTURE_WORLD[:3, :3] @ np.array(R_WORLD_BODY)
+    surfaces = []
+    for frame in range(frames):
+        window = pose_window(motion, frame, data.skeleton, data.history_offsets)
+        with torch.no_grad():
+            vertices = character(window).vertices[0].double().numpy()
+        surfaces.append(vertices @ R.T + T_CAPTURE_WORLD[:3, 3])
+    return np.stack(surfaces), data.template.faces
+
+
+def _silhouette(
+    vertices: Float[np.ndarray, "V 3"], faces: torch.Tensor, camera: CaptureCamera
+) -> Bool[np.ndarray, "h w"]:
+    """Draw a surface as a camera sees it through its lens."""
+    local = vertices @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
+    local[:, :2] = distort(camera.lens, local[:, :2] / local[:, 2:]) * local[:, 2:]
+    straight = Camera.from_arrays(np.eye(4), camera.K, camera.width, camera.height)
+    return silhouette(torch.from_numpy(local), faces, straight).numpy()
 
 
 # ---- making the clip ----
@@ -267,7 +367,10 @@ def _body_poses(data: AvatarData, motion: Motion) -> tuple[BodyPoses, Float[np.n
 
 
 def _cameras(
-    count: int, size: tuple[int, int], places: Float[np.ndarray, "F 55 3"]
+    count: int,
+    size: tuple[int, int],
+    places: Float[np.ndarray, "F 55 3"],
+    distance_m: float = DISTANCE_M,
 ) -> tuple[CaptureCamera, ...]:
     """Place cameras around the person, at several heights, with focal lengths of their own."""
     T_world_capture = np.linalg.inv(T_CAPTURE_WORLD)
@@ -278,7 +381,7 @@ def _cameras(
     for number in range(count):
         angle = 2 * math.pi * number / count + 0.2
         direction = (math.cos(angle), math.sin(angle), (0.05, 0.35, -0.1, 0.2)[number % 4])
-        eye = torch.tensor(centre + DISTANCE_M * np.array(direction))
+        eye = torch.tensor(centre + distance_m * np.array(direction))
         # look_at gives float32; a rotation that is one to the last bit makes the truth exact.
         viewmat = look_at(eye, torch.tensor(centre)).double().numpy()
         viewmat[:3, :3] = Rotation.from_matrix(viewmat[:3, :3]).as_matrix()
@@ -389,7 +492,8 @@ Keys = Collection[tuple[int, int]]
 def _save(path: Path, pixels: Pixels) -> None:
     """Write a .png, or a .jpg whose colours keep the images' size."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"quality": 98, "subsampling": 0} if path.suffix == ".jpg" else {}
+    is_jpeg = path.suffix == ".jpg"
+    options = {"quality": 98, "subsampling": 0} if is_jpeg else {"compress_level": 1}
     Image.fromarray(pixels).save(path, **options)
 
 

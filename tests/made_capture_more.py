@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import small_dataset
 from jaxtyping import Float
 from made_capture import (
     Keys,
@@ -21,6 +22,7 @@ from made_capture import (
     _save_all,
     _write_json,
     body25,
+    sketched,
     to_origin_rule,
     write_smplx_npz,
 )
@@ -28,7 +30,6 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from ash_core.captures.capture import CaptureCamera
-from ash_core.files.video import open_writer
 from ash_core.geometry.lens import Lens
 from ash_core.importers.body.posing import joint_frames
 
@@ -68,7 +69,7 @@ def with_one_lens(clip: MadeClip, scale: float = 0.25) -> MadeClip:
     cameras = [
         CaptureCamera(camera.name, K, camera.viewmat, width, height) for camera in clip.cameras
     ]
-    return with_cameras(clip, tuple(cameras))
+    return sketched(replace(clip, cameras=tuple(cameras)))
 
 
 # ---- DNA-Rendering ----
@@ -239,13 +240,10 @@ def write_videos(folder: Path, clip: MadeClip) -> None:
 
 def write_video(path: Path, clip: MadeClip, camera: int, fps: float, masks: bool = False) -> None:
     """Write the frames of one camera as a video."""
-    made = clip.cameras[camera]
-    with open_writer(path, made.width, made.height, fps) as writer:
-        for frame in range(len(clip.images)):
-            pixels = clip.images[frame][camera]
-            if masks:
-                pixels = np.repeat(clip.masks[frame][camera][..., None], 3, -1)
-            writer.write(pixels, frame)
+    frames = np.stack([row[camera] for row in (clip.masks if masks else clip.images)])
+    if masks:
+        frames = np.repeat(frames[..., None], 3, -1)
+    small_dataset.write_video(path, frames, fps=round(fps), crf=6)
 
 
 def write_colmap(

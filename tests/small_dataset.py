@@ -117,18 +117,20 @@ def write_video(
     frames: UInt8[np.ndarray, "F h w 3"],
     ticks: Sequence[int] | None = None,
     container_options: dict[str, str] | None = None,
+    fps: int = 25,
+    crf: int = 12,
 ) -> None:
-    """Write an H.264 video of 25 frames a second, or a frame at each of `ticks` (1/25 s)."""
+    """Write an H.264 video of some frames a second, or a frame at each of `ticks` (1/fps s)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container_options or {}) as container:
-        stream = container.add_stream("libx264", rate=25)
+        stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "12", "preset": "veryfast", "g": "4"}
-        stream.codec_context.time_base = Fraction(1, 25)
+        stream.options = {"crf": str(crf), "preset": "veryfast", "g": "4"}
+        stream.codec_context.time_base = Fraction(1, fps)
         for tick, frame in zip(ticks or range(len(frames)), frames, strict=True):
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            picture.pts, picture.time_base = tick, Fraction(1, 25)
+            picture.pts, picture.time_base = tick, Fraction(1, fps)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
 

@@ -32,11 +32,12 @@ from made_capture import (
     write_thuman4,
     write_zju,
 )
+from made_layouts import RunsCode
 from PIL import Image
 from small_dataset import write_video
 
 from ash_core.captures.capture import Capture
-from ash_core.captures.images import read_image, read_mask
+from ash_core.captures.images import read_image
 from ash_core.captures.layouts.actorshq import is_actorshq, read_actorshq
 from ash_core.captures.layouts.avatarrex import (
     is_avatarrex,
@@ -135,50 +136,6 @@ def image_paths(capture: Capture) -> list[Path]:
 # ---- the same clip out of each layout ----
 
 
-@OF_EACH
-def test_a_reader_returns_the_cameras_that_were_written(tmp_path: Path, name: str) -> None:
-    clip = written(tmp_path, name)
-    capture = read(tmp_path, name)
-    assert capture.layout == name
-    assert [camera.name for camera in capture.cameras] == [camera.name for camera in clip.cameras]
-    assert any(" " in camera.name for camera in capture.cameras)
-    for camera, truth in zip(capture.cameras, clip.cameras, strict=True):
-        np.testing.assert_allclose(camera.K, truth.K, rtol=1e-6)
-        np.testing.assert_allclose(camera.viewmat, truth.viewmat, atol=1e-6)
-        lenses = [list(vars(each.lens).values()) for each in (camera, truth)]
-        np.testing.assert_allclose(*lenses, atol=1e-9)
-        assert (camera.width, camera.height) == (truth.width, truth.height)
-
-
-@OF_EACH
-def test_a_reader_returns_the_joints_that_were_written(tmp_path: Path, name: str) -> None:
-    clip = written(tmp_path, name)
-    capture = read(tmp_path, name)
-    poses, truth = capture.poses, clip.poses
-    assert poses is not None
-    assert poses.kind == truth.kind
-    assert poses.frames == capture.frames == tuple(range(FRAMES))
-    for got, want in zip(
-        joint_frames(poses, clip.rest_joints), joint_frames(truth, clip.rest_joints), strict=True
-    ):
-        np.testing.assert_allclose(got, want, atol=1e-5)
-    np.testing.assert_allclose(poses.betas, truth.betas, atol=1e-9)
-    for got, want in ((poses.expressions, truth.expressions), (poses.hand_pca, truth.hand_pca)):
-        assert (got is None) == (want is None)
-        if got is not None:
-            np.testing.assert_allclose(got, want, atol=1e-9)
-
-
-@OF_EACH
-def test_a_reader_returns_the_masks_that_were_written(tmp_path: Path, name: str) -> None:
-    clip = written(tmp_path, name)
-    capture = read(tmp_path, name)
-    assert capture.masks.keys() == capture.images.keys()
-    assert len(capture.masks) == FRAMES * len(clip.cameras)
-    for (frame, camera), ref in capture.masks.items():
-        np.testing.assert_array_equal(read_mask(ref) > 128, clip.masks[frame][camera] > 0)
-
-
 def marker_error_px(capture: Capture, clip: MadeClip) -> float:
     """Return the largest distance of a projected joint from its marker in the images."""
     assert capture.poses is not None
@@ -189,13 +146,6 @@ def marker_error_px(capture: Capture, clip: MadeClip) -> float:
         for (frame, camera), ref in capture.images.items()
     ]
     return float(np.linalg.norm(errors, axis=-1).max())
-
-
-@OF_EACH
-def test_a_joint_lands_on_its_marker(tmp_path: Path, name: str) -> None:
-    clip = marker_clip(clip_of(name))
-    KINDS[name].write(tmp_path, clip)
-    assert marker_error_px(read(tmp_path, name), clip) < MARKER_PX
 
 
 def test_half_a_pixel_and_a_transposed_rotation_miss_the_markers(tmp_path: Path) -> None:
@@ -320,15 +270,6 @@ def test_a_capture_without_images_or_masks_is_refused(tmp_path: Path, name: str)
     refuse(tmp_path / "b", name, "expected .*alpha.*mask")
     written(tmp_path / "c", name, no_mask=[(f, 1) for f in range(FRAMES)])
     refuse(tmp_path / "c", name, "camera 'cam01': expected masks of its images")
-
-
-@OF_EACH
-def test_an_empty_mask_is_read(tmp_path: Path, name: str) -> None:
-    clip = clip_of(name)
-    masks = [list(row) for row in clip.masks]
-    masks[1][0] = np.zeros_like(masks[1][0])
-    KINDS[name].write(tmp_path, replace(clip, masks=tuple(map(tuple, masks))))
-    assert read_mask(read(tmp_path, name).masks[1, 0]).max() <= 128
 
 
 @pytest.mark.parametrize("name", ["avatarrex", "thuman4"])
@@ -688,16 +629,6 @@ def test_translations_of_zju_are_millimetres(tmp_path: Path) -> None:
 def test_missing_images_of_zju_are_named(tmp_path: Path) -> None:
     written(tmp_path, "zju", no_image=[(1, 2)])
     assert read(tmp_path, "zju").missing == ("cam 2/000001.jpg",)
-
-
-class RunsCode:
-    """Object whose pickle makes a folder when it is loaded."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.folder),)
 
 
 @pytest.mark.parametrize("file", ["annots.npy", "new_params/1.npy"])

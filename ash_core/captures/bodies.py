@@ -53,10 +53,11 @@ def read_with_body(
         text = f"expected a body of the kind {poses.kind}, which the capture's poses are of"
         raise bad(model.path, None, f"{text}, got {model.kind}")
     poses = expand_hands(poses, model)
+    count, known = len(poses.betas), model.shape_dirs.shape[-1]
+    notes = (f"{count} betas, of which {model.path} knows the first {known}",) * (count > known)
     vertices = model.shaped(poses.betas)
-    return replace(capture, poses=poses), CaptureBody(
-        model, poses, vertices, model.joints(vertices)
-    )
+    body = CaptureBody(model, poses, vertices, model.joints(vertices), notes)
+    return replace(capture, poses=poses), body
 
 
 def poses_of(capture: Capture) -> BodyPoses:

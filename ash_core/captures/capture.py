@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from ash_core.conventions import CaptureLayout
 from ash_core.files.body_poses import BodyPoses
+from ash_core.files.io import show
 from ash_core.geometry.lens import Lens
 
 Layout = CaptureLayout
@@ -46,6 +47,13 @@ class ImageRef:
     """Frame number in a video; None: the file is an image."""
     member: str | None = None
     """Dataset in an .smc (HDF5) file that holds an encoded image."""
+
+    @property
+    def place(self) -> str:
+        """Name the image in errors: its file, and its member or frame."""
+        if self.member is not None:
+            return f"{self.path}: {show(self.member)[1:-1]}"
+        return f"{self.path}: frame {self.frame}" if self.frame is not None else str(self.path)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ash_core.files.image import (
     decode_pixels,
     image_file_size,
 )
-from ash_core.files.io import bad, read_bytes, show
+from ash_core.files.io import bad, read_bytes
 from ash_core.files.smc import open_smc
 from ash_core.footage.extract.cutter import Cutter, ExtractSettings
 
@@ -127,7 +127,7 @@ def _sources(refs: Iterable[ImageRef]) -> Iterator[_Source]:
             with open_smc(path) as file:
                 for ref in group:
                     member = ref.member or ""
-                    yield file.image(member), f"{path}: {show(member)[1:-1]}", None
+                    yield file.image(member), ref.place, None
         else:
             for _ in group:
                 yield read_bytes(path, MAX_IMAGE_BYTES), str(path), None

@@ -285,8 +285,8 @@ def _check_size(capture: Capture, key: tuple[int, int], size: tuple[int, int]) -
     off = abs(width * camera.height - height * camera.width)
     if off > max(camera.width, camera.height, width, height):
         shape = f"{camera.width} x {camera.height} px or that shape, as camera {camera.name}"
-        path = capture.images[key].path
-        raise bad(path, None, f"expected {shape}, got {width} x {height}")
+        place = capture.images[key].place
+        raise bad(place, None, f"expected {shape}, got {width} x {height}")
 
 
 def _stored_size(capture: Capture, camera: int) -> tuple[int, int]:

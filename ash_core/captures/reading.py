@@ -108,3 +108,9 @@ def describe_part(reading: Reading, name: str) -> str:
 def describe(reading: Reading) -> str:
     """Write all parts of a reading."""
     return ", ".join(describe_part(reading, f.name) for f in fields(Reading))
+
+
+def describe_changes(reading: Reading, own: Reading) -> str:
+    """Write the parts in which a reading differs from another, such as units mm, not m."""
+    pairs = ((f.name, getattr(reading, f.name), getattr(own, f.name)) for f in fields(Reading))
+    return ", ".join(f"{name} {value}, not {old}" for name, value, old in pairs if value != old)

@@ -254,7 +254,7 @@ class _Linker:
                 job.camera.height,
             ):
                 expected = f"{job.camera.width} x {job.camera.height} px as its camera's others"
-                raise bad(ref.path, None, f"expected {expected}, got {size[0]} x {size[1]}")
+                raise bad(ref.place, None, f"expected {expected}, got {size[0]} x {size[1]}")
 
     def _put(self, source: Path, target: Path) -> Way:
         """Put a link, or what the file system takes instead."""
@@ -334,7 +334,7 @@ def _fitted(
         is_scaled = pixels is alpha and abs(columns * height - rows * width) <= max(width, height)
         if (rows, columns) != (height, width) and not is_scaled:
             text = f"expected {width} x {height} px as its camera's others"
-            raise bad(ref.path, None, f"{text}, got {columns} x {rows}")
+            raise bad(ref.place, None, f"{text}, got {columns} x {rows}")
     if alpha.shape == (height, width):
         return alpha
     image = PillowImage.fromarray(alpha)

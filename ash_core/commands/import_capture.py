@@ -164,13 +164,14 @@ def _check_obj(flag: str, path: Path, expected: str) -> None:
 def _show_detection(detection: "Detection") -> None:
     """Print the share of joints in masks of each reading."""
     from ash_core.captures.detect import table_rows
+    from ash_core.captures.reading import describe_changes
 
     title = f"Joints inside the masks, {detection.pictures} pictures"
     show_table(title, ("part", "reading", "share"), table_rows(detection))
-    if detection.trial.reading != detection.own.reading:
-        note(
-            f"the layout's own reading puts {detection.own.share:.1%} of the joints into the masks"
-        )
+    chosen, own = detection.trial.reading, detection.own
+    if chosen != own.reading:
+        changes = describe_changes(chosen, own.reading)
+        note(f"{changes} as the layout says, which puts {own.share:.1%} of the joints into masks")
 
 
 def _report(out: Path, result: "ImportResult") -> None:

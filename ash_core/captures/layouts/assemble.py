@@ -176,13 +176,13 @@ def _fit_camera(folder: Path, shot: Shots, has_masks: bool, notes: list[str]) ->
         mask = shot.masks[frame]
         if (mask_size := image_size(mask)) != size:
             text = f"{place}: expected a mask of {_px(size)} as its image, got {_px(mask_size)}"
-            raise bad(mask.path, None, text)
+            raise bad(mask.place, None, text)
     else:
         read_alpha(image)
     fitting = [scale for scale in SCALES if size == tuple(int(side * scale) for side in calibrated)]
     if not fitting:
         text = f"expected {_px(calibrated)} as calibrated, half or a quarter of it"
-        raise bad(image.path, None, f"{place}: {text}; got {_px(size)}")
+        raise bad(image.place, None, f"{place}: {text}; got {_px(size)}")
     if fitting[0] == 1.0:
         return camera
     note = f"images of {fitting[0]:g} times the calibrated size: K is scaled"

@@ -226,6 +226,8 @@ def _poses(file: SmcFile) -> BodyPoses:
     """Read the fitted bodies; frames count from 0."""
     rotations = file.numbers("SMPLx/fullpose", (None, 55, 3))
     count, notes = len(rotations), []
+    if not count:
+        raise file.bad("SMPLx/fullpose", "expected poses of a frame or more, got none")
     arrays = {
         "fullpose": rotations.reshape(count, -1),
         "transl": file.numbers("SMPLx/transl", (None, 3)),

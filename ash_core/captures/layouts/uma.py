@@ -8,7 +8,7 @@
     Subject_X_metadata/smplx_character/smplx_train_merged.npz                 smplx_test_merged.npz
 
 The character moves by its own dofs, as DynaCap's: no body has to be converted. The fits of SMPL-X
-are taken too where their keys are known. Source: UMA's README; cameras as DynaCap, mm.
+are taken too. Source: UMA's README; cameras as DynaCap, mm.
 """
 
 from dataclasses import replace
@@ -23,13 +23,11 @@ from ash_core.captures.layouts.assemble import Extras, Shots, assemble
 from ash_core.captures.layouts.choice import Choice
 from ash_core.captures.layouts.parts import VIDEO_ENDINGS, list_folder, number_of
 from ash_core.conventions import FPS, R_WORLD_BODY
-from ash_core.errors import InputError
 from ash_core.files.body_pose_files import read_body_poses
-from ash_core.files.body_poses import BodyPoses
 from ash_core.files.cameras.checks import rigid_matrix
 from ash_core.files.cameras.published import read_lenses
 from ash_core.files.dataset import NORMALISED_POSES, POSES
-from ash_core.files.io import bad, is_kind, show
+from ash_core.files.io import bad, is_kind
 
 CALIBRATION: Final = "cameras.calib"
 CHARACTER: Final = "ddc_character"
@@ -74,7 +72,8 @@ def read_uma(folder: Path, choice: Choice) -> Capture:
     character, motion = _character(subject)
     notes = [f"{subject.split.name}/ of the subject is read"]
     path = choice.poses or _poses_path(subject)
-    poses = _poses(path, choice.poses is not None, notes)
+    has_poses = choice.poses is not None or is_kind(Path.is_file, path)
+    poses = read_body_poses(path) if has_poses else None
     extras = Extras(poses=poses, poses_path=path, notes=tuple(notes))
     capture = assemble("uma", folder, shots, choice, rates[0] if rates else FPS, extras)
     return replace(capture, character=character, motion=motion)
@@ -155,16 +154,3 @@ def _character(subject: _Subject) -> tuple[Path | None, Path | None]:
 def _poses_path(subject: _Subject) -> Path:
     kind = "test" if subject.is_testing else "train"
     return subject.metadata / "smplx_character" / f"smplx_{kind}_merged.npz"
-
-
-def _poses(path: Path, is_chosen: bool, notes: list[str]) -> BodyPoses | None:
-    """Read the fits of SMPL-X; None with a note where their keys are others than known."""
-    if is_chosen:
-        return read_body_poses(path)
-    if not is_kind(Path.is_file, path):
-        return None
-    try:
-        return read_body_poses(path)
-    except InputError as error:
-        notes.append(f"poses of SMPL-X are left out: {show(str(error))}")
-        return None

@@ -80,9 +80,6 @@ def make_body_character(
         text = f"expected a body file of {poses.kind}, as the poses are, got {model.kind}"
         raise bad(model.path, None, text)
     notes = [NO_POSE_SHAPES]
-    if len(poses.betas) > model.shape_dirs.shape[-1]:
-        count = model.shape_dirs.shape[-1]
-        notes.append(f"{len(poses.betas)} betas, of which the body file knows the first {count}")
     vertices = model.shaped(poses.betas)
     joints = model.joints(vertices) * poses.scale
 
