@@ -53,8 +53,8 @@ def read_with_body(
         text = f"expected a body of the kind {poses.kind}, which the capture's poses are of"
         raise bad(model.path, None, f"{text}, got {model.kind}")
     poses = expand_hands(poses, model)
-    count, known = len(poses.betas), model.shape_dirs.shape[-1]
-    notes = (f"{count} betas, of which {model.path} knows the first {known}",) * (count > known)
+    count, size = len(poses.betas), model.shape_dirs.shape[-1]
+    notes = (f"{count} betas, of which {model.path} knows the first {size}",) * (count > size)
     vertices = model.shaped(poses.betas)
     body = CaptureBody(model, poses, vertices, model.joints(vertices), notes)
     return replace(capture, poses=poses), body

@@ -368,12 +368,12 @@ class _CharacterFiles:
             return  # a .character, whose format lacks the others' names
         # Our data sets have their cameras beside the configuration, which never names them.
         own = self.path.parent / str(ROLES["cameras"].usual)
-        known = () if self.entries is None else (os.path.realpath(own),)
+        usual = () if self.entries is None else (os.path.realpath(own),)
         names = [
             file.name
             for role, file in self.by_role.items()
             if not any(named.entry for named in self.named[role])
-            and os.path.realpath(file) not in known
+            and os.path.realpath(file) not in usual
         ]
         if names:
             reason = "without a configuration" if self.entries is None else "not named in it"

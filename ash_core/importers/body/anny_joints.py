@@ -113,12 +113,14 @@ def observe(poses: BodyPoses, keypoints: JointPlaces) -> list[Observation]:
             f"--body anny: expected keypoints of {len(poses.rotations)} frames, one for each "
             f"pose, got {len(keypoints.places)}"
         )
+    # Turns of the joints in some frames.
     step = max(1, -(-len(poses.rotations) // FIT_FRAMES))
     some = replace(
         poses, rotations=poses.rotations[::step], translations=poses.translations[::step]
     )
     turns = joint_turns(some)
     root = root_turns(some, turns)
+    # Keypoints that are joints.
     is_detected = "spine1" not in keypoints.names
     observations = []
     for column, name in enumerate(keypoints.names):
