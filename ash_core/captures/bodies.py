@@ -56,8 +56,8 @@ def read_with_body(
     count, size = len(poses.betas), model.shape_dirs.shape[-1]
     notes = (f"{count} betas, of which {model.path} knows the first {size}",) * (count > size)
     vertices = model.shaped(poses.betas)
-    body = CaptureBody(model, poses, vertices, model.joints(vertices), notes)
-    return replace(capture, poses=poses), body
+    person = CaptureBody(model, poses, vertices, model.joints(vertices), notes)
+    return replace(capture, poses=poses), person
 
 
 def poses_of(capture: Capture) -> BodyPoses:
