@@ -85,14 +85,14 @@ class TrainingSetup:
         self._report_missing(split, frames, cameras)
         # The avatar that it begins with.
         data = first_avatar(config, self._character())
+        # The folder is made only for data that can be read, but before slow work.
+        check_folder(config.folder)
         if config.cloth:
             data = self._with_cloth(data, split, frames, cameras)
         if data.cloth is not None and (config.tune_character or config.tune_poses):
             flag = "character" if config.tune_character else "poses"
             text = f"expected an avatar without cloth, got {config.avatar or config.data}"
             raise InputError(f"--tune-{flag}: {text}")
-        # The folder is made once nothing in the flags and the data is wrong, but before slow work.
-        check_folder(config.folder)
         lpips = open_lpips(config.lpips_weights)
         self.lpips = None if lpips is None else lpips.to(device)
         tuned_poses = None
