@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ash_core.avatar import Avatar as Avatar
+    from ash_core.cloth.swing import Swing as Swing
     from ash_core.errors import InputError as InputError
     from ash_core.geometry.spherical_harmonics import rgb_to_sh as rgb_to_sh
     from ash_core.library.cameras import front_camera as front_camera
@@ -72,6 +73,7 @@ _HOMES = {
     "RenderedImage": "rendered_image",
     "Renderer": "render",
     "Scene": "scene.scene",
+    "Swing": "cloth.swing",
     "TrainConfig": "training.config",
     "Trained": "training.train",
     "View": "scene.view",

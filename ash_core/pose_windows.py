@@ -1,6 +1,7 @@
 """Windows of poses that an avatar sees in a motion, with its cloth where it is simulated."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,10 +11,11 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ash_core.character import Character
-from ash_core.cloth.dynamics import ClothInputs, place_inputs
+from ash_core.cloth.dynamics import ClothInputs, Surroundings, place_inputs
 from ash_core.cloth.live import LiveCloth
 from ash_core.cloth.model import restore_model
 from ash_core.cloth.surface import place_followers
+from ash_core.cloth.swing import AS_FITTED, Swing
 from ash_core.cloth.track import ClothTrack
 from ash_core.conventions import FPS, HISTORY
 from ash_core.geometry import dual_quaternion as dq
@@ -34,13 +36,18 @@ from ash_core.records import (
     to_device,
 )
 
+TRACKS = 3
+"""Tracks that are kept of one motion: those of the last choices of wind, gravity, stiffness."""
 _worn: "WeakIdKeyDictionary" = WeakIdKeyDictionary()
 """`_Worn` by the looseness of an avatar's cloth, which belongs to that avatar alone."""
 _turn = threading.Lock()
 
 
 class _Worn:
-    """Simulation of one avatar's cloth, and its tracks over motions by their dofs."""
+    """Simulation of one avatar's cloth, and its tracks over motions.
+
+    Tracks are kept by the motion's dofs, then by the forces.
+    """
 
     def __init__(self, data: AvatarData, cloth: Cloth) -> None:
         self.character, self._history_fps = Character(data), data.history_offsets.fps
@@ -48,10 +55,15 @@ class _Worn:
         self._linked = self.character.linked_vertices(cloth.points)
         self.tracks = WeakIdKeyDictionary()
 
-    def track(self, motion: Motion) -> ClothTrack:
+    def track(self, motion: Motion, swing: Swing = AS_FITTED) -> ClothTrack:
         """Return the track over a motion; its states are kept as long as the motion is."""
-        track = self.tracks.get(motion.dofs)
-        if track is None or track.fps != motion.fps:
+        tracks: OrderedDict[tuple[float, Surroundings], ClothTrack] | None
+        tracks = self.tracks.get(motion.dofs)
+        if tracks is None:
+            tracks = self.tracks[motion.dofs] = OrderedDict()
+        around = swing.around
+        track = tracks.get((motion.fps, around))
+        if track is None:
             takes = first_frames(motion, self.character.skeleton)
             # Not the motion's own tensor, which would keep the track that it is the key of.
             dofs = motion.dofs.detach().cpu().double()
@@ -66,8 +78,11 @@ class _Worn:
                 normalised = normalise_poses(poses, self.character.skeleton)
                 return self.posed(poses[:, -1], normalised)
 
-            track = ClothTrack(self.model, inputs, takes, motion.fps)
-            self.tracks[motion.dofs] = track
+            track = ClothTrack(self.model, inputs, takes, motion.fps, around)
+            tracks[motion.fps, around] = track
+        tracks.move_to_end((motion.fps, around))
+        while len(tracks) > TRACKS:
+            tracks.popitem(last=False)
         return track
 
     @torch.no_grad()
@@ -99,7 +114,9 @@ def worn_by(data: AvatarData) -> _Worn | None:
     return worn
 
 
-def window_at(data: DrawableData, motion: Motion, frame: int) -> PoseWindow:
+def window_at(
+    data: DrawableData, motion: Motion, frame: int, swing: Swing = AS_FITTED
+) -> PoseWindow:
     """Make the window that a drawable sees at a frame; static splats see no pose.
 
     The cloth of a frame is the same whatever was shown before. Raises: InputError for a frame that
@@ -108,17 +125,19 @@ def window_at(data: DrawableData, motion: Motion, frame: int) -> PoseWindow:
     if isinstance(data, SplatData):
         return NO_POSES
     window = pose_window(motion, frame, data.skeleton, data.history_offsets)
-    return with_cloth(window, data, motion, frame)
+    return with_cloth(window, data, motion, frame, swing)
 
 
-def with_cloth(window: PoseWindow, data: AvatarData, motion: Motion, frame: int) -> PoseWindow:
-    """Add the simulated cloth to the window at a frame of a motion."""
-    worn = worn_by(data)
+def with_cloth(
+    window: PoseWindow, data: AvatarData, motion: Motion, frame: int, swing: Swing = AS_FITTED
+) -> PoseWindow:
+    """Add the simulated cloth to the window at a frame of a motion; none where it is off."""
+    worn = worn_by(data) if swing.is_on else None
     if worn is None:
         return window
     frames = window_frames(motion, frame, data.skeleton, data.history_offsets)[:, 2].tolist()
     with _turn:
-        places = torch.from_numpy(worn.track(motion).places(frames))
+        places = torch.from_numpy(worn.track(motion, swing).places(frames))
     return replace(window, cloth=place_followers(worn.cloth, places))
 
 

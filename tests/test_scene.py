@@ -149,10 +149,12 @@ def test_what_is_saved_is_reopened(scene: Scene, tmp_path: Path) -> None:
         open_scene(tmp_path / "a.ash-session", motion="dance")
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_older_sessions_are_read(scene: Scene, tmp_path: Path, version: int) -> None:
     scene.pose({"left_elbow": 0.7})
     content = scene.content() | {"version": version}
+    if version < 4:
+        del content["swing"]
     if version < 3:
         del content["up"]
     if version < 2:

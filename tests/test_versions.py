@@ -13,6 +13,7 @@ import torch
 from toy import make_toy_character, toy_cameras, toy_dofs
 
 from ash_core.avatar import Avatar
+from ash_core.cloth.swing import AS_FITTED, Swing
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import VERSION, load_avatar
 from ash_core.files.tensors import read_tensors, write_tensors
@@ -113,6 +114,8 @@ def test_sessions(version: int, tmp_path: Path) -> None:
     assert len(session.document.path.keys) == 1
     assert session.document.overlays.mesh == ("none" if version == 1 else "wire")
     assert session.document.up is None
+    expected = AS_FITTED if version < 4 else Swing(False, 2.0, 0.5, 4.0, 1.5)
+    assert session.document.swing == expected
     assert set(session.cameras) >= {"front", "side"} or version == 1
     assert len(session.renderer.gaussians(session.request_shown(40, 30).window).means) == 220
 

@@ -49,6 +49,19 @@ def parse_point(text: str, flag: str) -> tuple[float, float, float]:
     return x, y, z
 
 
+def parse_wind(text: str) -> tuple[float, float]:
+    """Parse `speed` or `speed,direction` (m/s, degrees) to m/s and rad."""
+    try:
+        speed, angle, *rest = (*(float(part) for part in text.split(",")), 0.0)
+    except ValueError:
+        speed, angle, rest = math.nan, math.nan, []
+    if len(rest) > 1 or not (math.isfinite(speed) and math.isfinite(angle)):
+        raise InputError(f"--wind: expected m/s, or m/s,degrees such as 6,90, got '{text}'")
+    check_range("--wind", speed, 0.0, 100.0, "m/s")
+    check_range("--wind", angle, -360.0, 360.0, "degrees")
+    return speed, math.radians(angle)
+
+
 def check_range(flag: str, value: float, low: float, high: float, unit: str) -> None:
     """Raise `InputError` unless low <= value <= high."""
     if not low <= value <= high:

@@ -14,6 +14,7 @@ from ash_core.commands.options import (
     parse_background,
     parse_point,
     parse_size,
+    parse_wind,
 )
 from ash_core.commands.render_release import (
     default_background,
@@ -42,12 +43,18 @@ from ash_core.scene.open import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ash_core.cloth.swing import Swing
     from ash_core.files.video import FrameWriter, Pixels
     from ash_core.records import Camera, DrawableData, Motion
     from ash_core.render import Renderer
     from ash_core.scene.record import Shot
 
-IN_A_SESSION = ("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background", "up")
+CLOTH = ("swing", "stiffness", "gravity", "wind")
+"""Fields that say how loose cloth moves."""
+IN_A_SESSION = (
+    *("avatar", "motion", "frames", "camera", "eye", "target", "fov", "background", "up"),
+    *CLOTH,
+)
 """Fields that a session file has itself."""
 SOME_POSES = 50
 """Poses by which a camera is checked."""
@@ -111,6 +118,15 @@ class Render:
     names, else z. Cameras of a file turn with the splats."""
     background: Annotated[str | None, tyro.conf.arg(metavar="COLOUR", help_behavior_hint="")] = None
     """white, black, transparent or #rrggbb. Default: the configuration's, else white."""
+    swing: bool = True
+    """Simulate the loose cloth of an avatar that has some. Without, it moves as skin does."""
+    stiffness: float = 1.0
+    """Factor on the stiffness of loose cloth, 0 to 100."""
+    gravity: float = 1.0
+    """Gravity on loose cloth, in shares of the earth's, -20 to 20."""
+    wind: Annotated[str, tyro.conf.arg(metavar="M/S,DEGREES", help_behavior_hint="")] = "0"
+    """Wind on loose cloth: its speed, m/s, and where it comes from: 0 degrees is the front of a
+    character at rest, 90 its left. A speed alone comes from the front. Default: calm."""
     fps: Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")] = None
     """Frames a second of the video. Default: the motion's own."""
     device: Device = "auto"
@@ -127,6 +143,7 @@ class Render:
         fov = math.radians(checked(self.fov, "--fov", 1.0, 170.0, "degrees"))
         if self.fps is not None:
             checked(self.fps, "--fps", 1.0, 1000.0, "frames a second")
+        swing = self._swing()
         if self.session is not None:
             return self._record_session(self.session, size)
         if self.avatar is None:
@@ -150,6 +167,7 @@ class Render:
         check_output(out, alpha=background is None)
         data = load_drawable(self.avatar if release is None else str(release.conf), self.up, note)
         self._check_up(data)
+        self._check_cloth(data)
         motion = load_motion(self.motion, self.avatar, data, release, note)
         if release is None or self.frames is not None or self.motion is not None:
             frames = parse_frames(":" if self.frames is None else self.frames, len(motion.dofs))
@@ -187,7 +205,7 @@ class Render:
         # Frame by frame: a pose is decoded once for all cameras.
         each_frame = [frame for frame in frames for _ in views]
         each_camera = [view[n] for n in range(len(frames)) for view in views]
-        shots, names = make_shots(data, motion, each_frame, each_camera, background), None
+        shots, names = make_shots(data, motion, each_frame, each_camera, background, swing), None
         if numbered is not None and is_folder(out):
             names = image_names(list(numbered), frames)
             shots = (shot._replace(number=n) for n, shot in enumerate(shots))
@@ -202,6 +220,23 @@ class Render:
         turns = isinstance(data, SplatData) or (named and self.eye is None)
         if self.up is not None and not turns:
             raise InputError("--up: expected splats, or --camera with a file: an avatar is Z up")
+
+    def _swing(self) -> "Swing":
+        from ash_core.cloth.swing import LIMITS, Swing
+
+        for name, unit in (("stiffness", ""), ("gravity", "of the earth's")):
+            checked(getattr(self, name), f"--{name}", *LIMITS[name], unit)
+        return Swing(self.swing, self.stiffness, self.gravity, *parse_wind(self.wind))
+
+    def _check_cloth(self, data: "DrawableData") -> None:
+        from ash_core.records import AvatarData
+
+        if isinstance(data, AvatarData) and data.cloth is not None:
+            return
+        for field in fields(self):
+            if field.name in CLOTH[1:] and getattr(self, field.name) != field.default:
+                text = "expected an avatar with loose cloth"
+                raise InputError(f"--{field.name}: {text}: {self.avatar} has none")
 
     def _record_session(self, session: Path, size: tuple[int, int] | None) -> int:
         for field in fields(self):

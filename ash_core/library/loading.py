@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from ash_core.avatar import Avatar
+from ash_core.cloth.swing import AS_FITTED, Swing
 from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.files.ply import write_ply
@@ -45,11 +46,14 @@ def load_motion(name: Path | str, avatar: Avatar) -> Motion:
     return opening.load_motion(str(name), "", avatar.data)
 
 
-def pose_window(motion: Motion | Numbers, frame: int, avatar: Avatar) -> PoseWindow:
+def pose_window(
+    motion: Motion | Numbers, frame: int, avatar: Avatar, swing: Swing = AS_FITTED
+) -> PoseWindow:
     """Collect the poses that an avatar sees at a frame: that one and earlier ones.
 
     motion: a motion, or dofs [F, D] (a motion at 25 frames a second); m and rad.
-    frame: 0 to F - 1, or negative from the end. Raises: InputError.
+    frame: 0 to F - 1, or negative from the end. swing: of loose cloth, where the avatar has some.
+    Raises: InputError.
 
     >>> rest = avatar.data.rest_dofs.numpy()
     >>> window = ash.pose_window(rest[None], 0, avatar)
@@ -63,7 +67,7 @@ def pose_window(motion: Motion | Numbers, frame: int, avatar: Avatar) -> PoseWin
         raise InputError(f"motion: expected dofs [F, {count}], got {list(dofs.shape)}")
     if not -len(dofs) <= frame < len(dofs):
         raise InputError(f"frame: expected 0 to {len(dofs) - 1}, got {frame}")
-    return window_at(avatar.data, motion, frame % len(dofs))
+    return window_at(avatar.data, motion, frame % len(dofs), swing)
 
 
 def load_splats(path: Path | str, up: Up | None = None) -> Gaussians:

@@ -7,6 +7,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
+from ash_core.cloth.swing import AS_FITTED, Swing
 from ash_core.conventions import Up
 from ash_core.look import PLAIN, Look
 from ash_core.render import Colour
@@ -72,6 +73,7 @@ class Document:
     motion: str
     edit: PoseEdit = field(default_factory=PoseEdit)
     path: CameraPath = field(default_factory=CameraPath)
+    swing: Swing = AS_FITTED
     look: Look = PLAIN
     overlays: Overlays = Overlays()
     background: str = "dark"
@@ -88,7 +90,8 @@ class Document:
     def drawn(self) -> tuple[object, ...]:
         """List what a frame is drawn of; the rest lies about it, or is drawn over it."""
         has_mesh = self.overlays.mesh != "none"
-        return self.motion, self.edit, self.look, self.background, has_mesh, self.lies_under
+        shown = self.look, self.background, has_mesh, self.lies_under
+        return self.motion, self.edit, self.swing, *shown
 
 
 SHOWN: Final = ("look", "overlays", "background")

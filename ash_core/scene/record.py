@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import torch
 
+from ash_core.cloth.swing import AS_FITTED, Swing
 from ash_core.conventions import MAX_SIDE_PX
 from ash_core.errors import CudaError, InputError
 from ash_core.files.video import (
@@ -62,12 +63,13 @@ def make_shots(
     frames: Sequence[int],
     cameras: Sequence[Camera],
     background: Colour | None,
+    swing: Swing = AS_FITTED,
 ) -> Iterable[Shot]:
     """Make requests in the order of the frames, each when it is asked for."""
     shown, window = None, None
     for frame, camera in zip(frames, cameras, strict=True):
         if window is None or frame != shown:
-            shown, window = frame, window_at(data, motion, frame)
+            shown, window = frame, window_at(data, motion, frame, swing)
         yield Shot(frame, RenderRequest(window, camera, background))
 
 

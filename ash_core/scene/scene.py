@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ash_core.cloth.swing import Swing
 from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.files.cameras.files import is_camera_file, read_straight
@@ -69,6 +70,7 @@ from ash_core.scene.scene_file import (
     is_number,
     look_from_json,
     read_session,
+    swing_from_json,
 )
 from ash_core.scene.view import CameraPath, View
 from ash_core.variants import VARIANTS
@@ -81,8 +83,8 @@ REST_FRAMES: Final = 5
 """Frames of a motion that is one pose."""
 MOTION_SUFFIXES: Final = (".motion", *FITTED_SUFFIXES)
 
-Work = tuple[PoseEdit, CameraPath, tuple[tuple[str, tuple[float, ...]], ...], Up | None]
-"""Pose, camera path, kept poses by name, up axis of splats."""
+Work = tuple[PoseEdit, CameraPath, Swing, tuple[tuple[str, tuple[float, ...]], ...], Up | None]
+"""Pose, camera path, swing of cloth, kept poses by name, up axis of splats."""
 
 
 class Scene:
@@ -243,7 +245,8 @@ class Scene:
     def work(self) -> Work:
         """Edits that no other file holds."""
         stills = tuple((name, tuple(pose.tolist())) for name, pose in self.stills.items())
-        return self.document.edit, self.document.path, stills, self.document.up
+        document = self.document
+        return document.edit, document.path, document.swing, stills, document.up
 
     @property
     def unsaved(self) -> bool:
@@ -745,12 +748,14 @@ class Scene:
         edit, character = self.document.edit, self.character
         skeleton, offsets = character.skeleton, character.history_offsets
         window = window_of(self.motion, frame, edit, skeleton, offsets)
-        return with_cloth(window, character, self._edited_motion(), frame)
+        if character.cloth is None:
+            return window
+        return with_cloth(window, character, self._edited_motion(), frame, self.document.swing)
 
     def _edited_motion(self) -> Motion:
         """Return the whole motion as edited: the cloth of a frame depends on those before it."""
         motion, edit = self.motion, self.document.edit
-        if edit.changes_nothing or self.character.cloth is None:
+        if edit.changes_nothing:
             return motion
         if self._edited is None or self._edited[0] is not motion or self._edited[1] != edit:
             self._edited = motion, edit, replace(motion, dofs=edit.apply(motion.dofs))
@@ -779,6 +784,7 @@ class Scene:
             "follows root": self.follows_root,
             "edit": document.edit.as_json(),
             "path": document.path.as_json(),
+            "swing": vars(document.swing),
             "look": vars(document.look),
             "overlays": vars(document.overlays),
             "background": document.background,
@@ -831,6 +837,7 @@ class Scene:
                 motion=content["motion"],
                 edit=self._edit_from(content["edit"]),
                 path=CameraPath.from_json(content["path"]),
+                swing=swing_from_json(content["swing"]),
                 look=look_from_json(content["look"]),
                 overlays=Overlays.from_json(content["overlays"]),
                 background=content["background"],

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from ash_core.cloth.swing import AS_FITTED, LIMITS, Swing
 from ash_core.errors import InputError
 from ash_core.files.io import bad, read_json, show
 from ash_core.look import Look, Mode
 
 SESSION_FORMAT: Final = "ash-studio session"
-SESSION_VERSION: Final = 3
-"""Versions 1 and 2 are still read."""
+SESSION_VERSION: Final = 4
+"""Versions 1 to 3 are still read."""
 SESSION_SUFFIX: Final = ".ash-session"
 DAMAGE: Final = (
     LookupError,
@@ -37,6 +38,7 @@ FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "follows root": bool,
     "edit": dict,
     "path": list,
+    "swing": dict,
     "look": dict,
     "overlays": dict,
     "background": str,
@@ -70,10 +72,13 @@ def read_session(path: Path) -> dict[str, Any]:
     if content.get("version") not in range(1, SESSION_VERSION + 1):
         value = show_version(content)
         raise bad(path, None, f"expected version {SESSION_VERSION} or older, got {value}")
-    if content["version"] == 1:
+    version = content["version"]
+    if version == 1:
         content = {"preset": None, "files": content.get("motions", []), "stills": {}} | content
-    if content["version"] < 3:
+    if version < 3:
         content = {"up": None} | content
+    if version < 4:
+        content = {"swing": vars(AS_FITTED)} | content
     for name, kind in FIELDS.items():
         kinds = kind if isinstance(kind, tuple) else (kind,)
         value = content.get(name, ...)
@@ -113,6 +118,21 @@ def look_from_json(content: dict[str, Any]) -> Look:
     """Read the look of a session file. Raises: InputError."""
     check_fields(content, LOOK_HOLDS, "look")
     return Look(**content)
+
+
+SWING_HOLDS: Final[Holds] = {
+    "is_on": ("true or false", lambda v: isinstance(v, bool)),
+    **{
+        name: (f"{low:g} to {high:g}", lambda v, low=low, high=high: is_number(v, low, high))
+        for name, (low, high) in LIMITS.items()
+    },
+}
+
+
+def swing_from_json(content: dict[str, Any]) -> Swing:
+    """Read the swing of cloth of a session file. Raises: InputError."""
+    check_fields(content, SWING_HOLDS, "swing")
+    return Swing(**content)
 
 
 def check_choice(where: str, value: object, choices: tuple[object, ...]) -> None:
