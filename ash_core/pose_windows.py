@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +18,7 @@ from ash_core.cloth.model import restore_model
 from ash_core.cloth.surface import place_followers
 from ash_core.cloth.swing import AS_FITTED, Swing
 from ash_core.cloth.track import ClothTrack
-from ash_core.conventions import FPS, HISTORY
+from ash_core.conventions import FPS, HISTORY, R_WORLD_BODY
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.motion import (
     NO_POSES,
@@ -26,8 +27,10 @@ from ash_core.geometry.motion import (
     pose_window,
     window_frames,
 )
+from ash_core.geometry.picking import hit_mesh
 from ash_core.records import (
     AvatarData,
+    Camera,
     Cloth,
     DrawableData,
     Motion,
@@ -36,6 +39,8 @@ from ash_core.records import (
     to_device,
 )
 
+PICK_M = 0.06
+"""Greatest distance from the surface under a pixel to the loose point that it picks."""
 TRACKS = 3
 """Tracks that are kept of one motion: those of the last choices of wind, gravity, stiffness."""
 _worn: "WeakIdKeyDictionary" = WeakIdKeyDictionary()
@@ -141,6 +146,41 @@ def with_cloth(
     return replace(window, cloth=place_followers(worn.cloth, places))
 
 
+def prepare_cloth(data: AvatarData, motion: Motion, frame: int, swing: Swing, steps: int) -> bool:
+    """Simulate at most so many frames on the way to a window; True once it takes no more."""
+    worn = worn_by(data) if swing.is_on else None
+    if worn is None:
+        return True
+    frames = window_frames(motion, frame, data.skeleton, data.history_offsets)[:, 2].tolist()
+    with _turn:
+        return worn.track(motion, swing).approach(frames, steps)
+
+
+def pick_cloth(
+    data: AvatarData, window: PoseWindow, camera: Camera, x_px: float, y_px: float
+) -> tuple[int, tuple[float, float, float]] | None:
+    """Find the loose point under a pixel, and its place, m, world; None where there is none.
+
+    What lies before the cloth hides it. A lining is held by the nearest point of the outer layer.
+    """
+    worn = worn_by(data)
+    if worn is None or window.cloth is None:
+        return None
+    with _turn, torch.no_grad():
+        vertices = worn.character(window).vertices[0].numpy() @ np.array(R_WORLD_BODY).T
+    hit = hit_mesh(camera, vertices, data.template.faces.cpu().numpy(), x_px, y_px)
+    loose = np.flatnonzero(worn.model.looseness > 0)
+    if hit is None or not len(loose):
+        return None
+    points = vertices[worn.model.vertices[loose]]
+    distances = np.linalg.norm(points - hit, axis=1)
+    nearest = int(distances.argmin())
+    if distances[nearest] > PICK_M:
+        return None
+    x, y, z = points[nearest].tolist()
+    return int(loose[nearest]), (x, y, z)
+
+
 class LiveWindows:
     """Cloth of poses as they are shown: sliders, drags, mocap, at any frame rate."""
 
@@ -156,24 +196,63 @@ class LiveWindows:
         worn = worn_by(data)
         return None if worn is None else LiveWindows(data, worn)
 
-    def begin(self, motion: Motion, frame: int, time_s: float) -> None:
-        """Begin as if a motion had been shown until a frame, which is now."""
+    def begin(
+        self,
+        motion: Motion,
+        frame: int,
+        time_s: float,
+        swing: Swing = AS_FITTED,
+        is_paused: bool = False,
+    ) -> None:
+        """Begin as if a motion had been shown until a frame, which is now.
+
+        is_paused: nothing moves on from there.
+        """
         first = first_frames(motion, self._worn.character.skeleton)[frame]
         steps = round(self._seconds_ago[-1] * motion.fps) + 1
         frames = range(max(first, frame - steps), frame)
         with _turn:
-            track = self._worn.track(motion)
+            track = self._worn.track(motion, swing)
             places = track.places(frames) if frames else ()
             earlier = [
                 (time_s - (frame - one) / motion.fps, place)
                 for one, place in zip(frames, places, strict=True)
             ]
-            self._live.begin(track.state(frame), time_s, earlier)
+            state = track.state(frame)
+        if is_paused:
+            state.velocities[:], state.drift = 0.0, np.zeros(3, np.float32)
+        self._live.begin(state, time_s, earlier)
 
-    def push(self, dofs: Float[Tensor, "P D"], time_s: float) -> None:
-        """Advance to a pose and its time. dofs: the last poses, the newest last."""
+    def settle(self, dofs: Float[Tensor, "P D"], time_s: float, swing: Swing = AS_FITTED) -> None:
+        """Begin at rest in a pose. dofs: the last poses, the newest last."""
+        self._live.settle(self._inputs(dofs), time_s, swing.around)
+
+    def push(
+        self,
+        dofs: Float[Tensor, "P D"],
+        time_s: float,
+        swing: Swing = AS_FITTED,
+        pull: tuple[int, tuple[float, float, float]] | None = None,
+    ) -> None:
+        """Advance to a pose and its time. dofs: the last poses, the newest last.
+
+        pull: a loose point, and the place to which it is pulled; m, world.
+        """
+        around = swing.around
+        if pull is not None:
+            x, y, z = (np.array(pull[1]) @ np.array(R_WORLD_BODY)).tolist()
+            around = replace(around, grab=(pull[0], (x, y, z)))
+        self._live.push(self._inputs(dofs), time_s, around)
+
+    def place_of(self, point: int) -> tuple[float, float, float]:
+        """Return the present place of a point; m, world."""
+        place = self._live.places([0.0])[0, point].astype(np.float64)
+        x, y, z = (np.array(R_WORLD_BODY) @ place).tolist()
+        return x, y, z
+
+    def _inputs(self, dofs: Float[Tensor, "P D"]) -> ClothInputs:
         rows = normalise_poses(dofs[None, -HISTORY:].double(), self._worn.character.skeleton)
-        self._live.push(self._worn.posed(dofs[-1:].double(), rows)[0], time_s)
+        return self._worn.posed(dofs[-1:].double(), rows)[0]
 
     def places(self) -> Float[Tensor, "H W 3"]:
         """Return the cloth of a window of the poses that were shown, m."""

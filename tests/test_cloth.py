@@ -363,6 +363,20 @@ def test_seeking_equals_playing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(jumping.places(window), played[window])
 
 
+def test_small_parts_lead_to_the_same_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, frames in (("KEY_FRAMES", 40), ("WARM_UP_FRAMES", 20), ("FADE_FRAMES", 8)):
+        monkeypatch.setattr(track, name, frames)
+    window = [125, 121, 117, 109, 93]
+    at_once, in_parts = track_of(skirt(), walking()), track_of(skirt(), walking())
+    expected, calls = at_once.places(window), 0
+    while not in_parts.approach(window, steps=5):
+        calls += 1
+        assert calls < 40
+    assert calls > 8
+    assert np.array_equal(in_parts.places(window), expected)
+    assert in_parts.approach(window, steps=0)
+
+
 def test_runs_take_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blend runs so that no frame moves farther against its goals than the motion's own swing."""
     monkeypatch.setattr(track, "KEY_FRAMES", 100)

@@ -2,12 +2,16 @@
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32
 
 from ash_core.cloth.dynamics import ClothInputs, ClothState, Surroundings, advance, settle
 from ash_core.cloth.model import ClothModel
+
+PULL_M = 0.5
+"""Greatest distance at which a grabbed point is pulled; a place farther off pulls no harder."""
 
 
 class LiveCloth:
@@ -41,7 +45,8 @@ class LiveCloth:
         if self.state is None or time_s < self._shown[-1][0]:
             self.settle(inputs, time_s, around)
             return
-        advance(self.model, self.state, inputs, time_s - self._shown[-1][0], around)
+        seconds = time_s - self._shown[-1][0]
+        advance(self.model, self.state, inputs, seconds, self._within_reach(around))
         self._shown.append((time_s, self.state.shown(self.model)))
         # One sample before the oldest time stays: places are interpolated.
         while len(self._shown) > 2 and self._shown[1][0] <= time_s - self.reach_s:
@@ -51,6 +56,18 @@ class LiveCloth:
         """Interpolate the places at some times before the last push; before the first it stood."""
         now = self._shown[-1][0]
         return np.stack([self._at(now - ago) for ago in seconds_ago])
+
+    def _within_reach(self, around: Surroundings | None) -> Surroundings | None:
+        """Bring the place to which a grabbed point is pulled within `PULL_M`."""
+        if around is None or around.grab is None:
+            return around
+        assert self.state is not None
+        point, place = around.grab
+        now = self.state.places[point].astype(np.float64)
+        way = np.array(place) - now
+        near = now + way * min(1.0, PULL_M / max(float(np.linalg.norm(way)), 1e-9))
+        x, y, z = near.tolist()
+        return replace(around, grab=(point, (x, y, z)))
 
     def _at(self, time_s: float) -> np.ndarray:
         later_s, later = self._shown[-1]

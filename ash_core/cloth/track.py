@@ -54,16 +54,27 @@ class ClothTrack:
     def state(self, frame: int) -> ClothState:
         """Copy the state in a frame, e.g. to go on live from it."""
         assert 0 <= frame < len(self), frame
-        take = self._first_frames[frame]
-        key = frame - (frame - take) % KEY_FRAMES
+        take, (key, *earlier) = self._first_frames[frame], self._keys(frame)
         state = self._run(take, key).reach(frame).copy()
-        share = (frame - key + 1) / (FADE_FRAMES + 1)
-        if key > take and share < 1.0:
-            other = self._run(take, key - KEY_FRAMES).reach(frame)
+        for one in earlier:
+            other, share = self._run(take, one).reach(frame), (frame - key + 1) / (FADE_FRAMES + 1)
             state.places = _blend(other.places, state.places, share)
             state.velocities = _blend(other.velocities, state.velocities, share)
         self._prepare(take, key + KEY_FRAMES, frame)
         return state
+
+    def approach(self, frames: Sequence[int], steps: int) -> bool:
+        """Simulate at most so many frames on the way to others; True once `places` has them all."""
+        for frame in sorted({*frames} - self._recent.keys()):
+            for key in self._keys(frame):
+                run = self._run(self._first_frames[frame], key)
+                way = frame - run.start(frame)
+                run.reach(frame - max(way - steps, 0))
+                if way > steps:
+                    return False
+                steps -= way
+            self.places([frame])
+        return True
 
     def places(self, frames: Sequence[int]) -> Float32[np.ndarray, "n P 3"]:
         """Collect the points of some frames, m."""
@@ -84,6 +95,13 @@ class ClothTrack:
             inputs = self._poses(first, min(first + STORED_EVERY, len(self)))
             self._chunk = first, inputs
         return inputs[frame - first]
+
+    def _keys(self, frame: int) -> tuple[int, ...]:
+        """List the starts of the runs that show a frame: one, and the one that it fades in over."""
+        take = self._first_frames[frame]
+        key = frame - (frame - take) % KEY_FRAMES
+        fades = key > take and frame - key < FADE_FRAMES
+        return (key, key - KEY_FRAMES) if fades else (key,)
 
     def _run(self, take: int, key: int) -> "_Run":
         if key not in self._runs:
@@ -110,8 +128,8 @@ class _Run:
     def reach(self, frame: int) -> ClothState:
         """Advance to a frame from the nearest earlier state; not to be changed."""
         track = self._track
-        if self._state is None or self.now > frame or self.now < self._latest(frame):
-            self.now = self._latest(frame)
+        if self._state is None or self.now != self.start(frame):
+            self.now = self.start(frame)
             if self.now not in self._stored:
                 inputs = track.inputs(self.now)
                 self._stored[self.now] = settle(track.model, inputs, track.around)
@@ -123,6 +141,11 @@ class _Run:
             if (self.now - self._first) % STORED_EVERY == 0:
                 self._stored[self.now] = self._state.copy()
         return self._state
+
+    def start(self, frame: int) -> int:
+        """Find where the way to a frame starts: at the present one, or at one that is stored."""
+        stored = self._latest(frame)
+        return self.now if self._state is not None and stored <= self.now <= frame else stored
 
     def _latest(self, frame: int) -> int:
         """Find the last frame until one whose state is stored, or the first."""
