@@ -414,6 +414,35 @@ def test_live_cloth_goes_on_from_a_track() -> None:
     assert np.array_equal(live.places([0.0])[0], settle(skirt(), walking()[3]).places)
 
 
+def test_live_cloth_goes_along_with_a_pose_that_changes_in_no_time() -> None:
+    frames, live = (
+        inputs(skirt(), poses(2, translate_x=np.array([0.0, 30.0]))),
+        LiveCloth(skirt(), 1.5),
+    )
+    live.push(frames[0], 0.0)
+    before = live.places([0.0])[0]
+    live.push(frames[1], 0.0)
+    assert farthest(live.places([0.0])[0], before + np.array([30.0, 0, 0], np.float32)) < 1e-2
+
+
+def test_a_pull_from_afar_is_no_harder_than_one_within_reach() -> None:
+    pose = inputs(skirt(), poses(1))[0]
+    point = int(skirt().looseness.argmax())
+    away = []
+    for distance in (1.0, 1e6):
+        live = LiveCloth(skirt(), 1.5)
+        live.settle(pose, 0.0)
+        start = live.places([0.0])[0, point].astype(float)
+        x, y, z = (start + np.array([0.0, 0.0, distance])).tolist()
+        for step in range(1, 26):
+            live.push(pose, step / FPS, Surroundings(grab=(point, (x, y, z))))
+        away.append(live.places([0.0])[0])
+    assert farthest(away[0], away[1]) < 0.05
+    links, lengths = skirt().links[~skirt().is_bend], skirt().lengths[~skirt().is_bend]
+    stretched = np.linalg.norm(away[1][links[:, 0]] - away[1][links[:, 1]], axis=1) / lengths
+    assert np.quantile(stretched, 0.99) < 1.5
+
+
 # ---- fit ----
 
 

@@ -10,6 +10,8 @@ from jaxtyping import Float32
 from ash_core.cloth.dynamics import ClothInputs, ClothState, Surroundings, advance, settle
 from ash_core.cloth.model import ClothModel
 
+LEAST_S = 1e-4
+"""Time of a change that takes none: the cloth is carried along with the pose."""
 PULL_M = 0.5
 """Greatest distance at which a grabbed point is pulled; a place farther off pulls no harder."""
 
@@ -45,7 +47,7 @@ class LiveCloth:
         if self.state is None or time_s < self._shown[-1][0]:
             self.settle(inputs, time_s, around)
             return
-        seconds = time_s - self._shown[-1][0]
+        seconds = max(time_s - self._shown[-1][0], LEAST_S)
         advance(self.model, self.state, inputs, seconds, self._within_reach(around))
         self._shown.append((time_s, self.state.shown(self.model)))
         # One sample before the oldest time stays: places are interpolated.
