@@ -62,6 +62,7 @@ MAY_IMPORT["cli"] = MAY_IMPORT["commands"] | {"commands"}
 
 WINDOWLESS_VIEWER = {
     "session",
+    "live_scene",
     "commands",
     "clock",
     "saving",

@@ -31,7 +31,7 @@ SIZE = (48, 40)
 WINDY = Swing(wind=9.0, wind_yaw=0.5 * math.pi)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Files:
     data: AvatarData
     avatar: Path
@@ -41,8 +41,11 @@ class Files:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return make_files(tmp_path_factory.mktemp("swing"))
+
+
+def make_files(folder: Path) -> Files:
     """Make the toy with a loose front, the same without cloth, and a motion."""
-    folder = tmp_path_factory.mktemp("swing")
     toy, _ = import_ash(make_toy_character(folder).conf)
     small = replace(toy, decoder={"atlas": 32, "width": 8, "sh_degree": 1})
     data = dressed(small, FRONT)

@@ -128,7 +128,7 @@ def test_a_drag_raises_it_until_its_poses_are_the_motions(files: Files) -> None:
     session = Session(files.avatar, files.motion, "cpu", now=lambda: now)
     dof = next(slider.dof for slider in session.sliders if slider.unit == "rad")
     commands.run(session, "pose.show_dof", dof=dof, value=0.2)
-    while session.is_posing:
+    while session.is_live:
         assert steps(session, lambda: None) > 0
         now += 0.05
     assert steps(session, lambda: None) == 1

@@ -567,7 +567,7 @@ def test_what_a_hand_moves_has_the_poses_before_it_that_were_shown(
         assert torch.equal(seen[-1][0], session.dofs())
     steps = torch.stack(seen).diff(dim=0)
     assert (steps.abs() <= 0.06 * way.abs() + 1e-12).all()  # 30 even steps: 0.033 each
-    assert not session.is_posing
+    assert not session.is_live
     assert torch.equal(seen[-1], want.dofs)
 
 
@@ -578,7 +578,7 @@ def test_a_hand_s_past_ends_with_what_it_moved(session: Session, hand: Hand, wha
     session.show_dof(6, float(session.dofs()[6]) + 0.3)
     session.request_shown(*SIZE)
     hand.now += 0.2
-    assert session.is_posing
+    assert session.is_live
     if what == "seek":
         session.clock.seek(3)
     elif what == "motion":
@@ -593,7 +593,7 @@ def test_a_hand_s_past_ends_with_what_it_moved(session: Session, hand: Hand, wha
             session.clock.tick(now)
         commands.run(session, "time.play")
         assert session.clock.frame != 15
-    assert not session.is_posing
+    assert not session.is_live
     got, data = session.request_shown(*SIZE).window, session.data
     edit, frame = session.document.edit, session.clock.frame
     want = window_of(session.motion, frame, edit, data.skeleton, data.history_offsets)
@@ -609,7 +609,7 @@ def test_a_hand_that_comes_back_takes_over_what_is_shown(session: Session, hand:
         hand.now += 0.0165
         session.advance()
         before = session.request_shown(*SIZE).window
-    assert session.is_posing
+    assert session.is_live
     session.show_dof(6, value + 0.31)
     session.advance()
     after = session.request_shown(*SIZE).window

@@ -28,7 +28,7 @@ from viewer.autosave import Autosave
 from viewer.composed_view import ComposedView
 from viewer.engine import Engine, Frame
 from viewer.front_end import Request, RequestKind
-from viewer.panels import dialogs, fonts, look, messages, motions, view
+from viewer.panels import cloth_pull, dialogs, fonts, look, messages, motions, view
 from viewer.panels.atlas import AtlasPanel
 from viewer.panels.dock import Dock
 from viewer.panels.files import OPENED, PATHS, FileDialogs
@@ -242,7 +242,7 @@ class App:
             or self.atlas.busy
             or self.saver.busy
             or session.fits
-            or session.is_posing
+            or session.is_live
             or now - self._moved_s < 2 * REST_S
         )
         params.fps_idling.enable_idling = not (busy or self.record.running)
@@ -306,6 +306,7 @@ class App:
         )
         camera = session.camera(round(self.area.width), round(self.area.height))
         taken = self.gizmo.draw(session, camera, self.area)
+        taken = taken or cloth_pull.draw(session, camera, self.area)
         if taken or view.mouse_and_keys(session, self.area, now - self._last_s):
             self._moved_s = now
             camera = session.camera(round(self.area.width), round(self.area.height))

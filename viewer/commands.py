@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from ash_core.cloth.swing import AS_FITTED, LIMITS
 from ash_core.conventions import Up
 from ash_core.errors import InputError
 from ash_core.look import PLAIN, Look, Mode
+from ash_core.records import Camera
 from ash_core.scene.document import BACKGROUNDS, MESH_STYLES, MeshPlace, MeshStyle
 from ash_core.scene.joint_tree import node_of
 from ash_core.scene.playback import LOOPS
@@ -26,7 +28,8 @@ SPEED_STEP: Final = 1.25
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 CLOSE: Final = "window.close"
 """Runs while somebody types, too."""
-GROUPS: Final = ("File", "Edit", "Time", "Pose", "Camera", "Look", "Record", "Window")
+GROUPS: Final = ("File", "Edit", "Time", "Pose", "Cloth", "Camera", "Look", "Record", "Window")
+OFF: Final = "swing is off: Cloth, Swing on or off"
 
 
 KEY_CAPTIONS: Final = {
@@ -244,6 +247,75 @@ def _reset_dof(session: Session, dof: int) -> None:
 
 def _blend(session: Session, blend: float) -> None:
     session.edit("blend", merge="blend", edit=replace(session.document.edit, blend=blend))
+
+
+# ---- cloth ----
+
+
+def _with_cloth(needs_swing: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Guard what needs loose cloth, or cloth that swings: without, a message says why."""
+
+    def guard(change: Callable[..., None]) -> Callable[..., None]:
+        def handle(session: Session, **arguments: Any) -> None:
+            reason = session.no_cloth
+            if reason is None and needs_swing and not session.document.swing.is_on:
+                reason = OFF
+            if reason is None:
+                change(session, **arguments)
+            else:
+                session.say(reason)
+
+        return handle
+
+    return guard
+
+
+@_with_cloth(needs_swing=False)
+def _other_swing(session: Session) -> None:
+    swing = session.document.swing
+    label = "swing off" if swing.is_on else "swing on"
+    session.edit(label, swing=replace(swing, is_on=not swing.is_on))
+
+
+@_with_cloth(needs_swing=False)
+def _change_swing(session: Session, **changes: float) -> None:
+    """Change numbers of the swing, within their limits: stiffness, gravity, wind, wind_yaw."""
+    values = {
+        name: min(max(value, LIMITS[name][0]), LIMITS[name][1])
+        for name, value in changes.items()
+        if math.isfinite(value)
+    }
+    titles = {"wind_yaw": "direction of the wind", "gravity": "gravity on cloth"}
+    label = ", ".join(titles.get(name, name) for name in values)
+    session.edit(label, merge=f"swing {label}", swing=replace(session.document.swing, **values))
+
+
+@_with_cloth(needs_swing=False)
+def _swing_as_fitted(session: Session) -> None:
+    session.edit("cloth as fitted", swing=AS_FITTED)
+
+
+@_with_cloth(needs_swing=True)
+def _other_live_cloth(session: Session) -> None:
+    session.let_live(not session.live_cloth)
+
+
+@_with_cloth(needs_swing=True)
+def _settle_cloth(session: Session) -> None:
+    session.settle_cloth()
+
+
+@_with_cloth(needs_swing=True)
+def _grab_cloth(session: Session, camera: Camera, x_px: float, y_px: float) -> None:
+    session.grab_cloth(camera, x_px, y_px)
+
+
+def _pull_cloth(session: Session, camera: Camera, x_px: float, y_px: float) -> None:
+    session.pull_cloth(camera, x_px, y_px)
+
+
+def _release_cloth(session: Session) -> None:
+    session.release_cloth()
 
 
 # ---- camera ----
@@ -553,6 +625,10 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("pose.paste", "Paste a pose", _paste_pose, "Ctrl+V"),
     Command("pose.save", "Save the pose as .motion", _posing(_request("save_pose"))),
     Command("pose.still", "This pose as a motion of its own", _still),
+    Command("cloth.swing", "Swing on or off", _other_swing, "Shift+S"),
+    Command("cloth.live", "Live: in real time", _other_live_cloth, "Shift+V"),
+    Command("cloth.settle", "Settle under the present pose", _settle_cloth, "Shift+X"),
+    Command("cloth.reset", "As fitted, in calm air", _swing_as_fitted),
     Command("camera.home", "Home", _home, "H"),
     Command("camera.frame", "Frame the character", _frame, "F"),
     Command("camera.front", "From the front", _axis("front"), "1"),
@@ -620,6 +696,10 @@ CONTROLS: Final[tuple[Command, ...]] = (
     Command("pose.show_dof", "Pose a dof", _show_dof),
     Command("pose.reset_dof", "Reset a dof", _reset_dof),
     Command("pose.blend", "Blend motion and edit", _blend),
+    Command("cloth.change", "Change stiffness, gravity or wind", _change_swing),
+    Command("cloth.grab", "Grab the cloth under a pixel", _grab_cloth),
+    Command("cloth.pull", "Pull the grabbed cloth to a pixel", _pull_cloth),
+    Command("cloth.release", "Let go of the cloth", _release_cloth),
     Command("camera.orbit", "Turn about the target", _move("orbit")),
     Command("camera.look_around", "Look around", _move("look_around")),
     Command("camera.pan", "Shift the view", _move("pan")),

@@ -1,30 +1,24 @@
-"""A scene in a window: its clock, manual posing in progress, panels, messages and preferences.
+"""A scene in a window: its clock, panels, messages and preferences.
 
 No toolkit here. Every change goes through `viewer.commands`; the window draws frames from
 `Session.request_shown`, a recording from `Scene.request`.
 """
 
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ash_core.conventions import Up
 from ash_core.errors import CudaError, InputError
 from ash_core.files.io import legible
 from ash_core.geometry.framing import is_in_picture
-from ash_core.geometry.motion import live_window
-from ash_core.pose_windows import LiveWindows
 from ash_core.records import AvatarData, Camera, Motion
 from ash_core.render import RenderRequest
 from ash_core.scene.joint_tree import sliders
@@ -38,46 +32,30 @@ from ash_core.scene.open import (
     fit_motion,
 )
 from ash_core.scene.playback import Playback
-from ash_core.scene.pose_edit import PoseEdit, edited_until
 from ash_core.scene.preferences import PreferenceStore
-from ash_core.scene.revision import Drawn
-from ash_core.scene.scene import Scene
 from ash_core.scene.view import View
-from ash_core.variants import HistoryOffsets
 from viewer.clock import Clock, Place
 from viewer.front_end import Clipboard, Message, Panels, RequestQueue, Severity
-from viewer.pose_history import PoseHistory
+from viewer.live_scene import LiveScene
 
 _log = logging.getLogger(__name__)
 
-EASE_S: Final = 0.5
-"""Duration in which the earlier poses turn from manual posing, which rests, into the motion's."""
-NOW_ALONE: Final = HistoryOffsets((0,))
-"""History of what no pose moves."""
 MESSAGES: Final = 200
 
 
-class Session(Scene):
+class Session(LiveScene):
     """Scene of one window, seen by one person.
 
     Raises: InputError for an avatar or a motion that cannot be opened at the start; later ones
     become messages, and what was open stays open.
     """
 
-    clock = Drawn[Clock]()
     along_path: bool
     """The view is that of the camera path, until somebody moves the camera by other means."""
     _timed: str
     """Motion that the clock is set to."""
     _places: dict[str, Place]
     """Places of the clock in the other motions."""
-    _posed: PoseHistory
-    """Poses of manual posing that were shown."""
-    _swing: LiveWindows | None
-    """Cloth of manual posing; None: there was none yet, or the avatar has no cloth."""
-    _moved_s: float
-    _moved: tuple[str, int, PoseEdit] | None
-    """Motion, frame and edit that manual posing has made last, at `_moved_s`."""
     _home: tuple[str, View, float]
     """(motion, view, aspect) of the last `home()`."""
 
@@ -104,7 +82,6 @@ class Session(Scene):
         self.selected_joint: str | None = None
         self.along_path = False
         self._keyed: View | None = None
-        self._was_posing = False
         self._fitting: list[tuple[str, AvatarData, Future[tuple[Motion, list[str]]]]] = []
         super().__init__(
             avatar,
@@ -121,17 +98,14 @@ class Session(Scene):
     # ---- what is open ----
 
     def _begin(self, plays: bool) -> None:
-        self._swing = None
-        if isinstance(self.data, AvatarData):
-            self.sliders = sliders(self.data.skeleton, self.data.rest_dofs)
-            self._posed = PoseHistory(self.data.history_offsets)
-        else:
-            self.sliders, self._posed = (), PoseHistory(NOW_ALONE)
+        data = self.data
+        is_posed = isinstance(data, AvatarData)
+        self.sliders = sliders(data.skeleton, data.rest_dofs) if is_posed else ()
         self.clock = Clock(self.fps, self.frame_count, self.touch)
         if plays:
             self.clock.play()
         self._timed, self._places = self.document.motion, {}
-        self._moved_s, self._moved = -math.inf, None
+        self._forget_live()
         self.selected_joint = None
 
     def open(self, path: str) -> None:
@@ -249,10 +223,7 @@ class Session(Scene):
         self.clock.tick(self.now())
         self.collect()
         self._follow_path()
-        is_posing = self.is_posing
-        if is_posing or self._was_posing:  # the last poses then change by themselves
-            self.touch()
-        self._was_posing = is_posing
+        self._tick_live()
 
     def _follow_path(self) -> None:
         """Look along the camera path, until somebody moves the camera by other means."""
@@ -262,70 +233,6 @@ class Session(Scene):
             self.along_path, self._keyed = False, None
         else:
             self.view = self._keyed = keyed
-
-    # ---- manual posing ----
-
-    def show_dof(self, dof: int, value: float) -> None:
-        """Pose manually: show a dof at a value, m or rad."""
-        if self._rested_s >= 0.0:
-            self._posed.begin(self._earlier_poses(), self.now())
-            self._swing = LiveWindows.of(self.character)
-            if self._swing is not None:
-                self._swing.begin(self._edited_motion(), self.frame, self.now())
-        name = self.character.skeleton.dof_names[dof]
-        moving = float(self.motion.dofs[self.frame, dof])
-        posed = self.document.edit.showing(dof, value, moving)
-        self.edit(f"pose {name}", merge=name, edit=posed)
-        self._moved_s, self._moved = self.now(), self._moment
-
-    def advance(self) -> None:
-        """Record the pose that is shown now; the window's loop calls it for every picture it asks.
-
-        Nothing else records what was shown: requests have no side effect.
-        """
-        if self.is_posing:
-            self._posed.push(self.dofs(), self.now())
-            if self._swing is not None:
-                self._swing.push(self._posed.poses(), self.now())
-
-    @property
-    def is_posing(self) -> bool:
-        """True while the earlier poses are, or just were, those of manual posing."""
-        return self._rested_s < EASE_S
-
-    @property
-    def _moment(self) -> tuple[str, int, PoseEdit]:
-        return self.document.motion, self.frame, self.document.edit
-
-    @property
-    def _rested_s(self) -> float:
-        """Time since manual posing counts no more; negative: it counts. It never does once the
-        motion plays or anything else was chosen, sought or undone.
-        """
-        if self.clock.playing or self._moved != self._moment:
-            return math.inf
-        return self.now() - self._moved_s - self._posed.reach_s
-
-    @property
-    def _eased(self) -> float:
-        """Share of the motion in what is shown after manual posing, 0 to 1."""
-        rested = min(max(self._rested_s / EASE_S, 0.0), 1.0)
-        return rested * rested * (3 - 2 * rested)
-
-    def _earlier_poses(self) -> Float[Tensor, "P D"]:
-        """List the poses until now, the newest last: of manual posing, of the motion, or between.
-
-        The present pose counts as shown now, whether or not `advance` has pushed it.
-        """
-        share, now = self._eased, self.now()
-        if share <= 0.0:
-            return self._posed.poses_with(self.dofs(), now)
-        name, frame, edit = self._moment
-        skeleton, offsets = self.character.skeleton, self.character.history_offsets
-        own = edited_until(self.motions[name], frame, edit, skeleton, offsets)
-        if share >= 1.0:
-            return own
-        return torch.lerp(self._posed.poses_with(self.dofs(), now), own, share)
 
     # ---- what is seen ----
 
@@ -359,25 +266,11 @@ class Session(Scene):
     def request_shown(self, width: int, height: int) -> RenderRequest:
         """Make the request of the frame that is shown now. It has no side effect.
 
-        During manual posing the earlier poses are those that were shown. Otherwise, and in
-        recordings always, they are the motion's: the same at any time. A character that manual
-        posing leaves as it is comes back to them softly.
+        During manual posing, and while cloth is live, poses and cloth are those that were shown.
+        Otherwise, and in recordings always, they are the motion's: the same at any time. What is
+        left as it is comes back to them softly.
         """
-        if self.is_posing:
-            skeleton, offsets = self.character.skeleton, self.character.history_offsets
-            window = live_window(self._earlier_poses(), skeleton, offsets)
-            if self._swing is not None:
-                window = replace(window, cloth=self._swinging())
-        else:
-            window = self._window(self.frame)
-        return self._request_of(window, self.camera(width, height))
-
-    def _swinging(self) -> Float[Tensor, "H W 3"]:
-        """Return the cloth of manual posing, or on its way back to the motion's."""
-        assert self._swing is not None
-        live, share = self._swing.places(), self._eased
-        own = self._window(self.frame).cloth if share > 0.0 else None
-        return live if own is None else torch.lerp(live, own, share)
+        return self._request_of(self._shown_window(), self.camera(width, height))
 
     def recording_size(self, preferred: tuple[int, int] | None = None) -> tuple[int, int]:
         """Choose a recording's size; the preferred one is by default that of the preferences."""

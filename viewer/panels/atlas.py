@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from imgui_bundle import imgui
 
+from ash_core.cloth.swing import Swing
 from ash_core.drawable import Decoded
 from ash_core.records import Camera, Gaussians, Motion
 from ash_core.render import Renderer, RenderRequest
@@ -43,12 +44,16 @@ class _Moment:
     renderer: Renderer
     motion: Motion
     edit: PoseEdit
+    swing: Swing
     frame: int
+    revision: int | None
+    """Revision of what is live; None where the motion's own is shown."""
 
     @classmethod
     def of(cls, session: Session) -> "_Moment":
-        edit = session.document.edit
-        return cls(session.renderer, session.motion, edit, session.clock.frame)
+        document, revision = session.document, session.revision if session.is_live else None
+        edit, swing, frame = document.edit, document.swing, session.clock.frame
+        return cls(session.renderer, session.motion, edit, swing, frame, revision)
 
     def same(self, other: "_Moment | None") -> bool:
         return (
@@ -56,7 +61,9 @@ class _Moment:
             and self.renderer is other.renderer
             and self.motion is other.motion
             and self.edit == other.edit
+            and self.swing == other.swing
             and self.frame == other.frame
+            and self.revision == other.revision
         )
 
 
@@ -135,7 +142,7 @@ class AtlasPanel:
         if moment.same(self._failed):
             self._choice = None
         # Decode where the pose rests, or for a click.
-        moves = session.clock.playing or session.is_posing
+        moves = session.clock.playing or session.is_live
         rests = not moves and now - self._since_s > REST_S
         needed = (rests and (self._visible or self.splat is not None)) or self._choice is not None
         self._visible = False

@@ -15,6 +15,7 @@ MOUSE: Final = (
     ("right drag", "look around; with W A S D Q E fly, Shift is faster"),
     ("click", "a joint where the skeleton is shown, else the splat in the atlas"),
     ("drag a joint's ring or arrow", "turn or slide it"),
+    ("Ctrl + drag on loose cloth", "pull it; let go and it swings back"),
     ("double click on a slider", "its default"),
 )
 

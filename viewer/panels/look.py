@@ -1,4 +1,4 @@
-"""Panel of the look, the overlays and the camera."""
+"""Panel of the look, the cloth, the overlays and the camera."""
 
 import math
 from typing import Final
@@ -7,17 +7,16 @@ from imgui_bundle import imgui
 
 from ash_core.scene.document import BACKGROUNDS, MESH_PLACES, MESH_STYLES
 from viewer import commands
-from viewer.panels.widgets import combo
+from viewer.panels import cloth
+from viewer.panels.widgets import SWITCH_EM, combo, slider
 from viewer.session import Session
 
 LABEL_EM: Final = 6.5
 """Room for the labels beside sliders."""
-SWITCH_EM: Final = 8.0
-"""Offset of the second of two switches in a row."""
 
 
 def draw(session: Session) -> None:
-    """Draw the mode, its values, background, overlays and camera."""
+    """Draw the mode, its values, background, cloth, overlays and camera."""
     # Mode of the splats.
     look = session.document.look
     imgui.push_item_width(-imgui.get_font_size() * LABEL_EM)
@@ -26,8 +25,8 @@ def draw(session: Session) -> None:
     if mode is not None:
         commands.run(session, f"look.{mode}")
     # Values of the look.
-    scale = _slider("size", look.splat_scale, 0.05, 2.0, 1.0, "%.2fx")
-    opacity = _slider("opacity", look.opacity, 0.0, 1.0, 1.0, "%.2f")
+    scale = slider("size", look.splat_scale, 0.05, 2.0, 1.0, "%.2fx")
+    opacity = slider("opacity", look.opacity, 0.0, 1.0, 1.0, "%.2f")
     degree = 3 if look.sh_degree is None else look.sh_degree
     changed, degree = imgui.slider_int("SH degree", degree, 0, 3)
     values = {
@@ -42,10 +41,11 @@ def draw(session: Session) -> None:
     }
     if changes:
         commands.run(session, "look.change", **changes)
-    # Background, overlays and camera.
+    # Background, cloth, overlays and camera.
     background = combo("background", session.document.background, tuple(BACKGROUNDS))
     if background is not None:
         commands.run(session, "look.show_background", name=background)
+    cloth.draw(session)
     _overlays(session)
     _camera(session)
     imgui.pop_item_width()
@@ -74,7 +74,7 @@ def _overlays(session: Session) -> None:
     imgui.set_item_tooltip("Over the splats, or under: then it shows where they do not cover it.")
     if place is not None:
         commands.run(session, f"look.mesh_{place}")
-    opacity = _slider("mesh opacity", overlays.mesh_opacity, 0.0, 1.0, 1.0, "%.2f")
+    opacity = slider("mesh opacity", overlays.mesh_opacity, 0.0, 1.0, 1.0, "%.2f")
     if opacity is not None:
         commands.run(session, "look.mesh_opacity", opacity=opacity)
     imgui.end_disabled()
@@ -90,7 +90,7 @@ def _camera(session: Session) -> None:
         commands.run(session, "camera.look_through", name=name)
     # Lens.
     view = session.view
-    fov = _slider("field of view", math.degrees(view.fov_y), 5.0, 100.0, 40.0, "%.0f deg")
+    fov = slider("field of view", math.degrees(view.fov_y), 5.0, 100.0, 40.0, "%.0f deg")
     if fov is not None:
         commands.run(session, "camera.fov", fov_y=math.radians(fov))
     changed, _ = imgui.checkbox("orthographic", view.orthographic)
@@ -111,13 +111,3 @@ def _camera(session: Session) -> None:
             commands.run(session, command)
         imgui.same_line()
     imgui.new_line()
-
-
-def _slider(
-    name: str, value: float, low: float, high: float, default: float, form: str
-) -> float | None:
-    """Draw a slider. Returns a new value, or None; a double click restores the default."""
-    changed, new = imgui.slider_float(name, value, low, high, form)
-    if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
-        return default
-    return new if changed else None

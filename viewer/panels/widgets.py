@@ -12,6 +12,8 @@ from viewer.session import Session
 
 Choice = TypeVar("Choice", bound=str)
 LEFT_OUT: Final = "..."
+SWITCH_EM: Final = 8.0
+"""Offset of the second of two switches in a row."""
 
 
 def label(name: str, identity: str) -> str:
@@ -54,3 +56,21 @@ def combo(name: str, value: Choice, choices: Sequence[Choice]) -> Choice | None:
                 chosen = choice
         imgui.end_combo()
     return chosen
+
+
+def slider(
+    name: str,
+    value: float,
+    low: float,
+    high: float,
+    default: float,
+    form: str,
+    tooltip: str = "",
+) -> float | None:
+    """Draw a slider. Returns a new value, or None; a double click restores the default."""
+    changed, new = imgui.slider_float(name, value, low, high, form)
+    if tooltip:
+        imgui.set_item_tooltip(tooltip)
+    if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
+        return default
+    return new if changed else None
