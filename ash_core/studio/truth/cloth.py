@@ -2,7 +2,8 @@
 
 `ClothSolver` is what a simulation must do; `Springs` is ours. Position-based dynamics over the
 template's own edges. Every point is pulled to its skinned place, the looser the more softly.
-Gravity is relative to the rest pose, in which the template already hangs; legs push cloth out.
+Gravity is relative to the rest pose, in which the template already hangs: it turns with what
+carries a point, the head or the hips. Legs and arms push cloth out, head and trunk push hair out.
 Source: Macklin et al. 2016, "XPBD".
 """
 
@@ -11,9 +12,12 @@ from typing import Final, Literal, Protocol
 
 import numpy as np
 from numba import njit
+from scipy.spatial import KDTree
 
 from ash_core.studio.mesh.surface import edges_of
+from ash_core.studio.truth.dressing import HAIR
 from ash_core.studio.truth.proxies import Proxies
+from ash_core.studio.truth.skinned import normals_of
 
 ClothName = Literal["springs", "newton"]
 SPRINGS: Final = "springs"
@@ -32,7 +36,10 @@ FASTEST = 9.0
 """Upper bound on speed, m/s."""
 STRETCH = 0.9
 BEND = 0.16
-"""Share of a link's error that one pass removes: edges, and pairs across an edge."""
+BRACE = 0.5
+"""Share of a link's error that one pass removes: edges, pairs across an edge, and through hair."""
+THICK = 0.12
+"""Largest thickness of a lock of hair, m."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,9 @@ class Fabric:
     stiffness: np.ndarray
     """[L]"""
     margins: np.ndarray
-    """Distance [P] of each point to the legs and arms, m; below zero: it is inside at rest."""
+    """Clearance [P, C] of each point from each capsule, m; below zero: it is inside at rest."""
+    colliders: np.ndarray
+    """Number of capsules [P] that push each point: the limbs' only, or all of them for hair."""
 
 
 @dataclass
@@ -76,7 +85,7 @@ class ClothPose:
     spheres: np.ndarray
     """Centres of the proxies [S, 3]."""
     pull: np.ndarray
-    """Gravity relative to the rest pose [3], m/s^2."""
+    """Gravity on each point relative to the rest pose [P, 3], m/s^2."""
 
 
 class ClothSolver(Protocol):
@@ -110,30 +119,39 @@ def weave(
     local = np.searchsorted(points, faces)
     pairs = edges_of(local) if len(faces) else np.zeros((0, 2), np.int64)
     across = _across(local) if len(faces) else pairs
-    links = np.concatenate([pairs, across])
-    stiffness = np.concatenate([np.full(len(pairs), STRETCH), np.full(len(across), BEND)])
+    through = _through(vertices[points], local[materials == HAIR])
+    links = np.concatenate([pairs, across, through])
+    shares = (STRETCH, BEND, BRACE)
+    stiffness = np.repeat(shares, [len(pairs), len(across), len(through)])
     moving = (loose[points][links] > 0).any(1)
     links, stiffness = links[moving], stiffness[moving]
     places = vertices[points]
     lengths = np.linalg.norm(places[links[:, 0]] - places[links[:, 1]], axis=1)
+    is_hair = np.zeros(len(points), bool)
+    is_hair[local[materials == HAIR]] = True
+    colliders = np.where(is_hair, len(proxies.capsules), proxies.limbs)
     free = _room(places, proxies.centres, proxies.radii, proxies.capsules)
-    margins = np.minimum(free - 0.001, NEAR + SHARE * np.clip(free, 0.0, ROOM))
+    near = free
+    if proxies.limbs:  # cloth keeps the smallest distance from any limb
+        nearest = free[:, : proxies.limbs].min(1, keepdims=True)
+        near = np.where(is_hair[:, None], free, nearest)
+    margins = np.minimum(near - 0.001, NEAR + SHARE * np.clip(near, 0.0, ROOM))
     return Fabric(
         points, local, materials, loose[points].astype(np.float64), links, lengths, stiffness,
-        margins,
+        margins, colliders,
     )  # fmt: skip
 
 
 def _room(
     points: np.ndarray, spheres: np.ndarray, radii: np.ndarray, capsules: np.ndarray
 ) -> np.ndarray:
-    """Return the distance [P] from the nearest capsule's surface."""
-    distances = np.full(len(points), np.inf)
-    for a, b in capsules:
+    """Return the distances [P, C] from the capsules' surfaces."""
+    distances = np.zeros((len(points), len(capsules)))
+    for c, (a, b) in enumerate(capsules):
         axis = spheres[b] - spheres[a]
-        t = np.clip((points - spheres[a]) @ axis / (axis @ axis), 0.0, 1.0)
+        t = np.clip((points - spheres[a]) @ axis / max(axis @ axis, 1e-12), 0.0, 1.0)
         away = np.linalg.norm(points - spheres[a] - t[:, None] * axis, axis=1)
-        distances = np.minimum(distances, away - radii[a] - t * (radii[b] - radii[a]))
+        distances[:, c] = away - radii[a] - t * (radii[b] - radii[a])
     return distances
 
 
@@ -145,6 +163,25 @@ def _across(faces: np.ndarray) -> np.ndarray:
     edges, tips = edges[order], tips[order]
     same = (edges[1:] == edges[:-1]).all(1)
     return np.stack([tips[:-1][same], tips[1:][same]], 1)
+
+
+def _through(places: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Pair the points of hair with those on its other side: a lock stays round, it is no sheet."""
+    if not len(faces):
+        return np.zeros((0, 2), np.int64)
+    points = np.unique(faces)
+    at, normals = places[points], normals_of(places, faces)[points]
+    links = []
+    for i, near in enumerate(KDTree(at).query_ball_point(at, THICK)):
+        others = np.array(near)
+        others = others[normals[others] @ normals[i] < -0.3]
+        if not len(others):
+            continue
+        ways = at[others] - at[i]
+        inward = -(ways @ normals[i]) / np.linalg.norm(ways, axis=1)
+        if inward.max() > 0.7:
+            links.append((i, others[inward.argmax()]))
+    return np.unique(np.sort(points[np.array(links, np.int64).reshape(-1, 2)], 1), axis=0)
 
 
 class Springs:
@@ -169,9 +206,9 @@ class Springs:
         if len(points):
             _advance(
                 swing.places, swing.velocities, fabric.loose, fabric.links, fabric.lengths,
-                fabric.stiffness, fabric.margins, before.skinned[points], after.skinned[points],
-                before.spheres, after.spheres, self.proxies.radii, self.proxies.capsules,
-                after.pull, seconds,
+                fabric.stiffness, fabric.margins, fabric.colliders, before.skinned[points],
+                after.skinned[points], before.spheres, after.spheres, self.proxies.radii,
+                self.proxies.capsules, after.pull, seconds,
             )  # fmt: skip
 
 
@@ -184,6 +221,7 @@ def _advance(
     lengths,
     stiffness,
     margins,
+    colliders,
     goal0,
     goal1,
     s0,
@@ -211,13 +249,13 @@ def _advance(
                     x[i, d] = goal[i, d]
                     continue
                 own = (goal1[i, d] - goal0[i, d]) / seconds
-                speed = air * (own + inner * (v[i, d] - own)) + dt * pull[d]
+                speed = air * (own + inner * (v[i, d] - own)) + dt * pull[i, d]
                 x[i, d] += dt * speed
                 x[i, d] += share * (goal[i, d] - x[i, d])
         # Restore the lengths, then resolve collisions.
         for _ in range(2):
             _project(x, loose, links, lengths, stiffness)
-        _push_out(x, loose, margins, spheres, radii, capsules)
+        _push_out(x, loose, margins, colliders, spheres, radii, capsules)
         # Derive velocities from the positions, bounded.
         for i in range(n):
             square = 0.0
@@ -250,12 +288,12 @@ def _project(x, loose, links, lengths, stiffness):
 
 
 @njit(cache=True)
-def _push_out(x, loose, margins, spheres, radii, capsules):
+def _push_out(x, loose, margins, colliders, spheres, radii, capsules):
     """Push points out of the tapered capsules, and off the floor."""
     for i in range(len(x)):
         if loose[i] <= 0.0:
             continue
-        for c in range(len(capsules)):
+        for c in range(colliders[i]):
             a, b = capsules[c, 0], capsules[c, 1]
             ex, ey, ez = (
                 spheres[b, 0] - spheres[a, 0],
@@ -267,7 +305,7 @@ def _push_out(x, loose, margins, spheres, radii, capsules):
             t = min(1.0, max(0.0, t))
             dx, dy, dz = px - t * ex, py - t * ey, pz - t * ez
             away = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-9
-            clearance = radii[a] + t * (radii[b] - radii[a]) + margins[i]
+            clearance = radii[a] + t * (radii[b] - radii[a]) + margins[i, c]
             if away < clearance:
                 out = (clearance - away) / away
                 x[i, 0] += out * dx

@@ -34,7 +34,9 @@ class Proxies:
     radii: np.ndarray
     """[S]"""
     capsules: np.ndarray
-    """Pairs of spheres [C, 2]: the legs and the arms, for collisions."""
+    """Pairs of spheres [C, 2], for collisions: legs and arms, then trunk and head."""
+    limbs: int
+    """Number of capsules of legs and arms: the trunk's are too round for cloth that lies on it."""
 
     def posed(self, moves: np.ndarray) -> np.ndarray:
         """Return posed centres [..., S, 3], m. moves [..., J, 4, 4]: posed times the inverse of
@@ -53,7 +55,7 @@ def fit_proxies(
     """Fit proxies to the body. rest [J, 4, 4], m; solid [V]: vertices of the body, not of cloth."""
     names = skeleton.joint_names
     owner = skinning.bones[:, 0].numpy()
-    joints, centres, radii, capsules = [], [], [], []
+    joints, centres, radii, capsules, trunk = [], [], [], [], []
     limbs = [
         (tuple(b.format(s=side) for b in bones), *(j.format(s=side) for j in where))
         for side in ("Left", "Right")
@@ -72,11 +74,17 @@ def fit_proxies(
             if "UpLeg" in carrier:  # the hip's own slice is half pelvis, too wide for a leg
                 radii[first] = radii[first + 1]
             capsules += [(k, k + 1) for k in range(first, len(radii) - 1)]
+        else:  # the head is one sphere
+            trunk += [
+                (k, min(k + 1, len(radii) - 1))
+                for k in range(first, max(first + 1, len(radii) - 1))
+            ]
     return Proxies(
         np.array(joints),
         np.array(centres),
         np.array(radii),
-        np.array(capsules, np.int64).reshape(-1, 2),
+        np.array(capsules + trunk, np.int64).reshape(-1, 2),
+        len(capsules),
     )
 
 

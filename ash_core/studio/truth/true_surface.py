@@ -96,6 +96,7 @@ class TrueActor:
         self.fabric = weave(
             template, faces[swings], self.dressing.materials[swings], self._loose, self.proxies
         )
+        self._on_head = self._carried_by_head()
         self.solver = self._solver(cloth)
         limbs = find_limbs(data.skeleton, data.skinning, rest.numpy())
         self.squeeze = measure_squeeze(template, faces, limbs, self.dressing.folding)
@@ -113,6 +114,22 @@ class TrueActor:
             texture=data.template.texture.numpy(),
             gloss=self.dressing.gloss,
         )
+
+    def _carried_by_head(self) -> np.ndarray:
+        """Return the mask [P] of the fabric's points that hang from the head, not from the hips."""
+        skin = self.data.skinning
+        is_head = np.array([name == "Head" for name in skin.bone_names])
+        share = (is_head[skin.bones.numpy()] * skin.weights.numpy()).sum(1)
+        return share[self.fabric.points] > 0.5
+
+    def pull(self, moves: np.ndarray) -> np.ndarray:
+        """Return gravity relative to the rest pose [P, 3], m/s^2. moves [J, 4, 4]."""
+        names = self.data.skeleton.joint_names
+        down = np.array([0.0, -GRAVITY, 0.0])
+        hips, head = (
+            down - moves[names.index(joint), :3, :3] @ down for joint in ("Root_rx", "Head_rx")
+        )
+        return np.where(self._on_head[:, None], head, hips)
 
     def _solver(self, cloth: ClothName) -> ClothSolver:
         if cloth == SPRINGS:
@@ -233,11 +250,8 @@ class TrueMotion:
             part = self.dofs[number * CHUNK : (number + 1) * CHUNK]
             self._chunk = (number, self.actor.moves(part))
         moves = self._chunk[1][index - number * CHUNK]
-        names = self.actor.data.skeleton.joint_names
-        turn = moves[names.index("Root_rx"), :3, :3].numpy()
-        down = np.array([0.0, -GRAVITY, 0.0])
         return ClothPose(
             skinned=self.actor.skinned(moves),
             spheres=self.actor.proxies.posed(moves.numpy()),
-            pull=down - turn @ down,
+            pull=self.actor.pull(moves.numpy()),
         )
