@@ -49,6 +49,7 @@ from ash_core.studio.film.film_stage import FilmStage, build_stage, read_actor, 
 from ash_core.studio.film.film_truth import truth_depth, truth_mesh
 from ash_core.studio.film.script import Script, find_motions, join_motions, read_script
 from ash_core.studio.film.studio_light import BACKDROP
+from ash_core.studio.truth.dressing import FLAT
 from ash_core.variants import RELEASED
 
 ACTOR = resource("assets", "actor")
@@ -209,6 +210,27 @@ def test_light_is_even_and_gloss_moves_with_the_view() -> None:
         assert (person == 255).all(1).mean() < 0.002, "burnt out"
         brightness.append(person.mean())
     assert max(brightness) < 1.5 * min(brightness)
+
+
+@with_gl
+def test_a_relief_turns_the_light_and_keeps_the_outline() -> None:
+    the_context().make_current()
+    there, true = stage(4, (320, 240)), posed()[1]
+    row, _ = np.indices((512, 512))
+    waves = (FLAT + 120 * np.sin(2 * np.pi * row / 32)).astype(np.uint8)
+    shots = []
+    for relief in (np.full_like(waves, FLAT), waves):
+        surface = dataclasses.replace(there.actor.surface, relief=relief)
+        film_pass = FilmPass(surface, 320, 240, there.reach_m)
+        film_pass.update(true)
+        shots.append(film_pass.shoot(there.cameras[0]).rgba.astype(int))
+    posed.cache_clear()  # its textures are bound no more
+    flat, wavy = shots
+    np.testing.assert_array_equal(flat[..., 3], wavy[..., 3])
+    person = flat[..., 3] == 255
+    change = (wavy - flat)[person][:, :3].mean(1)
+    assert np.abs(change).mean() > 1.5, np.abs(change).mean()
+    assert abs(change.mean()) < 0.4 * np.abs(change).mean(), "light and shade balance"
 
 
 # ---- on disk ----

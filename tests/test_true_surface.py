@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from ash_core.errors import InputError
 from ash_core.files.avatar_file import load_avatar
@@ -21,7 +22,14 @@ from ash_core.records import AvatarData, Skinning
 from ash_core.resources import resource
 from ash_core.studio.mesh.subdivide import subdivide
 from ash_core.studio.mesh.surface import face_normals
-from ash_core.studio.truth.dressing import COTTON, LINING, Dressing, load_dressing, save_dressing
+from ash_core.studio.truth.dressing import (
+    COTTON,
+    FLAT,
+    LINING,
+    Dressing,
+    load_dressing,
+    save_dressing,
+)
 from ash_core.studio.truth.folds import DEPTH
 from ash_core.studio.truth.skinned import blend_bones, blend_matrices, normals_of
 from ash_core.studio.truth.true_surface import TrueActor, TrueFrame
@@ -288,7 +296,7 @@ def test_a_dressing_is_read_as_written(tmp_path: Path) -> None:
     save_dressing(path, skirted().dressing)
     got = load_dressing(path, skirted().data)
     assert got is not None
-    for name in ("loose", "partner", "inset", "solid", "open", "materials", "gloss"):
+    for name in ("loose", "partner", "inset", "solid", "open", "materials", "gloss", "relief"):
         np.testing.assert_array_equal(getattr(got, name), getattr(skirted().dressing, name))
     assert load_dressing(tmp_path / "none.safetensors", plain()) is None
 
@@ -300,6 +308,7 @@ def test_a_dressing_is_read_as_written(tmp_path: Path) -> None:
         ({"materials": np.full(len(skirted().dressing.materials), 99, np.int32)}, "materials from"),
         ({"partner": np.full(len(skirted().dressing.partner), 10**7)}, "partner within"),
         ({"gloss": np.zeros(4, np.uint8)}, "gloss"),
+        ({"relief": np.zeros((0, 4), np.uint8)}, "relief"),
         ({"loose": np.full(len(skirted().dressing.loose), np.nan, np.float32)}, "finite"),
     ],
 )
@@ -308,6 +317,17 @@ def test_a_bad_dressing_is_named(tmp_path: Path, change: dict, message: str) -> 
     save_dressing(path, replace(skirted().dressing, **change))
     with pytest.raises(InputError, match=message):
         load_dressing(path, skirted().data)
+
+
+def test_a_dressing_of_an_earlier_version_is_flat(tmp_path: Path) -> None:
+    path = tmp_path / "dressing.safetensors"
+    save_dressing(path, skirted().dressing)
+    tensors = load_file(path)
+    del tensors["relief"]
+    save_file(tensors, path)
+    got = load_dressing(path, skirted().data)
+    assert got is not None
+    assert (got.relief == FLAT).all()
 
 
 def test_a_torn_dressing_is_named(tmp_path: Path) -> None:

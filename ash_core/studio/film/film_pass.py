@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
+from scipy.ndimage import gaussian_filter
 
 from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
@@ -36,10 +37,13 @@ from ash_core.studio.film.studio_light import (
     reached_by,
     shadow_from_world,
 )
+from ash_core.studio.truth.dressing import RELIEF_M
 from ash_core.studio.truth.true_surface import TrueFrame, TrueSurface
 
 SAMPLES: Final = 4
 NEAREST_M: Final = 0.05
+SLOPE_M: Final = 4e-6
+"""Step of a relief's stored slope, m per texel."""
 BORDER_PX: Final = 2
 """Border around the person's box."""
 _MOVING: Final = ((0, 3), (1, 3), (2, 3), (3, 3))
@@ -73,18 +77,17 @@ class FilmPass:
         self._depth_program = Program("film_depth.vert", "film_depth.frag")
         self._image = Texture(mipmaps=True)
         self._image.put(torch.from_numpy(surface.texture))
-        self._gloss = Texture(mipmaps=True)
-        gloss = np.repeat(surface.gloss[..., None], 3, -1)
-        self._gloss.put(torch.from_numpy(np.ascontiguousarray(gloss)))
+        self._finish = Texture(mipmaps=True)
+        self._finish.put(torch.from_numpy(_finish(surface.gloss, surface.relief)))
         self._fill_arrays(surface)
         self._shadow = _framebuffer(SHADOW_SIZE, SHADOW_SIZE, 0)
         self._smooth = _framebuffer(width, height, SAMPLES)
         self._plain = _framebuffer(width, height, 0)
         self._places: Float32[np.ndarray, "V 3"] = np.zeros((0, 3), np.float32)
         self._program.use(
-            **light_uniforms(), image=0, gloss=1,
+            **light_uniforms(), image=0, finish=1, slope_m=255 * SLOPE_M * surface.relief.shape[0],
         )  # fmt: skip
-        for unit, name in enumerate((self._image.id, self._gloss.id)):
+        for unit, name in enumerate((self._image.id, self._finish.id)):
             gl.glActiveTexture(gl.GL_TEXTURE0 + unit)
             gl.glBindTexture(gl.GL_TEXTURE_2D, name)
         gl.glEnable(gl.GL_DEPTH_TEST)
@@ -236,6 +239,26 @@ class FilmPass:
                     place, width, gl.GL_FLOAT, False, stride, ctypes.c_void_p(offset)
                 )
                 offset += 4 * width
+
+
+def _finish(
+    gloss: UInt8[np.ndarray, "h w"], relief: UInt8[np.ndarray, "k k"]
+) -> UInt8[np.ndarray, "m n 3"]:
+    """Join gloss (red) and the relief's slopes to the right and down (green, blue) in one image.
+
+    Slopes, not heights, since their filtered values are smooth.
+    """
+    heights = gaussian_filter(relief.astype(np.float32), 0.7, mode="nearest") * RELIEF_M
+    slopes = np.gradient(heights) if heights.size > 1 else [np.zeros_like(heights)] * 2
+    down, right = (np.asarray(slope) / SLOPE_M for slope in slopes)
+    size = np.maximum(gloss.shape, relief.shape)
+    image = np.zeros((*size, 3), np.uint8)
+    for channel, values in enumerate((gloss, 128.5 + right, 128.5 + down)):
+        rows, columns = (
+            np.arange(n) * have // n for n, have in zip(size, values.shape, strict=True)
+        )
+        image[..., channel] = np.clip(values, 0, 255).astype(np.uint8)[np.ix_(rows, columns)]
+    return image
 
 
 def _framebuffer(width: int, height: int, samples: int) -> int:

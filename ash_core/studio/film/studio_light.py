@@ -60,7 +60,7 @@ CREEP: Final = (1.0, 0.55, 0.4)
 _ANSWERS: Final = {
     # roughness, reflectance head-on, subsurface scattering, fuzz of fibres on the outline
     "skin": (0.46, 0.028, 0.25, 0.10),
-    "hair": (0.48, 0.046, 0.30, 0.05),
+    "hair": (0.54, 0.046, 0.30, 0.05),
     "eye": (0.16, 0.04, 0.10, 0.0),
     "cotton": (0.80, 0.025, 0.10, 0.30),
     "wool": (0.90, 0.02, 0.20, 0.60),

@@ -4,7 +4,7 @@ One file beside the character's others, `dressing.safetensors`. An actor without
 nothing swings, everything but hands and head is cloth, nothing is glossy.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,22 @@ from ash_core.records import AvatarData
 FILE = "dressing.safetensors"
 MATERIALS = ("skin", "hair", "eye", "cotton", "wool", "denim", "leather", "rubber", "lining")
 SKIN, HAIR, EYE, COTTON, WOOL, DENIM, LEATHER, RUBBER, LINING = range(len(MATERIALS))
+RELIEF_M = 2e-5
+"""Step of a relief, m: 128 is the surface, 255 is 2.5 mm above it."""
+FLAT = 128
 FOLDING = np.array([0.0, 0.0, 0.0, 1.0, 0.75, 0.85, 0.8, 0.0, 0.0])
 """Tendency of each material to fold."""
 _TYPES = {
     "loose": np.float32, "partner": np.int64, "inset": np.float32, "solid": np.bool_,
     "open": np.float32, "materials": np.int32, "gloss": np.uint8,
+    "relief": np.uint8,
 }  # fmt: skip
+_LATER = ("relief",)
+"""Tensors that files of earlier versions lack."""
+
+
+def _flat() -> np.ndarray:
+    return np.full((1, 1), FLAT, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class Dressing:
     """[F] index into MATERIALS."""
     gloss: np.ndarray
     """[h, w]"""
+    relief: np.ndarray = field(default_factory=_flat)
+    """Height of the paint [h, w], in steps of RELIEF_M from FLAT: strands, nails, weave."""
 
     @property
     def swings(self) -> np.ndarray:
@@ -89,10 +101,11 @@ def load_dressing(path: Path, data: AvatarData) -> Dressing | None:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: expected a safetensors file, {error}") from error
     count, n_faces = len(data.template.vertices), len(data.template.faces)
+    tensors = {**{name: _flat() for name in _LATER}, **tensors}
     for name, kind in _TYPES.items():
         if name not in tensors or tensors[name].dtype != kind:
             raise InputError(f"{path}: expected {name} of type {np.dtype(kind)}")
-        length = {"materials": n_faces, "gloss": None}.get(name, count)
+        length = {"materials": n_faces, "gloss": None, "relief": None}.get(name, count)
         if length is not None and tensors[name].shape != (length,):
             raise InputError(
                 f"{path}: expected {name} of length {length}, found {tensors[name].shape}"
@@ -105,6 +118,7 @@ def load_dressing(path: Path, data: AvatarData) -> Dressing | None:
         raise InputError(f"{path}: expected partner within the {count} vertices")
     if materials.min() < 0 or materials.max() >= len(MATERIALS):
         raise InputError(f"{path}: expected materials from 0 to {len(MATERIALS) - 1}")
-    if tensors["gloss"].ndim != 2:
-        raise InputError(f"{path}: expected gloss [h, w], found {tensors['gloss'].shape}")
+    for name in ("gloss", "relief"):
+        if tensors[name].ndim != 2 or not tensors[name].size:
+            raise InputError(f"{path}: expected {name} [h, w], found {tensors[name].shape}")
     return Dressing(**{name: tensors[name] for name in _TYPES})

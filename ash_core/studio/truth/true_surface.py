@@ -55,6 +55,8 @@ class TrueSurface:
     """[h, w, 3] uint8: colour without light, row 0 at the top (v = 1)."""
     gloss: np.ndarray
     """[h, w] uint8: 0 matt, 255 like a mirror; for a highlight that moves with the view."""
+    relief: np.ndarray
+    """[h, w] uint8: height of the paint in steps of `dressing.RELIEF_M`; `FLAT` is the surface."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class TrueActor:
             materials=np.repeat(self.dressing.materials, 4).astype(np.int32),
             texture=data.template.texture.numpy(),
             gloss=self.dressing.gloss,
+            relief=self.dressing.relief,
         )
 
     def _carried_by_head(self) -> np.ndarray:
