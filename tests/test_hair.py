@@ -1,9 +1,11 @@
-"""Laws of the actors' hair: a tail that hangs. None needs anny."""
+"""Laws of the actors' hair: a tail that hangs, a line that is soft. None needs anny."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 
 from ash_core.files.avatar_file import load_avatar
@@ -11,6 +13,7 @@ from ash_core.records import AvatarData, Skinning
 from ash_core.resources import resource
 from ash_core.studio.truth.dressing import COTTON, HAIR, Dressing
 from ash_core.studio.truth.true_surface import TrueActor
+from ash_core.studio.wardrobe.hair import Comb, cover_of, paint_curls, paint_strands, strands
 
 AROUND, RINGS = 12, 9
 RADIUS = 0.025
@@ -104,3 +107,55 @@ def test_a_tail_stays_round_and_outside_the_head() -> None:
         away = np.linalg.norm(frame - motion._pose.spheres[head], axis=2).min()
         rest = np.linalg.norm(player.template[rows] - player.proxies.centres[head], axis=2).min()
         assert away > min(rest, player.proxies.radii[head]) - 0.012, (index, away, rest)
+
+
+def comb(count: int, narrow: float = 1.0) -> Comb:
+    """Comb a row of strands of 20 cm."""
+    across = np.linspace(0, 0.2, count)
+    none = np.zeros(count)
+    return Comb(across, none, none + narrow, 0.0, none + 1.0)
+
+
+def cover_by_line(line: np.ndarray) -> np.ndarray:
+    row = comb(2000)
+    return np.array([cover_of(row, np.full(2000, at)).mean() for at in line])
+
+
+def curls_by_line(line: np.ndarray) -> np.ndarray:
+    """Return the mean cover at distances from the line, m, over a flat patch of scalp."""
+    grid = np.stack(np.meshgrid(np.linspace(0, 0.05, 60), np.linspace(0, 0.05, 60), [0.0]), -1)
+    places, black = grid.reshape(-1, 3), np.full(3, 0.1)
+    return np.array(
+        [paint_curls(places, black, np.full(len(places), at)).cover.mean() for at in line]
+    )
+
+
+@pytest.mark.parametrize("cover", [cover_by_line, curls_by_line])
+def test_the_hairline_is_soft(cover: Callable[[np.ndarray], np.ndarray]) -> None:
+    line = np.linspace(-0.02, 0.025, 46)  # 1 mm apart
+    mean = cover(line)
+    assert mean[0] == 0.0
+    assert mean[-1] > 0.98
+    assert (np.diff(mean) > -0.01).all()
+    width_mm = np.interp(0.9, mean, line * 1e3) - np.interp(0.1, mean, line * 1e3)
+    assert 6 < width_mm < 20, width_mm
+    assert np.diff(mean).max() < 0.25
+
+
+def test_strands_have_their_width_where_the_comb_is_narrow() -> None:
+    """Near a parting or the root of a tail fewer strands go on: none is thinner than a texel."""
+    crossings = []
+    for narrow in (1.0, 0.25):
+        values = strands(comb(8000, narrow), 0.001, 3)
+        crossings.append(np.count_nonzero(np.diff(np.sign(values))))
+    wide, near = crossings
+    assert 60 < wide < 200  # about one zero a millimetre and a half
+    assert near == pytest.approx(wide / 4, rel=0.4)
+
+
+def test_strands_are_painted_with_depth() -> None:
+    row = comb(4000)
+    coat = paint_strands(row, np.full(3, 0.3), np.full(4000, 0.05), np.zeros((4000, 3)))
+    assert np.ptp(coat.relief) > 0.0005
+    assert np.corrcoef(coat.relief, coat.colour[:, 0])[0, 1] > 0.3, "valleys are darker"
+    np.testing.assert_array_equal(coat.cover, 1.0)

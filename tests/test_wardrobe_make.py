@@ -31,7 +31,8 @@ def test_an_actor_is_one_surface_with_one_atlas(name: str) -> None:
     nodes, triangles = make_graph(sheet.points, sheet.faces)
     assert len(nodes) >= MIN_NODES
     assert len(np.unique(triangles)) == len(nodes)
-    none = Painted(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8))
+    blank = np.zeros((2, 2), np.uint8)
+    none = Painted(np.zeros((2, 2, 3), np.uint8), blank, blank)
     dressing = dressing_of(made.fitted, outfit, none)
     assert {SKIN, WOOL} <= set(dressing.materials.tolist())
     assert (LEATHER in dressing.materials) == (name != "ida")

@@ -109,11 +109,14 @@ def along(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def fields(
-    points: np.ndarray, share: dict[str, np.ndarray], marks: Landmarks
+    points: np.ndarray,
+    share: dict[str, np.ndarray],
+    marks: Landmarks,
+    hairline: tuple[tuple[float, float], ...] = HAIRLINE,
 ) -> dict[str, np.ndarray]:
     """Compute signed distances (m, positive inside) of shirt, trousers, shoes, hair and their hems.
 
-    points [N, 3]: bare positions; share: `shares` at these points.
+    points [N, 3]: bare positions; share: `shares` at these points; hairline: as `HAIRLINE`.
     """
     # Shares of the limbs on the side of each point.
     is_left = points[:, 0] > 0
@@ -157,7 +160,7 @@ def fields(
     # Hair, above the hairline around the head, not on the ears.
     offset = points - marks.head
     azimuth = np.degrees(np.arctan2(np.abs(points[:, 0]), offset[:, 2]))
-    line = PchipInterpolator(*np.array(HAIRLINE).T)(np.clip(azimuth, 0, 180))
+    line = PchipInterpolator(*np.array(hairline).T)(np.clip(azimuth, 0, 180))
     hair = points[:, 1] - marks.eyes[1] - line
     hair = np.where((share["head"] + share["neck"] > 0.5), hair, -0.05)
     hair = np.minimum(hair, 0.02 - 0.04 * share["ear"])

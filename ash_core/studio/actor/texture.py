@@ -89,13 +89,8 @@ def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray
 
 
 def paper_of(body: Body, dressed: np.ndarray, texels: Texels) -> Paper:
-    mean = mean_matrix(body.faces, len(dressed))
     normals = vertex_normals(dressed, body.faces)
-    hollow = np.zeros(len(dressed))
-    for rounds, depth in ((3, 0.0035), (14, 0.012)):
-        sunk = ((smooth(dressed, mean, np.ones(len(dressed)), rounds) - dressed) * normals).sum(1)
-        hollow = np.maximum(hollow, np.clip(sunk / depth, 0.0, 1.0))
-    hollow = smooth(hollow, mean, np.full(len(hollow), 0.5), 2)
+    hollow = find_hollows(dressed, body.faces)
     carry = lambda values: texels.carry(values, body.faces)  # noqa: E731
     normal = carry(normals)
     share = {name: carry(values) for name, values in shares(body).items()}
@@ -110,6 +105,17 @@ def paper_of(body: Body, dressed: np.ndarray, texels: Texels) -> Paper:
         fields(bare, share, marks),
         marks,
     )
+
+
+def find_hollows(dressed: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Return the depth of each vertex in a hollow of the surface [V], 0 to 1."""
+    mean = mean_matrix(faces, len(dressed))
+    normals = vertex_normals(dressed, faces)
+    hollow = np.zeros(len(dressed))
+    for rounds, depth in ((3, 0.0035), (14, 0.012)):
+        sunk = ((smooth(dressed, mean, np.ones(len(dressed)), rounds) - dressed) * normals).sum(1)
+        hollow = np.maximum(hollow, np.clip(sunk / depth, 0.0, 1.0))
+    return smooth(hollow, mean, np.full(len(hollow), 0.5), 2)
 
 
 def over(under: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:

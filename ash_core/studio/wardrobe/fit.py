@@ -9,6 +9,7 @@ from ash_core.studio.actor.dress import shoes, smooth_anatomy, straight_legs
 from ash_core.studio.actor.regions import Landmarks, along, fields, landmarks, shares, step
 from ash_core.studio.mesh.surface import mean_matrix, smooth, vertex_normals
 from ash_core.studio.wardrobe.cut import cut
+from ash_core.studio.wardrobe.hair import HAIRLINE, TAIL_WAY, ears_alone, hair_depth
 from ash_core.studio.wardrobe.outfits import BODY, BOTTOM, SCALP, TOP, Outfit
 from ash_core.studio.wardrobe.sew import sew
 from ash_core.studio.wardrobe.sheet import Sheet, split
@@ -66,7 +67,8 @@ def garment_fields(
 
     As in `regions.fields`, but with this outfit's sleeves and waist.
     """
-    field = dict(fields(points, share, marks))
+    share = {**share, "ear": ears_alone(share["ear"], points, marks)}
+    field = dict(fields(points, share, marks, HAIRLINE))
     arm = np.where(points[:, 0] > 0, share["left_arm"], share["right_arm"])
     first, second = (marks.shoulders, marks.elbows) if outfit.sleeve <= 1 else (
         marks.elbows, marks.wrists)  # fmt: skip
@@ -109,12 +111,10 @@ def _pony(outfit: Outfit) -> bool:
 
 def pony_root(body: Body, marks: Landmarks) -> np.ndarray:
     """Return the centre of the patch from which a pony tail grows: high on the back of the head."""
-    ray = np.array([0.0, 0.50, -1.0])
-    ray /= np.linalg.norm(ray)
     offset = body.vertices - marks.head
-    beside = np.linalg.norm(offset - np.outer(offset @ ray, ray), axis=1)
-    near = (beside < 0.02) & (offset @ ray > 0)
-    return marks.head + ray * float((offset @ ray)[near].max())
+    beside = np.linalg.norm(offset - np.outer(offset @ TAIL_WAY, TAIL_WAY), axis=1)
+    near = (beside < 0.02) & (offset @ TAIL_WAY > 0)
+    return marks.head + TAIL_WAY * float((offset @ TAIL_WAY)[near].max())
 
 
 def _parts(
@@ -155,25 +155,14 @@ def _place(
     thick = outfit.thick * collar * (1.0 + 0.5 * sleeve + 0.35 * blouse)
     top = flat + thick[:, None] * normals
     skin = shoes(body.vertices, body, share, field, heel=True)
-    hair = body.vertices + _hair_depth(body.vertices, field, marks, outfit)[:, None] * (
+    depth = hair_depth(body.vertices, field["hair"], field["azimuth"], marks, outfit.hair)
+    hair = body.vertices + depth[:, None] * (
         vertex_normals(smooth(body.vertices, mean, ones, 4), body.faces)
     )
-    soft = step(field["hair"], 0.0, 0.02)
+    soft = step(field["hair"], 0.004, 0.02)
     hair = smooth(hair, mean, 0.45 * soft, 4)
     trousers = legs + 0.007 * normals
     return {BODY: skin, TOP: top, BOTTOM: trousers, SCALP: hair}
-
-
-def _hair_depth(points: np.ndarray, field: dict, marks: Landmarks, outfit: Outfit) -> np.ndarray:
-    up = step(points[:, 1] - marks.eyes[1], 0.03, 0.11)
-    front = step(points[:, 2] - marks.head[2], 0.02, 0.09)
-    angle = np.radians(field["azimuth"])
-    waves = np.sin(5.0 * angle + 60.0 * points[:, 1])
-    if outfit.hair == "tail":  # combed back, close to the head
-        return 0.007 + 0.006 * up + 0.001 * waves
-    if outfit.hair == "bob":
-        return 0.013 + 0.010 * up + 0.0015 * waves
-    return 0.008 + 0.016 * up + 0.016 * up * front + 0.002 * waves
 
 
 def bodily(sheet: Sheet, body: Body) -> Body:

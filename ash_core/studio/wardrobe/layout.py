@@ -17,12 +17,15 @@ from ash_core.studio.wardrobe.outfits import (
     CUFF,
     INSIDE,
     LOCKS,
+    SCALP,
     SKIRT,
     TAIL,
 )
 
-SEWN_DENSITY = {INSIDE: 0.32, LOCKS: 0.9, SKIRT: 1.0, TAIL: 1.0, CUFF: 1.1, BELT: 1.2}
-HIDDEN_DENSITY = 0.4
+SEWN_DENSITY = {INSIDE: 0.32, LOCKS: 1.4, SKIRT: 1.0, TAIL: 1.0, CUFF: 1.1, BELT: 1.2}
+SCALP_DENSITY = 1.9
+"""Density of hair on the head: a strand is a texel wide."""
+HIDDEN_DENSITY = 0.3
 """Density of skin under the skirt."""
 
 
@@ -39,6 +42,7 @@ def layout(fitted: Fitted) -> np.ndarray:
     labels, free = _pieces(sheet.faces, sheet.corner_uvs, labels, old)
     density = np.ones(len(sheet.faces))
     density[old] = body_density(base, marked)
+    density[old & (sheet.parts == SCALP)] = SCALP_DENSITY
     for part, value in SEWN_DENSITY.items():
         density[~old & (sheet.parts == part)] = value
     density[_hidden(fitted)] = HIDDEN_DENSITY

@@ -111,6 +111,7 @@ def dressing_of(fitted: Fitted, outfit: Outfit, painted: Painted) -> Dressing:
         open=_open(sheet, outfit),
         materials=materials.astype(np.int32),
         gloss=painted.gloss,
+        relief=painted.relief,
     )
 
 

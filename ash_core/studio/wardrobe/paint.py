@@ -1,30 +1,43 @@
 """Colour and gloss of a dressed actor, texel by texel."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from ash_core.studio.actor.regions import step
+from ash_core.studio.actor.body import Body
+from ash_core.studio.actor.hands import paint_hands
+from ash_core.studio.actor.regions import Landmarks, shares, step
 from ash_core.studio.actor.texture import (
     Paper,
     bump,
     cloud,
+    find_hollows,
     over,
     paint_eyes,
     paint_face,
     paint_shoes,
     paint_skin,
-    paper_of,
 )
 from ash_core.studio.mesh.subdivide import subdivide
+from ash_core.studio.mesh.surface import edges_of, vertex_normals
 from ash_core.studio.mesh.texels import Texels, find_texels
-from ash_core.studio.truth.dressing import HAIR, LEATHER, LINING, RUBBER, SKIN
+from ash_core.studio.truth.dressing import FLAT, LEATHER, LINING, RELIEF_M, RUBBER
 from ash_core.studio.wardrobe.cloths import CLOTHS, PALETTES, Brush
 from ash_core.studio.wardrobe.fit import Fitted, bodily, garment_fields
+from ash_core.studio.wardrobe.hair import (
+    Coat,
+    comb_scalp,
+    comb_tail,
+    paint_curls,
+    paint_strands,
+    tie_tail,
+)
 from ash_core.studio.wardrobe.outfits import BODY, INSIDE, LOCKS, SCALP, Outfit
+from ash_core.studio.wardrobe.sheet import Sheet
 
 SIZE = 2048
-GLOSS = {SKIN: 0.10, HAIR: 0.22, LEATHER: 0.55, RUBBER: 0.15, LINING: 0.0}
+GLOSS = {LEATHER: 0.55, RUBBER: 0.15, LINING: 0.0}
 EYE_GLOSS = 0.9
 
 
@@ -34,59 +47,163 @@ class Painted:
     """[SIZE, SIZE, 3] uint8"""
     gloss: np.ndarray
     """[SIZE / 2, SIZE / 2] uint8"""
+    relief: np.ndarray
+    """[SIZE, SIZE] uint8, as in a dressing"""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Filmed surface, which is finer than the template, with all that decides on its paint.
+
+    Lines that are drawn by places on a coarse surface bend at its edges once it is filmed.
+    """
+
+    body: Body
+    """Bare body, finer: places are those on the coarse one's flat faces."""
+    smooth: np.ndarray
+    """Bare places on the smooth surface [V, 3], m."""
+    dressed: np.ndarray
+    normals: np.ndarray
+    hollow: np.ndarray
+    share: dict[str, np.ndarray]
+    along: np.ndarray
+    parts: np.ndarray
+    texels: Texels
+
+    def paper(self, indices: np.ndarray, part: int, outfit: Outfit, marks: Landmarks) -> Paper:
+        """Return the inputs of the brushes at some texels."""
+        carry = partial(self.some(indices).carry, faces=self.body.faces)
+        normal = carry(self.normals)
+        share = {name: carry(values) for name, values in self.share.items()}
+        bare = carry(self.smooth)
+        if part == BODY:  # eyes and lips are drawn by places on the flat faces
+            near = np.clip(share["head"] + share["neck"], 0.0, 1.0)[:, None]
+            bare = bare + near * (carry(self.body.vertices) - bare)
+        return Paper(
+            bare,
+            carry(self.dressed),
+            normal / np.linalg.norm(normal, axis=1, keepdims=True),
+            carry(self.hollow),
+            share,
+            garment_fields(bare, share, marks, outfit),
+            marks,
+            PALETTES[outfit.name],
+        )
+
+    def some(self, indices: np.ndarray) -> Texels:
+        texels = self.texels
+        return Texels(
+            texels.size, texels.rows[indices], texels.columns[indices], texels.faces[indices],
+            texels.barycentrics[indices],
+        )  # fmt: skip
+
+
+def stretch_canvas(fitted: Fitted, corner_uvs: np.ndarray) -> Canvas:
+    """Prepare the filmed surface for painting."""
+    sheet = fitted.sheet
+    coarse = bodily(sheet, fitted.body)
+    fine = subdivide(sheet.faces, corner_uvs, len(sheet.points))
+    edges = edges_of(sheet.faces)
+    halves = lambda values: np.concatenate([values, values[edges].mean(1)])  # noqa: E731
+    body = replace(
+        coarse,
+        vertices=halves(coarse.vertices),
+        faces=fine.faces,
+        corner_uvs=subdivide(sheet.faces, coarse.corner_uvs, len(sheet.points)).corner_uvs,
+        weights=halves(coarse.weights),
+        eyes=np.repeat(coarse.eyes, 4),
+        islands=np.repeat(coarse.islands, 4),
+    )
+    dressed = fine.matrix @ sheet.points - [0.0, fitted.lift, 0.0]
+    return Canvas(
+        body,
+        fine.matrix @ sheet.bare,
+        dressed,
+        vertex_normals(dressed, fine.faces),
+        fine.matrix @ find_hollows(dressed[: len(sheet.points)], sheet.faces),
+        {name: halves(values) for name, values in shares(coarse).items()},
+        halves(sheet.along),
+        np.repeat(sheet.parts, 4),
+        find_texels(fine.corner_uvs, SIZE),
+    )
 
 
 def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
     """Paint part by part."""
     sheet = fitted.sheet
-    body = bodily(sheet, fitted.body)
-    texels = find_texels(corner_uvs, SIZE)
-    colours, gloss = np.zeros((len(texels.rows), 3)), np.zeros(len(texels.rows))
-    # Stripes stay level on the smooth filmed surface, so its places count.
-    smooth = subdivide(sheet.faces, corner_uvs, len(sheet.points)).matrix[: len(sheet.points)]
-    dressed = smooth @ sheet.points - [0.0, fitted.lift, 0.0]
-    palette = PALETTES[outfit.name]
-    part_of = sheet.parts[texels.faces]
+    canvas = stretch_canvas(fitted, corner_uvs)
+    body, texels = canvas.body, canvas.texels
+    colours = np.zeros((len(texels.rows), 3))
+    gloss, relief = np.zeros((2, len(texels.rows)))
+    part_of = canvas.parts[texels.faces]
     for part in np.unique(sheet.parts):
         indices = np.flatnonzero(part_of == part)
         if not len(indices):
             continue
-        some = _some(texels, indices)
-        paper = replace(paper_of(body, dressed, some), palette=palette)
-        field = garment_fields(paper.bare, paper.share, paper.marks, outfit)
-        paper = replace(paper, field=field)
-        eye = body.eyes[some.faces]
+        paper = canvas.paper(indices, int(part), outfit, fitted.marks)
+        eye = body.eyes[texels.faces[indices]]
+        height = np.zeros(len(indices))
         if part == BODY:
-            colour, shine = _body(paper, body, eye, outfit)
+            colour, shine, height = _body(paper, body, eye, outfit)
         elif part in (SCALP, LOCKS):
-            colour, shine = _locks(paper, some.carry(sheet.along, sheet.faces), part == LOCKS)
+            coat = _hair(paper, sheet, outfit, bool(part == LOCKS))
+            colour, shine, height = coat.colour, coat.gloss, coat.relief
+            colour = over(paint_skin(paper), colour, coat.cover)
         else:
-            brush = Brush(paper, some.carry(sheet.along, sheet.faces), int(part))
+            brush = Brush(paper, canvas.some(indices).carry(canvas.along, body.faces), int(part))
             colour, shine = CLOTHS[outfit.name](brush)
             if part == INSIDE:
                 of_hair = (paper.share["head"] + paper.share["neck"] > 0.5) & (
                     paper.bare[:, 1] > paper.marks.eyes[1] - 0.13
                 )
-                colour = np.where(of_hair[:, None], palette.hair, colour) * 0.55
+                colour = np.where(of_hair[:, None], paper.palette.hair, colour) * 0.55
+                face = of_hair * (1.0 - step(paper.field["azimuth"], 50, 60))
+                colour = over(colour, paint_skin(paper), face)
                 shine = np.zeros(len(indices))
-        light = 0.93 + 0.07 * paper.normal[:, 1] - 0.22 * paper.hollow * (eye == 0)
-        colours[indices], gloss[indices] = colour * light[:, None], shine
-    shiny = texels.image(np.repeat(gloss[:, None], 3, 1))[..., 0]
-    return Painted(texels.image(colours), shiny.reshape(SIZE // 2, 2, SIZE // 2, 2).max((1, 3)))
+        hollow = paper.hollow * (eye == 0) * (1.0 - bump(paper.field["hair"], 0.008))
+        light = 0.93 + 0.07 * paper.normal[:, 1] - 0.22 * hollow
+        colours[indices] = colour * light[:, None]
+        gloss[indices], relief[indices] = shine, height
+    # Spread gloss and relief over the gaps between charts as one image.
+    steps = (FLAT + relief / RELIEF_M) / 255
+    finish = texels.image(np.stack([gloss, steps, steps], 1))
+    shiny = finish[..., 0].reshape(SIZE // 2, 2, SIZE // 2, 2).max((1, 3))
+    return Painted(texels.image(colours), shiny, np.ascontiguousarray(finish[..., 1]))
 
 
-def _some(texels: Texels, indices: np.ndarray) -> Texels:
-    return Texels(
-        texels.size, texels.rows[indices], texels.columns[indices], texels.faces[indices],
-        texels.barycentrics[indices],
-    )  # fmt: skip
+def _hair(paper: Paper, sheet: Sheet | None, outfit: Outfit, hanging: bool) -> Coat:
+    """Paint hair on the head, or what hangs from it."""
+    base, line, marks = paper.palette.hair, paper.field["hair"], paper.marks
+    if outfit.hair == "short":
+        return paint_curls(paper.bare, base, line)
+    if hanging and outfit.hair == "tail":
+        assert sheet is not None
+        tail = np.unique(sheet.faces[sheet.parts == LOCKS])
+        tail = tail[sheet.added[tail]]
+        comb = comb_tail(paper.bare, sheet.along[tail, 1], sheet.bare[tail])
+        return tie_tail(paint_strands(comb, base, np.ones(len(line)), paper.bare), comb)
+    comb = comb_scalp(paper.bare, marks, outfit.hair)
+    if outfit.hair == "bob":  # the sides hang over their line
+        line = line + 0.05 * step(paper.field["azimuth"], *((50, 60) if hanging else (58, 74)))
+    return paint_strands(comb, base, line, paper.bare)
 
 
-def _body(paper: Paper, body, eye: np.ndarray, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
-    """Paint skin, face, eyes; socks or shorts of the outfit; shoes."""
+def _body(
+    paper: Paper, body: Body, eye: np.ndarray, outfit: Outfit
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Paint skin, face, eyes, the first strands of hair; socks or shorts of the outfit; shoes.
+
+    Returns colour [N, 3], gloss [N] and relief [N], m.
+    """
     share, field = paper.share, paper.field
-    colour = paint_face(paint_skin(paper), paper, body)
-    shine = GLOSS[SKIN] + 0.08 * share["head"]
+    hands = paint_hands(paint_skin(paper), paper, body)
+    colour, relief = paint_face(hands.colour, paper, body), hands.relief
+    shine = hands.gloss + 0.08 * share["head"]
+    near = np.flatnonzero((field["hair"] > -0.03) & (eye == 0))
+    some = replace(paper, bare=paper.bare[near], field={k: v[near] for k, v in field.items()})
+    coat = _hair(some, None, outfit, hanging=False)
+    colour[near] = over(colour[near], coat.colour, coat.cover)
+    shine[near] *= 1.0 - 0.5 * coat.cover
     is_leg = np.maximum(share["left_leg"], share["right_leg"]) > 0.5
     if outfit.skirt is not None:
         trunk = np.maximum(share["left_arm"], share["right_arm"]) < 0.3
@@ -110,7 +227,7 @@ def _body(paper: Paper, body, eye: np.ndarray, outfit: Outfit) -> tuple[np.ndarr
         upper, glossy = paint_shoes(paper), np.full(len(eye), GLOSS[RUBBER])
     colour, shine = over(colour, upper, shoe), shine + shoe * (glossy - shine)
     colour = paint_eyes(colour, paper, body, eye)
-    return colour, np.where(eye > 0, EYE_GLOSS, shine)
+    return colour, np.where(eye > 0, EYE_GLOSS, shine), relief
 
 
 def _boots(paper: Paper, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
@@ -132,24 +249,3 @@ def _boots(paper: Paper, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
     welt = bump(place[:, 1] - 0.009, 0.0012) * step(np.sin(2 * np.pi * ahead / 0.006), -0.3, 0.3)
     colour = over(colour, np.array([0.70, 0.56, 0.36]), 0.8 * welt)
     return over(colour, np.array([0.09, 0.075, 0.07]), sole), 0.6 * (1 - 0.7 * sole)
-
-
-def _locks(paper: Paper, along_ring: np.ndarray, hanging: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Paint strands: over the skull from the crown, on hanging hair along its length."""
-    base = paper.palette.hair
-    if hanging:
-        place = paper.bare
-        around = np.arctan2(place[:, 0] - paper.marks.head[0], place[:, 2] - paper.marks.head[2])
-        swirl, down = around * 1.0 + 3.0 * place[:, 0], along_ring[:, 1]
-    else:
-        place = paper.bare - paper.marks.head
-        crown = np.array([0.012, 0.11, -0.045])
-        around = np.arctan2(place[:, 0] - crown[0], place[:, 2] - crown[2])
-        down = np.linalg.norm(place - crown, axis=1)
-        swirl = around + 1.2 * down
-    wave = swirl + 0.012 * np.sin(55 * down + 4 * around)
-    strands = 0.45 * np.sin(97 * wave) + 0.30 * np.sin(211 * wave + 2) + 0.25 * np.sin(431 * wave)
-    patches = cloud(paper.bare, 0.030, 5)
-    shine = bump(down - 0.075, 0.026) * (0.6 + 0.4 * strands)
-    tone = 1.0 + 0.26 * strands + 0.10 * patches + 0.35 * shine
-    return base * tone[:, None], np.clip(GLOSS[HAIR] + 0.10 * strands, 0, 1)

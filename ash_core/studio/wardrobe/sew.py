@@ -25,6 +25,8 @@ from ash_core.studio.wardrobe.sheet import Ring, Sheet, join, seams
 
 CLOTH = 0.004
 """Distance from cloth to lining, m."""
+THINNEST = 0.0006
+"""Length and thickness of hair that has none to show, m: faces keep an area."""
 TROUSER_END = Cut(0.036, 0.012, 0.003, 0.0)
 
 
@@ -236,20 +238,21 @@ def _turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _bob(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
-    """Make hair that hangs to the jaw; over the face it ends at its start."""
+    """Make hair that hangs to the jaw; over the face it ends at its start, on the skin."""
     axis = axis_of(np.array([0.0, marks.head[1], marks.head[2] + 0.005]), np.array([0, -1.0, 0]))
     points, weights = sheet.points[loop], sheet.weights[loop]
     angle, low, radius = axis.seen(points)
     azimuth = np.degrees(np.abs(angle))
     end = marks.head[1] - marks.eyes[1] + 0.105 + 0.012 * step(azimuth, 90, 180)
-    long = np.where(azimuth > 58, np.maximum(end - low, 0.012), 0.006)
-    long = 0.006 + (long - 0.006) * step(azimuth, 52, 70)
+    side = step(azimuth, 52, 70)
+    long = np.where(azimuth > 58, np.maximum(end - low, 0.012), 0.0)
+    long = THINNEST + long * side
     wide = 0.098 + 0.012 * np.abs(np.cos(angle))
     count, rings = 7, []
     for k in range(1, count + 1):
         t = k / count
         bulge = 0.006 * np.sin(np.pi * min(1.0, 1.2 * t))
-        size = radius + step(np.array(2.2 * t), 0.0, 1.0) * np.maximum(wide - radius, 0.0)
+        size = radius + step(np.array(2.2 * t), 0.0, 1.0) * side * np.maximum(wide - radius, 0.0)
         size = size + bulge * step(azimuth, 60, 90)
         size = size - 0.016 * step(np.array(t), 0.6, 1.0) * step(azimuth, 60, 90)
         down = np.stack([angle / (2 * np.pi), low + long * t], 1)
@@ -258,6 +261,7 @@ def _bob(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
     inner = []
     for k in (count - 1, 3):
         a, d, r = axis.seen(rings[k].points)
-        points = axis.place(a, d, r - 0.008)
-        inner.append(Ring(points, weights, INSIDE, rings[k].loose, k, 0.008, rings[k].down))
+        inset = THINNEST + 0.008 * side
+        points = axis.place(a, d, r - inset)
+        inner.append(Ring(points, weights, INSIDE, rings[k].loose, k, inset, rings[k].down))
     return rings + inner

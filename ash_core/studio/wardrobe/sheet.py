@@ -47,7 +47,8 @@ class Ring:
     loose: np.ndarray = field(default_factory=lambda: np.zeros(0))
     partner: int = -1
     """Index of the ring in the chain that this one lines; -1: none."""
-    inset: float = 0.0
+    inset: float | np.ndarray = 0.0
+    """Depth under that ring, m: one, or one a point [n]."""
     down: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """Metres around and down [n, 2], for patterns."""
 
@@ -103,7 +104,7 @@ def join(
         sheet.weights = np.concatenate([sheet.weights, ring.weights])
         sheet.loose = np.concatenate([sheet.loose, ring.loose if len(ring.loose) else np.zeros(n)])
         sheet.partner = np.concatenate([sheet.partner, partner])
-        sheet.inset = np.concatenate([sheet.inset, np.full(n, ring.inset)])
+        sheet.inset = np.concatenate([sheet.inset, np.broadcast_to(ring.inset, n)])
         sheet.along = np.concatenate(
             [sheet.along, ring.down if len(ring.down) else np.zeros((n, 2))]
         )
