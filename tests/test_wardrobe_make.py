@@ -1,15 +1,52 @@
 """An actor of the wardrobe from body to atlas: needs anny, and a few minutes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from scipy.spatial import KDTree
 
+from ash_core.geometry.kinematics import joint_transforms
 from ash_core.studio.mesh.graph import MIN_NODES, make_graph
 from ash_core.studio.mesh.surface import boundary_loops
 from ash_core.studio.mesh.texels import find_texels
 from ash_core.studio.truth.dressing import LEATHER, SKIN, WOOL
-from ash_core.studio.wardrobe.outfits import OUTFITS
+from ash_core.studio.truth.skinned import blend_matrices, normals_of
+from ash_core.studio.wardrobe.outfits import BODY, OUTFITS, SKIRT
 
 pytest.importorskip("anny")
+
+
+def share_outside(made: Any, **dofs: float) -> float:
+    """Return the share of the thighs' vertices outside the skinned skirt in a pose, angles in rad.
+
+    Those from 10 cm under the hip joints down to 10 cm above the hem.
+    """
+    skin, sheet = made.skinning, made.fitted.sheet
+    names = made.skeleton.dof_names
+    pose = torch.zeros(len(names), dtype=torch.float64)
+    for name, angle in dofs.items():
+        pose[names.index(name)] = angle
+    rest = joint_transforms(made.skeleton, torch.zeros_like(pose))
+    moves = (joint_transforms(made.skeleton, pose) @ torch.linalg.inv(rest))[skin.bone_joints]
+    posed = blend_matrices(
+        sheet.points, skin.bones.numpy(), skin.weights.numpy().astype(float), moves.numpy()
+    )
+    skirt = np.unique(sheet.faces[sheet.parts == SKIRT])
+    skirt = skirt[sheet.added[skirt]]
+    hip = made.fitted.marks.hip[1] + made.fitted.lift
+    height = sheet.points[:, 1]
+    legs = np.unique(sheet.faces[sheet.parts == BODY])
+    on_leg = height[legs] < hip - 0.10
+    legs = legs[on_leg & (height[legs] > height[skirt].min() + 0.10)]
+    legs = legs[np.abs(sheet.points[legs, 0]) < 0.22]
+    hands = made.fitted.sheet.weights[:, [b.startswith(("wrist", "finger", "metacarpal"))
+                                          for b in made.fitted.body.bones]].sum(1)  # fmt: skip
+    legs = legs[hands[legs] == 0]
+    _, nearest = KDTree(posed[skirt]).query(posed[legs])
+    outwards = normals_of(posed, sheet.faces)[skirt[nearest]]
+    return float((((posed[legs] - posed[skirt[nearest]]) * outwards).sum(1) > 0.002).mean())
 
 
 @pytest.mark.slow
@@ -40,6 +77,8 @@ def test_an_actor_is_one_surface_with_one_atlas(name: str) -> None:
     assert (dressing.loose[dressing.solid] == 0).all()
     if name != "ida":  # one atlas is enough for a test
         return
+    assert share_outside(made, left_hip_z=0.45, right_hip_z=0.45) < 0.03, "legs apart"
+    assert share_outside(made, left_hip_x=1.0, right_hip_x=0.3) < 0.08, "a step up"
     uvs = layout(made.fitted)
     edge, other = uvs[:, 1] - uvs[:, 0], uvs[:, 2] - uvs[:, 0]
     areas = (edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0]) / 2

@@ -7,6 +7,7 @@ import numpy as np
 
 from ash_core.studio.actor.regions import along, step
 from ash_core.studio.actor.texture import Palette, Paper, bump, cloud, over
+from ash_core.studio.wardrobe.lie import SLEEVE, Panels
 from ash_core.studio.wardrobe.outfits import (
     BELT,
     BOTTOM,
@@ -62,18 +63,24 @@ class Brush:
     along: np.ndarray
     """Metres on sewn pieces [N, 2]; the second column is down from the cut."""
     part: int
+    panels: Panels
+    """Metres up the trunk and along the sleeves [N]."""
+
+    @property
+    def arm(self) -> np.ndarray:
+        share = self.paper.share
+        return np.maximum(share["left_arm"], share["right_arm"])
 
     @property
     def on_arm(self) -> np.ndarray:
-        share = self.paper.share
-        return np.maximum(share["left_arm"], share["right_arm"]) > 0.55
+        return self.arm > SLEEVE
 
     def trunk(self, repeats: int, girth: float) -> tuple[np.ndarray, np.ndarray]:
         """Return (metres around, metres up) on the trunk and its hanging parts; closes after a
         turn."""
         place = self.paper.dressed
         angle = np.arctan2(place[:, 0], place[:, 2] - self.paper.marks.hip[2])
-        return angle / TAU * repeats * girth / repeats, place[:, 1]
+        return angle / TAU * repeats * girth / repeats, self.panels.trunk
 
     def limb(self, first: str, last: str) -> tuple[np.ndarray, np.ndarray]:
         """Return (metres around, metres along) of the nearer arm or leg."""
@@ -98,6 +105,7 @@ class Brush:
             angle, t = self.limb("hips", "ankles")
             return angle / TAU * 0.52, t
         angle, t = self.limb("shoulders", "wrists")
+        t = self.panels.sleeve if self.part == TOP else t
         arm = self.on_arm
         return np.where(arm, angle / TAU * 0.416, a), np.where(arm, t, b)
 
@@ -137,6 +145,8 @@ def _ida(brush: Brush) -> tuple[np.ndarray, np.ndarray]:
     colour = over(colour, navy, front * letters("24 cameras, 1 body", x, y + 0.032, 0.020))
     if brush.part == COLLAR:
         colour = _plain(brush, navy)
+    seam = bump(brush.arm - SLEEVE, 0.035) * (brush.part == TOP)
+    colour = colour * (1.0 - 0.22 * seam)[:, None]
     edge = brush.along[:, 1] * (brush.part in (TAIL, CUFF))
     last = {TAIL: 0.060, CUFF: 0.022}.get(brush.part, 9.0)
     colour = over(colour, navy, band(edge - last - 0.010, 0.0035) * (brush.part == CUFF))

@@ -33,7 +33,8 @@ from ash_core.studio.wardrobe.hair import (
     paint_strands,
     tie_tail,
 )
-from ash_core.studio.wardrobe.outfits import BODY, INSIDE, LOCKS, SCALP, Outfit
+from ash_core.studio.wardrobe.lie import Panels, lay_panels
+from ash_core.studio.wardrobe.outfits import BODY, INSIDE, LOCKS, SCALP, TOP, Outfit
 from ash_core.studio.wardrobe.sheet import Sheet
 
 SIZE = 2048
@@ -67,6 +68,7 @@ class Canvas:
     hollow: np.ndarray
     share: dict[str, np.ndarray]
     along: np.ndarray
+    panels: Panels
     parts: np.ndarray
     texels: Texels
 
@@ -98,7 +100,7 @@ class Canvas:
         )  # fmt: skip
 
 
-def stretch_canvas(fitted: Fitted, corner_uvs: np.ndarray) -> Canvas:
+def stretch_canvas(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Canvas:
     """Prepare the filmed surface for painting."""
     sheet = fitted.sheet
     coarse = bodily(sheet, fitted.body)
@@ -115,14 +117,19 @@ def stretch_canvas(fitted: Fitted, corner_uvs: np.ndarray) -> Canvas:
         islands=np.repeat(coarse.islands, 4),
     )
     dressed = fine.matrix @ sheet.points - [0.0, fitted.lift, 0.0]
+    places = dressed[: len(sheet.points)]
+    share = shares(coarse)
+    waist = fitted.marks.hip[1] + outfit.waist + 0.01
+    laid = lay_panels(places, sheet.faces[sheet.parts == TOP], share, fitted.marks, waist)
     return Canvas(
         body,
         fine.matrix @ sheet.bare,
         dressed,
         vertex_normals(dressed, fine.faces),
-        fine.matrix @ find_hollows(dressed[: len(sheet.points)], sheet.faces),
-        {name: halves(values) for name, values in shares(coarse).items()},
+        fine.matrix @ find_hollows(places, sheet.faces),
+        {name: halves(values) for name, values in share.items()},
         halves(sheet.along),
+        Panels(dressed[:, 1] + halves(laid.trunk - places[:, 1]), halves(laid.sleeve)),
         np.repeat(sheet.parts, 4),
         find_texels(fine.corner_uvs, SIZE),
     )
@@ -131,7 +138,7 @@ def stretch_canvas(fitted: Fitted, corner_uvs: np.ndarray) -> Canvas:
 def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
     """Paint part by part."""
     sheet = fitted.sheet
-    canvas = stretch_canvas(fitted, corner_uvs)
+    canvas = stretch_canvas(fitted, corner_uvs, outfit)
     body, texels = canvas.body, canvas.texels
     colours = np.zeros((len(texels.rows), 3))
     gloss, relief = np.zeros((2, len(texels.rows)))
@@ -150,7 +157,12 @@ def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
             colour, shine, height = coat.colour, coat.gloss, coat.relief
             colour = over(paint_skin(paper), colour, coat.cover)
         else:
-            brush = Brush(paper, canvas.some(indices).carry(canvas.along, body.faces), int(part))
+            some = canvas.some(indices)
+            laid = canvas.panels
+            along, up, out = (
+                some.carry(values, body.faces) for values in (canvas.along, laid.trunk, laid.sleeve)
+            )
+            brush = Brush(paper, along, int(part), Panels(up, out))
             colour, shine = CLOTHS[outfit.name](brush)
             if part == INSIDE:
                 of_hair = (paper.share["head"] + paper.share["neck"] > 0.5) & (

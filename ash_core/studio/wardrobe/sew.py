@@ -1,6 +1,9 @@
 """Parts that hang from the cuts: sleeves' ends, collars, tails, skirts, trouser ends, locks."""
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.spatial import KDTree
 
 from ash_core.studio.actor.body import Body
 from ash_core.studio.actor.regions import Landmarks, step
@@ -27,6 +30,15 @@ CLOTH = 0.004
 """Distance from cloth to lining, m."""
 THINNEST = 0.0006
 """Length and thickness of hair that has none to show, m: faces keep an area."""
+BEHIND = 0.55
+"""Share of the legs' motion that hanging cloth takes at the back."""
+CREASE = 0.20
+"""Drop from the hip joints below which cloth follows the legs, m: above it hangs from the
+waist and bulges where they bend."""
+OVER = 0.10
+"""The same of a tail over a skirt: it moves out of the skirt's way."""
+UNDER = 6
+"""Number of the body's vertices that say how cloth over them moves."""
 TROUSER_END = Cut(0.036, 0.012, 0.003, 0.0)
 
 
@@ -147,14 +159,16 @@ def _waist(sheet: Sheet, body: Body, marks: Landmarks, outfit: Outfit, loop, twi
         tail = hang(start, axis, outfit.tail, under)
     first = len(rings)
     top = sheet.points[loop]
-    rings += [_swinging(body, marks, axis, p, top, sheet.weights[loop], outfit.tail.length,
-                        outfit.tail_loose, TAIL) for p in tail]  # fmt: skip
+    legs = _legs(sheet, body, ~hands & lower)
+    crease = CREASE if outfit.skirt is None else OVER
+    rings += [_swinging(body, marks, legs, axis, p, top, sheet.weights[loop], outfit.tail.length,
+                        outfit.tail_loose, crease, TAIL) for p in tail]  # fmt: skip
     rings += _lining(rings, axis, 1 if skirt is not None else 2, first)
     if skirt is not None and outfit.skirt is not None:
         base = len(rings)
         top = sheet.points[twin]
-        rings += [_swinging(body, marks, axis, p, top, sheet.weights[twin], outfit.skirt.length,
-                            1.0, SKIRT) for p in skirt]  # fmt: skip
+        rings += [_swinging(body, marks, legs, axis, p, top, sheet.weights[twin],
+                            outfit.skirt.length, 1.0, CREASE, SKIRT) for p in skirt]  # fmt: skip
         rings += _lining(rings, axis, 2, base)
     join(sheet, loop, rings, twin, INSIDE)
 
@@ -166,21 +180,50 @@ def _belt(axis: Axis, start: np.ndarray, weights: np.ndarray) -> list[Ring]:
     return [*rings, Ring(axis.place(angle, down + 0.041, radius + 0.001), weights, BELT)]
 
 
+@dataclass(frozen=True)
+class _Legs:
+    """Surface under a skirt or coat, and its share of the legs."""
+
+    tree: KDTree
+    share: np.ndarray
+    """[n]"""
+
+    def share_near(self, points: np.ndarray) -> np.ndarray:
+        """Return the legs' share of the surface nearest to points."""
+        _, near = self.tree.query(points, k=UNDER)
+        return self.share[near].mean(1)
+
+
+def _legs(sheet: Sheet, body: Body, under: np.ndarray) -> _Legs:
+    names = ("upperleg", "lowerleg", "foot", "toe")
+    share = sheet.weights[:, [bone.startswith(names) for bone in body.bones]].sum(1)
+    return _Legs(KDTree(sheet.points[under]), share[under])
+
+
 def _swinging(
-    body: Body, marks: Landmarks, axis: Axis, points: np.ndarray, start: np.ndarray,
-    weights: np.ndarray, length: float, loose: float, part: int,
+    body: Body, marks: Landmarks, legs: _Legs, axis: Axis, points: np.ndarray, start: np.ndarray,
+    weights: np.ndarray, length: float, loose: float, crease: float, part: int,
 ) -> Ring:  # fmt: skip
-    """Make a ring of a tail or a skirt. Below the hips it follows the thighs a little."""
+    """Make a ring of a tail or a skirt.
+
+    It moves as the legs under it do, or they would come through it; less at the back, where legs
+    leave the cloth behind.
+    """
     down = _metres(axis, points, start)
-    below = step(marks.hip[1] - points[:, 1], -0.05, 0.28)
-    side = step(points[:, 0], -0.11, 0.11)
+    side = step(points[:, 0], -0.08, 0.08)
+    facing = np.cos(axis.seen(points)[0])
+    thigh = legs.share_near(points) * (BEHIND + (1.0 - BEHIND) * step(facing, -0.75, -0.15))
+    drop = marks.hip[1] - points[:, 1]
+    thigh = thigh * step(drop, -0.03, crease)
+    # A ring bends softly where neighbours lie over different parts of the body.
+    for _ in range(4):
+        thigh = (np.roll(thigh, 1) + 2 * thigh + np.roll(thigh, -1)) / 4
     mixed = np.zeros_like(weights)
     mixed[:, body.bones.index("root")] = 1.0
-    thigh = 0.55 * below
-    legs = np.zeros_like(weights)
-    legs[:, body.bones.index("upperleg01.L")] = side
-    legs[:, body.bones.index("upperleg01.R")] = 1.0 - side
-    mixed = (1 - thigh)[:, None] * mixed + thigh[:, None] * legs
+    on_legs = np.zeros_like(weights)
+    on_legs[:, body.bones.index("upperleg01.L")] = side
+    on_legs[:, body.bones.index("upperleg01.R")] = 1.0 - side
+    mixed = (1 - thigh)[:, None] * mixed + thigh[:, None] * on_legs
     blend = step(down[:, 1], 0.0, 0.10)[:, None]
     free = loose * step(down[:, 1], 0.02, max(0.12, 0.75 * length))
     return Ring(points, (1 - blend) * weights + blend * mixed, part, free, down=down)
