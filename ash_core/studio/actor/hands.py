@@ -80,6 +80,7 @@ def _paint_hand(
     colour: np.ndarray, places: np.ndarray, normals: np.ndarray, body: Body, letter: str,
     palette: Palette,
 ) -> HandPaint:  # fmt: skip
+    # Measure the places in the coordinates of finger and palm.
     heads = {name[:-2]: head for name, head in body.heads.items() if name.endswith(f".{letter}")}
     finger = _find_finger(places, heads, body, letter)
     palm, across_palm, facing = _palm_places(places, normals, heads)
@@ -91,7 +92,7 @@ def _paint_hand(
     on_finger = step(finger.along, -0.002, 0.010)
     dorsal = step(np.cos(finger.angle), -0.15, 0.45)
     knuckles = sum(
-        bump(finger.along - at, 0.0065) for at in (0.0 * finger.along, *finger.joints.T[:2])
+        bump(finger.along - joint, 0.0065) for joint in (0.0 * finger.along, *finger.joints.T[:2])
     )
     tips = bump(finger.along - finger.joints[:, 2], 0.009)
     red = np.clip(0.30 * knuckles * dorsal + 0.30 * tips + 0.14 * (1 + mottle) * facing, 0, 1)
@@ -100,7 +101,7 @@ def _paint_hand(
 
     # Knuckles: a few folds across the back of each joint.
     folds, fingers = np.zeros(len(places)), finger.number > 0
-    for k, (at, width) in enumerate(
+    for k, (joint, width) in enumerate(
         (
             (0.0 * finger.along, 0.35 * fingers),
             (finger.joints[:, 0], 0.9),
@@ -109,22 +110,24 @@ def _paint_hand(
     ):
         for n, shift in enumerate((-0.0042, -0.0020, 0.0001, 0.0023, 0.0040)):
             bow = 0.0016 * (finger.angle / 1.2) ** 2 * np.sign(shift + 1e-9)
-            line = bump(finger.along - at - shift - bow - waver, LINE_M * (1.0 if n % 2 else 1.3))
+            line = bump(
+                finger.along - joint - shift - bow - waver, LINE_M * (1.0 if n % 2 else 1.3)
+            )
             folds = np.maximum(folds, line * width * (0.6 if abs(shift) > 0.003 else 1.0))
-        swell = bump(finger.along - at, 0.005) * dorsal * (0.5 if k else 0.9)
+        swell = bump(finger.along - joint, 0.005) * dorsal * (0.5 if k else 0.9)
         pores = pores + 0.00025 * swell
     folds = folds * dorsal * (1 - step(np.abs(finger.angle), 0.9, 1.45))
 
     # Palm side: creases at the joints, lines of the palm and the wrist.
     inner = 1.0 - step(np.cos(finger.angle), -0.35, 0.1)
     creases = np.zeros(len(places))
-    for at, shifts in (
+    for joint, shifts in (
         (np.where(fingers, 0.006, 1.0), (0.0, 0.0024)),
         (finger.joints[:, 0], (-0.0011, 0.0013)),
         (finger.joints[:, 1], (0.0,)),
     ):
         for shift in shifts:
-            creases = np.maximum(creases, bump(finger.along - at - shift - waver, LINE_M))
+            creases = np.maximum(creases, bump(finger.along - joint - shift - waver, LINE_M))
     creases = creases * inner * on_finger * np.where(fingers, 1.0, 0.5)
     lines = _lines(palm, across_palm, heads) * step(facing, 0.1, 0.5) * (1 - on_finger)
 
@@ -132,6 +135,7 @@ def _paint_hand(
     back = step(-facing, 0.1, 0.6) * step(palm, 0.15, 0.5) * (1 - step(palm, 0.96, 1.02))
     tendons = np.max([bump(across_palm - q, 0.10) for q in (0.78, 0.27, -0.22, -0.68)], axis=0)
 
+    # Darken and sink the lines, then lay the nails on.
     marks = np.clip(np.maximum.reduce([0.75 * folds, 0.9 * creases, lines]), 0, 1)
     colour = over(colour, palette.skin * [0.66, 0.52, 0.47], 0.40 * marks)
     relief = pores - DEEPEST * marks * 0.6 + 0.0005 * back * tendons
@@ -170,6 +174,7 @@ def _find_finger(
     places: np.ndarray, heads: Mapping[str, np.ndarray], body: Body, letter: str
 ) -> _Finger:
     """Return the coordinates of places [N, 3] on the nearest finger."""
+    # Compare each bone of each finger, and the palm's part before it, by distance.
     count = len(places)
     nearest = np.full(count, np.inf)
     number = np.zeros(count, np.int64)
@@ -243,16 +248,16 @@ def _lines(along: np.ndarray, across: np.ndarray, heads: Mapping[str, np.ndarray
     """Return the depth of the palm's lines [N], 0 to 1."""
     length = float(np.linalg.norm(heads["finger3-1"] - heads["wrist"]))
     half = 0.62 * float(np.linalg.norm(heads["finger2-1"] - heads["finger5-1"]))
-    here = np.stack([along * length, across * half], 1)
+    spots = np.stack([along * length, across * half], 1)
     depth = np.zeros(len(along))
     for line in PALM_LINES:
         t = np.linspace(0, 1, len(line))
         fine = np.linspace(0, 1, 160)
         curve = CubicSpline(t, np.array(line) * [length, half])(fine)
-        away, which = KDTree(curve).query(here)
+        away, which = KDTree(curve).query(spots)
         taper = step(np.array(fine[which]), 0.0, 0.12) * (1 - 0.7 * step(fine[which], 0.7, 1.0))
         depth = np.maximum(depth, bump(away, 1.3 * LINE_M) * (0.35 + 0.65 * taper))
-    for at in WRIST_LINES:
-        bent = along - at + 0.012 * across**2
+    for place in WRIST_LINES:
+        bent = along - place + 0.012 * across**2
         depth = np.maximum(depth, 0.6 * bump(bent * length, LINE_M) * (np.abs(across) < 1.2))
     return depth

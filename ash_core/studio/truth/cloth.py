@@ -170,14 +170,14 @@ def _through(places: np.ndarray, faces: np.ndarray) -> np.ndarray:
     if not len(faces):
         return np.zeros((0, 2), np.int64)
     points = np.unique(faces)
-    at, normals = places[points], normals_of(places, faces)[points]
+    spots, normals = places[points], normals_of(places, faces)[points]
     links = []
-    for i, near in enumerate(KDTree(at).query_ball_point(at, THICK)):
+    for i, near in enumerate(KDTree(spots).query_ball_point(spots, THICK)):
         others = np.array(near)
         others = others[normals[others] @ normals[i] < -0.3]
         if not len(others):
             continue
-        ways = at[others] - at[i]
+        ways = spots[others] - spots[i]
         inward = -(ways @ normals[i]) / np.linalg.norm(ways, axis=1)
         if inward.max() > 0.7:
             links.append((i, others[inward.argmax()]))

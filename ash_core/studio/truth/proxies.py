@@ -53,6 +53,7 @@ def fit_proxies(
     solid: np.ndarray,
 ) -> Proxies:
     """Fit proxies to the body. rest [J, 4, 4], m; solid [V]: vertices of the body, not of cloth."""
+    # Measure each limb, then trunk and head.
     names = skeleton.joint_names
     owner = skinning.bones[:, 0].numpy()
     joints, centres, radii, capsules, trunk = [], [], [], [], []

@@ -100,6 +100,7 @@ class TrueActor:
         )
         self._on_head = self._carried_by_head()
         self.solver = self._solver(cloth)
+        # Refine the surface, and prepare its folds and its shade.
         limbs = find_limbs(data.skeleton, data.skinning, rest.numpy())
         self.squeeze = measure_squeeze(template, faces, limbs, self.dressing.folding)
         self.fine = subdivide(faces, uvs, len(template))

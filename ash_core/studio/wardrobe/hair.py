@@ -242,7 +242,7 @@ def _between(table: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarr
     t = t * t * (3 - 2 * t)
     u = u * u * (3 - 2 * u)
     n, m = table.shape
-    at = lambda a, b: table[a % n, b % m]  # noqa: E731
-    first = at(i, j) * (1 - u) + at(i, j + 1) * u
-    second = at(i + 1, j) * (1 - u) + at(i + 1, j + 1) * u
+    value = lambda a, b: table[a % n, b % m]  # noqa: E731
+    first = value(i, j) * (1 - u) + value(i, j + 1) * u
+    second = value(i + 1, j) * (1 - u) + value(i + 1, j + 1) * u
     return first * (1 - t) + second * t

@@ -1,4 +1,4 @@
-"""How patterns lie on a top: metres up its trunk and along its sleeves, as its panels are cut.
+"""Lie of patterns on a top: metres up its trunk and along its sleeves, as its panels are cut.
 
 Measured with the arms half raised: by height alone stripes are as wide as the armpit, which is
 level at rest, and cloth under an arm is small until the arm is raised. Both are a dark smear.
@@ -31,7 +31,7 @@ class Panels:
     trunk: np.ndarray
     """Up from the waist, where it is the height; the height itself on other parts."""
     sleeve: np.ndarray
-    """From the shoulder to the wrist."""
+    """Metres from the shoulder to the wrist."""
 
 
 def lay_panels(
@@ -77,7 +77,7 @@ def fit_field(
     normals = face_normals(points, faces)
     double = np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     normals = normals / double
-    wanted = ways - (ways * normals).sum(1, keepdims=True) * normals
+    target = ways - (ways * normals).sum(1, keepdims=True) * normals
     # Rows: the field's gradient on each face, x, y, z.
     rows, columns, weights = [], [], []
     count = len(faces)
@@ -94,7 +94,7 @@ def fit_field(
     areas = sp.diags(np.tile(double[:, 0] / 2, 3))
     hold = sp.diags(HELD * held[used] + 1e-9)
     matrix = gradient.T @ areas @ gradient + hold
-    right = gradient.T @ (areas @ wanted.T.ravel()) + hold @ values[used]
+    right = gradient.T @ (areas @ target.T.ravel()) + hold @ values[used]
     field = values.astype(float).copy()
     field[used] = spla.spsolve(sp.csc_matrix(matrix), right)
     return field

@@ -207,6 +207,7 @@ def _body(
 
     Returns colour [N, 3], gloss [N] and relief [N], m.
     """
+    # Skin first, then what covers it.
     share, field = paper.share, paper.field
     hands = paint_hands(paint_skin(paper), paper, body)
     colour, relief = paint_face(hands.colour, paper, body), hands.relief
