@@ -196,7 +196,8 @@ def _hair(paper: Paper, sheet: Sheet | None, outfit: Outfit, hanging: bool) -> C
         return tie_tail(paint_strands(comb, base, np.ones(len(line)), paper.bare), comb)
     comb = comb_scalp(paper.bare, marks, outfit.hair)
     if outfit.hair == "bob":  # the sides hang over their line
-        line = line + 0.05 * step(paper.field["azimuth"], *((50, 60) if hanging else (58, 74)))
+        side = step(paper.field["azimuth"], *((50, 60) if hanging else (58, 74)))
+        line = line + side * np.maximum(0.05 - line, 0.0)
     return paint_strands(comb, base, line, paper.bare)
 
 
