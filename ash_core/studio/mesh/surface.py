@@ -11,18 +11,30 @@ def edges_of(faces: np.ndarray) -> np.ndarray:
 
 
 def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
-    """List vertex loops along edges of only one face, in that face's orientation."""
+    """List vertex loops along edges of only one face, in that face's orientation.
+
+    Loops that touch in a vertex are parted there.
+    """
     directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     pairs = set(map(tuple, directed.tolist()))
-    following = {a: b for a, b in pairs if (b, a) not in pairs}
+    following: dict[int, list[int]] = {}
+    for a, b in sorted(pairs):
+        if (b, a) not in pairs:
+            following.setdefault(a, []).append(b)
     loops = []
     while following:
-        start = min(following)
-        loop, vertex = [start], following.pop(start)
-        while vertex != start:
-            loop.append(vertex)
-            vertex = following.pop(vertex)
-        loops.append(np.array(loop))
+        path = [min(following)]
+        while path[-1] in following:
+            ends = following[path[-1]]
+            vertex = ends.pop()
+            if not ends:
+                del following[path[-1]]
+            if vertex in path:
+                start = path.index(vertex)
+                loops.append(np.array(path[start:]))
+                path = path[: start + 1]
+            else:
+                path.append(vertex)
     return loops
 
 

@@ -14,6 +14,10 @@ import scipy.sparse.linalg as spla
 from ash_core.studio.mesh.surface import boundary_loops, edges_of
 
 ITERATIONS = 25
+LOOSE = 0.01
+"""Weight of the faces across a chart's holes against its own."""
+SLIVER = 1e-4
+"""Smallest face across a hole, as a share of a chart's mean face; below it the hole is shut."""
 
 
 @dataclass(frozen=True)
@@ -175,17 +179,24 @@ def flatten(points: np.ndarray, chart: Chart, density: np.ndarray) -> np.ndarray
 
     points [n, 3]: the chart's vertices, m; density [T]: target length in the layout per length.
     """
-    gradients, area = _gradients(points, chart.local, density)
+    local = chart.local
+    gradients, area = _gradients(points, local, density)
     flat = chart.flat.copy()
-    flat *= np.sqrt(area.sum() / np.abs(_areas(flat, chart.local)).sum())
-    if _areas(flat, chart.local).min() <= 0:  # an opened tube has no initial layout
-        flat = tutte(chart.local, len(flat)) * np.sqrt(area.sum() / np.pi)
-    energy = _energy(flat, chart.local, gradients, area)
+    flat *= np.sqrt(area.sum() / np.abs(_areas(flat, local)).sum())
+    if _areas(flat, local).min() <= 0:  # an opened tube has no initial layout
+        flat = tutte(local, len(flat)) * np.sqrt(area.sum() / np.pi)
+    # Loose faces across the holes keep their borders from crossing.
+    if len(loose := _fill_holes(local, flat)):
+        places = np.concatenate([flat, np.zeros((len(flat), 1))], 1)
+        more, size = _gradients(places, loose, np.ones(len(loose)))
+        local, gradients = np.concatenate([local, loose]), np.concatenate([gradients, more])
+        area = np.concatenate([area, LOOSE * size])
+    energy = _energy(flat, local, gradients, area)
     for _ in range(ITERATIONS):
-        step = _slim_target(flat, chart.local, gradients, area) - flat
-        size = min(1.0, 0.9 * _largest_step(flat, step, chart.local))
+        step = _slim_target(flat, local, gradients, area) - flat
+        size = min(1.0, 0.9 * _largest_step(flat, step, local))
         while size > 1e-6:
-            trial = _energy(flat + size * step, chart.local, gradients, area)
+            trial = _energy(flat + size * step, local, gradients, area)
             if trial < energy:
                 break
             size *= 0.5
@@ -196,6 +207,49 @@ def flatten(points: np.ndarray, chart: Chart, density: np.ndarray) -> np.ndarray
         if gained < 1e-4 * energy:
             break
     return flat
+
+
+def _fill_holes(local: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """List faces [n, 3] that fill a layout's holes: clip the polygons' ears."""
+    faces: list[tuple[int, int, int]] = []
+    for loop in boundary_loops(local):
+        ring = loop[::-1].tolist()
+        x, y = flat[ring].T
+        if (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() <= 0:  # the outer border
+            continue
+        filled = _clip_ears(ring, flat)
+        smallest = SLIVER * _areas(flat, local).mean()
+        if filled and _areas(flat, np.array(filled)).min() > smallest:
+            faces += filled
+    return np.array(faces, np.int64).reshape(-1, 3)
+
+
+def _clip_ears(ring: list[int], flat: np.ndarray) -> list[tuple[int, int, int]]:
+    """Triangulate a simple anticlockwise polygon; no faces if it crosses itself."""
+    ring, faces = list(ring), []
+    while len(ring) > 3:
+        best = None
+        for k in range(len(ring)):
+            ear = np.array([ring[k - 1], ring[k], ring[(k + 1) % len(ring)]])
+            size = _areas(flat, ear[None])[0]
+            if size <= 0:
+                continue
+            others = [v for v in ring if v not in ear]
+            sides = [
+                _areas(flat, np.array([[ear[i], ear[i - 2], v] for v in others])) for i in range(3)
+            ]
+            if (np.min(sides, axis=0) >= 0).any():
+                continue
+            # The roundest ear first, against slivers.
+            edges = flat[ear] - flat[np.roll(ear, 1)]
+            shape = size / (edges**2).sum()
+            if best is None or shape > best[0]:
+                best = (shape, k, ear)
+        if best is None:
+            return []
+        faces.append(tuple(best[2].tolist()))
+        del ring[best[1]]
+    return [*faces, (ring[0], ring[1], ring[2])]
 
 
 def _gradients(
