@@ -22,13 +22,13 @@ def _map() -> dict[str, str]:
     """Map the actor's bones to SMPL-X joints, from the root outwards."""
     out = {
         "Root": "pelvis", "Spine1": "spine1", "Spine2": "spine2", "Spine3": "spine2",
-        "Chest": "spine3", "Neck1": "neck", "Neck2": "neck", "Head": "head",
+        "Chest": "spine3", "Neck1": "neck", "Neck2": "neck", "Head": "head", "Jaw": "jaw",
     }  # fmt: skip
     for side, low in (("Left", "left"), ("Right", "right")):
         bones = {
             "Shoulder": "collar", "Arm": "shoulder", "ArmRoll": "shoulder", "ForeArm": "elbow",
             "ForeArmRoll": "elbow", "Hand": "wrist", "UpLeg": "hip", "UpLegRoll": "hip",
-            "Leg": "knee", "Foot": "ankle", "Toe": "foot",
+            "Leg": "knee", "Foot": "ankle", "Toe": "foot", "Eye": "eye",
         }  # fmt: skip
         for finger in ("Thumb", "Index", "Middle", "Ring", "Pinky"):
             bones |= {f"{finger}{i}": f"{finger.lower()}{i}" for i in (1, 2, 3)}
@@ -37,13 +37,13 @@ def _map() -> dict[str, str]:
 
 
 SMPLX_OF_ACTOR: Final = _map()
-"""SMPL-X joint by bone of the actor."""
+"""SMPL-X joint by bone of the actor; the lids have none, and belong to the head."""
 ON_HEAD: Final = {
     "jaw": (0.0, 0.005, 0.020),
     "left_eye": (0.032, 0.065, 0.080),
     "right_eye": (-0.032, 0.065, 0.080),
 }
-"""Places from the head's joint, m: the actor has no such bones. They turn with the head."""
+"""Places from the head's joint, m, on an actor without such bones. They turn with the head."""
 
 
 def actor_frames(skeleton: Skeleton, dofs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,15 +55,18 @@ def actor_frames(skeleton: Skeleton, dofs: np.ndarray) -> tuple[np.ndarray, np.n
     T = joint_transforms(skeleton, torch.as_tensor(dofs, dtype=torch.float64)).numpy()
     turns = np.tile(np.eye(3), (len(T), len(NAMES), 1, 1))
     places = np.zeros((len(T), len(NAMES), 3))
-    for bone, name in reversed(SMPLX_OF_ACTOR.items()):
+    present = {bone: name for bone, name in SMPLX_OF_ACTOR.items() if bone in stems}
+    for bone, name in reversed(present.items()):
         joint = NAMES.index(name)
         last = max(i for i, stem in enumerate(stems) if stem == bone)
         places[:, joint] = T[:, last, :3, 3]
-    for bone, name in SMPLX_OF_ACTOR.items():
+    for bone, name in present.items():
         last = max(i for i, stem in enumerate(stems) if stem == bone)
         turns[:, NAMES.index(name)] = T[:, last, :3, :3]
     head = NAMES.index("head")
     for name, offset in ON_HEAD.items():
+        if name in present.values():
+            continue
         turns[:, NAMES.index(name)] = turns[:, head]
         places[:, NAMES.index(name)] = places[:, head] + turns[:, head] @ np.array(offset)
     return turns, places

@@ -15,6 +15,7 @@ from ash_core.importers.body.anny_body import regressor_of
 from ash_core.records import Skeleton
 from ash_core.studio.actor.body import HEIGHT, PHENOTYPE, load_body, repose
 from ash_core.studio.actor.dress import dress
+from ash_core.studio.actor.face import close_face
 from ash_core.studio.actor.rig import build_rig
 from ash_core.studio.actor.trim import cap_toes, close_holes
 from ash_core.studio.wardrobe.make import rigged
@@ -35,7 +36,8 @@ def smplx_like_body(actor: str | Path) -> tuple[BodyModel, Skeleton]:
     folder = Path(actor)
     name = _name_of(folder) if folder.is_dir() else str(actor)
     shape = (OUTFITS[name].phenotype, OUTFITS[name].height) if name in OUTFITS else None
-    bare = close_holes(repose(load_body(*(shape or (PHENOTYPE, HEIGHT)))))
+    close = close_face if shape else close_holes
+    bare = close(repose(load_body(*(shape or (PHENOTYPE, HEIGHT)))))
     body = cap_toes(bare)
     if folder.is_dir():
         skeleton = read_skeleton(folder / "actor.skeleton")
@@ -51,7 +53,7 @@ def smplx_like_body(actor: str | Path) -> tuple[BodyModel, Skeleton]:
     vertices = body.vertices + lift
     weights = np.zeros((len(vertices), len(NAMES)))
     for column, bone in enumerate(body.bones):
-        weights[:, NAMES.index(SMPLX_OF_ACTOR[owner[bone]])] += body.weights[:, column]
+        weights[:, NAMES.index(SMPLX_OF_ACTOR.get(owner[bone], "head"))] += body.weights[:, column]
     model = BodyModel(
         path=Path(f"smplx_like_{name}.npz"),
         kind="smplx",

@@ -1,10 +1,12 @@
 """An actor of the wardrobe from body to atlas: needs anny, and a few minutes."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from made_face import SIDES, Face, gap, halves
 from scipy.spatial import KDTree
 
 from ash_core.geometry.kinematics import joint_transforms
@@ -13,7 +15,7 @@ from ash_core.studio.mesh.surface import boundary_loops
 from ash_core.studio.mesh.texels import find_texels
 from ash_core.studio.truth.dressing import LEATHER, SKIN, WOOL
 from ash_core.studio.truth.skinned import blend_matrices, normals_of
-from ash_core.studio.wardrobe.outfits import BODY, OUTFITS, SKIRT
+from ash_core.studio.wardrobe.outfits import BODY, OUTFITS, SKIRT, TOP
 
 pytest.importorskip("anny")
 
@@ -75,6 +77,13 @@ def test_an_actor_is_one_surface_with_one_atlas(name: str) -> None:
     assert (LEATHER in dressing.materials) == (name != "ida")
     assert dressing.loose.max() > 0.5
     assert (dressing.loose[dressing.solid] == 0).all()
+    dressed = replace(bodily(sheet, made.fitted.body), vertices=sheet.points)
+    made_face = Face(dressed, made.skeleton, made.skinning)
+    for side, labels in SIDES.items():
+        upper, lower = halves(made_face, labels)
+        blink = {f"{side.lower()}_blink": 1.0}
+        assert gap(made_face.posed(), upper, lower).max() > 0.007
+        assert gap(made_face.posed(**blink), upper, lower).max() < 0.001
     if name != "ida":  # one atlas is enough for a test
         return
     assert share_outside(made, left_hip_z=0.45, right_hip_z=0.45) < 0.03, "legs apart"
@@ -93,5 +102,13 @@ def test_an_actor_is_one_surface_with_one_atlas(name: str) -> None:
     size = np.linalg.norm(
         np.cross(*np.diff(sheet.points[sheet.faces], axis=1).swapaxes(0, 1)), axis=1
     )
-    per_cm = 128 * np.sqrt(areas[hand].sum() / (1e4 * size[hand].sum() / 2))
-    assert per_cm > 1.4
+    per_cm = lambda of: np.sqrt(areas[of].sum() / (1e4 * size[of].sum() / 2))  # noqa: E731
+    assert 128 * per_cm(hand) > 1.4
+    # Face and hands are looked at first: their share of the atlas is a multiple of the trunk's.
+    middle, eyes = sheet.bare[sheet.faces].mean(1), made.fitted.marks.eyes
+    body = sheet.parts == BODY
+    face = body & (np.linalg.norm((middle - eyes) * [1, 0.8, 1], axis=1) < 0.06) & (sheet.eyes == 0)
+    trunk = sheet.parts == TOP
+    assert per_cm(face) / per_cm(trunk) > 2.8
+    assert per_cm(hand) / per_cm(trunk) > 1.9
+    assert per_cm(np.isin(sheet.eyes, (1, 2))) / per_cm(trunk) > 4.0

@@ -47,17 +47,19 @@ SMPLX = BODY_JOINTS["smplx"]
 _SIDE = {
     "Shoulder": "collar", "Arm": "shoulder", "ArmRoll": "shoulder", "ForeArm": "elbow",
     "ForeArmRoll": "elbow", "Hand": "wrist", "UpLeg": "hip", "UpLegRoll": "hip", "Leg": "knee",
-    "Foot": "ankle", "Toe": "foot",
+    "Foot": "ankle", "Toe": "foot", "Eye": "eye",
 } | {f"{finger}{k}": f"{finger.lower()}{k}" for k in (1, 2, 3)
      for finger in ("Thumb", "Index", "Middle", "Ring", "Pinky")}  # fmt: skip
 _TRUNK = {
     "Root": "pelvis", "Spine1": "spine1", "Spine2": "spine2", "Spine3": "spine3",
-    "Chest": "spine3", "Neck1": "neck", "Neck2": "neck", "Head": "head",
+    "Chest": "spine3", "Neck1": "neck", "Neck2": "neck", "Head": "head", "Jaw": "jaw",
 }  # fmt: skip
 
 
 def smplx_joint(bone: str) -> str:
     """Return the SMPL-X joint of a studio bone."""
+    if bone.endswith("Lid"):
+        return "head"
     for side in ("Left", "Right"):
         if bone.startswith(side):
             return f"{side.lower()}_{_SIDE[bone.removeprefix(side)]}"
@@ -150,7 +152,7 @@ def on_joints(skin: Skinning, skeleton, moves: np.ndarray, joints: str):
     places_rest = np.zeros((len(names), 3))
     head = list(skin.bone_names).index("Head")
     for j in range(len(names)):
-        own = np.flatnonzero(index == j)
+        own = [n for n in np.flatnonzero(index == j) if not skin.bone_names[n].endswith("Lid")]
         first, last = (own[0], own[-1]) if len(own) else (head, head)
         places_rest[j] = heads[first]
         turns[:, j] = R_WB @ bones[:, last, :3, :3]

@@ -35,7 +35,7 @@ _FINGERS: Final = ("thumb", "index", "middle", "ring", "pinky")
 _TRUNK: Final = {
     "root": "pelvis", "spine05": "pelvis", "spine04": "pelvis", "pelvis": "pelvis",
     "spine03": "spine1", "spine02": "spine2", "spine01": "spine3", "neck01": "neck",
-    "neck02": "neck", "neck03": "neck", "head": "head",
+    "neck02": "neck", "neck03": "neck", "head": "head", "jaw": "head",
 }  # fmt: skip
 _LIMBS: Final = {
     "clavicle": "collar", "shoulder01": "collar", "upperarm01": "shoulder",

@@ -8,27 +8,31 @@ from ash_core.studio.mesh.pack import pack
 from ash_core.studio.mesh.surface import face_normals
 from ash_core.studio.mesh.unwrap import clean_labels, cut_charts, flatten
 
-TORSO, ARM, HAND, LEG, UPPER, SOLE, HEAD, EYE = range(0, 80, 10)
+TORSO, ARM, HAND, LEG, UPPER, SOLE, HEAD, EYE, LINING, MOUTH = range(0, 100, 10)
 """Labels of parts; plus 1 for the left part, 2 for the right."""
 DENSITY = {
     TORSO: 1.0,
     ARM: 1.1,
-    HAND: 2.8,
+    HAND: 3.1,
     LEG: 0.92,
     UPPER: 1.15,
     SOLE: 0.7,
     HEAD: 1.25,
-    EYE: 4.5,
+    EYE: 6.0,
+    LINING: 3.0,
+    MOUTH: 2.0,
 }
 """Texels per metre, relative."""
-FACE_DENSITY = 2.8
+FREE = (UPPER, SOLE, LINING, MOUTH)
+"""Parts that are not laid out as in the body model."""
+FACE_DENSITY = 4.0
 """Relative density in the middle of the face."""
 
 
 def layout(body: Body, dressed: np.ndarray) -> np.ndarray:
     """Lay out corner texture coordinates [F, 3, 2] in [0, 1], v up, without overlapping faces."""
     labels = body_labels(body, dressed)
-    free = {UPPER + 1, UPPER + 2, SOLE + 1, SOLE + 2}
+    free = {part + side for part in FREE for side in (0, 1, 2)}
     charts = cut_charts(body.faces, body.corner_uvs, labels, free)
     density = body_density(body, labels)
     flats = [flatten(dressed[c.vertices], c, density[c.faces]) for c in charts]
@@ -58,7 +62,8 @@ def body_labels(body: Body, dressed: np.ndarray) -> np.ndarray:
     down = -normals[:, 1] / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
     flat_sole = (down > 0.5) & (mean(dressed[:, 1]) < 0.008)
     labels = np.where(feet, np.where(flat_sole, SOLE, UPPER) + side, labels)
-    labels = np.where(body.eyes > 0, EYE + body.eyes, labels)
+    inner = np.array([0, EYE + 1, EYE + 2, LINING + 1, LINING + 2, MOUTH])
+    labels = np.where(body.eyes > 0, inner[body.eyes], labels)
     fixed = ~feet & ((labels == HEAD) | hands | (body.eyes > 0))
     cleaned = clean_labels(body.faces, labels)
     return np.where(fixed | np.isin(cleaned, labels[fixed]), labels, cleaned)

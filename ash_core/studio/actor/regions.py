@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from ash_core.studio.actor.body import Body
+from ash_core.studio.actor.body import Body, is_on_head
 
 SLEEVE_END = 0.60
 """End of the sleeve along the upper arm, 0 shoulder to 1 elbow."""
@@ -87,8 +87,7 @@ def shares(body: Body) -> dict[str, np.ndarray]:
                 if bone.startswith(prefixes) and bone.endswith(f".{letter}")
             ]
             values[f"{side}_{limb}"] = body.weights[:, columns].sum(1)
-    head = [body.bones.index(name) for name in ("head", "eye.L", "eye.R")]
-    values["head"] = body.weights[:, head].sum(1)
+    values["head"] = body.weights[:, [is_on_head(name) for name in body.bones]].sum(1)
     neck = [body.bones.index(name) for name in ("neck01", "neck02", "neck03")]
     values["neck"] = body.weights[:, neck].sum(1)
     ear = np.zeros(len(body.vertices))

@@ -5,6 +5,7 @@ wrists and fingers flex; arms and legs spread; limbs twist inwards; shoulders li
 mirror left ones, so that equal numbers give a symmetric pose.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 
 from ash_core.conventions import MM_PER_M
 from ash_core.records import Skeleton, Skinning
-from ash_core.studio.actor.body import Body
+from ash_core.studio.actor.body import Body, Lids
 
 MAX_BONES = 6
 """Upper bound on a vertex's bones in the skin."""
+LID_FOLLOWS = 0.5
+"""Share of the gaze's pitch by which both lids turn: closed lids stay closed."""
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
 
 
@@ -66,6 +69,9 @@ def build_rig(body: Body, lift: float) -> tuple[Skeleton, dict[str, str]]:
     for side in ("Left", "Right"):
         _arm(rig, heads, owner, side)
         _leg(rig, heads, owner, side)
+    owner |= dict.fromkeys(("jaw", "eye.L", "eye.R"), "Head")
+    if body.lids:
+        _face(rig, heads, owner, body.lids)
     return _skeleton(rig), owner
 
 
@@ -89,7 +95,7 @@ def _trunk(rig: _Builder, heads: dict, owner: dict) -> None:
         ("Chest", ("spine01",)),
         ("Neck1", ("neck01", "neck02")),
         ("Neck2", ("neck03",)),
-        ("Head", ("head", "eye.L", "eye.R")),
+        ("Head", ("head",)),
     )
     for name, sources in chain:
         for letter, axis in (("y", Y), ("z", Z), ("x", X)):
@@ -217,6 +223,39 @@ def _leg(rig: _Builder, heads: dict, owner: dict, side: str) -> None:
     }  # fmt: skip
     for k, i in ((k, i) for k in range(1, 6) for i in range(1, 4)):
         owner[f"toe{k}-{i}.{letter}"] = f"{side}Toe"
+
+
+def _face(rig: _Builder, heads: dict, owner: dict, lids: Mapping[str, Lids]) -> None:
+    """Add eyes, lids and jaw after all other joints and dofs.
+
+    Eyes turn to the actor's left and down by positive angles, both alike. Lids follow half of the
+    way. `blink` is 0 open and 1 closed.
+    """
+    for side, lid in lids.items():
+        letter, low = side[0], side.lower()
+        centre = heads[f"eye.{letter}"]
+        eye = rig.joint(f"{side}Eye_ry", "Head_rx", centre, Y)
+        rig.joint(f"{side}Eye_rx", eye, centre, X)
+        for part in ("Upper", "Half", "Lower"):
+            rig.joint(f"{side}{part}Lid", "Head_rx", centre, lid.axis)
+        upper, half, lower = (f"{side}{part}Lid" for part in ("Upper", "Half", "Lower"))
+        rig.dof(f"{low}_eye_yaw", -0.7, 0.7, **{f"{side}Eye_ry": 1.0})
+        rig.dof(
+            f"{low}_eye_pitch", -0.5, 0.6,
+            **{f"{side}Eye_rx": 1.0, upper: LID_FOLLOWS, half: LID_FOLLOWS / 2,
+               lower: LID_FOLLOWS},
+        )  # fmt: skip
+        rig.dof(
+            f"{low}_blink", -0.2, 1.3,
+            **{upper: lid.upper, half: lid.upper / 2, lower: -lid.lower},
+        )  # fmt: skip
+        owner |= {
+            f"eye.{letter}": f"{side}Eye", f"lid.{letter}": upper, f"lidhalf.{letter}": half,
+            f"lidlow.{letter}": lower,
+        }  # fmt: skip
+    rig.joint("Jaw", "Head_rx", heads["jaw"], X)
+    rig.dof("jaw_open", -0.02, 0.45, Jaw=1.0)
+    owner["jaw"] = "Jaw"
 
 
 def _skeleton(rig: _Builder) -> Skeleton:

@@ -70,8 +70,8 @@ def plain_dressing(data: AvatarData) -> Dressing:
     """Make the dressing of a character without one."""
     count, faces = len(data.template.vertices), data.template.faces.numpy()
     names = data.skinning.bone_names
-    bare = ("Head", "Neck", "LeftHand", "RightHand", "Thumb", "Index", "Middle", "Ring", "Pinky",
-            "LeftFoot", "RightFoot", "LeftToe", "RightToe")  # fmt: skip
+    bare = ("Head", "Neck", "Eye", "Lid", "Jaw", "LeftHand", "RightHand", "Thumb", "Index",
+            "Middle", "Ring", "Pinky", "LeftFoot", "RightFoot", "LeftToe", "RightToe")  # fmt: skip
     is_bare = np.array([any(part in name for part in bare) for name in names])
     share = (is_bare[data.skinning.bones.numpy()] * data.skinning.weights.numpy()).sum(1)
     return Dressing(

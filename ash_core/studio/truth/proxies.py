@@ -19,7 +19,7 @@ _SEGMENTS = (
 _TRUNK = (
     (("Root", "Spine1"), "Root_rx", "Root_rx", "Spine2_rx"),
     (("Spine2", "Spine3", "Chest"), "Chest_rx", "Spine3_rx", "Neck1_rx"),
-    (("Head",), "Head_rx", "Head_rx", "Head_rx"),
+    (("Head", "Jaw"), "Head_rx", "Head_rx", "Head_rx"),
 )
 
 
@@ -63,7 +63,9 @@ def fit_proxies(
         for bones, *where in _SEGMENTS
     ]
     for bones, carrier, start, end in [*limbs, *_TRUNK]:
-        on_bones = solid & np.isin(owner, [skinning.bone_names.index(b) for b in bones])
+        on_bones = solid & np.isin(
+            owner, [n for n, bone in enumerate(skinning.bone_names) if bone in bones]
+        )
         a, b = (rest[names.index(j), :3, 3] for j in (start, end))
         stations = _stations(vertices[on_bones], a, b)
         first = len(radii)

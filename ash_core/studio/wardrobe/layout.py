@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.csgraph as csgraph
 
-from ash_core.studio.actor.atlas_layout import body_density, body_labels
+from ash_core.studio.actor.atlas_layout import FREE, body_density, body_labels
 from ash_core.studio.actor.body import Body
 from ash_core.studio.mesh.pack import pack
 from ash_core.studio.mesh.unwrap import cut_charts, flatten
@@ -78,8 +78,7 @@ def _pieces(
     faces: np.ndarray, corner_uvs: np.ndarray, labels: np.ndarray, old: np.ndarray
 ) -> tuple[np.ndarray, set[int]]:
     """Label each connected piece; return the labels without an initial layout too."""
-    feet = np.isin(labels % 100 // 10 * 10, (40, 50)) & old
-    sewn = ~old | feet
+    sewn = ~old | np.isin(labels % 100 // 10 * 10, FREE)
     places = np.round(corner_uvs * 1e6).astype(np.int64) * ~sewn[:, None, None]
     keys = np.concatenate(
         [np.repeat(labels, 3)[:, None], faces.reshape(-1, 1), places.reshape(-1, 2)], axis=1

@@ -6,10 +6,11 @@ import numpy as np
 
 from ash_core.records import Skeleton, Skinning
 from ash_core.studio.actor.actor import HAND, Actor, Progress, importance_of
-from ash_core.studio.actor.body import Body, load_body, repose
+from ash_core.studio.actor.body import LEFT_EYE, RIGHT_EYE, Body, load_body, repose
+from ash_core.studio.actor.face import close_face
 from ash_core.studio.actor.regions import shares, step
 from ash_core.studio.actor.rig import build_rig, build_skin
-from ash_core.studio.actor.trim import cap_toes, close_holes, thin
+from ash_core.studio.actor.trim import cap_toes, thin
 from ash_core.studio.mesh.graph import make_graph
 from ash_core.studio.truth.dressing import EYE, Dressing
 from ash_core.studio.wardrobe.borrow import retarget
@@ -42,7 +43,7 @@ class Rigged:
 
 def rigged(outfit: Outfit) -> Rigged:
     """Make body, clothes and skeleton, without an atlas."""
-    body = cap_toes(close_holes(repose(load_body(outfit.phenotype, outfit.height))))
+    body = cap_toes(close_face(repose(load_body(outfit.phenotype, outfit.height))))
     return _rig(fit(thin(body, importance_of(body), outfit.vertices), outfit))
 
 
@@ -102,7 +103,7 @@ def dressing_of(fitted: Fitted, outfit: Outfit, painted: Painted) -> Dressing:
     on_foot = (share["left_foot"] + share["right_foot"] > 0.02) & (field["shoe"] > 0)
     of_body = sheet.parts == BODY
     materials = np.where(of_body & (on_foot[sheet.faces].mean(1) > 0.5), outfit.shoes, materials)
-    materials = np.where(sheet.eyes > 0, EYE, materials)
+    materials = np.where(np.isin(sheet.eyes, (LEFT_EYE, RIGHT_EYE)), EYE, materials)
     return Dressing(
         loose=sheet.loose.astype(np.float32),
         partner=sheet.partner,
