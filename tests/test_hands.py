@@ -3,9 +3,9 @@
 import numpy as np
 
 from ash_core.studio.actor.body import Body
+from ash_core.studio.actor.brushes import Paper
 from ash_core.studio.actor.hands import NAIL_GLOSS, paint_hands
 from ash_core.studio.actor.regions import Landmarks
-from ash_core.studio.actor.texture import Paper
 
 PALM, AHEAD, ACROSS = np.array([-1.0, 0, 0]), np.array([0, -1.0, 0]), np.array([0, 0, 1.0])
 """Directions in which the palm faces, the fingers point, and the thumb lies."""

@@ -12,8 +12,8 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial import KDTree
 
 from ash_core.studio.actor.body import Body, unit
+from ash_core.studio.actor.brushes import Palette, Paper, bump, over
 from ash_core.studio.actor.regions import step
-from ash_core.studio.actor.texture import Palette, Paper, bump, over
 from ash_core.studio.noise import smooth_noise
 
 NAILS = ((0.0125, 0.0068), (0.0105, 0.0056), (0.0112, 0.0058), (0.0105, 0.0055), (0.0085, 0.0045))

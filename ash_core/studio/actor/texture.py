@@ -1,25 +1,17 @@
 """Paint the actor: a pixel's colour depends on its place on the body, so that seams match."""
 
-import dataclasses
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.spatial import KDTree
 
 from ash_core.studio.actor.body import Body
-from ash_core.studio.actor.regions import Landmarks, along, fields, landmarks, shares, step
+from ash_core.studio.actor.brushes import Paper, bump, cloud, over
+from ash_core.studio.actor.face_paint import paint_face, paint_inside
+from ash_core.studio.actor.regions import along, fields, landmarks, shares, step
 from ash_core.studio.mesh.surface import mean_matrix, smooth, vertex_normals
 from ash_core.studio.mesh.texels import Texels, find_texels
-from ash_core.studio.noise import smooth_noise
 
 PAINT_SIZE = 2048
 CUFF_STITCH = 0.126
 """Height of the seam above the trouser legs' ends, m."""
-SKIN = np.array([0.890, 0.690, 0.575])
-BLUSH = np.array([0.86, 0.50, 0.44])
-HAIR = np.array([0.270, 0.165, 0.105])
-IRIS = np.array([0.25, 0.46, 0.50])
-LIP = np.array([0.755, 0.430, 0.395])
 CLOTH = np.array([0.955, 0.935, 0.885])
 NAVY = np.array([0.115, 0.185, 0.300])
 STRIPES = (np.array([0.905, 0.400, 0.300]), np.array([0.950, 0.705, 0.270]),
@@ -28,33 +20,6 @@ DENIM = np.array([0.205, 0.300, 0.455])
 THREAD = np.array([0.760, 0.560, 0.300])
 RUBBER = np.array([0.940, 0.930, 0.910])
 CANVAS = np.array([0.845, 0.330, 0.260])
-
-
-@dataclass(frozen=True)
-class Palette:
-    """Colours of a person."""
-
-    skin: np.ndarray = dataclasses.field(default_factory=lambda: SKIN)
-    blush: np.ndarray = dataclasses.field(default_factory=lambda: BLUSH)
-    hair: np.ndarray = dataclasses.field(default_factory=lambda: HAIR)
-    iris: np.ndarray = dataclasses.field(default_factory=lambda: IRIS)
-    lip: np.ndarray = dataclasses.field(default_factory=lambda: LIP)
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Per-pixel inputs of the brushes."""
-
-    bare: np.ndarray
-    """Place on the undressed body [N, 3], m."""
-    dressed: np.ndarray
-    normal: np.ndarray
-    hollow: np.ndarray
-    """Depth in a hollow [N], 0 to 1."""
-    share: dict[str, np.ndarray]
-    field: dict[str, np.ndarray]
-    marks: Landmarks
-    palette: Palette = dataclasses.field(default_factory=Palette)
 
 
 def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray:
@@ -81,7 +46,7 @@ def paint(body: Body, dressed: np.ndarray, corner_uvs: np.ndarray) -> np.ndarray
     shoe = step(field["shoe"], -0.0008, 0.0008) * (1.0 - step(field["trousers"], -0.0008, 0.0008))
     colour = over(colour, paint_shoes(paper), shoe * is_foot)
     colour = paint_hair(colour, paper)
-    colour = paint_eyes(colour, paper, body, eye)
+    colour = paint_inside(colour, paper, body, eye)
     light = 0.90 + 0.10 * paper.normal[:, 1] - 0.30 * paper.hollow * (eye == 0)
     half = PAINT_SIZE // 2
     blocks = texels.image(colour * light[:, None]).reshape(half, 2, half, 2, 3).astype(np.float64)
@@ -118,19 +83,6 @@ def find_hollows(dressed: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return smooth(hollow, mean, np.full(len(hollow), 0.5), 2)
 
 
-def over(under: np.ndarray, top: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    return under + alpha[:, None] * (top - under)
-
-
-def cloud(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
-    """Return smooth noise in about -1 to 1, the same for a seed."""
-    return smooth_noise(points, wavelength, np.random.default_rng(seed))
-
-
-def bump(x: np.ndarray, width: float) -> np.ndarray:
-    return np.exp(-((x / width) ** 2))
-
-
 def paint_skin(paper: Paper) -> np.ndarray:
     tone = 0.018 * cloud(paper.bare, 0.09, 1) + 0.010 * cloud(paper.bare, 0.02, 2)
     colour = paper.palette.skin * (1.0 + tone)[:, None]
@@ -148,99 +100,6 @@ def _finger_reach(paper: Paper) -> np.ndarray:
     """Return the distance from the wrist, m."""
     wrists = paper.marks.wrists
     return np.min([np.linalg.norm(paper.bare - w, axis=1) for w in wrists], axis=0)
-
-
-def paint_face(colour: np.ndarray, paper: Paper, body: Body) -> np.ndarray:
-    """Paint blush, lips, nose, brows and lashes, by distance from the eyes' midpoint."""
-    offset = paper.bare - paper.marks.eyes
-    x, y = np.abs(offset[:, 0]), offset[:, 1]
-    front = paper.share["head"] * step(offset[:, 2], -0.045, -0.01)
-    cheeks = bump(np.hypot(x - 0.042, (y + 0.040) * 1.2), 0.021)
-    nose = bump(np.hypot(x, y + 0.043), 0.014) * step(offset[:, 2], 0.0, 0.02)
-    colour = over(colour, paper.palette.blush, front * np.clip(0.34 * cheeks + 0.26 * nose, 0, 1))
-    sockets = bump(np.hypot((x - 0.031) * 0.8, y - 0.008), 0.014)
-    colour = over(colour, paper.palette.skin * [0.84, 0.78, 0.76], 0.40 * front * sockets)
-    colour = _lips(colour, paper, body, front)
-    # Brows: a tapering stroke from the nose outwards.
-    t = np.clip((x - 0.013) / 0.042, 0.0, 1.0)
-    arch = 0.0245 + 0.0075 * np.sin(np.pi * np.clip(t * 0.86 + 0.05, 0, 1)) - 0.004 * t
-    thick = 0.0044 * (1.0 - 0.62 * t) * step(x, 0.010, 0.016)
-    hairs = 0.0006 * np.sin(2600 * (x * 0.8 + y * 0.6))
-    brow = step(thick - np.abs(y - arch) + hairs, -0.0012, 0.0012)
-    brow = brow * step(x, 0.0125, 0.0165) * (1.0 - step(x, 0.052, 0.057)) * front
-    colour = over(colour, paper.palette.hair * 1.05, 0.86 * brow)
-    nostrils = bump(np.hypot(x - 0.0085, (y + 0.0545) * 1.3), 0.0042)
-    nostrils = nostrils * step(-paper.normal[:, 1], 0.25, 0.7) * front
-    return over(colour, np.array([0.34, 0.18, 0.15]), 0.75 * np.clip(nostrils, 0, 1))
-
-
-def _lips(colour: np.ndarray, paper: Paper, body: Body, front: np.ndarray) -> np.ndarray:
-    line = body.mouth
-    middle, half = line[:, 0].mean(), np.ptp(line[:, 0]) / 2
-    u = (paper.bare[:, 0] - middle) / half
-    curve = np.polynomial.Polynomial.fit(np.abs((line[:, 0] - middle) / half), line[:, 1], 3)
-    above = paper.bare[:, 1] - curve(np.clip(np.abs(u), 0, 1.0))
-    taper = np.sqrt(np.clip(1.0 - np.clip(np.abs(u), 0, 1) ** 2.2, 0, 1))
-    bow = 1.0 - 0.22 * bump(u, 0.13) + 0.06 * bump(np.abs(u) - 0.24, 0.14)
-    top, bottom = 0.0078 * taper * bow, 0.0105 * taper * (1.0 - 0.12 * np.abs(u))
-    inside = np.where(above > 0, top - above, bottom + above)
-    lip = step(inside, -0.0016, 0.0014) * (np.abs(u) < 1.02) * front
-    shade = paper.palette.lip * (1.0 - 0.10 * step(above, -0.001, 0.004))[:, None]
-    shine = 0.10 * bump(above + 0.0055, 0.0022) * bump(u, 0.45)
-    colour = over(colour, shade + shine[:, None], 0.85 * lip)
-    parting = bump(above, 0.0011) * (1.0 - step(np.abs(u), 0.93, 1.03)) * front
-    return over(colour, np.array([0.40, 0.17, 0.16]), 0.80 * parting)
-
-
-def paint_eyes(colour: np.ndarray, paper: Paper, body: Body, eye: np.ndarray) -> np.ndarray:
-    """Paint the eyeballs, and lashes on the lids around them."""
-    for number, side in ((1, "Left"), (2, "Right")):
-        centre, _radius = body.eyeballs[side]
-        mask = eye == number
-        ray = paper.bare - centre
-        ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-        gaze = np.array([0.0, -0.03, 1.0])
-        x, y = ray[:, 0], ray[:, 1] - gaze[1]
-        off = np.hypot(x, y)
-        white = np.array([0.94, 0.93, 0.915]) * (1.0 - 0.10 * off)[:, None]
-        angle = np.arctan2(y, x)
-        fibres = 1.0 + 0.14 * np.sin(23 * angle) * np.sin(9 * angle + 1)
-        glow = 0.80 + 0.5 * step(-y, -0.25, 0.4)
-        iris = paper.palette.iris * (fibres * glow)[:, None]
-        iris = over(iris, paper.palette.iris * 0.35, step(off, 0.34, 0.42))
-        ball = over(white, iris, 1.0 - step(off, 0.40, 0.46))
-        ball = over(ball, np.array([0.03, 0.03, 0.04]), 1.0 - step(off, 0.16, 0.20))
-        rim = paper.bare[mask]
-        lid_top = rim[:, 1].max()
-        below = lid_top - paper.bare[:, 1]
-        ball = ball * (1.0 - 0.38 * np.exp(-np.maximum(below, 0) / 0.0022))[:, None]
-        glint = np.hypot(x + 0.15, y - 0.17)
-        ball = over(ball, np.ones(3), 1.0 - step(glint, 0.06, 0.10))
-        colour = np.where(mask[:, None], ball, colour)
-        colour = _lashes(colour, paper, body, number, eye)
-    return colour
-
-
-def _lashes(
-    colour: np.ndarray, paper: Paper, body: Body, number: int, eye: np.ndarray
-) -> np.ndarray:
-    inside = np.unique(body.faces[body.eyes == number])
-    rim = np.intersect1d(inside, np.unique(body.faces[body.eyes == 0]))
-    points = body.vertices[rim]
-    middle = points.mean(0)
-    order = np.argsort(np.arctan2(points[:, 1] - middle[1], points[:, 0] - middle[0]))
-    ring = points[order]
-    dense = np.concatenate([ring + t * (np.roll(ring, -1, 0) - ring) for t in np.arange(8) / 8])
-    close = np.linalg.norm(paper.bare - middle, axis=1) < 0.03
-    distance, nearest = KDTree(dense).query(paper.bare[close])
-    upper = step(dense[nearest, 1] - middle[1], -0.0012, 0.0012)
-    wide = 0.0006 + 0.0014 * upper
-    skin_side = eye[close] == 0
-    lash = (1.0 - step(distance, wide, wide * 1.9)) * (0.35 + 0.60 * upper)
-    lash = lash * np.where(skin_side, 1.0, 0.75)
-    colour = colour.copy()
-    colour[close] = over(colour[close], np.array([0.13, 0.08, 0.065]), lash)
-    return colour
 
 
 def paint_hair(colour: np.ndarray, paper: Paper) -> np.ndarray:

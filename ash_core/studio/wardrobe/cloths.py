@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ash_core.studio.actor.brushes import Palette, Paper, bump, cloud, over
 from ash_core.studio.actor.regions import along, step
-from ash_core.studio.actor.texture import Palette, Paper, bump, cloud, over
 from ash_core.studio.wardrobe.lie import SLEEVE, Panels
 from ash_core.studio.wardrobe.outfits import (
     BELT,
@@ -37,6 +37,7 @@ PALETTES = {
         hair=_rgb(0.42, 0.205, 0.085),
         iris=_rgb(0.28, 0.44, 0.30),
         lip=_rgb(0.78, 0.38, 0.37),
+        freckles=0.6,
     ),
     "otto": Palette(
         skin=_rgb(0.54, 0.36, 0.265),
@@ -44,6 +45,7 @@ PALETTES = {
         hair=_rgb(0.085, 0.070, 0.065),
         iris=_rgb(0.23, 0.13, 0.07),
         lip=_rgb(0.47, 0.26, 0.235),
+        stubble=0.4,
     ),
     "mira": Palette(
         skin=_rgb(0.800, 0.600, 0.470),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
+from ash_core.studio.actor.brushes import bump, cloud, over
 from ash_core.studio.actor.regions import Landmarks, step
-from ash_core.studio.actor.texture import bump, cloud, over
 
 HAIRLINE = (
     (0, 0.061), (10, 0.063), (22, 0.066), (34, 0.061), (46, 0.044), (56, 0.030), (66, 0.016),

@@ -5,20 +5,17 @@ from functools import partial
 
 import numpy as np
 
-from ash_core.studio.actor.body import Body
+from ash_core.studio.actor.body import SKIN_FACE, Body
+from ash_core.studio.actor.brushes import Paper, bump, cloud, over
+from ash_core.studio.actor.face_paint import (
+    face_gloss,
+    face_relief,
+    paint_face,
+    paint_inside,
+)
 from ash_core.studio.actor.hands import paint_hands
 from ash_core.studio.actor.regions import Landmarks, shares, step
-from ash_core.studio.actor.texture import (
-    Paper,
-    bump,
-    cloud,
-    find_hollows,
-    over,
-    paint_eyes,
-    paint_face,
-    paint_shoes,
-    paint_skin,
-)
+from ash_core.studio.actor.texture import find_hollows, paint_shoes, paint_skin
 from ash_core.studio.mesh.subdivide import subdivide
 from ash_core.studio.mesh.surface import edges_of, vertex_normals
 from ash_core.studio.mesh.texels import Texels, find_texels
@@ -39,7 +36,6 @@ from ash_core.studio.wardrobe.sheet import Sheet
 
 SIZE = 2048
 GLOSS = {LEATHER: 0.55, RUBBER: 0.15, LINING: 0.0}
-EYE_GLOSS = 0.9
 
 
 @dataclass(frozen=True)
@@ -78,9 +74,6 @@ class Canvas:
         normal = carry(self.normals)
         share = {name: carry(values) for name, values in self.share.items()}
         bare = carry(self.smooth)
-        if part == BODY:  # eyes and lips are drawn by places on the flat faces
-            near = np.clip(share["head"] + share["neck"], 0.0, 1.0)[:, None]
-            bare = bare + near * (carry(self.body.vertices) - bare)
         return Paper(
             bare,
             carry(self.dressed),
@@ -172,7 +165,8 @@ def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
                 face = of_hair * (1.0 - step(paper.field["azimuth"], 50, 60))
                 colour = over(colour, paint_skin(paper), face)
                 shine = np.zeros(len(indices))
-        hollow = paper.hollow * (eye == 0) * (1.0 - bump(paper.field["hair"], 0.008))
+        hollow = paper.hollow * (eye == SKIN_FACE) * (1.0 - bump(paper.field["hair"], 0.008))
+        hollow = hollow * (1.0 - 0.5 * paper.share["head"])  # the face has shade of its own
         light = 0.93 + 0.07 * paper.normal[:, 1] - 0.22 * hollow
         colours[indices] = colour * light[:, None]
         gloss[indices], relief[indices] = shine, height
@@ -212,8 +206,8 @@ def _body(
     share, field = paper.share, paper.field
     hands = paint_hands(paint_skin(paper), paper, body)
     colour, relief = paint_face(hands.colour, paper, body), hands.relief
-    shine = hands.gloss + 0.08 * share["head"]
-    near = np.flatnonzero((field["hair"] > -0.03) & (eye == 0))
+    shine = hands.gloss
+    near = np.flatnonzero((field["hair"] > -0.03) & (eye == SKIN_FACE))
     some = replace(paper, bare=paper.bare[near], field={k: v[near] for k, v in field.items()})
     coat = _hair(some, None, outfit, hanging=False)
     colour[near] = over(colour[near], coat.colour, coat.cover)
@@ -240,8 +234,8 @@ def _body(
     else:
         upper, glossy = paint_shoes(paper), np.full(len(eye), GLOSS[RUBBER])
     colour, shine = over(colour, upper, shoe), shine + shoe * (glossy - shine)
-    colour = paint_eyes(colour, paper, body, eye)
-    return colour, np.where(eye > 0, EYE_GLOSS, shine), relief
+    colour, shine = paint_inside(colour, paper, body, eye), face_gloss(shine, paper, body, eye)
+    return colour, shine, relief + face_relief(paper, body, eye)
 
 
 def _boots(paper: Paper, outfit: Outfit) -> tuple[np.ndarray, np.ndarray]:
