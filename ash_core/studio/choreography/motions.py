@@ -9,6 +9,7 @@ import numpy as np
 
 from ash_core.records import Skeleton, Skinning
 from ash_core.studio.choreography.dance import dance
+from ash_core.studio.choreography.gaze import look
 from ash_core.studio.choreography.posing import FootPath, Score, Step, curve, soft
 from ash_core.studio.choreography.stage import (
     HANG,
@@ -29,7 +30,8 @@ def make_motions(
 ) -> Mapping[str, np.ndarray]:
     """Make the dofs [F, D] of each motion; the root's translation in m, angles in rad; 25 fps."""
     stage = Stage(skeleton, skinning, vertices)
-    return {"walk": walk(stage), "dance": dance(stage), "stretch": stretch(stage)}
+    motions = {"walk": walk(stage), "dance": dance(stage), "stretch": stretch(stage)}
+    return {name: look(skeleton, dofs, seed) for seed, (name, dofs) in enumerate(motions.items())}
 
 
 def walk(stage: Stage, rounds: int = 2) -> np.ndarray:

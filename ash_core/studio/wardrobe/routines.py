@@ -10,6 +10,7 @@ from scipy.interpolate import CubicSpline
 
 from ash_core.records import Skeleton, Skinning
 from ash_core.studio.choreography.dance import dance
+from ash_core.studio.choreography.gaze import look
 from ash_core.studio.choreography.motions import stretch, walk
 from ash_core.studio.choreography.posing import FootPath, Score, Step, curve, soft
 from ash_core.studio.choreography.stage import (
@@ -53,7 +54,11 @@ def make_routines(
         "unseen": {"march": march, "freestyle": freestyle},
     }
     return {
-        kind: {n: clear_arms(skeleton, f(stage)) for n, f in group.items() if not only or n in only}
+        kind: {
+            name: look(skeleton, clear_arms(skeleton, make(stage)), seed)
+            for seed, (name, make) in enumerate(group.items(), start=10)
+            if not only or name in only
+        }
         for kind, group in groups.items()
     }
 
