@@ -130,10 +130,10 @@ class TrueActor:
         """Return gravity relative to the rest pose [P, 3], m/s^2. moves [J, 4, 4]."""
         names = self.data.skeleton.joint_names
         down = np.array([0.0, -GRAVITY, 0.0])
-        hips, head = (
-            down - moves[names.index(joint), :3, :3] @ down for joint in ("Root_rx", "Head_rx")
-        )
-        return np.where(self._on_head[:, None], head, hips)
+        pull = np.tile(down - moves[names.index("Root_rx"), :3, :3] @ down, (len(self._on_head), 1))
+        if self._on_head.any():
+            pull[self._on_head] = down - moves[names.index("Head_rx"), :3, :3] @ down
+        return pull
 
     def _solver(self, cloth: ClothName) -> ClothSolver:
         if cloth == SPRINGS:
