@@ -20,6 +20,7 @@ from ash_core.commands.train import Train
 from ash_core.commands.train_demo import JUDGED, LEAST_GAIN_DB, TrainDemo
 from ash_core.errors import INTERRUPTED
 from ash_core.files.image import read_image
+from ash_core.training.evaluation import LABEL_HEIGHT, LABEL_WIDTH, SHOWN
 
 MINUTES = 0.12
 SETTINGS = ("--actor", "actor", "--size", "120x90", "--minutes", str(MINUTES))
@@ -118,11 +119,13 @@ def test_a_short_training_gains_more_than_it_must(chain: Chain) -> None:
 
 def test_pictures_and_video_show_the_trained_avatar(chain: Chain) -> None:
     grid, after = (read_image(chain.out / name) for name in ("pictures.png", "after/pictures.png"))
-    column = after.shape[1] // 3
-    assert grid.shape == (after.shape[0], 4 * column, 3)
-    assert (grid[:, column:] == after).all()
+    column = (after.shape[1] - LABEL_WIDTH) // 3
+    assert grid.shape == (LABEL_HEIGHT + after.shape[0], LABEL_WIDTH + 4 * column, 3)
+    grid = grid[LABEL_HEIGHT:, LABEL_WIDTH:]
+    assert (grid[:, column:] == after[:, LABEL_WIDTH:]).all()
+    images = grid.unflatten(0, (3 * SHOWN, -1))[:, LABEL_HEIGHT:]  # each row has its titles
     untrained, trained, truth = (
-        grid[:, n * column : (n + 1) * column].float() / 255 for n in range(3)
+        images[:, :, n * column : (n + 1) * column].float() / 255 for n in range(3)
     )
     assert (trained - truth).square().mean() < (untrained - truth).square().mean() / 2
     with av.open(str(chain.out / "avatar.mp4")) as video:

@@ -60,7 +60,8 @@ ROBUST_M = 0.03
 POINTS_PER_BIAS = 12
 MAX_BIASES = 96
 """Functions of what gaps may be wrong by, and bound on their number."""
-FIRST_LOOSENESS = 0.6
+FIRST_LOOSENESS = 0.4
+"""Looseness from which the search begins: from looser ones it ended in worse valleys."""
 BOUNDS = {
     "stretch": (50.0, 2000.0),
     "compress": (3.0, 1000.0),
@@ -125,7 +126,7 @@ def fit_cloth(
     data: AvatarData,
     clips: Sequence[Clip],
     floor_m: float = -np.inf,
-    rounds: int = 5,
+    rounds: int = 8,
     threads: int = 1,
     progress: Callable[[float], None] = lambda _done: None,
 ) -> ClothFit:

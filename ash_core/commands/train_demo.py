@@ -238,10 +238,14 @@ class TrainDemo:
 
         from ash_core.files.image import encode_png, read_image
         from ash_core.files.io import write_atomic
+        from ash_core.training.evaluation import LABEL_WIDTH, draw_titles
 
         before, after = (read_image(self.out / name / "pictures.png") for name in (BEFORE, AFTER))
-        renders = before[:, : before.shape[1] // 3]
-        write_atomic(self.pictures, encode_png(torch.cat((renders, after), 1)))
+        column = (after.shape[1] - LABEL_WIDTH) // 3
+        rows = torch.cat((before[:, : LABEL_WIDTH + column], after[:, LABEL_WIDTH:]), 1)
+        centres = {"untrained": LABEL_WIDTH + 0.5 * column, "trained": LABEL_WIDTH + 1.5 * column}
+        titles = draw_titles(rows.shape[1], centres)
+        write_atomic(self.pictures, encode_png(torch.cat((titles, rows))))
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ WARM_UP_S: Final = 2.0
 """Time before a clip's masks in which the cloth forgets how it was."""
 BUDGET_PX: Final = 100_000_000
 """Pixels of all distance images together."""
-ROUNDS: Final = 5
+ROUNDS: Final = 8
 """Rounds of the search."""
 AT_ONCE: Final = 32
 """Poses that are computed together."""

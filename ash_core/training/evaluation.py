@@ -1,6 +1,6 @@
 """Quality of any avatar on a data set: train pose, novel view, novel pose."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -321,13 +321,23 @@ def picture(reports: Sequence[Report]) -> UInt8[Tensor, "h w 3"]:
         top += LABEL_HEIGHT
         page.paste(Image.fromarray(row.pixels.numpy()), (LABEL_WIDTH, top))
         third = row.pixels.shape[1] / 3
-        for column, title in enumerate(COLUMNS):
-            centre = LABEL_WIDTH + (column + 0.5) * third
-            pen.text((centre, top - LABEL_HEIGHT / 2), title, "black", font, "mm")
+        centres = {title: LABEL_WIDTH + (k + 0.5) * third for k, title in enumerate(COLUMNS)}
+        page.paste(Image.fromarray(draw_titles(width, centres).numpy()), (0, top - LABEL_HEIGHT))
         text = f"{name}\ncamera {row.camera}\nframe {row.frame}"
         pen.multiline_text((LABEL_MARGIN, top), text, "black", font)
         top += row.pixels.shape[0]
     return torch.from_numpy(np.array(page))
+
+
+def draw_titles(width: int, centres: Mapping[str, float]) -> UInt8[Tensor, "h w 3"]:
+    """Draw a line of titles over a picture, each around its column, px."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    band = Image.new("RGB", (width, LABEL_HEIGHT), "white")
+    pen, font = ImageDraw.Draw(band), ImageFont.load_default(LABEL_PX)
+    for title, centre in centres.items():
+        pen.text((centre, LABEL_HEIGHT / 2), title, "black", font, "mm")
+    return torch.from_numpy(np.array(band))
 
 
 def write_reports(folder: Path, reports: Sequence[Report]) -> None:
