@@ -132,7 +132,7 @@ def test_the_page_is_whole_and_alone(data: Path, capfd: pytest.CaptureFixture[st
 def test_a_reader_that_leaves_early_stops_no_page(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of `inspect DATA | head -3`."""
+    """Close the pipe early, as `inspect DATA | head -3` does."""
 
     def leave(_: str) -> None:
         raise BrokenPipeError
