@@ -327,11 +327,12 @@ class Search:
         self, model: ClothModel, clips: Sequence[Clip], faces: np.ndarray, threads: int = 1
     ) -> None:
         self.model, self.clips, self.faces, self.threads = model, clips, faces, threads
-        self.inputs = [prepare(model, clip) for clip in clips]
+        self.inputs = [prepare(model, clip.skinned, clip.joints) for clip in clips]
         self._biases = smooth_functions(model)
         self._cloth = store_model(model)
-        self._point = np.full(int(model.vertices.max()) + 1, -1)
-        self._point[model.vertices] = np.arange(len(model.vertices))
+        moving = np.flatnonzero(model.looseness > 0)
+        self._point = np.full(clips[0].skinned.shape[1], -1)
+        self._point[model.vertices[moving]] = moving
 
     def simulate(
         self, model: ClothModel, starts: Sequence[ClothState] | None = None
@@ -342,11 +343,8 @@ class Search:
             start, clip = None if starts is None else starts[number], self.clips[number]
             return play(model, self.inputs[number], clip.frames, clip.fps, start)
 
-        if self.threads > 1:
-            with ThreadPoolExecutor(self.threads) as pool:
-                results = list(pool.map(one, range(len(self.clips))))
-        else:
-            results = [one(number) for number in range(len(self.clips))]
+        with ThreadPoolExecutor(self.threads) as pool:
+            results = list(pool.map(one, range(len(self.clips))))
         return [places for places, _ in results], [start for _, start in results]
 
     def rims(self, places: Sequence[np.ndarray] | None) -> Gaps:
@@ -358,15 +356,10 @@ class Search:
                 for surface, own in zip(surfaces, places, strict=True)
             ]
         gaps = find_gaps(self.clips, surfaces, self.faces, self.threads)
-        keep = gaps.vertices < len(self._point)
-        keep[keep] = self._point[gaps.vertices[keep]] >= 0
-        points = self._point[gaps.vertices[keep]]
-        keep[keep] = self.model.looseness[points] > 0
-        keep = np.flatnonzero(keep)
+        points = self._point[gaps.vertices]
+        keep = np.flatnonzero(points >= 0)
         keep = keep[:: max(1, -(-len(keep) // MAX_GAPS))]
-        return Gaps(*(part[keep] for part in gaps))._replace(
-            vertices=self._point[gaps.vertices[keep]]
-        )
+        return Gaps(*(part[keep] for part in gaps))._replace(vertices=points[keep])
 
     def measure(self, rims: Gaps, places: Sequence[np.ndarray]) -> Float32[np.ndarray, "s"]:
         """Measure the gaps anew where the points are now; bounded."""
@@ -399,7 +392,7 @@ class Search:
         steps = np.where(np.arange(len(values)) < count, 0.05, 0.12)
         reach = np.where(np.arange(len(values)) < count, 0.25, 0.7)
         values, prior = np.clip(values, low, high), np.clip(values, low, high)
-        whole = self.spread(None)
+        whole = mean(self.squares(None)[1])
         places, starts = self.simulate(unpack(self.model, functions, values))
         damping = 1e-2
         for number in range(rounds):
@@ -435,17 +428,15 @@ class Search:
             logger.info("cloth, round %d: gaps fall to %.3f", number + 1, error / before)
             if 0.0 < before - error < 1e-3 * before:
                 break
-        return values, 1.0 - self.spread(places) / whole
+        return values, 1.0 - mean(self.squares(places)[1]) / whole
 
-    def spread(
-        self, places: Sequence[np.ndarray] | None, chosen: Bool[np.ndarray, "P"] | None = None
-    ) -> float:
-        """Compute the mean square of the gaps at some points, m^2."""
+    def squares(
+        self, places: Sequence[np.ndarray] | None
+    ) -> tuple[Int64[np.ndarray, "s"], Float32[np.ndarray, "s"]]:
+        """Compute the squares of the gaps, bounded: (point, m^2) of each."""
         rims = self.rims(places)
         gaps = Residuals(self._biases[rims.vertices], np.ones(len(rims.gaps)))(rims.gaps)
-        if chosen is not None:
-            gaps = gaps[chosen[rims.vertices]]
-        return float((np.clip(gaps, -CLIPPED_M, CLIPPED_M) ** 2).mean()) if len(gaps) else 0.0
+        return rims.vertices, np.clip(gaps, -CLIPPED_M, CLIPPED_M) ** 2
 
 
 class Residuals:
@@ -463,10 +454,17 @@ class Residuals:
         return weighted - self._weighted @ biases.astype(np.float32)
 
 
-def prepare(model: ClothModel, clip: Clip) -> list[ClothInputs]:
+def mean(values: np.ndarray) -> float:
+    """Compute the mean; 0 of none."""
+    return float(values.mean()) if len(values) else 0.0
+
+
+def prepare(
+    model: ClothModel, skinned: Float32[np.ndarray, "F V 3"], joints: Float32[np.ndarray, "F J 4 4"]
+) -> list[ClothInputs]:
     """Prepare a clip's frames for the simulation."""
-    goals = clip.skinned[:, model.vertices]
-    return [place_inputs(model, *pose) for pose in zip(goals, clip.joints, strict=True)]
+    goals = skinned[:, model.vertices]
+    return [place_inputs(model, *pose) for pose in zip(goals, joints, strict=True)]
 
 
 def play(
@@ -508,8 +506,9 @@ def judge_pieces(
     search = Search(model, clips, faces, threads)
     labels = pieces_of(model.looseness > 0, edge_graph(model))
     places, _ = search.simulate(model)
+    spreads = [search.squares(None), search.squares(places)]
     gains = np.zeros(int(labels.max()) + 1)
     for piece in range(len(gains)):
-        before, after = (search.spread(p, labels == piece) for p in (None, places))
+        before, after = (mean(squares[labels[points] == piece]) for points, squares in spreads)
         gains[piece] = (before - after) / max(before - noise_m**2, 0.1 * before, 1e-12)
     return labels, gains

@@ -26,9 +26,8 @@ import torch
 
 from ash_core.character import Character
 from ash_core.cloth import fit
-from ash_core.cloth.dynamics import advance, place_inputs, settle
+from ash_core.cloth.dynamics import advance, settle
 from ash_core.cloth.model import ClothModel, store_model
-from ash_core.cloth.surface import place_followers
 from ash_core.conventions import FPS, R_WORLD_BODY
 from ash_core.files.released import import_ash
 from ash_core.files.skeletool import read_motion
@@ -142,18 +141,9 @@ def predict(model: ClothModel | None, clip: Clip) -> np.ndarray:
     """Simulate a clip that begins settled: places of all vertices [F, V, 3]."""
     if model is None:
         return clip.skinned
-    poses = [
-        place_inputs(model, vertices[model.vertices], joints)
-        for vertices, joints in zip(clip.skinned, clip.joints, strict=True)
-    ]
-    state = settle(model, poses[0])
-    places = [state.places.copy()]
-    for pose in poses[1:]:
-        advance(model, state, pose, 1.0 / FPS)
-        places.append(state.shown(model))
-    cloth, surface = store_model(model), clip.skinned.copy()
-    surface[:, cloth.vertices] = place_followers(cloth, torch.from_numpy(np.stack(places))).numpy()
-    return surface
+    frames = np.arange(len(clip.skinned))
+    places, _ = fit.play(model, fit.prepare(model, clip.skinned, clip.joints), frames, FPS)
+    return fit.wear(store_model(model), clip.skinned, places)
 
 
 def residuals(model: ClothModel | None, clips: Sequence[Clip]) -> np.ndarray:
@@ -176,10 +166,7 @@ def explain(
 
 def milliseconds(model: ClothModel, clip: Clip) -> float:
     """Measure processor time of a frame."""
-    poses = [
-        place_inputs(model, vertices[model.vertices], joints)
-        for vertices, joints in zip(clip.skinned, clip.joints, strict=True)
-    ]
+    poses = fit.prepare(model, clip.skinned, clip.joints)
     state = settle(model, poses[0])
     start = time.process_time()
     for pose in poses[1:]:
