@@ -145,7 +145,7 @@ def value(name: str, new: Any) -> Any:
 
 CONTENTS = {
     "format": (lambda t, c: c.update(format="x"), r"expected the format 'ash-studio avatar'"),
-    "version": (lambda t, c: c.update(version="7"), r"expected avatar version 3 or older, got '7'"),
+    "version": (lambda t, c: c.update(version="7"), r"expected avatar version 4 or older, got '7'"),
     "released, version 1": (  # its three poses fit
         lambda t, c: (c.update(version="1"), c["values"].update(variant="released")),
         r"networks: expected unet_geometry and unet_appearance of a released avatar, got none",

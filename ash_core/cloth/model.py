@@ -62,6 +62,8 @@ class ClothModel:
     floor_m: float
     """Height of the floor; -inf: none."""
     constants: ClothConstants
+    passes: int = 1
+    """Passes over the links in a tick."""
 
 
 def pull_frequencies(looseness: np.ndarray) -> np.ndarray:
@@ -74,6 +76,7 @@ def build_model(
     looseness: Float32[np.ndarray, "V"],
     constants: ClothConstants | None = None,
     floor_m: float = -np.inf,
+    passes: int = 1,
 ) -> ClothModel:
     """Build the model of vertices whose looseness is at least `HELD`, and of their neighbours."""
     vertices = data.template.vertices.numpy().astype(np.float64)
@@ -112,6 +115,7 @@ def build_model(
         room=room.astype(np.float32),
         floor_m=floor_m,
         constants=constants or ClothConstants(),
+        passes=passes,
     )
 
 
@@ -332,6 +336,7 @@ def store_model(model: ClothModel) -> Cloth:
         capsules=integers(colliders.capsules),
         room=floats(model.room),
         constants=model.constants,
+        passes=model.passes,
         floor=None if np.isinf(model.floor_m) else float(model.floor_m),
     )
 
@@ -366,4 +371,5 @@ def restore_model(cloth: Cloth) -> ClothModel:
         room=cloth.room.numpy(),
         floor_m=-np.inf if cloth.floor is None else cloth.floor,
         constants=cloth.constants,
+        passes=cloth.passes,
     )

@@ -27,9 +27,9 @@ from ash_core.records import AvatarData, Camera
 from ash_core.variants import VARIANTS, VariantName
 
 FORMAT = "ash-studio avatar"
-VERSION = 3
-"""Earlier ones are still read. Version 1 stores no history offsets, see `_Loader.upgrade`; until
-version 2 no avatar has cloth."""
+VERSION = 4
+"""Earlier ones are still read, see `_Loader.upgrade`. Version 1 stores no history offsets; until
+version 2 no avatar has cloth; the cloth of version 3 has one pass over its links."""
 MAX_FILE_BYTES = 8 << 30
 MAX_HEADER_BYTES = 4 << 20
 """Upper bound on names, shapes and metadata. A published character's take 60 kB."""
@@ -131,6 +131,8 @@ class _Loader:
             raise bad(path, None, "expected the metadata 'avatar' to be a JSON object")
         self.left = set(file.keys())
         self.sizes: dict[str, tuple[int, str]] = {}
+        if version == "3":
+            self.values.setdefault("cloth.passes", 1)
         if version == "1":
             self.upgrade()
 

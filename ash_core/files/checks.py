@@ -27,7 +27,7 @@ DECODER_ATLAS_STEP = 16
 """Divisor of a native decoder's atlas resolution: it is halved four times."""
 UV_TOLERANCE = 1e-3
 AXIS_TOLERANCE = 1e-3
-CLOTH_CONSTANT_MAX = 1e4
+CLOTH_CONSTANT_MAX, CLOTH_PASSES_MAX = 1e4, 16
 """Upper bound on the simulation's frequencies, rates and factors."""
 DECODER_WIDTH_MAX = 256
 DECODER_CELLS_MAX = 1024 * 1024 * 64
@@ -266,6 +266,10 @@ def _check_cloth(data: AvatarData, cloth: Cloth, path: Path | str) -> None:
         need(fine, f"constants.{part.name}: expected 0 to {CLOTH_CONSTANT_MAX:g}, got {value}")
     for name in ("stretch", "compress", "bend"):
         need(getattr(cloth.constants, name) > 0, f"constants.{name}: expected more than 0")
+    need(
+        1 <= cloth.passes <= CLOTH_PASSES_MAX,
+        f"passes: expected 1 to {CLOTH_PASSES_MAX}, got {cloth.passes}",
+    )
     need(cloth.floor is None or abs(cloth.floor) <= CLOTH_CONSTANT_MAX, "floor: expected metres")
 
 
