@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ MAX_BIASES = 96
 
 
 class Start(NamedTuple):
-    """Where a search begins."""
+    """Start of a search."""
 
     looseness: float
     passes: int
@@ -173,16 +174,16 @@ def fit_cloth(
     labels = pieces_of(model.looseness > 0, edge_graph(model))
     pieces = (labels[:, None] == np.arange(labels.max() + 1)).astype(np.float32)
     best, least, trials = model, np.inf, rounds // 4
-    for start in STARTS:
-        found = search.minimise(begin(model, start), pieces, trials)
+    for number, start in enumerate(STARTS):
+        part = partial(_part, progress, 0.1 + 0.15 * number, 0.15)
+        trial = search.minimise(begin(model, start), pieces, trials, part)
         # The surface that lies nearer leaves less to the decoder: no gap is forgiven here.
-        gaps_now = np.clip(judge.rims(judge.simulate(found)[0]).gaps, -CLIPPED_M, CLIPPED_M)
+        gaps_now = np.clip(judge.rims(judge.simulate(trial)[0]).gaps, -CLIPPED_M, CLIPPED_M)
         error = mean(gaps_now**2)
         logger.info("cloth, %d passes: gaps of %.1f mm", start.passes, 1e3 * np.sqrt(error))
         if error < least:
-            best, least = found, error
-    progress(0.4)
-    model = search.minimise(best, pieces, rounds - trials, lambda d: progress(0.4 + 0.5 * d))
+            best, least = trial, error
+    model = search.minimise(best, pieces, rounds - trials, partial(_part, progress, 0.4, 0.5))
     share = search.share(model)
 
     # Drop the pieces that explain nothing in clips that were not fitted.
@@ -194,6 +195,11 @@ def fit_cloth(
         model = keep_points(data, model, useful)
     progress(1.0)
     return ClothFit(model, share, judged)
+
+
+def _part(progress: Callable[[float], None], first: float, share: float, done: float) -> None:
+    """Report a part of the work."""
+    progress(first + share * done)
 
 
 def first_model(
@@ -476,7 +482,8 @@ class Search:
                     best = trial, other, ends, strength
             values, places, starts, damping = best
             logger.info("cloth, round %d: gaps fall to %.3f", number + 1, error / before)
-            if 0.0 < before - error < 1e-3 * before:
+            # Little is gained, or nothing by short steps either.
+            if before - error < 1e-3 * before and (error < before or damping > 1.0):
                 break
         return unpack(model, functions, values)
 
