@@ -271,6 +271,8 @@ CLOTHS = {
         value("cloth.constants.stretch", 0.0),
         r"cloth.constants.stretch: expected more than 0",
     ),
+    "no passes": (value("cloth.passes", 0), r"cloth.passes: expected 1 to 16, got 0"),
+    "half a pass": (value("cloth.passes", 0.5), r"cloth.passes: expected int, got .0.5"),
     "a part": (lambda t, c: t.pop("cloth.links"), r"expected a tensor cloth.links, found none"),
 }
 
@@ -284,6 +286,16 @@ def test_cloth_that_does_not_fit_is_named(clothed: AvatarData, fault: str, tmp_p
     rewrite(path, change)
     with pytest.raises(InputError, match=r"a.safetensors: .*" + message):
         load_avatar(path)
+
+
+def test_cloth_of_version_3_has_one_pass(clothed: AvatarData, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    assert clothed.cloth is not None
+    five = dataclasses.replace(clothed, cloth=dataclasses.replace(clothed.cloth, passes=5))
+    save_avatar(path, five)
+    assert_same(five, load_avatar(path))
+    rewrite(path, lambda t, c: (c.update(version="3"), c["values"].pop("cloth.passes")))
+    assert_same(clothed, load_avatar(path))
 
 
 # ---- networks: what loads can run ----

@@ -20,7 +20,7 @@ from ash_core.cloth.dynamics import (
     place_inputs,
     settle,
 )
-from ash_core.cloth.fit import Clip, find_gaps, find_swinging, fit_cloth
+from ash_core.cloth.fit import STARTS, Clip, begin, find_gaps, find_swinging, fit_cloth
 from ash_core.cloth.live import LiveCloth
 from ash_core.cloth.model import (
     ClothModel,
@@ -141,6 +141,23 @@ def test_the_skirt_hangs_from_the_hips() -> None:
     name = plain().skeleton.joint_names[int(skirt().carriers[0])]
     assert name.startswith("Root")
     assert len(np.unique(skirt().carriers)) == 1
+
+
+def test_cloth_that_hangs_by_its_weight_keeps_its_lengths_and_folds() -> None:
+    pose = inputs(skirt(), poses(1))[0]
+    falling = begin(skirt(), STARTS[1])
+    errors = []
+    for passes in (1, falling.passes):
+        places = settle(replace(falling, passes=passes), pose).places
+        edges = falling.links[~falling.is_bend]
+        lengths = np.linalg.norm(places[edges[:, 0]] - places[edges[:, 1]], axis=1)
+        errors.append(np.abs(lengths / falling.lengths[~falling.is_bend] - 1.0).mean())
+    assert errors[1] < 0.02, errors
+    assert errors[1] < 0.5 * errors[0], errors
+    # It lies nearer to the legs than the template, which is flared.
+    hem = falling.places[:, 1] < np.quantile(falling.places[:, 1], 0.2)
+    spread = [np.ptp(p[hem], axis=0)[[0, 2]].prod() for p in (places, pose.goals)]
+    assert spread[0] < 0.9 * spread[1], spread
 
 
 def test_nothing_loose_is_nothing_to_simulate() -> None:
