@@ -142,4 +142,5 @@ def test_the_end_of_one_process_leaves_the_state(data: Path) -> None:
     assert "error: process 0: another process of this training has ended" in errors
     found = newest_checkpoint(out / "checkpoints")
     assert found is not None
-    assert found[1].step == max(losses(out))
+    # The other may end between a step and its line in the log.
+    assert found[1].step - max(losses(out)) in (0, 1)
