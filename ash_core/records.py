@@ -298,7 +298,7 @@ class Cloth:
     room: Float[Tensor, "P C"]
     """Distance of each point at rest from each capsule's surface."""
     constants: ClothConstants
-    passes: int = 1
+    passes: int
     """Passes over the links in a tick; more resist compression, so that cloth folds."""
     floor: float | None = None
     """Height of the floor; None: there is none."""

@@ -530,7 +530,7 @@ def test_a_fit_to_masks_explains_what_it_never_saw() -> None:
         surfaces.append(drape(model, torch.from_numpy(play(model, frames)[1]), surfaces[0]))
     residuals = [s - surfaces[1] for s in (surfaces[0], surfaces[2])]
     none, after = (float(((r - r.mean(0)) ** 2).sum()) for r in residuals)
-    assert after < 0.45 * none, after / none
+    assert after < 0.4 * none, after / none
 
 
 def test_tight_clothes_are_left_alone() -> None:

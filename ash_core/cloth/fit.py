@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from numba import njit
 from scipy.sparse.csgraph import connected_components, dijkstra
 
@@ -103,8 +103,9 @@ LINEAR = ("hang",)
 """Constants that are fitted as they are; the others by their logarithm."""
 LEVELS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
 """Values of looseness that are tried for each piece."""
-SINGLE = 4
-"""Values that are changed one by one where no step of all lowers the error."""
+DAMPINGS, SINGLE = (0.1, 1.0, 10.0), 4
+"""Factors on the damping of a step of all values; number of values that are changed one by one
+where no step of all lowers the error."""
 CALM_TICKS = 80
 """Ticks in which a settled start adapts to slightly changed parameters."""
 CLIPPED_M = 0.08
@@ -173,7 +174,8 @@ def fit_cloth(
         return ClothFit(None, 0.0, ())
 
     # A looseness for each piece, and constants for all: the better of a few rounds from each start.
-    search, judge = (Search(model, part, faces, threads) for part in (fitted, held_out or fitted))
+    search = Search(model, fitted, faces, threads)
+    judge = Search(model, held_out, faces, threads) if held_out else search
     labels = pieces_of(model.looseness > 0, edge_graph(model))
     pieces = (labels[:, None] == np.arange(labels.max() + 1)).astype(np.float32)
     best, least, trials = model, np.inf, rounds // 4
@@ -191,7 +193,7 @@ def fit_cloth(
     share = search.share(model)
 
     # Drop the pieces that explain nothing in clips that were not fitted.
-    labels, gains = judge_pieces(model, held_out or fitted, faces, noise_m, threads)
+    gains = judge_pieces(judge, model, labels, noise_m)
     useful = np.isin(labels, np.flatnonzero(gains >= LEAST_GAIN)) & (model.looseness > 0)
     sizes = np.bincount(labels[model.looseness > 0], minlength=len(gains))
     judged = tuple((int(n), float(g)) for n, g in zip(sizes, gains, strict=True) if n)
@@ -210,9 +212,8 @@ def first_model(
     data: AvatarData, swings: Bool[np.ndarray, "V"], floor_m: float = -np.inf
 ) -> ClothModel | None:
     """Build a model of equal looseness; pieces of few points are left out. None: nothing swings."""
-    start = STARTS[0]
-    first = np.where(swings, start.looseness, 0.0).astype(np.float32)
-    model = build_model(data, first, start.constants, floor_m, start.passes)
+    first = np.where(swings, STARTS[0].looseness, 0.0).astype(np.float32)
+    model = build_model(data, first, floor_m=floor_m)
     labels = pieces_of(model.looseness > 0, edge_graph(model))
     sizes = np.bincount(labels[labels >= 0], minlength=1)
     return keep_points(data, model, (labels >= 0) & (sizes[labels] >= LEAST_PIECE))
@@ -377,7 +378,7 @@ class Search:
     def __init__(
         self, model: ClothModel, clips: Sequence[Clip], faces: np.ndarray, threads: int = 1
     ) -> None:
-        self.model, self.clips, self.faces, self.threads = model, clips, faces, threads
+        self.clips, self.faces, self.threads = clips, faces, threads
         self.inputs = [prepare(model, clip.skinned, clip.joints) for clip in clips]
         self._biases = smooth_functions(model)
         self._cloth = store_model(model)
@@ -436,17 +437,13 @@ class Search:
         All pieces take a value at once: they barely touch. A tail of hair is explained at 0.7 and
         not at 0.4, and no slope leads from there to here.
         """
-        own = np.array([model.looseness[piece].max() for piece in pieces.T > 0])
+        own, labels = looseness_of(model, pieces), pieces.argmax(1)
         values = np.stack([own, *(np.full(len(own), level) for level in LEVELS)]).astype(np.float32)
-        errors, piece_of = np.empty(values.shape), pieces.argmax(1)
-        for row, looseness in enumerate(values):
-            points, squares = self.squares(
-                self.simulate(with_looseness(model, pieces @ looseness))[0]
-            )
-            sizes = np.bincount(piece_of[points], minlength=len(own))
-            sums = np.bincount(piece_of[points], squares, minlength=len(own))
-            errors[row] = sums / np.maximum(sizes, 1)
-        chosen = values[errors.argmin(0), np.arange(len(own))]
+        errors = []
+        for looseness in values:
+            places, _ = self.simulate(with_looseness(model, pieces @ looseness))
+            errors.append(piece_means(labels, len(own), *self.squares(places)))
+        chosen = values[np.argmin(errors, 0), np.arange(len(own))]
         logger.info("cloth, looseness of the pieces: %s", chosen.round(2))
         return with_looseness(model, pieces @ chosen)
 
@@ -459,8 +456,7 @@ class Search:
     ) -> ClothModel:
         """Fit a model's constants, and its looseness as a sum of functions [P, K]."""
         count = functions.shape[1]
-        shares = functions / np.maximum(functions.sum(0), 1e-9)
-        values = pack(model.looseness @ shares, model.constants)
+        values = pack(looseness_of(model, functions), model.constants)
         low, high = bounds_of(count)
         steps = np.where(np.arange(len(values)) < count, 0.05, 0.12)
         reach = np.where(np.arange(len(values)) < count, 0.25, 0.7)
@@ -488,15 +484,15 @@ class Search:
             # The best of three steps. Folding cloth is not smooth: else a step of one value.
             before, best = error, (values, places, starts, damping * 30.0)
             moves = []
-            for strength in (damping * 0.1, damping, damping * 10.0):
-                scale = np.diag(curvature) + 1e-6 * np.diag(curvature).max()
+            scale = np.diag(curvature) + 1e-6 * np.diag(curvature).max()
+            for strength in (damping * factor for factor in DAMPINGS):
                 move = -np.linalg.solve(curvature + strength * np.diag(scale), gradient)
                 moves.append((np.clip(move, -reach, reach), strength))
             for k in np.argsort(-np.abs(gradient * steps))[:SINGLE]:
                 move = -np.sign(gradient[k]) * steps[k] * (np.arange(len(values)) == k)
                 moves.append((move, damping))
             for tried, (move, strength) in enumerate(moves):
-                if tried >= 3 and error < before:
+                if tried >= len(DAMPINGS) and error < before:
                     break
                 trial = np.clip(values + move, low, high)
                 other, ends = self.simulate(unpack(model, functions, trial), starts)
@@ -582,18 +578,35 @@ def wear(cloth: Cloth, surfaces: np.ndarray, places: np.ndarray) -> Float32[np.n
 
 
 def judge_pieces(
-    model: ClothModel, clips: Sequence[Clip], faces: np.ndarray, noise_m: float, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Measure what each piece gains in some clips: (piece of each point, gain of each piece).
+    judge: Search, model: ClothModel, labels: Int64[np.ndarray, "P"], noise_m: float
+) -> Float64[np.ndarray, "K"]:
+    """Measure what each piece gains in the clips of a search; labels: piece of each point.
 
     Gains are shares of the gaps' spread beyond the noise.
     """
-    search = Search(model, clips, faces, threads)
-    labels = pieces_of(model.looseness > 0, edge_graph(model))
-    places, _ = search.simulate(model)
-    spreads = [search.squares(None), search.squares(places)]
-    gains = np.zeros(int(labels.max()) + 1)
-    for piece in range(len(gains)):
-        before, after = (mean(squares[labels[points] == piece]) for points, squares in spreads)
-        gains[piece] = (before - after) / max(before - noise_m**2, 0.1 * before, 1e-12)
-    return labels, gains
+    count = int(labels.max()) + 1
+    before, after = (
+        piece_means(labels, count, *judge.squares(places))
+        for places in (None, judge.simulate(model)[0])
+    )
+    return (before - after) / np.maximum.reduce(
+        [before - noise_m**2, 0.1 * before, np.full(count, 1e-12)]
+    )
+
+
+def piece_means(
+    labels: Int64[np.ndarray, "P"],
+    count: int,
+    points: Int64[np.ndarray, "s"],
+    values: Float32[np.ndarray, "s"],
+) -> Float64[np.ndarray, "K"]:
+    """Average values at points over each piece; 0 where it has none."""
+    sizes, sums = (np.bincount(labels[points], w, minlength=count) for w in (None, values))
+    return sums / np.maximum(sizes, 1)
+
+
+def looseness_of(
+    model: ClothModel, functions: Float32[np.ndarray, "P K"]
+) -> Float32[np.ndarray, "K"]:
+    """Average a model's looseness over each function, such as a piece."""
+    return model.looseness @ (functions / np.maximum(functions.sum(0), 1e-9))

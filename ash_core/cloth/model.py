@@ -62,7 +62,7 @@ class ClothModel:
     floor_m: float
     """Height of the floor; -inf: none."""
     constants: ClothConstants
-    passes: int = 1
+    passes: int
     """Passes over the links in a tick."""
 
 

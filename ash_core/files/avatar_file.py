@@ -131,16 +131,18 @@ class _Loader:
             raise bad(path, None, "expected the metadata 'avatar' to be a JSON object")
         self.left = set(file.keys())
         self.sizes: dict[str, tuple[int, str]] = {}
+        self.upgrade(version)
+
+    def upgrade(self, version: str) -> None:
+        """Turn the values of a file of an earlier version into today's.
+
+        Version 1 stores no history offsets. Its native decoders state how far back they see; those
+        that see less are of no version.
+        """
         if version == "3":
             self.values.setdefault("cloth.passes", 1)
-        if version == "1":
-            self.upgrade()
-
-    def upgrade(self) -> None:
-        """Turn the values of a file of version 1, which stores no history offsets, into today's.
-
-        Its native decoders state how far back they see; those that see less are of no version.
-        """
+        if version != "1":
+            return
         variant, decoder = self.values.get("variant"), self.values.get("decoder")
         if variant not in get_args(VariantName):
             return  # named as wrong when the field is read

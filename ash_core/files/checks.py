@@ -28,7 +28,7 @@ DECODER_ATLAS_STEP = 16
 UV_TOLERANCE = 1e-3
 AXIS_TOLERANCE = 1e-3
 CLOTH_CONSTANT_MAX, CLOTH_PASSES_MAX = 1e4, 16
-"""Upper bound on the simulation's frequencies, rates and factors."""
+"""Upper bounds on the simulation's frequencies, rates and factors; on its passes over the links."""
 DECODER_WIDTH_MAX = 256
 DECODER_CELLS_MAX = 1024 * 1024 * 64
 """Upper bound on atlas^2 * width: a small file must not take all memory. The presets use 1/5."""
