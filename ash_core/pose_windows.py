@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,10 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ash_core.character import Character
-from ash_core.cloth.dynamics import ClothInputs, Surroundings, place_inputs
+from ash_core.cloth.dynamics import Surroundings
+from ash_core.cloth.gpu import solver_on
 from ash_core.cloth.live import LiveCloth
 from ash_core.cloth.model import restore_model
-from ash_core.cloth.surface import place_followers
 from ash_core.cloth.swing import AS_FITTED, Swing
 from ash_core.cloth.track import ClothTrack
 from ash_core.conventions import FPS, HISTORY, R_WORLD_BODY
@@ -43,8 +44,9 @@ PICK_M = 0.06
 """Greatest distance from the surface under a pixel to the loose point that it picks."""
 TRACKS = 3
 """Tracks that are kept of one motion: those of the last choices of wind, gravity, stiffness."""
+CPU = torch.device("cpu")
 _worn: "WeakIdKeyDictionary" = WeakIdKeyDictionary()
-"""`_Worn` by the looseness of an avatar's cloth, which belongs to that avatar alone."""
+"""`_Worn` by device, by the looseness of an avatar's cloth, which belongs to that avatar alone."""
 _turn = threading.Lock()
 
 
@@ -54,10 +56,13 @@ class _Worn:
     Tracks are kept by the motion's dofs, then by the forces.
     """
 
-    def __init__(self, data: AvatarData, cloth: Cloth) -> None:
-        self.character, self._history_fps = Character(data), data.history_offsets.fps
-        self.cloth, self.model = cloth, restore_model(cloth)
-        self._linked = self.character.linked_vertices(cloth.points)
+    def __init__(self, data: AvatarData, cloth: Cloth, device: torch.device) -> None:
+        """data, cloth: on the CPU; device: where cloth is simulated."""
+        character, self.device = Character(data), device
+        self._linked = to_device(character.linked_vertices(cloth.points), device)
+        self.character, self._points = character.to(device), cloth.points.to(device)
+        self._history_fps, self.model = data.history_offsets.fps, restore_model(cloth)
+        self.solver = solver_on(device, self.model)
         self.tracks = WeakIdKeyDictionary()
 
     def track(self, motion: Motion, swing: Swing = AS_FITTED) -> ClothTrack:
@@ -71,10 +76,10 @@ class _Worn:
         if track is None:
             takes = first_frames(motion, self.character.skeleton)
             # Not the motion's own tensor, which would keep the track that it is the key of.
-            dofs = motion.dofs.detach().cpu().double()
+            dofs = motion.dofs.detach().to(self.device, torch.float64, copy=True)
             rate = motion.fps / (self._history_fps or motion.fps)
 
-            def inputs(first: int, stop: int) -> Sequence[ClothInputs]:
+            def inputs(first: int, stop: int) -> Sequence[Any]:
                 rows = [
                     [max(frame - round(n * rate), takes[frame]) for n in reversed(range(HISTORY))]
                     for frame in range(first, stop)
@@ -83,7 +88,7 @@ class _Worn:
                 normalised = normalise_poses(poses, self.character.skeleton)
                 return self.posed(poses[:, -1], normalised)
 
-            track = ClothTrack(self.model, inputs, takes, motion.fps, around)
+            track = ClothTrack(self.solver, inputs, takes, motion.fps, around)
             tracks[motion.fps, around] = track
         tracks.move_to_end((motion.fps, around))
         while len(tracks) > TRACKS:
@@ -91,9 +96,9 @@ class _Worn:
         return track
 
     @torch.no_grad()
-    def posed(self, dofs: torch.Tensor, normalised: torch.Tensor) -> list[ClothInputs]:
+    def posed(self, dofs: torch.Tensor, normalised: torch.Tensor) -> list[Any]:
         """Pose what the cloth hangs on. dofs [b, D], normalised [b, 3, D]."""
-        character, points = self.character, self.cloth.points
+        character, points = self.character, self._points
         joints, _, relative = character.bone_transforms(dofs)
         if character.spatial_gcn is None:
             nodes = character.node_transforms(relative)
@@ -101,54 +106,71 @@ class _Worn:
             goals = dq.apply(*character.blend_links(*nodes, self._linked), rest)
         else:
             goals = character.skinned(dofs, normalised)[1][:, points]
-        goals, joints = goals.numpy(), joints.numpy()
-        return [place_inputs(self.model, *pose) for pose in zip(goals, joints, strict=True)]
+        return self.solver.inputs(goals, joints)
 
 
-def worn_by(data: AvatarData) -> _Worn | None:
-    """Return the simulation of an avatar's cloth; None where it has none."""
+def worn_by(data: AvatarData, device: torch.device = CPU) -> _Worn | None:
+    """Return the simulation of an avatar's cloth on a device; None where it has none."""
     if data.cloth is None:
         return None
     key = data.cloth.looseness
-    worn = _worn.get(key)
-    if worn is None:
+    by_device = _worn.get(key)
+    if by_device is None:
+        by_device = _worn[key] = {}
+    if device not in by_device:
         # A copy: a value that holds its own key would stay for ever.
         cpu = to_device(replace(data, cloth=replace(data.cloth, looseness=key.clone())), "cpu")
         assert cpu.cloth is not None
-        worn = _worn[key] = _Worn(cpu, cpu.cloth)
-    return worn
+        by_device[device] = _Worn(cpu, cpu.cloth, device)
+    return by_device[device]
 
 
 def window_at(
-    data: DrawableData, motion: Motion, frame: int, swing: Swing = AS_FITTED
+    data: DrawableData,
+    motion: Motion,
+    frame: int,
+    swing: Swing = AS_FITTED,
+    device: torch.device = CPU,
 ) -> PoseWindow:
-    """Make the window that a drawable sees at a frame; static splats see no pose.
+    """Make the window that a drawable sees at a frame, on the CPU; static splats see no pose.
 
-    The cloth of a frame is the same whatever was shown before. Raises: InputError for a frame that
-    the motion does not have.
+    The cloth of a frame is the same whatever was shown before. device: where it is simulated.
+    Raises: InputError for a frame that the motion does not have.
     """
     if isinstance(data, SplatData):
         return NO_POSES
     window = pose_window(motion, frame, data.skeleton, data.history_offsets)
-    return with_cloth(window, data, motion, frame, swing)
+    return with_cloth(window, data, motion, frame, swing, device)
 
 
 def with_cloth(
-    window: PoseWindow, data: AvatarData, motion: Motion, frame: int, swing: Swing = AS_FITTED
+    window: PoseWindow,
+    data: AvatarData,
+    motion: Motion,
+    frame: int,
+    swing: Swing = AS_FITTED,
+    device: torch.device = CPU,
 ) -> PoseWindow:
     """Add the simulated cloth to the window at a frame of a motion; none where it is off."""
-    worn = worn_by(data) if swing.is_on else None
+    worn = worn_by(data, device) if swing.is_on else None
     if worn is None:
         return window
     frames = window_frames(motion, frame, data.skeleton, data.history_offsets)[:, 2].tolist()
     with _turn:
         places = torch.from_numpy(worn.track(motion, swing).places(frames))
-    return replace(window, cloth=place_followers(worn.cloth, places))
+    return replace(window, cloth=places)
 
 
-def prepare_cloth(data: AvatarData, motion: Motion, frame: int, swing: Swing, steps: int) -> bool:
-    """Simulate at most so many frames on the way to a window; True once it takes no more."""
-    worn = worn_by(data) if swing.is_on else None
+def prepare_cloth(
+    data: AvatarData,
+    motion: Motion,
+    frame: int,
+    swing: Swing,
+    steps: int,
+    device: torch.device = CPU,
+) -> bool:
+    """Take so many steps of a track on the way to a window; True once it takes no more."""
+    worn = worn_by(data, device) if swing.is_on else None
     if worn is None:
         return True
     frames = window_frames(motion, frame, data.skeleton, data.history_offsets)[:, 2].tolist()
@@ -188,12 +210,12 @@ class LiveWindows:
         offsets = data.history_offsets
         self._worn, self._fps = worn, offsets.fps or FPS
         self._seconds_ago = [frames / self._fps for frames in offsets.frames]
-        self._live = LiveCloth(worn.model, self._seconds_ago[-1])
+        self._live = LiveCloth(worn.solver, self._seconds_ago[-1])
 
     @staticmethod
-    def of(data: AvatarData) -> "LiveWindows | None":
-        """Make those of an avatar; None without cloth."""
-        worn = worn_by(data)
+    def of(data: AvatarData, device: torch.device = CPU) -> "LiveWindows | None":
+        """Make those of an avatar, simulated on a device; None without cloth."""
+        worn = worn_by(data, device)
         return None if worn is None else LiveWindows(data, worn)
 
     def begin(
@@ -210,18 +232,14 @@ class LiveWindows:
         """
         first = first_frames(motion, self._worn.character.skeleton)[frame]
         steps = round(self._seconds_ago[-1] * motion.fps) + 1
-        frames = range(max(first, frame - steps), frame)
+        frames = range(max(first, frame - steps), frame + 1)
         with _turn:
             track = self._worn.track(motion, swing)
-            places = track.places(frames) if frames else ()
-            earlier = [
-                (time_s - (frame - one) / motion.fps, place)
-                for one, place in zip(frames, places, strict=True)
-            ]
-            state = track.state(frame)
+            places, state = track.places(frames), track.state(frame)
         if is_paused:
-            state.velocities[:], state.drift = 0.0, np.zeros(3, np.float32)
-        self._live.begin(state, time_s, earlier)
+            state = replace(state, velocities=0.0 * state.velocities, drift=0.0 * state.drift)
+        times_s = [time_s - (frame - one) / motion.fps for one in frames]
+        self._live.begin(state, times_s, places)
 
     def settle(self, dofs: Float[Tensor, "P D"], time_s: float, swing: Swing = AS_FITTED) -> None:
         """Begin at rest in a pose. dofs: the last poses, the newest last."""
@@ -250,11 +268,11 @@ class LiveWindows:
         x, y, z = (np.array(R_WORLD_BODY) @ place).tolist()
         return x, y, z
 
-    def _inputs(self, dofs: Float[Tensor, "P D"]) -> ClothInputs:
-        rows = normalise_poses(dofs[None, -HISTORY:].double(), self._worn.character.skeleton)
-        return self._worn.posed(dofs[-1:].double(), rows)[0]
+    def _inputs(self, dofs: Float[Tensor, "P D"]) -> Any:
+        dofs = dofs.to(self._worn.device, torch.float64)
+        rows = normalise_poses(dofs[None, -HISTORY:], self._worn.character.skeleton)
+        return self._worn.posed(dofs[-1:], rows)[0]
 
     def places(self) -> Float[Tensor, "H W 3"]:
         """Return the cloth of a window of the poses that were shown, m."""
-        places = torch.from_numpy(self._live.places(self._seconds_ago))
-        return place_followers(self._worn.cloth, places)
+        return torch.from_numpy(self._live.places(self._seconds_ago))

@@ -30,6 +30,7 @@ from ash_core.cloth.model import (
     vertex_normals,
     with_looseness,
 )
+from ash_core.cloth.solvers import CpuSolver
 from ash_core.cloth.surface import place_followers
 from ash_core.cloth.track import ClothTrack
 from ash_core.conventions import FPS, R_WORLD_BODY
@@ -106,7 +107,9 @@ def farthest(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def track_of(model: ClothModel, frames: Sequence[ClothInputs]) -> ClothTrack:
-    return ClothTrack(model, lambda first, last: frames[first:last], [0] * len(frames), FPS)
+    return ClothTrack(
+        CpuSolver(model), lambda first, last: frames[first:last], [0] * len(frames), FPS
+    )
 
 
 # ---- the model ----
@@ -410,15 +413,15 @@ def test_runs_take_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cut_settles_the_cloth() -> None:
     frames = walking()[:30]
-    cut = ClothTrack(skirt(), lambda a, b: frames[a:b], [0] * 20 + [20] * 10, FPS)
+    cut = ClothTrack(CpuSolver(skirt()), lambda a, b: frames[a:b], [0] * 20 + [20] * 10, FPS)
     assert np.array_equal(cut.places([20])[0], settle(skirt(), frames[20]).places)
     fresh = track_of(skirt(), frames[20:]).places([9])
     assert np.array_equal(cut.places([29]), fresh)
 
 
 def test_live_cloth_goes_on_from_a_track() -> None:
-    motion, live = track_of(skirt(), walking()), LiveCloth(skirt(), reach_s=1.5)
-    live.begin(motion.state(40), 0.0)
+    motion, live = track_of(skirt(), walking()), LiveCloth(CpuSolver(skirt()), reach_s=1.5)
+    live.begin(motion.state(40), [0.0], motion.places([40]))
     for k in range(1, 11):
         live.push(walking()[40 + k], k / FPS)
     assert live.state is not None
@@ -434,7 +437,7 @@ def test_live_cloth_goes_on_from_a_track() -> None:
 def test_live_cloth_goes_along_with_a_pose_that_changes_in_no_time() -> None:
     frames, live = (
         inputs(skirt(), poses(2, translate_x=np.array([0.0, 30.0]))),
-        LiveCloth(skirt(), 1.5),
+        LiveCloth(CpuSolver(skirt()), 1.5),
     )
     live.push(frames[0], 0.0)
     before = live.places([0.0])[0]
@@ -447,7 +450,7 @@ def test_a_pull_from_afar_is_no_harder_than_one_within_reach() -> None:
     point = int(skirt().looseness.argmax())
     away = []
     for distance in (1.0, 1e6):
-        live = LiveCloth(skirt(), 1.5)
+        live = LiveCloth(CpuSolver(skirt()), 1.5)
         live.settle(pose, 0.0)
         start = live.places([0.0])[0, point].astype(float)
         x, y, z = (start + np.array([0.0, 0.0, distance])).tolist()

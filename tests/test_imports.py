@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "drawable": BASE,
     "frame_choice": {"errors"},
     "silhouettes": BASE | {"geometry", "splat"},
-    "cloth": BASE | {"geometry", "silhouettes"},
+    "cloth": BASE | {"geometry", "gpu", "silhouettes"},
     "character": BASE | {"geometry", "networks", "splat", "gl", "cloth"},
     "avatar": BASE | {"geometry", "networks", "splat", "gl", "cloth", "character", "drawable"},
     "pose_windows": BASE | {"geometry", "cloth", "character"},

@@ -141,7 +141,7 @@ class LiveScene(Scene):
 
     def settle_cloth(self) -> None:
         """Bring the cloth to rest under the present pose; it stays live."""
-        self._live = LiveWindows.of(self.character) if self._swings else None
+        self._live = LiveWindows.of(self.character, self.renderer.device) if self._swings else None
         if self._live is not None:
             self._posed.reset(self.dofs())
             self._live.settle(self._posed.poses(), self.now(), self.document.swing)
@@ -196,7 +196,7 @@ class LiveScene(Scene):
 
     def _begin_live(self, poses: Float[Tensor, "P D"], swing: Swing) -> None:
         self._posed.begin(poses, self.now())
-        self._live = LiveWindows.of(self.character) if swing.is_on else None
+        self._live = LiveWindows.of(self.character, self.renderer.device) if swing.is_on else None
         if self._live is not None:
             is_paused = not self.clock.playing
             self._live.begin(self._edited_motion(), self.frame, self.now(), swing, is_paused)
@@ -236,7 +236,9 @@ class LiveScene(Scene):
         if self._live is None or not QUIET_S - reach_s <= rested_s < EASE_S:
             return
         motion, swing = self._edited_motion(), self.document.swing
-        is_there = prepare_cloth(self.character, motion, self.frame, swing, STEPS)
+        is_there = prepare_cloth(
+            self.character, motion, self.frame, swing, STEPS, self.renderer.device
+        )
         if not is_there and rested_s >= 0.0:
             self._handled_s = self.now() - reach_s
 

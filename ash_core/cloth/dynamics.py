@@ -3,12 +3,13 @@
 Skinned places are goals; every point is pulled to its own by a spring. Links keep lengths, capsules
 push out. All springs are implicit (compliant constraints), so no stiffness is unstable. Links are
 processed colour by colour: those of one colour share no point, so their order does not matter and a
-GPU's threads get the same numbers. Collisions and springs concern one point each.
+GPU's threads (gpu.py) get the same numbers. Collisions and springs concern one point each.
 Source: Macklin et al. 2016, "XPBD"; Macklin et al. 2019, "Small Steps in Physics Simulation".
 """
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -124,18 +125,16 @@ def settle(
     state = ClothState(inputs.goals.copy(), np.zeros_like(inputs.goals), inputs)
     for _ in range(SETTLE_TICKS // SETTLE_BLOCK):
         before = state.places.copy()
-        _simulate(model, state, inputs, around, SETTLE_BLOCK * TICK_S, SETTLE_DAMPING)
+        calm(model, state, around)
         if np.abs(state.places - before).max(initial=0.0) < SETTLED_M:
             break
     state.velocities[:] = 0.0
     return state
 
 
-def calm(model: ClothModel, state: ClothState, around: Surroundings | None, ticks: int) -> None:
-    """Bring a state to rest in its pose, in place."""
-    state.since_tick_s = 0.0
-    _simulate(model, state, state.inputs, around, ticks * TICK_S, SETTLE_DAMPING)
-    state.velocities[:] = 0.0
+def calm(model: ClothModel, state: ClothState, around: Surroundings | None = None) -> None:
+    """Run a block of ticks in which a state settles in its pose, in place."""
+    _simulate(model, state, state.inputs, around, SETTLING, SETTLE_DAMPING)
 
 
 def advance(
@@ -146,93 +145,136 @@ def advance(
     around: Surroundings | None = None,
 ) -> None:
     """Advance a state to the next frame's pose, in place. A jump of the pose settles it anew."""
-    if seconds <= 0.0:
+    if seconds <= 0.0 or not len(model.vertices):
         return
-    if len(model.vertices):
-        _carry(state, inputs, seconds)
-        moves = np.linalg.norm(inputs.goals - state.inputs.goals, axis=1)
-        if moves.mean() > JUMP_M and moves.mean() > JUMP_M_PER_S * seconds:
-            fresh = settle(model, inputs, around)
-            state.places, state.velocities, state.inputs = fresh.places, fresh.velocities, inputs
-            state.since_tick_s = 0.0
-            return
-    _simulate(model, state, inputs, around, min(seconds, LONGEST_S), 1.0)
+    goals = inputs.goals - state.inputs.goals
+    step = plan_step(state, goals.mean(0), seconds)
+    state.places += step.shift
+    if is_jump(float(np.linalg.norm(goals - step.shift, axis=1).mean()), seconds):
+        fresh = settle(model, inputs, around)
+        state.places, state.velocities, state.since_tick_s = fresh.places, fresh.velocities, 0.0
+    else:
+        _simulate(model, state, inputs, around, step, 1.0)
+    state.inputs = inputs
 
 
-def _carry(state: ClothState, inputs: ClothInputs, seconds: float) -> None:
-    """Shift a state by what its goals move beyond the bound on their common acceleration."""
-    move = (inputs.goals - state.inputs.goals).mean(0)
-    sudden = move - seconds * state.drift
+class Step(NamedTuple):
+    """Ticks from one pose to the next."""
+
+    ticks: int
+    first_share: float
+    """Share of the way between the poses at the first tick."""
+    tick_share: float
+    """Share of the way of a tick."""
+    seconds: float
+    shift: Float32[np.ndarray, "3"]
+    """Move of the earlier pose, and of the cloth with it, before the ticks, m."""
+
+
+SETTLING = Step(
+    SETTLE_BLOCK, 1 / SETTLE_BLOCK, 1 / SETTLE_BLOCK, SETTLE_BLOCK * TICK_S, np.zeros(3, np.float32)
+)
+"""Block of ticks in a pose that stays."""
+
+
+class Clock(Protocol):
+    """What a state's next step depends on besides poses."""
+
+    drift: Float32[np.ndarray, "3"]
+    since_tick_s: float
+
+
+def plan_step(state: Clock, move: Float32[np.ndarray, "3"], seconds: float) -> Step:
+    """Plan the ticks until the next frame, and let the state's clock and drift go on to it.
+
+    move: mean of the goals', m. What it has beyond the bound on their common acceleration carries
+    the cloth along.
+    """
+    sudden = move - np.float32(seconds) * state.drift
     length = float(np.linalg.norm(sudden))
     surplus = max(0.0, length - MAX_ACCELERATION * seconds**2)
-    if surplus > 0.0:
-        shift = (surplus / length * sudden).astype(np.float32)
-        state.places = state.places + shift
-        state.inputs = replace(
-            state.inputs, goals=state.inputs.goals + shift, spheres=state.inputs.spheres + shift
-        )
-        move = move - shift
-    state.drift = move / np.float32(seconds)
+    shift = (surplus / max(length, 1e-12) * sudden).astype(np.float32)
+    state.drift = (move - shift) / np.float32(seconds)
+    # Ticks have a clock of their own, which goes on through the frames.
+    seconds = min(seconds, LONGEST_S)
+    ahead = state.since_tick_s + seconds
+    ticks = math.floor(ahead / TICK_S + 1e-4)
+    first_share = (TICK_S - state.since_tick_s) / seconds
+    since_s = max(0.0, ahead - ticks * TICK_S)
+    state.since_tick_s = 0.0 if since_s < 1e-4 * TICK_S else since_s
+    return Step(ticks, first_share, TICK_S / seconds, seconds, shift)
+
+
+def is_jump(move_m: float, seconds: float) -> bool:
+    """Tell whether the cloth is settled anew. move_m: mean of the goals' own moves."""
+    return move_m > JUMP_M and move_m > JUMP_M_PER_S * seconds
+
+
+def tick_factors(
+    model: ClothModel, around: Surroundings | None
+) -> tuple[Float32[np.ndarray, "P 2"], Float32[np.ndarray, "13"]]:
+    """Compute what a tick multiplies with: (of each point, of all).
+
+    Of a point: share of the way to its goal, share of its velocity that it keeps. Of all: air,
+    gravity, hang, margin, girth, friction, floor, wind, softness of links that are stretched,
+    compressed, across an edge.
+    """
+    around, constants = around or Surroundings(), model.constants
+    omega = np.clip(pull_frequencies(model.looseness) * around.stiffness, 0.0, MAX_HZ)
+    if around.grab is not None:
+        omega[around.grab[0]] = max(GRAB, omega[around.grab[0]])
+    square = (omega * TICK_S) ** 2
+    shares = np.where(model.looseness > 0, square / (1.0 + square), 1.0)
+    keeps = np.exp(-(constants.follow + 2.0 * constants.ratio * omega) * TICK_S)
+    links = (constants.stretch, constants.compress, constants.bend)
+    factors = [
+        math.exp(-constants.air * TICK_S), GRAVITY * around.gravity, constants.hang,
+        constants.margin, constants.girth, constants.friction, max(model.floor_m, -1e9),
+        *around.wind, *(1.0 / (frequency * TICK_S) ** 2 for frequency in links),
+    ]  # fmt: skip
+    return np.stack((shares, keeps), 1).astype(np.float32), np.array(factors, np.float32)
+
+
+def grabbed_point(model: ClothModel, around: Surroundings | None) -> int | None:
+    """Return the point that is pulled to a place of its own; None where none is."""
+    if around is None or around.grab is None or model.looseness[around.grab[0]] <= 0:
+        return None
+    return around.grab[0]
 
 
 def _simulate(
     model: ClothModel, state: ClothState, inputs: ClothInputs, around: Surroundings | None,
-    seconds: float, damping: float,
+    step: Step, damping: float,
 ) -> None:  # fmt: skip
-    """Run the ticks until a frame."""
-    # Ticks have a clock of their own, which goes on through the frames.
-    ahead = state.since_tick_s + seconds
-    ticks = math.floor(ahead / TICK_S + 1e-4)
-    first_share = (TICK_S - state.since_tick_s) / seconds
-    start, end = state.inputs.goals, inputs.goals
-    state.since_tick_s = max(0.0, ahead - ticks * TICK_S)
-    if state.since_tick_s < 1e-4 * TICK_S:
-        state.since_tick_s = 0.0
-    spheres, downs = state.inputs.spheres, state.inputs.rest_down
-    state.inputs = inputs
-    if not ticks or not len(model.vertices):
+    """Run the ticks of a step."""
+    if not len(model.vertices):
         return
-
-    # Factors of a tick.
-    around, constants = around or Surroundings(), model.constants
-    omega = np.clip(pull_frequencies(model.looseness) * around.stiffness, 0.0, MAX_HZ)
-    if around.grab is not None and model.looseness[around.grab[0]] > 0:
-        point, place = around.grab
-        start, end = start.copy(), end.copy()
-        start[point] = end[point] = place
-        omega[point] = max(GRAB, omega[point])
-    square = (omega * TICK_S) ** 2
-    shares = np.where(model.looseness > 0, square / (1.0 + square), 1.0).astype(np.float32)
-    keeps = np.exp(-(constants.follow + 2.0 * constants.ratio * omega) * TICK_S)
-    softness = np.array(
-        [1.0 / (f * TICK_S) ** 2 for f in (constants.stretch, constants.compress, constants.bend)],
-        np.float32,
-    )
-    scalars = np.array(
-        [
-            math.exp(-constants.air * TICK_S), GRAVITY * around.gravity, constants.hang,
-            constants.margin, constants.girth, constants.friction, max(model.floor_m, -1e9),
-            damping, first_share, TICK_S / seconds, seconds,
-        ],
-        np.float32,
-    )  # fmt: skip
+    start, end = state.inputs.goals + step.shift, inputs.goals
+    point = grabbed_point(model, around)
+    if point is not None:
+        assert around is not None
+        assert around.grab is not None
+        end = end.copy()
+        start[point] = end[point] = around.grab[1]
+    pulls, factors = tick_factors(model, around)
+    way = np.array([step.first_share, step.tick_share, step.seconds, damping], np.float32)
     _run(
-        state.places, state.velocities, model.looseness > 0, model.anchors, shares,
-        keeps.astype(np.float32), model.links, model.lengths, model.is_bend, softness, model.room,
-        model.colliders.radii, model.colliders.capsules, start, end, downs, inputs.rest_down,
-        spheres, inputs.spheres,
-        np.array(around.wind, np.float32), scalars, ticks, model.passes,
+        state.places, state.velocities, model.looseness > 0, model.anchors, pulls, model.links,
+        model.lengths, model.is_bend, model.room, model.colliders.radii, model.colliders.capsules,
+        start, end, state.inputs.rest_down, inputs.rest_down,
+        state.inputs.spheres + step.shift, inputs.spheres, factors, way, step.ticks, model.passes,
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def _run(
-    x, v, free, anchors, shares, keeps, links, lengths, is_bend, softness, room, radii, capsules,
-    goals0, goals1, downs0, downs1, spheres0, spheres1, wind, scalars, ticks, passes,
+    x, v, free, anchors, pulls, links, lengths, is_bend, room, radii, capsules,
+    goals0, goals1, downs0, downs1, spheres0, spheres1, factors, way, ticks, passes,
 ):  # fmt: skip
     """Run ticks: places x and velocities v [P, 3], in place."""
-    air, gravity, hang, damping = scalars[0], scalars[1], scalars[2], scalars[7]
-    first_share, share_of_tick, seconds = scalars[8], scalars[9], scalars[10]
+    air, gravity, hang = factors[0], factors[1], factors[2]
+    wind, softness = factors[7:10], factors[10:13]
+    first_share, share_of_tick, seconds, damping = way[0], way[1], way[2], way[3]
     h, inverse = np.float32(TICK_S), np.float32(1.0 / TICK_S)
     limit = np.float32(MAX_SPEED)
     before = np.empty_like(x)
@@ -268,16 +310,16 @@ def _run(
                 weight = -gravity * carried[i] * (downs0[i, d] + t * (downs1[i, d] - downs0[i, d]))
                 if d == 1:
                     weight -= gravity
-                speed = own + keeps[i] * (v[i, d] - own)
+                speed = own + pulls[i, 1] * (v[i, d] - own)
                 speed = wind[d] + air * (speed - wind[d]) + h * weight
                 y = x[i, d] + h * speed
-                x[i, d] = y + shares[i] * (goal - y)
+                x[i, d] = y + pulls[i, 0] * (goal - y)
 
         # Links, then colliders.
         for _ in range(passes):
             _restore_lengths(x, free, links, lengths, is_bend, softness)
         _push_out(
-            x, before, free, room, radii, capsules, spheres, earlier, counts, candidates, scalars
+            x, before, free, room, radii, capsules, spheres, earlier, counts, candidates, factors
         )
 
         # Derive velocities from the moves, bounded relative to the goals'.
@@ -364,10 +406,10 @@ def _find_candidates(
 
 @njit(cache=True, nogil=True)
 def _push_out(
-    x, before, free, room, radii, capsules, spheres, earlier, counts, candidates, scalars
+    x, before, free, room, radii, capsules, spheres, earlier, counts, candidates, factors
 ):  # fmt: skip
     """Push points out of the capsules, with friction, and off the floor."""
-    margin, girth, friction, floor = scalars[3], scalars[4], scalars[5], scalars[6]
+    margin, girth, friction, floor = factors[3], factors[4], factors[5], factors[6]
     zero, one, tiny = np.float32(0.0), np.float32(1.0), np.float32(1e-9)
     slack = np.float32(SLACK_M)
     for i in range(len(x)):

@@ -10,11 +10,11 @@ Source: Marquardt 1963, "An Algorithm for Least-Squares Estimation of Nonlinear 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,18 +23,17 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from numba import njit
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from ash_core.cloth.dynamics import ClothInputs, ClothState, advance, calm, place_inputs, settle
+from ash_core.cloth.gpu import solver_on
 from ash_core.cloth.model import (
     HELD,
     ClothModel,
     build_model,
-    store_model,
     vertex_normals,
     with_looseness,
 )
-from ash_core.cloth.surface import place_followers
+from ash_core.cloth.solvers import ClipInputs, Places
 from ash_core.geometry.mesh import vertex_adjacency
-from ash_core.records import AvatarData, Cloth, ClothConstants
+from ash_core.records import AvatarData, ClothConstants
 from ash_core.silhouettes.distances import Silhouettes
 from ash_core.silhouettes.outline import find_rim, measure_gaps
 
@@ -106,8 +105,6 @@ LEVELS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
 DAMPINGS, SINGLE = (0.1, 1.0, 10.0), 4
 """Factors on the damping of a step of all values; number of values that are changed one by one
 where no step of all lowers the error."""
-CALM_TICKS = 80
-"""Ticks in which a settled start adapts to slightly changed parameters."""
 CLIPPED_M = 0.08
 """Bound on gaps in the spread that is reported."""
 
@@ -158,10 +155,11 @@ def fit_cloth(
     rounds: int = 8,
     threads: int = 1,
     progress: Callable[[float], None] = lambda _done: None,
+    device: torch.device | str = "cpu",
 ) -> ClothFit:
     """Find what swings, and how.
 
-    rounds: of the search. progress: receives the part that is done.
+    rounds: of the search. device: of the simulations. progress: receives the part that is done.
     """
     faces = data.template.faces.numpy()
     held_out = clips[HELD_OUT - 1 :: HELD_OUT]
@@ -174,8 +172,9 @@ def fit_cloth(
         return ClothFit(None, 0.0, ())
 
     # A looseness for each piece, and constants for all: the better of a few rounds from each start.
-    search = Search(model, fitted, faces, threads)
-    judge = Search(model, held_out, faces, threads) if held_out else search
+    how = faces, threads, torch.device(device)
+    search = Search(model, fitted, *how)
+    judge = Search(model, held_out, *how) if held_out else search
     labels = pieces_of(model.looseness > 0, edge_graph(model))
     pieces = (labels[:, None] == np.arange(labels.max() + 1)).astype(np.float32)
     best, least, trials = model, np.inf, rounds // 4
@@ -183,7 +182,7 @@ def fit_cloth(
         part = partial(_part, progress, 0.1 + 0.15 * number, 0.15)
         trial = search.minimise(search.scan(begin(model, start), pieces), pieces, trials, part)
         # The surface that lies nearer leaves less to the decoder: no gap is forgiven here.
-        gaps_now = np.clip(judge.rims(judge.simulate(trial)[0]).gaps, -CLIPPED_M, CLIPPED_M)
+        gaps_now = np.clip(judge.rims(next(judge.simulate([trial]))[0]).gaps, -CLIPPED_M, CLIPPED_M)
         error = mean(gaps_now**2)
         logger.info("cloth, %d passes: gaps of %.1f mm", start.passes, 1e3 * np.sqrt(error))
         if error < least:
@@ -376,37 +375,39 @@ class Search:
     """Least squares of a simulated surface's outlines against those of masks."""
 
     def __init__(
-        self, model: ClothModel, clips: Sequence[Clip], faces: np.ndarray, threads: int = 1
+        self,
+        model: ClothModel,
+        clips: Sequence[Clip],
+        faces: np.ndarray,
+        threads: int = 1,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> None:
         self.clips, self.faces, self.threads = clips, faces, threads
-        self.inputs = [prepare(model, clip.skinned, clip.joints) for clip in clips]
+        self._solver = solver_on(device, model, threads)
+        self._inputs = [self._prepare(clip) for clip in clips]
         self._biases = smooth_functions(model)
-        self._cloth = store_model(model)
+        self._worn = np.concatenate([model.vertices, model.followers])
         moving = np.flatnonzero(model.looseness > 0)
         self._point = np.full(clips[0].skinned.shape[1], -1)
         self._point[model.vertices[moving]] = moving
 
     def simulate(
-        self, model: ClothModel, starts: Sequence[ClothState] | None = None
-    ) -> tuple[list[np.ndarray], list[ClothState]]:
-        """Simulate all clips: (points [n, P, 3] of the frames with masks, settled starts)."""
+        self, models: Sequence[ClothModel], starts: Any = None
+    ) -> Iterator[tuple[list[Places], Any]]:
+        """Simulate all clips with each model: (places in frames with masks, settled starts)."""
+        return self._solver.play_clips(models, self._inputs, starts)
 
-        def one(number: int) -> tuple[np.ndarray, ClothState]:
-            start, clip = None if starts is None else starts[number], self.clips[number]
-            return play(model, self.inputs[number], clip.frames, clip.fps, start)
-
-        with ThreadPoolExecutor(self.threads) as pool:
-            results = list(pool.map(one, range(len(self.clips))))
-        return [places for places, _ in results], [start for _, start in results]
+    def _prepare(self, clip: Clip) -> ClipInputs:
+        goals = torch.from_numpy(clip.skinned[:, self._solver.model.vertices])
+        inputs = self._solver.inputs(goals, torch.from_numpy(clip.joints))
+        return ClipInputs(inputs, clip.frames.tolist(), clip.fps)
 
     def rims(self, places: Sequence[np.ndarray] | None) -> Gaps:
         """Find the gaps at points that move. places: simulated; None: as they are skinned."""
         surfaces = [clip.skinned[clip.frames] for clip in self.clips]
         if places is not None:
-            surfaces = [
-                wear(self._cloth, surface, own)
-                for surface, own in zip(surfaces, places, strict=True)
-            ]
+            for surface, own in zip(surfaces, places, strict=True):
+                surface[:, self._worn] = own
         gaps = find_gaps(self.clips, surfaces, self.faces, self.threads)
         points = self._point[gaps.vertices]
         keep = np.flatnonzero(points >= 0)
@@ -439,10 +440,11 @@ class Search:
         """
         own, labels = looseness_of(model, pieces), pieces.argmax(1)
         values = np.stack([own, *(np.full(len(own), level) for level in LEVELS)]).astype(np.float32)
-        errors = []
-        for looseness in values:
-            places, _ = self.simulate(with_looseness(model, pieces @ looseness))
-            errors.append(piece_means(labels, len(own), *self.squares(places)))
+        models = [with_looseness(model, pieces @ looseness) for looseness in values]
+        errors = [
+            piece_means(labels, len(own), *self.squares(places))
+            for places, _ in self.simulate(models)
+        ]
         chosen = values[np.argmin(errors, 0), np.arange(len(own))]
         logger.info("cloth, looseness of the pieces: %s", chosen.round(2))
         return with_looseness(model, pieces @ chosen)
@@ -461,7 +463,7 @@ class Search:
         steps = np.where(np.arange(len(values)) < count, 0.05, 0.12)
         reach = np.where(np.arange(len(values)) < count, 0.25, 0.7)
         values, prior = np.clip(values, low, high), np.clip(values, low, high)
-        places, starts = self.simulate(unpack(model, functions, values))
+        places, starts = next(self.simulate([unpack(model, functions, values)]))
         damping = 1e-2
         for number in range(rounds):
             # The rims of this round, and derivatives by differences, away from the bounds.
@@ -470,11 +472,10 @@ class Search:
             rest = residuals(rims.gaps)
             error = float(rest @ rest)
             slopes = np.empty((len(values), len(rest)), np.float32)
-            for k in range(len(values)):
-                step = steps[k] if values[k] + steps[k] <= high[k] else -steps[k]
-                moved = values + step * (np.arange(len(values)) == k)
-                other, _ = self.simulate(unpack(model, functions, moved), starts)
-                slopes[k] = (residuals(self.measure(rims, other)) - rest) / step
+            changes = np.where(values + steps <= high, steps, -steps)
+            moved = [unpack(model, functions, row) for row in values + np.diag(changes)]
+            for k, (other, _) in enumerate(self.simulate(moved, starts)):
+                slopes[k] = (residuals(self.measure(rims, other)) - rest) / changes[k]
                 progress((number + k / len(values)) / rounds)
             curvature = (slopes @ slopes.T).astype(np.float64)
             tie = 1e-3 * error / len(values)
@@ -495,7 +496,7 @@ class Search:
                 if tried >= len(DAMPINGS) and error < before:
                     break
                 trial = np.clip(values + move, low, high)
-                other, ends = self.simulate(unpack(model, functions, trial), starts)
+                other, ends = next(self.simulate([unpack(model, functions, trial)], starts))
                 rest = residuals(self.measure(rims, other))
                 if float(rest @ rest) < error:
                     error = float(rest @ rest)
@@ -509,7 +510,8 @@ class Search:
 
     def share(self, model: ClothModel) -> float:
         """Compute the share of the gaps' spread that a model explains."""
-        return 1.0 - mean(self.squares(self.simulate(model)[0])[1]) / mean(self.squares(None)[1])
+        places, _ = next(self.simulate([model]))
+        return 1.0 - mean(self.squares(places)[1]) / mean(self.squares(None)[1])
 
     def squares(
         self, places: Sequence[np.ndarray] | None
@@ -540,43 +542,6 @@ def mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def prepare(
-    model: ClothModel, skinned: Float32[np.ndarray, "F V 3"], joints: Float32[np.ndarray, "F J 4 4"]
-) -> list[ClothInputs]:
-    """Prepare a clip's frames for the simulation."""
-    goals = skinned[:, model.vertices]
-    return [place_inputs(model, *pose) for pose in zip(goals, joints, strict=True)]
-
-
-def play(
-    model: ClothModel,
-    inputs: Sequence[ClothInputs],
-    frames: Int64[np.ndarray, "n"],
-    fps: float,
-    start: ClothState | None = None,
-) -> tuple[Float32[np.ndarray, "n P 3"], ClothState]:
-    """Simulate until the last of some frames: (their points, settled start)."""
-    if start is None:
-        state = settle(model, inputs[0])
-    else:
-        state = start.copy()
-        calm(model, state, None, CALM_TICKS)
-    settled, places = state.copy(), []
-    for frame, pose in enumerate(inputs[: int(frames.max()) + 1]):
-        if frame:
-            advance(model, state, pose, 1.0 / fps)
-        if frame in frames:
-            places.append(state.shown(model))
-    return np.stack(places), settled
-
-
-def wear(cloth: Cloth, surfaces: np.ndarray, places: np.ndarray) -> Float32[np.ndarray, "n V 3"]:
-    """Put simulated points and their linings in the place of skinned vertices."""
-    worn = surfaces.copy()
-    worn[:, cloth.vertices.numpy()] = place_followers(cloth, torch.from_numpy(places)).numpy()
-    return worn
-
-
 def judge_pieces(
     judge: Search, model: ClothModel, labels: Int64[np.ndarray, "P"], noise_m: float
 ) -> Float64[np.ndarray, "K"]:
@@ -587,7 +552,7 @@ def judge_pieces(
     count = int(labels.max()) + 1
     before, after = (
         piece_means(labels, count, *judge.squares(places))
-        for places in (None, judge.simulate(model)[0])
+        for places in (None, next(judge.simulate([model]))[0])
     )
     return (before - after) / np.maximum.reduce(
         [before - noise_m**2, 0.1 * before, np.full(count, 1e-12)]

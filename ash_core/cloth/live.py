@@ -3,12 +3,13 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from ash_core.cloth.dynamics import ClothInputs, ClothState, Surroundings, advance, settle
-from ash_core.cloth.model import ClothModel
+from ash_core.cloth.dynamics import Surroundings
+from ash_core.cloth.solvers import Solver
 
 LEAST_S = 1e-4
 """Time of a change that takes none: the cloth is carried along with the pose."""
@@ -19,43 +20,38 @@ PULL_M = 0.5
 class LiveCloth:
     """State of the cloth now, and its places over the last moments."""
 
-    def __init__(self, model: ClothModel, reach_s: float) -> None:
+    def __init__(self, solver: Solver, reach_s: float) -> None:
         """reach_s: time that the history spans, s."""
-        self.model, self.reach_s = model, reach_s
-        self.state: ClothState | None = None
+        self.solver, self.reach_s = solver, reach_s
+        self.state: Any = None
         self._shown: deque[tuple[float, np.ndarray]] = deque()
 
     def begin(
-        self,
-        state: ClothState,
-        time_s: float,
-        earlier: Sequence[tuple[float, Float32[np.ndarray, "P 3"]]] = (),
+        self, state: Any, times_s: Sequence[float], places: Float32[np.ndarray, "n W 3"]
     ) -> None:
-        """Begin from a state, e.g. of a track. earlier: times and places before, oldest first."""
-        self.state = state.copy()
-        self._shown = deque(earlier)
-        self._shown.append((time_s, self.state.shown(self.model)))
+        """Begin from the solver's state, e.g. of a track. times_s, places: until now."""
+        self.state, self._shown = state, deque(zip(times_s, places, strict=True))
 
-    def settle(
-        self, inputs: ClothInputs, time_s: float, around: Surroundings | None = None
-    ) -> None:
+    def settle(self, inputs: Any, time_s: float, around: Surroundings | None = None) -> None:
         """Begin at rest in a pose, as if it had been held for ever."""
-        self.begin(settle(self.model, inputs, around), time_s)
+        state, places = self.solver.play(None, [inputs], LEAST_S, around)
+        self.begin(state, [time_s], places())
 
-    def push(self, inputs: ClothInputs, time_s: float, around: Surroundings | None = None) -> None:
+    def push(self, inputs: Any, time_s: float, around: Surroundings | None = None) -> None:
         """Advance to a pose and its time. An earlier time than the last settles the cloth anew."""
         if self.state is None or time_s < self._shown[-1][0]:
             self.settle(inputs, time_s, around)
             return
         seconds = max(time_s - self._shown[-1][0], LEAST_S)
-        advance(self.model, self.state, inputs, seconds, self._within_reach(around))
-        self._shown.append((time_s, self.state.shown(self.model)))
+        around = self._within_reach(around)
+        self.state, places = self.solver.play(self.state, [inputs], seconds, around)
+        self._shown.append((time_s, places()[0]))
         # One sample before the oldest time stays: places are interpolated.
         while len(self._shown) > 2 and self._shown[1][0] <= time_s - self.reach_s:
             self._shown.popleft()
 
-    def places(self, seconds_ago: Sequence[float]) -> Float32[np.ndarray, "n P 3"]:
-        """Interpolate the places at some times before the last push; before the first it stood."""
+    def places(self, seconds_ago: Sequence[float]) -> Float32[np.ndarray, "n W 3"]:
+        """Interpolate points and linings some time ago; before the first push they stood."""
         now = self._shown[-1][0]
         return np.stack([self._at(now - ago) for ago in seconds_ago])
 
@@ -63,9 +59,8 @@ class LiveCloth:
         """Bring the place to which a grabbed point is pulled within `PULL_M`."""
         if around is None or around.grab is None:
             return around
-        assert self.state is not None
         point, place = around.grab
-        now = self.state.places[point].astype(np.float64)
+        now = self._shown[-1][1][point].astype(np.float64)
         way = np.array(place) - now
         near = now + way * min(1.0, PULL_M / max(float(np.linalg.norm(way)), 1e-9))
         x, y, z = near.tolist()

@@ -59,12 +59,15 @@ class Demo:
         background = parse_background(BACKGROUND)
 
         # Requests of chosen frames.
+        renderer = make_renderer(data, "auto", "auto", None, note)
+
         def shots(chosen: Sequence[int]) -> "list[Shot]":
             chosen_cameras = [cameras[n] for n in chosen]
-            return list(make_shots(data, motion, chosen, chosen_cameras, background))
+            return list(
+                make_shots(data, motion, chosen, chosen_cameras, background, device=renderer.device)
+            )
 
         # Render it; the contact sheet takes some of the frames.
-        renderer = make_renderer(data, "auto", "auto", None, note)
         pictures: dict[int, Pixels] = {}
         sheet_numbers = evenly(len(frames), COLUMNS * ROWS)
 

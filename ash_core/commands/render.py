@@ -205,7 +205,10 @@ class Render:
         # Frame by frame: a pose is decoded once for all cameras.
         each_frame = [frame for frame in frames for _ in views]
         each_camera = [view[n] for n in range(len(frames)) for view in views]
-        shots, names = make_shots(data, motion, each_frame, each_camera, background, swing), None
+        shots = make_shots(
+            data, motion, each_frame, each_camera, background, swing, renderer.device
+        )
+        names = None
         if numbered is not None and is_folder(out):
             names = image_names(list(numbered), frames)
             shots = (shot._replace(number=n) for n, shot in enumerate(shots))

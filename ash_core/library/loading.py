@@ -67,7 +67,7 @@ def pose_window(
         raise InputError(f"motion: expected dofs [F, {count}], got {list(dofs.shape)}")
     if not -len(dofs) <= frame < len(dofs):
         raise InputError(f"frame: expected 0 to {len(dofs) - 1}, got {frame}")
-    return window_at(avatar.data, motion, frame % len(dofs), swing)
+    return window_at(avatar.data, motion, frame % len(dofs), swing, avatar.flat.device)
 
 
 def load_splats(path: Path | str, up: Up | None = None) -> Gaussians:

@@ -75,7 +75,7 @@ def make_toy(
         write_motion(folder / split / POSES, rows)
         motion = Motion(rows)
         for frame in range(len(rows)):
-            window = window_at(data, motion, frame)
+            window = window_at(data, motion, frame, device=renderer.device)
             for number, camera in enumerate(ring):
                 image = renderer.render(RenderRequest(window, camera))
                 image.save(image_path(folder, split, number, frame))

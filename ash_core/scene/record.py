@@ -26,7 +26,7 @@ from ash_core.files.video import (
     is_single_picture,
     open_writer,
 )
-from ash_core.pose_windows import window_at
+from ash_core.pose_windows import CPU, window_at
 from ash_core.records import Camera, DrawableData, Motion
 from ash_core.render import Colour, Renderer, RenderRequest
 
@@ -64,12 +64,16 @@ def make_shots(
     cameras: Sequence[Camera],
     background: Colour | None,
     swing: Swing = AS_FITTED,
+    device: torch.device = CPU,
 ) -> Iterable[Shot]:
-    """Make requests in the order of the frames, each when it is asked for."""
+    """Make requests in the order of the frames, each when it is asked for.
+
+    device: where cloth is simulated.
+    """
     shown, window = None, None
     for frame, camera in zip(frames, cameras, strict=True):
         if window is None or frame != shown:
-            shown, window = frame, window_at(data, motion, frame, swing)
+            shown, window = frame, window_at(data, motion, frame, swing, device)
         yield Shot(frame, RenderRequest(window, camera, background))
 
 

@@ -750,7 +750,8 @@ class Scene:
         window = window_of(self.motion, frame, edit, skeleton, offsets)
         if character.cloth is None:
             return window
-        return with_cloth(window, character, self._edited_motion(), frame, self.document.swing)
+        motion, swing = self._edited_motion(), self.document.swing
+        return with_cloth(window, character, motion, frame, swing, self.renderer.device)
 
     def _edited_motion(self) -> Motion:
         """Return the whole motion as edited: the cloth of a frame depends on those before it."""

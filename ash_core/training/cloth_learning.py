@@ -51,10 +51,11 @@ def learn_cloth(
     cameras: Sequence[int],
     threads: int,
     progress: Progress,
+    device: torch.device,
 ) -> tuple[AvatarData, str]:
     """Add what swings to an avatar: (avatar, note). Unchanged where no part of it swings.
 
-    frames, cameras: of the footage that may be used.
+    frames, cameras: of the footage that may be used. device: of the simulations.
     """
     # Choose clips, and pose them.
     usable = [frame for frame in frames if any((frame, c) in split.images for c in cameras)]
@@ -75,7 +76,7 @@ def learn_cloth(
     floor_m = min(float(clip.skinned[..., 1].min()) for clip in prepared)
     fit = fit_cloth(
         data, prepared, floor_m, ROUNDS, threads,
-        progress=lambda done: progress("swing of cloth", round(100 * done), 100),
+        progress=lambda done: progress("swing of cloth", round(100 * done), 100), device=device,
     )  # fmt: skip
     tried = ", ".join(f"{points} points {100 * gain:.0f} %" for points, gain in fit.pieces)
     if fit.model is None:

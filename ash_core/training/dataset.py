@@ -119,8 +119,10 @@ class Poses:
         progress: Progress,
     ) -> None:
         self.frames = list(frames)
-        self.windows = [window_at(avatar.data, split.motion, frame) for frame in frames]
         self.device = avatar.flat.device
+        self.windows = [
+            window_at(avatar.data, split.motion, frame, device=self.device) for frame in frames
+        ]
         key = _key(avatar.data, self.windows)
         path = cache / f"character-{split.name}-{key[:16]}.safetensors"
         stored = _stored(path, key)

@@ -238,7 +238,7 @@ def measure(
     measured = [(frame, camera) for frame, camera, counts in work if counts]
     shown = {measured[n] for n in evenly(len(measured), SHOWN)}
     for done, (frame, camera, counts) in enumerate(work, start=1):
-        window = window_at(renderer.avatar.data, split.motion, frame)
+        window = window_at(renderer.avatar.data, split.motion, frame, device=renderer.device)
         render = renderer.render(RenderRequest(window, split.cameras[camera], WHITE)).rgb
         truth, mask = (part.to(render.device) for part in read_truth(split.images[frame, camera]))
         pair = render.clone(), truth

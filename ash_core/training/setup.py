@@ -139,8 +139,8 @@ class TrainingSetup:
         path = self.config.folder / CLOTH
         if self.world.rank == 0 and not (self.config.resume and path.exists()):
             threads = self.config.workers or min(os.cpu_count() or 1, 16)
-            progress = self.reporter.preparing
-            data, text = learn_cloth(data, split, frames, cameras, threads, progress)
+            progress, device = self.reporter.preparing, self.device
+            data, text = learn_cloth(data, split, frames, cameras, threads, progress, device)
             save_avatar(path, data)
             self.reporter.note(text)
         if self.world.size > 1:
