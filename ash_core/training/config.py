@@ -13,7 +13,7 @@ from ash_core.errors import InputError
 from ash_core.variants import VARIANTS, VariantName
 
 Hidden = tyro.conf.arg(help_behavior_hint="")
-Preset = Literal["cpu", "balanced", "quality"]
+Preset = Literal["cpu", "light", "balanced", "quality"]
 Keep = Literal["auto", "gpu", "memory", "files"]
 
 Columns = Mapping[str, tuple[object, object]]
