@@ -7,6 +7,8 @@ centroid in vec3 direction;
 centroid in vec3 light;
 centroid in vec3 free;
 centroid in vec2 texel;
+in vec3 centre_place;
+in vec2 centre_texel;
 flat in int kind;
 
 const int MATERIALS = 9, LAMPS = 6, HAIR = 1;
@@ -36,8 +38,9 @@ float glint(float n_l, float n_v, float n_h, float v_h, float roughness, float h
 
 // Normal of the surface with its paint's relief. slope: m per unit of uv. Steep edges are bounded.
 // Source: Mikkelsen 2010, "Bump Mapping Unparametrized Surfaces on the GPU".
-vec3 bumped(vec3 normal, vec2 uv, vec2 slope) {
-    vec3 across = dFdx(place), up = dFdy(place);
+vec3 bumped(vec3 normal, vec2 slope) {
+    vec3 across = dFdx(centre_place), up = dFdy(centre_place);
+    vec2 uv = vec2(centre_texel.x, 1.0 - centre_texel.y);
     vec3 a = cross(up, normal), b = cross(normal, across);
     float area = dot(across, a);
     vec3 steep = (dot(slope, dFdx(uv)) * a + dot(slope, dFdy(uv)) * b)
@@ -58,7 +61,7 @@ void main() {
     vec2 uv = vec2(texel.x, 1.0 - texel.y);
     vec3 coat = texture(finish, uv).rgb;
     vec3 smooth_normal = normal;
-    normal = bumped(normal, uv, (coat.gb - 128.0 / 255.0) * slope_m);
+    normal = bumped(normal, (coat.gb - 128.0 / 255.0) * slope_m);
     // Near the outline the interpolated normal turns away from the eye before the surface does.
     float n_v = max(dot(normal, view), 0.02);
 

@@ -17,14 +17,17 @@ centroid out vec3 direction;
 centroid out vec3 light;
 centroid out vec3 free;
 centroid out vec2 texel;
+// The relief takes differences between pixels: centroids jump at edges, the pixels' centres do not.
+out vec3 centre_place;
+out vec2 centre_texel;
 flat out int kind;
 
 void main() {
-    place = position;
+    place = centre_place = position;
     direction = normal;
     light = arriving;
     free = reached;
-    texel = uv;
+    texel = centre_texel = uv;
     kind = int(material + 0.5);
     gl_Position = clip_from_world * vec4(position, 1.0);
 }

@@ -378,6 +378,6 @@ def test_presets_belong_to_untrained_native_avatars(toy) -> None:
     assert Avatar.from_data(stored).atlas.resolution == 128
     with pytest.raises(InputError, match="preset"):
         Avatar.from_data(stored, preset_name="quality")
-    with pytest.raises(InputError, match="expected one of cpu, balanced, quality"):
+    with pytest.raises(InputError, match="expected one of cpu, light, balanced, quality"):
         Avatar.from_data(data, preset_name="best")
     assert matrix_to_quat(torch.eye(3)).tolist() == [1, 0, 0, 0]

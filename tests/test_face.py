@@ -108,6 +108,19 @@ def test_lids_stay_outside_the_eyeball() -> None:
             assert away.min() > radius, (side, blink, away.min() - radius)
 
 
+def test_closed_lips_leave_no_gap() -> None:
+    face = made_face()
+    rim = rim_of(face, INNER_MOUTH)
+    points = face.body.vertices[rim]
+    is_upper = face.body.weights[rim, face.body.bones.index("jaw")] < 0.5
+    along = np.linspace(0.85 * points[:, 0].min(), 0.85 * points[:, 0].max(), 60)
+    edges = []
+    for side in (is_upper, ~is_upper):
+        chain = points[side][np.argsort(points[side, 0])]
+        edges.append(np.interp(along, chain[:, 0], chain[:, 1]))
+    assert (edges[0] - edges[1]).max() < 1e-4, (edges[0] - edges[1]).round(5)
+
+
 def test_the_jaw_opens_the_mouth() -> None:
     face = made_face()
     lips = rim_of(face, INNER_MOUTH)

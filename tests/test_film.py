@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 from PIL import Image
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, median_filter
 
 from ash_core.cli import main
 from ash_core.commands import capture as capture_command
@@ -231,6 +231,33 @@ def test_a_relief_turns_the_light_and_keeps_the_outline() -> None:
     change = (wavy - flat)[person][:, :3].mean(1)
     assert np.abs(change).mean() > 1.5, np.abs(change).mean()
     assert abs(change.mean()) < 0.4 * np.abs(change).mean(), "light and shade balance"
+
+
+@with_gl
+def test_a_relief_has_no_specks_at_the_edges_of_triangles() -> None:
+    the_context().make_current()
+    there, true = stage(4, (320, 240)), posed()[1]
+    row, column = np.indices((512, 512))
+    waves = 60 * (np.sin(2 * np.pi * row / 32) + np.sin(2 * np.pi * column / 32))
+    waves = (FLAT + waves).astype(np.uint8)
+    camera = there.cameras[0]
+    K = camera.K * torch.tensor([[10.0], [10.0], [1.0]])
+    middle = projected(Camera(camera.viewmat, K, 640, 480, ""), true.vertices.mean(0)[None])
+    K[:2, 2] += torch.tensor([320.0, 240.0]) - torch.from_numpy(middle[0, :2])
+    near = Camera(camera.viewmat, K, 640, 480, "near")
+    shots = []
+    for relief in (np.full_like(waves, FLAT), waves):
+        surface = dataclasses.replace(there.actor.surface, relief=relief)
+        film_pass = FilmPass(surface, 640, 480, there.reach_m)
+        film_pass.update(true)
+        shots.append(film_pass.shoot(near).rgba.astype(float))
+    posed.cache_clear()  # its textures are bound no more
+    inner = binary_erosion(shots[0][..., 3] == 255, iterations=3)
+    assert inner.mean() > 0.2, "the person fills the image"
+    change = (shots[1] - shots[0])[..., :3].mean(2)
+    away = np.abs(change - median_filter(change, 5)) * inner
+    specks = (away > 12).sum()
+    assert specks < 1e-4 * inner.sum(), int(specks)
 
 
 # ---- on disk ----

@@ -362,7 +362,7 @@ def test_released_in_half_is_near_its_float_self(sample: Toy) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("preset", ["cpu", "balanced", "quality"])
+@pytest.mark.parametrize("preset", ["cpu", "light", "balanced", "quality"])
 @torch.no_grad()
 def test_native_in_half_is_near_its_float_self(toy: Toy, preset: str) -> None:
     data, motion = dataclasses.replace(toy[0], decoder={}), toy[1]

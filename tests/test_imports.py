@@ -46,6 +46,7 @@ for name in FRONT_ENDS:
 MAY_IMPORT["importers"].add("studio")  # a rigged character becomes an actor of the studio
 MAY_IMPORT["importers"].add("silhouettes")
 MAY_IMPORT["training"].add("silhouettes")
+MAY_IMPORT["training"].add("importers")  # parts of a body by the names of its bones
 MAY_IMPORT["importers"].add("footage")  # a body is fitted to the silhouettes of masks
 MAY_IMPORT["captures"] = MAY_IMPORT["importers"] | {"importers", "studio", "footage"}
 """A capture becomes a data set: a body's character, our motions and images."""

@@ -127,7 +127,7 @@ def test_examples_in_docstrings_run(
     ("settings", "text"),
     [
         ({"variant": "mine"}, "variant: expected native, released, got 'mine'"),
-        ({"preset": "huge"}, "preset: expected cpu, balanced, quality, got 'huge'"),
+        ({"preset": "huge"}, "preset: expected cpu, light, balanced, quality, got 'huge'"),
         ({"learning_rate": -1.0}, "learning_rate: expected more than 0, got -1.0"),
         ({"minutes": 0.0}, "minutes: expected more than 0, got 0.0"),
     ],

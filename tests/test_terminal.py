@@ -107,6 +107,7 @@ def test_long_errors_keep_their_start_and_their_end(capsys: pytest.CaptureFixtur
         ("import bvf a", "subcommands: ash, bvh, motion"),
         ("render a --out b.mp4 --device gpu", "'gpu' for argument '--device'. Expected one of"),
         ("render a --out b.mp4 --fovv 3", "unrecognized options: --fovv, 3; did you mean --fov?"),
+        ("capture a -o b --cloht x", "options: --cloht, x; did you mean --cloth? (ash"),
         ("render a --out b.mp4 --fov wide", "--fov: expected a number, got 'wide'"),
         ("train a --steps x", "--steps: expected a whole number, got 'x'"),
         ("extract a --erode 1.5", "--erode: expected a whole number, got '1.5'"),

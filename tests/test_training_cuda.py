@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from test_training import arguments, losses, run
-from test_training_parts import make_setup, steps, two_train_as_one
+from test_training_parts import lpips_files, make_setup, steps, two_train_as_one
 
 from ash_core.training.captured import WARM_UP
+from ash_core.training.config import LossWeights
+from ash_core.training.lpips import _shift_tolerant
 from ash_core.training.setup import TrainingSetup
 
 pytestmark = pytest.mark.gpu
@@ -72,6 +74,21 @@ def test_captured_steps_are_the_plain_ones(footage: Path, full_precision: None) 
     assert captured.trainer._pose._captured._graph is not None
     assert plain.trainer._pose is None
     assert got == pytest.approx(want, rel=1e-4)
+
+
+def test_captured_patches_are_the_plain_ones_and_the_cpus(
+    footage: Path, tmp_path: Path, full_precision: None
+) -> None:
+    files = tuple(lpips_files(tmp_path, _shift_tolerant()))
+    more = {"precision": "float", "learning_rate": 1e-3, "lpips_weights": files}
+    more["weights"] = LossWeights(patch_lpips=0.2)
+    captured, plain = (make_setup(footage, device="cuda", **more) for _ in range(2))
+    plain.trainer._end = None  # nothing is captured without it
+    got, want = (steps(setup, WARM_UP + 7) for setup in (captured, plain))
+    assert captured.trainer._pose is not None
+    assert captured.trainer._pose._captured._graph is not None
+    assert got == pytest.approx(want, rel=1e-4)
+    assert got[0] == pytest.approx(steps(make_setup(footage, **more), 1)[0], rel=1e-3)
 
 
 def test_both_published_phases_are_captured(footage: Path, full_precision: None) -> None:

@@ -21,7 +21,7 @@ from ash_core.studio.wardrobe.hang import Cut, axis_of, hang
 from ash_core.studio.wardrobe.outfits import OUTFITS
 from ash_core.studio.wardrobe.prints import every, houndstooth, letters, tartan
 from ash_core.studio.wardrobe.routines import FRAMES, make_routines, slower
-from ash_core.studio.wardrobe.sheet import Ring, join, seams, split
+from ash_core.studio.wardrobe.sheet import Ring, join, seams, split, weld
 
 
 @cache
@@ -93,6 +93,24 @@ def test_sewing_keeps_the_surface_closed() -> None:
     assert is_closed(sheet.faces)
     lining = sheet.partner >= 0
     np.testing.assert_array_equal(sheet.points[lining], sheet.points[sheet.partner[lining]])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_weld_closes_the_surface_without_a_step(share: float) -> None:
+    made, (line,) = cut(body(), body().vertices[:, 1] - 1.05, [])
+    parts = (line[made.faces].sum(1) > 0).astype(int)
+    sheet = split(made, parts, {0: made.vertices, 1: made.vertices * [1.1, 1.0, 1.1]})
+    for loop, twin in seams(sheet, 1, 0):
+        flat = np.arange(len(loop)) < share * len(loop)
+        first = len(sheet.points)
+        join(sheet, loop, [Ring(sheet.points[loop], sheet.weights[loop], 2)], twin, 3)
+        weld(sheet, first + np.flatnonzero(flat), twin[flat])
+        weld(sheet, loop[flat], twin[flat])
+    assert is_closed(sheet.faces)
+    a, b, c = np.sort(sheet.faces, 1).T
+    assert ((a < b) & (b < c)).all()
+    assert (len(sheet.faces) == len(made.faces)) == (share == 1.0)
+    assert len(sheet.faces) == len(sheet.parts) == len(sheet.corner_uvs) == len(sheet.eyes)
 
 
 def test_hanging_cloth_clears_what_is_under_it() -> None:

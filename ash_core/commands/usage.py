@@ -76,7 +76,7 @@ def one_line(box: str) -> str | None:
         # Names of arguments are indented once, their descriptions twice.
         names = [row.strip() for row in listed if re.match(r" {4}\S", row)]
         if head.startswith("Perhaps you meant"):
-            options = dict.fromkeys(name.split(" ")[0] for name in names if name[0] == "-")
+            options = dict.fromkeys(re.split("[ ,]", name)[0] for name in names if name[0] == "-")
             if options:
                 texts.append(f"did you mean {' or '.join(list(options)[:3])}?")
         elif names and head.endswith(":"):

@@ -18,7 +18,7 @@ from ash_core.scene import open as opening
 def load_avatar(
     name: Path | str,
     device: str = "cpu",
-    preset: Literal["cpu", "balanced", "quality"] | None = None,
+    preset: Literal["cpu", "light", "balanced", "quality"] | None = None,
 ) -> Avatar:
     """Load an avatar: a torch module that takes a window of poses to Gaussians.
 

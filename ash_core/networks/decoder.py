@@ -46,6 +46,7 @@ class DecoderConfig:
 
 PRESETS: dict[str, DecoderConfig] = {
     "cpu": DecoderConfig(atlas=128, width=16, sh_degree=1),
+    "light": DecoderConfig(atlas=192, width=24, sh_degree=1),
     "balanced": DecoderConfig(atlas=256, width=32, sh_degree=1),
     "quality": DecoderConfig(atlas=512, width=48, sh_degree=2),
 }

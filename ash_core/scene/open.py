@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "cuda", "cpu", "reference", "gsplat", "inria"]
-Preset = Literal["cpu", "balanced", "quality"]
+Preset = Literal["cpu", "light", "balanced", "quality"]
 Report = Callable[[str], None]
 """Receives one-line notes for the person: printed, shown in a window or logged."""
 

@@ -79,7 +79,7 @@ HOLDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "theme": ("dark or light", lambda v: v in THEMES),
     "scale": (f"{SCALES[0]} to {SCALES[1]}", lambda v: _between(v, SCALES)),
     "device": ("auto or cpu", lambda v: v in PLACES),
-    "preset": ("null, cpu, balanced or quality", lambda v: v is None or v in PRESETS),
+    "preset": ("null, cpu, light, balanced or quality", lambda v: v is None or v in PRESETS),
     "vsync": ("true or false", lambda v: isinstance(v, bool)),
     "idle_hz": (f"{IDLE_HZ[0]} to {IDLE_HZ[1]}", lambda v: _between(v, IDLE_HZ)),
     "picture_size": (

@@ -66,6 +66,7 @@ class CapturedPose:
             target=None if example.target is None else _copy(example.target),
             pixels=example.pixels.clone(),
             backgrounds=example.backgrounds.clone(),
+            corners=None if example.corners is None else example.corners.clone(),
         )
         self._packed, self._count, self._device = packed, count, device
         self._places = _tensors(self._batch)
@@ -105,4 +106,5 @@ def _tensors(batch: Batch) -> list[Tensor]:
     """List the tensors that differ from batch to batch on the device."""
     records = [part for part in (batch.mesh, batch.window, batch.target) if part is not None]
     parts = [getattr(record, field.name) for record in records for field in fields(record)]
-    return [*(part for part in parts if part is not None), batch.pixels, batch.backgrounds]
+    parts += [batch.pixels, batch.backgrounds, batch.corners]
+    return [part for part in parts if part is not None]

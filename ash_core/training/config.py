@@ -13,7 +13,7 @@ from ash_core.errors import InputError
 from ash_core.variants import VARIANTS, VariantName
 
 Hidden = tyro.conf.arg(help_behavior_hint="")
-Preset = Literal["cpu", "balanced", "quality"]
+Preset = Literal["cpu", "light", "balanced", "quality"]
 Keep = Literal["auto", "gpu", "memory", "files"]
 
 Columns = Mapping[str, tuple[object, object]]
@@ -59,6 +59,9 @@ class LossWeights:
     """Mean absolute difference of coverage and mask. native 0.1, released 0."""
     lpips: float = 0.0
     """LPIPS; needs weights, see --lpips-weights."""
+    patch_lpips: float = 0.0
+    """LPIPS of patches of 64 pixels on face, hands and loose cloth, one of each in a view; needs
+    weights too."""
     offset: float = 0.01
     """Mean square of the Gaussians' offsets, in units of 5 cm (native)."""
     scale: float = 0.01
@@ -235,11 +238,13 @@ class TrainConfig:
         pictures = (getattr(self.weights, name) for name in ("l1", "dssim", "lpips"))
         if not any(pictures):
             raise InputError("--weights: expected one of l1, dssim and lpips above 0, got none")
-        if self.weights.lpips > 0 and not self.lpips_weights:
+        perceptual = [name for name in ("lpips", "patch_lpips") if getattr(self.weights, name) > 0]
+        if perceptual and not self.lpips_weights:
             from ash_core.training.lpips import how_to_measure, packaged_weights
 
             if not packaged_weights():
-                raise InputError(f"--weights.lpips: {how_to_measure()}")
+                flag = perceptual[0].replace("_", "-")
+                raise InputError(f"--weights.{flag}: {how_to_measure()}")
         # Flags of the other variant.
         for name in FOREIGN[self.variant]:
             value = getattr(self, name)

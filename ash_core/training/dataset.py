@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ash_core.avatar import Avatar
@@ -26,6 +26,7 @@ from ash_core.pose_windows import window_at
 from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
 from ash_core.splat.cuda import Views
 from ash_core.training.config import TrainConfig
+from ash_core.training.patches import PartPatches
 from ash_core.training.pictures import Pictures, Progress
 from ash_core.training.warmup import WarmUpTarget
 
@@ -61,6 +62,8 @@ class Batch:
     backgrounds: Float[Tensor, "v 3"]
     target: WarmUpTarget | None = None
     """Target of the published first phase, while it lasts."""
+    corners: Int[Tensor, "v k 2"] | None = None
+    """Left and top of each view's patches, px; None: no patches are compared."""
     views: Views | None = None
     """The cameras on a GPU, at a fixed place: a graph is captured around them."""
 
@@ -218,8 +221,9 @@ class Footage:
         device: torch.device,
         cache: Path,
         progress: Progress,
+        patches: PartPatches | None = None,
     ) -> None:
-        self.config, self.cameras = config, split.cameras
+        self.config, self.cameras, self.patches = config, split.cameras, patches
         self.frames = list(frames)
         self.views = views_of(split, frames, cameras)
         self._of_pose: list[list[int]] = [[] for _ in self.frames]
@@ -271,18 +275,25 @@ class Footage:
             "white": np.ones((count, 3), np.float32),
         }[config.background or "black"]
         views = [self.views[number] for number in numbers]
-        device = self.pictures.device
+        device, mesh = self.pictures.device, poses.mesh(pose)
+        cameras = tuple(
+            crop_camera(self.cameras[view.camera], left, top, *self.size)
+            for view, (left, top) in zip(views, corners.tolist(), strict=True)
+        )
+        patch_corners = None
+        if self.patches is not None:
+            chances = chance.random((count, len(self.patches.names)), np.float32)
+            on_device = torch.from_numpy(chances).to(device, non_blocking=True)
+            patch_corners = self.patches.corners(mesh, cameras, on_device)
         return Batch(
             frame=self.frames[pose],
             numbers=tuple(view.camera for view in views),
-            mesh=poses.mesh(pose),
+            mesh=mesh,
             window=poses.windows[pose],
-            cameras=tuple(
-                crop_camera(self.cameras[view.camera], left, top, *self.size)
-                for view, (left, top) in zip(views, corners.tolist(), strict=True)
-            ),
+            cameras=cameras,
             pixels=pixels,
             backgrounds=torch.from_numpy(backgrounds).to(device, non_blocking=True),
+            corners=patch_corners,
         )
 
 

@@ -30,6 +30,7 @@ from ash_core.training.dataset import (
 )
 from ash_core.training.lpips import open_lpips
 from ash_core.training.model import Model, first_avatar
+from ash_core.training.patches import PartPatches
 from ash_core.training.pictures import in_order
 from ash_core.training.pose_tuning import REFINED, PoseTuning
 from ash_core.training.trainer import Trainer
@@ -95,6 +96,7 @@ class TrainingSetup:
             raise InputError(f"--tune-{flag}: {text}")
         lpips = open_lpips(config.lpips_weights)
         self.lpips = None if lpips is None else lpips.to(device)
+        patches = PartPatches(data, device) if config.weights.patch_lpips else None
         tuned_poses = None
         if config.tune_poses:
             text = f"the poses of {len(frames)} frames are refined too, see {REFINED} at the end"
@@ -106,7 +108,9 @@ class TrainingSetup:
         # Meshes, images, and the parts that work with them.
         cache = config.folder / "cache"
         self.poses = Poses(self.model.avatar, split, frames, cache, reporter.preparing)
-        self.footage = Footage(config, split, frames, cameras, device, cache, reporter.preparing)
+        self.footage = Footage(
+            config, split, frames, cameras, device, cache, reporter.preparing, patches
+        )
         if empty := [path.name for path in self.footage.pictures.empty]:
             text = f"{len(empty)} pictures show nobody, their masks are empty"
             reporter.note(f"{split.name}/images: {text}: {_some(empty)}")

@@ -21,6 +21,7 @@ from ash_core.training.dataset import Batch
 from ash_core.training.losses import bounds_losses, picture_losses, total
 from ash_core.training.lpips import Lpips
 from ash_core.training.model import Model
+from ash_core.training.patches import cut_patches
 from ash_core.training.pose_tuning import BETAS
 from ash_core.training.pose_tuning import EPSILON as POSE_EPSILON
 from ash_core.training.world import World
@@ -169,6 +170,9 @@ class Trainer:
         parts = picture_losses(rgb, alpha, truth, mask, weights)
         if weights.lpips and self.lpips is not None:
             parts["lpips"] = self.lpips.distances(rgb, truth)
+        if batch.corners is not None and self.lpips is not None:
+            patches = (cut_patches(part, batch.corners) for part in (rgb, truth))
+            parts["patch_lpips"] = self.lpips.distances(*patches)
         if model.avatar.offset_limit_m is not None:
             assert decoded.raw is not None
             parts |= bounds_losses(decoded.raw, model.avatar.offset_limit_m)

@@ -50,8 +50,8 @@ CORNEA = 0.0008
 """Height of the cornea over the eyeball's sphere, m."""
 LASH_SPACING = 0.0013
 """Length from which an edge of the lids is halved, m; there is a lash at every second point."""
-LASHES = {"upper": (0.0066, 0.0040), "lower": (0.0015, 0.0009)}
-"""Length of a lash, and of the hollow between two, m."""
+LASHES = {"upper": (0.0056, 0.0050), "lower": (0.0013, 0.0011)}
+"""Length of the fringe of lashes at every other point, and between two, m; paint parts it."""
 MOUTH_RINGS = (
     # share of the width, of the jaw at the lower side; metres from the line between the lips:
     # up at the upper side, up at the lower side, back at the upper side, back at the lower side
@@ -377,6 +377,17 @@ def lip_line(line: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     return u, curves[0](clipped), curves[1](clipped)
 
 
+def _gap(lips: np.ndarray, is_upper: np.ndarray) -> np.ndarray:
+    """Return the opening between the lips [n, 3] at each of them, m; 0 where they overlap."""
+    ends = [np.argmin(lips[:, 0]), np.argmax(lips[:, 0])]
+    heights = []
+    for side in (is_upper, ~is_upper):
+        chain = lips[np.union1d(np.flatnonzero(side), ends)]
+        chain = chain[np.argsort(chain[:, 0])]
+        heights.append(np.interp(lips[:, 0], chain[:, 0], chain[:, 1]))
+    return np.maximum(heights[0] - heights[1], 0.0)
+
+
 def _fit_mouth(body: Body, loop: np.ndarray) -> Body:
     """Continue the slit between the lips to gums, teeth, palate and throat."""
     body, loop = _peel(body, loop, LIP_LAYERS)
@@ -389,8 +400,10 @@ def _fit_mouth(body: Body, loop: np.ndarray) -> Body:
     # The lips may overlap, so that the one that the jaw moves is the lower one.
     is_upper = _is_upper(loop, lips[:, 0], -own)
     inner = np.clip(1.0 - across**6, 0.0, 1.0)
-    # Closed lips press on each other, or a smooth surface would leave a gap.
-    lips = lips + (inner * np.where(is_upper, -PRESS, PRESS))[:, None] * [0.0, 1.0, 0.0]
+    # Closed lips meet in the corners too, and press on each other: a smooth surface would leave a
+    # gap, and teeth would show in it.
+    shift = _gap(lips, is_upper) / 2 + inner * PRESS
+    lips = lips + np.where(is_upper, -shift, shift)[:, None] * [0.0, 1.0, 0.0]
     vertices = body.vertices.copy()
     vertices[loop] = lips
     body = replace(body, vertices=vertices)

@@ -16,12 +16,12 @@ from ash_core.studio.actor.body import (
     Body,
 )
 from ash_core.studio.actor.brushes import Paper, bump, over
-from ash_core.studio.actor.face import IRIS, lip_line
+from ash_core.studio.actor.face import IRIS, LASHES, lip_line
 from ash_core.studio.actor.regions import step
 from ash_core.studio.noise import lattice_noise, spot_distance
 
 LASH = np.array([0.085, 0.060, 0.050])
-SCLERA = np.array([0.945, 0.925, 0.905])
+SCLERA = np.array([0.875, 0.850, 0.830])
 WET_PINK = np.array([0.80, 0.53, 0.49])
 GUM = np.array([0.62, 0.30, 0.29])
 ENAMEL = np.array([0.93, 0.90, 0.84])
@@ -29,6 +29,8 @@ PUPIL = 0.34
 """Radius of the pupil, as a share of the iris'."""
 LIMBUS = (0.84, 1.06)
 """Inner and outer end of the dark ring around the iris, as shares of its radius."""
+LASH_ARC_M = 0.015
+"""Distance of the lashes from the middle of an eye, m."""
 HAIRS = 320
 """Number of hairs of a brow."""
 BROW = (0.0115, 0.0560)
@@ -225,7 +227,7 @@ def paint_inside(colour: np.ndarray, paper: Paper, body: Body, label: np.ndarray
         colour[mask] = _eyeball(paper, body, side, mask)
         mask = np.flatnonzero(label == lining)
         if len(mask):
-            colour[mask] = _lining(body, side, paper.bare[mask], (ball, lining))
+            colour[mask] = _lining(body, side, paper.bare[mask], (ball, lining), paper.palette.skin)
     mask = np.flatnonzero(label == INNER_MOUTH)
     if len(mask):
         colour[mask] = _inner_mouth(body, paper.bare[mask])
@@ -265,7 +267,9 @@ def _eyeball(paper: Paper, body: Body, side: str, mask: np.ndarray) -> np.ndarra
     )
 
 
-def _lining(body: Body, side: str, place: np.ndarray, labels: tuple[int, ...]) -> np.ndarray:
+def _lining(
+    body: Body, side: str, place: np.ndarray, labels: tuple[int, ...], skin: np.ndarray
+) -> np.ndarray:
     """Paint lashes, the lids' moist edge and their inner side."""
     centre, radius = body.eyeballs[side]
     rim = _rim(body, labels)
@@ -273,18 +277,32 @@ def _lining(body: Body, side: str, place: np.ndarray, labels: tuple[int, ...]) -
     distance, nearest = KDTree(rim).query(place)
     beyond = away - np.linalg.norm(rim[nearest] - centre, axis=1)
     lash = step(beyond, -0.0001, 0.0003) * step(distance, 0.0001, 0.0005)
+    lash = lash * _parted(place - centre, distance, rim[nearest, 1] > rim[:, 1].mean())
     moist = np.broadcast_to(WET_PINK, place.shape)
     deep = 1.0 - step(away - radius, 0.0002, 0.0012)
     moist = over(moist, WET_PINK * [0.80, 0.62, 0.60], deep)
     # The upper lid's edge is in the shade of its lashes.
     upper = step(rim[nearest, 1] - rim[:, 1].mean(), -0.0010, 0.0030)
     moist = moist * (1.0 - 0.50 * upper)[:, None]
+    moist = over(moist, skin, step(beyond, 0.0001, 0.0006))
     return over(moist, LASH, lash)
+
+
+def _parted(ray: np.ndarray, distance: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Return the share [N] that lashes cover: all of it at the root, single hairs at the tips.
+
+    ray [N, 3]: places from the eye's centre; distance [N]: from the root, m.
+    """
+    turn = np.arctan2(ray[:, 1], ray[:, 0])
+    around = LASH_ARC_M * np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)
+    hairs = lattice_noise(around, 0.0007, 41) + 0.5 * lattice_noise(around, 0.0016, 42)
+    long = np.where(upper, LASHES["upper"][0], LASHES["lower"][0])
+    return 1.0 - step(distance / long + 0.45 * hairs, 0.15, 0.75)
 
 
 def _inner_mouth(body: Body, place: np.ndarray) -> np.ndarray:
     """Paint lips' inner side, gums and teeth; darker with depth, where no light comes."""
-    _, height, ahead = lip_line(body.mouth, place[:, 0])
+    u, height, ahead = lip_line(body.mouth, place[:, 0])
     up, back = place[:, 1] - height, ahead - place[:, 2]
     colour = over(
         np.broadcast_to(GUM, place.shape), GUM * [0.75, 0.60, 0.62], step(back, 0.0, 0.003)
@@ -296,7 +314,9 @@ def _inner_mouth(body: Body, place: np.ndarray) -> np.ndarray:
     gaps = sum(bump(x - gap, 0.00028) for gap in (0.0, 0.0085, 0.0150, 0.0220))
     enamel = ENAMEL * (1.0 - 0.28 * np.clip(np.asarray(gaps), 0, 1))[:, None]
     colour = over(colour, enamel, teeth)
-    return colour * np.exp(-np.maximum(back - 0.010, 0.0) / 0.010)[:, None]
+    # The cheeks shade the mouth's corners.
+    light = 1.0 - 0.8 * step(np.abs(u), 0.45, 0.88)
+    return colour * (light * np.exp(-np.maximum(back - 0.010, 0.0) / 0.010))[:, None]
 
 
 def face_gloss(shine: np.ndarray, paper: Paper, body: Body, label: np.ndarray) -> np.ndarray:

@@ -26,9 +26,9 @@ WANDER = (0.30, 0.12)
 """Spread of other looks about straight ahead: yaw and pitch, rad."""
 BLINK_EVERY = (50, 110)
 """Shortest and longest time between blinks, frames."""
-BLINK = (0.35, 1.0, 0.75, 0.30, 0.08)
+BLINK = (0.35, 1.0, 0.75, 0.35, 0.18)
 """Closure of the lids in the frames of a blink."""
-CALM = 0.07
+CALM = 0.14
 """Closure between blinks: at rest the lids are as wide as surprise makes them."""
 
 

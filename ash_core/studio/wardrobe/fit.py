@@ -12,7 +12,7 @@ from ash_core.studio.wardrobe.cut import cut
 from ash_core.studio.wardrobe.hair import HAIRLINE, TAIL_WAY, ears_alone, hair_depth
 from ash_core.studio.wardrobe.outfits import BODY, BOTTOM, SCALP, TOP, Outfit
 from ash_core.studio.wardrobe.sew import sew
-from ash_core.studio.wardrobe.sheet import Sheet, split
+from ash_core.studio.wardrobe.sheet import Sheet, keep_faces, split
 
 TROUSERS_UP = 0.045
 """Height of the trousers' cut above that in `regions`; lower parts are sewn on, m."""
@@ -44,9 +44,7 @@ def fit(body: Body, outfit: Outfit) -> Fitted:
     placed = _place(body, outfit, field, share, marks)
     sheet = split(body, np.where(parts < 0, BODY, parts), placed)
     if (parts < 0).any():  # the patch under the pony tail is removed
-        keep = parts >= 0
-        for name in ("faces", "corner_uvs", "eyes", "islands", "parts"):
-            setattr(sheet, name, getattr(sheet, name)[keep])
+        keep_faces(sheet, parts >= 0)
     sew(sheet, body, marks, outfit)
     used = np.unique(sheet.faces)
     if len(used) < len(sheet.points):

@@ -21,10 +21,13 @@ HAIRLINE = (
 """Height of the hairline over the eyes (m) by azimuth (degrees; 0 is the face, 180 the nape)."""
 RISE = 0.024
 """Distance from the hairline at which hair has its full depth, m."""
-FLAT_M = 0.0002
-"""Depth of hair on its line, m."""
 PART = 0.026
 """Distance of a side parting from the middle of the head, to the left, m."""
+PART_END = -0.03
+"""End of the parting at the crown, behind the middle of the head, m."""
+FAN, FAN_DEPTH = 0.35, 0.25
+"""Radius at which the planes of parted strands are true metres apart, and depth of their line under
+the middle of the head, m."""
 TAIL_WAY = np.array([0.0, 0.50, -1.0]) / np.hypot(0.50, 1.0)
 """Direction from the middle of the head to the root of a pony tail."""
 TIE = (0.016, 0.030)
@@ -86,7 +89,7 @@ def hair_depth(
         depth = (0.013 + 0.012 * up) * groove
     else:
         depth = 0.006 + 0.013 * up + 0.010 * up * front
-    return FLAT_M + rise * depth
+    return rise * depth
 
 
 def ears_alone(ear: np.ndarray, points: np.ndarray, marks: Landmarks) -> np.ndarray:
@@ -110,10 +113,11 @@ def comb_scalp(points: np.ndarray, marks: Landmarks, kind: str) -> Comb:
         )
     # From a parting: sideways and down, around the crown behind its end.
     x, z = offset[:, 0] - PART, offset[:, 2]
-    ends = (-0.03, 0.12)
-    near = np.clip(z, *ends)
+    near = np.maximum(z, PART_END)
     ahead, away = z - near, np.hypot(x, z - near)
-    across = near + np.arctan2(ahead, np.abs(x)) * RADIUS * 0.9
+    # Strands lie in planes that meet under the head: on the forehead they run aside and down.
+    across = FAN * np.arctan2(near, offset[:, 1] + FAN_DEPTH)
+    across = across + np.arctan2(ahead, np.abs(x)) * RADIUS * 0.9
     across = np.where(x > 0, across, 1.0 - across)
     beside = np.abs(ahead) < 1e-9
     narrow = np.where(beside, 1.0, np.clip(away / (0.9 * RADIUS), 0.05, 1.2))

@@ -13,7 +13,7 @@ from ash_core.studio.actor.face_paint import (
     paint_face,
     paint_inside,
 )
-from ash_core.studio.actor.hands import paint_hands
+from ash_core.studio.actor.hands import SKIN_GLOSS, paint_hands
 from ash_core.studio.actor.regions import Landmarks, shares, step
 from ash_core.studio.actor.texture import find_hollows, paint_shoes, paint_skin
 from ash_core.studio.mesh.subdivide import subdivide
@@ -147,8 +147,11 @@ def paint(fitted: Fitted, corner_uvs: np.ndarray, outfit: Outfit) -> Painted:
             colour, shine, height = _body(paper, body, eye, outfit)
         elif part in (SCALP, LOCKS):
             coat = _hair(paper, sheet, outfit, bool(part == LOCKS))
-            colour, shine, height = coat.colour, coat.gloss, coat.relief
-            colour = over(paint_skin(paper), colour, coat.cover)
+            # Under the first strands the skin is that of the face beyond the line.
+            skin = paint_face(paint_skin(paper), paper, body)
+            skin_shine = face_gloss(np.full(len(indices), SKIN_GLOSS), paper, body, eye)
+            colour, height = over(skin, coat.colour, coat.cover), coat.relief
+            shine = skin_shine + coat.cover * (coat.gloss - skin_shine)
         else:
             some = canvas.some(indices)
             laid = canvas.panels

@@ -24,7 +24,7 @@ from ash_core.studio.wardrobe.outfits import (
     TOP,
     Outfit,
 )
-from ash_core.studio.wardrobe.sheet import Ring, Sheet, join, seams
+from ash_core.studio.wardrobe.sheet import Ring, Sheet, join, seams, weld
 
 CLOTH = 0.004
 """Distance from cloth to lining, m."""
@@ -232,9 +232,15 @@ def _swinging(
 def _hair(sheet: Sheet, marks: Landmarks, outfit: Outfit) -> None:
     loops = seams(sheet, SCALP, BODY)
     for loop, twin in loops:
-        widest = len(loop) == max(len(other) for other, _ in loops)
-        rings = _bob(sheet, marks, loop) if outfit.hair == "bob" and widest else []
-        join(sheet, loop, rings, twin, SCALP if not rings else INSIDE)
+        flat = np.ones(len(loop), bool)
+        if outfit.hair == "bob" and len(loop) == max(len(other) for other, _ in loops):
+            first = len(sheet.points)
+            rings, flat = _bob(sheet, marks, loop)
+            join(sheet, loop, rings, twin, INSIDE)
+            for k in range(len(rings)):
+                weld(sheet, first + k * len(loop) + np.flatnonzero(flat), twin[flat])
+        # Where hair grows out of skin the surface goes on without a step.
+        weld(sheet, loop[flat], twin[flat])
     if outfit.hair == "tail":
         loops = boundary_loops(sheet.faces[sheet.parts == SCALP])
         used = boundary_loops(sheet.faces)
@@ -280,8 +286,8 @@ def _turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.eye(3) + cross + cross @ cross / (1.0 + c)
 
 
-def _bob(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
-    """Make hair that hangs to the jaw; over the face it ends at its start, on the skin."""
+def _bob(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> tuple[list[Ring], np.ndarray]:
+    """Make hair that hangs to the jaw; also return where it does not hang: over the face."""
     axis = axis_of(np.array([0.0, marks.head[1], marks.head[2] + 0.005]), np.array([0, -1.0, 0]))
     points, weights = sheet.points[loop], sheet.weights[loop]
     angle, low, radius = axis.seen(points)
@@ -307,4 +313,5 @@ def _bob(sheet: Sheet, marks: Landmarks, loop: np.ndarray) -> list[Ring]:
         inset = THINNEST + 0.008 * side
         points = axis.place(a, d, r - inset)
         inner.append(Ring(points, weights, INSIDE, rings[k].loose, k, inset, rings[k].down))
-    return rings + inner
+    flat = side == 0
+    return rings + inner, flat & (np.roll(flat, 1) | np.roll(flat, -1))  # an arc, no lone points

@@ -85,6 +85,21 @@ def seams(sheet: Sheet, one: int, other: int) -> list[tuple[np.ndarray, np.ndarr
     return loops
 
 
+def keep_faces(sheet: Sheet, keep: np.ndarray) -> None:
+    """Remove the faces that are not in `keep` [F]."""
+    for name in ("faces", "corner_uvs", "eyes", "islands", "parts"):
+        setattr(sheet, name, getattr(sheet, name)[keep])
+
+
+def weld(sheet: Sheet, start: np.ndarray, end: np.ndarray) -> None:
+    """Make each of `start` one vertex with its twin in `end`; faces without an area are removed."""
+    one = np.arange(len(sheet.points))
+    one[start] = end
+    sheet.faces = one[sheet.faces]
+    a, b, c = sheet.faces.T
+    keep_faces(sheet, (a != b) & (b != c) & (c != a))
+
+
 def join(
     sheet: Sheet, start: np.ndarray, rings: list[Ring], end: np.ndarray | None, part: int
 ) -> None:
