@@ -23,7 +23,7 @@ from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.camera import crop_camera
 from ash_core.geometry.motion import pose_keys
 from ash_core.pose_windows import window_at
-from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
+from ash_core.records import AvatarData, Camera, PosedMesh, PosePlace, PoseWindow, to_device
 from ash_core.splat.cuda import Views
 from ash_core.training.config import TrainConfig
 from ash_core.training.pictures import Pictures, Progress
@@ -61,6 +61,8 @@ class Batch:
     backgrounds: Float[Tensor, "v 3"]
     target: WarmUpTarget | None = None
     """Target of the published first phase, while it lasts."""
+    place: PosePlace | None = None
+    """Place among the refined poses, where poses are refined."""
     views: Views | None = None
     """The cameras on a GPU, at a fixed place: a graph is captured around them."""
 
