@@ -57,11 +57,11 @@ def sparse_product(
 
 def _transposed(matrix: Tensor) -> Tensor:
     if matrix not in _cached_transposes:
-        at, columns, values = (
+        starts, columns, values = (
             part.cpu().numpy()
             for part in (matrix.crow_indices(), matrix.col_indices(), matrix.values())
         )
-        rows: Csr = sp.csr_matrix((values, columns, at), tuple(matrix.shape))
+        rows: Csr = sp.csr_matrix((values, columns, starts), tuple(matrix.shape))
         _cached_transposes[matrix] = csr_to_torch(rows.T, matrix.dtype).to(matrix.device)
     return _cached_transposes[matrix]
 

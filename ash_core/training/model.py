@@ -166,9 +166,9 @@ class Model:
         """Find a frame of a split among the refined poses; None where none are refined."""
         return self.poses.place(frame) if self.poses is not None and split == "training" else None
 
-    def window(self, given: PoseWindow, place: PosePlace | None) -> PoseWindow:
+    def window(self, window: PoseWindow, place: PosePlace | None) -> PoseWindow:
         """Return the window at a place, with its poses as they are now."""
-        return given if self.poses is None or place is None else self.poses.window(place)
+        return window if self.poses is None or place is None else self.poses.window(place)
 
     def mesh(self, untuned: PosedMesh, window: PoseWindow) -> PosedMesh:
         """Return the mesh of a pose as character and pose are now."""
