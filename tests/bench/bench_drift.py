@@ -31,7 +31,7 @@ from ash_core.files.dataset import SplitData, open_dataset
 from ash_core.files.io import write_text
 from ash_core.geometry.mesh import sparse_product
 from ash_core.pose_windows import window_at
-from ash_core.records import AvatarData
+from ash_core.records import AvatarData, to_device
 from ash_core.studio.film.film_truth import truth_mesh
 from ash_core.studio.truth.dressing import FILE, Dressing, load_dressing, plain_dressing
 from ash_core.training import trainer
@@ -90,20 +90,21 @@ def spoil(data: AvatarData, rms_mm: float) -> AvatarData:
 def drift(here: TrainingSetup, split: SplitData, dressing: Dressing) -> dict[str, Any]:
     """Measure the averaged weights, which are in place; mm."""
     model, avatar = here.model, here.model.avatar
-    turn = torch.tensor(R_WORLD_BODY)
-    seen = torch.from_numpy(dressing.partner < 0)
-    loose = torch.from_numpy(dressing.loose > SWINGING)
+    device = model.device
+    turn = torch.tensor(R_WORLD_BODY, device=device)
+    seen = torch.from_numpy(dressing.partner < 0).to(device)
+    loose = torch.from_numpy(dressing.loose > SWINGING).to(device)
     shown = avatar.at_texels(torch.stack((seen, loose), -1).float()[None].expand(1, -1, 2))
     texels_seen, texels_loose = shown[:, 0] > 0.5, shown[:, 1] > 0.5
     count = len(dressing.loose)
     found: dict[str, list[Tensor]] = {}
     for frame in np.linspace(0, len(split.motion.dofs) - 1, FRAMES).round().astype(int).tolist():
-        given = window_at(avatar.data, split.motion, frame)
+        given = to_device(window_at(avatar.data, split.motion, frame), device)
         window = model.window(given, model.place(split.name, frame))
         mesh = model.mesh(avatar.character(window), window)
         gaussians = avatar.decode_window(window, model.stage, mesh=mesh).gaussians
         with np.load(truth_mesh(here.config.data / split.name, frame)) as file:
-            true = torch.from_numpy(file["vertices"][:count])
+            true = torch.from_numpy(file["vertices"][:count]).to(device)
         off = MM_PER_M * (mesh.vertices[0] - true).norm(dim=-1)
         away = MM_PER_M * (gaussians.means @ turn - avatar.at_texels(true[None])).norm(dim=-1)
         for name, chosen, texels in (
