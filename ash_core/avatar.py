@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from itertools import chain
 from typing import Final
 
@@ -15,6 +16,7 @@ from ash_core.conventions import R_WORLD_BODY
 from ash_core.drawable import Decoded, Stage, no_stage
 from ash_core.errors import InputError
 from ash_core.geometry import dual_quaternion as dq
+from ash_core.geometry.mesh import sparse_product
 from ash_core.geometry.motion import heading_joint, heading_matrix
 from ash_core.geometry.rotations import matrix_to_quat, quat_multiply, quat_to_matrix, unit
 from ash_core.geometry.spherical_harmonics import rgb_to_sh, rotate_sh
@@ -155,7 +157,8 @@ class Avatar(nn.Module):
 
     def at_texels(self, values: Float[Tensor, "h V 3"]) -> Float[Tensor, "N c"]:
         """Interpolate vertex values at the texels, the history side by side."""
-        return self._interpolate @ values.permute(1, 0, 2).reshape(values.shape[1], -1)
+        columns = values.permute(1, 0, 2).reshape(values.shape[1], -1)
+        return sparse_product(self._interpolate, columns)
 
     def motion_map(self, mesh: PosedMesh, window: PoseWindow) -> Float[Tensor, "1 18 r r"]:
         """Make the networks' input: six vectors of each texel.
@@ -257,7 +260,7 @@ class ReleasedAvatar(Avatar):
         degree-0 colour is shown. Source: docs/released_behaviour.md A2, A16.
         """
         real, dual = texel_transforms(self.atlas, mesh.real, mesh.dual)
-        canonical = self._interpolate @ mesh.canonical
+        canonical = self.at_texels(mesh.canonical[None])
         means = dq.apply(real, dual, canonical + raw[:, 8:11]) @ self._world.T  # type: ignore[operator]
         return Gaussians(
             means=means,
@@ -358,7 +361,7 @@ class NativeAvatar(Avatar):
         real, dual = texel_transforms(self.atlas, mesh.real, mesh.dual)
         limit_m = self.offset_limit_m
         offset = limit_m * (offset * (OFFSET_STEP_M / limit_m)).tanh()
-        place = self._interpolate @ mesh.canonical + offset
+        place = self.at_texels(mesh.canonical[None]) + offset
         means = dq.apply(real, dual, place) @ self._world.T  # type: ignore[operator]
 
         turned = quat_multiply(self._world_quat.expand_as(real), real)  # type: ignore[operator]
@@ -392,7 +395,8 @@ class NativeAvatar(Avatar):
     def refresh_frames(self, template: Template) -> None:
         """Take the Gaussians' directions and sizes from a template on the CPU."""
         frames = texel_frames(template, to_device(self.atlas, "cpu"))
-        self.frames = to_device(frames, self.flat.device)
+        for field in fields(frames):  # in place: captured steps read them there
+            getattr(self.frames, field.name).copy_(getattr(frames, field.name))
 
 
 AVATAR_KINDS: Final[Mapping[VariantName, type[ReleasedAvatar | NativeAvatar]]] = {

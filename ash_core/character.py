@@ -15,7 +15,7 @@ from ash_core.conventions import HISTORY, MM_PER_M
 from ash_core.geometry import dual_quaternion as dq
 from ash_core.geometry.embedded_graph import build_links
 from ash_core.geometry.kinematics import joint_transforms
-from ash_core.geometry.mesh import csr_to_torch, face_mean_matrix, vertex_normals
+from ash_core.geometry.mesh import csr_to_torch, face_mean_matrix, sparse_product, vertex_normals
 from ash_core.geometry.motion import pose_keys
 from ash_core.geometry.rotations import (
     euler_to_matrix,
@@ -145,7 +145,8 @@ class Character(nn.Module):
         b, g = matrices.shape[:2]
         # Nodes first, and by components: products of small matrices are slow.
         flat = matrices.transpose(0, 1).reshape(g, b * 12)
-        columns = (self.links.blend @ flat).reshape(-1, b, 3, 4).transpose(0, 1).unbind(-1)
+        blended = sparse_product(self.links.blend, flat)
+        columns = blended.reshape(-1, b, 3, 4).transpose(0, 1).unbind(-1)
         x, y, z = points[..., None].unbind(-2)
         return columns[0] * x + columns[1] * y + columns[2] * z + columns[3]
 
@@ -185,7 +186,7 @@ class Character(nn.Module):
         reference = nodes.index_select(0, linked.references)
         w, x, y, z = (own[..., :4] * reference[..., :4]).unbind(-1)
         signed = torch.where(w + x + y + z > 0, linked.weights, -linked.weights)
-        total = linked.gather @ (own * signed[..., None]).flatten(1)
+        total = sparse_product(linked.gather, (own * signed[..., None]).flatten(1))
         real, dual = total.unflatten(-1, (-1, 8)).transpose(0, 1).split(4, -1)
         norm = length(real)
         return real / norm, dual / norm
@@ -262,24 +263,14 @@ class Character(nn.Module):
         ]
 
     def forward(self, window: PoseWindow) -> PosedMesh:
-        """Deform and pose the character at a window of poses (float64, on the module's device)."""
-        version = weights_version(self).to_bytes(8, "little")
-        keys = [version + key for key in pose_keys(window)]
-        poses = (
-            {} if torch.is_grad_enabled() else {k: self._cache[k] for k in keys if k in self._cache}
-        )
-        new = [i for i, k in enumerate(keys) if k not in poses and k not in keys[:i]]
-        if new:
-            cloth = None if window.cloth is None else window.cloth[new]
-            fresh = self._compute(window.dofs[new], window.normalised[new], cloth)
-            poses |= {keys[i]: pose for i, pose in zip(new, fresh, strict=True)}
-        if not torch.is_grad_enabled():
-            self._cache |= {k: poses[k] for k in keys}
-            for k in keys:
-                self._cache.move_to_end(k)
-            while len(self._cache) > _CACHED_POSES:
-                self._cache.popitem(last=False)
-        history = [poses[k] for k in keys]
+        """Deform and pose the character at a window of poses (float64, on the module's device).
+
+        With gradients nothing is looked up: it is the same work for every window.
+        """
+        if torch.is_grad_enabled():
+            history = self._compute(window.dofs, window.normalised, window.cloth)
+        else:
+            history = self._looked_up(window)
         now = history[0]
         return PosedMesh(
             vertices=torch.stack([p.vertices for p in history]),
@@ -290,6 +281,23 @@ class Character(nn.Module):
             joints=now.joints,
             root=window.dofs[0, :3].float(),
         )
+
+    def _looked_up(self, window: PoseWindow) -> list[_Pose]:
+        """Take the poses of a window from the cache, and compute those that it lacks."""
+        version = weights_version(self).to_bytes(8, "little")
+        keys = [version + key for key in pose_keys(window)]
+        poses = {k: self._cache[k] for k in keys if k in self._cache}
+        new = [i for i, k in enumerate(keys) if k not in poses and k not in keys[:i]]
+        if new:
+            cloth = None if window.cloth is None else window.cloth[new]
+            fresh = self._compute(window.dofs[new], window.normalised[new], cloth)
+            poses |= {keys[i]: pose for i, pose in zip(new, fresh, strict=True)}
+        self._cache |= {k: poses[k] for k in keys}
+        for k in keys:
+            self._cache.move_to_end(k)
+        while len(self._cache) > _CACHED_POSES:
+            self._cache.popitem(last=False)
+        return [poses[k] for k in keys]
 
 
 def _graph_net(

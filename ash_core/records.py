@@ -109,6 +109,18 @@ class PoseWindow:
 
 
 @dataclass(frozen=True)
+class PosePlace:
+    """Place of a window's poses in a motion whose training frames are corrected."""
+
+    frames: Int[Tensor, "H 3"]
+    """Frames n-2, n-1 and n of each pose, the newest pose first."""
+    rows: Int[Tensor, "3"]
+    """Training frames before, at and after the newest pose, by their order; at an end it itself."""
+    has_bend: Float[Tensor, ""]
+    """1 where these three are of one take, 0 elsewhere."""
+
+
+@dataclass(frozen=True)
 class PosedMesh:
     """The deformed character: body frame, m; history newest first."""
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 from test_training import arguments, losses, run
 from test_training_parts import lpips_files, make_setup, steps, two_train_as_one
+from test_training_tuning import TUNED, leaning
 
 from ash_core.training.captured import WARM_UP
 from ash_core.training.config import LossWeights
 from ash_core.training.lpips import _shift_tolerant
 from ash_core.training.setup import TrainingSetup
 
+__all__ = ["leaning"]  # a fixture
 pytestmark = pytest.mark.gpu
 
 
@@ -89,6 +91,42 @@ def test_captured_patches_are_the_plain_ones_and_the_cpus(
     assert captured.trainer._pose._captured._graph is not None
     assert got == pytest.approx(want, rel=1e-4)
     assert got[0] == pytest.approx(steps(make_setup(footage, **more), 1)[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("tuned", TUNED)
+@pytest.mark.parametrize("has_networks", [False, True])
+def test_captured_tuned_steps_are_the_plain_ones(
+    footage: Path, leaning: Path, full_precision: None, tuned: dict[str, bool], has_networks: bool
+) -> None:
+    """Compared with how far two plain trainings part, whose sums have no fixed order."""
+    avatar = leaning if has_networks else footage / "small.safetensors"
+    losses_seen, ends = [], []
+    for capture in (True, False, False):
+        setup = make_setup(
+            footage, device="cuda", precision="float", avatar=avatar, learning_rate=1e-3, **tuned
+        )
+        trainer, batches = setup.trainer, setup.batches(0)
+        trainer.rate = 1e-3
+        starts = {name: flat.values.clone() for name, flat in trainer.flats.items()}
+        if not capture:
+            trainer._end = None
+        seen = []
+        for step in range(2 * WARM_UP + 8):
+            if step == WARM_UP + 4:
+                trainer.refresh_frames()  # captured steps see the new ones
+            trainer.run_step([next(batches)])
+            seen.append(trainer.look()["loss"])
+        assert (trainer._pose is not None) == capture
+        assert trainer._pose is None or trainer._pose._captured._graph is not None
+        setup.close()
+        losses_seen.append(seen)
+        ends.append({name: (flat.values - starts[name]) for name, flat in trainer.flats.items()})
+    assert losses_seen[0] == pytest.approx(losses_seen[1], rel=1e-3)
+    assert losses_seen[1][-1] != losses_seen[1][0]
+    for name, plain in ends[1].items():
+        noise = float((ends[2][name] - plain).norm())
+        assert float(plain.norm()) > 0, name
+        assert float((ends[0][name] - plain).norm()) <= 3 * noise + 0.02 * float(plain.norm()), name
 
 
 def test_both_published_phases_are_captured(footage: Path, full_precision: None) -> None:

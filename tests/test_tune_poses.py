@@ -132,7 +132,7 @@ def test_gradients_are_those_of_finite_differences(disturbed: Path, data: Avatar
     weights = [torch.randn(avatar.count, width) for width in (3, 4)]
 
     def value() -> torch.Tensor:
-        window = tuning.window(3)
+        window = tuning.window(tuning.place(3))
         # The decoder's own answer to the pose is left out: float32 hides it.
         mesh = avatar.character(window)
         raw = torch.zeros(avatar.count, len(avatar.raw_channels))
@@ -161,7 +161,7 @@ def test_without_corrections_windows_are_as_given(disturbed: Path, data: AvatarD
     tuning = tuning_of(data, motion, [0, 2, 4])
     for frame in range(len(motion.dofs)):
         given = pose_window(motion, frame, data.skeleton, data.history_offsets)
-        window = tuning.window(frame)
+        window = tuning.window(tuning.place(frame))
         assert torch.equal(window.dofs, given.dofs)
         assert torch.equal(window.normalised, given.normalised)
 
@@ -173,8 +173,10 @@ def test_history_has_the_corrections_of_its_frames(disturbed: Path, data: Avatar
     tuning.corrections.data = 0.02 * torch.randn_like(tuning.corrections)
     refined = tuning.refined(tuning.corrections)
     want = pose_window(refined, 5, data.skeleton, data.history_offsets)
-    torch.testing.assert_close(tuning.window(5).dofs.detach(), want.dofs, atol=1e-7, rtol=0)
-    got = tuning.window(5).normalised.detach()
+    torch.testing.assert_close(
+        tuning.window(tuning.place(5)).dofs.detach(), want.dofs, atol=1e-7, rtol=0
+    )
+    got = tuning.window(tuning.place(5)).normalised.detach()
     torch.testing.assert_close(got, want.normalised, atol=1e-7, rtol=0)
 
 
@@ -200,13 +202,13 @@ def test_penalties_are_of_size_and_of_bends(disturbed: Path, data: AvatarData) -
     degree = torch.pi / 180
     tuning.corrections.data[:, ELBOW] = degree * torch.arange(len(motion.dofs))
     with torch.no_grad():
-        straight = tuning.penalties(2)
+        straight = tuning.penalties(tuning.place(2))
     assert float(straight["pose"]) == pytest.approx(4, rel=0.1)
     assert float(straight["pose_change"]) == pytest.approx(0, abs=0.01)
     tuning.corrections.data[2, ELBOW] = 0
     with torch.no_grad():
-        assert float(tuning.penalties(2)["pose_change"]) == pytest.approx(16, rel=0.1)
-        assert float(tuning.penalties(0)["pose_change"]) == 0
+        assert float(tuning.penalties(tuning.place(2))["pose_change"]) == pytest.approx(16, rel=0.1)
+        assert float(tuning.penalties(tuning.place(0))["pose_change"]) == 0
 
 
 # ---- when it is on ----

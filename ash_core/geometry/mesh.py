@@ -8,11 +8,15 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ash_core.geometry.rotations import unit
 
 Csr = Any
 """Type of scipy.sparse.csr_matrix, whose published annotations do not fit its use."""
+_cached_transposes = WeakIdKeyDictionary()
+"""Transpose of a sparse matrix, by that matrix, which is never changed in place."""
 
 
 def csr_to_torch(matrix: Csr, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -27,6 +31,39 @@ def csr_to_torch(matrix: Csr, dtype: torch.dtype = torch.float32) -> Tensor:
         size=matrix.shape,
         check_invariants=True,
     )
+
+
+class _SparseProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, values: Tensor) -> Tensor:
+        ctx.matrix = matrix
+        return matrix @ values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None, _transposed(ctx.matrix) @ gradient
+
+
+def sparse_product(
+    matrix: Float[Tensor, "m n"], values: Float[Tensor, "n c"]
+) -> Float[Tensor, "m c"]:
+    """Multiply a constant sparse matrix by dense values, with gradients by the values.
+
+    torch's own gradient sorts the matrix anew in each step, which a CUDA graph cannot capture.
+    """
+    return _SparseProduct.apply(matrix, values)  # type: ignore[return-value]
+
+
+def _transposed(matrix: Tensor) -> Tensor:
+    if matrix not in _cached_transposes:
+        starts, columns, values = (
+            part.cpu().numpy()
+            for part in (matrix.crow_indices(), matrix.col_indices(), matrix.values())
+        )
+        rows: Csr = sp.csr_matrix((values, columns, starts), tuple(matrix.shape))
+        _cached_transposes[matrix] = csr_to_torch(rows.T, matrix.dtype).to(matrix.device)
+    return _cached_transposes[matrix]
 
 
 def vertex_adjacency(faces: Int[Tensor, "F 3"], n_vertices: int) -> Csr:
@@ -66,7 +103,7 @@ def face_normals(
     vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"]
 ) -> Float[Tensor, "*b F 3"]:
     """Compute unit face normals, zero for a degenerate face."""
-    v0, v1, v2 = (vertices[..., faces[:, i], :] for i in range(3))
+    v0, v1, v2 = (vertices.index_select(-2, faces[:, i]) for i in range(3))
     return unit(torch.linalg.cross(v2 - v1, v0 - v1))
 
 
@@ -83,7 +120,7 @@ def sparse_apply(matrix: Tensor, values: Float[Tensor, "b n c"]) -> Float[Tensor
     """Multiply a matrix [m, n] by a batch of values, in one sparse product."""
     b, n, c = values.shape
     flat = values.transpose(0, 1).reshape(n, b * c)
-    return (matrix @ flat).reshape(-1, b, c).transpose(0, 1)
+    return sparse_product(matrix, flat).reshape(-1, b, c).transpose(0, 1)
 
 
 def vertex_normals(

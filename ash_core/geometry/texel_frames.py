@@ -75,13 +75,13 @@ def posed_stretch(
     frames: TexelFrames, vertices: Float[Tensor, "V 3"], template_faces: Tensor, atlas: Atlas
 ) -> Float[Tensor, "N 3"]:
     """Compute factors on each texel's scales by the stretch of its posed triangle."""
-    v0, v1, v2 = (vertices[template_faces[:, i]] for i in range(3))
+    v0, v1, v2 = (vertices.index_select(0, template_faces[:, i]) for i in range(3))
     # Written out: a batched product of 3x2 matrices costs a call for each face.
     a, b = v1 - v0, v2 - v0
     along, across = frames.face_axes.unbind(1)
     posed = [length(a * along[:, i : i + 1] + b * across[:, i : i + 1]) for i in range(2)]
     stretch = (torch.cat(posed, -1) / frames.face_lengths).clamp(*STRETCH)
-    return torch.cat((stretch, torch.ones_like(stretch[:, :1])), -1)[atlas.faces]
+    return torch.cat((stretch, torch.ones_like(stretch[:, :1])), -1).index_select(0, atlas.faces)
 
 
 def texel_colours(texture: UInt8[Tensor, "h w 3"], atlas: Atlas) -> Float[Tensor, "N 3"]:

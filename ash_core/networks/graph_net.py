@@ -14,7 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ash_core.geometry.mesh import Csr, csr_to_torch, hop_distances, vertex_adjacency
+from ash_core.geometry.mesh import (
+    Csr,
+    csr_to_torch,
+    hop_distances,
+    sparse_product,
+    vertex_adjacency,
+)
 
 Kind = Literal["spatial", "delta"]
 FEATURES = 16
@@ -60,7 +66,8 @@ class _NodeConv(nn.Module):
         else:
             mapped = torch.bmm(x, self.kernel)  # [n, b, c]
         n, b, c = mapped.shape
-        return (adjacency @ mapped.reshape(n, b * c)).reshape(n, b, c) + self.bias[:, None]
+        mean = sparse_product(adjacency, mapped.reshape(n, b * c))
+        return mean.reshape(n, b, c) + self.bias[:, None]
 
 
 class _NodeDense(nn.Module):

@@ -64,6 +64,7 @@ class CapturedPose:
             mesh=_copy(example.mesh),
             window=_copy(example.window),
             target=None if example.target is None else _copy(example.target),
+            place=None if example.place is None else _copy(example.place),
             pixels=example.pixels.clone(),
             backgrounds=example.backgrounds.clone(),
             corners=None if example.corners is None else example.corners.clone(),
@@ -104,7 +105,8 @@ def _copy(record: Record) -> Record:
 
 def _tensors(batch: Batch) -> list[Tensor]:
     """List the tensors that differ from batch to batch on the device."""
-    records = [part for part in (batch.mesh, batch.window, batch.target) if part is not None]
+    optional = (batch.mesh, batch.window, batch.target, batch.place)
+    records = [part for part in optional if part is not None]
     parts = [getattr(record, field.name) for record in records for field in fields(record)]
     parts += [batch.pixels, batch.backgrounds, batch.corners]
     return [part for part in parts if part is not None]

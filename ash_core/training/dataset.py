@@ -23,7 +23,7 @@ from ash_core.files.tensors import read_tensors, write_tensors
 from ash_core.geometry.camera import crop_camera
 from ash_core.geometry.motion import pose_keys
 from ash_core.pose_windows import window_at
-from ash_core.records import AvatarData, Camera, PosedMesh, PoseWindow, to_device
+from ash_core.records import AvatarData, Camera, PosedMesh, PosePlace, PoseWindow, to_device
 from ash_core.splat.cuda import Views
 from ash_core.training.config import TrainConfig
 from ash_core.training.patches import PartPatches
@@ -64,6 +64,8 @@ class Batch:
     """Target of the published first phase, while it lasts."""
     corners: Int[Tensor, "v k 2"] | None = None
     """Left and top of each view's patches, px; None: no patches are compared."""
+    place: PosePlace | None = None
+    """Place among the refined poses, where poses are refined."""
     views: Views | None = None
     """The cameras on a GPU, at a fixed place: a graph is captured around them."""
 

@@ -24,7 +24,15 @@ from ash_core.files.skeletool import write_motion
 from ash_core.geometry.spherical_harmonics import rgb_to_sh
 from ash_core.networks.decoder import config_of
 from ash_core.networks.unet import OUT_CHANNELS, UNet
-from ash_core.records import AvatarData, Camera, Gaussians, PosedMesh, PoseWindow, to_device
+from ash_core.records import (
+    AvatarData,
+    Camera,
+    Gaussians,
+    PosedMesh,
+    PosePlace,
+    PoseWindow,
+    to_device,
+)
 from ash_core.training.config import TrainConfig
 from ash_core.training.flat import Flat
 from ash_core.training.pictures import Progress, in_order, threads
@@ -154,16 +162,13 @@ class Model:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    @property
-    def is_tuned(self) -> bool:
-        """Tell whether meshes change while the training goes on."""
-        return self.tuning is not None or self.poses is not None
+    def place(self, split: str, frame: int) -> PosePlace | None:
+        """Find a frame of a split among the refined poses; None where none are refined."""
+        return self.poses.place(frame) if self.poses is not None and split == "training" else None
 
-    def window(self, window: PoseWindow, split: str, frame: int) -> PoseWindow:
-        """Return the window at a frame of a split, with the poses of training/ as they are now."""
-        if self.poses is None or split != "training":
-            return window
-        return self.poses.window(frame)
+    def window(self, window: PoseWindow, place: PosePlace | None) -> PoseWindow:
+        """Return the window at a place, with its poses as they are now."""
+        return window if self.poses is None or place is None else self.poses.window(place)
 
     def mesh(self, untuned: PosedMesh, window: PoseWindow) -> PosedMesh:
         """Return the mesh of a pose as character and pose are now."""

@@ -6,6 +6,7 @@ size and for its change from frame to frame, and learned with the avatar.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ash_core.files.dataset import SplitData
 from ash_core.files.skeletool import read_motion
 from ash_core.geometry.motion import first_frames, normalise_poses, window_frames
-from ash_core.records import Motion, PoseWindow, Skeleton, to_device
+from ash_core.records import Motion, PosePlace, PoseWindow, Skeleton, to_device
 from ash_core.variants import HistoryOffsets
 
 REFINED: Final = "refined_poses.motion"
@@ -52,7 +53,6 @@ class PoseTuning:
         """frames: those that are trained on; frames between two of them take from both."""
         self.motion, self._offsets, self._cpu_skeleton = motion, offsets, skeleton
         self.frames = sorted(set(frames))
-        self._rows = {frame: row for row, frame in enumerate(self.frames)}
         self._takes = first_frames(motion, skeleton)
         self._skeleton = to_device(skeleton, device)
         self._dofs: Float[Tensor, "F D"] = motion.dofs.to(device)
@@ -63,7 +63,7 @@ class PoseTuning:
         self._lower = torch.from_numpy(lower).to(device)
         self._upper = torch.from_numpy(np.minimum(lower + 1, len(self.frames) - 1)).to(device)
         self._shares = torch.from_numpy(places - lower).float().to(device)
-        self._windows: dict[int, Int[Tensor, "h 3"]] = {}
+        self._places: dict[int, PosePlace] = {}
         shape = len(self.frames), motion.dofs.shape[1]
         self.corrections = nn.Parameter(torch.zeros(shape, device=device))
         """Before the bound, rad; `LEVER_M` counts as 1 rad."""
@@ -72,20 +72,32 @@ class PoseTuning:
         """List the learned parameters by name."""
         return [(CORRECTIONS, self.corrections)]
 
-    def window(self, frame: int) -> PoseWindow:
-        """Make the window at a frame of corrected poses.
+    def place(self, frame: int) -> PosePlace:
+        """Find a frame's place; it stays on the device."""
+        if frame not in self._places:
+            last = len(self.frames) - 1
+            row = min(bisect_left(self.frames, frame), last)
+            rows = [max(row - 1, 0), row, min(row + 1, last)]
+            takes = {self._takes[self.frames[one]] for one in rows}
+            place = PosePlace(
+                window_frames(self.motion, frame, self._cpu_skeleton, self._offsets),
+                torch.tensor(rows),
+                torch.tensor(float(0 < row < last and len(takes) == 1)),
+            )
+            self._places[frame] = to_device(place, self._dofs.device)
+        return self._places[frame]
+
+    def window(self, place: PosePlace) -> PoseWindow:
+        """Make the window of corrected poses at a place.
 
         The pose itself has gradients, its history has none: the decoder would learn to read what
         the history's poses were bent to say.
         """
-        if frame not in self._windows:
-            frames = window_frames(self.motion, frame, self._cpu_skeleton, self._offsets)
-            self._windows[frame] = frames.to(self._dofs.device)
-        frames = self._windows[frame]
+        frames = place.frames
         with torch.no_grad():
             history = self._dofs[frames] + self._correction(self.corrections, frames)
-        index = frames.new_full((1,), frame)  # no scalar: an index of that waits for the GPU
-        own = self._dofs[frame] + self._correction(self.corrections, index)
+        frame = frames[0, 2:]  # no scalar: an index of that waits for the GPU
+        own = self._dofs[frame] + self._correction(self.corrections, frame)
         poses = torch.where((frames == frame)[..., None], own, history)
         return PoseWindow(poses[:, 2], normalise_poses(poses, self._skeleton))
 
@@ -98,20 +110,15 @@ class PoseTuning:
         between = between + corrections[self._upper[frames]] * shares
         return self._scales * bounded(between).double()
 
-    def penalties(self, frame: int) -> dict[str, Float[Tensor, ""]]:
+    def penalties(self, place: PosePlace) -> dict[str, Float[Tensor, ""]]:
         """Compute a training frame's parts of the loss, degrees^2, where 5 mm count as a degree.
 
         pose: sum of squares of the correction. pose_change: that of its second difference to the
         training frames before and after it, in the same take.
         """
-        row = self._rows[frame]
-        near = self.corrections[max(row - 1, 0) : row + 2]
-        degrees = torch.rad2deg(bounded(near))
-        own = degrees[min(row, 1)]
-        beside = self.frames[max(row - 1, 0) : row + 2]
-        is_inside = len(beside) == 3 and len({self._takes[one] for one in beside}) == 1
-        bend = degrees[0] - 2 * degrees[1] + degrees[2] if is_inside else torch.zeros_like(own)
-        return {"pose": own.square().sum(), "pose_change": bend.square().sum()}
+        degrees = torch.rad2deg(bounded(self.corrections[place.rows]))
+        bend = place.has_bend * (degrees[0] - 2 * degrees[1] + degrees[2])
+        return {"pose": degrees[1].square().sum(), "pose_change": bend.square().sum()}
 
     @torch.no_grad()
     def refined(self, corrections: Float[Tensor, "K D"]) -> Motion:

@@ -105,10 +105,11 @@ class Trainer:
                 self.model.forget_targets()
             else:
                 batch = replace(batch, target=self.model.warm_up_target(pose, batch.mesh))
-            if self._may_capture():
-                self._captured_pose(batch).run(batch)
-            else:
+            batch = replace(batch, place=self.model.place("training", batch.frame))
+            if self._end is None:
                 self._work_on(batch)
+            else:
+                self._captured_pose(batch).run(batch)
             if self.is_warming_up:
                 self._counts["warm_up_poses"] += 1
             else:
@@ -129,10 +130,6 @@ class Trainer:
         loss.backward()
         self._note(parts)
 
-    def _may_capture(self) -> bool:
-        """Tell whether every pose is the same work on other numbers."""
-        return self._end is not None and not self.model.is_tuned
-
     def _captured_pose(self, batch: Batch) -> CapturedPose:
         if self._pose is None or self._pose_warms_up != self.is_warming_up:
             self._pose = CapturedPose(self._work_on, batch, self.model.avatar.count)
@@ -146,7 +143,7 @@ class Trainer:
     def pose_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a pose, divided by this process' poses of a step; its parts."""
         model, weights = self.model, self.config.weights
-        window = model.window(batch.window, "training", batch.frame)
+        window = model.window(batch.window, batch.place)
         mesh = model.mesh(batch.mesh, window)
         # First phase: the decoder's values alone.
         if batch.target is not None:
@@ -178,8 +175,8 @@ class Trainer:
             parts |= bounds_losses(decoded.raw, model.avatar.offset_limit_m)
         if model.tuning is not None:
             parts["smooth"] = model.tuning.roughness(mesh, batch.mesh)
-        if model.poses is not None:
-            parts |= model.poses.penalties(batch.frame)
+        if model.poses is not None and batch.place is not None:
+            parts |= model.poses.penalties(batch.place)
         loss = total(parts, weights)
         with torch.no_grad():
             parts["mse"] = (rgb - truth).square().mean((1, 2, 3))

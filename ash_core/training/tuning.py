@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ash_core.avatar import Avatar
-from ash_core.geometry.mesh import csr_to_torch, vertex_adjacency
+from ash_core.geometry.mesh import csr_to_torch, sparse_product, vertex_adjacency
 from ash_core.records import AvatarData, PosedMesh, PoseWindow
 
 Networks = dict[str, Mapping[str, Tensor]]
@@ -57,7 +57,7 @@ class Tuning:
         in the pose without skinning.
         """
         moved = mesh.canonical - untuned.canonical
-        return (moved - self._mean @ moved).square().sum(-1).mean()
+        return (moved - sparse_product(self._mean, moved)).square().sum(-1).mean()
 
     def refresh_frames(self, tuned: Mapping[str, Tensor]) -> None:
         """Take the Gaussians' directions and sizes from the tuned template, as a file's reader

@@ -103,7 +103,8 @@ class Validation:
         self, shot: Shot, split: SplitData, truth: Tensor, mask: Tensor
     ) -> tuple[Tensor, Scores]:
         """Draw a shot over white, and compare it with the ground truth."""
-        window = self.model.window(shot.window, split.name, shot.view.frame)
+        place = self.model.place(split.name, shot.view.frame)
+        window = self.model.window(shot.window, place)
         gaussians = self.model.gaussians(shot.mesh, window)
         render = rasterize(gaussians, split.cameras[shot.view.camera], torch.ones(3)).rgb
         return render, scores(render, truth, mask, self.lpips)
