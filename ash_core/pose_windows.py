@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ash_core.character import Character
-from ash_core.cloth.dynamics import Surroundings
 from ash_core.cloth.gpu import solver_on
 from ash_core.cloth.live import LiveCloth
 from ash_core.cloth.model import restore_model
@@ -25,8 +24,8 @@ from ash_core.geometry.motion import (
     NO_POSES,
     first_frames,
     normalise_poses,
+    pose_frames,
     pose_window,
-    window_frames,
 )
 from ash_core.geometry.picking import hit_mesh
 from ash_core.records import (
@@ -53,7 +52,7 @@ _turn = threading.Lock()
 class _Worn:
     """Simulation of one avatar's cloth, and its tracks over motions.
 
-    Tracks are kept by the motion's dofs, then by the forces.
+    Tracks are kept by the motion's dofs, then by the swing.
     """
 
     def __init__(self, data: AvatarData, cloth: Cloth, device: torch.device) -> None:
@@ -67,12 +66,11 @@ class _Worn:
 
     def track(self, motion: Motion, swing: Swing = AS_FITTED) -> ClothTrack:
         """Return the track over a motion; its states are kept as long as the motion is."""
-        tracks: OrderedDict[tuple[float, Surroundings], ClothTrack] | None
+        tracks: OrderedDict[tuple[float, Swing], ClothTrack] | None
         tracks = self.tracks.get(motion.dofs)
         if tracks is None:
             tracks = self.tracks[motion.dofs] = OrderedDict()
-        around = swing.around
-        track = tracks.get((motion.fps, around))
+        track = tracks.get((motion.fps, swing))
         if track is None:
             takes = first_frames(motion, self.character.skeleton)
             # Not the motion's own tensor, which would keep the track that it is the key of.
@@ -88,9 +86,9 @@ class _Worn:
                 normalised = normalise_poses(poses, self.character.skeleton)
                 return self.posed(poses[:, -1], normalised)
 
-            track = ClothTrack(self.solver, inputs, takes, motion.fps, around)
-            tracks[motion.fps, around] = track
-        tracks.move_to_end((motion.fps, around))
+            track = ClothTrack(self.solver, inputs, takes, motion.fps, swing.around)
+            tracks[motion.fps, swing] = track
+        tracks.move_to_end((motion.fps, swing))
         while len(tracks) > TRACKS:
             tracks.popitem(last=False)
         return track
@@ -155,7 +153,7 @@ def with_cloth(
     worn = worn_by(data, device) if swing.is_on else None
     if worn is None:
         return window
-    frames = window_frames(motion, frame, data.skeleton, data.history_offsets)[:, 2].tolist()
+    frames = pose_frames(motion, frame, data.skeleton, data.history_offsets)
     with _turn:
         places = torch.from_numpy(worn.track(motion, swing).places(frames))
     return replace(window, cloth=places)
@@ -173,7 +171,7 @@ def prepare_cloth(
     worn = worn_by(data, device) if swing.is_on else None
     if worn is None:
         return True
-    frames = window_frames(motion, frame, data.skeleton, data.history_offsets)[:, 2].tolist()
+    frames = pose_frames(motion, frame, data.skeleton, data.history_offsets)
     with _turn:
         return worn.track(motion, swing).approach(frames, steps)
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from ash_core.cloth import gpu
+from ash_core.cloth import gpu as cloth
 from ash_core.errors import CudaError
 from ash_core.gpu import kernels
 from ash_core.gpu.kernels import Program
@@ -36,7 +36,8 @@ PROGRAMS = {
     "frame": frame.PROGRAM,
     "decoders": decoders.PROGRAM,
     "ssim": losses.SSIM,
-    "cloth": gpu.PROGRAM,
+    "cloth": cloth.PROGRAM,
+    "large cloth": cloth.LARGE,
     **{f"convolution {key}": program for key, program in convolutions.PROGRAMS.items()},
 }
 REGISTERS = 65536

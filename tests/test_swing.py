@@ -99,7 +99,7 @@ def test_stiff_cloth_swings_less_and_cloth_that_is_off_not_at_all(files: Files) 
     assert window_at(files.data, motion, 30, Swing(is_on=False)).cloth is None
     worn = worn_by(files.data)
     assert worn is not None
-    goals = torch.from_numpy(worn.track(motion).inputs(30).goals)
+    goals = torch.from_numpy(worn.track(motion).inputs(30, 30)[0].goals)
     swings = [
         float((cloth_at(files.data, motion, 30, Swing(stiffness=factor))[0] - goals).norm())
         for factor in (0.5, 1.0, 8.0)
@@ -139,7 +139,7 @@ def test_no_choice_breaks_a_motion(files: Files, chosen: Swing, seed: int, fps: 
     for frame in (7, 4, 0):
         cloth = cloth_at(files.data, motion, frame, chosen)
         assert cloth.isfinite().all()
-        goals = torch.from_numpy(worn.track(motion, chosen).inputs(frame).goals)
+        goals = torch.from_numpy(worn.track(motion, chosen).inputs(frame, frame)[0].goals)
         # Points move at 10 m/s at most: through settling, and for these frames.
         assert (cloth[0] - goals).norm(dim=-1).max() < 15.0
 

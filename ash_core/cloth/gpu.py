@@ -33,9 +33,11 @@ from ash_core.gpu.kernels import Program, missing
 
 T = TypeVar("T")
 
-THREADS: Final = 512
+THREADS: Final = 768
 MAX_POINTS: Final = 2560
 """Points that fit shared memory, 16 bytes each; more are kept in global memory."""
+MAX_COLOURS: Final = 64
+"""Colours of links: as many as the most links of a point, and a few more."""
 FACTORS: Final = 13
 """Numbers of all points that `tick_factors` returns."""
 DEFINES: Final = {
@@ -43,6 +45,7 @@ DEFINES: Final = {
     "MAX_POINTS": MAX_POINTS,
     "MAX_SPHERES": 2 * MAX_CAPSULES,
     "MAX_CAPSULES": MAX_CAPSULES,
+    "MAX_COLOURS": MAX_COLOURS,
     "FACTORS": FACTORS,
     "LEAST_NORMAL": SHORTEST,
     **{
@@ -53,7 +56,10 @@ DEFINES: Final = {
         )
     },
 }
-PROGRAM: Final = Program(Path(__file__).with_name("cloth.cu"), defines=DEFINES)
+SOURCE: Final = Path(__file__).with_name("cloth.cu")
+PROGRAM: Final = Program(SOURCE, defines={**DEFINES, "IS_LARGE": 0})
+LARGE: Final = Program(SOURCE, defines={**DEFINES, "IS_LARGE": 1})
+"""For more than `MAX_POINTS`."""
 MOST_RUNS: Final = 2048
 """Bound on the simulations of a launch: 40 MB for a skirt of 1,500 points."""
 STEP, SETTLE = 0.0, 1.0
@@ -97,7 +103,8 @@ class GpuSolver:
 
     def __init__(self, model: ClothModel, device: torch.device) -> None:
         """Raises: CudaError where the GPU cannot run the kernel."""
-        PROGRAM.load(device)
+        self._program = PROGRAM if len(model.vertices) <= MAX_POINTS else LARGE
+        self._program.load(device)
         self.model, self.device = model, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         colliders, kinds = model.colliders, model.is_bend.astype(np.float32)
@@ -239,7 +246,7 @@ class GpuSolver:
 
         out = empty(count, n_points + len(self.model.followers), 3)
         large = empty(*size, 4) if n_points > MAX_POINTS else None
-        PROGRAM.launch(
+        self._program.launch(
             "simulate_cloth", n_runs, THREADS, *self._tables[:5], models[0].passes,
             *self._tables[5:],
             *(word.to(self.device) for word in words), *poses, places, velocities, settled,
@@ -270,6 +277,7 @@ def solver_on(device: torch.device, model: ClothModel, threads: int = 1) -> Solv
     """Choose the solver for a device; the CPU's where a GPU cannot run the kernel."""
     colliders = model.colliders
     fits = len(colliders.capsules) <= MAX_CAPSULES and len(colliders.radii) <= 2 * MAX_CAPSULES
+    fits = fits and len(model.colours) <= MAX_COLOURS + 1
     if device.type == "cuda" and missing() is None and fits and len(model.vertices):
         return GpuSolver(model, device)
     return CpuSolver(model, threads)
