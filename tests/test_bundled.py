@@ -23,9 +23,14 @@ ASSETS_MB = 40
 
 
 def test_they_are_trained_and_the_assets_are_small() -> None:
-    for name, atlas in ((BUNDLED, 128), (BALANCED, 256)):
+    for name, actor, atlas in (
+        (BUNDLED, "ida", 128),
+        (BALANCED, "ida", 256),
+        ("mira", "mira", 128),
+    ):
         data = load_avatar_data(name)
-        assert (data.name, data.decoder["atlas"]) == ("ida", atlas)
+        assert (data.name, data.decoder["atlas"]) == (actor, atlas)
+        assert (data.cloth is not None) == (actor == "ida")
         assert data.networks["decoder"]["head.weight"].abs().max() > 0.01
         assert data.networks["decoder"]["base"].abs().max() > 0.1
     files = [path for path in resource("assets").rglob("*") if path.is_file()]
@@ -34,7 +39,9 @@ def test_they_are_trained_and_the_assets_are_small() -> None:
     assert all((resource("assets") / name).exists() for name in BUILT_IN.values())
 
 
-@pytest.mark.parametrize(("name", "preset"), [(BUNDLED, "cpu"), (BALANCED, "balanced")])
+@pytest.mark.parametrize(
+    ("name", "preset"), [(BUNDLED, "cpu"), (BALANCED, "balanced"), ("mira", "cpu")]
+)
 def test_training_changed_what_is_seen(name: str, preset: Preset) -> None:
     """Beside the same character untrained: lit and folded, but nobody else."""
     data = load_avatar_data(name)

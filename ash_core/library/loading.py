@@ -22,8 +22,8 @@ def load_avatar(
 ) -> Avatar:
     """Load an avatar: a torch module that takes a window of poses to Gaussians.
 
-    name: .safetensors, .conf, .character or its folder, or a built-in avatar: "ida", "bundled",
-    "bundled-balanced", "actor". preset: decoder of an avatar that carries no trained one.
+    name: .safetensors, .conf, .character or its folder, or a built-in avatar: "ida", "mira",
+    "bundled" (ida), "bundled-balanced", "actor". preset: decoder of an avatar that carries no trained one.
     Raises: InputError.
 
     >>> avatar = ash.load_avatar("ida")

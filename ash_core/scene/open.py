@@ -35,8 +35,11 @@ BUILT_IN: Final = {
     BALANCED: "ida_balanced.safetensors",
     ACTOR: "actor.safetensors",
     "ida": "ida.safetensors",
+    "mira": "mira.safetensors",
 }
 """File of each built-in avatar, by the names that open it."""
+IDA_DOFS: Final = 99
+"""Dofs of the trained built-in avatars: the plain actor's, and those of eyes, lids and jaw."""
 FITTED_SUFFIXES: Final = (".bvh", ".npz", ".pkl")
 """Names of motion files of other programs, which are fitted to the avatar."""
 FIRST_MOTION: Final = "dance"
@@ -150,7 +153,7 @@ def load_motion(
         name = next(iter(named))
     if name is None and avatar not in BUILT_IN:
         return own_motion(avatar_path(avatar), data, report)
-    bundled = bundled_motion_files()
+    bundled = bundled_motion_files(data)
     if name is None:
         name = FIRST_MOTION if FIRST_MOTION in bundled else next(iter(bundled), FIRST_MOTION)
 
@@ -204,16 +207,21 @@ def release_motions(release: "Release | None", data: "DrawableData") -> "dict[st
     return {name: load_motion(name, "", data, release) for name in names}
 
 
-def bundled_motion_files() -> dict[str, Path]:
-    """List the files of the built-in motions by name."""
-    return {path.stem: path for path in sorted(resource("assets").rglob("motions/*.motion"))}
+def bundled_motion_files(data: "AvatarData") -> dict[str, Path]:
+    """List the files of the built-in motions by name: those for the avatar's number of dofs.
+
+    For a skeleton of another number they are those of the plain actor.
+    """
+    assets = resource("assets")
+    own = "ida" if len(data.skeleton.dof_names) == IDA_DOFS else ACTOR
+    return {path.stem: path for path in sorted((assets / own / "motions").glob("*.motion"))}
 
 
 def bundled_motions(data: "AvatarData") -> "dict[str, Motion]":
     """Read the built-in motions, by name."""
     from ash_core.files.skeletool import read_motion
 
-    files = bundled_motion_files().items()
+    files = bundled_motion_files(data).items()
     return {name: read_motion(path, data.skeleton) for name, path in files}
 
 
