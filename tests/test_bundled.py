@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ash_core.files.skeletool import FACE_DOFS, read_motion
 from ash_core.geometry.motion import pose_window
 from ash_core.render import RenderRequest
 from ash_core.resources import resource
@@ -61,3 +62,15 @@ def test_training_changed_what_is_seen(name: str, preset: Preset) -> None:
     difference = (trained.rgb - untrained.rgb).abs().mean(-1)[both]
     assert 0.02 < float(difference.mean()) < 0.3
     assert torch.isfinite(trained.rgb).all()
+
+
+def test_motions_of_actors_without_a_face_still_play() -> None:
+    file = resource("assets") / ACTOR / "motions" / "dance.motion"
+    whole, plain = (
+        read_motion(file, load_avatar_data(name).skeleton).dofs for name in (BUNDLED, ACTOR)
+    )
+    count = plain.shape[1]
+    assert torch.equal(whole[:, :count], plain)
+    assert whole.shape[1] == count + len(FACE_DOFS)
+    assert not whole[:, count:].any()
+    assert load_motion("dance", BUNDLED, load_avatar_data(BUNDLED)).dofs[:, count:].any()

@@ -359,6 +359,12 @@ def write_skin(path: Path | str, skinning: Skinning) -> None:
 
 # ---- .motion ----
 
+FACE_DOFS: Final = (
+    *("left_eye_yaw", "left_eye_pitch", "left_blink"),
+    *("right_eye_yaw", "right_eye_pitch", "right_blink", "jaw_open"),
+)
+"""Last dofs of the studio's actors, which actors of before lacked."""
+
 
 def read_motion(
     path: Path | str, skeleton: Skeleton, normalised_path: Path | None = None
@@ -367,15 +373,16 @@ def read_motion(
 
     The header states a rate other than 25 frames a second; published files state none.
     normalised_path: the published normalised poses, three rows a frame. Beside a
-    `poseAngles.motion`, `poseAnglesRotationNormalized.motion` is read if it exists.
+    `poseAngles.motion`, `poseAnglesRotationNormalized.motion` is read if it exists. Motions of
+    actors that had no `FACE_DOFS` leave these at 0.
     """
     path = Path(path)
-    dofs, fps = _read_rows(path, len(skeleton.dof_names))
+    dofs, fps = _read_rows(path, skeleton)
     normalised, beside = None, normalised_path
     if beside is None and path.name == POSE_ANGLES:
         beside = path.with_name(NORMALISED_ANGLES)
     if beside is not None and (normalised_path is not None or beside.is_file()):
-        rows, _ = _read_rows(beside, len(skeleton.dof_names))
+        rows, _ = _read_rows(beside, skeleton)
         if len(rows) != 3 * len(dofs):
             raise bad(
                 beside,
@@ -386,7 +393,7 @@ def read_motion(
     return Motion(torch.from_numpy(dofs), normalised=normalised, fps=fps, name=path.stem)
 
 
-def _read_rows(path: Path, n_dofs: int) -> tuple[np.ndarray, float]:
+def _read_rows(path: Path, skeleton: Skeleton) -> tuple[np.ndarray, float]:
     """Read the numbers [F, D] float64 of a motion file, without its first column, and its rate."""
     lines = read_lines(path)
     header = next((n for n, line in enumerate(lines) if line.strip()), 0)
@@ -394,14 +401,23 @@ def _read_rows(path: Path, n_dofs: int) -> tuple[np.ndarray, float]:
     body = [(n, line) for n, line in enumerate(lines[header + 1 :], header + 2) if line.strip()]
     if not body:
         raise bad(path, header + 1, "expected at least one frame after the header, found none")
+    n_dofs, width = len(skeleton.dof_names), len(body[0][1].split())
+    n_face = len(FACE_DOFS)
+    if width == n_dofs - n_face + 1 and skeleton.dof_names[-n_face:] == FACE_DOFS:
+        return np.pad(_parse_rows(path, body, n_dofs - n_face), ((0, 0), (0, n_face))), fps
+    return _parse_rows(path, body, n_dofs), fps
+
+
+def _parse_rows(path: Path, body: list[tuple[int, str]], n_dofs: int) -> np.ndarray:
+    """Parse lines with their numbers: dofs [F, D] float64."""
     if len(body[0][1].split()) == n_dofs + 1:  # before a parser allocates for the file's width
         try:
             rows = np.loadtxt([line for _, line in body], comments=None, ndmin=2)
             if rows.shape[1] == n_dofs + 1 and finite_float32(rows).all():
-                return np.ascontiguousarray(rows[:, 1:]), fps
+                return np.ascontiguousarray(rows[:, 1:])
         except ValueError:
             pass  # The fast parser gives no line: the slow one below finds it.
-    return np.array([_motion_row(path, number, text, n_dofs) for number, text in body]), fps
+    return np.array([_motion_row(path, number, text, n_dofs) for number, text in body])
 
 
 _RATE: Final = re.compile(r"\s(\S+) fps(\s|$)")
