@@ -202,19 +202,25 @@ def pick_cloth(
 
 
 class LiveWindows:
-    """Cloth of poses as they are shown: sliders, drags, mocap, at any frame rate."""
+    """Cloth of poses as they are shown: sliders, drags, mocap, at any frame rate.
 
-    def __init__(self, data: AvatarData, worn: _Worn) -> None:
+    On the CPU: a frame at a time, the launches of a pose take longer than its work.
+    """
+
+    def __init__(self, data: AvatarData, worn: _Worn, of_motion: _Worn) -> None:
+        """worn: on the CPU; of_motion: where the cloth of motions is simulated."""
         offsets = data.history_offsets
-        self._worn, self._fps = worn, offsets.fps or FPS
+        self._worn, self._of_motion, self._fps = worn, of_motion, offsets.fps or FPS
         self._seconds_ago = [frames / self._fps for frames in offsets.frames]
         self._live = LiveCloth(worn.solver, self._seconds_ago[-1])
 
     @staticmethod
     def of(data: AvatarData, device: torch.device = CPU) -> "LiveWindows | None":
-        """Make those of an avatar, simulated on a device; None without cloth."""
-        worn = worn_by(data, device)
-        return None if worn is None else LiveWindows(data, worn)
+        """Make those of an avatar; None without cloth. device: of the cloth of motions."""
+        worn, of_motion = worn_by(data), worn_by(data, device)
+        if worn is None or of_motion is None:
+            return None
+        return LiveWindows(data, worn, of_motion)
 
     def begin(
         self,
@@ -232,8 +238,8 @@ class LiveWindows:
         steps = round(self._seconds_ago[-1] * motion.fps) + 1
         frames = range(max(first, frame - steps), frame + 1)
         with _turn:
-            track = self._worn.track(motion, swing)
-            places, state = track.places(frames), track.state(frame)
+            track = self._of_motion.track(motion, swing)
+            places, state = track.places(frames), track.solver.on_cpu(track.state(frame))
         if is_paused:
             state = replace(state, velocities=0.0 * state.velocities, drift=0.0 * state.drift)
         times_s = [time_s - (frame - one) / motion.fps for one in frames]
@@ -267,9 +273,8 @@ class LiveWindows:
         return x, y, z
 
     def _inputs(self, dofs: Float[Tensor, "P D"]) -> Any:
-        dofs = dofs.to(self._worn.device, torch.float64)
-        rows = normalise_poses(dofs[None, -HISTORY:], self._worn.character.skeleton)
-        return self._worn.posed(dofs[-1:], rows)[0]
+        rows = normalise_poses(dofs[None, -HISTORY:].double(), self._worn.character.skeleton)
+        return self._worn.posed(dofs[-1:].double(), rows)[0]
 
     def places(self) -> Float[Tensor, "H W 3"]:
         """Return the cloth of a window of the poses that were shown, m."""

@@ -178,7 +178,7 @@ SETTLING = Step(
 
 
 class Clock(Protocol):
-    """What a state's next step depends on besides poses."""
+    """Part of a state that its next step depends on besides poses."""
 
     drift: Float32[np.ndarray, "3"]
     since_tick_s: float

@@ -30,7 +30,7 @@ class ClipInputs(NamedTuple):
     """A clip in a solver's terms."""
 
     inputs: Sequence[Any]
-    """Of the frames from the first on, in which the cloth settles."""
+    """Inputs of the frames from the first on, in which the cloth settles."""
     frames: Sequence[int]
     """Frames whose places are asked for; ascending."""
     fps: float

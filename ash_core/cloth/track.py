@@ -156,7 +156,7 @@ class _Run:
         self._stored: dict[int, Any] = {}
         self._shown: OrderedDict[int, np.ndarray] = OrderedDict()
         self._coming: dict[int, Callable[[], Places]] = {}
-        """What waits for the places of the parts that are not collected, by their first frames."""
+        """Functions that wait for the places of parts not yet collected, by their first frames."""
 
     def has(self, frame: int) -> bool:
         """Tell whether a frame is played, or will be without further steps."""
@@ -216,10 +216,10 @@ class _Run:
 
     def _latest(self, frame: int) -> int:
         """Find the last frame until one whose state is known, or the one before the first."""
-        known = [k for k in self._stored if k <= frame]
+        frames = [k for k in self._stored if k <= frame]
         if self._state is not None and self.now <= frame:
-            known.append(self.now)
-        return max(known, default=self._first - 1)
+            frames.append(self.now)
+        return max(frames, default=self._first - 1)
 
 
 def _faded(frame: int, key: int) -> float:

@@ -57,10 +57,9 @@ class Demo:
         dofs = motion.dofs[frames]
         cameras = orbit_cameras(data, dofs, FOV_RAD, WIDTH, HEIGHT, motion.fps)
         background = parse_background(BACKGROUND)
-
-        # Requests of chosen frames.
         renderer = make_renderer(data, "auto", "auto", None, note)
 
+        # Requests of chosen frames.
         def shots(chosen: Sequence[int]) -> "list[Shot]":
             chosen_cameras = [cameras[n] for n in chosen]
             return list(

@@ -24,8 +24,8 @@ class Eval:
     """
 
     avatar: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AVATAR")]
-    """Avatar file (.safetensors), or a built-in one: 'bundled', 'bundled-balanced' (trained),
-    'actor' (untrained)."""
+    """Avatar file (.safetensors), or a built-in one: 'bundled', 'bundled-balanced', 'mira'
+    (trained), 'actor' (untrained)."""
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Data set of `ash-studio import capture` or `extract`, or a published configuration."""
     out: Annotated[

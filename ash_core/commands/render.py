@@ -73,8 +73,8 @@ class Render:
     avatar: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
-    """Avatar file (.safetensors), splats (.ply, .spz, .sog), 'bundled' or 'bundled-balanced'
-    (trained), or 'actor' (not). A published .conf, or its subject's folder: draws what the
+    """Avatar file (.safetensors), splats (.ply, .spz, .sog), 'bundled', 'bundled-balanced' or
+    'mira' (trained), or 'actor' (not). A published .conf, or its subject's folder: draws what the
     published inference does, the validation's cameras, frames, size and background, as
     C/image_c_C_f_F.png of camera and frame. Not beside --session."""
     session: Annotated[

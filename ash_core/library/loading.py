@@ -23,8 +23,8 @@ def load_avatar(
     """Load an avatar: a torch module that takes a window of poses to Gaussians.
 
     name: .safetensors, .conf, .character or its folder, or a built-in avatar: "ida", "mira",
-    "bundled" (ida), "bundled-balanced", "actor". preset: decoder of an avatar that carries no trained one.
-    Raises: InputError.
+    "bundled" (ida), "bundled-balanced", "actor". preset: decoder of an avatar without a trained
+    one. Raises: InputError.
 
     >>> avatar = ash.load_avatar("ida")
     >>> avatar.data.skeleton.dof_names[:3]
