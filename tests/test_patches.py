@@ -17,7 +17,7 @@ from ash_core.conventions import R_WORLD_BODY
 from ash_core.errors import InputError
 from ash_core.geometry.camera import camera_from_fov, camera_position, crop_camera, look_at
 from ash_core.geometry.motion import pose_window
-from ash_core.records import Camera, PosedMesh
+from ash_core.records import AvatarData, Camera, PosedMesh
 from ash_core.scene.open import BUNDLED, load_avatar_data, load_motion, make_renderer
 from ash_core.training.config import LossWeights
 from ash_core.training.lpips import _shift_tolerant
@@ -27,9 +27,14 @@ WIDTH, HEIGHT = 420, 560
 CPU = torch.device("cpu")
 
 
+def bare() -> AvatarData:
+    """Load ida without her cloth."""
+    return replace(load_avatar_data(BUNDLED), cloth=None)
+
+
 @cache
 def posed() -> PosedMesh:
-    data = load_avatar_data(BUNDLED)
+    data = bare()
     motion = load_motion(None, BUNDLED, data)
     window = pose_window(motion, 60, data.skeleton, data.history_offsets)
     return make_renderer(data, "cpu", "auto", None).avatar.character(window)
@@ -56,7 +61,7 @@ def project(points: torch.Tensor, camera: Camera) -> torch.Tensor:
 
 
 def test_parts_are_the_face_the_hands_and_what_swings() -> None:
-    data = load_avatar_data(BUNDLED)
+    data = bare()
     masks = part_masks(data)
     assert list(masks) == ["face", "hands"]
     assert data.hand_mask is not None
@@ -76,7 +81,7 @@ def test_parts_are_the_face_the_hands_and_what_swings() -> None:
 
 
 def test_patches_lie_on_their_parts() -> None:
-    data, mesh, ring = load_avatar_data(BUNDLED), posed(), around()
+    data, mesh, ring = bare(), posed(), around()
     patches, masks = PartPatches(data, CPU), part_masks(data)
     assert patches.names == ("face", "hands")
     chances = torch.rand(40, len(ring), 2, generator=torch.Generator().manual_seed(0))
@@ -98,7 +103,7 @@ def test_patches_lie_on_their_parts() -> None:
 
 
 def test_a_part_that_does_not_show_leaves_its_patch_to_another() -> None:
-    data, mesh = load_avatar_data(BUNDLED), posed()
+    data, mesh = bare(), posed()
     patches, masks = PartPatches(data, CPU), part_masks(data)
     # A window of the hands alone, far below the face.
     hand = project(mesh.vertices[0][masks["hands"]], around()[0])

@@ -22,7 +22,7 @@ from ash_core.errors import INTERRUPTED
 from ash_core.files.image import read_image
 from ash_core.training.evaluation import LABEL_HEIGHT, LABEL_WIDTH, SHOWN
 
-MINUTES = 0.12
+MINUTES = 0.25
 SETTINGS = ("--actor", "actor", "--size", "120x90", "--minutes", str(MINUTES))
 """A tenth of the pixels and a 40th of the time that a user gives it, in processor time."""
 SMALLER = {
