@@ -27,8 +27,8 @@ class ViewCommand:
         tyro.conf.Positional[str | None], tyro.conf.arg(metavar="AVATAR", help_behavior_hint="")
     ] = None
     """Avatar file (.safetensors), splats (.ply, .spz, .sog), 'bundled', the default,
-    'bundled-balanced', finer, for a GPU, 'mira', or 'actor', an untrained one. A published .conf, or its
-    subject's folder, opens with its motions and cameras, and plays."""
+    'bundled-balanced', finer, for a GPU, 'mira', or 'actor', an untrained one. A published .conf,
+    or its subject's folder, opens with its motions and cameras, and plays."""
     motion: Annotated[str | None, tyro.conf.arg(metavar="FILE.motion", help_behavior_hint="")] = (
         None
     )
