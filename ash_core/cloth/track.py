@@ -205,6 +205,8 @@ class _Run:
         poses = track.inputs(first, self.now)
         self._state, places = track.solver.play(self._state, poses, 1.0 / track.fps, track.around)
         self._coming[first] = places
+        if len(self._coming) > RECENT:  # parts that were only passed on the way to a frame
+            del self._coming[next(iter(self._coming))]
         if (self.now - self._first) % STORED_EVERY == 0:
             self._stored[self.now] = self._state
 
