@@ -366,6 +366,11 @@ FACE_DOFS: Final = (
 """Last dofs of the studio's actors, which actors of before lacked."""
 
 
+def has_face(skeleton: Skeleton) -> bool:
+    """Tell whether a skeleton ends in the dofs of eyes, lids and jaw."""
+    return skeleton.dof_names[-len(FACE_DOFS) :] == FACE_DOFS
+
+
 def read_motion(
     path: Path | str, skeleton: Skeleton, normalised_path: Path | None = None
 ) -> Motion:
@@ -401,9 +406,8 @@ def _read_rows(path: Path, skeleton: Skeleton) -> tuple[np.ndarray, float]:
     body = [(n, line) for n, line in enumerate(lines[header + 1 :], header + 2) if line.strip()]
     if not body:
         raise bad(path, header + 1, "expected at least one frame after the header, found none")
-    n_dofs, width = len(skeleton.dof_names), len(body[0][1].split())
-    n_face = len(FACE_DOFS)
-    if width == n_dofs - n_face + 1 and skeleton.dof_names[-n_face:] == FACE_DOFS:
+    n_dofs, n_face = len(skeleton.dof_names), len(FACE_DOFS)
+    if has_face(skeleton) and len(body[0][1].split()) == n_dofs - n_face + 1:
         return np.pad(_parse_rows(path, body, n_dofs - n_face), ((0, 0), (0, n_face))), fps
     return _parse_rows(path, body, n_dofs), fps
 

@@ -38,8 +38,6 @@ BUILT_IN: Final = {
     "mira": "mira.safetensors",
 }
 """File of each built-in avatar, by the names that open it."""
-IDA_DOFS: Final = 99
-"""Dofs of the trained built-in avatars: the plain actor's, and those of eyes, lids and jaw."""
 FITTED_SUFFIXES: Final = (".bvh", ".npz", ".pkl")
 """Names of motion files of other programs, which are fitted to the avatar."""
 FIRST_MOTION: Final = "dance"
@@ -208,13 +206,11 @@ def release_motions(release: "Release | None", data: "DrawableData") -> "dict[st
 
 
 def bundled_motion_files(data: "AvatarData") -> dict[str, Path]:
-    """List the files of the built-in motions by name: those for the avatar's number of dofs.
+    """List the files of the built-in motions by name: ida's for a face, else the plain actor's."""
+    from ash_core.files.skeletool import has_face
 
-    For a skeleton of another number they are those of the plain actor.
-    """
-    assets = resource("assets")
-    own = "ida" if len(data.skeleton.dof_names) == IDA_DOFS else ACTOR
-    return {path.stem: path for path in sorted((assets / own / "motions").glob("*.motion"))}
+    folder = resource("assets") / ("ida" if has_face(data.skeleton) else ACTOR) / "motions"
+    return {path.stem: path for path in sorted(folder.glob("*.motion"))}
 
 
 def bundled_motions(data: "AvatarData") -> "dict[str, Motion]":
