@@ -1,4 +1,4 @@
-"""How far a trained surface lies from the studio's true surface, at the same material points.
+"""Drift of a trained surface from the studio's true surface, at the same material points.
 
     python tests/bench/bench_drift.py DATA OUT [--spoil 10] [--only fixed,tuned] [--steps 4000]
                                       [--seeds 0,1,2] [--preset balanced] [--views 96]
